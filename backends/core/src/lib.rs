@@ -1,0 +1,63 @@
+//! The contract between the session middleware and the places where sessions live.
+//!
+//! [`SessionStore`] is the one trait between them. A browser holds a [`Token`]; a store keeps a
+//! [`Record`]; what a request wants changed is a [`Patch`]. A store never sees a token's secret,
+//! only its hash, and never sees HTTP; the middleware never sees where a record lives.
+//!
+//! Applications use the `steadfast` crate, which re-exports what they need from here. This crate is
+//! for authors of stores: implement [`SessionStore`] and [`Operate`], build the two decisions that
+//! must be the same everywhere on [`Record::verify`] and [`Record::apply`], and run the kit in
+//! `conformance` (behind the feature of that name) against it.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`token`] | what the browser holds: a selector that names the record, a secret that opens it |
+//! | [`proof`] | what stores see of a secret: its hash, under a keyring and a realm |
+//! | [`record`] | what a store keeps, and who may open it |
+//! | [`patch`] | what a request wants changed, and how it is applied |
+//! | [`store`] | the contract: [`SessionStore`] and its words |
+//! | [`operate`] | operating a store: readiness, drain, collection, statistics |
+//! | [`env`] | the clock and the randomness, injected |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod token;
+pub mod proof;
+pub mod principal;
+
+pub mod record;
+pub mod values;
+pub mod patch;
+pub mod limits;
+pub mod lifetime;
+
+pub mod store;
+pub mod operate;
+pub mod route;
+pub mod error;
+
+pub mod env;
+pub mod event;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
+pub use error::StoreError;
+pub use event::Event;
+pub use lifetime::{Lifetime, LifetimeError};
+pub use limits::{LimitError, Limits};
+pub use operate::{Drained, Operate, Scan, Scanned, Stats, Store};
+pub use patch::{Admission, Authentication, Op, Patch, Patched, Rotation};
+pub use principal::{Principal, PrincipalError, Realm, RealmError};
+pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
+pub use record::{Owner, Record, Replaced, Verdict, Version};
+pub use route::{RouteLabel, RouteLabelError};
+pub use store::{
+    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, Rejection, SessionInfo,
+    SessionStore,
+};
+pub use token::{RecordId, Secret, Token};
+pub use values::{RawJson, Values};

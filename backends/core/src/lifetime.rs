@@ -1,0 +1,155 @@
+//! How long a session lives: always bounded twice.
+
+use std::fmt;
+use std::time::Duration;
+
+use time::UtcDateTime;
+
+use crate::env::later;
+
+/// The idle and the absolute lifetime of a session. Both are mandatory.
+///
+/// The *idle* one ends a session that nobody uses; requests move it. The *absolute* one ends it
+/// however much it is used; only signing in, or signing in again, restarts it. A session that was
+/// not used ends between 95 and 100 % of the idle lifetime after its last request, because the
+/// deadline is moved at most every 20th part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    idle: Duration,
+    absolute: Duration,
+}
+
+impl Lifetime {
+    /// OWASP Session Management Cheat Sheet, low-risk application: idle 30 min, absolute 8 h. The default.
+    pub const OWASP_LOW_RISK: Self = Self::of(30 * MINUTE, 8 * HOUR);
+    /// OWASP Session Management Cheat Sheet, high-value application: idle 5 min, absolute 4 h.
+    pub const OWASP_HIGH_VALUE: Self = Self::of(5 * MINUTE, 4 * HOUR);
+    /// NIST SP 800-63B-4, assurance level 1: absolute 30 d; it asks for no idle limit of its own.
+    pub const NIST_AAL1: Self = Self::of(30 * DAY, 30 * DAY);
+    /// NIST SP 800-63B-4, assurance level 2: idle 1 h, absolute 24 h.
+    pub const NIST_AAL2: Self = Self::of(HOUR, DAY);
+    /// NIST SP 800-63B-4, assurance level 3: idle 15 min, absolute 12 h.
+    pub const NIST_AAL3: Self = Self::of(15 * MINUTE, 12 * HOUR);
+
+    /// The longest absolute lifetime, 400 days: browsers keep no cookie longer (RFC 6265bis, 5.5).
+    pub const MAX: Duration = Duration::from_secs(400 * DAY);
+
+    /// A lifetime of one's own, at a resolution of a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// When either is under a second, `absolute` is over [`Lifetime::MAX`], or `idle` is longer than
+    /// `absolute`.
+    pub fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
+        let least = Duration::from_secs(1);
+        let fits = least <= idle && idle <= absolute && absolute <= Self::MAX;
+        fits.then_some(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) })
+            .ok_or(LifetimeError { idle, absolute })
+    }
+
+    /// How long a session lives without a request.
+    pub const fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// How long a session lives at most, from signing in.
+    pub const fn absolute(&self) -> Duration {
+        self.absolute
+    }
+
+    /// The idle deadline of a session used `now`.
+    pub fn idle_deadline(&self, now: UtcDateTime) -> UtcDateTime {
+        later(now, self.idle)
+    }
+
+    /// The absolute deadline of a session that begins `now`.
+    pub fn absolute_deadline(&self, now: UtcDateTime) -> UtcDateTime {
+        later(now, self.absolute)
+    }
+
+    /// How far a deadline may lag behind the last request: the 20th part of the idle lifetime.
+    pub const fn touch_interval(&self) -> Duration {
+        Duration::from_millis(self.idle.as_millis() as u64 / 20)
+    }
+
+    const fn of(idle: u64, absolute: u64) -> Self {
+        Self { idle: Duration::from_secs(idle), absolute: Duration::from_secs(absolute) }
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self::OWASP_LOW_RISK
+    }
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "idle {}, absolute {}", spoken(self.idle), spoken(self.absolute))
+    }
+}
+
+/// A lifetime that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a lifetime of idle {idle:?}, absolute {absolute:?} cannot be: \
+     use 1 s to 400 days, and an idle one that is not the longer"
+)]
+pub struct LifetimeError {
+    /// The idle lifetime that was given.
+    pub idle: Duration,
+    /// The absolute lifetime that was given.
+    pub absolute: Duration,
+}
+
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A duration in the largest unit that divides it.
+fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    for (unit, name) in [(DAY, "d"), (HOUR, "h"), (MINUTE, "min")] {
+        if duration.subsec_millis() == 0 && seconds.is_multiple_of(unit) {
+            return format!("{} {name}", seconds / unit);
+        }
+    }
+    format!("{} s", duration.as_secs_f64())
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_10_the_presets_are_the_published_ones() {
+        let said = |lifetime: Lifetime| lifetime.to_string();
+        assert_eq!(said(Lifetime::default()), "idle 30 min, absolute 8 h");
+        assert_eq!(said(Lifetime::OWASP_HIGH_VALUE), "idle 5 min, absolute 4 h");
+        assert_eq!(said(Lifetime::NIST_AAL1), "idle 30 d, absolute 30 d");
+        assert_eq!(said(Lifetime::NIST_AAL2), "idle 1 h, absolute 1 d");
+        assert_eq!(said(Lifetime::NIST_AAL3), "idle 15 min, absolute 12 h");
+    }
+
+    #[test]
+    fn to_11_a_lifetime_that_cannot_be_is_refused() {
+        let s = Duration::from_secs;
+        assert!(Lifetime::new(s(1), s(1)).is_ok());
+        assert!(Lifetime::new(s(1), Lifetime::MAX).is_ok());
+        for (idle, absolute) in
+            [(s(0), s(1)), (s(2), s(1)), (s(1), Lifetime::MAX + s(1)), (Duration::MAX, Duration::MAX)]
+        {
+            assert!(Lifetime::new(idle, absolute).is_err(), "{idle:?} {absolute:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_never_passes_the_end_of_the_calendar() {
+        let lifetime = Lifetime::default();
+        assert_eq!(lifetime.absolute_deadline(UtcDateTime::MAX), UtcDateTime::MAX);
+    }
+}

@@ -1,0 +1,187 @@
+//! Bounds on what a record may hold.
+
+use crate::patch::{Op, Patch};
+use crate::values::{RawJson, Values};
+
+/// How much a record may hold. Checked when a value is set, and again where a patch is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys of a record: 64 by default.
+    pub keys: usize,
+    /// Bytes of one value's JSON: 16 KiB by default.
+    pub value_bytes: usize,
+    /// Bytes of all keys and values of a record: 64 KiB by default.
+    pub record_bytes: usize,
+    /// Levels of arrays and objects in a value: 32 by default.
+    pub depth: usize,
+}
+
+impl Limits {
+    /// Bytes of a key, at most. Keys are UTF-8 without control characters.
+    pub const KEY_BYTES: usize = 128;
+
+    /// Checks the form of a key.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, too long, or has a control character.
+    pub fn check_key(key: &str) -> Result<(), LimitError> {
+        let fits = (1..=Self::KEY_BYTES).contains(&key.len()) && !key.chars().any(char::is_control);
+        fits.then_some(()).ok_or(LimitError::Key { len: key.len() })
+    }
+
+    /// Checks the size and depth of a value.
+    ///
+    /// # Errors
+    ///
+    /// When it is too long or nested too deeply.
+    pub fn check_value(&self, value: &RawJson) -> Result<(), LimitError> {
+        let (len, depth) = (value.as_bytes().len(), depth(value.as_bytes()));
+        if len > self.value_bytes {
+            return Err(LimitError::Value { len, limit: self.value_bytes });
+        }
+        if depth > self.depth {
+            return Err(LimitError::Depth { depth, limit: self.depth });
+        }
+        Ok(())
+    }
+
+    /// Checks every value that a patch puts.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is over a limit.
+    pub fn check_patch(&self, patch: &Patch) -> Result<(), LimitError> {
+        patch.ops().try_for_each(|(_, op)| match op {
+            Op::Put(value) => self.check_value(value),
+            Op::Remove | Op::Add(_) => Ok(()),
+        })
+    }
+
+    /// Checks the number of keys and the size of all of them.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many, or too much.
+    pub fn check_record(&self, values: &Values) -> Result<(), LimitError> {
+        let (keys, len) = (values.len(), values.size());
+        if keys > self.keys {
+            return Err(LimitError::Keys { keys, limit: self.keys });
+        }
+        if len > self.record_bytes {
+            return Err(LimitError::Record { len, limit: self.record_bytes });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { keys: 64, value_bytes: 16 << 10, record_bytes: 64 << 10, depth: 32 }
+    }
+}
+
+/// Something is over a limit of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// The key has the wrong form.
+    #[error("a key of {len} bytes is not 1 to 128 bytes of UTF-8 without control characters")]
+    Key {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The record would have too many keys.
+    #[error("{keys} keys are more than the {limit} that a record may have")]
+    Keys {
+        /// How many it would have.
+        keys: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The value is too long.
+    #[error("a value of {len} bytes is over the limit of {limit}")]
+    Value {
+        /// Its length in bytes.
+        len: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// The record would be too large.
+    #[error("a record of {len} bytes is over the limit of {limit}")]
+    Record {
+        /// The bytes it would have.
+        len: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The value is nested too deeply.
+    #[error("a value nested {depth} levels deep is over the limit of {limit}")]
+    Depth {
+        /// Its levels.
+        depth: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+}
+
+/// Levels of arrays and objects in a JSON text.
+fn depth(json: &[u8]) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !in_string => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_holds_at_its_edge() {
+        let limits = Limits { keys: 2, value_bytes: 4, record_bytes: 8, depth: 2 };
+        assert!(limits.check_value(&json("1234")).is_ok());
+        assert!(limits.check_value(&json("12345")).is_err());
+        assert!(limits.check_value(&json("[[]]")).is_ok());
+        assert_eq!(depth(b"[[[]]]"), 3);
+        assert!(limits.check_record(&values(&[("a", "123"), ("b", "123")])).is_ok());
+        assert!(limits.check_record(&values(&[("a", "1234"), ("b", "123")])).is_err());
+        assert!(limits.check_record(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
+    }
+
+    #[test]
+    fn a_key_has_1_to_128_bytes_without_controls() {
+        for good in ["a", "\u{e9}t\u{e9}", "a b", &"k".repeat(128)] {
+            assert!(Limits::check_key(good).is_ok());
+        }
+        for bad in ["", "a\n", "\0", "\u{85}", &"k".repeat(129)] {
+            assert_eq!(Limits::check_key(bad), Err(LimitError::Key { len: bad.len() }));
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_are_no_levels() {
+        assert_eq!(depth(br#""[[[\"[[""#), 0);
+        assert_eq!(depth(br#"{"a":["\\"]}"#), 2);
+    }
+
+    fn json(text: &str) -> RawJson {
+        RawJson::parse(text).unwrap()
+    }
+
+    fn values(entries: &[(&str, &str)]) -> Values {
+        entries.iter().map(|(key, value)| (*key, value.as_bytes())).collect()
+    }
+}

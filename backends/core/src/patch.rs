@@ -1,0 +1,380 @@
+//! What a request wants changed.
+
+use std::collections::BTreeMap;
+
+use time::UtcDateTime;
+
+use crate::limits::{LimitError, Limits};
+use crate::principal::Principal;
+use crate::proof::{Proof, SecretHash};
+use crate::record::Record;
+use crate::route::RouteLabel;
+use crate::store::Rejection;
+use crate::values::{Packing, RawJson, Values, integer};
+
+/// A change to one record, in normal form: an optional `clear`, then one operation per key, then
+/// what concerns the record as a whole.
+///
+/// Patches of concurrent requests to different keys both survive, in whatever order and on
+/// whichever nodes they are applied. What would be unsafe alone cannot be written alone: a principal
+/// and an absolute deadline come with a [`Rotation`], and a rotation comes with the proof it replaces.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    proof: Option<Proof>,
+    expectations: BTreeMap<Box<str>, Option<RawJson>>,
+    fence: Option<u64>,
+    clear: bool,
+    ops: BTreeMap<Box<str>, Op>,
+    rotation: Option<Rotation>,
+    idle_deadline: Option<UtcDateTime>,
+    owner: Option<RouteLabel>,
+}
+
+impl Patch {
+    /// A patch that changes nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A patch that moves the idle deadline and nothing else.
+    pub fn touch(idle_deadline: UtcDateTime) -> Self {
+        Self { idle_deadline: Some(idle_deadline), ..Self::default() }
+    }
+
+    /// Sets a key to a value.
+    ///
+    /// # Errors
+    ///
+    /// When the key has the wrong form.
+    pub fn put(&mut self, key: &str, value: RawJson) -> Result<(), LimitError> {
+        self.set(key, Op::Put(value))
+    }
+
+    /// Removes a key, whether or not it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the key has the wrong form.
+    pub fn remove(&mut self, key: &str) -> Result<(), LimitError> {
+        self.set(key, Op::Remove)
+    }
+
+    /// Adds to a counter; a missing one counts as 0.
+    ///
+    /// # Errors
+    ///
+    /// When the key has the wrong form, or an earlier operation of this patch left something there
+    /// that cannot be added to.
+    pub fn add(&mut self, key: &str, by: i64) -> Result<(), Rejection> {
+        let sum = |start: i64| start.checked_add(by).ok_or_else(|| Rejection::overflow(key));
+        let op = match self.ops.get(key) {
+            Some(Op::Put(value)) => {
+                let start = value.as_integer().ok_or_else(|| Rejection::not_an_integer(key))?;
+                Op::Put(sum(start)?.into())
+            }
+            Some(Op::Remove) => Op::Put(by.into()),
+            Some(Op::Add(before)) => Op::Add(sum(*before)?),
+            None if self.clear => Op::Put(by.into()),
+            None => Op::Add(by),
+        };
+        Ok(self.set(key, op)?)
+    }
+
+    /// Removes every key, also those that were put by this patch so far.
+    pub fn clear(&mut self) {
+        self.clear = true;
+        self.ops.clear();
+    }
+
+    /// Applies the patch only for the holder of this secret.
+    pub fn prove(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+    }
+
+    /// Applies the patch only while `key` has exactly this value, or is absent.
+    ///
+    /// # Errors
+    ///
+    /// When the key has the wrong form.
+    pub fn expect(&mut self, key: &str, value: Option<RawJson>) -> Result<(), LimitError> {
+        Limits::check_key(key)?;
+        self.expectations.insert(key.into(), value);
+        Ok(())
+    }
+
+    /// Applies the patch only while the record's owner has this fence.
+    pub fn fence(&mut self, fence: u64) {
+        self.fence = Some(fence);
+    }
+
+    /// Replaces the secret: compare-and-set on the one that `proof` shows.
+    pub fn rotate(&mut self, proof: Proof, rotation: Rotation) {
+        self.proof = Some(proof);
+        self.rotation = Some(rotation);
+    }
+
+    /// Drops the rotation and its proof again, and keeps the rest.
+    #[must_use]
+    pub fn without_rotation(self) -> Self {
+        Self { proof: None, rotation: None, ..self }
+    }
+
+    /// Moves the idle deadline; of several, the latest counts.
+    pub fn keep_until(&mut self, idle_deadline: UtcDateTime) {
+        self.idle_deadline = self.idle_deadline.max(Some(idle_deadline));
+    }
+
+    /// Makes the node with this label the owner, and raises the fence.
+    pub fn own(&mut self, label: RouteLabel) {
+        self.owner = Some(label);
+    }
+
+    /// The proof it demands.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// The values it expects, sorted by key.
+    pub fn expectations(&self) -> impl Iterator<Item = (&str, Option<&RawJson>)> {
+        self.expectations.iter().map(|(key, value)| (&**key, value.as_ref()))
+    }
+
+    /// The fence it expects.
+    pub fn expected_fence(&self) -> Option<u64> {
+        self.fence
+    }
+
+    /// Whether it removes every key first.
+    pub fn is_clear(&self) -> bool {
+        self.clear
+    }
+
+    /// The operations, sorted by key.
+    pub fn ops(&self) -> impl Iterator<Item = (&str, &Op)> {
+        self.ops.iter().map(|(key, op)| (&**key, op))
+    }
+
+    /// The operation on a key.
+    pub fn op(&self, key: &str) -> Option<&Op> {
+        self.ops.get(key)
+    }
+
+    /// The new secret, and what comes with it.
+    pub fn rotation(&self) -> Option<&Rotation> {
+        self.rotation.as_ref()
+    }
+
+    /// The idle deadline it asks for.
+    pub fn idle_deadline(&self) -> Option<UtcDateTime> {
+        self.idle_deadline
+    }
+
+    /// The new owner.
+    pub fn owner(&self) -> Option<&RouteLabel> {
+        self.owner.as_ref()
+    }
+
+    /// Whether it changes values.
+    pub fn writes(&self) -> bool {
+        self.clear || !self.ops.is_empty()
+    }
+
+    /// Whether it changes the deadline at most, and so leaves the version alone.
+    pub fn is_touch(&self) -> bool {
+        !self.writes() && self.rotation.is_none() && self.owner.is_none()
+    }
+
+    /// Whether sending it a second time could do something else than sending it once.
+    pub fn is_once_only(&self) -> bool {
+        !self.expectations.is_empty() || self.ops.values().any(|op| matches!(op, Op::Add(_)))
+    }
+
+    /// Whether `values` are what the patch expects.
+    pub fn is_expected(&self, values: &Values) -> bool {
+        self.expectations
+            .iter()
+            .all(|(key, value)| values.get(key) == value.as_ref().map(RawJson::as_bytes))
+    }
+
+    /// Whether a record with this fence is the one the patch expects.
+    pub fn is_fenced(&self, fence: u64) -> bool {
+        self.fence.is_none_or(|expected| expected == fence)
+    }
+
+    /// The values after the patch, and each counter it added to.
+    ///
+    /// # Errors
+    ///
+    /// When an addition meets what is no integer, or does not fit in an `i64`.
+    pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
+        if !self.writes() {
+            return Ok((values.clone(), Counters::new()));
+        }
+        let mut counters = Counters::new();
+        let mut packing = Packing::with_capacity(values.packed_len() + self.ops.len() * 64);
+        let mut ops = self.ops.iter().peekable();
+        let kept = values.iter().filter(|_| !self.clear);
+        for (key, value) in kept {
+            while let Some((new, op)) = ops.next_if(|(name, _)| ***name < *key) {
+                op.write(new, None, &mut packing, &mut counters)?;
+            }
+            match ops.next_if(|(name, _)| ***name == *key) {
+                Some((_, op)) => op.write(key, Some(value), &mut packing, &mut counters)?,
+                None => packing.push(key, value),
+            }
+        }
+        for (new, op) in ops {
+            op.write(new, None, &mut packing, &mut counters)?;
+        }
+        Ok((packing.finish(), counters))
+    }
+
+    fn set(&mut self, key: &str, op: Op) -> Result<(), LimitError> {
+        Limits::check_key(key)?;
+        match self.ops.get_mut(key) {
+            Some(before) => *before = op,
+            None => drop(self.ops.insert(key.into(), op)),
+        }
+        Ok(())
+    }
+}
+
+/// One operation on a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sets the key.
+    Put(RawJson),
+    /// Removes the key.
+    Remove,
+    /// Adds to the counter under the key.
+    Add(i64),
+}
+
+impl Op {
+    fn write(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        packing: &mut Packing,
+        counters: &mut Counters,
+    ) -> Result<(), Rejection> {
+        match self {
+            Self::Put(new) => packing.push(key, new.as_bytes()),
+            Self::Remove => {}
+            Self::Add(by) => {
+                let start = value.map_or(Some(0), integer);
+                let start = start.ok_or_else(|| Rejection::not_an_integer(key))?;
+                let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
+                packing.push(key, RawJson::from(sum).as_bytes());
+                counters.push((key.into(), sum));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A new secret, and what may change with a secret only.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The hash of the new secret.
+    pub hash: SecretHash,
+    /// That the user proved who they are, if they did.
+    pub authentication: Option<Authentication>,
+}
+
+/// A user proved who they are.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    /// When they did.
+    pub at: UtcDateTime,
+    /// The absolute deadline from then on.
+    pub absolute_deadline: UtcDateTime,
+    /// Who they are; `None` leaves the record's principal as it is.
+    pub principal: Option<Principal>,
+    /// On which terms the principal gets another session.
+    pub admission: Admission,
+}
+
+/// On which terms a principal gets another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// How many sessions the principal may have; the oldest by authentication end. 1,000 by default.
+    pub cap: usize,
+    /// The application's epoch of the principal, for example the version of the password. A login
+    /// below the floor that [`delete_all`](crate::SessionStore::delete_all) set is rejected.
+    pub epoch: Option<u64>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { cap: 1_000, epoch: None }
+    }
+}
+
+/// What a record becomes under a patch.
+#[derive(Clone, Debug)]
+pub struct Patched {
+    /// The new record.
+    pub record: Record,
+    /// Each counter that was added to, with its new value.
+    pub counters: Counters,
+}
+
+/// Counters by key, with their committed values.
+pub type Counters = Vec<(Box<str>, i64)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_on_one_key_collapse_into_one() {
+        let mut patch = Patch::new();
+        patch.put("n", 1.into()).unwrap();
+        patch.add("n", 2).unwrap();
+        patch.add("m", 1).unwrap();
+        patch.add("m", 1).unwrap();
+        patch.remove("gone").unwrap();
+        patch.add("gone", 5).unwrap();
+        assert_eq!(
+            patch.ops().collect::<Vec<_>>(),
+            [("gone", &Op::Put(5.into())), ("m", &Op::Add(2)), ("n", &Op::Put(3.into()))]
+        );
+    }
+
+    #[test]
+    fn a_clear_removes_what_came_before_and_not_what_comes_after() {
+        let mut patch = Patch::new();
+        patch.put("early", 1.into()).unwrap();
+        patch.clear();
+        patch.put("late", 2.into()).unwrap();
+        let (values, _) = patch.merge(&values(&[("seen", "0")])).unwrap();
+        assert_eq!(values, self::values(&[("late", "2")]));
+    }
+
+    #[test]
+    fn a_merge_keeps_what_the_patch_does_not_name() {
+        let mut patch = Patch::new();
+        patch.put("b", 2.into()).unwrap();
+        patch.remove("c").unwrap();
+        patch.add("d", 4).unwrap();
+        patch.add("z", 1).unwrap();
+        let before = values(&[("a", "1"), ("c", "3"), ("d", "4"), ("e", "5")]);
+        let (after, counters) = patch.merge(&before).unwrap();
+        assert_eq!(after, values(&[("a", "1"), ("b", "2"), ("d", "8"), ("e", "5"), ("z", "1")]));
+        assert_eq!(counters, [("d".into(), 8), ("z".into(), 1)]);
+    }
+
+    #[test]
+    fn an_addition_that_cannot_be_is_rejected_by_key() {
+        let mut patch = Patch::new();
+        patch.add("n", 1).unwrap();
+        let max = i64::MAX.to_string();
+        assert_eq!(patch.merge(&values(&[("n", &max)])), Err(Rejection::overflow("n")));
+        assert_eq!(patch.merge(&values(&[("n", "[]")])), Err(Rejection::not_an_integer("n")));
+    }
+
+    fn values(entries: &[(&str, &str)]) -> Values {
+        entries.iter().map(|(key, value)| (*key, value.as_bytes())).collect()
+    }
+}

@@ -1,0 +1,214 @@
+//! What the browser holds: a selector that names the record, and a secret that opens it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::{Builder, Uuid};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::env::{Env, RandomError};
+
+/// The credential a client presents: `base64url(selector 16 bytes ++ secret 32 bytes)`.
+///
+/// It has no `Display`, `Serialize` or ordering, its `Debug` shows the selector alone, and its
+/// secret is wiped when it is dropped. [`encode`](Token::encode) is the only way to its text.
+///
+/// ```compile_fail
+/// fn shown<T: std::fmt::Display>() {}
+/// shown::<steadfast_core::Token>();
+/// ```
+///
+/// ```compile_fail
+/// fn compared<T: PartialEq + Ord>() {}
+/// compared::<steadfast_core::Token>();
+/// ```
+///
+/// ```compile_fail
+/// fn made<T: From<String>>() {}
+/// made::<steadfast_core::Token>();
+/// ```
+pub struct Token {
+    id: RecordId,
+    secret: Secret,
+}
+
+impl Token {
+    /// Characters of an encoded token.
+    pub const LEN: usize = 64;
+
+    /// Draws a fresh secret for the record `id`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no randomness; nothing weaker is used in its place.
+    pub fn generate(id: RecordId, env: &Env) -> Result<Self, RandomError> {
+        let mut secret = Secret([0; 32]);
+        env.fill(&mut secret.0)?;
+        Ok(Self { id, secret })
+    }
+
+    /// Decodes exactly the 64 characters that [`encode`](Token::encode) gives, and nothing else.
+    ///
+    /// 48 bytes fill 64 base64url characters without a spare bit, so every token has one spelling:
+    /// no padding, no other alphabet, no surrounding space, no percent-encoding.
+    pub fn decode(text: &[u8]) -> Option<Self> {
+        if text.len() != Self::LEN {
+            return None;
+        }
+        let mut bytes = Zeroizing::new([0; 48]);
+        let written = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes[..]).ok()?;
+        let (selector, secret) = bytes[..written].split_at_checked(16)?;
+        Some(Self {
+            id: RecordId(Uuid::from_slice(selector).ok()?),
+            secret: Secret(secret.try_into().ok()?),
+        })
+    }
+
+    /// The text for the client, wiped when dropped.
+    pub fn encode(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0; 48]);
+        bytes[..16].copy_from_slice(self.id.as_bytes());
+        bytes[16..].copy_from_slice(&self.secret.0);
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..]))
+    }
+
+    /// The record this token names.
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The part that opens the record.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The 256 random bits that prove the right to a record; wiped when dropped, never shown.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The identity of a record: a random UUID, the selector of its token.
+///
+/// It opens nothing, so it is the public handle of "your active sessions" and may be logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(Uuid);
+
+impl RecordId {
+    /// Draws a random (version 4) id.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no randomness.
+    pub fn random(env: &Env) -> Result<Self, RandomError> {
+        let mut bytes = [0; 16];
+        env.fill(&mut bytes)?;
+        Ok(Self(Builder::from_random_bytes(bytes).into_uuid()))
+    }
+
+    /// The id with these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the id.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id as a UUID, for stores with a type of their own for it.
+    pub const fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for RecordId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_the_round_trip() {
+        let env = Env::system();
+        let token = Token::generate(RecordId::random(&env).unwrap(), &env).unwrap();
+        let text = token.encode();
+        let back = Token::decode(text.as_bytes()).unwrap();
+        assert_eq!(text.len(), Token::LEN);
+        assert_eq!(back.id(), token.id());
+        assert_eq!(back.secret().bytes(), token.secret().bytes());
+    }
+
+    #[test]
+    fn every_other_spelling_is_refused() {
+        let good = "A".repeat(64);
+        assert!(Token::decode(good.as_bytes()).is_some());
+        for bad in [
+            "",
+            &good[1..],
+            &format!("{good}A"),
+            &format!("{}=", &good[1..]),
+            &format!(" {}", &good[1..]),
+            &format!("{}+", &good[1..]),
+            &format!("{}/", &good[1..]),
+            &format!("{}.", &good[1..]),
+            &format!("{}%41", &good[3..]),
+            &format!("\"{}\"", &good[2..]),
+            &format!("{}\0", &good[1..]),
+            &format!("{}\u{e9}", &good[2..]),
+        ] {
+            assert!(Token::decode(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let token = Token::decode("B".repeat(64).as_bytes()).unwrap();
+        let shown = format!("{token:?} {:?}", token.secret());
+        assert!(shown.contains(&token.id().to_string()));
+        assert!(!shown.contains("BBBB") && !shown.contains("65"), "{shown}");
+    }
+}

@@ -1,0 +1,215 @@
+//! The values of a record: keys to raw JSON, parsed when asked for and never before.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A value as JSON text. Stores keep it byte for byte; its `Debug` shows the length alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(Vec<u8>);
+
+impl RawJson {
+    /// Encodes a value.
+    ///
+    /// # Errors
+    ///
+    /// When its `Serialize` fails, for example on a map with keys that are no strings.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(value).map(Self)
+    }
+
+    /// Checks that `text` is one JSON value, and keeps it as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it is not JSON, or nested more than 127 levels deep.
+    pub fn parse(text: impl Into<Vec<u8>>) -> Result<Self, serde_json::Error> {
+        let text = text.into();
+        serde_json::from_slice::<serde::de::IgnoredAny>(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Decodes the value.
+    ///
+    /// # Errors
+    ///
+    /// When the JSON is not of that type.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.0)
+    }
+
+    /// The JSON text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The value as a counter, if it is an integer that an `i64` holds.
+    pub fn as_integer(&self) -> Option<i64> {
+        integer(&self.0)
+    }
+}
+
+impl From<i64> for RawJson {
+    fn from(value: i64) -> Self {
+        Self(value.to_string().into_bytes())
+    }
+}
+
+impl fmt::Debug for RawJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawJson({} bytes)", self.0.len())
+    }
+}
+
+/// The values of a record, sorted by key, in one allocation.
+///
+/// Packed, because a service holds millions of them: each entry is the key's length (1 byte), the
+/// value's length (4 bytes), the key and the value. Finding a key skips over the values.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Values(Box<[u8]>);
+
+impl Values {
+    /// No values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The raw JSON under a key.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        for (name, value) in self.entries() {
+            match name.cmp(key.as_bytes()) {
+                Ordering::Less => {}
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// Every key and its raw JSON, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.entries().map(|(key, value)| {
+            (std::str::from_utf8(key).expect("keys are packed from UTF-8 strings"), value)
+        })
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.entries().count()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the values count against the limit of a record: the bytes of all keys and values.
+    pub fn size(&self) -> usize {
+        self.entries().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// The bytes they occupy in memory.
+    pub fn packed_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn entries(&self) -> Entries<'_> {
+        Entries(&self.0)
+    }
+}
+
+impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
+    /// Packs entries in any order; of two under one key the later counts.
+    fn from_iter<I: IntoIterator<Item = (K, &'a [u8])>>(entries: I) -> Self {
+        let sorted: std::collections::BTreeMap<_, _> = entries
+            .into_iter()
+            .map(|(key, value)| (key.as_ref().to_owned(), value))
+            .collect();
+        let mut packing = Packing::default();
+        for (key, value) in &sorted {
+            packing.push(key, value);
+        }
+        packing.finish()
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|(key, value)| (key, value.len()))).finish()
+    }
+}
+
+/// Builds [`Values`] from entries that come sorted by key.
+#[derive(Default)]
+pub(crate) struct Packing(Vec<u8>);
+
+impl Packing {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    pub(crate) fn push(&mut self, key: &str, value: &[u8]) {
+        let key_len = u8::try_from(key.len()).expect("a key has at most 128 bytes");
+        let value_len = u32::try_from(value.len()).expect("a value is shorter than 4 GiB");
+        self.0.push(key_len);
+        self.0.extend_from_slice(&value_len.to_le_bytes());
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(value);
+    }
+
+    pub(crate) fn finish(self) -> Values {
+        Values(self.0.into_boxed_slice())
+    }
+}
+
+/// Reads an integer as a counter does: JSON without fraction or exponent, within an `i64`.
+pub(crate) fn integer(json: &[u8]) -> Option<i64> {
+    serde_json::from_slice(json).ok()
+}
+
+struct Entries<'a>(&'a [u8]);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&key_len, rest) = self.0.split_first()?;
+        let (value_len, rest) = rest.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(key_len.into())?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_len) as usize)?;
+        self.0 = rest;
+        Some((key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_key_and_come_sorted() {
+        let values: Values = [("b", b"2".as_slice()), ("a", b"1"), ("b", b"3")].into_iter().collect();
+        assert_eq!(values.get("a"), Some(b"1".as_slice()));
+        assert_eq!(values.get("b"), Some(b"3".as_slice()));
+        assert_eq!(values.get("aa"), None);
+        assert_eq!(values.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((values.len(), values.size()), (2, 4));
+    }
+
+    #[test]
+    fn debug_shows_keys_and_lengths_but_no_value() {
+        let values: Values = [("cart", b"\"hidden\"".as_slice())].into_iter().collect();
+        assert_eq!(format!("{values:?}"), r#"{"cart": 8}"#);
+        assert_eq!(format!("{:?}", RawJson::encode("hidden").unwrap()), "RawJson(8 bytes)");
+    }
+
+    #[test]
+    fn only_a_plain_integer_counts() {
+        for (json, counts) in [("3", Some(3)), ("-1", Some(-1)), ("1.0", None), ("\"3\"", None)] {
+            assert_eq!(RawJson::parse(json).unwrap().as_integer(), counts, "{json}");
+        }
+        assert_eq!(integer(b"9223372036854775808"), None);
+    }
+}
