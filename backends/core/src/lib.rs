@@ -23,20 +23,20 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod token;
-pub mod proof;
 pub mod principal;
+pub mod proof;
+pub mod token;
 
+pub mod lifetime;
+pub mod limits;
+pub mod patch;
 pub mod record;
 pub mod values;
-pub mod patch;
-pub mod limits;
-pub mod lifetime;
 
-pub mod store;
+pub mod error;
 pub mod operate;
 pub mod route;
-pub mod error;
+pub mod store;
 
 pub mod env;
 pub mod event;
@@ -56,8 +56,8 @@ pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
 pub use record::{Owner, Record, Replaced, Verdict, Version};
 pub use route::{RouteLabel, RouteLabelError};
 pub use store::{
-    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, Rejection, SessionInfo,
-    SessionStore,
+    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, Rejection,
+    SessionInfo, SessionStore,
 };
 pub use token::{RecordId, Secret, Token};
 pub use values::{RawJson, Values};

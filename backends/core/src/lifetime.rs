@@ -43,8 +43,11 @@ impl Lifetime {
     pub fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
         let least = Duration::from_secs(1);
         let fits = least <= idle && idle <= absolute && absolute <= Self::MAX;
-        fits.then_some(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) })
-            .ok_or(LifetimeError { idle, absolute })
+        fits.then_some(Self {
+            idle: whole_millis(idle),
+            absolute: whole_millis(absolute),
+        })
+        .ok_or(LifetimeError { idle, absolute })
     }
 
     /// How long a session lives without a request.
@@ -73,7 +76,10 @@ impl Lifetime {
     }
 
     const fn of(idle: u64, absolute: u64) -> Self {
-        Self { idle: Duration::from_secs(idle), absolute: Duration::from_secs(absolute) }
+        Self {
+            idle: Duration::from_secs(idle),
+            absolute: Duration::from_secs(absolute),
+        }
     }
 }
 
@@ -85,7 +91,12 @@ impl Default for Lifetime {
 
 impl fmt::Display for Lifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "idle {}, absolute {}", spoken(self.idle), spoken(self.absolute))
+        write!(
+            f,
+            "idle {}, absolute {}",
+            spoken(self.idle),
+            spoken(self.absolute)
+        )
     }
 }
 
@@ -140,16 +151,25 @@ mod tests {
         let s = Duration::from_secs;
         assert!(Lifetime::new(s(1), s(1)).is_ok());
         assert!(Lifetime::new(s(1), Lifetime::MAX).is_ok());
-        for (idle, absolute) in
-            [(s(0), s(1)), (s(2), s(1)), (s(1), Lifetime::MAX + s(1)), (Duration::MAX, Duration::MAX)]
-        {
-            assert!(Lifetime::new(idle, absolute).is_err(), "{idle:?} {absolute:?}");
+        for (idle, absolute) in [
+            (s(0), s(1)),
+            (s(2), s(1)),
+            (s(1), Lifetime::MAX + s(1)),
+            (Duration::MAX, Duration::MAX),
+        ] {
+            assert!(
+                Lifetime::new(idle, absolute).is_err(),
+                "{idle:?} {absolute:?}"
+            );
         }
     }
 
     #[test]
     fn a_deadline_never_passes_the_end_of_the_calendar() {
         let lifetime = Lifetime::default();
-        assert_eq!(lifetime.absolute_deadline(UtcDateTime::MAX), UtcDateTime::MAX);
+        assert_eq!(
+            lifetime.absolute_deadline(UtcDateTime::MAX),
+            UtcDateTime::MAX
+        );
     }
 }

@@ -26,7 +26,12 @@ pub struct Keyring {
 impl Keyring {
     /// Hashes without a key.
     pub fn unkeyed(realm: Realm) -> Self {
-        Self { realm, current: None, accepted: Vec::new(), accept_unkeyed: false }
+        Self {
+            realm,
+            current: None,
+            accepted: Vec::new(),
+            accept_unkeyed: false,
+        }
     }
 
     /// Hashes under `key`, at least 32 bytes of it.
@@ -36,7 +41,12 @@ impl Keyring {
     /// When the key is shorter.
     pub fn keyed(realm: Realm, key: &[u8]) -> Result<Self, KeyError> {
         let current = Some(HashKey::new(key)?);
-        Ok(Self { realm, current, accepted: Vec::new(), accept_unkeyed: false })
+        Ok(Self {
+            realm,
+            current,
+            accepted: Vec::new(),
+            accept_unkeyed: false,
+        })
     }
 
     /// Also accepts hashes under an earlier key. A match is hashed anew with the next patch.
@@ -72,8 +82,15 @@ impl Keyring {
     pub fn prove(&self, secret: &Secret) -> Proof {
         let unkeyed = (self.accept_unkeyed && self.current.is_some())
             .then(|| unkeyed_hash(&self.realm, secret));
-        let earlier = self.accepted.iter().map(|key| key.hash(&self.realm, secret)).chain(unkeyed);
-        Proof { current: self.hash(secret), earlier: earlier.collect() }
+        let earlier = self
+            .accepted
+            .iter()
+            .map(|key| key.hash(&self.realm, secret))
+            .chain(unkeyed);
+        Proof {
+            current: self.hash(secret),
+            earlier: earlier.collect(),
+        }
     }
 
     /// Whether a stored hash was made under the key that is current now.
@@ -87,7 +104,10 @@ impl fmt::Debug for Keyring {
         f.debug_struct("Keyring")
             .field("realm", &self.realm)
             .field("current", &self.current.as_ref().map(|key| key.id))
-            .field("accepted", &self.accepted.iter().map(|key| key.id).collect::<Vec<_>>())
+            .field(
+                "accepted",
+                &self.accepted.iter().map(|key| key.id).collect::<Vec<_>>(),
+            )
             .field("accept_unkeyed", &self.accept_unkeyed)
             .finish()
     }
@@ -129,7 +149,9 @@ impl Eq for SecretHash {}
 
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretHash").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("SecretHash")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,13 +185,19 @@ impl Proof {
 
 impl From<SecretHash> for Proof {
     fn from(current: SecretHash) -> Self {
-        Self { current, earlier: Vec::new() }
+        Self {
+            current,
+            earlier: Vec::new(),
+        }
     }
 }
 
 /// A key of the keyring is too short to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hash key of {len} bytes is too short: use at least {} random bytes", HashKey::MIN)]
+#[error(
+    "a hash key of {len} bytes is too short: use at least {} random bytes",
+    HashKey::MIN
+)]
 pub struct KeyError {
     /// The length of the key that was given, in bytes.
     pub len: usize,
@@ -188,15 +216,26 @@ impl HashKey {
         if key.len() < Self::MIN {
             return Err(KeyError { len: key.len() });
         }
-        let named = Sha256::new_with_prefix(b"steadfast key id").chain_update(key).finalize();
+        let named = Sha256::new_with_prefix(b"steadfast key id")
+            .chain_update(key)
+            .finalize();
         let id = u32::from_be_bytes([named[0], named[1], named[2], named[3]]).max(1);
-        Ok(Self { id: KeyId(id), key: Zeroizing::new(key.to_vec()) })
+        Ok(Self {
+            id: KeyId(id),
+            key: Zeroizing::new(key.to_vec()),
+        })
     }
 
     fn hash(&self, realm: &Realm, secret: &Secret) -> SecretHash {
         let mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        let digest = mac.chain_update(realm.as_str()).chain_update([0]).chain_update(secret.bytes());
-        SecretHash { key: self.id, digest: digest.finalize().into_bytes().into() }
+        let digest = mac
+            .chain_update(realm.as_str())
+            .chain_update([0])
+            .chain_update(secret.bytes());
+        SecretHash {
+            key: self.id,
+            digest: digest.finalize().into_bytes().into(),
+        }
     }
 }
 
@@ -204,7 +243,10 @@ impl HashKey {
 /// one block of 55 bytes that SHA-256 hashes at once.
 fn unkeyed_hash(realm: &Realm, secret: &Secret) -> SecretHash {
     let digest = Sha256::new_with_prefix(realm.as_str()).chain_update([0]);
-    SecretHash { key: KeyId::NONE, digest: digest.chain_update(secret.bytes()).finalize().into() }
+    SecretHash {
+        key: KeyId::NONE,
+        digest: digest.chain_update(secret.bytes()).finalize().into(),
+    }
 }
 
 #[cfg(test)]
@@ -218,7 +260,11 @@ mod tests {
         let ring = Keyring::unkeyed(Realm::default());
         let (mine, other) = (token(), token());
         assert!(ring.prove(mine.secret()).matches(&ring.hash(mine.secret())));
-        assert!(!ring.prove(other.secret()).matches(&ring.hash(mine.secret())));
+        assert!(
+            !ring
+                .prove(other.secret())
+                .matches(&ring.hash(mine.secret()))
+        );
     }
 
     #[test]
@@ -246,7 +292,12 @@ mod tests {
         let stored = Keyring::unkeyed(Realm::default()).hash(token.secret());
         let keyed = Keyring::keyed(Realm::default(), &[2; 32]).unwrap();
         assert!(!keyed.prove(token.secret()).matches(&stored));
-        assert!(keyed.accept_unkeyed().prove(token.secret()).matches(&stored));
+        assert!(
+            keyed
+                .accept_unkeyed()
+                .prove(token.secret())
+                .matches(&stored)
+        );
     }
 
     #[test]

@@ -106,12 +106,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// When it is not confirmed that the patch was applied, or the record is corrupt.
-    async fn update(
-        &self,
-        id: RecordId,
-        patch: &Patch,
-        hint: &Hint,
-    ) -> Result<Outcome, StoreError>;
+    async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint)
+    -> Result<Outcome, StoreError>;
 
     /// Ends a record, and says whether it was live. With a proof, only for the holder of the secret.
     ///
