@@ -15,23 +15,17 @@ use crate::token::Secret;
 /// A secret has 256 random bits, so its plain hash cannot be searched for. A key adds that a stolen
 /// store cannot even be matched against tokens seen elsewhere. The realm is part of the hash: a
 /// token of one realm opens nothing in another.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Keyring {
-    realm: Realm,
     current: Option<HashKey>,
     accepted: Vec<HashKey>,
     accept_unkeyed: bool,
 }
 
 impl Keyring {
-    /// Hashes without a key.
-    pub fn unkeyed(realm: Realm) -> Self {
-        Self {
-            realm,
-            current: None,
-            accepted: Vec::new(),
-            accept_unkeyed: false,
-        }
+    /// Hashes without a key: the default.
+    pub fn unkeyed() -> Self {
+        Self::default()
     }
 
     /// Hashes under `key`, at least 32 bytes of it.
@@ -39,13 +33,10 @@ impl Keyring {
     /// # Errors
     ///
     /// When the key is shorter.
-    pub fn keyed(realm: Realm, key: &[u8]) -> Result<Self, KeyError> {
-        let current = Some(HashKey::new(key)?);
+    pub fn keyed(key: &[u8]) -> Result<Self, KeyError> {
         Ok(Self {
-            realm,
-            current,
-            accepted: Vec::new(),
-            accept_unkeyed: false,
+            current: Some(HashKey::new(key)?),
+            ..Self::default()
         })
     }
 
@@ -65,30 +56,25 @@ impl Keyring {
         self
     }
 
-    /// The realm whose tokens this keyring hashes.
-    pub fn realm(&self) -> &Realm {
-        &self.realm
-    }
-
     /// The hash to store for a secret.
-    pub fn hash(&self, secret: &Secret) -> SecretHash {
+    pub fn hash(&self, realm: &Realm, secret: &Secret) -> SecretHash {
         match &self.current {
-            Some(key) => key.hash(&self.realm, secret),
-            None => unkeyed_hash(&self.realm, secret),
+            Some(key) => key.hash(realm, secret),
+            None => unkeyed_hash(realm, secret),
         }
     }
 
     /// The proof that a presented secret gives: one hash per key that is still accepted.
-    pub fn prove(&self, secret: &Secret) -> Proof {
-        let unkeyed = (self.accept_unkeyed && self.current.is_some())
-            .then(|| unkeyed_hash(&self.realm, secret));
+    pub fn prove(&self, realm: &Realm, secret: &Secret) -> Proof {
+        let unkeyed =
+            (self.accept_unkeyed && self.current.is_some()).then(|| unkeyed_hash(realm, secret));
         let earlier = self
             .accepted
             .iter()
-            .map(|key| key.hash(&self.realm, secret))
+            .map(|key| key.hash(realm, secret))
             .chain(unkeyed);
         Proof {
-            current: self.hash(secret),
+            current: self.hash(realm, secret),
             earlier: earlier.collect(),
         }
     }
@@ -102,7 +88,6 @@ impl Keyring {
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring")
-            .field("realm", &self.realm)
             .field("current", &self.current.as_ref().map(|key| key.id))
             .field(
                 "accepted",
@@ -257,52 +242,48 @@ mod tests {
 
     #[test]
     fn a_proof_matches_the_hash_of_its_own_secret_only() {
-        let ring = Keyring::unkeyed(Realm::default());
-        let (mine, other) = (token(), token());
-        assert!(ring.prove(mine.secret()).matches(&ring.hash(mine.secret())));
-        assert!(
-            !ring
-                .prove(other.secret())
-                .matches(&ring.hash(mine.secret()))
-        );
+        let (ring, mine, other) = (Keyring::unkeyed(), token(), token());
+        assert!(proves(
+            &ring,
+            &mine,
+            &ring.hash(&Realm::default(), mine.secret())
+        ));
+        assert!(!proves(
+            &ring,
+            &other,
+            &ring.hash(&Realm::default(), mine.secret())
+        ));
     }
 
     #[test]
     fn a_realm_does_not_accept_the_token_of_another() {
-        let (a, b) = (Keyring::unkeyed(realm("a")), Keyring::unkeyed(realm("b")));
-        let token = token();
-        assert!(!b.prove(token.secret()).matches(&a.hash(token.secret())));
+        let (ring, token) = (Keyring::unkeyed(), token());
+        let elsewhere = ring.hash(&Realm::new("admin").unwrap(), token.secret());
+        assert!(!proves(&ring, &token, &elsewhere));
     }
 
     #[test]
     fn an_earlier_key_still_matches_while_it_is_accepted() {
-        let token = token();
-        let old = Keyring::keyed(Realm::default(), &[1; 32]).unwrap();
-        let new = Keyring::keyed(Realm::default(), &[2; 32]).unwrap();
+        let (old, token) = (Keyring::keyed(&[1; 32]).unwrap(), token());
+        let new = Keyring::keyed(&[2; 32]).unwrap();
         let both = new.clone().accept(&[1; 32]).unwrap();
-        let stored = old.hash(token.secret());
-        assert!(both.prove(token.secret()).matches(&stored));
+        let stored = old.hash(&Realm::default(), token.secret());
+        assert!(proves(&both, &token, &stored));
         assert!(!both.is_current(&stored));
-        assert!(!new.prove(token.secret()).matches(&stored));
+        assert!(!proves(&new, &token, &stored));
     }
 
     #[test]
     fn a_plain_hash_matches_only_while_that_is_accepted() {
-        let token = token();
-        let stored = Keyring::unkeyed(Realm::default()).hash(token.secret());
-        let keyed = Keyring::keyed(Realm::default(), &[2; 32]).unwrap();
-        assert!(!keyed.prove(token.secret()).matches(&stored));
-        assert!(
-            keyed
-                .accept_unkeyed()
-                .prove(token.secret())
-                .matches(&stored)
-        );
+        let (keyed, token) = (Keyring::keyed(&[2; 32]).unwrap(), token());
+        let stored = Keyring::unkeyed().hash(&Realm::default(), token.secret());
+        assert!(!proves(&keyed, &token, &stored));
+        assert!(proves(&keyed.accept_unkeyed(), &token, &stored));
     }
 
     #[test]
     fn a_short_key_is_refused_with_its_length() {
-        let error = Keyring::keyed(Realm::default(), &[0; 31]).unwrap_err();
+        let error = Keyring::keyed(&[0; 31]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a hash key of 31 bytes is too short: use at least 32 random bytes"
@@ -313,7 +294,7 @@ mod tests {
     fn the_plain_hash_is_the_documented_one() {
         let token = Token::decode("A".repeat(64).as_bytes()).unwrap();
         let expected = Sha256::digest([b"session\0".as_slice(), &[0; 32]].concat());
-        let hash = Keyring::unkeyed(Realm::default()).hash(token.secret());
+        let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
         assert_eq!(hash.digest()[..], expected[..]);
     }
 
@@ -322,7 +303,8 @@ mod tests {
         Token::generate(RecordId::random(&env).unwrap(), &env).unwrap()
     }
 
-    fn realm(name: &str) -> Realm {
-        Realm::new(name).unwrap()
+    fn proves(ring: &Keyring, token: &Token, stored: &SecretHash) -> bool {
+        ring.prove(&Realm::default(), token.secret())
+            .matches(stored)
     }
 }
