@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
 use uuid::{Builder, Uuid};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -77,6 +78,11 @@ impl Token {
     /// The record this token names.
     pub fn id(&self) -> RecordId {
         self.id
+    }
+
+    /// Whether both are the same token, in constant time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && bool::from(self.secret.0.ct_eq(&other.secret.0))
     }
 
     /// The part that opens the record.

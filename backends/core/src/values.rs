@@ -88,6 +88,11 @@ impl Values {
         None
     }
 
+    /// A copy of the raw JSON under a key.
+    pub fn raw(&self, key: &str) -> Option<RawJson> {
+        self.get(key).map(|json| RawJson(json.to_vec()))
+    }
+
     /// Every key and its raw JSON, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries().map(|(key, value)| {

@@ -1,1 +1,4 @@
 //! stub
+/// stub
+#[derive(Debug)]
+pub struct MemoryStore;

@@ -1,0 +1,460 @@
+//! What the session cookie looks like.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::HeaderValue;
+use steadfast_core::Token;
+
+/// The name and the attributes of the session cookie.
+///
+/// Start from a profile and change what has to differ. Every combination that a browser would
+/// refuse is an error when the profile is given to the layer, never fixed in silence. The cookie is
+/// always `HttpOnly`, and always says its `SameSite`.
+///
+/// ```
+/// use steadfast::CookieProfile;
+///
+/// let shop = CookieProfile::host().name("__Host-shop").persistent();
+/// assert!(shop.check().is_ok());
+/// assert!(shop.path("/cart").check().is_err(), "__Host- wants Path=/");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieProfile {
+    name: String,
+    path: String,
+    domain: Option<String>,
+    secure: bool,
+    same_site: SameSite,
+    partitioned: bool,
+    persistent: bool,
+}
+
+impl CookieProfile {
+    /// `__Host-id; Path=/; Secure; HttpOnly; SameSite=Lax`: bound to one host, the default.
+    ///
+    /// Browsers take it over https, and over plain http from localhost only.
+    pub fn host() -> Self {
+        Self {
+            name: "__Host-id".to_owned(),
+            path: "/".to_owned(),
+            domain: None,
+            secure: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+            persistent: false,
+        }
+    }
+
+    /// `__Secure-id; Domain=…`: shared by a domain and all its subdomains, each of which can then
+    /// read the session and replace it.
+    pub fn domain(domain: impl Into<String>) -> Self {
+        Self {
+            name: "__Secure-id".to_owned(),
+            domain: Some(domain.into()),
+            ..Self::host()
+        }
+    }
+
+    /// `__Host-id; SameSite=None; Partitioned`: for a page embedded in other sites, one session for
+    /// each of them (CHIPS).
+    pub fn partitioned() -> Self {
+        Self {
+            same_site: SameSite::None,
+            partitioned: true,
+            ..Self::host()
+        }
+    }
+
+    /// `id-dev`, without `Secure`: for development over plain http. Anyone on the path reads it.
+    pub fn dev() -> Self {
+        Self {
+            name: "id-dev".to_owned(),
+            secure: false,
+            ..Self::host()
+        }
+    }
+
+    /// The whole name, with its prefix if it has one.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
+    }
+
+    /// The path below which browsers send the cookie: `/` unless set.
+    #[must_use]
+    pub fn path(self, path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            ..self
+        }
+    }
+
+    /// Whether browsers may send it over encrypted connections only.
+    #[must_use]
+    pub fn secure(self, secure: bool) -> Self {
+        Self { secure, ..self }
+    }
+
+    /// When browsers send it along with requests that other sites cause: `Lax` unless set.
+    #[must_use]
+    pub fn same_site(self, same_site: SameSite) -> Self {
+        Self { same_site, ..self }
+    }
+
+    /// Keeps the cookie when the browser closes: `Max-Age` is what is left of the absolute lifetime
+    /// when it is set. Without it, browsers drop the cookie at the end of their session.
+    #[must_use]
+    pub fn persistent(self) -> Self {
+        Self {
+            persistent: true,
+            ..self
+        }
+    }
+
+    /// Whether browsers would accept it. The layer checks too.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be.
+    pub fn check(&self) -> Result<(), CookieError> {
+        self.check_name()?;
+        self.check_path()?;
+        self.domain.as_deref().map_or(Ok(()), check_domain)?;
+        self.check_prefix()?;
+        if self.same_site == SameSite::None && !self.secure {
+            return Err(CookieError::Insecure {
+                what: "SameSite=None",
+            });
+        }
+        if self.partitioned && !self.secure {
+            return Err(CookieError::Insecure {
+                what: "Partitioned",
+            });
+        }
+        if self.partitioned && self.same_site != SameSite::None {
+            return Err(CookieError::PartitionedSameSite);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn as_name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `Set-Cookie` that hands out a token, for as long as is left of the absolute lifetime.
+    pub(crate) fn issue(&self, token: &Token, left: Duration) -> HeaderValue {
+        let max_age = self
+            .persistent
+            .then_some(left.min(steadfast_core::Lifetime::MAX));
+        self.header(&token.encode(), max_age)
+    }
+
+    /// The `Set-Cookie` that removes it. It repeats what identifies the cookie to a browser.
+    pub(crate) fn removal(&self) -> HeaderValue {
+        self.header("", Some(Duration::ZERO))
+    }
+
+    fn header(&self, value: &str, max_age: Option<Duration>) -> HeaderValue {
+        let mut text = String::with_capacity(192);
+        text.push_str(&self.name);
+        text.push('=');
+        text.push_str(value);
+        text.push_str("; Path=");
+        text.push_str(&self.path);
+        if let Some(domain) = &self.domain {
+            text.push_str("; Domain=");
+            text.push_str(domain);
+        }
+        if let Some(max_age) = max_age {
+            write!(text, "; Max-Age={}", max_age.as_secs()).expect("a string takes any text");
+        }
+        if self.secure {
+            text.push_str("; Secure");
+        }
+        text.push_str("; HttpOnly; SameSite=");
+        text.push_str(self.same_site.as_str());
+        if self.partitioned {
+            text.push_str("; Partitioned");
+        }
+        let mut header = HeaderValue::try_from(text).expect("a checked profile is a valid header");
+        header.set_sensitive(true);
+        header
+    }
+
+    fn check_name(&self) -> Result<(), CookieError> {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if self.name.is_empty() || !self.name.bytes().all(is_token) {
+            return Err(CookieError::Name {
+                name: self.name.clone(),
+            });
+        }
+        let len = self.name.len() + VALUE_LEN;
+        if len > MAX_NAME_AND_VALUE {
+            return Err(CookieError::TooLong {
+                what: "name and value",
+                len,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_path(&self) -> Result<(), CookieError> {
+        let fits = |b: u8| b.is_ascii_graphic() && b != b';' && b != b',';
+        if !self.path.starts_with('/') || !self.path.bytes().all(fits) {
+            return Err(CookieError::Path {
+                path: self.path.clone(),
+            });
+        }
+        if self.path.len() > MAX_ATTRIBUTE {
+            return Err(CookieError::TooLong {
+                what: "path",
+                len: self.path.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Browsers compare prefixes without regard to case, so a name in another case is bound by the
+    /// same rules (RFC 6265bis, 5.7).
+    fn check_prefix(&self) -> Result<(), CookieError> {
+        let starts_with = |prefix: &str| {
+            self.name
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        let broken = if starts_with("__Host-") {
+            [
+                (!self.secure, "Secure"),
+                (self.path != "/", "Path=/"),
+                (self.domain.is_some(), "no Domain"),
+            ]
+        } else if starts_with("__Secure-") || starts_with("__Http-") {
+            [(!self.secure, "Secure"), (false, ""), (false, "")]
+        } else {
+            [(false, ""); 3]
+        };
+        match broken.into_iter().find(|(broken, _)| *broken) {
+            Some((_, demands)) => Err(CookieError::Prefix {
+                name: self.name.clone(),
+                demands,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for CookieProfile {
+    fn default() -> Self {
+        Self::host()
+    }
+}
+
+/// When browsers send a cookie along with requests that other sites cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never, not even when a user follows a link.
+    Strict,
+    /// Only when a user follows a link.
+    Lax,
+    /// Always.
+    None,
+}
+
+impl SameSite {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Lax => "Lax",
+            Self::None => "None",
+        }
+    }
+}
+
+/// A cookie that no browser would accept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CookieError {
+    /// The name is not a token.
+    #[error("cookie name {name:?} is not one or more of the token characters of RFC 9110")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The path has the wrong form.
+    #[error("cookie path {path:?} is not a `/` followed by visible ASCII without `;` and `,`")]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// The domain has the wrong form.
+    #[error("cookie domain {domain:?} is not a host name with at least one dot inside")]
+    Domain {
+        /// The domain.
+        domain: String,
+    },
+    /// The prefix of the name demands something else.
+    #[error("cookie name {name:?} demands {demands}")]
+    Prefix {
+        /// The name.
+        name: String,
+        /// What it demands.
+        demands: &'static str,
+    },
+    /// It demands `Secure`.
+    #[error("{what} demands Secure")]
+    Insecure {
+        /// What demands it.
+        what: &'static str,
+    },
+    /// Partitioned cookies are for embedded pages.
+    #[error("Partitioned demands SameSite=None")]
+    PartitionedSameSite,
+    /// Browsers ignore what is longer (RFC 6265bis, 5.6).
+    #[error("a cookie's {what} of {len} bytes is longer than browsers take")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+fn check_domain(domain: &str) -> Result<(), CookieError> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = domain.parse::<std::net::IpAddr>().is_ok();
+    let fits = domain.contains('.') && domain.split('.').all(is_label) && !is_address;
+    if !fits {
+        return Err(CookieError::Domain {
+            domain: domain.to_owned(),
+        });
+    }
+    if domain.len() > MAX_ATTRIBUTE {
+        return Err(CookieError::TooLong {
+            what: "domain",
+            len: domain.len(),
+        });
+    }
+    Ok(())
+}
+
+/// A token, and two route labels of 32 bytes behind it.
+const VALUE_LEN: usize = Token::LEN + 2 * 33;
+const MAX_NAME_AND_VALUE: usize = 4096;
+const MAX_ATTRIBUTE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ck_01_the_default_has_exactly_the_attributes_it_says() {
+        let cookie = CookieProfile::host();
+        assert_eq!(
+            cookie.removal(),
+            "__Host-id=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+        );
+    }
+
+    #[test]
+    fn ck_15_a_partitioned_cookie_is_removed_in_its_partition() {
+        let removal = CookieProfile::partitioned().removal();
+        assert_eq!(
+            removal,
+            "__Host-id=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=None; Partitioned"
+        );
+    }
+
+    #[test]
+    fn ck_02_what_a_browser_refuses_is_refused_here() {
+        for prefix in [
+            "__Host-",
+            "__host-",
+            "__HOST-",
+            "__Secure-",
+            "__SECURE-",
+            "",
+            "id",
+        ] {
+            for combination in 0..32 {
+                let bit = |n: u8| combination >> n & 1 == 1;
+                let mut cookie = CookieProfile::host()
+                    .name(format!("{prefix}x"))
+                    .secure(bit(0));
+                cookie.domain = bit(1).then(|| "example.org".to_owned());
+                cookie.path = if bit(2) { "/" } else { "/a" }.to_owned();
+                cookie.same_site = if bit(3) {
+                    SameSite::None
+                } else {
+                    SameSite::Lax
+                };
+                cookie.partitioned = bit(4);
+                let host = prefix.to_lowercase() == "__host-";
+                let wants_secure = !prefix.is_empty() && prefix != "id" || bit(3) || bit(4);
+                let possible = (bit(0) || !wants_secure)
+                    && (!host || (!bit(1) && bit(2)))
+                    && (!bit(4) || bit(3));
+                assert_eq!(cookie.check().is_ok(), possible, "{cookie:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ck_16_nothing_that_could_end_the_header_gets_into_it() {
+        for bad in ["a\r\nb", "a\0", "a;b", "a,b", "a b", "\u{e9}", "a=b", ""] {
+            assert!(
+                CookieProfile::dev().name(bad).check().is_err(),
+                "name {bad:?}"
+            );
+            assert!(
+                CookieProfile::dev().path(bad).check().is_err(),
+                "path {bad:?}"
+            );
+            assert!(
+                CookieProfile::domain(bad).check().is_err(),
+                "domain {bad:?}"
+            );
+        }
+        assert!(CookieProfile::domain("example.org").check().is_ok());
+        for bad in [".example.org", "org", "127.0.0.1", "-a.org", "a..org"] {
+            assert!(
+                CookieProfile::domain(bad).check().is_err(),
+                "domain {bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ck_14_what_is_longer_than_browsers_take_is_refused() {
+        let dev = CookieProfile::dev;
+        assert!(
+            dev()
+                .name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN))
+                .check()
+                .is_ok()
+        );
+        assert!(
+            dev()
+                .name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN + 1))
+                .check()
+                .is_err()
+        );
+        assert!(dev().path(format!("/{}", "p".repeat(1023))).check().is_ok());
+        assert!(
+            dev()
+                .path(format!("/{}", "p".repeat(1024)))
+                .check()
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! How a session call fails, and the status that answers it.
+
+use http::StatusCode;
+use steadfast_core::{LimitError, PrincipalError, RandomError, Rejection, StoreError};
+
+/// A session call did not do what it was asked.
+///
+/// It is an axum response: the status of [`status`](Error::status), and the message as text. No
+/// message holds a secret, a value, or anything of the store's configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed: what was asked is not confirmed. 503.
+    #[error("the session store failed")]
+    Store(#[source] StoreError),
+    /// An earlier call of this request failed, so nothing of it is kept. 503.
+    #[error("the session cannot be used, because an earlier call to its store failed")]
+    Poisoned,
+    /// Other requests kept changing the same key until the deadline. 409.
+    #[error("other requests kept changing {key:?}")]
+    Contended {
+        /// The key.
+        key: String,
+    },
+    /// Another request ended the session meanwhile. 409.
+    #[error("another request ended the session")]
+    Ended,
+    /// Another request rotated the session's token meanwhile. 409.
+    #[error("another request rotated the session's token")]
+    Superseded,
+    /// The login was decided before the principal's sessions were revoked. 409.
+    #[error("the sign-in is older than the principal's last revocation")]
+    Revoked,
+    /// The response head is sent: what needs a cookie, or a first load, comes too late. 500.
+    #[error("the response head is already sent")]
+    TooLate,
+    /// Nobody is signed in to the session. 401.
+    #[error("nobody is signed in")]
+    NotSignedIn,
+    /// The request did not bring the session's CSRF token. 403.
+    #[error("the CSRF token is missing or wrong")]
+    Csrf,
+    /// Something is over a limit. 413.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The value is no integer, or would not fit in one. 409.
+    #[error("the value of {key:?} cannot be counted with")]
+    NotACounter {
+        /// The key.
+        key: String,
+    },
+    /// The principal's id has the wrong form. 400.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    /// The value cannot be encoded as JSON. 500.
+    #[error("the value of {key:?} cannot be encoded")]
+    Encode {
+        /// The key.
+        key: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// What is stored is of another type. It is left as it is. 500.
+    #[error("the value of {key:?} is of another type")]
+    Decode {
+        /// The key.
+        key: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// There is no randomness to be had. 500.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl Error {
+    /// The status that answers a request which cannot go on without the session.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Store(_) | Self::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Contended { .. }
+            | Self::Ended
+            | Self::Superseded
+            | Self::Revoked
+            | Self::NotACounter { .. } => StatusCode::CONFLICT,
+            Self::NotSignedIn => StatusCode::UNAUTHORIZED,
+            Self::Csrf => StatusCode::FORBIDDEN,
+            Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Principal(_) => StatusCode::BAD_REQUEST,
+            Self::TooLate | Self::Encode { .. } | Self::Decode { .. } | Self::Random(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Random(error) => Self::Random(error),
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Limit(error) => Self::Limit(error),
+            Rejection::NotAnInteger { key } | Rejection::Overflow { key } => {
+                Self::NotACounter { key: key.into() }
+            }
+            Rejection::BelowFloor => Self::Revoked,
+            rejection => Self::Store(StoreError::unavailable(rejection)),
+        }
+    }
+}

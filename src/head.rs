@@ -1,0 +1,221 @@
+//! What the session does to a response head: the cookie, and what caches must know.
+
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::layer::Shared;
+use crate::session::{Head, Issue, Session};
+
+/// Applies what the session came to. An untouched session changes nothing, to the byte.
+pub(crate) fn apply<B: Default>(
+    head: Head,
+    session: &Session,
+    response: Response<B>,
+) -> Response<B> {
+    if !head.touched {
+        return response;
+    }
+    let mut response = match head.failure {
+        Some(status) => failure(status),
+        None => response,
+    };
+    let shared = session.shared();
+    vary(response.headers_mut(), &shared.vary);
+    match credential(head.issue, session) {
+        Some(credential) => hand_out(credential, response.headers_mut(), session),
+        None if head.failure.is_some() => never_store(response.headers_mut()),
+        None => keep_private(response.headers_mut()),
+    }
+    response
+}
+
+/// The answer when what the handler promised was not kept.
+fn failure<B: Default>(status: StatusCode) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// The header value that gives or takes the client's token.
+fn credential(issue: Issue, session: &Session) -> Option<HeaderValue> {
+    let shared = session.shared();
+    match (issue, session.uses_header()) {
+        (Issue::Keep, _) => None,
+        (Issue::Set(token, until), false) => {
+            let left = until - shared.calls.store.env().now();
+            Some(
+                shared
+                    .cookie
+                    .issue(&token, Duration::try_from(left).unwrap_or_default()),
+            )
+        }
+        (Issue::Remove, false) => Some(shared.cookie.removal()),
+        (Issue::Set(token, _), true) => {
+            let value = HeaderValue::from_str(&token.encode());
+            let mut value = value.expect("a token is visible ASCII");
+            value.set_sensitive(true);
+            Some(value)
+        }
+        (Issue::Remove, true) => Some(HeaderValue::from_static("")),
+    }
+}
+
+fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session) {
+    let shared = session.shared();
+    match &shared.header {
+        Some(name) if session.uses_header() => {
+            headers.insert(name, credential);
+        }
+        _ => {
+            drop_cookies_of_our_name(headers, shared);
+            headers.append(SET_COOKIE, credential);
+        }
+    }
+    never_store(headers);
+}
+
+/// Two cookies of one name in one response: browsers keep the later, nobody knows which that is.
+fn drop_cookies_of_our_name(headers: &mut HeaderMap, shared: &Shared) {
+    let name = shared.cookie.as_name().as_bytes();
+    let is_ours = |line: &HeaderValue| {
+        line.as_bytes()
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(b"="))
+    };
+    if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        return;
+    }
+    tracing::warn!(target: "steadfast", "dropped a cookie that the application set in our name");
+    let others: Vec<_> = headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter(|line| !is_ours(line))
+        .cloned()
+        .collect();
+    headers.remove(SET_COOKIE);
+    for line in others {
+        headers.append(SET_COOKIE, line);
+    }
+}
+
+/// A response with a token in it must be kept by no cache at all (RFC 9111, 7.3).
+fn never_store(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// A response that depends on the session must be kept by no shared cache.
+fn keep_private(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers.get_all(CACHE_CONTROL).iter().cloned().collect();
+    let known: Vec<_> = lines
+        .iter()
+        .flat_map(|line| directives(line.as_bytes()))
+        .collect();
+    let is = |directive: &[u8], name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
+    let is_shared = |directive: &&[u8]| {
+        is(directive, "public") || starts_with_ignore_case(directive, b"s-maxage=")
+    };
+    let is_strict = known.iter().any(|d| is(d, "private") || is(d, "no-store"));
+    if is_strict && !known.iter().any(is_shared) {
+        return;
+    }
+    let mut kept: Vec<&[u8]> = known.iter().copied().filter(|d| !is_shared(d)).collect();
+    if !is_strict {
+        kept.push(b"private");
+    }
+    let value = HeaderValue::from_bytes(&kept.join(&b", "[..]));
+    headers.insert(
+        CACHE_CONTROL,
+        value.expect("parts of a header's value are a header's value"),
+    );
+}
+
+/// The directives of a `Cache-Control` line; a comma within quotes does not end one.
+fn directives(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    let ends = move |byte: &u8| {
+        is_quoted ^= *byte == b'"';
+        *byte == b',' && !is_quoted
+    };
+    line.split(ends)
+        .map(<[u8]>::trim_ascii)
+        .filter(|directive| !directive.is_empty())
+}
+
+/// Adds to `Vary` what the response depends on. `*` already says more.
+fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
+    let known: Vec<_> = headers.get_all(VARY).iter().cloned().collect();
+    let known: Vec<_> = known
+        .iter()
+        .flat_map(|line| directives(line.as_bytes()))
+        .collect();
+    let is_missing = |name: &&[u8]| {
+        !known
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name) || *known == b"*")
+    };
+    let missing: Vec<_> = directives(on.as_bytes()).filter(is_missing).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let all = [known.clone(), missing].concat().join(&b", "[..]);
+    let value = HeaderValue::from_bytes(&all);
+    headers.insert(
+        VARY,
+        value.expect("parts of a header's value are a header's value"),
+    );
+}
+
+fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
+    text.get(..start.len())
+        .is_some_and(|found| found.eq_ignore_ascii_case(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ca_02_a_response_that_depends_on_the_session_is_private() {
+        for (said, says) in [
+            (None, "private"),
+            (Some("public, max-age=600"), "max-age=600, private"),
+            (Some("PUBLIC"), "private"),
+            (Some("s-maxage=10, no-cache"), "no-cache, private"),
+            (Some("private, max-age=5"), "private, max-age=5"),
+            (Some("no-store"), "no-store"),
+            (Some("private, s-maxage=9"), "private"),
+            (
+                Some("private=\"a, public\""),
+                "private=\"a, public\", private",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(said.map(|said| (CACHE_CONTROL, HeaderValue::from_static(said))));
+            keep_private(&mut headers);
+            assert_eq!(headers[CACHE_CONTROL], says, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn ca_02_vary_gains_what_it_lacks() {
+        for (said, on, says) in [
+            (None, "Cookie", "Cookie"),
+            (Some("Accept"), "Cookie", "Accept, Cookie"),
+            (Some("accept, cookie"), "Cookie", "accept, cookie"),
+            (Some("*"), "Cookie", "*"),
+            (Some("Cookie"), "Cookie, x-session", "Cookie, x-session"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(said.map(|said| (VARY, HeaderValue::from_static(said))));
+            vary(&mut headers, &HeaderValue::from_static(on));
+            assert_eq!(headers[VARY], says, "{said:?}");
+        }
+    }
+}

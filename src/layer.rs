@@ -1,0 +1,199 @@
+//! The layer: how sessions are configured.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, header};
+use steadfast_core::{Keyring, Lifetime, Realm, SessionStore};
+use tokio_util::task::TaskTracker;
+use tower_layer::Layer;
+
+use crate::calls::{Calls, Deadlines};
+use crate::cookie::profile::{CookieError, CookieProfile};
+use crate::service::SessionService;
+use crate::watch::Watch;
+
+pub use crate::watch::RECHECK;
+
+/// Gives every request a [`Session`](crate::Session) over one store.
+///
+/// Safe as it stands: a `__Host-` cookie, both lifetimes bounded, secrets hashed at rest, 503 instead
+/// of a stranger when the store is away.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::{CookieProfile, Lifetime, MemoryStore, SessionLayer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sessions = SessionLayer::new(MemoryStore::new())
+///     .lifetime(Lifetime::new(Duration::from_secs(900), Duration::from_secs(43_200))?)
+///     .cookie(CookieProfile::host().name("__Host-shop"))?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Several in one application
+///
+/// Layers with different realms and cookie names may nest: the handle of the innermost is the
+/// extractor's, and [`Session::in_realm`](crate::Session::in_realm) finds the others. The same layer
+/// twice is one. One cookie name in two realms is refused with 500, because a session of one realm
+/// must not count in the other.
+///
+/// # Deployment caveats
+///
+/// Nodes that share a store must agree on realm, cookie and keyring. The default cookie is `Secure`:
+/// over plain http browsers take it from localhost only, elsewhere use [`CookieProfile::dev`] and
+/// never in production. A response that depends on a session says so to shared caches, but a cache
+/// that is configured to ignore `Cache-Control` and `Vary` cannot be helped.
+#[derive(Clone)]
+pub struct SessionLayer {
+    shared: Arc<Shared>,
+}
+
+impl SessionLayer {
+    /// Sessions over `store`, with the defaults.
+    pub fn new(store: impl SessionStore) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                calls: Calls::new(Arc::new(store)),
+                realm: Realm::default(),
+                keyring: Keyring::default(),
+                cookie: CookieProfile::default(),
+                header: None,
+                vary: HeaderValue::from_static("Cookie"),
+                lifetime: Lifetime::default(),
+                max_per_principal: 1_000,
+                commit_on_server_error: false,
+                tasks: TaskTracker::new(),
+                watch: Arc::default(),
+            }),
+        }
+    }
+
+    /// The realm whose sessions these are: `session` by default.
+    #[must_use]
+    pub fn realm(self, realm: Realm) -> Self {
+        self.with(|shared| shared.realm = realm)
+    }
+
+    /// The keys under which secrets are hashed: a plain hash without a key by default.
+    #[must_use]
+    pub fn keyring(self, keyring: Keyring) -> Self {
+        self.with(|shared| shared.keyring = keyring)
+    }
+
+    /// What the cookie looks like: [`CookieProfile::host`] by default.
+    ///
+    /// # Errors
+    ///
+    /// When no browser would accept such a cookie.
+    pub fn cookie(self, cookie: CookieProfile) -> Result<Self, CookieError> {
+        cookie.check()?;
+        Ok(self.with(|shared| shared.cookie = cookie))
+    }
+
+    /// Serves clients without cookies as well: off by default.
+    ///
+    /// A request with a header of this name, also an empty one, is served by it alone: its token is
+    /// read there, a new one is answered there, and cookies count for nothing. An empty header in the
+    /// answer means that the token is to be forgotten. Where such a token is kept is the client's
+    /// concern; a page must not keep it where its scripts can reach it.
+    #[must_use]
+    pub fn header(self, name: HeaderName) -> Self {
+        let vary = HeaderValue::try_from(format!("Cookie, {name}"));
+        self.with(|shared| {
+            shared.vary = vary.expect("a header's name is a header's value");
+            shared.header = Some(name);
+        })
+    }
+
+    /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.
+    #[must_use]
+    pub fn lifetime(self, lifetime: Lifetime) -> Self {
+        self.with(|shared| shared.lifetime = lifetime)
+    }
+
+    /// How many sessions a principal may have, at least 1: 1,000 by default. The oldest by
+    /// authentication end.
+    #[must_use]
+    pub fn max_per_principal(self, sessions: usize) -> Self {
+        self.with(|shared| shared.max_per_principal = sessions.max(1))
+    }
+
+    /// How long a request waits for the store.
+    #[must_use]
+    pub fn deadlines(self, deadlines: Deadlines) -> Self {
+        self.with(|shared| shared.calls.deadlines = deadlines)
+    }
+
+    /// Whether a response of 500 and above commits all the same: off by default, so that a handler
+    /// that failed half-way leaves nothing behind.
+    #[must_use]
+    pub fn commit_on_server_error(self, commit: bool) -> Self {
+        self.with(|shared| shared.commit_on_server_error = commit)
+    }
+
+    /// Waits for what outlives its request: touches, and commits whose client disconnected. Call it
+    /// when the server has stopped serving, before the process ends.
+    pub async fn join(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+        change(Arc::make_mut(&mut self.shared));
+        self
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+/// What all requests of a layer share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) calls: Calls,
+    pub(crate) realm: Realm,
+    pub(crate) keyring: Keyring,
+    pub(crate) cookie: CookieProfile,
+    pub(crate) header: Option<HeaderName>,
+    /// The request headers that responses depend on.
+    pub(crate) vary: HeaderValue,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) max_per_principal: usize,
+    pub(crate) commit_on_server_error: bool,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) watch: Arc<Watch>,
+}
+
+impl Shared {
+    /// The request headers that may hold a token.
+    pub(crate) fn token_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        std::iter::once(&header::COOKIE).chain(&self.header)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer")
+            .field("realm", &self.realm)
+            .field("cookie", &self.cookie)
+            .field("header", &self.header)
+            .field("lifetime", &self.lifetime)
+            .field("keyring", &self.keyring)
+            .finish_non_exhaustive()
+    }
+}

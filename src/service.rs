@@ -1,0 +1,96 @@
+//! The service: gives a request its session, and waits for nothing.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Request, Response, header};
+use tower_service::Service;
+
+use crate::future::ResponseFuture;
+use crate::layer::Shared;
+use crate::session::{Presented, Session};
+
+/// Gives every request a [`Session`]; made by [`SessionLayer`](crate::SessionLayer).
+#[derive(Clone, Debug)]
+pub struct SessionService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> SessionService<S> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Default,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResBody>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let outer = request.extensions().get::<Session>().cloned();
+        match outer
+            .as_ref()
+            .and_then(|outer| nesting(outer, &self.shared))
+        {
+            Some(Nesting::Same) => ResponseFuture::without_session(self.inner.call(request)),
+            Some(Nesting::Clash) => ResponseFuture::refused(),
+            None => {
+                let presented = presented(request.headers_mut(), &self.shared);
+                let session = Session::new(Arc::clone(&self.shared), presented, outer);
+                request.extensions_mut().insert(session.clone());
+                ResponseFuture::new(self.inner.call(request), session)
+            }
+        }
+    }
+}
+
+/// How a layer relates to those around it.
+enum Nesting {
+    /// One of them has the same cookie and the same realm: it already did all there is to do.
+    Same,
+    /// One of them has the same cookie in another realm: a session of one would count in the other.
+    Clash,
+}
+
+fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
+    outer
+        .and_outer()
+        .find(|around| around.cookie.as_name() == shared.cookie.as_name())
+        .map(|around| match around.realm == shared.realm {
+            true => Nesting::Same,
+            false => {
+                tracing::error!(target: "steadfast", realm = ?shared.realm, outer = ?around.realm,
+                    "two session layers of different realms share a cookie name");
+                Nesting::Clash
+            }
+        })
+}
+
+/// The headers that may hold a token, kept for when somebody asks; marked as sensitive, so that
+/// nothing further in logs them.
+fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
+    for name in shared.token_headers() {
+        if let header::Entry::Occupied(mut lines) = headers.entry(name) {
+            lines.iter_mut().for_each(|line| line.set_sensitive(true));
+        }
+    }
+    let header = shared
+        .header
+        .as_ref()
+        .and_then(|name| headers.get(name))
+        .cloned();
+    Presented {
+        cookies: headers.get_all(header::COOKIE).iter().cloned().collect(),
+        header,
+    }
+}

@@ -1,0 +1,149 @@
+//! The commit: what a request wants kept is sent before its response head.
+
+use std::pin::Pin;
+
+use http::StatusCode;
+use steadfast_core::{Event, StoreError};
+use tracing::Instrument;
+
+use super::Session;
+use super::state::{Intent, Issue, View};
+use super::turn::Turn;
+use crate::error::Error;
+
+/// What the session does to the response head.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    /// Whether the handler asked for the session, so that the response depends on it.
+    pub(crate) touched: bool,
+    pub(crate) issue: Issue,
+    /// The status to answer with instead, because what the handler promised was not kept.
+    pub(crate) failure: Option<StatusCode>,
+}
+
+/// When the head is known.
+pub(crate) enum Settled {
+    Now(Head),
+    Later(Pin<Box<dyn Future<Output = Head> + Send>>),
+}
+
+impl Session {
+    /// Ends the request's say over the session, given the status its handler answered with.
+    pub(crate) fn settle(&self, status: StatusCode) -> Settled {
+        let Ok(state) = self.inner.state.try_lock() else {
+            // Another task is in the middle of a call: its turn comes first.
+            return self.settle_later(true, status);
+        };
+        let mut turn = Turn {
+            inner: &self.inner,
+            state,
+        };
+        match turn.close(status) {
+            Some(head) => Settled::Now(head),
+            None => self.settle_later(turn.state.intent.is_some(), status),
+        }
+    }
+
+    /// A commit that rotates runs to its end even if the client is gone: the store's answer alone
+    /// decides which secret lives.
+    fn settle_later(&self, detached: bool, status: StatusCode) -> Settled {
+        let session = self.clone();
+        let commit = async move { session.commit(status).await }.in_current_span();
+        if !detached {
+            return Settled::Later(Box::pin(commit));
+        }
+        let task = self.inner.shared.tasks.spawn(commit);
+        Settled::Later(Box::pin(async move {
+            task.await.unwrap_or_else(|cut| {
+                let error = Error::from(StoreError::unavailable(cut));
+                Head {
+                    touched: true,
+                    issue: Issue::Keep,
+                    failure: Some(logged(&error)),
+                }
+            })
+        }))
+    }
+
+    async fn commit(&self, status: StatusCode) -> Head {
+        let mut turn = Turn {
+            inner: &self.inner,
+            state: self.inner.state.lock().await,
+        };
+        match turn.close(status) {
+            Some(head) => head,
+            None => turn.commit().await,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// The head, unless a store call has to come first.
+    fn close(&mut self, status: StatusCode) -> Option<Head> {
+        if status.is_server_error() && !self.inner.shared.commit_on_server_error {
+            self.state.discard();
+        }
+        if matches!(self.state.view, View::Poisoned) {
+            let is_promise = status.as_u16() < 400;
+            return Some(self.head(is_promise.then_some(StatusCode::SERVICE_UNAVAILABLE)));
+        }
+        let is_settled = !self.state.pending.writes() && self.state.intent.is_none();
+        is_settled.then(|| self.head(None))
+    }
+
+    async fn commit(&mut self) -> Head {
+        let patch = self.state.pending.clone();
+        let (done, is_promise) = match self.state.intent.take() {
+            // What a handler must be able to rely on is answered 409 when another was first.
+            Some(intent) => {
+                let is_promise = !matches!(intent, Intent::Cycle);
+                (self.rotate(intent, patch).await, is_promise)
+            }
+            None => (self.send(patch).await.map(drop), false),
+        };
+        self.state.discard();
+        match done {
+            Ok(()) => self.head(None),
+            // Another request rotated or ended the session: that one's response has the only say.
+            Err(Error::Superseded | Error::Ended) if !is_promise => self.head(None),
+            Err(error) => self.head(Some(logged(&error))),
+        }
+    }
+
+    fn head(&mut self, failure: Option<StatusCode>) -> Head {
+        self.state.sent = true;
+        self.touch_later();
+        let issue = std::mem::take(&mut self.state.issue);
+        Head {
+            touched: self.state.touched,
+            issue,
+            failure,
+        }
+    }
+
+    /// Moves the idle deadline if that is due, behind the response.
+    fn touch_later(&self) {
+        let Some((id, touch)) = self.touch() else {
+            return;
+        };
+        let calls = self.inner.calls().clone();
+        self.inner.shared.tasks.spawn(async move {
+            match calls.update(id, &touch).await {
+                Ok(_) => Event::Renewed.emit(Some(id)),
+                Err(error) => tracing::debug!(target: "steadfast", %error, "touch not confirmed"),
+            }
+        });
+    }
+}
+
+/// Logs an error of the commit once, with its causes, and gives the status that answers it.
+fn logged(error: &Error) -> StatusCode {
+    let status = error.status();
+    let cause = error as &(dyn std::error::Error + 'static);
+    if status.is_server_error() {
+        tracing::error!(target: "steadfast", error = cause, "session not committed");
+    } else {
+        tracing::debug!(target: "steadfast", error = cause, "session not committed");
+    }
+    status
+}

@@ -1,0 +1,112 @@
+//! Keys that know the type of their value.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+/// A key that knows the type of its value, so that a typo or a mixed-up type does not compile.
+///
+/// ```
+/// use steadfast::Key;
+///
+/// const CART: Key<Vec<String>> = Key::new("cart");
+/// const STATE: Key<String> = Key::pre_auth("oauth_state");
+/// ```
+///
+/// A type that does not fit is an error of the compiler:
+///
+/// ```compile_fail
+/// # use steadfast::{Key, Session};
+/// const CART: Key<Vec<String>> = Key::new("cart");
+/// async fn add(session: Session) {
+///     session.insert(CART, 7).await.unwrap();
+/// }
+/// ```
+pub struct Key<T> {
+    name: &'static str,
+    pre_auth: bool,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    /// A key of this name: 1 to 128 bytes of UTF-8 without control characters.
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            pre_auth: false,
+            value: PhantomData,
+        }
+    }
+
+    /// A key for what belongs to the time before a login, which drops it: what a visitor could plant
+    /// in somebody else's browser must not follow them into their account.
+    ///
+    /// It is stored under its name with a `~` in front. Every key that begins with `~` is dropped by
+    /// a login.
+    pub const fn pre_auth(name: &'static str) -> Self {
+        Self {
+            name,
+            pre_auth: true,
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
+impl<T> std::fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Key").field(&stored_name(self)).finish()
+    }
+}
+
+/// What a value of type `T` can be stored under: a [`Key<T>`], or any string.
+pub trait AsKey<T>: Send {
+    /// The name that the store sees.
+    fn as_key(&self) -> Cow<'_, str>;
+}
+
+impl<T> AsKey<T> for Key<T> {
+    fn as_key(&self) -> Cow<'_, str> {
+        stored_name(self)
+    }
+}
+
+impl<T> AsKey<T> for &Key<T> {
+    fn as_key(&self) -> Cow<'_, str> {
+        stored_name(self)
+    }
+}
+
+impl<T> AsKey<T> for &str {
+    fn as_key(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl<T> AsKey<T> for &String {
+    fn as_key(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl<T> AsKey<T> for String {
+    fn as_key(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+/// What the names of values that a login drops begin with.
+pub(crate) const PRE_AUTH: char = '~';
+
+fn stored_name<T>(key: &Key<T>) -> Cow<'static, str> {
+    match key.pre_auth {
+        true => Cow::Owned(format!("{PRE_AUTH}{}", key.name)),
+        false => Cow::Borrowed(key.name),
+    }
+}

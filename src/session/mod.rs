@@ -1,0 +1,662 @@
+//! The session as a handler holds it.
+
+mod commit;
+mod csrf;
+mod key;
+mod login;
+mod state;
+mod turn;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use steadfast_core::{
+    Env, Event, Principal, Proof, RawJson, RecordId, SessionInfo, StoreError, Version,
+};
+use time::UtcDateTime;
+use tokio::sync::Mutex;
+use tracing::Instrument;
+
+pub use key::{AsKey, Key};
+pub use login::Login;
+
+pub(crate) use commit::{Head, Settled};
+pub(crate) use state::Issue;
+
+use crate::calls::Calls;
+use crate::cookie::parse::Candidates;
+use crate::error::Error;
+use crate::layer::Shared;
+use state::{Intent, State};
+use turn::{Sent, Turn};
+
+/// The session of a request.
+///
+/// A handle is cheap to clone, and every clone means the same session. It is *lazy*: the store is
+/// asked when the first call needs it, and a request that never calls costs it nothing.
+///
+/// # What acts when
+///
+/// | calls | act | on an error of the handler |
+/// | --- | --- | --- |
+/// | `get`, `status`, `handle`, `principal`, `created`, `authenticated` | load once | |
+/// | `insert`, `discard`, `remove`, `clear` | with the commit | dropped |
+/// | `login`, `elevate`, `reauthenticate`, `cycle_id` | with the commit, after a load | dropped |
+/// | `update`, `increment`, `save`, `csrf_token` | at once, with what is buffered | stay |
+/// | `flush`, `end`, `end_others`, `end_all`, `list` | at once | stay |
+///
+/// The *commit* is one atomic patch before the response head is sent, so that the request which
+/// follows a redirect finds it on any node. A response of 500 and above drops what is buffered, unless
+/// [`commit_on_server_error`](crate::SessionLayer::commit_on_server_error) says otherwise; so does a
+/// panic.
+///
+/// # Concurrent requests
+///
+/// Writes to different keys never lose each other. Of two `insert`s to one key the later commit
+/// counts; where that is not enough, [`update`](Session::update) and
+/// [`increment`](Session::increment) are atomic across nodes. Whatever happens, an ended session stays
+/// ended: writes of a request that had loaded it are dropped, and its response touches no cookie.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast::{Error, Key, Session};
+///
+/// const CART: Key<Vec<String>> = Key::new("cart");
+///
+/// async fn add_to_cart(session: Session) -> Result<String, Error> {
+///     let cart = session
+///         .update(CART, |cart| {
+///             let mut cart = cart.unwrap_or_default();
+///             cart.push("tea".to_owned());
+///             cart
+///         })
+///         .await?;
+///     Ok(format!("{} in your cart", cart.len()))
+/// }
+/// ```
+///
+/// # Errors
+///
+/// After a call failed because the store could not say whether there is a session, every later one
+/// is [`Error::Poisoned`], nothing is committed, and a response below 400 becomes 503. After the
+/// response head is settled, what would need a cookie or a first load is [`Error::TooLate`].
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+impl Session {
+    /// The value under a key, as this request sees it: its own writes over what was loaded.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked, or the value is of another type; it is left as it is then.
+    pub async fn get<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
+        let key = key.as_key();
+        let turn = self.read().await?;
+        turn.state
+            .value(&key)
+            .map(|json| decode(&key, json))
+            .transpose()
+    }
+
+    /// Sets a key, with the commit. Loads nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be encoded, or the key or the value is over a limit.
+    pub async fn insert<T: Serialize>(&self, key: impl AsKey<T>, value: T) -> Result<(), Error> {
+        let key = key.as_key();
+        let json = self.encode(&key, &value)?;
+        Ok(self.write().await?.state.pending.put(&key, json)?)
+    }
+
+    /// Removes a key, with the commit, and returns what was there: loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked, or the value is of another type; it is removed all the same.
+    pub async fn remove<T: DeserializeOwned>(
+        &self,
+        key: impl AsKey<T>,
+    ) -> Result<Option<T>, Error> {
+        let key = key.as_key();
+        let mut turn = self.write().await?;
+        turn.read().await?;
+        let value = turn
+            .state
+            .value(&key)
+            .map(|json| decode(&key, json))
+            .transpose();
+        turn.state.pending.remove(&key)?;
+        value
+    }
+
+    /// Removes a key, with the commit. Loads nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the key is over a limit.
+    pub async fn discard(&self, key: &str) -> Result<(), Error> {
+        Ok(self.write().await?.state.pending.remove(key)?)
+    }
+
+    /// Removes every key, with the commit; who is signed in stays.
+    ///
+    /// It removes what was written before it, also by requests this one has not seen.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be buffered any more.
+    pub async fn clear(&self) -> Result<(), Error> {
+        self.write().await?.state.pending.clear();
+        Ok(())
+    }
+
+    /// Changes the value under a key, at once and atomically across nodes, and returns what was
+    /// committed.
+    ///
+    /// `f` computes the new value from the one it replaces; it runs again when another request was
+    /// faster, so it must have no effect of its own. Other keys never make it run again.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, when other requests kept changing the key until the deadline, or when the
+    /// session was ended or rotated by another request before this one read it.
+    pub async fn update<T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl AsKey<T>,
+        mut f: impl FnMut(Option<T>) -> T,
+    ) -> Result<T, Error> {
+        let key = key.as_key();
+        let mut committed = None;
+        let change = |old: Option<&[u8]>| {
+            let new = f(old.map(|json| decode(&key, json)).transpose()?);
+            let json = self.encode(&key, &new)?;
+            committed = Some(new);
+            Ok(json)
+        };
+        self.turn().await.update(&key, change).await?;
+        Ok(committed.expect("an update that succeeded computed a value"))
+    }
+
+    /// Adds to a counter, at once and atomically across nodes, and returns its new value; a missing
+    /// one counts as 0. Loads nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, when the value is no integer or would not fit in an `i64`, or when the
+    /// session was ended or rotated by another request.
+    pub async fn increment(&self, key: impl AsKey<i64>, by: i64) -> Result<i64, Error> {
+        let key = key.as_key();
+        let mut turn = self.turn().await;
+        let mut patch = turn.state.pending.clone();
+        patch.add(&key, by)?;
+        let own = match patch.op(&key) {
+            Some(steadfast_core::Op::Put(value)) => value.as_integer(),
+            _ => None,
+        };
+        match turn.send(patch).await? {
+            Sent::Applied(applied) => {
+                let counted = applied.counters.iter().find(|(name, _)| **name == key);
+                counted
+                    .map(|(_, value)| *value)
+                    .or(own)
+                    .ok_or_else(no_counter)
+            }
+            Sent::Nothing | Sent::Conflict => Err(no_counter()),
+        }
+    }
+
+    /// Commits what is buffered at once, and says what became of it. A rotation and a login wait for
+    /// the commit all the same.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or the session was ended or rotated by another request.
+    pub async fn save(&self) -> Result<Saved, Error> {
+        let mut turn = self.turn().await;
+        if !turn.state.pending.writes() {
+            turn.state.check_current()?;
+            return Ok(Saved::default());
+        }
+        let patch = turn.state.pending.clone();
+        Ok(match turn.send(patch).await? {
+            Sent::Applied(applied) => Saved {
+                version: Some(applied.version),
+                degraded: applied.degraded,
+            },
+            Sent::Nothing | Sent::Conflict => Saved::default(),
+        })
+    }
+
+    /// Signs somebody in: with the commit, and always with a fresh token.
+    ///
+    /// Restarts the absolute lifetime. Values stay, but for those under keys that
+    /// [`Key::pre_auth`] marks; when somebody else was signed in, nothing of theirs stays.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked, or the principal's id has the wrong form.
+    pub async fn login(&self, login: impl Into<Login>) -> Result<(), Error> {
+        let login = login.into();
+        let principal = Principal::new(self.inner.shared.realm.clone(), &login.principal)?;
+        let mut turn = self.write().await?;
+        turn.read().await?;
+        turn.state.prepare_login(&principal);
+        turn.state.intend(Intent::Login(principal, login));
+        Ok(())
+    }
+
+    /// Replaces the token because the user's rights grew: with the commit, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, the store cannot be asked, or another request was first.
+    pub async fn elevate(&self) -> Result<(), Error> {
+        self.rotate_signed_in(Intent::Elevate).await
+    }
+
+    /// The user proved again who they are: replaces the token and restarts the absolute lifetime, with
+    /// the commit, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, the store cannot be asked, or another request was first.
+    pub async fn reauthenticate(&self) -> Result<(), Error> {
+        self.rotate_signed_in(Intent::Reauthenticate).await
+    }
+
+    /// Replaces the token, with the commit. Nothing moves: requests under way keep their session.
+    ///
+    /// Where another request replaced it first, that one's token stays.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn cycle_id(&self) -> Result<(), Error> {
+        let mut turn = self.write().await?;
+        turn.read().await?;
+        turn.state.intend(Intent::Cycle);
+        Ok(())
+    }
+
+    /// Ends the session, at once, and removes the token with the response. What is written after it
+    /// starts another session.
+    ///
+    /// Success means that the store confirmed it: no node accepts the token any more. It goes on
+    /// when the client disconnects.
+    ///
+    /// # Errors
+    ///
+    /// When it is not confirmed; or when another request just replaced the token, whose session
+    /// this one then has no right to end.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.detached(|session| async move { session.turn().await.end().await })
+            .await
+    }
+
+    /// Whether the request brought a session, and if not, why. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn status(&self) -> Result<Status, Error> {
+        Ok(self.read().await?.state.origin)
+    }
+
+    /// The public name of this session among the principal's. It opens nothing. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn handle(&self) -> Result<Option<RecordId>, Error> {
+        Ok(self.read().await?.state.live().map(|live| live.id))
+    }
+
+    /// Who is signed in, also if this request just did it. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn principal(&self) -> Result<Option<Principal>, Error> {
+        Ok(self.read().await?.state.principal().cloned())
+    }
+
+    /// When the session was created. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn created(&self) -> Result<Option<UtcDateTime>, Error> {
+        Ok(self
+            .read()
+            .await?
+            .state
+            .live()
+            .map(|live| live.record.created))
+    }
+
+    /// When the principal last proved who they are. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn authenticated(&self) -> Result<Option<UtcDateTime>, Error> {
+        Ok(self
+            .read()
+            .await?
+            .state
+            .live()
+            .and_then(|live| live.record.authenticated))
+    }
+
+    /// Whether the principal proved who they are within this time: ask it before what needs more than
+    /// an old sign-in (step-up, ASVS 7.5.1). Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn authenticated_within(&self, time: Duration) -> Result<bool, Error> {
+        let now = self.inner.env().now();
+        Ok(self
+            .authenticated()
+            .await?
+            .is_some_and(|at| now - at <= time))
+    }
+
+    /// The live sessions of whoever is signed in.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, or the store cannot be asked.
+    pub async fn list(&self) -> Result<Vec<SessionInfo>, Error> {
+        let whose = self.principal().await?.ok_or(Error::NotSignedIn)?;
+        Ok(self.inner.calls().list(&whose).await?)
+    }
+
+    /// Ends another session of whoever is signed in, or this one, at once. `false` if it is not one
+    /// of theirs; nothing changes then.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, or it is not confirmed.
+    pub async fn end(&self, handle: RecordId) -> Result<bool, Error> {
+        if self.handle().await? == Some(handle) && self.principal().await?.is_some() {
+            return self.flush().await.map(|()| true);
+        }
+        if !self.list().await?.iter().any(|info| info.id == handle) {
+            return Ok(false);
+        }
+        self.detached(move |session| async move {
+            let ended = session.inner.calls().delete(handle).await?;
+            if ended {
+                Event::Logout.emit(Some(handle));
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// Ends the other sessions of whoever is signed in, at once, and says how many; replaces this
+    /// one's token with the commit.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, or it is not confirmed.
+    pub async fn end_others(&self) -> Result<u64, Error> {
+        self.detached(|session| async move {
+            let mut turn = session.write().await?;
+            turn.read().await?;
+            turn.state.check_current()?;
+            let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+            let this = turn.state.live().map(|live| live.id);
+            let ended = session.inner.calls().delete_all(&whose, this).await?;
+            turn.state.intend(Intent::Cycle);
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// Ends every session of whoever is signed in, this one included, at once, and says how many.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is signed in, or it is not confirmed.
+    pub async fn end_all(&self) -> Result<u64, Error> {
+        self.detached(|session| async move {
+            let mut turn = session.turn().await;
+            turn.read().await?;
+            turn.state.check_current()?;
+            let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+            let answer = session.inner.calls().delete_all(&whose, None).await;
+            let ended = turn.or_poison(answer)?;
+            match turn.state.live().map(|live| live.id) {
+                Some(id) => turn.ended(id, true),
+                None => turn.state.discard(),
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// Waits until this session is over, however it ends: for event streams and WebSockets, which
+    /// outlive their request. At once if there is none.
+    ///
+    /// Tells within a moment where the store reports changes, and within
+    /// [`RECHECK`](crate::layer::RECHECK) otherwise. Waiting does not keep the session alive.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let session = self.clone();
+        async move {
+            if let Ok(Some(id)) = session.handle().await {
+                let shared = &session.inner.shared;
+                shared.watch.ended(&shared.calls, id).await;
+            }
+        }
+    }
+
+    /// The session of another layer around this one, by its realm.
+    pub fn in_realm(&self, realm: &str) -> Option<Session> {
+        if self.inner.shared.realm.as_str() == realm {
+            return Some(self.clone());
+        }
+        self.inner
+            .outer
+            .as_ref()
+            .and_then(|outer| outer.in_realm(realm))
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, presented: Presented, outer: Option<Self>) -> Self {
+        let state = Mutex::new(State::new());
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                presented,
+                claims: OnceLock::new(),
+                outer,
+                state,
+            }),
+        }
+    }
+
+    /// What configures this session, and those of the layers around it.
+    pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Shared> {
+        std::iter::successors(Some(self), |session| session.inner.outer.as_ref())
+            .map(|session| &*session.inner.shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Whether the client asked for answers in a header instead of cookies.
+    pub(crate) fn uses_header(&self) -> bool {
+        self.inner.presented.header.is_some()
+    }
+
+    async fn turn(&self) -> Turn<'_> {
+        let mut state = self.inner.state.lock().await;
+        state.touched = true;
+        Turn {
+            inner: &self.inner,
+            state,
+        }
+    }
+
+    async fn read(&self) -> Result<Turn<'_>, Error> {
+        let mut turn = self.turn().await;
+        turn.read().await?;
+        Ok(turn)
+    }
+
+    async fn write(&self) -> Result<Turn<'_>, Error> {
+        let turn = self.turn().await;
+        turn.state.check_writable()?;
+        Ok(turn)
+    }
+
+    async fn rotate_signed_in(&self, intent: Intent) -> Result<(), Error> {
+        let mut turn = self.write().await?;
+        turn.read().await?;
+        turn.state.check_current()?;
+        turn.state.principal().ok_or(Error::NotSignedIn)?;
+        turn.state.intend(intent);
+        Ok(())
+    }
+
+    /// Runs a call to its end even if the request is dropped meanwhile.
+    async fn detached<T, F>(&self, call: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let task = call(self.clone()).in_current_span();
+        let ended = self.inner.shared.tasks.spawn(task).await;
+        ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
+    }
+
+    fn encode<T: Serialize>(&self, key: &str, value: &T) -> Result<RawJson, Error> {
+        let json = RawJson::encode(value).map_err(|source| Error::Encode {
+            key: key.to_owned(),
+            source,
+        })?;
+        self.inner.calls().store.limits().check_value(&json)?;
+        Ok(json)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("realm", &self.inner.shared.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a request brought a session, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// It brought no token.
+    New,
+    /// It brought the token of a live session.
+    Existing,
+    /// It brought a token that opens nothing: expired, ended, or never issued.
+    Unknown,
+    /// It brought a token that was replaced a moment ago, and sees no session.
+    Superseded,
+    /// It brought the token of a session that was lost with its node.
+    Lost,
+    /// It brought the tokens of several live sessions, so none of them counts.
+    Ambiguous,
+}
+
+/// What a [`save`](Session::save) came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The version of the record; `None` if there was nothing to keep.
+    pub version: Option<Version>,
+    /// Whether fewer copies than configured hold it.
+    pub degraded: bool,
+}
+
+/// The headers in which a request may have brought a token, not looked at before anybody asks.
+#[derive(Debug, Default)]
+pub(crate) struct Presented {
+    pub(crate) cookies: Vec<HeaderValue>,
+    pub(crate) header: Option<HeaderValue>,
+}
+
+/// What a request claims: a record, and the right to it.
+#[derive(Debug)]
+struct Claim {
+    id: RecordId,
+    proof: Proof,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    presented: Presented,
+    claims: OnceLock<Vec<Claim>>,
+    outer: Option<Session>,
+    state: Mutex<State>,
+}
+
+impl Inner {
+    fn calls(&self) -> &Calls {
+        &self.shared.calls
+    }
+
+    fn env(&self) -> &Env {
+        self.shared.calls.store.env()
+    }
+
+    /// The distinct tokens that the request brought, hashed; the secrets themselves are wiped here.
+    fn claims(&self) -> &[Claim] {
+        self.claims.get_or_init(|| {
+            let candidates = self.candidates();
+            if candidates.malformed {
+                Event::MalformedId.emit(None);
+            }
+            if candidates.tokens.len() > 1 {
+                Event::DuplicateCookie.emit(None);
+            }
+            let (realm, keyring) = (&self.shared.realm, &self.shared.keyring);
+            let claim = |token: &steadfast_core::Token| Claim {
+                id: token.id(),
+                proof: keyring.prove(realm, token.secret()),
+            };
+            candidates.tokens.iter().map(claim).collect()
+        })
+    }
+
+    fn candidates(&self) -> Candidates {
+        let Some(value) = &self.presented.header else {
+            return Candidates::find(&self.presented.cookies, self.shared.cookie.as_name());
+        };
+        let mut candidates = Candidates::default();
+        if !value.is_empty() {
+            candidates.take(value.as_bytes());
+        }
+        candidates
+    }
+}
+
+fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(json).map_err(|source| Error::Decode {
+        key: key.to_owned(),
+        source,
+    })
+}
+
+fn no_counter() -> Error {
+    Error::Store(StoreError::unavailable(
+        "the store applied a patch without saying the count",
+    ))
+}

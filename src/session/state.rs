@@ -1,0 +1,228 @@
+//! What a request knows of its session, and what it wants changed. No store is called here.
+
+use std::sync::Arc;
+
+use steadfast_core::{
+    Keyring, Op, Patch, Principal, Proof, RawJson, Record, RecordId, Rotation, Token,
+};
+use time::UtcDateTime;
+
+use super::Status;
+use super::key::PRE_AUTH;
+use super::login::Login;
+use crate::error::Error;
+
+/// The state of a request's session: what the store said, and what is buffered on top of it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) view: View,
+    /// What the request's token turned out to be, whatever happened to the session since.
+    pub(super) origin: Status,
+    /// Buffered writes, and nothing else of a patch.
+    pub(super) pending: Patch,
+    pub(super) intent: Option<Intent>,
+    pub(super) issue: Issue,
+    pub(super) touched: bool,
+    /// Whether the response head is settled, so that nothing can be buffered for it any more.
+    pub(super) sent: bool,
+}
+
+/// What the handle knows of its record.
+#[derive(Debug)]
+pub(super) enum View {
+    /// Nobody has asked yet.
+    Unread,
+    /// The record is live as far as this request knows.
+    Live(Live),
+    /// There is no session: a write starts one.
+    Absent,
+    /// This request ended the session: a write starts another.
+    Ended,
+    /// Another request replaced the secret that this one presented: its writes are dropped.
+    Superseded,
+    /// The record was live and another request ended it: this one's writes are dropped.
+    Gone,
+    /// A load failed: nothing may be concluded, and nothing is written.
+    Poisoned,
+}
+
+/// A record that this request proved its right to.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) id: RecordId,
+    pub(super) record: Arc<Record>,
+    /// Shows the secret as this request knows it, for replacing it.
+    pub(super) proof: Proof,
+}
+
+/// Why the secret is to be replaced. A later one counts instead of an earlier, weaker one.
+#[derive(Clone, Debug)]
+pub(super) enum Intent {
+    Cycle,
+    Elevate,
+    Reauthenticate,
+    Login(Principal, Login),
+}
+
+/// What the response does to the client's token.
+#[derive(Debug, Default)]
+pub(crate) enum Issue {
+    /// Leaves it as it is.
+    #[default]
+    Keep,
+    /// Hands out a token, for a session that ends at this time.
+    Set(Token, UtcDateTime),
+    /// Removes it.
+    Remove,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            view: View::Unread,
+            origin: Status::New,
+            pending: Patch::new(),
+            intent: None,
+            issue: Issue::Keep,
+            touched: false,
+            sent: false,
+        }
+    }
+
+    /// The value under a key as this request sees it: its own writes over what was loaded.
+    pub(super) fn value(&self, key: &str) -> Option<&[u8]> {
+        match self.pending.op(key) {
+            Some(Op::Put(value)) => Some(value.as_bytes()),
+            Some(Op::Remove | Op::Add(_)) => None,
+            None if self.pending.is_clear() => None,
+            None => self.live()?.record.values.get(key),
+        }
+    }
+
+    /// The store's value under a key, or that it has none, unless this request wrote its own.
+    pub(super) fn stored(&self, key: &str) -> Option<Option<RawJson>> {
+        let is_own = self.pending.is_clear() || self.pending.op(key).is_some();
+        self.live()
+            .filter(|_| !is_own)
+            .map(|live| live.record.values.raw(key))
+    }
+
+    pub(super) fn live(&self) -> Option<&Live> {
+        match &self.view {
+            View::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// Whose session it is, or will be once this request commits.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        match &self.intent {
+            Some(Intent::Login(principal, _)) => Some(principal),
+            _ => self.live()?.record.principal.as_ref(),
+        }
+    }
+
+    /// Whether anything can still be buffered.
+    pub(super) fn check_writable(&self) -> Result<(), Error> {
+        match self.view {
+            View::Poisoned => Err(Error::Poisoned),
+            _ if self.sent => Err(Error::TooLate),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the handle still has a say: another request neither rotated nor ended its session.
+    pub(super) fn check_current(&self) -> Result<(), Error> {
+        match self.view {
+            View::Superseded => Err(Error::Superseded),
+            View::Gone => Err(Error::Ended),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn intend(&mut self, intent: Intent) {
+        let is_stronger = self
+            .intent
+            .as_ref()
+            .is_none_or(|known| known.rank() <= intent.rank());
+        if is_stronger {
+            self.intent = Some(intent);
+        }
+    }
+
+    /// Drops what a login must not carry over: values from before it, or of somebody else.
+    pub(super) fn prepare_login(&mut self, principal: &Principal) {
+        if self.principal().is_some_and(|known| known != principal) {
+            self.pending.clear();
+        }
+        let stored = self.live().map(|live| Arc::clone(&live.record));
+        let stored = stored
+            .iter()
+            .flat_map(|record| record.values.iter())
+            .map(|(key, _)| key);
+        let buffered: Vec<_> = self.pending.ops().map(|(key, _)| key.to_owned()).collect();
+        for key in buffered.iter().map(String::as_str).chain(stored) {
+            if key.starts_with(PRE_AUTH) {
+                self.pending
+                    .remove(key)
+                    .expect("the key was accepted before");
+            }
+        }
+    }
+
+    pub(super) fn discard(&mut self) {
+        self.pending = Patch::new();
+        self.intent = None;
+    }
+}
+
+impl Live {
+    /// The rotation that only hashes the same secret under the keyring's current key.
+    pub(super) fn rehash(&self, keyring: &Keyring) -> Option<Rotation> {
+        let hash = *self.proof.hashes().next()?;
+        let is_stale = !keyring.is_current(&self.record.secret) && keyring.is_current(&hash);
+        is_stale.then_some(Rotation {
+            hash,
+            authentication: None,
+        })
+    }
+
+    /// Follows a patch that the store applied, with the counters as it answered them.
+    pub(super) fn follow(&mut self, patch: &Patch, counters: &[(Box<str>, i64)]) {
+        let mut local = patch.clone();
+        for (key, value) in counters {
+            local
+                .put(key, RawJson::from(*value))
+                .expect("the store took the key");
+        }
+        let (values, _) = local
+            .merge(&self.record.values)
+            .expect("nothing is left to add");
+        let record = Arc::make_mut(&mut self.record);
+        record.values = values;
+        if let Some(rotation) = patch.rotation() {
+            record.secret = rotation.hash;
+            self.proof = rotation.hash.into();
+            if let Some(authentication) = &rotation.authentication {
+                record.authenticated = Some(authentication.at);
+                record.absolute_deadline = authentication.absolute_deadline;
+                record.principal = authentication.principal.clone().or(record.principal.take());
+            }
+        }
+        let idle = record
+            .idle_deadline
+            .max(patch.idle_deadline().unwrap_or(record.idle_deadline));
+        record.idle_deadline = idle.min(record.absolute_deadline);
+    }
+}
+
+impl Intent {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Cycle => 0,
+            Self::Elevate => 1,
+            Self::Reauthenticate => 2,
+            Self::Login(..) => 3,
+        }
+    }
+}
