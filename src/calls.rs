@@ -21,10 +21,7 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self {
-            usual: Duration::from_secs(1),
-            decisive: Duration::from_secs(3),
-        }
+        Self { usual: Duration::from_secs(1), decisive: Duration::from_secs(3) }
     }
 }
 
@@ -38,11 +35,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(store: Arc<dyn SessionStore>) -> Self {
-        Self {
-            store,
-            deadlines: Deadlines::default(),
-            breaker: Arc::new(Breaker::new()),
-        }
+        Self { store, deadlines: Deadlines::default(), breaker: Arc::new(Breaker::new()) }
     }
 
     pub(crate) async fn create(
@@ -51,11 +44,7 @@ impl Calls {
         record: Record,
         admission: Admission,
     ) -> Result<Outcome, StoreError> {
-        self.within(
-            self.deadlines.decisive,
-            self.store.create(id, record, admission),
-        )
-        .await
+        self.within(self.deadlines.decisive, self.store.create(id, record, admission)).await
     }
 
     pub(crate) async fn load(
@@ -63,11 +52,7 @@ impl Calls {
         id: RecordId,
         proof: Option<&Proof>,
     ) -> Result<Lookup, StoreError> {
-        self.within(
-            self.deadlines.usual,
-            self.store.load(id, proof, &Hint::default()),
-        )
-        .await
+        self.within(self.deadlines.usual, self.store.load(id, proof, &Hint::default())).await
     }
 
     pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
@@ -75,18 +60,15 @@ impl Calls {
             Some(_) => self.deadlines.decisive,
             None => self.deadlines.usual,
         };
-        self.within(deadline, self.store.update(id, patch, &Hint::default()))
-            .await
+        self.within(deadline, self.store.update(id, patch, &Hint::default())).await
     }
 
     pub(crate) async fn delete(&self, id: RecordId) -> Result<bool, StoreError> {
-        self.within(self.deadlines.decisive, self.store.delete(id, None))
-            .await
+        self.within(self.deadlines.decisive, self.store.delete(id, None)).await
     }
 
     pub(crate) async fn list(&self, whose: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.within(self.deadlines.usual, self.store.list(whose))
-            .await
+        self.within(self.deadlines.usual, self.store.list(whose)).await
     }
 
     pub(crate) async fn delete_all(
@@ -94,11 +76,7 @@ impl Calls {
         whose: &Principal,
         except: Option<RecordId>,
     ) -> Result<u64, StoreError> {
-        self.within(
-            self.deadlines.decisive,
-            self.store.delete_all(whose, except, None),
-        )
-        .await
+        self.within(self.deadlines.decisive, self.store.delete_all(whose, except, None)).await
     }
 
     async fn within<T>(
@@ -138,11 +116,7 @@ impl Breaker {
     const PAUSE: Duration = Duration::from_millis(500);
 
     fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            failures: AtomicU32::new(0),
-            open_until: AtomicU64::new(0),
-        }
+        Self { start: Instant::now(), failures: AtomicU32::new(0), open_until: AtomicU64::new(0) }
     }
 
     fn admit(&self) -> Result<(), StoreError> {
@@ -153,26 +127,15 @@ impl Breaker {
         let is_probe = self.now() >= until
             && self
                 .open_until
-                .compare_exchange(
-                    until,
-                    self.pause_from_now(),
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(until, self.pause_from_now(), Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
-        is_probe
-            .then_some(())
-            .ok_or_else(|| StoreError::unavailable(BreakerOpen))
+        is_probe.then_some(()).ok_or_else(|| StoreError::unavailable(BreakerOpen))
     }
 
     fn failed(&self) {
-        let failures = self
-            .failures
-            .fetch_add(1, Ordering::AcqRel)
-            .saturating_add(1);
+        let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         if failures >= Self::TRIES {
-            self.open_until
-                .store(self.pause_from_now(), Ordering::Release);
+            self.open_until.store(self.pause_from_now(), Ordering::Release);
         }
     }
 
@@ -212,10 +175,7 @@ mod tests {
         assert!(breaker.admit().is_ok());
         assert!(breaker.admit().is_err(), "only one probe");
         tokio::time::advance(Breaker::PAUSE).await;
-        assert!(
-            breaker.admit().is_ok(),
-            "a probe that never ended does not block the next"
-        );
+        assert!(breaker.admit().is_ok(), "a probe that never ended does not block the next");
         breaker.answered();
         assert!(breaker.admit().is_ok() && breaker.admit().is_ok());
     }

@@ -33,32 +33,21 @@ pin_project! {
 
 impl<F, ResBody> ResponseFuture<F, ResBody> {
     pub(crate) fn new(inner: F, session: Session) -> Self {
-        Self {
-            step: Step::Inner { inner },
-            session: Some(session),
-        }
+        Self { step: Step::Inner { inner }, session: Some(session) }
     }
 
     pub(crate) fn without_session(inner: F) -> Self {
-        Self {
-            step: Step::Inner { inner },
-            session: None,
-        }
+        Self { step: Step::Inner { inner }, session: None }
     }
 
     pub(crate) fn refused() -> Self {
-        Self {
-            step: Step::Refused,
-            session: None,
-        }
+        Self { step: Step::Refused, session: None }
     }
 }
 
 impl<F, ResBody> fmt::Debug for ResponseFuture<F, ResBody> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture")
-            .field("session", &self.session)
-            .finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").field("session", &self.session).finish_non_exhaustive()
     }
 }
 
@@ -83,10 +72,7 @@ where
                             return Poll::Ready(Ok(head::apply(head, session, response)));
                         }
                         Settled::Later(commit) => {
-                            this.step.set(Step::Commit {
-                                commit,
-                                response: Some(response),
-                            });
+                            this.step.set(Step::Commit { commit, response: Some(response) });
                         }
                     }
                 }

@@ -36,9 +36,7 @@ fn failure<B: Default>(status: StatusCode) -> Response<B> {
     let mut response = Response::new(B::default());
     *response.status_mut() = status;
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
@@ -50,11 +48,7 @@ fn credential(issue: Issue, session: &Session) -> Option<HeaderValue> {
         (Issue::Keep, _) => None,
         (Issue::Set(token, until), false) => {
             let left = until - shared.calls.store.env().now();
-            Some(
-                shared
-                    .cookie
-                    .issue(&token, Duration::try_from(left).unwrap_or_default()),
-            )
+            Some(shared.cookie.issue(&token, Duration::try_from(left).unwrap_or_default()))
         }
         (Issue::Remove, false) => Some(shared.cookie.removal()),
         (Issue::Set(token, _), true) => {
@@ -85,20 +79,14 @@ fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session)
 fn drop_cookies_of_our_name(headers: &mut HeaderMap, shared: &Shared) {
     let name = shared.cookie.as_name().as_bytes();
     let is_ours = |line: &HeaderValue| {
-        line.as_bytes()
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(b"="))
+        line.as_bytes().strip_prefix(name).is_some_and(|rest| rest.starts_with(b"="))
     };
     if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
         return;
     }
     tracing::warn!(target: "steadfast", "dropped a cookie that the application set in our name");
-    let others: Vec<_> = headers
-        .get_all(SET_COOKIE)
-        .iter()
-        .filter(|line| !is_ours(line))
-        .cloned()
-        .collect();
+    let others: Vec<_> =
+        headers.get_all(SET_COOKIE).iter().filter(|line| !is_ours(line)).cloned().collect();
     headers.remove(SET_COOKIE);
     for line in others {
         headers.append(SET_COOKIE, line);
@@ -113,10 +101,7 @@ fn never_store(headers: &mut HeaderMap) {
 /// A response that depends on the session must be kept by no shared cache.
 fn keep_private(headers: &mut HeaderMap) {
     let lines: Vec<_> = headers.get_all(CACHE_CONTROL).iter().cloned().collect();
-    let known: Vec<_> = lines
-        .iter()
-        .flat_map(|line| directives(line.as_bytes()))
-        .collect();
+    let known: Vec<_> = lines.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is = |directive: &[u8], name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
     let is_shared = |directive: &&[u8]| {
         is(directive, "public") || starts_with_ignore_case(directive, b"s-maxage=")
@@ -130,10 +115,7 @@ fn keep_private(headers: &mut HeaderMap) {
         kept.push(b"private");
     }
     let value = HeaderValue::from_bytes(&kept.join(&b", "[..]));
-    headers.insert(
-        CACHE_CONTROL,
-        value.expect("parts of a header's value are a header's value"),
-    );
+    headers.insert(CACHE_CONTROL, value.expect("parts of a header's value are a header's value"));
 }
 
 /// The directives of a `Cache-Control` line; a comma within quotes does not end one.
@@ -143,22 +125,15 @@ fn directives(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         is_quoted ^= *byte == b'"';
         *byte == b',' && !is_quoted
     };
-    line.split(ends)
-        .map(<[u8]>::trim_ascii)
-        .filter(|directive| !directive.is_empty())
+    line.split(ends).map(<[u8]>::trim_ascii).filter(|directive| !directive.is_empty())
 }
 
 /// Adds to `Vary` what the response depends on. `*` already says more.
 fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
     let known: Vec<_> = headers.get_all(VARY).iter().cloned().collect();
-    let known: Vec<_> = known
-        .iter()
-        .flat_map(|line| directives(line.as_bytes()))
-        .collect();
+    let known: Vec<_> = known.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is_missing = |name: &&[u8]| {
-        !known
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name) || *known == b"*")
+        !known.iter().any(|known| known.eq_ignore_ascii_case(name) || *known == b"*")
     };
     let missing: Vec<_> = directives(on.as_bytes()).filter(is_missing).collect();
     if missing.is_empty() {
@@ -166,15 +141,11 @@ fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
     }
     let all = [known.clone(), missing].concat().join(&b", "[..]);
     let value = HeaderValue::from_bytes(&all);
-    headers.insert(
-        VARY,
-        value.expect("parts of a header's value are a header's value"),
-    );
+    headers.insert(VARY, value.expect("parts of a header's value are a header's value"));
 }
 
 fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
-    text.get(..start.len())
-        .is_some_and(|found| found.eq_ignore_ascii_case(start))
+    text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
 #[cfg(test)]
@@ -191,10 +162,7 @@ mod tests {
             (Some("private, max-age=5"), "private, max-age=5"),
             (Some("no-store"), "no-store"),
             (Some("private, s-maxage=9"), "private"),
-            (
-                Some("private=\"a, public\""),
-                "private=\"a, public\", private",
-            ),
+            (Some("private=\"a, public\""), "private=\"a, public\", private"),
         ] {
             let mut headers = HeaderMap::new();
             headers.extend(said.map(|said| (CACHE_CONTROL, HeaderValue::from_static(said))));

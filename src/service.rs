@@ -38,10 +38,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Session>().cloned();
-        match outer
-            .as_ref()
-            .and_then(|outer| nesting(outer, &self.shared))
-        {
+        match outer.as_ref().and_then(|outer| nesting(outer, &self.shared)) {
             Some(Nesting::Same) => ResponseFuture::without_session(self.inner.call(request)),
             Some(Nesting::Clash) => ResponseFuture::refused(),
             None => {
@@ -63,17 +60,16 @@ enum Nesting {
 }
 
 fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
-    outer
-        .and_outer()
-        .find(|around| around.cookie.as_name() == shared.cookie.as_name())
-        .map(|around| match around.realm == shared.realm {
+    outer.and_outer().find(|around| around.cookie.as_name() == shared.cookie.as_name()).map(
+        |around| match around.realm == shared.realm {
             true => Nesting::Same,
             false => {
                 tracing::error!(target: "steadfast", realm = ?shared.realm, outer = ?around.realm,
                     "two session layers of different realms share a cookie name");
                 Nesting::Clash
             }
-        })
+        },
+    )
 }
 
 /// The headers that may hold a token, kept for when somebody asks; marked as sensitive, so that
@@ -84,13 +80,6 @@ fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
             lines.iter_mut().for_each(|line| line.set_sensitive(true));
         }
     }
-    let header = shared
-        .header
-        .as_ref()
-        .and_then(|name| headers.get(name))
-        .cloned();
-    Presented {
-        cookies: headers.get_all(header::COOKIE).iter().cloned().collect(),
-        header,
-    }
+    let header = shared.header.as_ref().and_then(|name| headers.get(name)).cloned();
+    Presented { cookies: headers.get_all(header::COOKIE).iter().cloned().collect(), header }
 }

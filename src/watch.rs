@@ -59,11 +59,7 @@ impl Watch {
 
     fn forget(&self, id: RecordId) {
         let mut waiting = self.lock();
-        if waiting
-            .bells
-            .get(&id)
-            .is_some_and(|bell| bell.strong_count() == 0)
-        {
+        if waiting.bells.get(&id).is_some_and(|bell| bell.strong_count() == 0) {
             waiting.bells.remove(&id);
         }
     }

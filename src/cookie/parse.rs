@@ -23,10 +23,7 @@ impl Candidates {
     /// Looks through all `Cookie` lines of a request.
     pub(crate) fn find<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>, name: &str) -> Self {
         let mut found = Self::default();
-        for value in lines
-            .into_iter()
-            .flat_map(|line| values(line.as_bytes(), name))
-        {
+        for value in lines.into_iter().flat_map(|line| values(line.as_bytes(), name)) {
             found.take(value);
         }
         found
@@ -54,9 +51,7 @@ impl Candidates {
 fn values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     line.split(|byte| *byte == b';').filter_map(move |pair| {
         let start = pair.iter().position(|byte| *byte != b' ')?;
-        pair[start..]
-            .strip_prefix(name.as_bytes())?
-            .strip_prefix(b"=")
+        pair[start..].strip_prefix(name.as_bytes())?.strip_prefix(b"=")
     })
 }
 
@@ -76,18 +71,7 @@ mod tests {
 
     #[test]
     fn ck_09_junk_beside_our_cookie_does_not_hide_it() {
-        for junk in [
-            "=",
-            ";;;",
-            "a",
-            "=a",
-            "a=\"x",
-            "\u{e9}=\u{e9}",
-            "a==",
-            " ",
-            "a=b=c",
-            ",",
-        ] {
+        for junk in ["=", ";;;", "a", "=a", "a=\"x", "\u{e9}=\u{e9}", "a==", " ", "a=b=c", ","] {
             for line in [
                 format!("{junk}; {}", cookie('A')),
                 format!("{}; {junk}", cookie('A')),
@@ -161,10 +145,8 @@ mod tests {
     }
 
     fn found(lines: &[&str]) -> Candidates {
-        let lines: Vec<_> = lines
-            .iter()
-            .map(|line| HeaderValue::from_bytes(line.as_bytes()).unwrap())
-            .collect();
+        let lines: Vec<_> =
+            lines.iter().map(|line| HeaderValue::from_bytes(line.as_bytes()).unwrap()).collect();
         Candidates::find(&lines, NAME)
     }
 

@@ -49,48 +49,30 @@ impl CookieProfile {
     /// `__Secure-id; Domain=…`: shared by a domain and all its subdomains, each of which can then
     /// read the session and replace it.
     pub fn domain(domain: impl Into<String>) -> Self {
-        Self {
-            name: "__Secure-id".to_owned(),
-            domain: Some(domain.into()),
-            ..Self::host()
-        }
+        Self { name: "__Secure-id".to_owned(), domain: Some(domain.into()), ..Self::host() }
     }
 
     /// `__Host-id; SameSite=None; Partitioned`: for a page embedded in other sites, one session for
     /// each of them (CHIPS).
     pub fn partitioned() -> Self {
-        Self {
-            same_site: SameSite::None,
-            partitioned: true,
-            ..Self::host()
-        }
+        Self { same_site: SameSite::None, partitioned: true, ..Self::host() }
     }
 
     /// `id-dev`, without `Secure`: for development over plain http. Anyone on the path reads it.
     pub fn dev() -> Self {
-        Self {
-            name: "id-dev".to_owned(),
-            secure: false,
-            ..Self::host()
-        }
+        Self { name: "id-dev".to_owned(), secure: false, ..Self::host() }
     }
 
     /// The whole name, with its prefix if it has one.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
+        Self { name: name.into(), ..self }
     }
 
     /// The path below which browsers send the cookie: `/` unless set.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            ..self
-        }
+        Self { path: path.into(), ..self }
     }
 
     /// Whether browsers may send it over encrypted connections only.
@@ -109,10 +91,7 @@ impl CookieProfile {
     /// when it is set. Without it, browsers drop the cookie at the end of their session.
     #[must_use]
     pub fn persistent(self) -> Self {
-        Self {
-            persistent: true,
-            ..self
-        }
+        Self { persistent: true, ..self }
     }
 
     /// Whether browsers would accept it. The layer checks too.
@@ -126,14 +105,10 @@ impl CookieProfile {
         self.domain.as_deref().map_or(Ok(()), check_domain)?;
         self.check_prefix()?;
         if self.same_site == SameSite::None && !self.secure {
-            return Err(CookieError::Insecure {
-                what: "SameSite=None",
-            });
+            return Err(CookieError::Insecure { what: "SameSite=None" });
         }
         if self.partitioned && !self.secure {
-            return Err(CookieError::Insecure {
-                what: "Partitioned",
-            });
+            return Err(CookieError::Insecure { what: "Partitioned" });
         }
         if self.partitioned && self.same_site != SameSite::None {
             return Err(CookieError::PartitionedSameSite);
@@ -147,9 +122,7 @@ impl CookieProfile {
 
     /// The `Set-Cookie` that hands out a token, for as long as is left of the absolute lifetime.
     pub(crate) fn issue(&self, token: &Token, left: Duration) -> HeaderValue {
-        let max_age = self
-            .persistent
-            .then_some(left.min(steadfast_core::Lifetime::MAX));
+        let max_age = self.persistent.then_some(left.min(steadfast_core::Lifetime::MAX));
         self.header(&token.encode(), max_age)
     }
 
@@ -188,16 +161,11 @@ impl CookieProfile {
     fn check_name(&self) -> Result<(), CookieError> {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if self.name.is_empty() || !self.name.bytes().all(is_token) {
-            return Err(CookieError::Name {
-                name: self.name.clone(),
-            });
+            return Err(CookieError::Name { name: self.name.clone() });
         }
         let len = self.name.len() + VALUE_LEN;
         if len > MAX_NAME_AND_VALUE {
-            return Err(CookieError::TooLong {
-                what: "name and value",
-                len,
-            });
+            return Err(CookieError::TooLong { what: "name and value", len });
         }
         Ok(())
     }
@@ -205,15 +173,10 @@ impl CookieProfile {
     fn check_path(&self) -> Result<(), CookieError> {
         let fits = |b: u8| b.is_ascii_graphic() && b != b';' && b != b',';
         if !self.path.starts_with('/') || !self.path.bytes().all(fits) {
-            return Err(CookieError::Path {
-                path: self.path.clone(),
-            });
+            return Err(CookieError::Path { path: self.path.clone() });
         }
         if self.path.len() > MAX_ATTRIBUTE {
-            return Err(CookieError::TooLong {
-                what: "path",
-                len: self.path.len(),
-            });
+            return Err(CookieError::TooLong { what: "path", len: self.path.len() });
         }
         Ok(())
     }
@@ -222,9 +185,7 @@ impl CookieProfile {
     /// same rules (RFC 6265bis, 5.7).
     fn check_prefix(&self) -> Result<(), CookieError> {
         let starts_with = |prefix: &str| {
-            self.name
-                .get(..prefix.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
         let broken = if starts_with("__Host-") {
             [
@@ -238,10 +199,7 @@ impl CookieProfile {
             [(false, ""); 3]
         };
         match broken.into_iter().find(|(broken, _)| *broken) {
-            Some((_, demands)) => Err(CookieError::Prefix {
-                name: self.name.clone(),
-                demands,
-            }),
+            Some((_, demands)) => Err(CookieError::Prefix { name: self.name.clone(), demands }),
             None => Ok(()),
         }
     }
@@ -326,24 +284,17 @@ pub enum CookieError {
 fn check_domain(domain: &str) -> Result<(), CookieError> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let is_address = domain.parse::<std::net::IpAddr>().is_ok();
     let fits = domain.contains('.') && domain.split('.').all(is_label) && !is_address;
     if !fits {
-        return Err(CookieError::Domain {
-            domain: domain.to_owned(),
-        });
+        return Err(CookieError::Domain { domain: domain.to_owned() });
     }
     if domain.len() > MAX_ATTRIBUTE {
-        return Err(CookieError::TooLong {
-            what: "domain",
-            len: domain.len(),
-        });
+        return Err(CookieError::TooLong { what: "domain", len: domain.len() });
     }
     Ok(())
 }
@@ -377,27 +328,13 @@ mod tests {
 
     #[test]
     fn ck_02_what_a_browser_refuses_is_refused_here() {
-        for prefix in [
-            "__Host-",
-            "__host-",
-            "__HOST-",
-            "__Secure-",
-            "__SECURE-",
-            "",
-            "id",
-        ] {
+        for prefix in ["__Host-", "__host-", "__HOST-", "__Secure-", "__SECURE-", "", "id"] {
             for combination in 0..32 {
                 let bit = |n: u8| combination >> n & 1 == 1;
-                let mut cookie = CookieProfile::host()
-                    .name(format!("{prefix}x"))
-                    .secure(bit(0));
+                let mut cookie = CookieProfile::host().name(format!("{prefix}x")).secure(bit(0));
                 cookie.domain = bit(1).then(|| "example.org".to_owned());
                 cookie.path = if bit(2) { "/" } else { "/a" }.to_owned();
-                cookie.same_site = if bit(3) {
-                    SameSite::None
-                } else {
-                    SameSite::Lax
-                };
+                cookie.same_site = if bit(3) { SameSite::None } else { SameSite::Lax };
                 cookie.partitioned = bit(4);
                 let host = prefix.to_lowercase() == "__host-";
                 let wants_secure = !prefix.is_empty() && prefix != "id" || bit(3) || bit(4);
@@ -412,49 +349,22 @@ mod tests {
     #[test]
     fn ck_16_nothing_that_could_end_the_header_gets_into_it() {
         for bad in ["a\r\nb", "a\0", "a;b", "a,b", "a b", "\u{e9}", "a=b", ""] {
-            assert!(
-                CookieProfile::dev().name(bad).check().is_err(),
-                "name {bad:?}"
-            );
-            assert!(
-                CookieProfile::dev().path(bad).check().is_err(),
-                "path {bad:?}"
-            );
-            assert!(
-                CookieProfile::domain(bad).check().is_err(),
-                "domain {bad:?}"
-            );
+            assert!(CookieProfile::dev().name(bad).check().is_err(), "name {bad:?}");
+            assert!(CookieProfile::dev().path(bad).check().is_err(), "path {bad:?}");
+            assert!(CookieProfile::domain(bad).check().is_err(), "domain {bad:?}");
         }
         assert!(CookieProfile::domain("example.org").check().is_ok());
         for bad in [".example.org", "org", "127.0.0.1", "-a.org", "a..org"] {
-            assert!(
-                CookieProfile::domain(bad).check().is_err(),
-                "domain {bad:?}"
-            );
+            assert!(CookieProfile::domain(bad).check().is_err(), "domain {bad:?}");
         }
     }
 
     #[test]
     fn ck_14_what_is_longer_than_browsers_take_is_refused() {
         let dev = CookieProfile::dev;
-        assert!(
-            dev()
-                .name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN))
-                .check()
-                .is_ok()
-        );
-        assert!(
-            dev()
-                .name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN + 1))
-                .check()
-                .is_err()
-        );
+        assert!(dev().name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN)).check().is_ok());
+        assert!(dev().name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN + 1)).check().is_err());
         assert!(dev().path(format!("/{}", "p".repeat(1023))).check().is_ok());
-        assert!(
-            dev()
-                .path(format!("/{}", "p".repeat(1024)))
-                .check()
-                .is_err()
-        );
+        assert!(dev().path(format!("/{}", "p".repeat(1024))).check().is_err());
     }
 }

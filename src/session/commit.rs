@@ -34,10 +34,7 @@ impl Session {
             // Another task is in the middle of a call: its turn comes first.
             return self.settle_later(true, status);
         };
-        let mut turn = Turn {
-            inner: &self.inner,
-            state,
-        };
+        let mut turn = Turn { inner: &self.inner, state };
         match turn.close(status) {
             Some(head) => Settled::Now(head),
             None => self.settle_later(turn.state.intent.is_some(), status),
@@ -56,20 +53,13 @@ impl Session {
         Settled::Later(Box::pin(async move {
             task.await.unwrap_or_else(|cut| {
                 let error = Error::from(StoreError::unavailable(cut));
-                Head {
-                    touched: true,
-                    issue: Issue::Keep,
-                    failure: Some(logged(&error)),
-                }
+                Head { touched: true, issue: Issue::Keep, failure: Some(logged(&error)) }
             })
         }))
     }
 
     async fn commit(&self, status: StatusCode) -> Head {
-        let mut turn = Turn {
-            inner: &self.inner,
-            state: self.inner.state.lock().await,
-        };
+        let mut turn = Turn { inner: &self.inner, state: self.inner.state.lock().await };
         match turn.close(status) {
             Some(head) => head,
             None => turn.commit().await,
@@ -114,11 +104,7 @@ impl Turn<'_> {
         self.state.sent = true;
         self.touch_later();
         let issue = std::mem::take(&mut self.state.issue);
-        Head {
-            touched: self.state.touched,
-            issue,
-            failure,
-        }
+        Head { touched: self.state.touched, issue, failure }
     }
 
     /// Moves the idle deadline if that is due, behind the response.

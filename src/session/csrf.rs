@@ -49,9 +49,7 @@ impl Session {
         }
         let (mask, masked) = bytes.split_at(LEN);
         let shown: Vec<_> = mask.iter().zip(masked).map(|(a, b)| a ^ b).collect();
-        bool::from(shown.ct_eq(&secret))
-            .then_some(())
-            .ok_or(Error::Csrf)
+        bool::from(shown.ct_eq(&secret)).then_some(()).ok_or(Error::Csrf)
     }
 
     fn random(&self) -> Result<[u8; LEN], RandomError> {

@@ -30,11 +30,7 @@ pub struct Key<T> {
 impl<T> Key<T> {
     /// A key of this name: 1 to 128 bytes of UTF-8 without control characters.
     pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            pre_auth: false,
-            value: PhantomData,
-        }
+        Self { name, pre_auth: false, value: PhantomData }
     }
 
     /// A key for what belongs to the time before a login, which drops it: what a visitor could plant
@@ -43,11 +39,7 @@ impl<T> Key<T> {
     /// It is stored under its name with a `~` in front. Every key that begins with `~` is dropped by
     /// a login.
     pub const fn pre_auth(name: &'static str) -> Self {
-        Self {
-            name,
-            pre_auth: true,
-            value: PhantomData,
-        }
+        Self { name, pre_auth: true, value: PhantomData }
     }
 }
 

@@ -17,10 +17,7 @@ pub struct Login {
 impl Login {
     /// Signs in the user with this id: 1 to 256 bytes without control characters.
     pub fn new(principal: impl Into<String>) -> Self {
-        Self {
-            principal: principal.into(),
-            epoch: None,
-        }
+        Self { principal: principal.into(), epoch: None }
     }
 
     /// The epoch the decision was made in, for example the version of the user's password.
@@ -29,10 +26,7 @@ impl Login {
     /// before, and commits after, is below it and answered 409.
     #[must_use]
     pub fn epoch(self, epoch: u64) -> Self {
-        Self {
-            epoch: Some(epoch),
-            ..self
-        }
+        Self { epoch: Some(epoch), ..self }
     }
 }
 
@@ -44,8 +38,6 @@ impl<S: Into<String>> From<S> for Login {
 
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login")
-            .field("epoch", &self.epoch)
-            .finish_non_exhaustive()
+        f.debug_struct("Login").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }

@@ -99,10 +99,7 @@ impl Session {
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
         let key = key.as_key();
         let turn = self.read().await?;
-        turn.state
-            .value(&key)
-            .map(|json| decode(&key, json))
-            .transpose()
+        turn.state.value(&key).map(|json| decode(&key, json)).transpose()
     }
 
     /// Sets a key, with the commit. Loads nothing.
@@ -128,11 +125,7 @@ impl Session {
         let key = key.as_key();
         let mut turn = self.write().await?;
         turn.read().await?;
-        let value = turn
-            .state
-            .value(&key)
-            .map(|json| decode(&key, json))
-            .transpose();
+        let value = turn.state.value(&key).map(|json| decode(&key, json)).transpose();
         turn.state.pending.remove(&key)?;
         value
     }
@@ -204,10 +197,7 @@ impl Session {
         match turn.send(patch).await? {
             Sent::Applied(applied) => {
                 let counted = applied.counters.iter().find(|(name, _)| **name == key);
-                counted
-                    .map(|(_, value)| *value)
-                    .or(own)
-                    .ok_or_else(no_counter)
+                counted.map(|(_, value)| *value).or(own).ok_or_else(no_counter)
             }
             Sent::Nothing | Sent::Conflict => Err(no_counter()),
         }
@@ -227,10 +217,9 @@ impl Session {
         }
         let patch = turn.state.pending.clone();
         Ok(match turn.send(patch).await? {
-            Sent::Applied(applied) => Saved {
-                version: Some(applied.version),
-                degraded: applied.degraded,
-            },
+            Sent::Applied(applied) => {
+                Saved { version: Some(applied.version), degraded: applied.degraded }
+            }
             Sent::Nothing | Sent::Conflict => Saved::default(),
         })
     }
@@ -297,8 +286,7 @@ impl Session {
     /// When it is not confirmed; or when another request just replaced the token, whose session
     /// this one then has no right to end.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.detached(|session| async move { session.turn().await.end().await })
-            .await
+        self.detached(|session| async move { session.turn().await.end().await }).await
     }
 
     /// Whether the request brought a session, and if not, why. Loads.
@@ -334,12 +322,7 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn created(&self) -> Result<Option<UtcDateTime>, Error> {
-        Ok(self
-            .read()
-            .await?
-            .state
-            .live()
-            .map(|live| live.record.created))
+        Ok(self.read().await?.state.live().map(|live| live.record.created))
     }
 
     /// When the principal last proved who they are. Loads.
@@ -348,12 +331,7 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn authenticated(&self) -> Result<Option<UtcDateTime>, Error> {
-        Ok(self
-            .read()
-            .await?
-            .state
-            .live()
-            .and_then(|live| live.record.authenticated))
+        Ok(self.read().await?.state.live().and_then(|live| live.record.authenticated))
     }
 
     /// Whether the principal proved who they are within this time: ask it before what needs more than
@@ -364,10 +342,7 @@ impl Session {
     /// When the store cannot be asked.
     pub async fn authenticated_within(&self, time: Duration) -> Result<bool, Error> {
         let now = self.inner.env().now();
-        Ok(self
-            .authenticated()
-            .await?
-            .is_some_and(|at| now - at <= time))
+        Ok(self.authenticated().await?.is_some_and(|at| now - at <= time))
     }
 
     /// The live sessions of whoever is signed in.
@@ -465,23 +440,12 @@ impl Session {
         if self.inner.shared.realm.as_str() == realm {
             return Some(self.clone());
         }
-        self.inner
-            .outer
-            .as_ref()
-            .and_then(|outer| outer.in_realm(realm))
+        self.inner.outer.as_ref().and_then(|outer| outer.in_realm(realm))
     }
 
     pub(crate) fn new(shared: Arc<Shared>, presented: Presented, outer: Option<Self>) -> Self {
         let state = Mutex::new(State::new());
-        Self {
-            inner: Arc::new(Inner {
-                shared,
-                presented,
-                claims: OnceLock::new(),
-                outer,
-                state,
-            }),
-        }
+        Self { inner: Arc::new(Inner { shared, presented, claims: OnceLock::new(), outer, state }) }
     }
 
     /// What configures this session, and those of the layers around it.
@@ -502,10 +466,7 @@ impl Session {
     async fn turn(&self) -> Turn<'_> {
         let mut state = self.inner.state.lock().await;
         state.touched = true;
-        Turn {
-            inner: &self.inner,
-            state,
-        }
+        Turn { inner: &self.inner, state }
     }
 
     async fn read(&self) -> Result<Turn<'_>, Error> {
@@ -541,10 +502,8 @@ impl Session {
     }
 
     fn encode<T: Serialize>(&self, key: &str, value: &T) -> Result<RawJson, Error> {
-        let json = RawJson::encode(value).map_err(|source| Error::Encode {
-            key: key.to_owned(),
-            source,
-        })?;
+        let json = RawJson::encode(value)
+            .map_err(|source| Error::Encode { key: key.to_owned(), source })?;
         self.inner.calls().store.limits().check_value(&json)?;
         Ok(json)
     }
@@ -552,9 +511,7 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("realm", &self.inner.shared.realm)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("realm", &self.inner.shared.realm).finish_non_exhaustive()
     }
 }
 
@@ -649,14 +606,9 @@ impl Inner {
 }
 
 fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|source| Error::Decode {
-        key: key.to_owned(),
-        source,
-    })
+    serde_json::from_slice(json).map_err(|source| Error::Decode { key: key.to_owned(), source })
 }
 
 fn no_counter() -> Error {
-    Error::Store(StoreError::unavailable(
-        "the store applied a patch without saying the count",
-    ))
+    Error::Store(StoreError::unavailable("the store applied a patch without saying the count"))
 }

@@ -102,9 +102,7 @@ impl State {
     /// The store's value under a key, or that it has none, unless this request wrote its own.
     pub(super) fn stored(&self, key: &str) -> Option<Option<RawJson>> {
         let is_own = self.pending.is_clear() || self.pending.op(key).is_some();
-        self.live()
-            .filter(|_| !is_own)
-            .map(|live| live.record.values.raw(key))
+        self.live().filter(|_| !is_own).map(|live| live.record.values.raw(key))
     }
 
     pub(super) fn live(&self) -> Option<&Live> {
@@ -141,10 +139,7 @@ impl State {
     }
 
     pub(super) fn intend(&mut self, intent: Intent) {
-        let is_stronger = self
-            .intent
-            .as_ref()
-            .is_none_or(|known| known.rank() <= intent.rank());
+        let is_stronger = self.intent.as_ref().is_none_or(|known| known.rank() <= intent.rank());
         if is_stronger {
             self.intent = Some(intent);
         }
@@ -156,16 +151,11 @@ impl State {
             self.pending.clear();
         }
         let stored = self.live().map(|live| Arc::clone(&live.record));
-        let stored = stored
-            .iter()
-            .flat_map(|record| record.values.iter())
-            .map(|(key, _)| key);
+        let stored = stored.iter().flat_map(|record| record.values.iter()).map(|(key, _)| key);
         let buffered: Vec<_> = self.pending.ops().map(|(key, _)| key.to_owned()).collect();
         for key in buffered.iter().map(String::as_str).chain(stored) {
             if key.starts_with(PRE_AUTH) {
-                self.pending
-                    .remove(key)
-                    .expect("the key was accepted before");
+                self.pending.remove(key).expect("the key was accepted before");
             }
         }
     }
@@ -181,23 +171,16 @@ impl Live {
     pub(super) fn rehash(&self, keyring: &Keyring) -> Option<Rotation> {
         let hash = *self.proof.hashes().next()?;
         let is_stale = !keyring.is_current(&self.record.secret) && keyring.is_current(&hash);
-        is_stale.then_some(Rotation {
-            hash,
-            authentication: None,
-        })
+        is_stale.then_some(Rotation { hash, authentication: None })
     }
 
     /// Follows a patch that the store applied, with the counters as it answered them.
     pub(super) fn follow(&mut self, patch: &Patch, counters: &[(Box<str>, i64)]) {
         let mut local = patch.clone();
         for (key, value) in counters {
-            local
-                .put(key, RawJson::from(*value))
-                .expect("the store took the key");
+            local.put(key, RawJson::from(*value)).expect("the store took the key");
         }
-        let (values, _) = local
-            .merge(&self.record.values)
-            .expect("nothing is left to add");
+        let (values, _) = local.merge(&self.record.values).expect("nothing is left to add");
         let record = Arc::make_mut(&mut self.record);
         record.values = values;
         if let Some(rotation) = patch.rotation() {
@@ -209,9 +192,7 @@ impl Live {
                 record.principal = authentication.principal.clone().or(record.principal.take());
             }
         }
-        let idle = record
-            .idle_deadline
-            .max(patch.idle_deadline().unwrap_or(record.idle_deadline));
+        let idle = record.idle_deadline.max(patch.idle_deadline().unwrap_or(record.idle_deadline));
         record.idle_deadline = idle.min(record.absolute_deadline);
     }
 }

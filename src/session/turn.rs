@@ -89,8 +89,7 @@ impl Turn<'_> {
                 Ok(())
             }
             outcome @ (Outcome::Superseded | Outcome::Gone) => {
-                self.rotation_lost(intent, patch, matches!(outcome, Outcome::Gone))
-                    .await
+                self.rotation_lost(intent, patch, matches!(outcome, Outcome::Gone)).await
             }
             outcome => Err(refused(outcome)),
         }
@@ -113,9 +112,7 @@ impl Turn<'_> {
             patch.put(key, new)?;
             match self.send(patch).await? {
                 Sent::Conflict if Instant::now() >= deadline => {
-                    return Err(Error::Contended {
-                        key: key.to_owned(),
-                    });
+                    return Err(Error::Contended { key: key.to_owned() });
                 }
                 Sent::Conflict => self.reload_after_a_while().await?,
                 Sent::Applied(_) | Sent::Nothing => return Ok(()),
@@ -177,25 +174,16 @@ impl Turn<'_> {
             [claim] => return Ok(self.seen(claim, self.load(claim).await?)),
             _ => try_join_all(claims.iter().map(|claim| self.load(claim))).await?,
         };
-        let seen = claims
-            .iter()
-            .zip(answers)
-            .map(|(claim, answer)| self.seen(claim, answer));
-        Ok(seen
-            .reduce(Self::only_one)
-            .expect("there are several claims"))
+        let seen = claims.iter().zip(answers).map(|(claim, answer)| self.seen(claim, answer));
+        Ok(seen.reduce(Self::only_one).expect("there are several claims"))
     }
 
     async fn load(&self, claim: &Claim) -> Result<Lookup, StoreError> {
-        let answer = self
-            .inner
-            .calls()
-            .load(claim.id, Some(&claim.proof))
-            .await?;
+        let answer = self.inner.calls().load(claim.id, Some(&claim.proof)).await?;
         match &answer {
-            Lookup::Found(found) if found.id != claim.id => Err(StoreError::corrupt(
-                "the store answered with another session's record",
-            )),
+            Lookup::Found(found) if found.id != claim.id => {
+                Err(StoreError::corrupt("the store answered with another session's record"))
+            }
             _ => Ok(answer),
         }
     }
@@ -203,11 +191,7 @@ impl Turn<'_> {
     fn seen(&self, claim: &Claim, answer: Lookup) -> (View, Status) {
         match answer {
             Lookup::Found(Found { id, record, .. }) => {
-                let live = Live {
-                    id,
-                    record,
-                    proof: claim.proof.clone(),
-                };
+                let live = Live { id, record, proof: claim.proof.clone() };
                 (View::Live(live), Status::Existing)
             }
             Lookup::Superseded => {
@@ -217,14 +201,7 @@ impl Turn<'_> {
             Lookup::Absent(absence) => {
                 Event::UnknownId.emit(Some(claim.id));
                 let is_lost = absence == Absence::Lost;
-                (
-                    View::Absent,
-                    if is_lost {
-                        Status::Lost
-                    } else {
-                        Status::Unknown
-                    },
-                )
+                (View::Absent, if is_lost { Status::Lost } else { Status::Unknown })
             }
         }
     }
@@ -313,25 +290,16 @@ impl Turn<'_> {
         let id = shared.calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
         let hash = shared.keyring.hash(&shared.realm, token.secret());
-        let admission = authentication
-            .as_ref()
-            .map_or_else(Admission::default, |a| a.admission);
+        let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);
         let record = self.fresh_record(hash, values, authentication);
         match shared.calls.create(id, record.clone(), admission).await? {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
                 report_ended(&applied);
                 let until = record.absolute_deadline;
-                let live = Live {
-                    id,
-                    record: Arc::new(record),
-                    proof: hash.into(),
-                };
+                let live = Live { id, record: Arc::new(record), proof: hash.into() };
                 self.accept(live, Issue::Set(token, until));
-                Ok(Sent::Applied(Applied {
-                    counters,
-                    ..applied
-                }))
+                Ok(Sent::Applied(Applied { counters, ..applied }))
             }
             outcome => Err(refused(outcome)),
         }
@@ -346,16 +314,9 @@ impl Turn<'_> {
         let (now, lifetime) = (self.inner.env().now(), &self.inner.shared.lifetime);
         let absolute = lifetime.absolute_deadline(now);
         let record = Record::new(hash, now, lifetime.idle_deadline(now), absolute);
-        let authenticated = authentication
-            .as_ref()
-            .map(|authentication| authentication.at);
+        let authenticated = authentication.as_ref().map(|authentication| authentication.at);
         let principal = authentication.and_then(|authentication| authentication.principal);
-        Record {
-            values,
-            authenticated,
-            principal,
-            ..record
-        }
+        Record { values, authenticated, principal, ..record }
     }
 
     /// A rotation where there is no record: a login starts one, the rest is an ordinary write.
@@ -390,11 +351,7 @@ impl Turn<'_> {
             Intent::Cycle if patch.writes() => self.send(patch).await.map(drop),
             Intent::Cycle => Ok(()),
             Intent::Elevate | Intent::Reauthenticate => {
-                self.state.view = if is_gone {
-                    View::Gone
-                } else {
-                    View::Superseded
-                };
+                self.state.view = if is_gone { View::Gone } else { View::Superseded };
                 self.state.check_current()
             }
         }
@@ -404,13 +361,7 @@ impl Turn<'_> {
         let shared = &self.inner.shared;
         let token = Token::generate(live.id, self.inner.env())?;
         let hash = shared.keyring.hash(&shared.realm, token.secret());
-        Ok((
-            token,
-            Rotation {
-                hash,
-                authentication: self.authentication(intent),
-            },
-        ))
+        Ok((token, Rotation { hash, authentication: self.authentication(intent) }))
     }
 
     fn authentication(&self, intent: &Intent) -> Option<Authentication> {
@@ -424,10 +375,7 @@ impl Turn<'_> {
             at: now,
             absolute_deadline: shared.lifetime.absolute_deadline(now),
             principal,
-            admission: Admission {
-                cap: shared.max_per_principal,
-                epoch,
-            },
+            admission: Admission { cap: shared.max_per_principal, epoch },
         })
     }
 
@@ -441,10 +389,7 @@ impl Turn<'_> {
         let answer = self.inner.calls().load(live.id, None).await;
         match self.or_poison(answer)? {
             Lookup::Found(found) => {
-                self.state.view = View::Live(Live {
-                    record: found.record,
-                    ..live
-                });
+                self.state.view = View::Live(Live { record: found.record, ..live });
                 Ok(())
             }
             Lookup::Superseded | Lookup::Absent(_) => {
@@ -463,10 +408,7 @@ impl Turn<'_> {
     }
 
     fn idle_deadline(&self) -> UtcDateTime {
-        self.inner
-            .shared
-            .lifetime
-            .idle_deadline(self.inner.env().now())
+        self.inner.shared.lifetime.idle_deadline(self.inner.env().now())
     }
 }
 
@@ -483,8 +425,8 @@ fn refused(outcome: Outcome) -> Error {
         Outcome::Rejected(rejection) => rejection.into(),
         Outcome::Gone => Error::Ended,
         Outcome::Superseded => Error::Superseded,
-        Outcome::Exists | Outcome::Conflict | Outcome::Applied(_) => Error::Store(
-            StoreError::unavailable("the store's answer does not fit the call"),
-        ),
+        Outcome::Exists | Outcome::Conflict | Outcome::Applied(_) => {
+            Error::Store(StoreError::unavailable("the store's answer does not fit the call"))
+        }
     }
 }

@@ -23,10 +23,7 @@ impl Env {
 
     /// An environment of one's own.
     pub fn new(clock: impl Clock, random: impl Random) -> Self {
-        Self {
-            clock: Arc::new(clock),
-            random: Arc::new(random),
-        }
+        Self { clock: Arc::new(clock), random: Arc::new(random) }
     }
 
     /// The system's randomness beside another clock.

@@ -43,11 +43,8 @@ impl Lifetime {
     pub fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
         let least = Duration::from_secs(1);
         let fits = least <= idle && idle <= absolute && absolute <= Self::MAX;
-        fits.then_some(Self {
-            idle: whole_millis(idle),
-            absolute: whole_millis(absolute),
-        })
-        .ok_or(LifetimeError { idle, absolute })
+        fits.then_some(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) })
+            .ok_or(LifetimeError { idle, absolute })
     }
 
     /// How long a session lives without a request.
@@ -76,10 +73,7 @@ impl Lifetime {
     }
 
     const fn of(idle: u64, absolute: u64) -> Self {
-        Self {
-            idle: Duration::from_secs(idle),
-            absolute: Duration::from_secs(absolute),
-        }
+        Self { idle: Duration::from_secs(idle), absolute: Duration::from_secs(absolute) }
     }
 }
 
@@ -91,12 +85,7 @@ impl Default for Lifetime {
 
 impl fmt::Display for Lifetime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "idle {}, absolute {}",
-            spoken(self.idle),
-            spoken(self.absolute)
-        )
+        write!(f, "idle {}, absolute {}", spoken(self.idle), spoken(self.absolute))
     }
 }
 
@@ -157,19 +146,13 @@ mod tests {
             (s(1), Lifetime::MAX + s(1)),
             (Duration::MAX, Duration::MAX),
         ] {
-            assert!(
-                Lifetime::new(idle, absolute).is_err(),
-                "{idle:?} {absolute:?}"
-            );
+            assert!(Lifetime::new(idle, absolute).is_err(), "{idle:?} {absolute:?}");
         }
     }
 
     #[test]
     fn a_deadline_never_passes_the_end_of_the_calendar() {
         let lifetime = Lifetime::default();
-        assert_eq!(
-            lifetime.absolute_deadline(UtcDateTime::MAX),
-            UtcDateTime::MAX
-        );
+        assert_eq!(lifetime.absolute_deadline(UtcDateTime::MAX), UtcDateTime::MAX);
     }
 }

@@ -38,16 +38,10 @@ impl Limits {
     pub fn check_value(&self, value: &RawJson) -> Result<(), LimitError> {
         let (len, depth) = (value.as_bytes().len(), depth(value.as_bytes()));
         if len > self.value_bytes {
-            return Err(LimitError::Value {
-                len,
-                limit: self.value_bytes,
-            });
+            return Err(LimitError::Value { len, limit: self.value_bytes });
         }
         if depth > self.depth {
-            return Err(LimitError::Depth {
-                depth,
-                limit: self.depth,
-            });
+            return Err(LimitError::Depth { depth, limit: self.depth });
         }
         Ok(())
     }
@@ -72,16 +66,10 @@ impl Limits {
     pub fn check_record(&self, values: &Values) -> Result<(), LimitError> {
         let (keys, len) = (values.len(), values.size());
         if keys > self.keys {
-            return Err(LimitError::Keys {
-                keys,
-                limit: self.keys,
-            });
+            return Err(LimitError::Keys { keys, limit: self.keys });
         }
         if len > self.record_bytes {
-            return Err(LimitError::Record {
-                len,
-                limit: self.record_bytes,
-            });
+            return Err(LimitError::Record { len, limit: self.record_bytes });
         }
         Ok(())
     }
@@ -89,12 +77,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            keys: 64,
-            value_bytes: 16 << 10,
-            record_bytes: 64 << 10,
-            depth: 32,
-        }
+        Self { keys: 64, value_bytes: 16 << 10, record_bytes: 64 << 10, depth: 32 }
     }
 }
 
@@ -168,31 +151,14 @@ mod tests {
 
     #[test]
     fn each_limit_holds_at_its_edge() {
-        let limits = Limits {
-            keys: 2,
-            value_bytes: 4,
-            record_bytes: 8,
-            depth: 2,
-        };
+        let limits = Limits { keys: 2, value_bytes: 4, record_bytes: 8, depth: 2 };
         assert!(limits.check_value(&json("1234")).is_ok());
         assert!(limits.check_value(&json("12345")).is_err());
         assert!(limits.check_value(&json("[[]]")).is_ok());
         assert_eq!(depth(b"[[[]]]"), 3);
-        assert!(
-            limits
-                .check_record(&values(&[("a", "123"), ("b", "123")]))
-                .is_ok()
-        );
-        assert!(
-            limits
-                .check_record(&values(&[("a", "1234"), ("b", "123")]))
-                .is_err()
-        );
-        assert!(
-            limits
-                .check_record(&values(&[("a", "1"), ("b", "1"), ("c", "1")]))
-                .is_err()
-        );
+        assert!(limits.check_record(&values(&[("a", "123"), ("b", "123")])).is_ok());
+        assert!(limits.check_record(&values(&[("a", "1234"), ("b", "123")])).is_err());
+        assert!(limits.check_record(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
     }
 
     #[test]
@@ -201,10 +167,7 @@ mod tests {
             assert!(Limits::check_key(good).is_ok());
         }
         for bad in ["", "a\n", "\0", "\u{85}", &"k".repeat(129)] {
-            assert_eq!(
-                Limits::check_key(bad),
-                Err(LimitError::Key { len: bad.len() })
-            );
+            assert_eq!(Limits::check_key(bad), Err(LimitError::Key { len: bad.len() }));
         }
     }
 
@@ -219,9 +182,6 @@ mod tests {
     }
 
     fn values(entries: &[(&str, &str)]) -> Values {
-        entries
-            .iter()
-            .map(|(key, value)| (*key, value.as_bytes()))
-            .collect()
+        entries.iter().map(|(key, value)| (*key, value.as_bytes())).collect()
     }
 }

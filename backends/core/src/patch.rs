@@ -38,10 +38,7 @@ impl Patch {
 
     /// A patch that moves the idle deadline and nothing else.
     pub fn touch(idle_deadline: UtcDateTime) -> Self {
-        Self {
-            idle_deadline: Some(idle_deadline),
-            ..Self::default()
-        }
+        Self { idle_deadline: Some(idle_deadline), ..Self::default() }
     }
 
     /// Sets a key to a value.
@@ -69,16 +66,10 @@ impl Patch {
     /// When the key has the wrong form, or an earlier operation of this patch left something there
     /// that cannot be added to.
     pub fn add(&mut self, key: &str, by: i64) -> Result<(), Rejection> {
-        let sum = |start: i64| {
-            start
-                .checked_add(by)
-                .ok_or_else(|| Rejection::overflow(key))
-        };
+        let sum = |start: i64| start.checked_add(by).ok_or_else(|| Rejection::overflow(key));
         let op = match self.ops.get(key) {
             Some(Op::Put(value)) => {
-                let start = value
-                    .as_integer()
-                    .ok_or_else(|| Rejection::not_an_integer(key))?;
+                let start = value.as_integer().ok_or_else(|| Rejection::not_an_integer(key))?;
                 Op::Put(sum(start)?.into())
             }
             Some(Op::Remove) => Op::Put(by.into()),
@@ -125,11 +116,7 @@ impl Patch {
     /// Drops the rotation and its proof again, and keeps the rest.
     #[must_use]
     pub fn without_rotation(self) -> Self {
-        Self {
-            proof: None,
-            rotation: None,
-            ..self
-        }
+        Self { proof: None, rotation: None, ..self }
     }
 
     /// Moves the idle deadline; of several, the latest counts.
@@ -149,9 +136,7 @@ impl Patch {
 
     /// The values it expects, sorted by key.
     pub fn expectations(&self) -> impl Iterator<Item = (&str, Option<&RawJson>)> {
-        self.expectations
-            .iter()
-            .map(|(key, value)| (&**key, value.as_ref()))
+        self.expectations.iter().map(|(key, value)| (&**key, value.as_ref()))
     }
 
     /// The fence it expects.
@@ -279,9 +264,7 @@ impl Op {
             Self::Add(by) => {
                 let start = value.map_or(Some(0), integer);
                 let start = start.ok_or_else(|| Rejection::not_an_integer(key))?;
-                let sum = start
-                    .checked_add(*by)
-                    .ok_or_else(|| Rejection::overflow(key))?;
+                let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
                 packing.push(key, RawJson::from(sum).as_bytes());
                 counters.push((key.into(), sum));
             }
@@ -324,10 +307,7 @@ pub struct Admission {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            cap: 1_000,
-            epoch: None,
-        }
+        Self { cap: 1_000, epoch: None }
     }
 }
 
@@ -358,11 +338,7 @@ mod tests {
         patch.add("gone", 5).unwrap();
         assert_eq!(
             patch.ops().collect::<Vec<_>>(),
-            [
-                ("gone", &Op::Put(5.into())),
-                ("m", &Op::Add(2)),
-                ("n", &Op::Put(3.into()))
-            ]
+            [("gone", &Op::Put(5.into())), ("m", &Op::Add(2)), ("n", &Op::Put(3.into()))]
         );
     }
 
@@ -385,10 +361,7 @@ mod tests {
         patch.add("z", 1).unwrap();
         let before = values(&[("a", "1"), ("c", "3"), ("d", "4"), ("e", "5")]);
         let (after, counters) = patch.merge(&before).unwrap();
-        assert_eq!(
-            after,
-            values(&[("a", "1"), ("b", "2"), ("d", "8"), ("e", "5"), ("z", "1")])
-        );
+        assert_eq!(after, values(&[("a", "1"), ("b", "2"), ("d", "8"), ("e", "5"), ("z", "1")]));
         assert_eq!(counters, [("d".into(), 8), ("z".into(), 1)]);
     }
 
@@ -397,20 +370,11 @@ mod tests {
         let mut patch = Patch::new();
         patch.add("n", 1).unwrap();
         let max = i64::MAX.to_string();
-        assert_eq!(
-            patch.merge(&values(&[("n", &max)])),
-            Err(Rejection::overflow("n"))
-        );
-        assert_eq!(
-            patch.merge(&values(&[("n", "[]")])),
-            Err(Rejection::not_an_integer("n"))
-        );
+        assert_eq!(patch.merge(&values(&[("n", &max)])), Err(Rejection::overflow("n")));
+        assert_eq!(patch.merge(&values(&[("n", "[]")])), Err(Rejection::not_an_integer("n")));
     }
 
     fn values(entries: &[(&str, &str)]) -> Values {
-        entries
-            .iter()
-            .map(|(key, value)| (*key, value.as_bytes()))
-            .collect()
+        entries.iter().map(|(key, value)| (*key, value.as_bytes())).collect()
     }
 }

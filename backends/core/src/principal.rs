@@ -18,12 +18,8 @@ impl Realm {
     /// When the name is anything else.
     pub fn new(name: &str) -> Result<Self, RealmError> {
         let fits = (1..=22).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        fits.then(|| Self(name.into())).ok_or_else(|| RealmError {
-            name: name.to_owned(),
-        })
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        fits.then(|| Self(name.into())).ok_or_else(|| RealmError { name: name.to_owned() })
     }
 
     /// The name.
@@ -64,8 +60,7 @@ impl Principal {
     /// When the id is anything else.
     pub fn new(realm: Realm, id: &str) -> Result<Self, PrincipalError> {
         let fits = (1..=256).contains(&id.len()) && !id.chars().any(char::is_control);
-        fits.then(|| Self(Arc::new((realm, id.into()))))
-            .ok_or(PrincipalError { len: id.len() })
+        fits.then(|| Self(Arc::new((realm, id.into())))).ok_or(PrincipalError { len: id.len() })
     }
 
     /// The realm in which the id counts.
@@ -82,9 +77,7 @@ impl Principal {
 impl fmt::Debug for Principal {
     /// Names the realm only: an id may be personal, an e-mail address for example.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Principal")
-            .field("realm", self.realm())
-            .finish_non_exhaustive()
+        f.debug_struct("Principal").field("realm", self.realm()).finish_non_exhaustive()
     }
 }
 
@@ -103,15 +96,7 @@ mod tests {
     #[test]
     fn a_realm_is_a_short_plain_word() {
         assert!(Realm::new("admin-2_B").is_ok());
-        for bad in [
-            "",
-            "a b",
-            "a\"; drop table x;--",
-            "a*",
-            "{}",
-            "\u{e9}",
-            &"a".repeat(23),
-        ] {
+        for bad in ["", "a b", "a\"; drop table x;--", "a*", "{}", "\u{e9}", &"a".repeat(23)] {
             assert_eq!(Realm::new(bad).unwrap_err().name, bad);
         }
     }

@@ -34,10 +34,7 @@ impl Keyring {
     ///
     /// When the key is shorter.
     pub fn keyed(key: &[u8]) -> Result<Self, KeyError> {
-        Ok(Self {
-            current: Some(HashKey::new(key)?),
-            ..Self::default()
-        })
+        Ok(Self { current: Some(HashKey::new(key)?), ..Self::default() })
     }
 
     /// Also accepts hashes under an earlier key. A match is hashed anew with the next patch.
@@ -68,15 +65,8 @@ impl Keyring {
     pub fn prove(&self, realm: &Realm, secret: &Secret) -> Proof {
         let unkeyed =
             (self.accept_unkeyed && self.current.is_some()).then(|| unkeyed_hash(realm, secret));
-        let earlier = self
-            .accepted
-            .iter()
-            .map(|key| key.hash(realm, secret))
-            .chain(unkeyed);
-        Proof {
-            current: self.hash(realm, secret),
-            earlier: earlier.collect(),
-        }
+        let earlier = self.accepted.iter().map(|key| key.hash(realm, secret)).chain(unkeyed);
+        Proof { current: self.hash(realm, secret), earlier: earlier.collect() }
     }
 
     /// Whether a stored hash was made under the key that is current now.
@@ -89,10 +79,7 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring")
             .field("current", &self.current.as_ref().map(|key| key.id))
-            .field(
-                "accepted",
-                &self.accepted.iter().map(|key| key.id).collect::<Vec<_>>(),
-            )
+            .field("accepted", &self.accepted.iter().map(|key| key.id).collect::<Vec<_>>())
             .field("accept_unkeyed", &self.accept_unkeyed)
             .finish()
     }
@@ -134,9 +121,7 @@ impl Eq for SecretHash {}
 
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretHash")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("SecretHash").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -170,19 +155,13 @@ impl Proof {
 
 impl From<SecretHash> for Proof {
     fn from(current: SecretHash) -> Self {
-        Self {
-            current,
-            earlier: Vec::new(),
-        }
+        Self { current, earlier: Vec::new() }
     }
 }
 
 /// A key of the keyring is too short to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a hash key of {len} bytes is too short: use at least {} random bytes",
-    HashKey::MIN
-)]
+#[error("a hash key of {len} bytes is too short: use at least {} random bytes", HashKey::MIN)]
 pub struct KeyError {
     /// The length of the key that was given, in bytes.
     pub len: usize,
@@ -201,26 +180,16 @@ impl HashKey {
         if key.len() < Self::MIN {
             return Err(KeyError { len: key.len() });
         }
-        let named = Sha256::new_with_prefix(b"steadfast key id")
-            .chain_update(key)
-            .finalize();
+        let named = Sha256::new_with_prefix(b"steadfast key id").chain_update(key).finalize();
         let id = u32::from_be_bytes([named[0], named[1], named[2], named[3]]).max(1);
-        Ok(Self {
-            id: KeyId(id),
-            key: Zeroizing::new(key.to_vec()),
-        })
+        Ok(Self { id: KeyId(id), key: Zeroizing::new(key.to_vec()) })
     }
 
     fn hash(&self, realm: &Realm, secret: &Secret) -> SecretHash {
         let mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        let digest = mac
-            .chain_update(realm.as_str())
-            .chain_update([0])
-            .chain_update(secret.bytes());
-        SecretHash {
-            key: self.id,
-            digest: digest.finalize().into_bytes().into(),
-        }
+        let digest =
+            mac.chain_update(realm.as_str()).chain_update([0]).chain_update(secret.bytes());
+        SecretHash { key: self.id, digest: digest.finalize().into_bytes().into() }
     }
 }
 
@@ -228,10 +197,7 @@ impl HashKey {
 /// one block of 55 bytes that SHA-256 hashes at once.
 fn unkeyed_hash(realm: &Realm, secret: &Secret) -> SecretHash {
     let digest = Sha256::new_with_prefix(realm.as_str()).chain_update([0]);
-    SecretHash {
-        key: KeyId::NONE,
-        digest: digest.chain_update(secret.bytes()).finalize().into(),
-    }
+    SecretHash { key: KeyId::NONE, digest: digest.chain_update(secret.bytes()).finalize().into() }
 }
 
 #[cfg(test)]
@@ -243,16 +209,8 @@ mod tests {
     #[test]
     fn a_proof_matches_the_hash_of_its_own_secret_only() {
         let (ring, mine, other) = (Keyring::unkeyed(), token(), token());
-        assert!(proves(
-            &ring,
-            &mine,
-            &ring.hash(&Realm::default(), mine.secret())
-        ));
-        assert!(!proves(
-            &ring,
-            &other,
-            &ring.hash(&Realm::default(), mine.secret())
-        ));
+        assert!(proves(&ring, &mine, &ring.hash(&Realm::default(), mine.secret())));
+        assert!(!proves(&ring, &other, &ring.hash(&Realm::default(), mine.secret())));
     }
 
     #[test]
@@ -304,7 +262,6 @@ mod tests {
     }
 
     fn proves(ring: &Keyring, token: &Token, stored: &SecretHash) -> bool {
-        ring.prove(&Realm::default(), token.secret())
-            .matches(stored)
+        ring.prove(&Realm::default(), token.secret()).matches(stored)
     }
 }

@@ -109,14 +109,8 @@ impl Record {
         if self.is_expired(now) {
             return Err(Outcome::Gone);
         }
-        if patch
-            .rotation()
-            .is_some_and(|rotation| rotation.hash == self.secret)
-        {
-            return Ok(Patched {
-                record: self.clone(),
-                counters: Vec::new(),
-            });
+        if patch.rotation().is_some_and(|rotation| rotation.hash == self.secret) {
+            return Ok(Patched { record: self.clone(), counters: Vec::new() });
         }
         match patch.proof().map(|proof| self.verify(proof, now)) {
             None | Some(Verdict::Right) => {}
@@ -126,28 +120,18 @@ impl Record {
         if !patch.is_expected(&self.values) || !patch.is_fenced(self.fence()) {
             return Err(Outcome::Conflict);
         }
-        limits
-            .check_patch(patch)
-            .map_err(|error| Outcome::Rejected(error.into()))?;
+        limits.check_patch(patch).map_err(|error| Outcome::Rejected(error.into()))?;
         let (values, counters) = patch.merge(&self.values).map_err(Outcome::Rejected)?;
-        limits
-            .check_record(&values)
-            .map_err(|error| Outcome::Rejected(error.into()))?;
+        limits.check_record(&values).map_err(|error| Outcome::Rejected(error.into()))?;
 
-        let mut record = Self {
-            values,
-            ..self.clone_without_values()
-        };
+        let mut record = Self { values, ..self.clone_without_values() };
         record.replaced = record.replaced.filter(|replaced| now < replaced.until);
         if let Some(rotation) = patch.rotation() {
             record.rotate(rotation, now);
         }
         if let Some(label) = patch.owner() {
             let fence = record.fence() + 1;
-            record.owner = Some(Box::new(Owner {
-                label: label.clone(),
-                fence,
-            }));
+            record.owner = Some(Box::new(Owner { label: label.clone(), fence }));
         }
         if let Some(deadline) = patch.idle_deadline() {
             let deadline = record.idle_deadline.max(deadline);
@@ -166,10 +150,7 @@ impl Record {
 
     fn rotate(&mut self, rotation: &Rotation, now: UtcDateTime) {
         let until = later(now, Self::REPLACED_KEPT);
-        self.replaced = Some(Box::new(Replaced {
-            hash: self.secret,
-            until,
-        }));
+        self.replaced = Some(Box::new(Replaced { hash: self.secret, until }));
         self.secret = rotation.hash;
         if let Some(authentication) = &rotation.authentication {
             self.authenticated = Some(authentication.at);

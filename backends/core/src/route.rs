@@ -22,13 +22,8 @@ impl FromStr for RouteLabel {
 
     fn from_str(label: &str) -> Result<Self, Self::Err> {
         let fits = (1..=32).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        fits.then(|| Self(label.into()))
-            .ok_or_else(|| RouteLabelError {
-                label: label.to_owned(),
-            })
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        fits.then(|| Self(label.into())).ok_or_else(|| RouteLabelError { label: label.to_owned() })
     }
 }
 

@@ -96,10 +96,7 @@ impl Values {
     /// Every key and its raw JSON, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries().map(|(key, value)| {
-            (
-                std::str::from_utf8(key).expect("keys are packed from UTF-8 strings"),
-                value,
-            )
+            (std::str::from_utf8(key).expect("keys are packed from UTF-8 strings"), value)
         })
     }
 
@@ -115,9 +112,7 @@ impl Values {
 
     /// What the values count against the limit of a record: the bytes of all keys and values.
     pub fn size(&self) -> usize {
-        self.entries()
-            .map(|(key, value)| key.len() + value.len())
-            .sum()
+        self.entries().map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// The bytes they occupy in memory.
@@ -133,10 +128,8 @@ impl Values {
 impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
     /// Packs entries in any order; of two under one key the later counts.
     fn from_iter<I: IntoIterator<Item = (K, &'a [u8])>>(entries: I) -> Self {
-        let sorted: std::collections::BTreeMap<_, _> = entries
-            .into_iter()
-            .map(|(key, value)| (key.as_ref().to_owned(), value))
-            .collect();
+        let sorted: std::collections::BTreeMap<_, _> =
+            entries.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value)).collect();
         let mut packing = Packing::default();
         for (key, value) in &sorted {
             packing.push(key, value);
@@ -147,9 +140,7 @@ impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
 
 impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.iter().map(|(key, value)| (key, value.len())))
-            .finish()
+        f.debug_map().entries(self.iter().map(|(key, value)| (key, value.len()))).finish()
     }
 }
 
@@ -202,16 +193,12 @@ mod tests {
 
     #[test]
     fn values_are_found_by_key_and_come_sorted() {
-        let values: Values = [("b", b"2".as_slice()), ("a", b"1"), ("b", b"3")]
-            .into_iter()
-            .collect();
+        let values: Values =
+            [("b", b"2".as_slice()), ("a", b"1"), ("b", b"3")].into_iter().collect();
         assert_eq!(values.get("a"), Some(b"1".as_slice()));
         assert_eq!(values.get("b"), Some(b"3".as_slice()));
         assert_eq!(values.get("aa"), None);
-        assert_eq!(
-            values.iter().map(|(key, _)| key).collect::<Vec<_>>(),
-            ["a", "b"]
-        );
+        assert_eq!(values.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((values.len(), values.size()), (2, 4));
     }
 
@@ -219,20 +206,12 @@ mod tests {
     fn debug_shows_keys_and_lengths_but_no_value() {
         let values: Values = [("cart", b"\"hidden\"".as_slice())].into_iter().collect();
         assert_eq!(format!("{values:?}"), r#"{"cart": 8}"#);
-        assert_eq!(
-            format!("{:?}", RawJson::encode("hidden").unwrap()),
-            "RawJson(8 bytes)"
-        );
+        assert_eq!(format!("{:?}", RawJson::encode("hidden").unwrap()), "RawJson(8 bytes)");
     }
 
     #[test]
     fn only_a_plain_integer_counts() {
-        for (json, counts) in [
-            ("3", Some(3)),
-            ("-1", Some(-1)),
-            ("1.0", None),
-            ("\"3\"", None),
-        ] {
+        for (json, counts) in [("3", Some(3)), ("-1", Some(-1)), ("1.0", None), ("\"3\"", None)] {
             assert_eq!(RawJson::parse(json).unwrap().as_integer(), counts, "{json}");
         }
         assert_eq!(integer(b"9223372036854775808"), None);
