@@ -41,5 +41,8 @@ mod changes;
 mod expiry;
 mod index;
 
+#[cfg(test)]
+mod tests;
+
 pub use budget::Budget;
 pub use store::{Builder, MemoryStore};

@@ -234,6 +234,18 @@ impl Sessions {
         self.draining.store(true, Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.expiry.len()
+    }
+
+    /// Whether nothing is left of any record or floor.
+    #[cfg(test)]
+    pub(crate) fn is_spotless(&self) -> bool {
+        let shelf = self.shelf.iter().next().is_none();
+        shelf && self.expiry.len() == 0 && self.index.is_empty()
+    }
+
     /// A little housekeeping that every call does, for its share of the work.
     fn tend(&self) -> UtcDateTime {
         let now = self.env.now();
