@@ -1,4 +1,48 @@
-//! stub
-/// stub
-#[derive(Debug)]
-pub struct MemoryStore;
+//! Sessions in the memory of one node.
+//!
+//! [`MemoryStore`] is the store to start with, and the right one while a service is one process:
+//! nothing to run, nothing that can be unavailable. Its sessions end with the process.
+//!
+//! # Budgets
+//!
+//! Memory is bounded, by a number of records and of bytes, once for sessions that nobody signed in to
+//! and once for those that somebody did: see [`Budget`]. Where a budget is used up, the session that
+//! was not used for the longest time ends. A flood of visitors never ends the session of a user.
+//!
+//! # Expiry
+//!
+//! A record that expired is absent at once. What it held is given back little by little by the calls
+//! that follow; `collect` of `Operate` gives everything back now.
+//!
+//! # Deployment caveat
+//!
+//! Several nodes behind a load balancer need a store that they share, or one that keeps clients on
+//! their node. A deployment of a new version ends every session.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `store` | [`MemoryStore`], its set-up, and the traits |
+//! | `sessions` | what each operation does, and the order of the locks |
+//! | `shelf` | two caches that bound and evict; `slot`, what stands in them |
+//! | `index` | whose sessions are whose, and the floors under logins |
+//! | `expiry` | the queue of deadlines |
+
+mod budget;
+mod store;
+
+mod sessions;
+
+mod shelf;
+mod slot;
+
+mod changes;
+mod expiry;
+mod index;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::Budget;
+pub use store::{Builder, MemoryStore};

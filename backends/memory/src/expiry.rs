@@ -1,0 +1,139 @@
+//! When records end: their deadlines, in order.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use steadfast_core::RecordId;
+use time::UtcDateTime;
+
+/// A deadline as the queue knows it: milliseconds since 1970, rounded up, so that what is due is
+/// past.
+pub(crate) type Due = i64;
+
+/// One entry per record, so that a flood of short-lived records cannot grow it past the budgets.
+///
+/// A touch leaves the entry where it is; a record that lives longer than its entry says is queued
+/// anew when the entry comes up. The lock is a leaf: nothing else is locked while it is held.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    queue: Mutex<BTreeSet<(Due, RecordId)>>,
+    /// The end of the second in which the first entry is due, so that a sweep finds a whole second's
+    /// worth and the path of a read takes no lock in between.
+    next: AtomicI64,
+}
+
+impl Expiry {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            next: AtomicI64::new(Due::MAX),
+        }
+    }
+
+    /// Queues a record, and says under what: `remove` wants it back.
+    pub(crate) fn insert(&self, id: RecordId, deadline: UtcDateTime) -> Due {
+        let due = due_at(deadline);
+        let mut queue = self.lock();
+        queue.insert((due, id));
+        self.note_first(&queue);
+        due
+    }
+
+    pub(crate) fn remove(&self, id: RecordId, due: Due) {
+        self.lock().remove(&(due, id));
+    }
+
+    /// Whether a sweep is worth a lock.
+    pub(crate) fn is_due(&self, now: UtcDateTime) -> bool {
+        due_at(now) >= self.next.load(Ordering::Relaxed)
+    }
+
+    /// Takes at most `limit` entries that are due.
+    pub(crate) fn take_due(&self, now: UtcDateTime, limit: usize) -> Vec<(Due, RecordId)> {
+        let now = due_at(now);
+        let mut queue = self.lock();
+        let mut taken = Vec::new();
+        while taken.len() < limit && queue.first().is_some_and(|(due, _)| *due <= now) {
+            taken.extend(queue.pop_first());
+        }
+        self.note_first(&queue);
+        taken
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The queue's lock is held, so the latest store is right.
+    fn note_first(&self, queue: &BTreeSet<(Due, RecordId)>) {
+        let next = queue
+            .first()
+            .map_or(Due::MAX, |(due, _)| end_of_second(*due));
+        if self.next.load(Ordering::Relaxed) != next {
+            self.next.store(next, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(Due, RecordId)>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn due_at(deadline: UtcDateTime) -> Due {
+    deadline.unix_timestamp() * 1_000 + Due::from(deadline.nanosecond().div_ceil(1_000_000))
+}
+
+fn end_of_second(due: Due) -> Due {
+    due.div_euclid(1_000).saturating_add(1) * 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn entries_come_up_in_order_and_a_few_at_a_time() {
+        let expiry = Expiry::new();
+        for second in [3, 1, 2, 9] {
+            expiry.insert(id(second), at(second));
+        }
+        let taken = |limit| ids(&expiry.take_due(at(5), limit));
+        assert_eq!(taken(2), [id(1), id(2)]);
+        assert_eq!(taken(2), [id(3)]);
+        assert_eq!(expiry.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_second_of_the_first_entry_is_over() {
+        let expiry = Expiry::new();
+        assert!(!expiry.is_due(UtcDateTime::MAX));
+        expiry.insert(id(1), at(5) + Duration::nanoseconds(1));
+        assert!(!expiry.is_due(at(5)) && expiry.is_due(at(6)));
+        assert_eq!(expiry.take_due(at(5), 9), []);
+    }
+
+    #[test]
+    fn what_was_removed_does_not_come_up() {
+        let expiry = Expiry::new();
+        let due = expiry.insert(id(1), at(1));
+        expiry.remove(id(1), due);
+        assert_eq!(expiry.take_due(UtcDateTime::MAX, 9), []);
+        assert!(!expiry.is_due(UtcDateTime::MAX));
+    }
+
+    fn ids(taken: &[(Due, RecordId)]) -> Vec<RecordId> {
+        taken.iter().map(|(_, id)| *id).collect()
+    }
+
+    fn id(n: i64) -> RecordId {
+        RecordId::from_bytes(i128::from(n).to_be_bytes())
+    }
+
+    fn at(second: i64) -> UtcDateTime {
+        UtcDateTime::UNIX_EPOCH + Duration::seconds(second)
+    }
+}

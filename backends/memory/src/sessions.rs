@@ -1,0 +1,541 @@
+//! What the store does: every operation, from its first lock to its last.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use steadfast_core::{
+    Absence, Admission, Applied, Carry, Change, Env, Event, Found, Limits, Lookup, Outcome, Patch,
+    Patched, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo, Verdict,
+    Version,
+};
+use time::UtcDateTime;
+
+use crate::changes::Changes;
+use crate::expiry::Expiry;
+use crate::index::{Index, Listed, Shard};
+use crate::shelf::Shelf;
+use crate::slot::{Content, Locked, Slot};
+
+/// Everything a store shares with its clones.
+///
+/// Locks are taken in this order: a shard of the index, one slot, a leaf (a stripe of the shelf, the
+/// queue of deadlines, the channel of changes). No two shards and no two slots at once.
+pub(crate) struct Sessions {
+    pub(crate) env: Env,
+    pub(crate) limits: Limits,
+    pub(crate) shelf: Shelf,
+    pub(crate) changes: Changes,
+    index: Index,
+    expiry: Expiry,
+    draining: AtomicBool,
+}
+
+impl Sessions {
+    pub(crate) fn new(env: Env, limits: Limits, shelf: Shelf) -> Self {
+        Self {
+            env,
+            limits,
+            shelf,
+            changes: Changes::default(),
+            index: Index::new(),
+            expiry: Expiry::new(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn create(&self, id: RecordId, record: Record, admission: Admission) -> Outcome {
+        let now = self.tend();
+        let hash = record.secret;
+        let created = New {
+            id,
+            version: record.version,
+            principal: record.principal.clone(),
+            rejection: self.reject_new(&record),
+            slot: Arc::new(Slot::new(record)),
+            admission,
+        };
+        // Another create of this id may come between the look and the place.
+        loop {
+            let occupant = self.shelf.find(id);
+            match occupant.and_then(|slot| self.occupied(id, &slot, now)) {
+                Some(there) if there.secret == hash => {
+                    return Outcome::Applied(Applied::at(there.version));
+                }
+                Some(_) => return Outcome::Exists,
+                None => {}
+            }
+            if let Some(outcome) = self.place(&created, now) {
+                return outcome;
+            }
+        }
+    }
+
+    pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+        let now = self.tend();
+        let Some(slot) = self.shelf.find(id) else {
+            return Lookup::Absent(Absence::Unknown);
+        };
+        let content = slot.lock();
+        let Some(record) = slot.live(&content) else {
+            return Lookup::Absent(Absence::Unknown);
+        };
+        let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
+        if record.is_expired(now) {
+            self.end(id, &slot, content, Cause::Expired);
+            return Lookup::Absent(match verdict {
+                Verdict::Right => Absence::Expired,
+                Verdict::Superseded | Verdict::Wrong => Absence::Unknown,
+            });
+        }
+        match verdict {
+            Verdict::Right => Lookup::Found(Found {
+                id,
+                record: Arc::clone(record),
+                carry: Carry::default(),
+            }),
+            Verdict::Superseded => Lookup::Superseded,
+            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+        }
+    }
+
+    pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
+        let now = self.tend();
+        let Some(slot) = self.shelf.find(id) else {
+            return Outcome::Gone;
+        };
+        let applied = match Login::of(patch) {
+            Some(login) => self.login(id, &slot, patch, &login, now),
+            None => self.patch(id, &slot, patch, now),
+        };
+        applied.map_or_else(|refusal| refusal, Outcome::Applied)
+    }
+
+    pub(crate) fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
+        let now = self.tend();
+        let Some(slot) = self.shelf.find(id) else {
+            return false;
+        };
+        let content = slot.lock();
+        let Some(record) = slot.live(&content) else {
+            return false;
+        };
+        let is_live = !record.is_expired(now);
+        if proof.is_some_and(|proof| record.verify(proof, now) != Verdict::Right) {
+            return false;
+        }
+        self.end(
+            id,
+            &slot,
+            content,
+            if is_live {
+                Cause::Deleted
+            } else {
+                Cause::Expired
+            },
+        );
+        is_live
+    }
+
+    pub(crate) fn list(&self, principal: &Principal) -> Vec<SessionInfo> {
+        let now = self.tend();
+        let mut shard = self.index.lock(principal);
+        prune(&mut shard, principal);
+        let sessions = shard.sessions(principal).iter();
+        sessions
+            .filter_map(|listed| {
+                let content = listed.slot.lock();
+                let record = listed.slot.owned(&content, principal)?;
+                (!record.is_expired(now)).then(|| SessionInfo::of(listed.id, record))
+            })
+            .collect()
+    }
+
+    pub(crate) fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> u64 {
+        let now = self.tend();
+        let mut ended = 0;
+        let mut shard = self.index.lock(principal);
+        if let Some(epoch) = epoch {
+            shard.raise_floor(principal, epoch, now);
+        }
+        shard.retain(principal, |listed| {
+            if Some(listed.id) == except {
+                return true;
+            }
+            let mut content = listed.slot.lock();
+            if let Some(record) = listed.slot.owned(&content, principal) {
+                // One that expired is nobody's to end, but as dead as the others from now on.
+                if record.is_expired(now) {
+                    Event::Expired.emit(Some(listed.id));
+                } else {
+                    ended += 1;
+                }
+                self.retire(listed.id, &listed.slot, &mut content);
+            }
+            false
+        });
+        ended
+    }
+
+    /// Ends every record that is due, and has all memory given back.
+    pub(crate) fn collect(&self) -> u64 {
+        let now = self.env.now();
+        let mut expired = 0;
+        loop {
+            let (taken, ended) = self.sweep(now, 1_024);
+            expired += ended;
+            if taken == 0 {
+                break;
+            }
+        }
+        self.index.drop_old_floors(now);
+        self.settle();
+        expired
+    }
+
+    /// A page of records, in the order of their ids.
+    pub(crate) fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
+        let mut page = BTreeMap::new();
+        let mut next = None;
+        for (id, slot) in self.shelf.iter().filter(|(id, _)| Some(*id) > after) {
+            page.insert(id, slot);
+            if page.len() > limit {
+                page.pop_last();
+                next = page.last_key_value().map(|(id, _)| *id).or(after);
+            }
+        }
+        let records = page.into_iter().filter_map(|(id, slot)| {
+            let record = slot.live(&slot.lock()).cloned();
+            record.map(|record| Scanned {
+                id,
+                record: Some(record),
+            })
+        });
+        Scan {
+            records: records.collect(),
+            next,
+        }
+    }
+
+    /// Lets moka finish, and finishes what it evicted.
+    pub(crate) fn settle(&self) {
+        self.shelf.settle();
+        self.bury_evicted();
+        self.shelf.settle();
+    }
+
+    /// Takes no new sessions from now on.
+    pub(crate) fn close(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.expiry.len()
+    }
+
+    /// Whether nothing is left of any record or floor.
+    #[cfg(test)]
+    pub(crate) fn is_spotless(&self) -> bool {
+        let shelf = self.shelf.iter().next().is_none();
+        shelf && self.expiry.len() == 0 && self.index.is_empty()
+    }
+
+    /// A little housekeeping that every call does, for its share of the work.
+    fn tend(&self) -> UtcDateTime {
+        let now = self.env.now();
+        self.bury_evicted();
+        if self.expiry.is_due(now) {
+            self.sweep(now, SWEPT_AT_ONCE);
+        }
+        now
+    }
+
+    /// Looks at no more than `limit` records that are queued as due; says at how many, and how many of
+    /// them it ended.
+    fn sweep(&self, now: UtcDateTime, limit: usize) -> (usize, u64) {
+        let mut ended = 0;
+        let due = self.expiry.take_due(now, limit);
+        for &(due, id) in &due {
+            // What is not there was evicted, and is buried by whoever finds it in that queue.
+            let Some(slot) = self.shelf.find(id) else {
+                continue;
+            };
+            let mut content = slot.lock();
+            match slot.live(&content) {
+                Some(record) if content.due == due && record.is_expired(now) => {
+                    ended += u64::from(self.end(id, &slot, content, Cause::Expired));
+                }
+                Some(record) if content.due == due => {
+                    content.due = self.expiry.insert(id, record.deadline());
+                }
+                _ => {}
+            }
+        }
+        (due.len(), ended)
+    }
+
+    fn bury_evicted(&self) {
+        for (id, slot) in self.shelf.take_evicted() {
+            self.end(id, &slot, slot.lock(), Cause::Evicted);
+        }
+    }
+
+    fn reject_new(&self, record: &Record) -> Option<Rejection> {
+        if self.draining.load(Ordering::Acquire) {
+            return Some(Rejection::Draining);
+        }
+        self.limits
+            .check_record(&record.values)
+            .err()
+            .map(Into::into)
+    }
+
+    /// The record that holds an id, if it is live; one that is not makes room.
+    fn occupied(&self, id: RecordId, slot: &Arc<Slot>, now: UtcDateTime) -> Option<Arc<Record>> {
+        let content = slot.lock();
+        let there = slot.live(&content).cloned();
+        let cause = match &there {
+            Some(record) if !record.is_expired(now) => return there,
+            Some(_) => Cause::Expired,
+            None => Cause::Evicted,
+        };
+        self.end(id, slot, content, cause);
+        None
+    }
+
+    /// Puts a new record up; `None` if its id is taken after all.
+    fn place(&self, new: &New, now: UtcDateTime) -> Option<Outcome> {
+        if let Some(rejection) = &new.rejection {
+            return Some(Outcome::Rejected(rejection.clone()));
+        }
+        let mut applied = Applied::at(new.version);
+        let Some(principal) = &new.principal else {
+            return self.put_up(new).then_some(Outcome::Applied(applied));
+        };
+        let mut shard = self.index.lock(principal);
+        if shard.is_below_floor(principal, new.admission.epoch) {
+            return Some(Outcome::Rejected(Rejection::BelowFloor));
+        }
+        if !self.put_up(new) {
+            return None;
+        }
+        shard.add(principal, new.id, &new.slot);
+        applied.ended = self.enforce_cap(&mut shard, principal, new.id, new.admission.cap, now);
+        Some(Outcome::Applied(applied))
+    }
+
+    /// The slot's lock is held until its deadline is queued, so that nobody ends it before.
+    fn put_up(&self, new: &New) -> bool {
+        let mut content = new.slot.lock();
+        let Some(deadline) = new.slot.live(&content).map(|record| record.deadline()) else {
+            return false;
+        };
+        let added = self.shelf.add(new.id, &new.slot);
+        if added {
+            content.due = self.expiry.insert(new.id, deadline);
+        }
+        added
+    }
+
+    /// A patch that changes nobody's list.
+    fn patch(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        patch: &Patch,
+        now: UtcDateTime,
+    ) -> Result<Applied, Outcome> {
+        let mut content = slot.lock();
+        let record = slot.live(&content).ok_or(Outcome::Gone)?;
+        let before = record.version;
+        let patched = record.apply(patch, now, &self.limits)?;
+        Ok(self.swap(id, slot, &mut content, before, patched))
+    }
+
+    /// A patch that gives the record to a principal: under the lock of the principal's list from the
+    /// look at the floor to the last session that the cap ends.
+    fn login(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        patch: &Patch,
+        login: &Login<'_>,
+        now: UtcDateTime,
+    ) -> Result<Applied, Outcome> {
+        let mut shard = self.index.lock(login.principal);
+        let mut content = slot.lock();
+        let record = slot.live(&content).ok_or(Outcome::Gone)?;
+        let (before, left) = (record.version, record.principal.clone());
+        let patched = record.apply(patch, now, &self.limits)?;
+        // Sent twice: it was admitted the first time.
+        if patched.record.version == before {
+            return Ok(Applied::at(before));
+        }
+        if shard.is_below_floor(login.principal, login.admission.epoch) {
+            return Err(Outcome::Rejected(Rejection::BelowFloor));
+        }
+        if !self.shelf.promote(id, slot) {
+            return Err(Outcome::Gone);
+        }
+        let mut applied = self.swap(id, slot, &mut content, before, patched);
+        shard.add(login.principal, id, slot);
+        drop(content);
+        applied.ended = self.enforce_cap(&mut shard, login.principal, id, login.admission.cap, now);
+        drop(shard);
+        if let Some(left) = left.filter(|left| left != login.principal) {
+            self.unlist(&left, slot);
+        }
+        Ok(applied)
+    }
+
+    fn swap(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        content: &mut Content,
+        before: Version,
+        patched: Patched,
+    ) -> Applied {
+        let version = patched.record.version;
+        if slot.replace(content, patched.record) {
+            self.shelf.weigh(id, slot);
+        }
+        if version != before {
+            self.changes.send(Change::Patched(id, version));
+        }
+        Applied {
+            counters: patched.counters,
+            ..Applied::at(version)
+        }
+    }
+
+    /// Ends the oldest sessions of a principal until there are no more than `cap`, the newest among
+    /// them whatever its age.
+    fn enforce_cap(
+        &self,
+        shard: &mut Shard,
+        principal: &Principal,
+        newest: RecordId,
+        cap: usize,
+        now: UtcDateTime,
+    ) -> Vec<RecordId> {
+        if shard.sessions(principal).len() <= cap.max(1) {
+            return Vec::new();
+        }
+        prune(shard, principal);
+        let mut others: Vec<_> = shard
+            .sessions(principal)
+            .iter()
+            .filter(|listed| listed.id != newest)
+            .filter_map(|listed| {
+                let content = listed.slot.lock();
+                let record = listed.slot.owned(&content, principal)?;
+                (!record.is_expired(now)).then(|| (record.authenticated, listed.clone()))
+            })
+            .collect();
+        others.sort_by_key(|(authenticated, _)| *authenticated);
+        let excess = (others.len() + 1).saturating_sub(cap.max(1));
+        let ended = others
+            .iter()
+            .take(excess)
+            .filter_map(|(_, listed)| self.expel(listed, principal))
+            .collect();
+        prune(shard, principal);
+        ended
+    }
+
+    /// Ends a session, unless it left the principal or ended by itself.
+    fn expel(&self, listed: &Listed, principal: &Principal) -> Option<RecordId> {
+        let mut content = listed.slot.lock();
+        listed.slot.owned(&content, principal)?;
+        self.retire(listed.id, &listed.slot, &mut content);
+        Some(listed.id)
+    }
+
+    /// Ends a record, and says whether this call did. Call it without a lock of the index.
+    fn end(&self, id: RecordId, slot: &Arc<Slot>, mut content: Locked<'_>, cause: Cause) -> bool {
+        let Some(record) = self.retire(id, slot, &mut content) else {
+            return false;
+        };
+        // The index is locked before a slot, never after it.
+        drop(content);
+        if let Some(principal) = &record.principal {
+            self.unlist(principal, slot);
+        }
+        match cause {
+            Cause::Deleted => {}
+            Cause::Expired => Event::Expired.emit(Some(id)),
+            Cause::Evicted => Event::Capacity.emit(Some(id)),
+        }
+        true
+    }
+
+    /// Ends a record everywhere but in the index.
+    fn retire(&self, id: RecordId, slot: &Arc<Slot>, content: &mut Content) -> Option<Arc<Record>> {
+        let record = Slot::empty(content)?;
+        self.expiry.remove(id, content.due);
+        self.shelf.remove(id, slot);
+        self.changes.send(Change::Ended(id));
+        Some(record)
+    }
+
+    /// Takes a session off a principal's list, unless it is the principal's again by now.
+    fn unlist(&self, principal: &Principal, slot: &Arc<Slot>) {
+        self.index.lock(principal).retain(principal, |listed| {
+            !Arc::ptr_eq(&listed.slot, slot) || is_owned(listed, principal)
+        });
+    }
+}
+
+/// A record to create.
+struct New {
+    id: RecordId,
+    version: Version,
+    principal: Option<Principal>,
+    rejection: Option<Rejection>,
+    slot: Arc<Slot>,
+    admission: Admission,
+}
+
+/// Who logs in, and on which terms.
+struct Login<'p> {
+    principal: &'p Principal,
+    admission: Admission,
+}
+
+impl<'p> Login<'p> {
+    fn of(patch: &'p Patch) -> Option<Self> {
+        let authentication = patch.rotation()?.authentication.as_ref()?;
+        Some(Self {
+            principal: authentication.principal.as_ref()?,
+            admission: authentication.admission,
+        })
+    }
+}
+
+/// Why a record ends.
+#[derive(Clone, Copy)]
+enum Cause {
+    Deleted,
+    Expired,
+    Evicted,
+}
+
+/// Drops what a principal's list has too many.
+fn prune(shard: &mut Shard, principal: &Principal) {
+    shard.retain(principal, |listed| is_owned(listed, principal));
+}
+
+fn is_owned(listed: &Listed, principal: &Principal) -> bool {
+    listed.slot.owned(&listed.slot.lock(), principal).is_some()
+}
+
+/// How many due records a call looks at beside its own work: enough to keep up with one new record
+/// per call, and done in microseconds.
+const SWEPT_AT_ONCE: usize = 32;

@@ -1,0 +1,189 @@
+//! The store, as an application and the middleware see it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use steadfast_core::{
+    Admission, ChangeStream, Drained, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
+    Principal, Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+};
+
+use crate::budget::Budget;
+use crate::sessions::Sessions;
+use crate::shelf::Shelf;
+
+/// Sessions in the memory of this process. Clones share them.
+///
+/// They end with the process, and no other node sees them: the store for one node, for development
+/// and for tests. No call waits for anything or fails.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast_memory::{Budget, MemoryStore};
+///
+/// let store = MemoryStore::builder()
+///     .anonymous(Budget { records: 10_000, bytes: 16 << 20 })
+///     .build();
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Sessions>);
+
+impl MemoryStore {
+    /// A store with the default budgets and limits, and the system's clock.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store to be set up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+/// Sets a [`MemoryStore`] up.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    env: Env,
+    limits: Limits,
+    anonymous: Budget,
+    authenticated: Budget,
+}
+
+impl Builder {
+    /// The clock and the randomness: the system's by default.
+    #[must_use]
+    pub fn env(self, env: Env) -> Self {
+        Self { env, ..self }
+    }
+
+    /// How much a record may hold: [`Limits::default`] by default.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// How much sessions that nobody signed in to may hold: [`Budget::ANONYMOUS`] by default.
+    #[must_use]
+    pub fn anonymous(self, anonymous: Budget) -> Self {
+        Self { anonymous, ..self }
+    }
+
+    /// How much sessions that somebody signed in to may hold: [`Budget::AUTHENTICATED`] by default.
+    #[must_use]
+    pub fn authenticated(self, authenticated: Budget) -> Self {
+        Self {
+            authenticated,
+            ..self
+        }
+    }
+
+    /// The store.
+    pub fn build(self) -> MemoryStore {
+        let shelf = Shelf::new(self.anonymous, self.authenticated);
+        MemoryStore(Arc::new(Sessions::new(self.env, self.limits, shelf)))
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            env: Env::system(),
+            limits: Limits::default(),
+            anonymous: Budget::ANONYMOUS,
+            authenticated: Budget::AUTHENTICATED,
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        Ok(self.0.create(id, record, admission))
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        _: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        Ok(self.0.load(id, proof))
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+        Ok(self.0.update(id, patch))
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        Ok(self.0.delete(id, proof))
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        Ok(self.0.list(principal))
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        Ok(self.0.delete_all(principal, except, epoch))
+    }
+
+    /// Up to 1,024 changes wait for a slow listener; then it gets `Change::Missed`.
+    fn changes(&self) -> Option<ChangeStream> {
+        Some(self.0.changes.listen())
+    }
+}
+
+#[async_trait]
+impl Operate for MemoryStore {
+    /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
+    async fn drain(&self) -> Result<Drained, StoreError> {
+        self.0.close();
+        let lost = self.stats().await?.records;
+        Ok(Drained { moved: 0, lost })
+    }
+
+    async fn collect(&self) -> Result<u64, StoreError> {
+        Ok(self.0.collect())
+    }
+
+    /// Every page looks at every record: for an administrator, not for a request.
+    async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
+        Ok(self.0.scan(after, limit))
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.0.settle();
+        Ok(self.0.shelf.stats())
+    }
+}

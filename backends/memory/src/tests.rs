@@ -1,0 +1,812 @@
+//! What the store promises, asked of its innermost layer, which needs no runtime.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use steadfast_core::{
+    Absence, Admission, Applied, Authentication, Change, Env, Keyring, Limits, Lookup, ManualClock,
+    Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Rejection, Rotation,
+    SecretHash, Token, Version,
+};
+use time::UtcDateTime;
+
+use crate::budget::Budget;
+use crate::sessions::Sessions;
+use crate::shelf::Shelf;
+
+mod budgets {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_visitors_ends_no_session_of_a_user() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        let users: Vec<_> = (0..500).map(|n| store.user(&format!("user-{n}"))).collect();
+        store.flood(50_000);
+        assert!(users.iter().all(|user| store.has(user.id())));
+    }
+
+    #[test]
+    fn a_fresh_login_stays_under_a_flood() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        store.flood(5_000);
+        let token = store.visitor();
+        store.login(&token, &principal("alice"));
+        store.flood(5_000);
+        assert!(store.has(token.id()));
+        assert_eq!(store.listed("alice"), 1);
+    }
+
+    #[test]
+    fn a_fresh_visitor_stays_while_older_ones_go() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        for _ in 0..5_000 {
+            assert!(store.has(store.visitor().id()));
+        }
+    }
+
+    #[test]
+    fn the_excess_during_a_flood_is_small() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        let held = (0..100).map(|_| {
+            store.flood(97);
+            store.sessions.shelf.iter().count()
+        });
+        let most = held.max().unwrap();
+        assert!(most <= 1_000 + 128, "{most}");
+        assert_eq!(store.stats().records, 1_000);
+    }
+
+    #[test]
+    fn the_excess_is_small_when_threads_flood() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        store.flood(100);
+                        assert!(store.sessions.shelf.iter().count() <= 1_000 + 512);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn large_records_are_bounded_by_their_bytes() {
+        let store = Store::with(SMALL, Budget::AUTHENTICATED);
+        for _ in 0..1_000 {
+            store.put(store.visitor().id(), "blob", 10_000);
+        }
+        let stats = store.stats();
+        assert!(
+            stats.bytes <= SMALL.bytes && stats.records <= 256,
+            "{stats:?}"
+        );
+        assert!(stats.records >= 250, "{stats:?}");
+    }
+
+    #[test]
+    fn a_record_that_grows_counts_for_more_and_one_that_shrinks_for_less() {
+        let store = Store::new();
+        let token = store.visitor();
+        let bytes = store.stats().bytes;
+        store.put(token.id(), "blob", 10_000);
+        assert_eq!(store.stats().bytes, 16_384);
+        store.put(token.id(), "blob", 1);
+        assert_eq!(store.stats().bytes, bytes);
+        assert_eq!(store.stats().records, 1);
+    }
+
+    #[test]
+    fn what_a_budget_ends_leaves_nothing_behind() {
+        let store = Store::with(SMALL, SMALL);
+        for n in 0..3_000 {
+            store.user(&format!("user-{n}"));
+        }
+        let listed = (0..3_000).filter(|n| store.listed(&format!("user-{n}")) > 0);
+        assert_eq!(store.stats().records, 1_000);
+        assert_eq!(listed.count(), 1_000);
+        assert_eq!(store.sessions.queued(), 1_000);
+    }
+}
+
+mod races {
+    use super::*;
+
+    #[test]
+    fn an_evicted_record_never_comes_back() {
+        let store = Store::with(
+            Budget {
+                records: 64,
+                ..SMALL
+            },
+            Budget::AUTHENTICATED,
+        );
+        let flooding = AtomicBool::new(true);
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| store.flood(30_000));
+            scope.spawn(|| store.use_until_gone(&flooding));
+            scope.spawn(|| store.use_until_gone(&flooding));
+            flood.join().unwrap();
+            flooding.store(false, Ordering::Relaxed);
+        });
+        let records = store.stats().records;
+        assert!(records <= 64, "{records}");
+        assert_eq!(store.sessions.queued() as u64, records);
+        assert_eq!(
+            store.sessions.scan(None, 1_000).records.len() as u64,
+            records
+        );
+    }
+
+    #[test]
+    fn every_login_that_was_applied_survives_the_flood() {
+        let store = Store::with(
+            Budget {
+                records: 16,
+                ..SMALL
+            },
+            Budget::AUTHENTICATED,
+        );
+        let mut applied = 0;
+        thread::scope(|scope| {
+            scope.spawn(|| store.flood(30_000));
+            for n in 0..3_000 {
+                let token = store.visitor();
+                let outcome =
+                    store.try_login(&token, &principal(&n.to_string()), Admission::default());
+                let is_applied = matches!(outcome, Outcome::Applied(_));
+                assert_eq!(store.has(token.id()), is_applied, "{outcome:?}");
+                applied += u64::from(is_applied);
+            }
+        });
+        assert!(applied > 0);
+        assert_eq!(store.stats().authenticated, applied);
+    }
+
+    #[test]
+    fn a_login_hides_its_record_from_nobody() {
+        let store = Store::new();
+        let tokens: Vec<_> = (0..1_000).map(|_| store.visitor()).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for token in &tokens {
+                    store.login(token, &principal("alice"));
+                }
+            });
+            for token in tokens.iter().chain(&tokens) {
+                assert!(store.has(token.id()));
+            }
+        });
+        assert_eq!(store.stats().records, 1_000);
+    }
+
+    #[test]
+    fn additions_of_many_threads_all_count() {
+        let store = Store::new();
+        let token = store.visitor();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..500).for_each(|_| drop(store.add(token.id()))));
+            }
+        });
+        assert_eq!(store.add(token.id()).counters, [("n".into(), 4_001)]);
+    }
+
+    #[test]
+    fn one_of_many_creates_of_an_id_wins() {
+        let store = Store::new();
+        for _ in 0..200 {
+            let id = store.id();
+            let create = || {
+                matches!(
+                    store.create(id, &store.token(id), None),
+                    Outcome::Applied(_)
+                )
+            };
+            let won = thread::scope(|scope| {
+                let other = scope.spawn(create);
+                [create(), other.join().unwrap()]
+            });
+            assert!(won[0] != won[1]);
+        }
+        assert_eq!(store.stats().records, 200);
+    }
+
+    #[test]
+    fn ending_all_sessions_finds_a_login_or_precedes_it() {
+        let store = Store::new();
+        let alice = principal("alice");
+        thread::scope(|scope| {
+            let ender = scope.spawn(|| {
+                (0..900)
+                    .map(|_| store.sessions.delete_all(&alice, None, None))
+                    .sum::<u64>()
+            });
+            for _ in 0..900 {
+                store.user("alice");
+            }
+            let ended = ender.join().unwrap();
+            assert_eq!(ended + store.listed("alice") as u64, 900);
+            assert_eq!(store.stats().records, store.listed("alice") as u64);
+        });
+    }
+
+    #[test]
+    fn no_update_under_way_revives_what_was_deleted() {
+        let store = Store::new();
+        for _ in 0..500 {
+            let id = store.visitor().id();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while store.try_put(id, "blob", 2_000) && store.try_put(id, "blob", 1) {}
+                });
+                assert!(store.sessions.delete(id, None));
+                assert!(!store.has(id));
+            });
+            assert!(!store.has(id));
+        }
+        assert_eq!((store.stats().records, store.sessions.queued()), (0, 0));
+    }
+}
+
+mod expiry {
+    use super::*;
+
+    #[test]
+    fn expiry_gives_everything_back_with_a_little_traffic() {
+        let store = Store::new();
+        for n in 0..1_000 {
+            store.visitor();
+            store.user(&format!("user-{n}"));
+        }
+        store.clock.advance(IDLE + Duration::from_secs(1));
+        for _ in 0..100 {
+            store.has(store.id());
+        }
+        assert_eq!(store.stats(), Default::default());
+        assert!(store.sessions.is_spotless());
+    }
+
+    #[test]
+    fn collecting_ends_what_is_due_now_and_nothing_else() {
+        let store = Store::new();
+        (0..3_000).for_each(|_| drop(store.visitor()));
+        store.clock.advance(Duration::from_millis(1));
+        let later = store.visitor();
+        store.clock.advance(IDLE - Duration::from_millis(1));
+        assert_eq!(store.sessions.collect(), 3_000);
+        assert_eq!(store.sessions.collect(), 0);
+        assert!(store.has(later.id()));
+    }
+
+    #[test]
+    fn a_touched_record_outlives_its_place_in_the_queue() {
+        let store = Store::new();
+        let token = store.visitor();
+        store.clock.advance(IDLE / 2);
+        store.touch(token.id());
+        store.clock.advance(IDLE / 2);
+        assert_eq!(store.sessions.collect(), 0);
+        assert!(store.has(token.id()));
+        store.clock.advance(IDLE / 2);
+        assert_eq!(store.sessions.collect(), 1);
+        assert!(store.sessions.is_spotless());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_ends_everything_and_one_that_jumps_back_nothing() {
+        let store = Store::new();
+        let start = store.now();
+        let early = store.visitor();
+        store.clock.set(UtcDateTime::UNIX_EPOCH);
+        assert!(store.has(early.id()));
+        assert_eq!(store.sessions.collect(), 0);
+        let late = store.visitor();
+        store.clock.set(UtcDateTime::MAX);
+        assert!(!store.has(early.id()) && !store.has(late.id()));
+        assert_eq!(store.sessions.collect(), 0);
+        store.clock.set(start);
+        assert!(!store.has(early.id()) && store.sessions.is_spotless());
+    }
+
+    #[test]
+    fn only_the_holder_of_the_secret_learns_that_a_record_expired() {
+        let store = Store::new();
+        let (one, other) = (store.visitor(), store.visitor());
+        store.clock.advance(IDLE);
+        let proof = store.prove(&one);
+        let asked = |token: &Token| absence(store.sessions.load(token.id(), Some(&proof)));
+        assert_eq!(asked(&one), Absence::Expired);
+        assert_eq!(asked(&one), Absence::Unknown);
+        assert_eq!(asked(&other), Absence::Unknown);
+    }
+
+    #[test]
+    fn an_expired_record_can_be_neither_patched_nor_deleted_and_makes_room() {
+        let store = Store::new();
+        let token = store.visitor();
+        store.clock.advance(IDLE);
+        assert!(!store.try_put(token.id(), "a", 1));
+        assert!(!store.sessions.delete(token.id(), None));
+        let fresh = store.token(token.id());
+        assert!(matches!(
+            store.create(token.id(), &fresh, None),
+            Outcome::Applied(_)
+        ));
+        assert_eq!((store.stats().records, store.sessions.queued()), (1, 1));
+    }
+}
+
+mod principals {
+    use super::*;
+
+    #[test]
+    fn the_cap_ends_the_oldest_and_names_it() {
+        let store = Store::new();
+        let tokens: Vec<_> = (0..3).map(|_| store.visitor()).collect();
+        let ended = |token| store.capped_login(token, 2);
+        assert!(ended(&tokens[2]).is_empty());
+        assert!(ended(&tokens[0]).is_empty());
+        assert_eq!(ended(&tokens[1]), [tokens[2].id()]);
+        assert!(!store.has(tokens[2].id()));
+        assert_eq!(store.listed("alice"), 2);
+    }
+
+    #[test]
+    fn a_cap_of_none_leaves_the_new_session() {
+        let store = Store::new();
+        let (old, new) = (store.user("alice"), store.visitor());
+        assert_eq!(store.capped_login(&new, 0), [old.id()]);
+        assert!(store.has(new.id()));
+    }
+
+    #[test]
+    fn a_cap_counts_no_expired_session() {
+        let store = Store::new();
+        store.user("alice");
+        store.clock.advance(IDLE);
+        assert!(store.capped_login(&store.visitor(), 1).is_empty());
+    }
+
+    #[test]
+    fn a_cap_holds_for_created_records_too() {
+        let store = Store::new();
+        let old = store.user("alice");
+        let token = store.token(store.id());
+        let admission = Admission {
+            cap: 1,
+            epoch: None,
+        };
+        let mut record = store.record(&token);
+        record.principal = Some(principal("alice"));
+        let outcome = store.sessions.create(token.id(), record, admission);
+        assert_eq!(applied(outcome).ended, [old.id()]);
+    }
+
+    #[test]
+    fn a_floor_rejects_older_logins_for_a_day_and_is_only_raised() {
+        let store = Store::new();
+        let revoke = |epoch| {
+            store
+                .sessions
+                .delete_all(&principal("alice"), None, Some(epoch))
+        };
+        let admits = |epoch| store.admits("alice", epoch);
+        assert!(admits(None));
+        assert_eq!((revoke(7), revoke(3)), (1, 0));
+        assert!(!admits(None) && !admits(Some(6)) && admits(Some(7)));
+        store.clock.advance(DAY - Duration::from_secs(1));
+        assert!(!admits(Some(6)) && store.admits("bob", None));
+        store.clock.advance(IDLE + DAY);
+        store.sessions.collect();
+        assert!(store.sessions.is_spotless());
+    }
+
+    #[test]
+    fn a_refused_login_changes_nothing() {
+        let store = Store::new();
+        store
+            .sessions
+            .delete_all(&principal("alice"), None, Some(1));
+        let token = store.visitor();
+        let outcome = store.try_login(&token, &principal("alice"), Admission::default());
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::BelowFloor)));
+        assert!(matches!(
+            store.sessions.load(token.id(), Some(&store.prove(&token))),
+            Lookup::Found(found) if found.record.version == Version::FIRST
+        ));
+        assert_eq!(store.stats().authenticated, 0);
+    }
+
+    #[test]
+    fn all_but_one_session_of_a_principal_end() {
+        let store = Store::new();
+        let tokens: Vec<_> = (0..3).map(|_| store.user("alice")).collect();
+        let bob = store.user("bob");
+        let kept = tokens[1].id();
+        assert_eq!(
+            store
+                .sessions
+                .delete_all(&principal("alice"), Some(kept), None),
+            2
+        );
+        assert!(store.has(kept) && store.has(bob.id()) && !store.has(tokens[0].id()));
+    }
+
+    #[test]
+    fn a_session_that_changes_hands_leaves_its_former_principal() {
+        let store = Store::new();
+        let token = store.user("alice");
+        let again = store.login(&token, &principal("bob"));
+        assert_eq!((store.listed("alice"), store.listed("bob")), (0, 1));
+        assert_eq!(
+            store.sessions.delete_all(&principal("alice"), None, None),
+            0
+        );
+        store.login(&again, &principal("alice"));
+        assert_eq!((store.listed("alice"), store.listed("bob")), (1, 0));
+    }
+
+    #[test]
+    fn a_list_shows_live_sessions_only() {
+        let store = Store::new();
+        let (one, two) = (store.user("alice"), store.user("alice"));
+        store.clock.advance(IDLE / 2);
+        store.touch(two.id());
+        store.sessions.delete(one.id(), None);
+        assert_eq!(store.listed("alice"), 1);
+        store.clock.advance(IDLE);
+        assert_eq!(store.listed("alice"), 0);
+    }
+
+    #[test]
+    fn a_rotation_that_is_sent_twice_is_applied_once() {
+        let store = Store::new();
+        let (token, next) = (store.visitor(), store.token(store.id()));
+        let patch = store.rotation(
+            &token,
+            &next,
+            Some(&principal("alice")),
+            Admission::default(),
+        );
+        let first = applied(store.sessions.update(token.id(), &patch));
+        store
+            .sessions
+            .delete_all(&principal("alice"), Some(token.id()), Some(1));
+        assert_eq!(applied(store.sessions.update(token.id(), &patch)), first);
+    }
+}
+
+mod answers {
+    use super::*;
+
+    #[test]
+    fn a_create_never_overwrites_and_may_be_sent_twice() {
+        let store = Store::new();
+        let token = store.visitor();
+        store.put(token.id(), "a", 1);
+        let version = applied(store.create(token.id(), &token, None)).version;
+        assert_eq!(version, Version(2));
+        let other = store.token(token.id());
+        assert!(matches!(
+            store.create(token.id(), &other, None),
+            Outcome::Exists
+        ));
+    }
+
+    #[test]
+    fn a_wrong_proof_opens_and_ends_nothing() {
+        let store = Store::new();
+        let token = store.visitor();
+        let wrong = store.prove(&store.token(token.id()));
+        assert_eq!(
+            absence(store.sessions.load(token.id(), Some(&wrong))),
+            Absence::Unknown
+        );
+        assert!(!store.sessions.delete(token.id(), Some(&wrong)));
+        assert!(
+            store
+                .sessions
+                .delete(token.id(), Some(&store.prove(&token)))
+        );
+    }
+
+    #[test]
+    fn the_replaced_secret_is_superseded_for_a_minute() {
+        let store = Store::new();
+        let token = store.user("alice");
+        let again = store.login(&token, &principal("alice"));
+        let load = |token: &Token| store.sessions.load(again.id(), Some(&store.prove(token)));
+        assert!(matches!(load(&token), Lookup::Superseded));
+        assert!(matches!(load(&again), Lookup::Found(_)));
+        store.clock.advance(Record::REPLACED_KEPT);
+        assert!(matches!(load(&token), Lookup::Absent(Absence::Unknown)));
+    }
+
+    #[test]
+    fn a_record_over_the_limits_is_not_created() {
+        let store = Store::new();
+        let token = store.token(store.id());
+        let mut record = store.record(&token);
+        let keys: Vec<_> = (0..65).map(|n| n.to_string()).collect();
+        record.values = keys.iter().map(|key| (key, b"1".as_slice())).collect();
+        let outcome = store
+            .sessions
+            .create(token.id(), record, Admission::default());
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::Limit(_))));
+    }
+
+    #[test]
+    fn a_draining_store_takes_no_new_sessions_and_serves_the_others() {
+        let store = Store::new();
+        let token = store.visitor();
+        store.sessions.close();
+        let fresh = store.token(store.id());
+        let outcome = store.create(fresh.id(), &fresh, None);
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::Draining)));
+        assert!(store.has(token.id()) && store.try_put(token.id(), "a", 1));
+    }
+
+    #[test]
+    fn a_scan_pages_through_every_record_in_order() {
+        let store = Store::new();
+        let mut ids: Vec<_> = (0..25).map(|_| store.visitor().id()).collect();
+        ids.extend((0..5).map(|_| store.user("alice").id()));
+        ids.sort();
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.sessions.scan(after, 10);
+            seen.extend(page.records.iter().map(|scanned| scanned.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, ids);
+    }
+
+    #[test]
+    fn changes_tell_of_patches_and_ends_but_not_of_touches() {
+        let store = Store::new();
+        let mut changes = store.sessions.changes.listen();
+        let id = store.visitor().id();
+        store.touch(id);
+        store.put(id, "a", 1);
+        store.sessions.delete(id, None);
+        let mut next = || changes.next().now_or_never();
+        assert_eq!(next(), Some(Some(Change::Patched(id, Version(2)))));
+        assert_eq!(next(), Some(Some(Change::Ended(id))));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn changes_tell_of_evictions_and_end_with_the_store() {
+        let store = Store::with(
+            Budget {
+                records: 1,
+                ..SMALL
+            },
+            Budget::AUTHENTICATED,
+        );
+        let mut changes = store.sessions.changes.listen();
+        let first = store.visitor();
+        store.flood(1);
+        store.stats();
+        drop(store);
+        let mut next = || changes.next().now_or_never().expect("no wait");
+        assert_eq!((next(), next()), (Some(Change::Ended(first.id())), None));
+    }
+
+    #[test]
+    fn a_listener_that_falls_behind_is_told_so() {
+        let store = Store::new();
+        let mut changes = store.sessions.changes.listen();
+        let id = store.visitor().id();
+        (0..2_000).for_each(|_| store.put(id, "a", 1));
+        let mut next = || changes.next().now_or_never().flatten();
+        assert_eq!(next(), Some(Change::Missed));
+        assert!(matches!(next(), Some(Change::Patched(..))));
+    }
+}
+
+const IDLE: Duration = Duration::from_secs(1_800);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Room for 1,000 records of up to 4 KiB.
+const SMALL: Budget = Budget {
+    records: 1_000,
+    bytes: 4 << 20,
+};
+
+struct Store {
+    sessions: Sessions,
+    clock: ManualClock,
+    keyring: Keyring,
+}
+
+impl Store {
+    fn new() -> Self {
+        Self::with(Budget::ANONYMOUS, Budget::AUTHENTICATED)
+    }
+
+    fn with(anonymous: Budget, authenticated: Budget) -> Self {
+        let clock = ManualClock::default();
+        let env = Env::with_clock(clock.clone());
+        let shelf = Shelf::new(anonymous, authenticated);
+        Self {
+            sessions: Sessions::new(env, Limits::default(), shelf),
+            clock,
+            keyring: Keyring::unkeyed(Realm::default()),
+        }
+    }
+
+    fn now(&self) -> UtcDateTime {
+        self.sessions.env.now()
+    }
+
+    fn id(&self) -> RecordId {
+        RecordId::random(&self.sessions.env).unwrap()
+    }
+
+    fn token(&self, id: RecordId) -> Token {
+        Token::generate(id, &self.sessions.env).unwrap()
+    }
+
+    fn hash(&self, token: &Token) -> SecretHash {
+        self.keyring.hash(token.secret())
+    }
+
+    fn prove(&self, token: &Token) -> Proof {
+        self.keyring.prove(token.secret())
+    }
+
+    fn record(&self, token: &Token) -> Record {
+        let now = self.now();
+        Record::new(self.hash(token), now, now + IDLE, now + 2 * IDLE)
+    }
+
+    fn create(&self, id: RecordId, token: &Token, principal: Option<Principal>) -> Outcome {
+        let mut record = self.record(token);
+        record.principal = principal;
+        self.sessions.create(id, record, Admission::default())
+    }
+
+    fn visitor(&self) -> Token {
+        let token = self.token(self.id());
+        applied(self.create(token.id(), &token, None));
+        token
+    }
+
+    fn user(&self, name: &str) -> Token {
+        let token = self.token(self.id());
+        applied(self.create(token.id(), &token, Some(principal(name))));
+        token
+    }
+
+    fn flood(&self, visitors: usize) {
+        (0..visitors).for_each(|_| drop(self.visitor()));
+    }
+
+    fn rotation(
+        &self,
+        old: &Token,
+        new: &Token,
+        principal: Option<&Principal>,
+        admission: Admission,
+    ) -> Patch {
+        let mut patch = Patch::new();
+        let authentication = Authentication {
+            at: self.now(),
+            absolute_deadline: self.now() + 2 * IDLE,
+            principal: principal.cloned(),
+            admission,
+        };
+        let rotation = Rotation {
+            hash: self.hash(new),
+            authentication: Some(authentication),
+        };
+        patch.rotate(self.prove(old), rotation);
+        patch
+    }
+
+    fn try_login(&self, token: &Token, principal: &Principal, admission: Admission) -> Outcome {
+        let patch = self.rotation(token, &self.token(token.id()), Some(principal), admission);
+        self.sessions.update(token.id(), &patch)
+    }
+
+    fn login(&self, token: &Token, principal: &Principal) -> Token {
+        let next = self.token(token.id());
+        let patch = self.rotation(token, &next, Some(principal), Admission::default());
+        applied(self.sessions.update(token.id(), &patch));
+        next
+    }
+
+    /// Logs in as alice, a second after the last one, and gives what the cap ended.
+    fn capped_login(&self, token: &Token, cap: usize) -> Vec<RecordId> {
+        self.clock.advance(Duration::from_secs(1));
+        let admission = Admission { cap, epoch: None };
+        applied(self.try_login(token, &principal("alice"), admission)).ended
+    }
+
+    fn admits(&self, name: &str, epoch: Option<u64>) -> bool {
+        let admission = Admission {
+            epoch,
+            ..Admission::default()
+        };
+        let outcome = self.try_login(&self.visitor(), &principal(name), admission);
+        matches!(outcome, Outcome::Applied(_))
+    }
+
+    fn try_put(&self, id: RecordId, key: &str, bytes: usize) -> bool {
+        let mut patch = Patch::new();
+        patch
+            .put(key, RawJson::encode(&"x".repeat(bytes)).unwrap())
+            .unwrap();
+        matches!(self.sessions.update(id, &patch), Outcome::Applied(_))
+    }
+
+    fn put(&self, id: RecordId, key: &str, bytes: usize) {
+        assert!(self.try_put(id, key, bytes));
+    }
+
+    fn add(&self, id: RecordId) -> Applied {
+        let mut patch = Patch::new();
+        patch.add("n", 1).unwrap();
+        applied(self.sessions.update(id, &patch))
+    }
+
+    fn touch(&self, id: RecordId) {
+        let patch = Patch::touch(self.now() + IDLE);
+        applied(self.sessions.update(id, &patch));
+    }
+
+    /// Makes records grow and shrink until each is gone, and then asks for it once more.
+    fn use_until_gone(&self, flooding: &AtomicBool) {
+        while flooding.load(Ordering::Relaxed) {
+            let id = self.visitor().id();
+            let mut applied = 0;
+            while flooding.load(Ordering::Relaxed)
+                && self.try_put(id, "blob", 5_000 * (applied % 2))
+            {
+                applied += 1;
+            }
+            if flooding.load(Ordering::Relaxed) {
+                assert!(!self.has(id) && !self.try_put(id, "blob", 1) && !self.has(id));
+            }
+        }
+    }
+
+    fn has(&self, id: RecordId) -> bool {
+        matches!(self.sessions.load(id, None), Lookup::Found(_))
+    }
+
+    fn listed(&self, name: &str) -> usize {
+        self.sessions.list(&principal(name)).len()
+    }
+
+    fn stats(&self) -> steadfast_core::Stats {
+        self.sessions.settle();
+        self.sessions.shelf.stats()
+    }
+}
+
+fn principal(name: &str) -> Principal {
+    Principal::new(Realm::default(), name).unwrap()
+}
+
+fn applied(outcome: Outcome) -> Applied {
+    match outcome {
+        Outcome::Applied(applied) => applied,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn absence(lookup: Lookup) -> Absence {
+    match lookup {
+        Lookup::Absent(absence) => absence,
+        other => panic!("{other:?}"),
+    }
+}
