@@ -1,0 +1,347 @@
+//! A store that fails when it is told to: for this kit, for the middleware's tests, for drills.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::env::Env;
+use crate::error::StoreError;
+use crate::limits::Limits;
+use crate::operate::{Drained, Operate, Scan, Stats, Store};
+use crate::patch::{Admission, Patch};
+use crate::principal::Principal;
+use crate::proof::Proof;
+use crate::record::Record;
+use crate::store::{Absence, ChangeStream, Hint, Lookup, Outcome, SessionInfo, SessionStore};
+use crate::token::RecordId;
+
+/// A store in front of another one, which counts its calls and makes them fail on demand.
+///
+/// It does nothing of its own until a fault is set. Clones share the faults and the counts.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
+/// # fn drill(store: Arc<dyn steadfast_core::Store>) {
+/// let store = FaultyStore::new(store);
+/// store.set(Call::Load, Fault::Down);
+/// assert_eq!(store.calls(Call::Load), 0);
+/// store.heal();
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultyStore(Arc<Inner>);
+
+impl FaultyStore {
+    /// Stands in front of `store`, without a fault.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            faults: Mutex::default(),
+            calls: Default::default(),
+        }))
+    }
+
+    /// Gives a call a fault until another is set; [`Fault::None`] heals it.
+    pub fn set(&self, call: Call, fault: Fault) {
+        self.faults().insert(call, Rule { fault, once: false });
+    }
+
+    /// Gives a call a fault for the next time only.
+    pub fn once(&self, call: Call, fault: Fault) {
+        self.faults().insert(call, Rule { fault, once: true });
+    }
+
+    /// Gives every call the same fault.
+    pub fn set_all(&self, fault: &Fault) {
+        for call in Call::ALL {
+            self.set(call, fault.clone());
+        }
+    }
+
+    /// Takes every fault away. What hangs goes on hanging; what is paused waits for its [`Pause`].
+    pub fn heal(&self) {
+        self.faults().clear();
+    }
+
+    /// How often a call was made, failed ones included.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.0.calls[call as usize].load(Ordering::SeqCst)
+    }
+
+    /// Holds every such call before it reaches the store, until the pause is released.
+    pub fn pause_before(&self, call: Call) -> Pause {
+        let pause = Pause::new();
+        self.set(call, Fault::PauseBefore(pause.clone()));
+        pause
+    }
+
+    /// Holds the answer of every such call, until the pause is released.
+    pub fn pause_after(&self, call: Call) -> Pause {
+        let pause = Pause::new();
+        self.set(call, Fault::PauseAfter(pause.clone()));
+        pause
+    }
+
+    /// Makes one call under the fault that is set for it. `corrupt` is the answer for a record that
+    /// cannot be read.
+    async fn run<T>(
+        &self,
+        call: Call,
+        corrupt: impl FnOnce() -> Result<T, StoreError>,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.0.calls[call as usize].fetch_add(1, Ordering::SeqCst);
+        match self.take(call) {
+            Fault::None => work.await,
+            Fault::Down => Err(StoreError::unavailable("the fault `down` is set")),
+            Fault::Slow(by) => {
+                tokio::time::sleep(by).await;
+                work.await
+            }
+            Fault::Hang => std::future::pending().await,
+            Fault::Corrupt => corrupt(),
+            Fault::AckLost => work.await.and(Err(StoreError::Timeout)),
+            Fault::PauseBefore(pause) => {
+                pause.wait().await;
+                work.await
+            }
+            Fault::PauseAfter(pause) => {
+                let answer = work.await;
+                pause.wait().await;
+                answer
+            }
+        }
+    }
+
+    fn take(&self, call: Call) -> Fault {
+        let mut faults = self.faults();
+        let Some(rule) = faults.get(&call) else {
+            return Fault::None;
+        };
+        let fault = rule.fault.clone();
+        if rule.once {
+            faults.remove(&call);
+        }
+        fault
+    }
+
+    fn faults(&self) -> std::sync::MutexGuard<'_, HashMap<Call, Rule>> {
+        self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SessionStore for FaultyStore {
+    fn env(&self) -> &Env {
+        self.0.store.env()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.store.limits()
+    }
+
+    fn mint(&self) -> Result<RecordId, StoreError> {
+        self.0.store.mint()
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        let work = self.0.store.create(id, record, admission);
+        self.run(Call::Create, corrupt_error, work).await
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        hint: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        let absent = || Ok(Lookup::Absent(Absence::Unknown));
+        let work = self.0.store.load(id, proof, hint);
+        self.run(Call::Load, absent, work).await
+    }
+
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        hint: &Hint,
+    ) -> Result<Outcome, StoreError> {
+        let work = self.0.store.update(id, patch, hint);
+        self.run(Call::Update, corrupt_error, work).await
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        let work = self.0.store.delete(id, proof);
+        self.run(Call::Delete, corrupt_error, work).await
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        let work = self.0.store.list(principal);
+        self.run(Call::List, corrupt_error, work).await
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        let work = self.0.store.delete_all(principal, except, epoch);
+        self.run(Call::DeleteAll, corrupt_error, work).await
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        self.0.store.changes()
+    }
+}
+
+#[async_trait]
+impl Operate for FaultyStore {
+    /// Fails where loads are [`Fault::Down`], so that a health check sees the outage.
+    async fn ready(&self) -> Result<(), StoreError> {
+        if let Some(Fault::Down) = self.faults().get(&Call::Load).map(|rule| &rule.fault) {
+            return Err(StoreError::unavailable("the fault `down` is set"));
+        }
+        self.0.store.ready().await
+    }
+
+    async fn drain(&self) -> Result<Drained, StoreError> {
+        self.0.store.drain().await
+    }
+
+    async fn collect(&self) -> Result<u64, StoreError> {
+        self.0.store.collect().await
+    }
+
+    async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
+        self.0.store.scan(after, limit).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.0.store.stats().await
+    }
+}
+
+/// The calls of [`SessionStore`] that can be given a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// [`SessionStore::create`].
+    Create,
+    /// [`SessionStore::load`].
+    Load,
+    /// [`SessionStore::update`].
+    Update,
+    /// [`SessionStore::delete`].
+    Delete,
+    /// [`SessionStore::list`].
+    List,
+    /// [`SessionStore::delete_all`].
+    DeleteAll,
+}
+
+impl Call {
+    /// Every one of them.
+    pub const ALL: [Self; 6] = [
+        Self::Create,
+        Self::Load,
+        Self::Update,
+        Self::Delete,
+        Self::List,
+        Self::DeleteAll,
+    ];
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is [`StoreError::Unavailable`] without reaching the store.
+    Down,
+    /// It reaches the store this much later, by Tokio's clock.
+    Slow(Duration),
+    /// It never reaches the store, and is never answered.
+    Hang,
+    /// It is answered as for a corrupt record, without reaching the store: a load is
+    /// [`Lookup::Absent`], everything else [`StoreError::Corrupt`].
+    Corrupt,
+    /// It is done, and the answer is lost: [`StoreError::Timeout`].
+    AckLost,
+    /// It waits before it reaches the store.
+    PauseBefore(Pause),
+    /// It is done, and the answer waits.
+    PauseAfter(Pause),
+}
+
+/// Holds calls until a test has seen them arrive and lets them go. Clones are the same pause.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    arrived: watch::Sender<u64>,
+    released: watch::Sender<bool>,
+}
+
+impl Pause {
+    /// A pause that holds what comes.
+    pub fn new() -> Self {
+        Self {
+            arrived: watch::Sender::new(0),
+            released: watch::Sender::new(false),
+        }
+    }
+
+    /// Waits until `calls` calls have arrived, those that are gone again included.
+    pub async fn arrived(&self, calls: u64) {
+        let mut arrived = self.arrived.subscribe();
+        let reached = arrived.wait_for(|count| *count >= calls).await;
+        reached.expect("the pause itself keeps the channel open");
+    }
+
+    /// Lets everything pass, now and later.
+    pub fn release(&self) {
+        self.released.send_replace(true);
+    }
+
+    pub(crate) async fn wait(&self) {
+        self.arrived.send_modify(|count| *count += 1);
+        let mut released = self.released.subscribe();
+        let passed = released.wait_for(|released| *released).await;
+        passed.expect("the pause itself keeps the channel open");
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    faults: Mutex<HashMap<Call, Rule>>,
+    calls: [AtomicU64; Call::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Rule {
+    fault: Fault,
+    once: bool,
+}
+
+fn corrupt_error<T>() -> Result<T, StoreError> {
+    Err(StoreError::corrupt("the fault `corrupt` is set"))
+}
