@@ -142,6 +142,11 @@ impl SessionLayer {
         self.shared.tasks.wait().await;
     }
 
+    /// Whether something that outlives its request is still under way.
+    pub fn has_pending_work(&self) -> bool {
+        !self.shared.tasks.is_empty()
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         change(Arc::make_mut(&mut self.shared));
         self

@@ -425,7 +425,7 @@ impl Session {
     ///
     /// Tells within a moment where the store reports changes, and within
     /// [`RECHECK`](crate::layer::RECHECK) otherwise. Waiting does not keep the session alive.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let session = self.clone();
         async move {
             if let Ok(Some(id)) = session.handle().await {

@@ -225,7 +225,12 @@ impl Turn<'_> {
         let mut blind = patch.clone();
         blind.prove(claim.proof.clone());
         blind.keep_until(self.idle_deadline());
-        match self.inner.calls().update(claim.id, &blind).await? {
+        let outcome = match self.inner.calls().update(claim.id, &blind).await {
+            // What cannot be read is absent, and left as it is.
+            Err(StoreError::Corrupt(_)) => Outcome::Gone,
+            outcome => outcome?,
+        };
+        match outcome {
             Outcome::Applied(applied) => {
                 self.state.pending = Patch::new();
                 Ok(Some(Sent::Applied(applied)))
@@ -287,6 +292,7 @@ impl Turn<'_> {
             return Err(Error::TooLate);
         }
         let shared = &self.inner.shared;
+        shared.calls.store.limits().check_record(&values)?;
         let id = shared.calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
         let hash = shared.keyring.hash(&shared.realm, token.secret());

@@ -16,16 +16,10 @@ pub struct Budget {
 
 impl Budget {
     /// 100,000 records in 256 MiB: the default for sessions that nobody signed in to.
-    pub const ANONYMOUS: Self = Self {
-        records: 100_000,
-        bytes: 256 << 20,
-    };
+    pub const ANONYMOUS: Self = Self { records: 100_000, bytes: 256 << 20 };
 
     /// 1,000,000 records in 1 GiB: the default for sessions that somebody signed in to.
-    pub const AUTHENTICATED: Self = Self {
-        records: 1_000_000,
-        bytes: 1 << 30,
-    };
+    pub const AUTHENTICATED: Self = Self { records: 1_000_000, bytes: 1 << 30 };
 
     /// What a record weighs at least, so that the weights bound the number of records, too.
     pub(crate) fn least_weight(self) -> u64 {
@@ -52,10 +46,7 @@ mod tests {
     #[test]
     fn both_bounds_follow_from_the_weights() {
         let budget = Budget::ANONYMOUS;
-        assert_eq!(
-            budget.capacity() / u64::from(budget.weight(1)),
-            budget.records
-        );
+        assert_eq!(budget.capacity() / u64::from(budget.weight(1)), budget.records);
         assert!(budget.capacity() <= budget.bytes);
         assert_eq!(budget.weight(1 << 16), 1 << 16);
     }
@@ -64,10 +55,7 @@ mod tests {
     fn a_record_always_fits_alone() {
         for (records, bytes) in [(0, 0), (1, 10), (10, 1), (3, 100)] {
             let budget = Budget { records, bytes };
-            assert!(
-                u64::from(budget.weight(1 << 20)) <= budget.capacity(),
-                "{budget:?}"
-            );
+            assert!(u64::from(budget.weight(1 << 20)) <= budget.capacity(), "{budget:?}");
         }
     }
 }

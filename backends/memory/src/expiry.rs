@@ -25,10 +25,7 @@ pub(crate) struct Expiry {
 
 impl Expiry {
     pub(crate) fn new() -> Self {
-        Self {
-            queue: Mutex::default(),
-            next: AtomicI64::new(Due::MAX),
-        }
+        Self { queue: Mutex::default(), next: AtomicI64::new(Due::MAX) }
     }
 
     /// Queues a record, and says under what: `remove` wants it back.
@@ -68,9 +65,7 @@ impl Expiry {
 
     /// The queue's lock is held, so the latest store is right.
     fn note_first(&self, queue: &BTreeSet<(Due, RecordId)>) {
-        let next = queue
-            .first()
-            .map_or(Due::MAX, |(due, _)| end_of_second(*due));
+        let next = queue.first().map_or(Due::MAX, |(due, _)| end_of_second(*due));
         if self.next.load(Ordering::Relaxed) != next {
             self.next.store(next, Ordering::Relaxed);
         }

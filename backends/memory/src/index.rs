@@ -25,10 +25,7 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: (0..64).map(|_| Mutex::default()).collect(),
-        }
+        Self { hasher: RandomState::new(), shards: (0..64).map(|_| Mutex::default()).collect() }
     }
 
     pub(crate) fn lock(&self, principal: &Principal) -> MutexGuard<'_, Shard> {
@@ -78,10 +75,7 @@ impl Shard {
     /// Lists a session, in the order of the logins.
     pub(crate) fn add(&mut self, principal: &Principal, id: RecordId, slot: &Arc<Slot>) {
         let sessions = self.sessions.entry(principal.clone()).or_default();
-        if sessions
-            .iter()
-            .all(|listed| !Arc::ptr_eq(&listed.slot, slot))
-        {
+        if sessions.iter().all(|listed| !Arc::ptr_eq(&listed.slot, slot)) {
             // Most principals have one session: no room for more before there are.
             if sessions.is_empty() {
                 sessions.reserve_exact(1);

@@ -89,11 +89,9 @@ impl Sessions {
             });
         }
         match verdict {
-            Verdict::Right => Lookup::Found(Found {
-                id,
-                record: Arc::clone(record),
-                carry: Carry::default(),
-            }),
+            Verdict::Right => {
+                Lookup::Found(Found { id, record: Arc::clone(record), carry: Carry::default() })
+            }
             Verdict::Superseded => Lookup::Superseded,
             Verdict::Wrong => Lookup::Absent(Absence::Unknown),
         }
@@ -124,16 +122,7 @@ impl Sessions {
         if proof.is_some_and(|proof| record.verify(proof, now) != Verdict::Right) {
             return false;
         }
-        self.end(
-            id,
-            &slot,
-            content,
-            if is_live {
-                Cause::Deleted
-            } else {
-                Cause::Expired
-            },
-        );
+        self.end(id, &slot, content, if is_live { Cause::Deleted } else { Cause::Expired });
         is_live
     }
 
@@ -211,15 +200,9 @@ impl Sessions {
         }
         let records = page.into_iter().filter_map(|(id, slot)| {
             let record = slot.live(&slot.lock()).cloned();
-            record.map(|record| Scanned {
-                id,
-                record: Some(record),
-            })
+            record.map(|record| Scanned { id, record: Some(record) })
         });
-        Scan {
-            records: records.collect(),
-            next,
-        }
+        Scan { records: records.collect(), next }
     }
 
     /// Lets moka finish, and finishes what it evicted.
@@ -290,10 +273,7 @@ impl Sessions {
         if self.draining.load(Ordering::Acquire) {
             return Some(Rejection::Draining);
         }
-        self.limits
-            .check_record(&record.values)
-            .err()
-            .map(Into::into)
+        self.limits.check_record(&record.values).err().map(Into::into)
     }
 
     /// The record that holds an id, if it is live; one that is not makes room.
@@ -409,10 +389,7 @@ impl Sessions {
         if version != before {
             self.changes.send(Change::Patched(id, version));
         }
-        Applied {
-            counters: patched.counters,
-            ..Applied::at(version)
-        }
+        Applied { counters: patched.counters, ..Applied::at(version) }
     }
 
     /// Ends the oldest sessions of a principal until there are no more than `cap`, the newest among

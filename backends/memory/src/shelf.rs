@@ -120,25 +120,16 @@ impl Shelf {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, Arc<Slot>)> {
-        self.anonymous
-            .iter()
-            .chain(self.authenticated.iter())
-            .map(|(id, slot)| (*id, slot))
+        self.anonymous.iter().chain(self.authenticated.iter()).map(|(id, slot)| (*id, slot))
     }
 
     fn home(&self, slot: &Slot) -> &Cache {
-        if slot.is_authenticated() {
-            &self.authenticated
-        } else {
-            &self.anonymous
-        }
+        if slot.is_authenticated() { &self.authenticated } else { &self.anonymous }
     }
 
     fn stripe(&self, id: RecordId) -> MutexGuard<'_, ()> {
         let stripe = usize::from(id.as_bytes()[15]) % self.stripes.len();
-        self.stripes[stripe]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -32,18 +32,11 @@ pub(crate) type Locked<'s> = MutexGuard<'s, Content>;
 
 impl Slot {
     pub(crate) fn new(record: Record) -> Self {
-        let fate = if record.principal.is_some() {
-            AUTHENTICATED
-        } else {
-            0
-        };
+        let fate = if record.principal.is_some() { AUTHENTICATED } else { 0 };
         Self {
             size_class: AtomicU8::new(size_class(&record)),
             fate: AtomicU8::new(fate),
-            content: Mutex::new(Content {
-                record: Some(Arc::new(record)),
-                due: Due::MAX,
-            }),
+            content: Mutex::new(Content { record: Some(Arc::new(record)), due: Due::MAX }),
         }
     }
 
@@ -62,8 +55,7 @@ impl Slot {
         content: &'c Content,
         principal: &Principal,
     ) -> Option<&'c Arc<Record>> {
-        self.live(content)
-            .filter(|record| record.principal.as_ref() == Some(principal))
+        self.live(content).filter(|record| record.principal.as_ref() == Some(principal))
     }
 
     /// Replaces the record, and says whether that moves it to another size class.
@@ -98,13 +90,11 @@ impl Slot {
     /// from the one that it has not arrived in, the login fails.
     pub(crate) fn evict(&self, from_authenticated: bool) -> bool {
         let before =
-            self.change_fate(
-                |fate| match (from_authenticated, fate & AUTHENTICATED != 0) {
-                    (true, true) | (false, false) => fate | EVICTED,
-                    (true, false) => fate | BOUNCED,
-                    (false, true) => fate,
-                },
-            );
+            self.change_fate(|fate| match (from_authenticated, fate & AUTHENTICATED != 0) {
+                (true, true) | (false, false) => fate | EVICTED,
+                (true, false) => fate | BOUNCED,
+                (false, true) => fate,
+            });
         let counts = from_authenticated == (before & AUTHENTICATED != 0);
         counts && before & EVICTED == 0
     }
@@ -147,15 +137,10 @@ fn size_class(record: &Record) -> u8 {
 
 /// The bytes that a record takes, with everything that is kept because of it.
 fn memory(record: &Record) -> usize {
-    let replaced = record
-        .replaced
-        .as_ref()
-        .map_or(0, |_| size_of::<Replaced>());
+    let replaced = record.replaced.as_ref().map_or(0, |_| size_of::<Replaced>());
     let owner = record.owner.as_ref().map_or(0, |_| size_of::<Owner>());
-    let principal = record
-        .principal
-        .as_ref()
-        .map_or(0, |principal| INDEX_ENTRY + principal.id().len());
+    let principal =
+        record.principal.as_ref().map_or(0, |principal| INDEX_ENTRY + principal.id().len());
     BOOKKEEPING
         + size_of::<Slot>()
         + size_of::<Record>()

@@ -85,10 +85,7 @@ impl Builder {
     /// How much sessions that somebody signed in to may hold: [`Budget::AUTHENTICATED`] by default.
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
-        Self {
-            authenticated,
-            ..self
-        }
+        Self { authenticated, ..self }
     }
 
     /// The store.

@@ -80,10 +80,7 @@ mod budgets {
             store.put(store.visitor().id(), "blob", 10_000);
         }
         let stats = store.stats();
-        assert!(
-            stats.bytes <= SMALL.bytes && stats.records <= 256,
-            "{stats:?}"
-        );
+        assert!(stats.bytes <= SMALL.bytes && stats.records <= 256, "{stats:?}");
         assert!(stats.records >= 250, "{stats:?}");
     }
 
@@ -117,13 +114,7 @@ mod races {
 
     #[test]
     fn an_evicted_record_never_comes_back() {
-        let store = Store::with(
-            Budget {
-                records: 64,
-                ..SMALL
-            },
-            Budget::AUTHENTICATED,
-        );
+        let store = Store::with(Budget { records: 64, ..SMALL }, Budget::AUTHENTICATED);
         let flooding = AtomicBool::new(true);
         thread::scope(|scope| {
             let flood = scope.spawn(|| store.flood(30_000));
@@ -135,21 +126,12 @@ mod races {
         let records = store.stats().records;
         assert!(records <= 64, "{records}");
         assert_eq!(store.sessions.queued() as u64, records);
-        assert_eq!(
-            store.sessions.scan(None, 1_000).records.len() as u64,
-            records
-        );
+        assert_eq!(store.sessions.scan(None, 1_000).records.len() as u64, records);
     }
 
     #[test]
     fn every_login_that_was_applied_survives_the_flood() {
-        let store = Store::with(
-            Budget {
-                records: 16,
-                ..SMALL
-            },
-            Budget::AUTHENTICATED,
-        );
+        let store = Store::with(Budget { records: 16, ..SMALL }, Budget::AUTHENTICATED);
         let mut applied = 0;
         thread::scope(|scope| {
             scope.spawn(|| store.flood(30_000));
@@ -200,12 +182,7 @@ mod races {
         let store = Store::new();
         for _ in 0..200 {
             let id = store.id();
-            let create = || {
-                matches!(
-                    store.create(id, &store.token(id), None),
-                    Outcome::Applied(_)
-                )
-            };
+            let create = || matches!(store.create(id, &store.token(id), None), Outcome::Applied(_));
             let won = thread::scope(|scope| {
                 let other = scope.spawn(create);
                 [create(), other.join().unwrap()]
@@ -221,9 +198,7 @@ mod races {
         let alice = principal("alice");
         thread::scope(|scope| {
             let ender = scope.spawn(|| {
-                (0..900)
-                    .map(|_| store.sessions.delete_all(&alice, None, None))
-                    .sum::<u64>()
+                (0..900).map(|_| store.sessions.delete_all(&alice, None, None)).sum::<u64>()
             });
             for _ in 0..900 {
                 store.user("alice");
@@ -332,10 +307,7 @@ mod expiry {
         assert!(!store.try_put(token.id(), "a", 1));
         assert!(!store.sessions.delete(token.id(), None));
         let fresh = store.token(token.id());
-        assert!(matches!(
-            store.create(token.id(), &fresh, None),
-            Outcome::Applied(_)
-        ));
+        assert!(matches!(store.create(token.id(), &fresh, None), Outcome::Applied(_)));
         assert_eq!((store.stats().records, store.sessions.queued()), (1, 1));
     }
 }
@@ -376,10 +348,7 @@ mod principals {
         let store = Store::new();
         let old = store.user("alice");
         let token = store.token(store.id());
-        let admission = Admission {
-            cap: 1,
-            epoch: None,
-        };
+        let admission = Admission { cap: 1, epoch: None };
         let mut record = store.record(&token);
         record.principal = Some(principal("alice"));
         let outcome = store.sessions.create(token.id(), record, admission);
@@ -389,11 +358,7 @@ mod principals {
     #[test]
     fn a_floor_rejects_older_logins_for_a_day_and_is_only_raised() {
         let store = Store::new();
-        let revoke = |epoch| {
-            store
-                .sessions
-                .delete_all(&principal("alice"), None, Some(epoch))
-        };
+        let revoke = |epoch| store.sessions.delete_all(&principal("alice"), None, Some(epoch));
         let admits = |epoch| store.admits("alice", epoch);
         assert!(admits(None));
         assert_eq!((revoke(7), revoke(3)), (1, 0));
@@ -408,9 +373,7 @@ mod principals {
     #[test]
     fn a_refused_login_changes_nothing() {
         let store = Store::new();
-        store
-            .sessions
-            .delete_all(&principal("alice"), None, Some(1));
+        store.sessions.delete_all(&principal("alice"), None, Some(1));
         let token = store.visitor();
         let outcome = store.try_login(&token, &principal("alice"), Admission::default());
         assert!(matches!(outcome, Outcome::Rejected(Rejection::BelowFloor)));
@@ -427,12 +390,7 @@ mod principals {
         let tokens: Vec<_> = (0..3).map(|_| store.user("alice")).collect();
         let bob = store.user("bob");
         let kept = tokens[1].id();
-        assert_eq!(
-            store
-                .sessions
-                .delete_all(&principal("alice"), Some(kept), None),
-            2
-        );
+        assert_eq!(store.sessions.delete_all(&principal("alice"), Some(kept), None), 2);
         assert!(store.has(kept) && store.has(bob.id()) && !store.has(tokens[0].id()));
     }
 
@@ -442,10 +400,7 @@ mod principals {
         let token = store.user("alice");
         let again = store.login(&token, &principal("bob"));
         assert_eq!((store.listed("alice"), store.listed("bob")), (0, 1));
-        assert_eq!(
-            store.sessions.delete_all(&principal("alice"), None, None),
-            0
-        );
+        assert_eq!(store.sessions.delete_all(&principal("alice"), None, None), 0);
         store.login(&again, &principal("alice"));
         assert_eq!((store.listed("alice"), store.listed("bob")), (1, 0));
     }
@@ -466,16 +421,9 @@ mod principals {
     fn a_rotation_that_is_sent_twice_is_applied_once() {
         let store = Store::new();
         let (token, next) = (store.visitor(), store.token(store.id()));
-        let patch = store.rotation(
-            &token,
-            &next,
-            Some(&principal("alice")),
-            Admission::default(),
-        );
+        let patch = store.rotation(&token, &next, Some(&principal("alice")), Admission::default());
         let first = applied(store.sessions.update(token.id(), &patch));
-        store
-            .sessions
-            .delete_all(&principal("alice"), Some(token.id()), Some(1));
+        store.sessions.delete_all(&principal("alice"), Some(token.id()), Some(1));
         assert_eq!(applied(store.sessions.update(token.id(), &patch)), first);
     }
 }
@@ -491,10 +439,7 @@ mod answers {
         let version = applied(store.create(token.id(), &token, None)).version;
         assert_eq!(version, Version(2));
         let other = store.token(token.id());
-        assert!(matches!(
-            store.create(token.id(), &other, None),
-            Outcome::Exists
-        ));
+        assert!(matches!(store.create(token.id(), &other, None), Outcome::Exists));
     }
 
     #[test]
@@ -502,16 +447,9 @@ mod answers {
         let store = Store::new();
         let token = store.visitor();
         let wrong = store.prove(&store.token(token.id()));
-        assert_eq!(
-            absence(store.sessions.load(token.id(), Some(&wrong))),
-            Absence::Unknown
-        );
+        assert_eq!(absence(store.sessions.load(token.id(), Some(&wrong))), Absence::Unknown);
         assert!(!store.sessions.delete(token.id(), Some(&wrong)));
-        assert!(
-            store
-                .sessions
-                .delete(token.id(), Some(&store.prove(&token)))
-        );
+        assert!(store.sessions.delete(token.id(), Some(&store.prove(&token))));
     }
 
     #[test]
@@ -533,9 +471,7 @@ mod answers {
         let mut record = store.record(&token);
         let keys: Vec<_> = (0..65).map(|n| n.to_string()).collect();
         record.values = keys.iter().map(|key| (key, b"1".as_slice())).collect();
-        let outcome = store
-            .sessions
-            .create(token.id(), record, Admission::default());
+        let outcome = store.sessions.create(token.id(), record, Admission::default());
         assert!(matches!(outcome, Outcome::Rejected(Rejection::Limit(_))));
     }
 
@@ -584,13 +520,7 @@ mod answers {
 
     #[test]
     fn changes_tell_of_evictions_and_end_with_the_store() {
-        let store = Store::with(
-            Budget {
-                records: 1,
-                ..SMALL
-            },
-            Budget::AUTHENTICATED,
-        );
+        let store = Store::with(Budget { records: 1, ..SMALL }, Budget::AUTHENTICATED);
         let mut changes = store.sessions.changes.listen();
         let first = store.visitor();
         store.flood(1);
@@ -616,10 +546,7 @@ const IDLE: Duration = Duration::from_secs(1_800);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Room for 1,000 records of up to 4 KiB.
-const SMALL: Budget = Budget {
-    records: 1_000,
-    bytes: 4 << 20,
-};
+const SMALL: Budget = Budget { records: 1_000, bytes: 4 << 20 };
 
 struct Store {
     sessions: Sessions,
@@ -704,10 +631,7 @@ impl Store {
             principal: principal.cloned(),
             admission,
         };
-        let rotation = Rotation {
-            hash: self.hash(new),
-            authentication: Some(authentication),
-        };
+        let rotation = Rotation { hash: self.hash(new), authentication: Some(authentication) };
         patch.rotate(self.prove(old), rotation);
         patch
     }
@@ -732,19 +656,14 @@ impl Store {
     }
 
     fn admits(&self, name: &str, epoch: Option<u64>) -> bool {
-        let admission = Admission {
-            epoch,
-            ..Admission::default()
-        };
+        let admission = Admission { epoch, ..Admission::default() };
         let outcome = self.try_login(&self.visitor(), &principal(name), admission);
         matches!(outcome, Outcome::Applied(_))
     }
 
     fn try_put(&self, id: RecordId, key: &str, bytes: usize) -> bool {
         let mut patch = Patch::new();
-        patch
-            .put(key, RawJson::encode(&"x".repeat(bytes)).unwrap())
-            .unwrap();
+        patch.put(key, RawJson::encode(&"x".repeat(bytes)).unwrap()).unwrap();
         matches!(self.sessions.update(id, &patch), Outcome::Applied(_))
     }
 

@@ -41,11 +41,7 @@ pub struct FaultyStore(Arc<Inner>);
 impl FaultyStore {
     /// Stands in front of `store`, without a fault.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self(Arc::new(Inner {
-            store,
-            faults: Mutex::default(),
-            calls: Default::default(),
-        }))
+        Self(Arc::new(Inner { store, faults: Mutex::default(), calls: Default::default() }))
     }
 
     /// Gives a call a fault until another is set; [`Fault::None`] heals it.
@@ -253,14 +249,8 @@ pub enum Call {
 
 impl Call {
     /// Every one of them.
-    pub const ALL: [Self; 6] = [
-        Self::Create,
-        Self::Load,
-        Self::Update,
-        Self::Delete,
-        Self::List,
-        Self::DeleteAll,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Create, Self::Load, Self::Update, Self::Delete, Self::List, Self::DeleteAll];
 }
 
 /// What goes wrong with a call.
@@ -297,10 +287,7 @@ pub struct Pause {
 impl Pause {
     /// A pause that holds what comes.
     pub fn new() -> Self {
-        Self {
-            arrived: watch::Sender::new(0),
-            released: watch::Sender::new(false),
-        }
+        Self { arrived: watch::Sender::new(0), released: watch::Sender::new(false) }
     }
 
     /// Waits until `calls` calls have arrived, those that are gone again included.

@@ -1,0 +1,53 @@
+//! What caches are told.
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use steadfast::Session;
+
+use crate::site::Site;
+
+#[tokio::test]
+async fn ca_01_a_response_with_a_token_is_never_stored() {
+    let browser = Site::new().browser();
+    let set = browser.visit(|session| async move {
+        session.login("alice").await.unwrap();
+        cacheable(StatusCode::OK)
+    });
+    assert_eq!(set.await.header("cache-control"), Some("no-store"));
+    let removed = browser.visit(|session| async move {
+        session.flush().await.unwrap();
+        cacheable(StatusCode::OK)
+    });
+    let removed = removed.await;
+    assert_eq!(removed.set_cookies().len(), 1);
+    assert_eq!(removed.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn ca_02_a_response_that_read_the_session_is_private_and_varies() {
+    for browser in [Site::new().visitor().await, Site::new().browser()] {
+        for status in [200, 206, 304, 302, 404] {
+            let reply = browser.request(move |session: Session| async move {
+                session.get::<i64>("seed").await.unwrap();
+                cacheable(StatusCode::from_u16(status).unwrap())
+            });
+            let reply = reply.await;
+            assert_eq!(reply.header("cache-control"), Some("max-age=600, private"), "{status}");
+            assert_eq!(reply.header("vary"), Some("Accept, Cookie"), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ca_03_an_untouched_response_is_the_applications_own() {
+    let browser = Site::new().visitor().await;
+    let reply = browser.request(|_| async { cacheable(StatusCode::OK) }).await;
+    assert_eq!(reply.header("cache-control"), Some("public, max-age=600"));
+    assert_eq!(reply.header("vary"), Some("Accept"));
+    assert_eq!(reply.headers.len(), 2);
+}
+
+fn cacheable(status: StatusCode) -> Response {
+    let headers = [(header::CACHE_CONTROL, "public, max-age=600"), (header::VARY, "Accept")];
+    (status, headers).into_response()
+}

@@ -1,0 +1,256 @@
+//! Program order: buffered writes, calls that act at once, and what a handler sees of its own.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use steadfast::{Error, Session};
+use tokio::sync::Notify;
+
+use crate::site::{Reply, Site};
+
+#[tokio::test]
+async fn a_handler_reads_its_own_writes() {
+    let browser = Site::new().visitor().await;
+    let reply = browser.visit(|session| async move {
+        session.insert("a", 1).await?;
+        assert_eq!(session.get("a").await?, Some(1));
+        assert_eq!(session.remove("a").await?, Some(1));
+        assert_eq!(session.get::<i64>("a").await?, None);
+        session.clear().await?;
+        assert_eq!(session.get::<i64>("seed").await?, None);
+        session.insert("late", 2).await
+    });
+    reply.await.ok();
+    assert_eq!((browser.value("seed").await, browser.value("late").await), (None, Some(2)));
+}
+
+#[tokio::test]
+async fn what_acts_at_once_takes_along_what_is_buffered_before_it() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let reply = browser.visit(|session| async move {
+        session.insert("n", 10).await?;
+        assert_eq!(session.increment("n", 5).await?, 15);
+        assert_eq!(session.update("n", |n: Option<i64>| n.unwrap_or(0) * 2).await?, 30);
+        session.insert("n", 7).await?;
+        session.save().await?;
+        session.insert("n", 8).await?;
+        Err::<(), _>(Error::Csrf)
+    });
+    assert_eq!(reply.await.status, StatusCode::FORBIDDEN);
+    assert_eq!(browser.value("n").await, Some(8), "a 4xx commits");
+}
+
+#[tokio::test]
+async fn a_server_error_drops_what_is_buffered_and_keeps_what_acted() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let reply = browser.visit(|session| async move {
+        session.increment("acted", 1).await.unwrap();
+        session.insert("buffered", 1).await.unwrap();
+        session.login("alice").await.unwrap();
+        StatusCode::INTERNAL_SERVER_ERROR
+    });
+    assert_eq!(reply.await.set_cookies(), [""; 0]);
+    assert_eq!(browser.value("acted").await, Some(1));
+    assert_eq!((browser.value("buffered").await, browser.user().await), (None, None));
+}
+
+#[tokio::test]
+async fn a_server_error_commits_where_the_layer_says_so() {
+    let site = Site::with(|layer| layer.commit_on_server_error(true));
+    let browser = site.visitor().await;
+    let fails = |session: Session| async move {
+        session.insert("buffered", 1).await.unwrap();
+        StatusCode::BAD_GATEWAY
+    };
+    assert_eq!(browser.visit(fails).await.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(browser.value("buffered").await, Some(1));
+}
+
+#[tokio::test]
+async fn a_record_that_was_created_at_once_gets_its_cookie_on_every_status() {
+    for status in [200, 302, 404, 500, 503] {
+        let browser = Site::new().browser();
+        let reply = browser.visit(move |session| async move {
+            session.increment("n", 1).await.unwrap();
+            StatusCode::from_u16(status).unwrap()
+        });
+        assert_eq!(reply.await.set_cookies().len(), 1, "{status}");
+        assert_eq!(browser.value("n").await, Some(1), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn fx_04_a_panic_drops_what_is_buffered() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let request = browser.request(|session| async move {
+        session.insert("buffered", 1).await.unwrap();
+        session.login("alice").await.unwrap();
+        panic!("on purpose");
+        #[allow(unreachable_code)]
+        StatusCode::OK
+    });
+    assert!(tokio::spawn(request).await.unwrap_err().is_panic());
+    assert_eq!((browser.value("buffered").await, browser.user().await), (None, None));
+    assert_eq!(browser.value("seed").await, Some(1), "the old token still opens the record");
+}
+
+#[tokio::test]
+async fn an_insert_after_a_flush_starts_a_fresh_record() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    let old = browser.fork();
+    let reply = browser.visit(|session| async move {
+        session.insert("before", 1).await?;
+        session.flush().await?;
+        session.insert("after", 2).await
+    });
+    assert_eq!(reply.await.ok().set_cookies().len(), 1);
+    assert_eq!((browser.value("before").await, browser.value("after").await), (None, Some(2)));
+    assert_eq!((browser.user().await, old.value("seed").await), (None, None));
+    assert_ne!(browser.token(), old.token());
+}
+
+#[tokio::test]
+async fn a_record_created_and_ended_in_one_request_leaves_nothing() {
+    let site = Site::new();
+    let reply = site.browser().visit(|session| async move {
+        session.increment("n", 1).await?;
+        session.flush().await
+    });
+    assert_eq!(reply.await.ok().set_cookies(), [""; 0]);
+    assert_eq!(site.records().await, 0);
+}
+
+#[tokio::test]
+async fn after_the_head_nothing_can_be_buffered_and_nothing_created() {
+    let browser = Site::new().browser();
+    let session =
+        leaked_by(&browser, |session| async move { session.status().await.map(drop) }).await;
+    assert!(matches!(session.insert("a", 1).await, Err(Error::TooLate)));
+    assert!(matches!(session.clear().await, Err(Error::TooLate)));
+    assert!(matches!(session.login("alice").await, Err(Error::TooLate)));
+    assert!(matches!(session.increment("a", 1).await, Err(Error::TooLate)));
+}
+
+#[tokio::test]
+async fn after_the_head_a_first_read_is_an_error() {
+    let browser = Site::new().visitor().await;
+    let session = leaked_by(&browser, |_| async { Ok(()) }).await;
+    assert!(matches!(session.get::<i64>("seed").await, Err(Error::TooLate)));
+}
+
+#[tokio::test]
+async fn rc_13_after_the_head_what_acts_at_once_still_acts_while_the_record_lives() {
+    let browser = Site::new().visitor().await;
+    let session = leaked_by(&browser, |session| async move { session.status().await.map(drop) });
+    let session = session.await;
+    assert_eq!(session.increment("seed", 1).await.unwrap(), 2);
+    assert_eq!(session.update("seed", |n: Option<i64>| n.unwrap() * 10).await.unwrap(), 20);
+    browser.visit(|session| async move { session.flush().await }).await.ok();
+    assert!(matches!(session.increment("seed", 1).await, Err(Error::Ended)));
+}
+
+#[tokio::test]
+async fn the_head_waits_for_a_call_of_another_task_of_the_handler() {
+    let site = Site::new();
+    let browser = site.browser();
+    let pause = site.store.pause_before(steadfast::core::conformance::faults::Call::Create);
+    let request = browser.request(|session| async move {
+        tokio::spawn(async move { session.increment("n", 1).await });
+        tokio::task::yield_now().await;
+        Ok(())
+    });
+    let request = tokio::spawn(request);
+    pause.arrived(1).await;
+    assert!(!request.is_finished());
+    pause.release();
+    assert_eq!(request.await.unwrap().set_cookies().len(), 1);
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_is_an_error_and_stays_as_it_is() {
+    let browser = Site::new().visitor().await;
+    let reply = browser.visit(|session| async move {
+        assert!(matches!(session.get::<String>("seed").await, Err(Error::Decode { .. })));
+        assert_eq!(session.get::<i64>("seed").await?, Some(1));
+        session.insert("other", 2).await
+    });
+    reply.await.ok();
+    assert_eq!(browser.value("seed").await, Some(1));
+}
+
+#[tokio::test]
+async fn a_counter_that_cannot_be_added_to_is_an_error_and_nothing_of_the_patch_is_kept() {
+    let browser = Site::new().visitor().await;
+    let reply = browser.visit(|session| async move {
+        session.insert("text", "a").await?;
+        session.save().await?;
+        session.insert("beside", 1).await?;
+        let refused = session.increment("text", 1).await;
+        assert!(matches!(refused, Err(Error::NotACounter { .. })), "{refused:?}");
+        session.discard("beside").await
+    });
+    reply.await.ok();
+    assert_eq!(browser.value("beside").await, None);
+}
+
+#[tokio::test]
+async fn ds_06_a_value_over_the_limit_is_refused_when_it_is_set() {
+    let browser = Site::new().visitor().await;
+    let fits = "x".repeat((16 << 10) - 2);
+    let too_long = "x".repeat((16 << 10) - 1);
+    let reply = browser.visit(move |session| {
+        let (fits, too_long) = (fits.clone(), too_long.clone());
+        async move {
+            session.insert("fits", fits).await?;
+            assert!(matches!(session.insert("long", too_long).await, Err(Error::Limit(_))));
+            assert!(matches!(session.insert("", 1).await, Err(Error::Limit(_))));
+            assert!(matches!(session.insert("a\n", 1).await, Err(Error::Limit(_))));
+            Ok(())
+        }
+    });
+    reply.await.ok();
+    assert_eq!(browser.value("seed").await, Some(1));
+}
+
+#[tokio::test]
+async fn ds_07_a_record_over_the_limit_is_refused_whole() {
+    let site = Site::new();
+    for browser in [site.visitor().await, site.browser()] {
+        let reply = browser.visit(|session| async move {
+            for n in 0..65 {
+                session.insert(format!("key{n}"), n).await?;
+            }
+            Ok(())
+        });
+        assert_eq!(reply.await.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(browser.value("key0").await, None);
+    }
+}
+
+/// The session of a request that is answered.
+async fn leaked_by<F>(
+    browser: &crate::site::Browser,
+    handler: impl Fn(Session) -> F + Clone + Send + 'static,
+) -> Session
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (leak, done) = (Arc::new(std::sync::OnceLock::new()), Arc::new(Notify::new()));
+    let kept = Arc::clone(&leak);
+    let reply: Reply = browser
+        .visit(move |session| {
+            let (kept, done, handler) = (Arc::clone(&kept), Arc::clone(&done), handler.clone());
+            async move {
+                kept.set(session.clone()).expect("one request");
+                done.notify_one();
+                handler(session).await
+            }
+        })
+        .await;
+    reply.ok();
+    leak.get().cloned().expect("the handler ran")
+}

@@ -1,0 +1,198 @@
+//! A store that fails: 503, never a stranger.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use steadfast::core::conformance::faults::{Call, Fault};
+use steadfast::core::{Clock, Env, Random, RandomError, SystemClock};
+use steadfast::{Deadlines, Error, MemoryStore, Session, SessionLayer};
+
+use crate::site::{Browser, Site};
+
+#[tokio::test]
+async fn st_01_a_load_that_fails_is_503_and_leaves_the_cookie_alone() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    site.store.set(Call::Load, Fault::Down);
+    let ask = |session: Session| async move { session.status().await.map(drop) };
+    let reply = browser.visit(ask).await;
+    assert_eq!(
+        (reply.status, reply.header("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("1"))
+    );
+    assert_eq!(reply.set_cookies(), [""; 0]);
+    site.store.heal();
+    assert_eq!(browser.user().await.as_deref(), Some("alice"));
+}
+
+#[tokio::test]
+async fn after_a_failed_load_a_handler_cannot_answer_as_if_nothing_had_happened() {
+    for (answer, seen) in [(200, 503), (302, 503), (404, 404), (500, 500)] {
+        let site = Site::new();
+        let browser = site.member("alice").await;
+        site.store.once(Call::Load, Fault::Down);
+        let reply = browser.visit(move |session| async move {
+            session.get::<i64>("seed").await.unwrap_err();
+            assert!(matches!(session.insert("a", 1).await, Err(Error::Poisoned)));
+            assert!(matches!(session.get::<i64>("seed").await, Err(Error::Poisoned)));
+            assert!(matches!(session.increment("a", 1).await, Err(Error::Poisoned)));
+            assert!(matches!(session.flush().await, Err(Error::Poisoned)));
+            StatusCode::from_u16(answer).unwrap()
+        });
+        let reply = reply.await;
+        assert_eq!((reply.status.as_u16(), reply.set_cookies()), (seen, vec![]));
+        assert_eq!(browser.value("a").await, None);
+    }
+}
+
+#[tokio::test]
+async fn st_02_a_commit_that_fails_is_503_and_sets_no_cookie() {
+    for call in [Call::Create, Call::Update] {
+        let site = Site::new();
+        let browser = if call == Call::Create { site.browser() } else { site.visitor().await };
+        site.store.set(call, Fault::Down);
+        let reply = browser.visit(|session| async move { session.login("alice").await }).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((reply.set_cookies(), reply.header("retry-after")), (vec![], Some("1")));
+        site.store.heal();
+        assert_eq!(browser.user().await, None);
+        assert_eq!(browser.value("seed").await.is_some(), call == Call::Update);
+    }
+}
+
+#[tokio::test]
+async fn st_03_requests_that_do_not_touch_the_session_never_notice() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    site.store.set_all(&Fault::Hang);
+    assert_eq!(browser.visit(|_| async { StatusCode::OK }).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn lo_02_a_logout_that_is_not_confirmed_is_no_success() {
+    for swallow in [false, true] {
+        let site = Site::new();
+        let browser = site.member("alice").await;
+        site.store.once(Call::Delete, Fault::Down);
+        let logout = move |session: Session| async move {
+            match session.flush().await {
+                Err(_) if swallow => Ok(()),
+                done => done,
+            }
+        };
+        let reply = browser.visit(logout).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.set_cookies(), [""; 0]);
+        assert_eq!(browser.user().await.as_deref(), Some("alice"));
+        assert_eq!(browser.visit(logout).await.ok().set_cookies().len(), 1);
+        assert_eq!(browser.user().await, None);
+    }
+}
+
+#[tokio::test]
+async fn st_05_a_lost_answer_is_503_and_the_record_is_whole() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    site.store.once(Call::Update, Fault::AckLost);
+    let write = |session: Session| async move {
+        session.insert("a", 1).await?;
+        session.insert("b", 1).await
+    };
+    assert_eq!(browser.visit(write).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((browser.value("a").await, browser.value("b").await), (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn fx_05_each_failing_call_of_a_login_leaves_one_live_secret_or_none() {
+    for call in [Call::Load, Call::Update] {
+        for fault in [Fault::Down, Fault::AckLost] {
+            let site = Site::new();
+            let browser = site.visitor().await;
+            let old = browser.fork();
+            site.store.once(call, fault.clone());
+            let reply = browser.visit(|session| async move { session.login("alice").await }).await;
+            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{call:?} {fault:?}");
+            assert_eq!(reply.set_cookies(), [""; 0]);
+            let is_replaced = call == Call::Update && matches!(fault, Fault::AckLost);
+            assert_eq!(old.value("seed").await.is_none(), is_replaced, "{call:?} {fault:?}");
+            assert_eq!(old.user().await, None);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ds_09_a_store_that_hangs_costs_a_request_its_deadline_and_no_more() {
+    let deadlines =
+        Deadlines { usual: Duration::from_millis(250), decisive: Duration::from_millis(750) };
+    let site = Site::with(|layer| layer.deadlines(deadlines));
+    let browser = site.member("alice").await;
+    site.store.set_all(&Fault::Hang);
+    assert_eq!(time(&browser, Call::Load).await, deadlines.usual);
+    site.store.set(Call::Load, Fault::None);
+    assert_eq!(time(&browser, Call::Delete).await, deadlines.decisive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn st_09_a_dead_store_is_not_asked_by_every_request() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    site.store.set_all(&Fault::Down);
+    let before = site.store.calls(Call::Load);
+    for _ in 0..1_000 {
+        let ask = |session: Session| async move { session.status().await.map(drop) };
+        assert_eq!(browser.visit(ask).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(site.store.calls(Call::Load) - before, 5);
+    site.store.heal();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert_eq!(browser.user().await.as_deref(), Some("alice"), "recovers within a second");
+}
+
+#[tokio::test]
+async fn in_06_a_corrupt_record_is_absent_and_a_write_starts_afresh() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    site.store.set(Call::Load, Fault::Corrupt);
+    site.store.once(Call::Update, Fault::Corrupt);
+    let before = browser.token();
+    let add = |session: Session| async move { session.increment("n", 1).await.map(drop) };
+    browser.visit(add).await.ok();
+    assert!(browser.token().is_some() && browser.token() != before);
+    assert_eq!(site.records().await, 2, "it is left as it is");
+}
+
+#[tokio::test]
+async fn id_02_without_randomness_a_request_fails_and_leaves_nothing() {
+    let store = MemoryStore::builder().env(Env::new(SystemClock, NoRandom)).build();
+    let site = Site::with(|_| SessionLayer::new(store));
+    let browser = site.browser();
+    let reply = browser.visit(|session| async move { session.insert("a", 1).await }).await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(reply.set_cookies(), [""; 0]);
+}
+
+async fn time(browser: &Browser, call: Call) -> Duration {
+    let start = tokio::time::Instant::now();
+    let reply = browser.request(move |session| async move {
+        match call {
+            Call::Delete => session.flush().await,
+            _ => session.status().await.map(drop),
+        }
+    });
+    assert_eq!(reply.await.status, StatusCode::SERVICE_UNAVAILABLE);
+    start.elapsed()
+}
+
+#[derive(Debug)]
+struct NoRandom;
+
+impl Random for NoRandom {
+    fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+        Err(RandomError("none left".into()))
+    }
+}
+
+const _: fn() = || {
+    fn clock<C: Clock>() {}
+    clock::<SystemClock>();
+};

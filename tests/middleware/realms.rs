@@ -1,0 +1,109 @@
+//! Several layers in one application, and keys for the hash.
+
+use std::convert::Infallible;
+
+use http::{Request, Response, StatusCode, header};
+use steadfast::core::{Keyring, SessionStore};
+use steadfast::{CookieProfile, MemoryStore, Realm, Session, SessionLayer};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::site::Site;
+
+#[tokio::test]
+async fn fx_08_a_token_of_one_realm_opens_nothing_in_another() {
+    let site = Site::new();
+    let member = site.member("alice").await;
+    let admin = Site { layer: site.layer.clone().realm(realm("admin")), ..site.clone() };
+    let stranger = admin.browser();
+    stranger.set_token(&member.token().unwrap());
+    assert_eq!((stranger.user().await, stranger.value("seed").await), (None, None));
+    assert_eq!(member.user().await.as_deref(), Some("alice"));
+}
+
+#[tokio::test]
+async fn nested_layers_of_two_realms_have_a_session_each() {
+    let store = MemoryStore::new();
+    let outer = SessionLayer::new(store.clone());
+    let inner = admin(store);
+    let service = outer.layer(inner.layer(service_fn(|request: Request<()>| async move {
+        let admin = request.extensions().get::<Session>().unwrap();
+        admin.insert("a", 1).await.unwrap();
+        admin.in_realm("session").unwrap().insert("b", 1).await.unwrap();
+        assert!(admin.in_realm("nowhere").is_none());
+        Ok::<_, Infallible>(Response::new(String::new()))
+    })));
+    let response = service.oneshot(Request::new(())).await.unwrap();
+    let cookies: Vec<_> = response.headers().get_all(header::SET_COOKIE).iter().collect();
+    assert_eq!(cookies.len(), 2);
+    assert!(cookies[0].to_str().unwrap().starts_with("__Host-admin="));
+    assert!(cookies[1].to_str().unwrap().starts_with("__Host-id="));
+}
+
+#[tokio::test]
+async fn ck_05_the_same_layer_twice_is_one() {
+    let layer = SessionLayer::new(MemoryStore::new());
+    let response = layer.layer(layer.layer(service_fn(write))).oneshot(Request::new(())).await;
+    assert_eq!(response.unwrap().headers().get_all(header::SET_COOKIE).iter().count(), 1);
+}
+
+#[tokio::test]
+async fn one_cookie_in_two_realms_is_refused() {
+    let layer = SessionLayer::new(MemoryStore::new());
+    let clash = layer.clone().realm(realm("admin"));
+    let response = layer.layer(clash.layer(service_fn(write))).oneshot(Request::new(())).await;
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!response.headers().contains_key(header::SET_COOKIE));
+}
+
+#[tokio::test]
+async fn ar_07_a_new_hash_key_takes_over_without_a_logout() {
+    let keyed = |key: u8| Keyring::keyed(&[key; 32]).unwrap();
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    let with = |ring: Keyring| Site { layer: site.layer.clone().keyring(ring), ..site.clone() };
+    let visit = |site: Site| {
+        let there = site.browser();
+        there.set_token(&browser.token().unwrap());
+        async move {
+            there
+                .visit(|session| async move {
+                    session.get::<i64>("seed").await?;
+                    session.insert("b", 1).await
+                })
+                .await
+                .ok();
+            there.user().await
+        }
+    };
+    assert_eq!(visit(with(keyed(1))).await, None, "a keyed layer does not take a plain hash");
+    let migrating = with(keyed(1).accept_unkeyed());
+    assert_eq!(visit(migrating).await.as_deref(), Some("alice"));
+    assert_eq!(visit(with(keyed(1))).await.as_deref(), Some("alice"), "it was hashed anew");
+    let rotated = with(keyed(2).accept(&[1; 32]).unwrap());
+    assert_eq!(visit(rotated).await.as_deref(), Some("alice"));
+    assert_eq!(visit(with(keyed(2))).await.as_deref(), Some("alice"));
+    assert_eq!(visit(with(keyed(1))).await, None, "the old key is retired");
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a_handler_without_a_layer_says_what_is_missing() {
+    let app = axum::Router::new().route("/", axum::routing::get(|_: Session| async { "ok" }));
+    let response = app.oneshot(Request::new(axum::body::Body::empty())).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+async fn write(request: Request<()>) -> Result<Response<String>, Infallible> {
+    request.extensions().get::<Session>().unwrap().insert("a", 1).await.unwrap();
+    Ok(Response::new(String::new()))
+}
+
+fn admin(store: impl SessionStore) -> SessionLayer {
+    let cookie = CookieProfile::host().name("__Host-admin");
+    SessionLayer::new(store).realm(realm("admin")).cookie(cookie).unwrap()
+}
+
+fn realm(name: &str) -> Realm {
+    Realm::new(name).unwrap()
+}
