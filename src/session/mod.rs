@@ -1,11 +1,12 @@
 //! The session as a handler holds it.
 
-mod commit;
-mod csrf;
-mod key;
-mod login;
 mod state;
 mod turn;
+mod commit;
+
+mod key;
+mod login;
+mod csrf;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -1,19 +1,19 @@
 //! What a browser sees of the middleware, and what the store sees of a request.
 
-#![allow(missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod site;
 
-mod cancellation;
-mod concurrency;
 mod costs;
 mod order;
+mod concurrency;
 mod races;
+mod cancellation;
 
-mod caching;
 mod cookies;
-mod leaks;
+mod caching;
 mod lifetimes;
-mod outages;
 mod principals;
+mod outages;
 mod realms;
+mod leaks;

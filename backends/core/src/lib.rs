@@ -23,20 +23,20 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod principal;
-pub mod proof;
 pub mod token;
+pub mod proof;
+pub mod principal;
 
-pub mod lifetime;
-pub mod limits;
-pub mod patch;
 pub mod record;
 pub mod values;
+pub mod patch;
+pub mod limits;
+pub mod lifetime;
 
+pub mod store;
+pub mod route;
 pub mod error;
 pub mod operate;
-pub mod route;
-pub mod store;
 
 pub mod env;
 pub mod event;
