@@ -1,4 +1,4 @@
 //! The stores, one feature each.
 
 #[cfg(feature = "memory")]
-pub use steadfast_memory::MemoryStore;
+pub use steadfast_memory::{Budget, MemoryStore};

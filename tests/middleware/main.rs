@@ -4,6 +4,9 @@
 
 mod site;
 
+mod invariants;
+mod histories;
+
 mod costs;
 mod order;
 mod concurrency;

@@ -8,8 +8,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use steadfast::core::conformance::faults::{Call, FaultyStore};
-use steadfast::core::{Env, ManualClock, Operate, Store};
+use steadfast::core::{Env, ManualClock, Operate, SessionStore, Store};
 use steadfast::{CookieProfile, Error, MemoryStore, Session, SessionLayer};
+use steadfast_memory::{Budget, Builder};
+use time::UtcDateTime;
 use tower::{Layer, ServiceExt, service_fn};
 
 /// A service of one node: its store, its clock, and its layer.
@@ -22,11 +24,21 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
+        Self::over(|memory| memory)
+    }
+
+    fn over(set_up: impl FnOnce(Builder) -> Builder) -> Self {
         let clock = ManualClock::default();
-        let memory = MemoryStore::builder().env(Env::with_clock(clock.clone())).build();
-        let store = FaultyStore::new(Arc::new(memory) as Arc<dyn Store>);
+        let memory = MemoryStore::builder().env(Env::with_clock(clock.clone()));
+        let store = FaultyStore::new(Arc::new(set_up(memory).build()) as Arc<dyn Store>);
         let layer = SessionLayer::new(store.clone());
         Self { store, clock, layer }
+    }
+
+    /// A site with room for so many visitors, and as many users as come.
+    pub fn with_budget(visitors: u64) -> Self {
+        let budget = Budget { records: visitors, bytes: 1 << 30 };
+        Self::over(|memory| memory.anonymous(budget))
     }
 
     pub fn with(change: impl FnOnce(SessionLayer) -> SessionLayer) -> Self {
@@ -64,6 +76,10 @@ impl Site {
         visit.await;
         let after = self.calls();
         std::array::from_fn(|i| after[i] - before[i])
+    }
+
+    pub fn now(&self) -> UtcDateTime {
+        self.store.env().now()
     }
 
     /// How many records are kept.
