@@ -1,0 +1,98 @@
+//! What must hold of the workspace as a whole: licences, minimum Rust version, layering.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn every_dependency_has_a_permissive_licence_and_comes_from_the_registry() {
+    let allowed = ["MIT", "Apache-2.0", "BSD-3-Clause", "ISC", "Unicode-3.0", "Zlib", "BSL-1.0"];
+    for package in dependencies() {
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        let terms = licence.split(" AND ").all(|term| {
+            let choices = term.trim_matches(['(', ')']).split(" OR ");
+            choices.map(|choice| choice.trim_matches(['(', ')'])).any(|c| allowed.contains(&c))
+        });
+        assert!(terms, "{} is under {licence:?}", package["name"]);
+        let source = package["source"].as_str().unwrap();
+        assert!(source.starts_with("registry+"), "{} comes from {source}", package["name"]);
+    }
+}
+
+#[test]
+fn every_dependency_of_a_library_supports_the_stated_rust_version() {
+    let stated = workspace_version();
+    for package in dependencies() {
+        if let Some(demanded) = package["rust_version"].as_str() {
+            assert!(version(demanded) <= stated, "{} demands Rust {demanded}", package["name"]);
+        }
+    }
+}
+
+#[test]
+fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
+    for (package, foreign) in [
+        ("steadfast-core", &["http", "axum", "axum-core", "tower", "moka", "hyper"][..]),
+        ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
+        ("example-app", &["steadfast-memory"]),
+    ] {
+        let tree = tree(package);
+        for name in foreign {
+            assert!(!tree.contains(*name), "{package} depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn every_crate_forbids_unsafe_code_and_states_its_rust_version() {
+    for manifest in manifests() {
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains("[lints]\nworkspace = true"), "{manifest}");
+        assert!(text.contains("rust-version.workspace = true"), "{manifest}");
+    }
+    let root = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+    assert!(root.contains("unsafe_code = \"forbid\""));
+}
+
+fn dependencies() -> Vec<Value> {
+    packages().into_iter().filter(|package| !package["source"].is_null()).collect()
+}
+
+fn manifests() -> Vec<String> {
+    let own = packages().into_iter().filter(|package| package["source"].is_null());
+    own.map(|package| package["manifest_path"].as_str().unwrap().to_owned()).collect()
+}
+
+fn packages() -> Vec<Value> {
+    let text = cargo(&["metadata", "--locked", "--format-version=1"]);
+    let metadata: Value = serde_json::from_str(&text).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// What a package is built with, its tests left aside.
+fn tree(package: &str) -> BTreeSet<String> {
+    let text = cargo(&["tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none"]);
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn workspace_version() -> (u32, u32) {
+    version(env!("CARGO_PKG_RUST_VERSION"))
+}
+
+fn version(text: &str) -> (u32, u32) {
+    let mut parts = text.split('.').map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap_or(0))
+}
