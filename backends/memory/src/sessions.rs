@@ -158,7 +158,7 @@ impl Sessions {
         epoch: Option<u64>,
     ) -> u64 {
         let now = self.tend();
-        let mut ended = 0;
+        let (mut ended, mut expired) = (0, Vec::new());
         let mut shard = self.index.lock(principal);
         if let Some(epoch) = epoch {
             shard.raise_floor(principal, epoch, now);
@@ -171,7 +171,7 @@ impl Sessions {
             if let Some(record) = listed.slot.owned(&content, principal) {
                 // One that expired is nobody's to end, but as dead as the others from now on.
                 if record.is_expired(now) {
-                    Event::Expired.emit(Some(listed.id));
+                    expired.push(listed.id);
                 } else {
                     ended += 1;
                 }
@@ -179,6 +179,11 @@ impl Sessions {
             }
             false
         });
+        drop(shard);
+        // Not under the lock: who listens to events is not ours to know.
+        for id in expired {
+            Event::Expired.emit(Some(id));
+        }
         ended
     }
 

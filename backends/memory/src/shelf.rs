@@ -1,17 +1,18 @@
 //! Where the slots stand: two caches that bound and evict, and nothing more.
 
-use std::collections::hash_map::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
+use moka::sync::CacheBuilder;
 use steadfast_core::{RecordId, Stats};
 
 use crate::budget::Budget;
+use crate::hash::IdHash;
 use crate::slot::Slot;
 
-type Cache = moka::sync::Cache<RecordId, Arc<Slot>, RandomState>;
+type Cache = moka::sync::Cache<RecordId, Arc<Slot>, IdHash>;
 
 /// Every slot, by id. Sessions that somebody signed in to have a cache and a budget of their own, so
 /// that a flood of others ends none of them.
@@ -83,6 +84,7 @@ impl Shelf {
         if promoted {
             self.anonymous.invalidate(&id);
         } else {
+            self.authenticated.invalidate(&id);
             slot.evict(false);
             self.evicted.push(id, Arc::clone(slot));
         }
@@ -92,10 +94,9 @@ impl Shelf {
     /// Takes a slot down. Call it under the slot's lock.
     pub(crate) fn remove(&self, id: RecordId, slot: &Arc<Slot>) {
         let _stripe = self.stripe(id);
-        for cache in [&self.anonymous, &self.authenticated] {
-            if holds(cache, id, slot) {
-                cache.invalidate(&id);
-            }
+        let home = self.home(slot);
+        if holds(home, id, slot) {
+            home.invalidate(&id);
         }
     }
 
@@ -172,16 +173,15 @@ impl Evicted {
 /// LRU, because moka's default policy refuses new keys when it is full, that is, fresh logins.
 fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {
     let evicted = Arc::clone(evicted);
-    Cache::builder()
+    CacheBuilder::new(budget.capacity())
         .eviction_policy(EvictionPolicy::lru())
-        .max_capacity(budget.capacity())
         .weigher(move |_, slot: &Arc<Slot>| budget.weight(slot.bytes()))
         .eviction_listener(move |id, slot: Arc<Slot>, cause| {
             if cause == RemovalCause::Size && slot.evict(authenticated) {
                 evicted.push(*id, slot);
             }
         })
-        .build_with_hasher(RandomState::new())
+        .build_with_hasher(IdHash::new())
 }
 
 fn holds(cache: &Cache, id: RecordId, slot: &Arc<Slot>) -> bool {

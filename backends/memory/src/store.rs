@@ -37,8 +37,8 @@ impl MemoryStore {
     }
 
     /// A store to be set up.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder::default()
     }
 }
 
@@ -56,14 +56,14 @@ impl fmt::Debug for MemoryStore {
 
 /// Sets a [`MemoryStore`] up.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct MemoryStoreBuilder {
     env: Env,
     limits: Limits,
     anonymous: Budget,
     authenticated: Budget,
 }
 
-impl Builder {
+impl MemoryStoreBuilder {
     /// The clock and the randomness: the system's by default.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
@@ -98,7 +98,7 @@ impl Builder {
     }
 }
 
-impl Default for Builder {
+impl Default for MemoryStoreBuilder {
     fn default() -> Self {
         Self {
             env: Env::system(),
@@ -169,7 +169,8 @@ impl Operate for MemoryStore {
     /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         self.0.close();
-        let lost = self.stats().await?.records;
+        self.0.collect();
+        let lost = self.0.shelf.stats().records;
         Ok(Drained { moved: 0, lost })
     }
 
