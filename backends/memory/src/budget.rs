@@ -2,9 +2,9 @@
 
 /// How many records and how many bytes a store holds of one kind of session; both bounds hold.
 ///
-/// At the bound, the session that was not used for the longest time ends. While many threads write
-/// at once, a few hundred records more may be held for a moment. A record that is larger than the
-/// whole budget ends every other.
+/// At the bound, the session that was not used for the longest time ends. Eviction follows the
+/// writes by about a hundred records, and by a thousand while many threads write at once. A record
+/// that is larger than the whole budget ends every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Records, at least 1.

@@ -286,8 +286,14 @@ impl Sessions {
     }
 
     fn bury_evicted(&self) {
-        for (id, slot) in self.shelf.take_evicted() {
-            self.end(id, &slot, slot.lock(), Cause::Evicted);
+        loop {
+            let evicted = self.shelf.take_evicted();
+            if evicted.is_empty() {
+                return;
+            }
+            for (id, slot) in evicted {
+                self.end(id, &slot, slot.lock(), Cause::Evicted);
+            }
         }
     }
 

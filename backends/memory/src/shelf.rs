@@ -100,7 +100,7 @@ impl Shelf {
         }
     }
 
-    /// The slots that the budgets ended since the last call. Call it without a lock.
+    /// Some of the slots that the budgets ended; none once all were taken. Call it without a lock.
     pub(crate) fn take_evicted(&self) -> Vec<(RecordId, Arc<Slot>)> {
         self.evicted.take()
     }
@@ -165,10 +165,17 @@ impl Evicted {
             return Vec::new();
         }
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(false, Ordering::Release);
-        std::mem::take(&mut slots)
+        let rest = slots.len().saturating_sub(TAKEN_AT_ONCE);
+        self.any.store(rest > 0, Ordering::Release);
+        if rest == 0 {
+            return std::mem::take(&mut slots);
+        }
+        slots.split_off(rest)
     }
 }
+
+/// Few, so that a thread that is interrupted while it buries them keeps little from the others.
+const TAKEN_AT_ONCE: usize = 64;
 
 /// LRU, because moka's default policy refuses new keys when it is full, that is, fresh logins.
 fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {

@@ -170,3 +170,57 @@ const BOOKKEEPING: usize = 410;
 
 /// What the index keeps of a record of a principal, beside the name; measured likewise.
 const INDEX_ENTRY: usize = 180;
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::{KeyId, Realm, SecretHash};
+    use time::UtcDateTime;
+
+    use super::*;
+
+    #[test]
+    fn an_evicted_record_is_not_live_and_ends_once() {
+        for slot in [slot(None), slot(Some("alice"))] {
+            assert!(slot.live(&slot.lock()).is_some());
+            assert!(slot.evict(slot.is_authenticated()));
+            assert!(!slot.evict(slot.is_authenticated()));
+            assert!(slot.live(&slot.lock()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_promoted_record_survives_eviction_from_the_cache_it_left() {
+        let slot = slot(None);
+        assert!(slot.promote());
+        assert!(!slot.evict(false) && !slot.is_evicted());
+        assert!(slot.evict(true) && slot.is_evicted());
+    }
+
+    #[test]
+    fn a_record_that_was_evicted_on_the_way_is_not_promoted() {
+        for from_authenticated in [false, true] {
+            let slot = slot(None);
+            slot.evict(from_authenticated);
+            assert!(!slot.promote() && slot.is_evicted() && !slot.is_authenticated());
+        }
+    }
+
+    #[test]
+    fn a_size_class_is_a_power_of_two_and_changes_rarely() {
+        let slot = slot(None);
+        let mut record = Record::clone(slot.live(&slot.lock()).unwrap());
+        record.values = [("a", [b'1'; 64].as_slice())].into_iter().collect();
+        assert!(!slot.replace(&mut slot.lock(), record.clone()));
+        record.values = [("a", [b'1'; 5_000].as_slice())].into_iter().collect();
+        assert!(slot.replace(&mut slot.lock(), record));
+        assert_eq!(slot.bytes(), 8_192);
+    }
+
+    fn slot(principal: Option<&str>) -> Slot {
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let mut record = Record::new(hash, start, end, end);
+        record.principal = principal.map(|id| Principal::new(Realm::default(), id).unwrap());
+        Slot::new(record)
+    }
+}
