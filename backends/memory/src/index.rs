@@ -13,6 +13,9 @@ use crate::slot::Slot;
 /// How long a floor is kept after it was last asked for.
 const FLOOR_KEPT: Duration = Duration::DAY;
 
+/// Old floors that a login looks at: more than the one that it could have followed.
+const DROPPED_AT_ONCE: usize = 2;
+
 /// The sessions of every principal, and the floors under their logins.
 ///
 /// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
@@ -108,7 +111,13 @@ impl Shard {
     }
 
     /// Whether a login on these terms was decided before the principal was last revoked.
-    pub(crate) fn is_below_floor(&self, principal: &Principal, epoch: Option<u64>) -> bool {
+    pub(crate) fn is_below_floor(
+        &mut self,
+        principal: &Principal,
+        epoch: Option<u64>,
+        now: UtcDateTime,
+    ) -> bool {
+        self.drop_old_floors(now, DROPPED_AT_ONCE);
         self.floors
             .get(principal)
             .is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
@@ -116,7 +125,7 @@ impl Shard {
 
     /// Raises the floor, if it is lower, and keeps it for another day.
     pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: UtcDateTime) {
-        self.drop_old_floors(now, 8);
+        self.drop_old_floors(now, DROPPED_AT_ONCE);
         let until = now.saturating_add(FLOOR_KEPT);
         match self.floors.entry(principal.clone()) {
             Entry::Occupied(mut floor) => {

@@ -333,6 +333,15 @@ mod expiry {
     }
 
     #[test]
+    fn a_record_that_expired_long_ago_still_says_so_once() {
+        let store = Store::new();
+        let token = store.visitor();
+        store.clock.advance(DAY);
+        let asked = || absence(store.sessions.load(token.id(), None));
+        assert_eq!((asked(), asked()), (Absence::Expired, Absence::Unknown));
+    }
+
+    #[test]
     fn an_expired_record_can_be_neither_patched_nor_deleted_and_makes_room() {
         let store = Store::new();
         let token = store.visitor();
