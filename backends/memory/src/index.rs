@@ -10,12 +10,6 @@ use time::{Duration, UtcDateTime};
 
 use crate::slot::Slot;
 
-/// How long a floor is kept after it was last asked for.
-const FLOOR_KEPT: Duration = Duration::DAY;
-
-/// Old floors that a login looks at: more than the one that it could have followed.
-const DROPPED_AT_ONCE: usize = 2;
-
 /// The sessions of every principal, and the floors under their logins.
 ///
 /// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
@@ -35,9 +29,8 @@ impl Index {
     }
 
     pub(crate) fn lock(&self, principal: &Principal) -> MutexGuard<'_, Shard> {
-        // A mask of the hash, whose value fits in 6 bits.
-        let shard = (self.hasher.hash_one(principal) & 63) as usize;
-        lock(&self.shards[shard])
+        let hash = self.hasher.hash_one(principal) as usize;
+        lock(&self.shards[hash % self.shards.len()])
     }
 
     /// Drops the floors that were kept long enough.
@@ -172,3 +165,9 @@ fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a floor is kept after it was last raised or confirmed.
+const FLOOR_KEPT: Duration = Duration::DAY;
+
+/// Old floors that a login or a revocation looks at: more than the one it may set.
+const DROPPED_AT_ONCE: usize = 2;

@@ -45,7 +45,7 @@ impl Sessions {
     }
 
     pub(crate) fn create(&self, id: RecordId, record: Record, admission: Admission) -> Outcome {
-        let now = self.tend();
+        let now = self.begin();
         let hash = record.secret;
         let new = New {
             id,
@@ -74,13 +74,14 @@ impl Sessions {
 
     /// Sweeps last, so that the holder of a record that expired is told so.
     pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
-        let lookup = self.look_up(id, proof, self.env.now());
-        self.tend();
+        let now = self.env.now();
+        let lookup = self.look_up(id, proof, now);
+        self.tend(now);
         lookup
     }
 
     pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
-        let now = self.tend();
+        let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
             return Outcome::Gone;
         };
@@ -92,7 +93,7 @@ impl Sessions {
     }
 
     pub(crate) fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
-        let now = self.tend();
+        let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
             return false;
         };
@@ -114,7 +115,7 @@ impl Sessions {
     }
 
     pub(crate) fn list(&self, principal: &Principal) -> Vec<SessionInfo> {
-        let now = self.tend();
+        let now = self.begin();
         let sessions = live_sessions(&mut self.index.lock(principal), principal, now);
         sessions
             .iter()
@@ -128,7 +129,7 @@ impl Sessions {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> u64 {
-        let now = self.tend();
+        let now = self.begin();
         let (mut ended, mut expired) = (0, Vec::new());
         let mut shard = self.index.lock(principal);
         if let Some(epoch) = epoch {
@@ -222,14 +223,19 @@ impl Sessions {
         shelf && self.expiry.len() == 0 && self.index.is_empty()
     }
 
-    /// A little housekeeping that every call does, for its share of the work.
-    fn tend(&self) -> UtcDateTime {
+    /// The time of a call, after its share of the housekeeping.
+    fn begin(&self) -> UtcDateTime {
         let now = self.env.now();
+        self.tend(now);
+        now
+    }
+
+    /// A little housekeeping, which every call does before it takes a lock or after it gave it back.
+    fn tend(&self, now: UtcDateTime) {
         self.bury_evicted();
         if self.expiry.is_due(now) {
             self.sweep(now, SWEPT_AT_ONCE);
         }
-        now
     }
 
     /// Looks at no more than `limit` records that are queued as due; says at how many, and how many of

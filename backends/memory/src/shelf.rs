@@ -174,9 +174,6 @@ impl Evicted {
     }
 }
 
-/// Few, so that a thread that is interrupted while it buries them keeps little from the others.
-const TAKEN_AT_ONCE: usize = 64;
-
 /// LRU, because moka's default policy refuses new keys when it is full, that is, fresh logins.
 fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {
     let evicted = Arc::clone(evicted);
@@ -194,3 +191,6 @@ fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {
 fn holds(cache: &Cache, id: RecordId, slot: &Arc<Slot>) -> bool {
     cache.get(&id).is_some_and(|held| Arc::ptr_eq(&held, slot))
 }
+
+/// Few, so that a thread that is interrupted while it buries them keeps little from the others.
+const TAKEN_AT_ONCE: usize = 64;
