@@ -188,3 +188,44 @@ impl Operate for MemoryStore {
         Ok(self.0.shelf.stats())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use steadfast_core::{KeyId, SecretHash};
+    use time::UtcDateTime;
+
+    use super::*;
+
+    #[test]
+    fn clones_share_their_sessions_and_debug_shows_none() {
+        let store = MemoryStore::new();
+        let id = create(&store);
+        let shared = ready(store.clone().load(id, None, &Hint::default()));
+        assert!(matches!(shared, Lookup::Found(_)));
+        assert_eq!(format!("{store:?}"), "MemoryStore { .. }");
+    }
+
+    #[test]
+    fn a_drain_loses_every_session() {
+        let store = MemoryStore::new();
+        for _ in 0..3 {
+            create(&store);
+        }
+        assert_eq!(ready(store.drain()), Drained { moved: 0, lost: 3 });
+    }
+
+    fn create(store: &MemoryStore) -> RecordId {
+        let id = store.mint().unwrap();
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let record = Record::new(hash, start, end, end);
+        ready(store.create(id, record, Admission::default()));
+        id
+    }
+
+    /// No call of this store waits.
+    fn ready<T>(answer: impl Future<Output = Result<T, StoreError>>) -> T {
+        answer.now_or_never().unwrap().unwrap()
+    }
+}

@@ -1,7 +1,7 @@
 //! What the store promises, asked of its innermost layer, which needs no runtime.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -240,6 +240,23 @@ mod races {
             assert_eq!(ended + store.listed("alice") as u64, 900);
             assert_eq!(store.stats().records, store.listed("alice") as u64);
         });
+    }
+
+    #[test]
+    fn a_cap_holds_while_many_log_in_at_once() {
+        let store = Store::new();
+        let admission = Admission {
+            cap: 3,
+            epoch: None,
+        };
+        let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), admission));
+        thread::scope(|scope| {
+            let logins = [(); 3].map(|()| scope.spawn(|| (0..500).for_each(|_| log_in())));
+            while !logins.iter().all(ScopedJoinHandle::is_finished) {
+                assert!(store.listed("alice") <= 3);
+            }
+        });
+        assert_eq!((store.listed("alice"), store.stats().records), (3, 3));
     }
 
     #[test]
