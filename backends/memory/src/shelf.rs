@@ -18,7 +18,8 @@ type Cache = moka::sync::Cache<RecordId, Arc<Slot>, IdHash>;
 /// that a flood of others ends none of them.
 ///
 /// A thread that changes what a cache has under an id holds the *stripe* of that id, taken after the
-/// slot's lock. So a slot that comes back, because it changed its size, never replaces another one.
+/// slot's lock. So a slot that is put back with another weight never replaces another slot, and one
+/// that is taken down never takes another with it.
 pub(crate) struct Shelf {
     anonymous: Cache,
     authenticated: Cache,
@@ -79,16 +80,18 @@ impl Shelf {
         let _stripe = self.stripe(id);
         if holds(&self.anonymous, id, slot) {
             self.authenticated.insert(id, Arc::clone(slot));
+            if holds(&self.authenticated, id, slot) {
+                if slot.promote() {
+                    self.anonymous.invalidate(&id);
+                    return true;
+                }
+                self.authenticated.invalidate(&id);
+            }
         }
-        let promoted = holds(&self.authenticated, id, slot) && slot.promote();
-        if promoted {
-            self.anonymous.invalidate(&id);
-        } else {
-            self.authenticated.invalidate(&id);
-            slot.evict(false);
-            self.evicted.push(id, Arc::clone(slot));
-        }
-        promoted
+        // A budget was faster, in one cache or the other; what is left of the record is buried.
+        slot.evict(false);
+        self.evicted.push(id, Arc::clone(slot));
+        false
     }
 
     /// Takes a slot down. Call it under the slot's lock.

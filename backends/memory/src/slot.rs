@@ -97,16 +97,13 @@ impl Slot {
     /// between the two: removed from the cache that it leaves, it lives on in the other; removed
     /// from the one that it has not arrived in, the login fails.
     pub(crate) fn evict(&self, from_authenticated: bool) -> bool {
-        let before =
-            self.change_fate(
-                |fate| match (from_authenticated, fate & AUTHENTICATED != 0) {
-                    (true, true) | (false, false) => fate | EVICTED,
-                    (true, false) => fate | BOUNCED,
-                    (false, true) => fate,
-                },
-            );
-        let counts = from_authenticated == (before & AUTHENTICATED != 0);
-        counts && before & EVICTED == 0
+        let counts = |fate| (fate & AUTHENTICATED != 0) == from_authenticated;
+        let before = self.change_fate(|fate| match (counts(fate), from_authenticated) {
+            (true, _) => fate | EVICTED,
+            (false, true) => fate | BOUNCED,
+            (false, false) => fate,
+        });
+        counts(before) && before & EVICTED == 0
     }
 
     /// Makes the authenticated cache the one that counts, unless a budget was faster.
