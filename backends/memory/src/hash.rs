@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 ///
 /// Only ids that were minted here are ever kept, and those are random. The key is for stores whose
 /// ids come from elsewhere.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct IdHash {
     keys: [u64; 2],
 }
@@ -31,7 +31,6 @@ impl BuildHasher for IdHash {
 }
 
 /// Folds 16 bytes at a time into 64 bits by one multiplication.
-#[derive(Clone, Debug)]
 pub(crate) struct IdHasher {
     state: u64,
     key: u64,

@@ -131,7 +131,7 @@ mod races {
         );
         let flooding = AtomicBool::new(true);
         thread::scope(|scope| {
-            let flood = scope.spawn(|| store.flood(30_000));
+            let flood = scope.spawn(|| store.flood(20_000));
             scope.spawn(|| store.use_until_gone(&flooding));
             scope.spawn(|| store.use_until_gone(&flooding));
             flood.join().unwrap();
@@ -157,8 +157,8 @@ mod races {
         );
         let mut applied = 0;
         thread::scope(|scope| {
-            scope.spawn(|| store.flood(30_000));
-            for n in 0..3_000 {
+            scope.spawn(|| store.flood(20_000));
+            for n in 0..2_000 {
                 let token = store.visitor();
                 let outcome =
                     store.try_login(&token, &principal(&n.to_string()), Admission::default());
@@ -251,7 +251,7 @@ mod races {
         };
         let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), admission));
         thread::scope(|scope| {
-            let logins = [(); 3].map(|()| scope.spawn(|| (0..500).for_each(|_| log_in())));
+            let logins = [(); 3].map(|()| scope.spawn(|| (0..200).for_each(|_| log_in())));
             while !logins.iter().all(ScopedJoinHandle::is_finished) {
                 assert!(store.listed("alice") <= 3);
             }
