@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use steadfast::core::conformance::faults::{Call, FaultyStore};
 use steadfast::core::{Env, ManualClock, Operate, SessionStore, Store};
 use steadfast::{CookieProfile, Error, MemoryStore, Session, SessionLayer};
-use steadfast_memory::{Budget, Builder};
+use steadfast_memory::{Budget, MemoryStoreBuilder};
 use time::UtcDateTime;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -27,7 +27,7 @@ impl Site {
         Self::over(|memory| memory)
     }
 
-    fn over(set_up: impl FnOnce(Builder) -> Builder) -> Self {
+    fn over(set_up: impl FnOnce(MemoryStoreBuilder) -> MemoryStoreBuilder) -> Self {
         let clock = ManualClock::default();
         let memory = MemoryStore::builder().env(Env::with_clock(clock.clone()));
         let store = FaultyStore::new(Arc::new(set_up(memory).build()) as Arc<dyn Store>);

@@ -2,15 +2,15 @@
 
 /// How many records and how many bytes a store holds of one kind of session; both bounds hold.
 ///
-/// At the bound, the session that was not used for the longest time ends. While many threads write
-/// at once, a few hundred records more may be held for a moment. A record that is larger than the
-/// whole budget ends every other.
+/// At the bound, the session that was not used for the longest time ends. Eviction follows the
+/// writes by about a hundred records, and by a thousand while many threads write at once. A record
+/// that is larger than the whole budget ends every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Records, at least 1.
     pub records: u64,
     /// Bytes of memory, those of the bookkeeping included. Each record counts for the next power of
-    /// two of what it takes, about 512 for a small one.
+    /// two of what it takes, 1,024 for a small one.
     pub bytes: u64,
 }
 

@@ -7,9 +7,6 @@ use steadfast_core::{Change, ChangeStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
-/// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
-const KEPT: usize = 1_024;
-
 /// A channel that exists from the first listener on: until then, a change costs one atomic read.
 #[derive(Debug, Default)]
 pub(crate) struct Changes(OnceLock<Sender<Change>>);
@@ -35,3 +32,6 @@ async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change
         Err(RecvError::Closed) => None,
     }
 }
+
+/// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
+const KEPT: usize = 1_024;

@@ -10,9 +10,6 @@ use time::{Duration, UtcDateTime};
 
 use crate::slot::Slot;
 
-/// How long a floor is kept after it was last asked for.
-const FLOOR_KEPT: Duration = Duration::DAY;
-
 /// The sessions of every principal, and the floors under their logins.
 ///
 /// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
@@ -29,9 +26,8 @@ impl Index {
     }
 
     pub(crate) fn lock(&self, principal: &Principal) -> MutexGuard<'_, Shard> {
-        // A mask of the hash, whose value fits in 6 bits.
-        let shard = (self.hasher.hash_one(principal) & 63) as usize;
-        lock(&self.shards[shard])
+        let hash = self.hasher.hash_one(principal) as usize;
+        lock(&self.shards[hash % self.shards.len()])
     }
 
     /// Drops the floors that were kept long enough.
@@ -102,7 +98,13 @@ impl Shard {
     }
 
     /// Whether a login on these terms was decided before the principal was last revoked.
-    pub(crate) fn is_below_floor(&self, principal: &Principal, epoch: Option<u64>) -> bool {
+    pub(crate) fn is_below_floor(
+        &mut self,
+        principal: &Principal,
+        epoch: Option<u64>,
+        now: UtcDateTime,
+    ) -> bool {
+        self.drop_old_floors(now, DROPPED_AT_ONCE);
         self.floors
             .get(principal)
             .is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
@@ -110,7 +112,7 @@ impl Shard {
 
     /// Raises the floor, if it is lower, and keeps it for another day.
     pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: UtcDateTime) {
-        self.drop_old_floors(now, 8);
+        self.drop_old_floors(now, DROPPED_AT_ONCE);
         let until = now.saturating_add(FLOOR_KEPT);
         match self.floors.entry(principal.clone()) {
             Entry::Occupied(mut floor) => {
@@ -157,3 +159,9 @@ fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a floor is kept after it was last raised or confirmed.
+const FLOOR_KEPT: Duration = Duration::DAY;
+
+/// Old floors that a login or a revocation looks at: more than the one it may set.
+const DROPPED_AT_ONCE: usize = 2;

@@ -34,6 +34,7 @@ mod store;
 
 mod sessions;
 
+mod hash;
 mod shelf;
 mod slot;
 
@@ -45,4 +46,4 @@ mod index;
 mod tests;
 
 pub use budget::Budget;
-pub use store::{Builder, MemoryStore};
+pub use store::{MemoryStore, MemoryStoreBuilder};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use steadfast_core::{
     Absence, Admission, Applied, Carry, Change, Env, Event, Found, Limits, Lookup, Outcome, Patch,
-    Patched, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo, Verdict,
-    Version,
+    Patched, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SecretHash, SessionInfo,
+    Verdict, Version,
 };
 use time::UtcDateTime;
 
@@ -45,15 +45,16 @@ impl Sessions {
     }
 
     pub(crate) fn create(&self, id: RecordId, record: Record, admission: Admission) -> Outcome {
-        let now = self.tend();
+        let now = self.begin();
         let hash = record.secret;
-        let created = New {
+        let new = New {
             id,
             version: record.version,
+            deadline: record.deadline(),
             principal: record.principal.clone(),
+            admission,
             rejection: self.reject_new(&record),
             slot: Arc::new(Slot::new(record)),
-            admission,
         };
         // Another create of this id may come between the look and the place.
         loop {
@@ -65,40 +66,22 @@ impl Sessions {
                 Some(_) => return Outcome::Exists,
                 None => {}
             }
-            if let Some(outcome) = self.place(&created, now) {
+            if let Some(outcome) = self.place(&new, now) {
                 return outcome;
             }
         }
     }
 
+    /// Sweeps last, so that the holder of a record that expired is told so.
     pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
-        let now = self.tend();
-        let Some(slot) = self.shelf.find(id) else {
-            return Lookup::Absent(Absence::Unknown);
-        };
-        let content = slot.lock();
-        let Some(record) = slot.live(&content) else {
-            return Lookup::Absent(Absence::Unknown);
-        };
-        let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
-        if record.is_expired(now) {
-            self.end(id, &slot, content, Cause::Expired);
-            return Lookup::Absent(match verdict {
-                Verdict::Right => Absence::Expired,
-                Verdict::Superseded | Verdict::Wrong => Absence::Unknown,
-            });
-        }
-        match verdict {
-            Verdict::Right => {
-                Lookup::Found(Found { id, record: Arc::clone(record), carry: Carry::default() })
-            }
-            Verdict::Superseded => Lookup::Superseded,
-            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
-        }
+        let now = self.env.now();
+        let lookup = self.look_up(id, proof, now);
+        self.tend(now);
+        lookup
     }
 
     pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
-        let now = self.tend();
+        let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
             return Outcome::Gone;
         };
@@ -110,7 +93,7 @@ impl Sessions {
     }
 
     pub(crate) fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
-        let now = self.tend();
+        let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
             return false;
         };
@@ -122,22 +105,15 @@ impl Sessions {
         if proof.is_some_and(|proof| record.verify(proof, now) != Verdict::Right) {
             return false;
         }
-        self.end(id, &slot, content, if is_live { Cause::Deleted } else { Cause::Expired });
+        let cause = if is_live { Cause::Deleted } else { Cause::Expired };
+        self.end(id, &slot, content, cause);
         is_live
     }
 
     pub(crate) fn list(&self, principal: &Principal) -> Vec<SessionInfo> {
-        let now = self.tend();
-        let mut shard = self.index.lock(principal);
-        prune(&mut shard, principal);
-        let sessions = shard.sessions(principal).iter();
-        sessions
-            .filter_map(|listed| {
-                let content = listed.slot.lock();
-                let record = listed.slot.owned(&content, principal)?;
-                (!record.is_expired(now)).then(|| SessionInfo::of(listed.id, record))
-            })
-            .collect()
+        let now = self.begin();
+        let sessions = live_sessions(&mut self.index.lock(principal), principal, now);
+        sessions.iter().map(|(listed, record)| SessionInfo::of(listed.id, record)).collect()
     }
 
     pub(crate) fn delete_all(
@@ -146,8 +122,8 @@ impl Sessions {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> u64 {
-        let now = self.tend();
-        let mut ended = 0;
+        let now = self.begin();
+        let (mut ended, mut expired) = (0, Vec::new());
         let mut shard = self.index.lock(principal);
         if let Some(epoch) = epoch {
             shard.raise_floor(principal, epoch, now);
@@ -160,7 +136,7 @@ impl Sessions {
             if let Some(record) = listed.slot.owned(&content, principal) {
                 // One that expired is nobody's to end, but as dead as the others from now on.
                 if record.is_expired(now) {
-                    Event::Expired.emit(Some(listed.id));
+                    expired.push(listed.id);
                 } else {
                     ended += 1;
                 }
@@ -168,6 +144,11 @@ impl Sessions {
             }
             false
         });
+        drop(shard);
+        // Not under the lock: who listens to events is not ours to know.
+        for id in expired {
+            Event::Expired.emit(Some(id));
+        }
         ended
     }
 
@@ -229,14 +210,19 @@ impl Sessions {
         shelf && self.expiry.len() == 0 && self.index.is_empty()
     }
 
-    /// A little housekeeping that every call does, for its share of the work.
-    fn tend(&self) -> UtcDateTime {
+    /// The time of a call, after its share of the housekeeping.
+    fn begin(&self) -> UtcDateTime {
         let now = self.env.now();
+        self.tend(now);
+        now
+    }
+
+    /// A little housekeeping, which every call does before it takes a lock or after it gave it back.
+    fn tend(&self, now: UtcDateTime) {
         self.bury_evicted();
         if self.expiry.is_due(now) {
             self.sweep(now, SWEPT_AT_ONCE);
         }
-        now
     }
 
     /// Looks at no more than `limit` records that are queued as due; says at how many, and how many of
@@ -264,8 +250,39 @@ impl Sessions {
     }
 
     fn bury_evicted(&self) {
-        for (id, slot) in self.shelf.take_evicted() {
-            self.end(id, &slot, slot.lock(), Cause::Evicted);
+        loop {
+            let evicted = self.shelf.take_evicted();
+            if evicted.is_empty() {
+                return;
+            }
+            for (id, slot) in evicted {
+                self.end(id, &slot, slot.lock(), Cause::Evicted);
+            }
+        }
+    }
+
+    fn look_up(&self, id: RecordId, proof: Option<&Proof>, now: UtcDateTime) -> Lookup {
+        let Some(slot) = self.shelf.find(id) else {
+            return Lookup::Absent(Absence::Unknown);
+        };
+        let content = slot.lock();
+        let Some(record) = slot.live(&content) else {
+            return Lookup::Absent(Absence::Unknown);
+        };
+        let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
+        if record.is_expired(now) {
+            self.end(id, &slot, content, Cause::Expired);
+            return Lookup::Absent(match verdict {
+                Verdict::Right => Absence::Expired,
+                Verdict::Superseded | Verdict::Wrong => Absence::Unknown,
+            });
+        }
+        match verdict {
+            Verdict::Right => {
+                Lookup::Found(Found { id, record: Arc::clone(record), carry: Carry::default() })
+            }
+            Verdict::Superseded => Lookup::Superseded,
+            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
         }
     }
 
@@ -299,7 +316,7 @@ impl Sessions {
             return self.put_up(new).then_some(Outcome::Applied(applied));
         };
         let mut shard = self.index.lock(principal);
-        if shard.is_below_floor(principal, new.admission.epoch) {
+        if shard.is_below_floor(principal, new.admission.epoch, now) {
             return Some(Outcome::Rejected(Rejection::BelowFloor));
         }
         if !self.put_up(new) {
@@ -313,12 +330,9 @@ impl Sessions {
     /// The slot's lock is held until its deadline is queued, so that nobody ends it before.
     fn put_up(&self, new: &New) -> bool {
         let mut content = new.slot.lock();
-        let Some(deadline) = new.slot.live(&content).map(|record| record.deadline()) else {
-            return false;
-        };
         let added = self.shelf.add(new.id, &new.slot);
         if added {
-            content.due = self.expiry.insert(new.id, deadline);
+            content.due = self.expiry.insert(new.id, new.deadline);
         }
         added
     }
@@ -352,12 +366,13 @@ impl Sessions {
         let mut content = slot.lock();
         let record = slot.live(&content).ok_or(Outcome::Gone)?;
         let (before, left) = (record.version, record.principal.clone());
+        let was_sent_twice = record.secret == login.hash;
         let patched = record.apply(patch, now, &self.limits)?;
-        // Sent twice: it was admitted the first time.
-        if patched.record.version == before {
+        // It was admitted the first time.
+        if was_sent_twice {
             return Ok(Applied::at(before));
         }
-        if shard.is_below_floor(login.principal, login.admission.epoch) {
+        if shard.is_below_floor(login.principal, login.admission.epoch, now) {
             return Err(Outcome::Rejected(Rejection::BelowFloor));
         }
         if !self.shelf.promote(id, slot) {
@@ -405,25 +420,16 @@ impl Sessions {
         if shard.sessions(principal).len() <= cap.max(1) {
             return Vec::new();
         }
-        prune(shard, principal);
-        let mut others: Vec<_> = shard
-            .sessions(principal)
-            .iter()
-            .filter(|listed| listed.id != newest)
-            .filter_map(|listed| {
-                let content = listed.slot.lock();
-                let record = listed.slot.owned(&content, principal)?;
-                (!record.is_expired(now)).then(|| (record.authenticated, listed.clone()))
-            })
-            .collect();
-        others.sort_by_key(|(authenticated, _)| *authenticated);
+        let mut others = live_sessions(shard, principal, now);
+        others.retain(|(listed, _)| listed.id != newest);
+        others.sort_by_key(|(_, record)| record.authenticated);
         let excess = (others.len() + 1).saturating_sub(cap.max(1));
         let ended = others
             .iter()
             .take(excess)
-            .filter_map(|(_, listed)| self.expel(listed, principal))
+            .filter_map(|(listed, _)| self.expel(listed, principal))
             .collect();
-        prune(shard, principal);
+        shard.retain(principal, |listed| is_owned(listed, principal));
         ended
     }
 
@@ -474,22 +480,26 @@ impl Sessions {
 struct New {
     id: RecordId,
     version: Version,
+    deadline: UtcDateTime,
     principal: Option<Principal>,
+    admission: Admission,
     rejection: Option<Rejection>,
     slot: Arc<Slot>,
-    admission: Admission,
 }
 
 /// Who logs in, and on which terms.
 struct Login<'p> {
+    hash: SecretHash,
     principal: &'p Principal,
     admission: Admission,
 }
 
 impl<'p> Login<'p> {
     fn of(patch: &'p Patch) -> Option<Self> {
-        let authentication = patch.rotation()?.authentication.as_ref()?;
+        let rotation = patch.rotation()?;
+        let authentication = rotation.authentication.as_ref()?;
         Some(Self {
+            hash: rotation.hash,
             principal: authentication.principal.as_ref()?,
             admission: authentication.admission,
         })
@@ -504,9 +514,23 @@ enum Cause {
     Evicted,
 }
 
-/// Drops what a principal's list has too many.
-fn prune(shard: &mut Shard, principal: &Principal) {
-    shard.retain(principal, |listed| is_owned(listed, principal));
+/// The live sessions of a principal. What the list has too many is dropped from it.
+fn live_sessions(
+    shard: &mut Shard,
+    principal: &Principal,
+    now: UtcDateTime,
+) -> Vec<(Listed, Arc<Record>)> {
+    let mut live = Vec::new();
+    shard.retain(principal, |listed| {
+        let content = listed.slot.lock();
+        let owned = listed.slot.owned(&content, principal);
+        if let Some(record) = owned.filter(|record| !record.is_expired(now)) {
+            live.push((listed.clone(), Arc::clone(record)));
+        }
+        // One that expired stays listed until it is swept, which takes it off.
+        owned.is_some()
+    });
+    live
 }
 
 fn is_owned(listed: &Listed, principal: &Principal) -> bool {

@@ -1,23 +1,25 @@
 //! Where the slots stand: two caches that bound and evict, and nothing more.
 
-use std::collections::hash_map::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
+use moka::sync::CacheBuilder;
 use steadfast_core::{RecordId, Stats};
 
 use crate::budget::Budget;
+use crate::hash::IdHash;
 use crate::slot::Slot;
 
-type Cache = moka::sync::Cache<RecordId, Arc<Slot>, RandomState>;
+type Cache = moka::sync::Cache<RecordId, Arc<Slot>, IdHash>;
 
 /// Every slot, by id. Sessions that somebody signed in to have a cache and a budget of their own, so
 /// that a flood of others ends none of them.
 ///
 /// A thread that changes what a cache has under an id holds the *stripe* of that id, taken after the
-/// slot's lock. So a slot that comes back, because it changed its size, never replaces another one.
+/// slot's lock. So a slot that is put back with another weight never replaces another slot, and one
+/// that is taken down never takes another with it.
 pub(crate) struct Shelf {
     anonymous: Cache,
     authenticated: Cache,
@@ -78,28 +80,30 @@ impl Shelf {
         let _stripe = self.stripe(id);
         if holds(&self.anonymous, id, slot) {
             self.authenticated.insert(id, Arc::clone(slot));
+            if holds(&self.authenticated, id, slot) {
+                if slot.promote() {
+                    self.anonymous.invalidate(&id);
+                    return true;
+                }
+                self.authenticated.invalidate(&id);
+            }
         }
-        let promoted = holds(&self.authenticated, id, slot) && slot.promote();
-        if promoted {
-            self.anonymous.invalidate(&id);
-        } else {
-            slot.evict(false);
-            self.evicted.push(id, Arc::clone(slot));
-        }
-        promoted
+        // A budget was faster, in one cache or the other; what is left of the record is buried.
+        slot.evict(false);
+        self.evicted.push(id, Arc::clone(slot));
+        false
     }
 
     /// Takes a slot down. Call it under the slot's lock.
     pub(crate) fn remove(&self, id: RecordId, slot: &Arc<Slot>) {
         let _stripe = self.stripe(id);
-        for cache in [&self.anonymous, &self.authenticated] {
-            if holds(cache, id, slot) {
-                cache.invalidate(&id);
-            }
+        let home = self.home(slot);
+        if holds(home, id, slot) {
+            home.invalidate(&id);
         }
     }
 
-    /// The slots that the budgets ended since the last call. Call it without a lock.
+    /// Some of the slots that the budgets ended; none once all were taken. Call it without a lock.
     pub(crate) fn take_evicted(&self) -> Vec<(RecordId, Arc<Slot>)> {
         self.evicted.take()
     }
@@ -155,26 +159,32 @@ impl Evicted {
             return Vec::new();
         }
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(false, Ordering::Release);
-        std::mem::take(&mut slots)
+        let rest = slots.len().saturating_sub(TAKEN_AT_ONCE);
+        self.any.store(rest > 0, Ordering::Release);
+        if rest == 0 {
+            return std::mem::take(&mut slots);
+        }
+        slots.split_off(rest)
     }
 }
 
 /// LRU, because moka's default policy refuses new keys when it is full, that is, fresh logins.
 fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {
     let evicted = Arc::clone(evicted);
-    Cache::builder()
+    CacheBuilder::new(budget.capacity())
         .eviction_policy(EvictionPolicy::lru())
-        .max_capacity(budget.capacity())
         .weigher(move |_, slot: &Arc<Slot>| budget.weight(slot.bytes()))
         .eviction_listener(move |id, slot: Arc<Slot>, cause| {
             if cause == RemovalCause::Size && slot.evict(authenticated) {
                 evicted.push(*id, slot);
             }
         })
-        .build_with_hasher(RandomState::new())
+        .build_with_hasher(IdHash::new())
 }
 
 fn holds(cache: &Cache, id: RecordId, slot: &Arc<Slot>) -> bool {
     cache.get(&id).is_some_and(|held| Arc::ptr_eq(&held, slot))
 }
+
+/// Few, so that a thread that is interrupted while it buries them keeps little from the others.
+const TAKEN_AT_ONCE: usize = 64;

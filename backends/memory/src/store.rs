@@ -37,8 +37,8 @@ impl MemoryStore {
     }
 
     /// A store to be set up.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder::default()
     }
 }
 
@@ -56,14 +56,14 @@ impl fmt::Debug for MemoryStore {
 
 /// Sets a [`MemoryStore`] up.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct MemoryStoreBuilder {
     env: Env,
     limits: Limits,
     anonymous: Budget,
     authenticated: Budget,
 }
 
-impl Builder {
+impl MemoryStoreBuilder {
     /// The clock and the randomness: the system's by default.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
@@ -95,7 +95,7 @@ impl Builder {
     }
 }
 
-impl Default for Builder {
+impl Default for MemoryStoreBuilder {
     fn default() -> Self {
         Self {
             env: Env::system(),
@@ -166,7 +166,8 @@ impl Operate for MemoryStore {
     /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         self.0.close();
-        let lost = self.stats().await?.records;
+        self.0.collect();
+        let lost = self.0.shelf.stats().records;
         Ok(Drained { moved: 0, lost })
     }
 
@@ -182,5 +183,46 @@ impl Operate for MemoryStore {
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.0.settle();
         Ok(self.0.shelf.stats())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use steadfast_core::{KeyId, SecretHash};
+    use time::UtcDateTime;
+
+    use super::*;
+
+    #[test]
+    fn clones_share_their_sessions_and_debug_shows_none() {
+        let store = MemoryStore::new();
+        let id = create(&store);
+        let shared = ready(store.clone().load(id, None, &Hint::default()));
+        assert!(matches!(shared, Lookup::Found(_)));
+        assert_eq!(format!("{store:?}"), "MemoryStore { .. }");
+    }
+
+    #[test]
+    fn a_drain_loses_every_session() {
+        let store = MemoryStore::new();
+        for _ in 0..3 {
+            create(&store);
+        }
+        assert_eq!(ready(store.drain()), Drained { moved: 0, lost: 3 });
+    }
+
+    fn create(store: &MemoryStore) -> RecordId {
+        let id = store.mint().unwrap();
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let record = Record::new(hash, start, end, end);
+        ready(store.create(id, record, Admission::default()));
+        id
+    }
+
+    /// No call of this store waits.
+    fn ready<T>(answer: impl Future<Output = Result<T, StoreError>>) -> T {
+        answer.now_or_never().unwrap().unwrap()
     }
 }
