@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::layer::Shared;
+use crate::config::Shared;
 use crate::session::{Head, Issue, Session};
 
 /// Applies what the session came to. An untouched session changes nothing, to the byte.

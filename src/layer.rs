@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use steadfast_core::{Keyring, Lifetime, Realm, SessionStore};
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::calls::{Calls, Deadlines};
+use crate::config::Shared;
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::service::SessionService;
-use crate::watch::Watch;
 
 pub use crate::watch::RECHECK;
 
@@ -164,41 +164,5 @@ impl<S> Layer<S> for SessionLayer {
 impl fmt::Debug for SessionLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
-    }
-}
-
-/// What all requests of a layer share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) calls: Calls,
-    pub(crate) realm: Realm,
-    pub(crate) keyring: Keyring,
-    pub(crate) cookie: CookieProfile,
-    pub(crate) header: Option<HeaderName>,
-    /// The request headers that responses depend on.
-    pub(crate) vary: HeaderValue,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) max_per_principal: usize,
-    pub(crate) commit_on_server_error: bool,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) watch: Arc<Watch>,
-}
-
-impl Shared {
-    /// The request headers that may hold a token.
-    pub(crate) fn token_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        std::iter::once(&header::COOKIE).chain(&self.header)
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLayer")
-            .field("realm", &self.realm)
-            .field("cookie", &self.cookie)
-            .field("header", &self.header)
-            .field("lifetime", &self.lifetime)
-            .field("keyring", &self.keyring)
-            .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ mod session;
 mod cookie;
 mod error;
 
+mod config;
 mod calls;
 mod watch;
 

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request, Response, header};
 use tower_service::Service;
 
+use crate::config::Shared;
 use crate::future::ResponseFuture;
-use crate::layer::Shared;
 use crate::session::{Presented, Session};
 
 /// Gives every request a [`Session`]; made by [`SessionLayer`](crate::SessionLayer).

@@ -29,9 +29,9 @@ pub(crate) use commit::{Head, Settled};
 pub(crate) use state::Issue;
 
 use crate::calls::Calls;
+use crate::config::Shared;
 use crate::cookie::parse::Candidates;
 use crate::error::Error;
-use crate::layer::Shared;
 use state::{Intent, State};
 use turn::{Sent, Turn};
 

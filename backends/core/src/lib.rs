@@ -19,7 +19,7 @@
 //! | [`patch`] | what a request wants changed, and how it is applied |
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
-//! | [`env`] | the clock and the randomness, injected |
+//! | [`mod@env`] | the clock and the randomness, injected |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
