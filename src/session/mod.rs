@@ -505,7 +505,7 @@ impl Session {
     fn encode<T: Serialize>(&self, key: &str, value: &T) -> Result<RawJson, Error> {
         let json = RawJson::encode(value)
             .map_err(|source| Error::Encode { key: key.to_owned(), source })?;
-        self.inner.calls().store.limits().check_value(&json)?;
+        self.inner.calls().store.limits().check_value(json.as_bytes())?;
         Ok(json)
     }
 }

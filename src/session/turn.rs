@@ -292,7 +292,7 @@ impl Turn<'_> {
             return Err(Error::TooLate);
         }
         let shared = &self.inner.shared;
-        shared.calls.store.limits().check_record(&values)?;
+        shared.calls.store.limits().check_total(&values)?;
         let id = shared.calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
         let hash = shared.keyring.hash(&shared.realm, token.secret());

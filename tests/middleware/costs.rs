@@ -1,6 +1,9 @@
 //! What a request costs the store, counted as [load, create, update, delete].
 
+use std::time::Duration;
+
 use http::StatusCode;
+use steadfast::core::conformance::faults::Call;
 
 use crate::site::Site;
 
@@ -88,6 +91,26 @@ async fn a_read_and_a_write_are_two_calls() {
         session.insert("a", 1).await
     });
     assert_eq!(site.cost(visit).await, [1, 0, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_write_moves_the_idle_deadline_along() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    for load in [false, true] {
+        site.clock.advance(Duration::from_secs(1_500));
+        let visit = browser.request(move |session| async move {
+            if load {
+                session.get::<i64>("seed").await?;
+            }
+            session.insert("a", 1).await
+        });
+        assert_eq!(site.cost(visit).await, [u64::from(load), 0, 1, 0]);
+        site.layer.join().await;
+        assert_eq!(site.store.calls(Call::Update), 1 + u64::from(load), "no touch beside it");
+    }
+    site.clock.advance(Duration::from_secs(1_500));
+    assert_eq!(browser.value("seed").await, Some(1));
 }
 
 #[tokio::test]

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http::StatusCode;
-use steadfast::core::conformance::faults::{Call, Fault};
-use steadfast::core::{Clock, Env, Random, RandomError, SystemClock};
-use steadfast::{Deadlines, Error, MemoryStore, Session, SessionLayer};
+use steadfast::core::conformance::faults::{Call, Fault, FaultyStore};
+use steadfast::core::{
+    Admission, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Random, RandomError, Record,
+    SystemClock, Token,
+};
+use steadfast::{
+    Deadlines, Error, MemoryStore, Principal, RecordId, Session, SessionInfo, SessionLayer,
+    SessionStore, StoreError,
+};
 
 use crate::site::{Browser, Site};
 
@@ -171,6 +178,71 @@ async fn id_02_without_randomness_a_request_fails_and_leaves_nothing() {
     assert_eq!(reply.set_cookies(), [""; 0]);
 }
 
+#[tokio::test]
+async fn rc_16_a_store_that_answers_with_another_record_is_not_believed() {
+    let site = Site::new();
+    let (alice, bob) = (site.member("alice").await, site.member("bob").await);
+    let answer = Token::decode(alice.token().unwrap().as_bytes()).unwrap().id();
+    let liar = Liar { store: site.store.clone(), answer };
+    let site = Site { layer: SessionLayer::new(liar), ..site };
+    let browser = site.browser();
+    browser.set_token(&bob.token().unwrap());
+    let ask = |session: Session| async move {
+        session.principal().await.map(|user| user.unwrap().id().to_owned())
+    };
+    let reply = browser.visit(ask).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply:?}");
+}
+
+/// Loads the same record, whichever it is asked for.
+#[derive(Debug)]
+struct Liar {
+    store: FaultyStore,
+    answer: RecordId,
+}
+
+#[async_trait]
+impl SessionStore for Liar {
+    fn env(&self) -> &Env {
+        self.store.env()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.store.limits()
+    }
+
+    async fn create(&self, id: RecordId, new: Record, terms: Admission) -> Answer<Outcome> {
+        self.store.create(id, new, terms).await
+    }
+
+    async fn load(&self, _: RecordId, _: Option<&Proof>, hint: &Hint) -> Answer<Lookup> {
+        self.store.load(self.answer, None, hint).await
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint) -> Answer<Outcome> {
+        self.store.update(id, patch, hint).await
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Answer<bool> {
+        self.store.delete(id, proof).await
+    }
+
+    async fn list(&self, whose: &Principal) -> Answer<Vec<SessionInfo>> {
+        self.store.list(whose).await
+    }
+
+    async fn delete_all(
+        &self,
+        whose: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Answer<u64> {
+        self.store.delete_all(whose, except, epoch).await
+    }
+}
+
+type Answer<T> = Result<T, StoreError>;
+
 async fn time(browser: &Browser, call: Call) -> Duration {
     let start = tokio::time::Instant::now();
     let reply = browser.request(move |session| async move {
@@ -191,8 +263,3 @@ impl Random for NoRandom {
         Err(RandomError("none left".into()))
     }
 }
-
-const _: fn() = || {
-    fn clock<C: Clock>() {}
-    clock::<SystemClock>();
-};

@@ -98,6 +98,19 @@ async fn rc_04_a_write_under_way_during_a_rotation_is_kept_and_the_old_token_sta
 }
 
 #[tokio::test]
+async fn a_cycle_that_lost_to_another_still_commits_what_was_written_beside_it() {
+    let browser = Site::new().member("alice").await;
+    let held = Held::start(&browser, true, |session| async move {
+        session.insert("beside", 1).await?;
+        session.cycle_id().await
+    });
+    let held = held.await;
+    browser.visit(|session| async move { session.cycle_id().await }).await.ok();
+    assert_eq!(held.release().await.ok().set_cookies(), [""; 0]);
+    assert_eq!(browser.value("beside").await, Some(1));
+}
+
+#[tokio::test]
 async fn a_blind_write_with_a_token_just_replaced_is_dropped_and_sets_no_cookie() {
     let site = Site::new();
     let browser = site.member("alice").await;

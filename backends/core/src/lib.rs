@@ -31,6 +31,7 @@ pub mod record;
 pub mod values;
 pub mod patch;
 pub mod limits;
+pub mod rejection;
 pub mod lifetime;
 
 pub mod store;
@@ -50,14 +51,15 @@ pub use event::Event;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Scan, Scanned, Stats, Store};
-pub use patch::{Admission, Authentication, Op, Patch, Patched, Rotation};
+pub use patch::{Admission, Authentication, Op, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
-pub use record::{Owner, Record, Replaced, Verdict, Version};
+pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
+pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError};
 pub use store::{
-    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, Rejection,
-    SessionInfo, SessionStore,
+    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, SessionInfo,
+    SessionStore,
 };
 pub use token::{RecordId, Secret, Token};
 pub use values::{RawJson, Values};

@@ -1,7 +1,6 @@
 //! Bounds on what a record may hold.
 
-use crate::patch::{Op, Patch};
-use crate::values::{RawJson, Values};
+use crate::values::Values;
 
 /// How much a record may hold. Checked when a value is set, and again where a patch is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,32 +29,33 @@ impl Limits {
         fits.then_some(()).ok_or(LimitError::Key { len: key.len() })
     }
 
-    /// Checks the size and depth of a value.
+    /// Checks the size and depth of a value's JSON.
     ///
     /// # Errors
     ///
     /// When it is too long or nested too deeply.
-    pub fn check_value(&self, value: &RawJson) -> Result<(), LimitError> {
-        let (len, depth) = (value.as_bytes().len(), depth(value.as_bytes()));
-        if len > self.value_bytes {
-            return Err(LimitError::Value { len, limit: self.value_bytes });
+    pub fn check_value(&self, json: &[u8]) -> Result<(), LimitError> {
+        if json.len() > self.value_bytes {
+            return Err(LimitError::Value { len: json.len(), limit: self.value_bytes });
         }
+        let depth = depth(json);
         if depth > self.depth {
             return Err(LimitError::Depth { depth, limit: self.depth });
         }
         Ok(())
     }
 
-    /// Checks every value that a patch puts.
+    /// Checks all values of a record that comes as a whole: each of them, and all together.
     ///
     /// # Errors
     ///
-    /// The first value that is over a limit.
-    pub fn check_patch(&self, patch: &Patch) -> Result<(), LimitError> {
-        patch.ops().try_for_each(|(_, op)| match op {
-            Op::Put(value) => self.check_value(value),
-            Op::Remove | Op::Add(_) => Ok(()),
-        })
+    /// The first thing that is over a limit.
+    pub fn check_values(&self, values: &Values) -> Result<(), LimitError> {
+        values.iter().try_for_each(|(key, json)| {
+            Self::check_key(key)?;
+            self.check_value(json)
+        })?;
+        self.check_total(values)
     }
 
     /// Checks the number of keys and the size of all of them.
@@ -63,7 +63,7 @@ impl Limits {
     /// # Errors
     ///
     /// When there are too many, or too much.
-    pub fn check_record(&self, values: &Values) -> Result<(), LimitError> {
+    pub fn check_total(&self, values: &Values) -> Result<(), LimitError> {
         let (keys, len) = (values.len(), values.size());
         if keys > self.keys {
             return Err(LimitError::Keys { keys, limit: self.keys });
@@ -152,13 +152,13 @@ mod tests {
     #[test]
     fn each_limit_holds_at_its_edge() {
         let limits = Limits { keys: 2, value_bytes: 4, record_bytes: 8, depth: 2 };
-        assert!(limits.check_value(&json("1234")).is_ok());
-        assert!(limits.check_value(&json("12345")).is_err());
-        assert!(limits.check_value(&json("[[]]")).is_ok());
+        assert!(limits.check_value("1234".as_bytes()).is_ok());
+        assert!(limits.check_value("12345".as_bytes()).is_err());
+        assert!(limits.check_value("[[]]".as_bytes()).is_ok());
         assert_eq!(depth(b"[[[]]]"), 3);
-        assert!(limits.check_record(&values(&[("a", "123"), ("b", "123")])).is_ok());
-        assert!(limits.check_record(&values(&[("a", "1234"), ("b", "123")])).is_err());
-        assert!(limits.check_record(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
+        assert!(limits.check_total(&values(&[("a", "123"), ("b", "123")])).is_ok());
+        assert!(limits.check_total(&values(&[("a", "1234"), ("b", "123")])).is_err());
+        assert!(limits.check_total(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
     }
 
     #[test]
@@ -175,10 +175,6 @@ mod tests {
     fn brackets_in_strings_are_no_levels() {
         assert_eq!(depth(br#""[[[\"[[""#), 0);
         assert_eq!(depth(br#"{"a":["\\"]}"#), 2);
-    }
-
-    fn json(text: &str) -> RawJson {
-        RawJson::parse(text).unwrap()
     }
 
     fn values(entries: &[(&str, &str)]) -> Values {

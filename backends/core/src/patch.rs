@@ -7,9 +7,9 @@ use time::UtcDateTime;
 use crate::limits::{LimitError, Limits};
 use crate::principal::Principal;
 use crate::proof::{Proof, SecretHash};
-use crate::record::Record;
+use crate::rejection::Rejection;
 use crate::route::RouteLabel;
-use crate::store::Rejection;
+
 use crate::values::{Packing, RawJson, Values, integer};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
@@ -201,6 +201,18 @@ impl Patch {
         self.fence.is_none_or(|expected| expected == fence)
     }
 
+    /// Checks every value that it puts.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is over a limit.
+    pub fn check(&self, limits: &Limits) -> Result<(), LimitError> {
+        self.ops.values().try_for_each(|op| match op {
+            Op::Put(value) => limits.check_value(value.as_bytes()),
+            Op::Remove | Op::Add(_) => Ok(()),
+        })
+    }
+
     /// The values after the patch, and each counter it added to.
     ///
     /// # Errors
@@ -309,15 +321,6 @@ impl Default for Admission {
     fn default() -> Self {
         Self { cap: 1_000, epoch: None }
     }
-}
-
-/// What a record becomes under a patch.
-#[derive(Clone, Debug)]
-pub struct Patched {
-    /// The new record.
-    pub record: Record,
-    /// Each counter that was added to, with its new value.
-    pub counters: Counters,
 }
 
 /// Counters by key, with their committed values.

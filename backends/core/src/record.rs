@@ -7,11 +7,11 @@ use time::UtcDateTime;
 
 use crate::env::later;
 use crate::limits::Limits;
-use crate::patch::{Patch, Patched, Rotation};
+use crate::patch::{Counters, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{Proof, SecretHash};
+use crate::rejection::Rejection;
 use crate::route::RouteLabel;
-use crate::store::Outcome;
 use crate::values::Values;
 
 /// What a store keeps under a [`RecordId`](crate::RecordId).
@@ -99,30 +99,30 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// The [`Outcome`] to answer with, of those that change nothing.
+    /// Why nothing changed.
     pub fn apply(
         &self,
         patch: &Patch,
         now: UtcDateTime,
         limits: &Limits,
-    ) -> Result<Patched, Outcome> {
+    ) -> Result<Patched, Refusal> {
         if self.is_expired(now) {
-            return Err(Outcome::Gone);
+            return Err(Refusal::Gone);
         }
         if patch.rotation().is_some_and(|rotation| rotation.hash == self.secret) {
             return Ok(Patched { record: self.clone(), counters: Vec::new() });
         }
         match patch.proof().map(|proof| self.verify(proof, now)) {
             None | Some(Verdict::Right) => {}
-            Some(Verdict::Superseded) => return Err(Outcome::Superseded),
-            Some(Verdict::Wrong) => return Err(Outcome::Gone),
+            Some(Verdict::Superseded) => return Err(Refusal::Superseded),
+            Some(Verdict::Wrong) => return Err(Refusal::Gone),
         }
         if !patch.is_expected(&self.values) || !patch.is_fenced(self.fence()) {
-            return Err(Outcome::Conflict);
+            return Err(Refusal::Conflict);
         }
-        limits.check_patch(patch).map_err(|error| Outcome::Rejected(error.into()))?;
-        let (values, counters) = patch.merge(&self.values).map_err(Outcome::Rejected)?;
-        limits.check_record(&values).map_err(|error| Outcome::Rejected(error.into()))?;
+        patch.check(limits)?;
+        let (values, counters) = patch.merge(&self.values)?;
+        limits.check_total(&values)?;
 
         let mut record = Self { values, ..self.clone_without_values() };
         record.replaced = record.replaced.filter(|replaced| now < replaced.until);
@@ -174,6 +174,34 @@ impl Record {
             principal: self.principal.clone(),
             owner: self.owner.clone(),
         }
+    }
+}
+
+/// What a record becomes under a patch.
+#[derive(Clone, Debug)]
+pub struct Patched {
+    /// The new record.
+    pub record: Record,
+    /// Each counter that was added to, with its new value.
+    pub counters: Counters,
+}
+
+/// Why a patch changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The record is dead, or the proof was wrong.
+    Gone,
+    /// The proof was right until a moment ago.
+    Superseded,
+    /// An expected value, or the fence, is another.
+    Conflict,
+    /// The patch cannot be applied to this record.
+    Rejected(Rejection),
+}
+
+impl<R: Into<Rejection>> From<R> for Refusal {
+    fn from(rejection: R) -> Self {
+        Self::Rejected(rejection.into())
     }
 }
 

@@ -11,11 +11,12 @@ use time::UtcDateTime;
 
 use crate::env::Env;
 use crate::error::StoreError;
-use crate::limits::{LimitError, Limits};
+use crate::limits::Limits;
 use crate::patch::{Admission, Counters, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
-use crate::record::{Record, Version};
+use crate::record::{Record, Refusal, Version};
+use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 use crate::token::RecordId;
 
@@ -204,6 +205,17 @@ pub enum Outcome {
     Rejected(Rejection),
 }
 
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Gone => Self::Gone,
+            Refusal::Superseded => Self::Superseded,
+            Refusal::Conflict => Self::Conflict,
+            Refusal::Rejected(rejection) => Self::Rejected(rejection),
+        }
+    }
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -239,45 +251,6 @@ pub struct Carry {
     pub routes: Vec<RouteLabel>,
     /// The version to ask for.
     pub version: Option<Version>,
-}
-
-/// Why something cannot be done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Rejection {
-    /// Something is over a limit.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// The value under the key is no integer, so nothing can be added to it.
-    #[error("the value of {key:?} is not an integer")]
-    NotAnInteger {
-        /// The key.
-        key: Box<str>,
-    },
-    /// The sum does not fit in an `i64`.
-    #[error("the counter {key:?} would overflow")]
-    Overflow {
-        /// The key.
-        key: Box<str>,
-    },
-    /// The login is below the floor of its principal's epoch, or names none where there is a floor.
-    #[error("the login is older than the principal's last revocation")]
-    BelowFloor,
-    /// The store takes no new sessions.
-    #[error("the store takes no new sessions")]
-    Draining,
-}
-
-impl Rejection {
-    /// The value under `key` is no integer.
-    pub fn not_an_integer(key: &str) -> Self {
-        Self::NotAnInteger { key: key.into() }
-    }
-
-    /// The counter `key` would overflow.
-    pub fn overflow(key: &str) -> Self {
-        Self::Overflow { key: key.into() }
-    }
 }
 
 /// A live session of a principal, as a list shows it.

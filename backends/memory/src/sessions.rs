@@ -290,7 +290,7 @@ impl Sessions {
         if self.draining.load(Ordering::Acquire) {
             return Some(Rejection::Draining);
         }
-        self.limits.check_record(&record.values).err().map(Into::into)
+        self.limits.check_values(&record.values).err().map(Into::into)
     }
 
     /// The record that holds an id, if it is live; one that is not makes room.
