@@ -1,0 +1,32 @@
+//! The kit passes a straightforward store: two handles to one map under a lock.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use common::SimpleStore;
+use steadfast_core::conformance::Subject;
+use steadfast_core::{Env, RecordId, Store};
+
+steadfast_core::conformance_tests!(Simple::default(), cases = 256);
+
+#[derive(Default)]
+struct Simple {
+    opened: Mutex<Option<Arc<SimpleStore>>>,
+}
+
+#[async_trait]
+impl Subject for Simple {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        let store = Arc::new(SimpleStore::new(env));
+        *self.opened.lock().unwrap() = Some(Arc::clone(&store));
+        vec![Arc::clone(&store) as Arc<dyn Store>, store]
+    }
+
+    async fn corrupt(&self, id: RecordId) -> bool {
+        let opened = self.opened.lock().unwrap();
+        let store = opened.as_ref().unwrap();
+        store.shelf().records.insert(id, None).is_some()
+    }
+}
