@@ -6,8 +6,9 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use common::{SimpleStore, applied};
@@ -130,10 +131,10 @@ fn a_floor_that_is_checked_beside_the_step_is_caught() {
 }
 
 #[test]
-fn a_delete_all_of_an_earlier_list_is_caught() {
+fn an_index_that_loses_a_login_under_way_is_caught() {
     caught!(
-        Flaw::DeletesAnEarlierList,
-        principals::a_delete_all_ends_a_login_under_way_or_precedes_it => "is ended",
+        Flaw::PrunesLoginsUnderWay,
+        principals::a_delete_all_ends_a_login_under_way_or_precedes_it => "no other",
     );
 }
 
@@ -205,7 +206,7 @@ enum Flaw {
     CapsBeforeTheStep,
     ChecksTheFloorBeforeTheStep,
     IgnoresTheFloor,
-    DeletesAnEarlierList,
+    PrunesLoginsUnderWay,
     AppliesInParts,
     TouchesToTheLast,
     ExpiresWhenCollected,
@@ -218,7 +219,12 @@ struct Flawed(Flaw);
 impl Subject for Flawed {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
         let (flaw, inner) = (self.0, SimpleStore::new(env));
-        vec![Arc::new(FlawedStore { flaw, inner })]
+        let indexed = Mutex::default();
+        vec![Arc::new(FlawedStore {
+            flaw,
+            inner,
+            indexed,
+        })]
     }
 }
 
@@ -226,9 +232,24 @@ impl Subject for Flawed {
 struct FlawedStore {
     flaw: Flaw,
     inner: SimpleStore,
+    /// An index of its own, for the flaw that is one of the index.
+    indexed: Mutex<HashSet<RecordId>>,
 }
 
 impl FlawedStore {
+    fn indexed(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+        self.indexed.lock().unwrap()
+    }
+
+    /// Enters a login in the index, from where it may be pruned before it is applied.
+    async fn index_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        if login(patch).is_some() {
+            self.indexed().insert(id);
+            yield_now().await;
+        }
+        self.inner.try_update(id, patch)
+    }
+
     /// Reads the record, changes it, and writes it back, each for itself.
     async fn save_whole(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let Some(record) = self.inner.shelf().read(id)? else {
@@ -364,7 +385,8 @@ impl FlawedStore {
     /// Parses the values and writes them as it likes them.
     fn write_anew(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let outcome = self.inner.try_update(id, patch)?;
-        if let Some(mut record) = self.inner.shelf().read(id)? {
+        let record = self.inner.shelf().read(id)?;
+        if let Some(mut record) = record {
             let anew = |(key, value): (&str, &[u8])| {
                 let parsed: Option<serde_json::Value> = serde_json::from_slice(value).ok();
                 let anew = parsed.map_or_else(|| value.to_vec(), |json| json.to_string().into());
@@ -397,6 +419,7 @@ impl SessionStore for FlawedStore {
         record: Record,
         admission: Admission,
     ) -> Result<Outcome, StoreError> {
+        self.indexed().insert(id);
         match self.flaw {
             Flaw::CreatesInTwoSteps => {
                 let taken = self.inner.shelf().records.contains_key(&id);
@@ -420,7 +443,8 @@ impl SessionStore for FlawedStore {
     ) -> Result<Lookup, StoreError> {
         let now = self.env().now();
         let unproven = || self.inner.look_up(id, None);
-        match (self.flaw, self.inner.shelf().read(id)?, proof) {
+        let record = self.inner.shelf().read(id)?;
+        match (self.flaw, record, proof) {
             (Flaw::OpensForTheReplacedSecret, Some(record), Some(proof))
                 if record.verify(proof, now) == Verdict::Superseded =>
             {
@@ -445,6 +469,7 @@ impl SessionStore for FlawedStore {
             Flaw::ChecksTheFloorBeforeTheStep | Flaw::IgnoresTheFloor => {
                 self.floor_before(id, patch).await
             }
+            Flaw::PrunesLoginsUnderWay => self.index_before(id, patch).await,
             Flaw::AppliesInParts => self.apply_parts(id, patch).await,
             Flaw::TouchesToTheLast => self.touch_to_last(id, patch),
             Flaw::TouchesWithoutProof => self.touch_for_all(id, patch),
@@ -458,7 +483,11 @@ impl SessionStore for FlawedStore {
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.inner.list(principal).await
+        let mut listed = self.inner.list(principal).await?;
+        if self.flaw == Flaw::PrunesLoginsUnderWay {
+            listed.retain(|info| self.indexed().contains(&info.id));
+        }
+        Ok(listed)
     }
 
     async fn delete_all(
@@ -467,15 +496,14 @@ impl SessionStore for FlawedStore {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> Result<u64, StoreError> {
-        if self.flaw != Flaw::DeletesAnEarlierList {
+        if self.flaw != Flaw::PrunesLoginsUnderWay {
             return self.inner.delete_all(principal, except, epoch).await;
         }
-        static EARLIER: std::sync::Mutex<Vec<RecordId>> = std::sync::Mutex::new(Vec::new());
-        let live = self.inner.shelf().live_of(principal, self.env().now());
-        let mut earlier = EARLIER.lock().unwrap();
-        let ended: Vec<_> = earlier.drain(..).filter(|id| Some(*id) != except).collect();
-        earlier.extend(live.iter().map(|info| info.id));
-        Ok(ended.iter().filter(|id| self.inner.end(**id, None)).count() as u64)
+        let live = self.list(principal).await?;
+        self.indexed()
+            .retain(|id| live.iter().any(|info| info.id == *id));
+        let ended = live.iter().filter(|info| Some(info.id) != except);
+        Ok(ended.filter(|info| self.inner.end(info.id, None)).count() as u64)
     }
 }
 
