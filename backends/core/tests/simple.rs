@@ -11,6 +11,12 @@ use steadfast_core::{Env, RecordId, Store};
 
 steadfast_core::conformance_tests!(Simple::default(), cases = 256);
 
+mod without_an_index {
+    use super::Unindexed;
+
+    steadfast_core::conformance_tests!(Unindexed);
+}
+
 #[derive(Default)]
 struct Simple {
     opened: Mutex<Option<Arc<SimpleStore>>>,
@@ -28,5 +34,18 @@ impl Subject for Simple {
         let opened = self.opened.lock().unwrap();
         let store = opened.as_ref().unwrap();
         store.shelf().records.insert(id, None).is_some()
+    }
+}
+
+struct Unindexed;
+
+#[async_trait]
+impl Subject for Unindexed {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        vec![Arc::new(SimpleStore::without_index(env))]
+    }
+
+    fn has_index(&self) -> bool {
+        false
     }
 }

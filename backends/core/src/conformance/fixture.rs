@@ -491,7 +491,7 @@ async fn hold<T>(polls: usize, gate: Pause, call: impl Future<Output = T>) -> (b
 }
 
 /// How many polls of a call the checks hold it after: at none of them, after one, and so on.
-pub(crate) const HELD_AFTER: std::ops::Range<usize> = 0..8;
+pub(crate) const HELD_AFTER: std::ops::Range<usize> = 0..12;
 
 /// By when a call that can be cut at every await has completed.
 pub(crate) const ENOUGH_POLLS: usize = 1_000;

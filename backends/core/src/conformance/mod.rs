@@ -36,7 +36,7 @@
 //! - **Clients.** A client carries what the answers told it to ([`Carry`](crate::Carry)), so a copy
 //!   may be behind what no client has seen yet; but once a record ended, or its secret was replaced,
 //!   no copy serves it, whatever the client carries.
-//! - **Time.** The clock of the [`Env`](crate::Env) stands still until a check moves it. No check
+//! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check
 //!   waits for real time to pass, except to see whether a call waits for another one.
 //! - **Interleavings.** A check polls calls a number of times and holds them while others overtake.
 //!   A store may make the others wait; it must not need them to be polled meanwhile.
@@ -157,6 +157,7 @@ macro_rules! conformance_tests {
             endings {
                 after_a_delete_no_node_finds_the_record,
                 no_update_under_way_revives_a_deleted_record,
+                no_load_under_way_brings_a_record_back,
                 a_delete_wins_among_many_updates,
                 a_second_delete_finds_nothing,
                 a_record_is_gone_at_its_idle_deadline,

@@ -79,7 +79,7 @@ impl<'s> Game<'s> {
         Self {
             service,
             number,
-            model: Model::default(),
+            model: Model::new(service.has_index()),
             slots: std::array::from_fn(|_| None),
         }
     }

@@ -9,7 +9,7 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::patch::{Admission, Patch};
-use crate::store::{Hint, Outcome};
+use crate::store::{Hint, Lookup, Outcome};
 use crate::token::RecordId;
 
 /// After a delete no node finds the record, and every kind of update is `Gone`.
@@ -49,6 +49,42 @@ pub async fn no_update_under_way_revives_a_deleted_record(subject: &impl Subject
         }
         assert_ended(&service, visitor).await;
         service.assert_listed(&alice, &[]).await;
+    }
+}
+
+/// Loads that are under way when a record ends, or its secret is replaced, leave no copy behind
+/// that serves it afterwards.
+pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let (deleted, rotated) = (service.visitor(&[]).await, service.visitor(&[]).await);
+        let loads = service
+            .nodes()
+            .iter()
+            .flat_map(|_| [deleted, rotated])
+            .map(|visitor| {
+                let service = Arc::clone(&service);
+                async move { service.load(visitor.id, Some(&visitor.proof())).await }
+            });
+        let loads = UnderWay::start(polls, loads.collect::<Vec<_>>()).await;
+        let rotation = rotate(rotated, service.secret());
+        let ends = async {
+            service.delete(deleted.id, None).await;
+            service.apply(rotated.id, &rotation).await
+        };
+        loads.overtake(ends).await;
+        loads.finish().await;
+        assert!(
+            service.is_absent(deleted.id).await,
+            "no copy serves what was deleted"
+        );
+        for lookup in service.loads(rotated.id, Some(&rotated.proof())).await {
+            answers!(
+                lookup,
+                Lookup::Superseded,
+                "no copy opens for what was replaced"
+            );
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::token::RecordId;
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) now: UtcDateTime,
+    has_index: bool,
     records: BTreeMap<RecordId, Kept>,
     floors: BTreeMap<Who, u64>,
 }
@@ -106,6 +107,16 @@ impl From<Outcome> for Answer {
 }
 
 impl Model {
+    /// A model of a store that keeps an index, and so a cap, or of one that does not.
+    pub(super) fn new(has_index: bool) -> Self {
+        Self {
+            now: UtcDateTime::UNIX_EPOCH,
+            has_index,
+            records: BTreeMap::new(),
+            floors: BTreeMap::new(),
+        }
+    }
+
     /// Keeps a record under an id that was never used.
     pub(super) fn create(&mut self, id: RecordId, kept: Kept, admit: Option<&Login>) -> Answer {
         if admit.is_some_and(|login| self.is_below_floor(login)) {
@@ -279,6 +290,9 @@ impl Model {
 
     /// Ends the sessions that are over the cap, now that `id` is one of them.
     fn end_over_cap(&mut self, id: RecordId, login: &Login) -> BTreeSet<RecordId> {
+        if !self.has_index {
+            return BTreeSet::new();
+        }
         let mut sessions = self.list(login.who);
         sessions.sort_by_key(|other| (*other == id, self.records[other].authenticated));
         sessions.truncate(sessions.len().saturating_sub(login.cap));
@@ -286,16 +300,6 @@ impl Model {
             self.records.remove(other);
         }
         sessions.into_iter().collect()
-    }
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            now: UtcDateTime::UNIX_EPOCH,
-            records: BTreeMap::new(),
-            floors: BTreeMap::new(),
-        }
     }
 }
 
