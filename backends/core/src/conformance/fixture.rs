@@ -113,8 +113,19 @@ impl Fixture {
         }
     }
 
-    /// A visitor with a fresh record that holds these values.
+    /// A visitor with a fresh record that holds these values, which every node has seen and may
+    /// have copied.
     pub(crate) async fn visitor(&self, entries: &[(&str, &str)]) -> Visitor {
+        let visitor = self.unseen_visitor(entries).await;
+        assert!(
+            self.opens(visitor.id, &visitor.proof()).await,
+            "what was created is live"
+        );
+        visitor
+    }
+
+    /// A visitor with a fresh record, which no node has looked up.
+    pub(crate) async fn unseen_visitor(&self, entries: &[(&str, &str)]) -> Visitor {
         let visitor = self.stranger();
         let record = Record {
             values: values(entries),
@@ -125,12 +136,16 @@ impl Fixture {
         visitor
     }
 
-    /// A visitor who signed in with the creation of the record.
+    /// A visitor who signed in with the creation of the record, which every node has seen.
     pub(crate) async fn member(&self, principal: &Principal) -> Visitor {
         let visitor = self.stranger();
         let record = self.record_of(visitor.secret, principal);
         let outcome = self.create(visitor.id, record).await;
         applied(outcome, "a create under a fresh id is applied");
+        assert!(
+            self.opens(visitor.id, &visitor.proof()).await,
+            "what was created is live"
+        );
         visitor
     }
 
@@ -167,6 +182,12 @@ impl Fixture {
             self.learn(id, &found.carry);
         }
         lookup
+    }
+
+    /// What a node says to a client that carries nothing, so that it may answer from any copy.
+    pub(crate) async fn load_bare(&self, id: RecordId, proof: &Proof) -> Lookup {
+        let lookup = self.node().load(id, Some(proof), &Hint::default()).await;
+        lookup.expect("a healthy store answers a load")
     }
 
     /// The record as the authority has it: no copy has seen a version this high.

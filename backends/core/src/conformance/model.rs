@@ -273,7 +273,7 @@ impl<'s> Game<'s> {
                 &expected,
             )?;
             for secret in slot.secrets.iter().rev().take(3) {
-                let lookup = self.service.load(slot.id, Some(&(*secret).into())).await;
+                let lookup = self.service.load_bare(slot.id, &(*secret).into()).await;
                 same(
                     "what a secret opens",
                     &said(&lookup),

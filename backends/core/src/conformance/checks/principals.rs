@@ -377,7 +377,12 @@ async fn log_in(
     let secret = service.secret();
     let login = service.login(visitor, secret, principal, admission);
     let ended = service.apply(visitor.id, &login).await.ended;
-    (Visitor { secret, ..visitor }, ended)
+    let visitor = Visitor { secret, ..visitor };
+    assert!(
+        service.opens(visitor.id, &visitor.proof()).await,
+        "a login opens the record"
+    );
+    (visitor, ended)
 }
 
 /// Asserts that neither a login nor a create below the floor does anything.
