@@ -1,9 +1,9 @@
 //! The kit passes an awkward store: an authority, and on each node copies that lag behind it.
 //!
 //! A node answers a load from its copy if the copy is live, opens for the proof, and is not behind
-//! what the client has seen. Whatever else there is to say, only the authority says. What must never
-//! come from a copy again, a record that ended or a secret that was replaced, is taken from every
-//! node before the call returns.
+//! what the client has seen. Whatever else there is to say, only the authority says. What must
+//! never come from a copy again, a record that ended or a secret that was replaced, is taken from
+//! every node before the call returns.
 
 mod common;
 
@@ -194,7 +194,9 @@ struct Copies(Mutex<Kept>);
 
 impl Copies {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap()
+        self.0
+            .lock()
+            .expect("no call panics while it holds the lock")
     }
 }
 

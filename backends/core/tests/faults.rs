@@ -114,7 +114,7 @@ async fn load(store: &FaultyStore) -> Result<Lookup, StoreError> {
 
 async fn update(store: &FaultyStore) -> Result<Outcome, StoreError> {
     let mut patch = Patch::new();
-    patch.put("n", RawJson::from(1)).unwrap();
+    patch.put("n", RawJson::from(1)).expect("a plain key");
     store.update(ID, &patch, &Hint::default()).await
 }
 

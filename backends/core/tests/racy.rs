@@ -1,7 +1,7 @@
 //! The kit fails stores with the flaws that session stores have.
 //!
-//! Each flawed store is the straightforward one with a single call done wrongly. Where the flaw is a
-//! race, the store yields in the middle of it, and the runtime has one thread: the outcome is the
+//! Each flawed store is the straightforward one with a single call done wrongly. Where the flaw is
+//! a race, the store yields in the middle of it, and the runtime has one thread: the outcome is the
 //! same in every run.
 
 mod common;
@@ -238,7 +238,9 @@ struct FlawedStore {
 
 impl FlawedStore {
     fn indexed(&self) -> MutexGuard<'_, HashSet<RecordId>> {
-        self.indexed.lock().unwrap()
+        self.indexed
+            .lock()
+            .expect("no call panics while it holds the lock")
     }
 
     /// Enters a login in the index, from where it may be pruned before it is applied.
@@ -271,7 +273,7 @@ impl FlawedStore {
         Ok(outcome)
     }
 
-    async fn upsert(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+    fn upsert(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let missing = !self.inner.shelf().records.contains_key(&id);
         if let (true, Some(rotation)) = (missing, patch.rotation()) {
             let (now, until) = (self.env().now(), self.env().now() + HOUR);
@@ -463,7 +465,7 @@ impl SessionStore for FlawedStore {
             Flaw::SavesTheWholeRecord | Flaw::SavesWhatWasDeleted => {
                 self.save_whole(id, patch).await
             }
-            Flaw::Upserts => self.upsert(id, patch).await,
+            Flaw::Upserts => self.upsert(id, patch),
             Flaw::ProvesBeforeTheStep => self.prove_before(id, patch).await,
             Flaw::CapsBeforeTheStep => self.cap_before(id, patch).await,
             Flaw::ChecksTheFloorBeforeTheStep | Flaw::IgnoresTheFloor => {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use common::SimpleStore;
@@ -17,22 +17,22 @@ mod without_an_index {
     steadfast_core::conformance_tests!(Unindexed);
 }
 
+/// Remembers the one service that a test opens.
 #[derive(Default)]
 struct Simple {
-    opened: Mutex<Option<Arc<SimpleStore>>>,
+    opened: OnceLock<Arc<SimpleStore>>,
 }
 
 #[async_trait]
 impl Subject for Simple {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
         let store = Arc::new(SimpleStore::new(env));
-        *self.opened.lock().unwrap() = Some(Arc::clone(&store));
+        let _ = self.opened.set(Arc::clone(&store));
         vec![Arc::clone(&store) as Arc<dyn Store>, store]
     }
 
     async fn corrupt(&self, id: RecordId) -> bool {
-        let opened = self.opened.lock().unwrap();
-        let store = opened.as_ref().unwrap();
+        let store = self.opened.get().expect("a service was opened");
         store.shelf().records.insert(id, None).is_some()
     }
 }

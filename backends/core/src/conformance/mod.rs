@@ -34,13 +34,13 @@
 //!
 //! - **Nodes.** Calls go to the nodes in turn, and a call that returned is seen on all of them.
 //! - **Clients.** A client carries what the answers told it to ([`Carry`](crate::Carry)), so a copy
-//!   may be behind what no client has seen yet; but once a record ended, or its secret was replaced,
-//!   no copy serves it, whatever the client carries.
+//!   may be behind what no client has seen yet; but once a record ended, or its secret was
+//!   replaced, no copy serves it, whatever the client carries.
 //! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check
 //!   waits for real time to pass, except to see whether a call waits for another one.
 //! - **Interleavings.** A check polls calls a number of times and holds them while others overtake.
 //!   A store may make the others wait; it must not need them to be polled meanwhile.
-//! - **Room.** Budgets leave room for a few hundred records at a time.
+//! - **Room.** Budgets leave room for a few thousand records at a time.
 //!
 //! # What else it is for
 //!
@@ -74,7 +74,7 @@ pub trait Subject: Send + Sync + 'static {
     /// Makes what is kept under `id` unreadable, in the service that was opened last, and says
     /// whether it did.
     ///
-    /// A store that keeps bytes overwrites them with junk. One that keeps [`Record`](crate::Record)s
+    /// A store that keeps bytes overwrites them with junk. One that keeps records as they are
     /// cannot hold a corrupt one; it leaves the default, and the check of that bullet then verifies
     /// nothing.
     async fn corrupt(&self, id: RecordId) -> bool {
