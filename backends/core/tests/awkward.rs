@@ -89,7 +89,7 @@ impl SessionStore for AwkwardStore {
         let node = self.clone();
         detached(async move {
             delay().await;
-            let outcome = node.authority.try_create(id, record, admission);
+            let outcome = node.authority.try_create(id, &record, admission);
             node.invalidate(ended(&outcome)).await;
             Ok(outcome)
         })

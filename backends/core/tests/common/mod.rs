@@ -48,7 +48,12 @@ impl SimpleStore {
             .expect("no call panics while it holds the lock")
     }
 
-    pub(crate) fn try_create(&self, id: RecordId, record: Record, admission: Admission) -> Outcome {
+    pub(crate) fn try_create(
+        &self,
+        id: RecordId,
+        record: &Record,
+        admission: Admission,
+    ) -> Outcome {
         let now = self.env.now();
         let mut shelf = self.shelf();
         match shelf.records.get(&id) {
@@ -69,7 +74,7 @@ impl SimpleStore {
         } else {
             usize::MAX
         };
-        applied(&record, shelf.end_over_cap(id, cap, now))
+        applied(record, shelf.end_over_cap(id, cap, now))
     }
 
     pub(crate) fn try_update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
@@ -242,7 +247,7 @@ impl SessionStore for SimpleStore {
         record: Record,
         admission: Admission,
     ) -> Result<Outcome, StoreError> {
-        Ok(self.try_create(id, record, admission))
+        Ok(self.try_create(id, &record, admission))
     }
 
     async fn load(
