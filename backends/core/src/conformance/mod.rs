@@ -1,11 +1,63 @@
 //! Tests of the contract, for authors of stores.
+//!
+//! The kit has a check for everything that [`SessionStore`](crate::SessionStore) promises, run with
+//! concurrency where that matters, and a model that random sequences of calls are compared with. A
+//! store that passes can stand behind the middleware; what the kit does not say, callers do not
+//! rely on.
+//!
+//! # Running it
+//!
+//! Implement [`Subject`], which opens a fresh service of one or more nodes, and expand
+//! [`conformance_tests!`](crate::conformance_tests) in a test file. Nothing else is needed: every
+//! test is a plain `#[test]` that brings its own Tokio runtime.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use steadfast_core::conformance::Subject;
+//! use steadfast_core::{Env, Store};
+//!
+//! # trait Shelf: Store {} fn shelf(_: Env) -> Arc<dyn Store> { unimplemented!() }
+//! struct Shelves;
+//!
+//! #[async_trait::async_trait]
+//! impl Subject for Shelves {
+//!     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+//!         vec![shelf(env)]
+//!     }
+//! }
+//!
+//! steadfast_core::conformance_tests!(Shelves);
+//! # fn main() {}
+//! ```
+//!
+//! # What it assumes
+//!
+//! - **Nodes.** Calls go to the nodes in turn, and a call that returned is seen on all of them.
+//! - **Clients.** A client carries what the answers told it to ([`Carry`](crate::Carry)), so a copy
+//!   may be behind what no client has seen yet; but once a record ended, or its secret was
+//!   replaced, no copy serves it, whatever the client carries.
+//! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check
+//!   waits for real time to pass, except to see whether a call waits for another one.
+//! - **Interleavings.** A check polls calls a number of times and holds them while others overtake.
+//!   A store may make the others wait; it must not need them to be polled meanwhile.
+//! - **Room.** Budgets leave room for a few thousand records at a time.
+//!
+//! # What else it is for
+//!
+//! [`faults::FaultyStore`] makes any store fail on demand, in the tests of what uses stores.
 
+pub mod checks;
 pub mod faults;
+
+mod fixture;
+mod model;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::runtime::{Builder, Runtime};
 
+pub use self::model::model_check;
 use crate::env::Env;
 use crate::operate::Store;
 use crate::token::RecordId;
@@ -16,17 +68,213 @@ pub trait Subject: Send + Sync + 'static {
     /// Opens the nodes of one new service, at least one, which share their sessions and nothing
     /// with any service opened before.
     ///
-    /// Every node is built with `env`: its clock stands still until a check moves it.
+    /// Every node is built with `env`, whose clock stands still until a check moves it.
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>>;
 
     /// Makes what is kept under `id` unreadable, in the service that was opened last, and says
     /// whether it did.
     ///
-    /// A store that keeps bytes overwrites them with junk. One that keeps [`Record`](crate::Record)s
+    /// A store that keeps bytes overwrites them with junk. One that keeps records as they are
     /// cannot hold a corrupt one; it leaves the default, and the check of that bullet then verifies
     /// nothing.
     async fn corrupt(&self, id: RecordId) -> bool {
         let _ = id;
         false
+    }
+
+    /// Whether the store keeps an index of principals. If not, the kit asks for none: what
+    /// concerns `list`, `delete_all`, caps and floors is not verified.
+    fn has_index(&self) -> bool {
+        true
+    }
+
+    /// Whether the store hands records from node to node of its own accord, as a sticky one does.
+    /// If so, the kit leaves owners and fences alone, and lets a version grow at any time.
+    fn moves_records(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a check to its end, on a Tokio runtime of its own with two threads.
+///
+/// # Panics
+///
+/// When the check does, or the system has no thread to give.
+pub fn run(check: impl Future<Output = ()>) {
+    runtime().block_on(check);
+}
+
+/// Makes one test of every check, and one of the model, for a [`Subject`].
+///
+/// The expression is evaluated anew in each test. `cases` is how many random sequences are compared
+/// with the model, 64 unless given: `conformance_tests!(Shelves, cases = 256)`.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($subject:expr) => {
+        $crate::conformance_tests!($subject, cases = 64);
+    };
+    ($subject:expr, cases = $cases:expr) => {
+        $crate::__conformance_tests! {
+            $subject, $cases;
+            creation {
+                a_created_record_is_found_on_every_node,
+                a_create_sent_twice_is_applied_and_overwrites_nothing,
+                a_create_under_a_taken_id_is_refused_and_overwrites_nothing,
+                of_creates_at_once_under_one_id_one_is_applied,
+                a_record_over_a_limit_is_not_created,
+                an_update_never_creates,
+                what_is_not_there_is_absent_and_no_error,
+                a_version_continues_where_the_created_record_stood,
+                minted_ids_are_distinct,
+            }
+            patches {
+                patches_to_different_keys_all_survive,
+                a_slow_patch_takes_nothing_back,
+                guarded_updates_of_one_key_lose_nothing,
+                of_updates_with_one_expectation_one_is_applied,
+                concurrent_additions_are_exact,
+                an_expectation_guards_its_key_and_no_other,
+                a_conflict_changes_nothing,
+                a_clear_removes_what_came_before_and_keeps_what_comes_after,
+                values_are_kept_byte_for_byte,
+                a_patch_over_a_limit_is_rejected_whole,
+                an_addition_that_cannot_be_is_rejected_whole,
+                a_counter_has_the_whole_range_of_an_i64,
+                the_version_grows_with_every_change,
+            }
+            secrets {
+                the_right_proof_opens_the_record,
+                a_wrong_proof_changes_nothing_and_learns_nothing,
+                a_proof_under_an_earlier_key_opens_the_record,
+                a_rotation_replaces_the_secret_in_place,
+                a_replaced_secret_is_superseded_for_a_minute,
+                a_secret_replaced_twice_is_unknown,
+                a_rotation_sent_twice_is_applied,
+                of_two_rotations_at_once_one_is_applied_and_one_superseded,
+                a_write_with_the_old_secret_is_before_the_rotation_or_superseded,
+                a_rotation_under_way_loses_no_write,
+            }
+            endings {
+                after_a_delete_no_node_finds_the_record,
+                no_update_under_way_revives_a_deleted_record,
+                no_load_under_way_brings_a_record_back,
+                a_delete_wins_among_many_updates,
+                a_second_delete_finds_nothing,
+                a_record_is_gone_at_its_idle_deadline,
+                a_record_is_gone_at_its_absolute_deadline,
+                no_update_under_way_revives_an_expired_record,
+                a_corrupt_record_is_absent_and_deletable,
+            }
+            deadlines {
+                a_touch_moves_the_idle_deadline_and_nothing_else,
+                of_several_touches_the_latest_counts,
+                touches_and_patches_keep_each_other,
+                a_touch_never_passes_the_absolute_deadline,
+                the_absolute_deadline_moves_with_an_authentication_only,
+            }
+            principals {
+                a_list_shows_live_sessions_only,
+                a_list_says_what_the_record_says,
+                a_login_as_another_principal_leaves_the_first_ones_list,
+                a_delete_all_ends_every_session_of_its_principal,
+                a_delete_all_leaves_the_excepted_session,
+                a_delete_all_ends_a_login_under_way_or_precedes_it,
+                a_floor_rejects_logins_below_it,
+                a_floor_lasts_for_a_day,
+                a_floor_holds_against_logins_under_way,
+                the_cap_holds_under_parallel_logins,
+                the_cap_ends_the_oldest_by_authentication,
+                the_cap_counts_live_sessions_only,
+            }
+            cancellation {
+                a_dropped_create_is_whole_or_nothing,
+                a_dropped_patch_is_whole_or_nothing,
+                a_dropped_login_is_whole_or_nothing,
+                a_dropped_rotation_leaves_one_secret,
+                a_dropped_delete_is_whole_or_nothing,
+                a_dropped_delete_all_can_be_sent_again,
+                a_dropped_load_changes_nothing,
+            }
+            resending {
+                a_create_is_sent_again_after_a_lost_answer,
+                a_patch_is_sent_again_after_a_lost_answer,
+                a_rotation_is_sent_again_after_a_lost_answer,
+                a_login_is_sent_again_after_a_lost_answer,
+                a_delete_is_sent_again_after_a_lost_answer,
+                a_delete_all_is_sent_again_after_a_lost_answer,
+            }
+            operation {
+                an_owner_changes_only_under_the_expected_fence,
+                of_takeovers_at_once_one_is_applied,
+                collecting_leaves_live_records_alone,
+                a_scan_shows_every_record_once,
+                statistics_count_what_is_kept,
+                changes_tell_of_patches_and_ends,
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ($subject:expr, $cases:expr; $($theme:ident { $($check:ident,)+ })+) => {
+        mod conformance {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $(mod $theme {
+                #[allow(unused_imports)]
+                use super::*;
+
+                $(#[test]
+                fn $check() {
+                    let subject = $subject;
+                    $crate::conformance::run($crate::conformance::checks::$theme::$check(&subject));
+                })+
+            })+
+
+            #[test]
+            fn the_store_agrees_with_the_model() {
+                $crate::conformance::model_check(&$subject, $cases);
+            }
+        }
+    };
+}
+
+fn runtime() -> Runtime {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("a thread for the runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_macro_names_every_check() {
+        let listed = include_str!("mod.rs");
+        for theme in [
+            include_str!("checks/creation.rs"),
+            include_str!("checks/patches.rs"),
+            include_str!("checks/secrets.rs"),
+            include_str!("checks/endings.rs"),
+            include_str!("checks/deadlines.rs"),
+            include_str!("checks/principals.rs"),
+            include_str!("checks/cancellation.rs"),
+            include_str!("checks/resending.rs"),
+            include_str!("checks/operation.rs"),
+        ] {
+            let checks = theme
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn "));
+            for name in checks.filter_map(|rest| rest.split('(').next()) {
+                assert!(
+                    listed.contains(&format!(" {name},\n")),
+                    "{name} is not in the macro"
+                );
+            }
+        }
     }
 }

@@ -1,0 +1,219 @@
+//! Operating a store: owners, collection, scans, and what it tells of changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::conformance::Subject;
+use crate::conformance::fixture::{Fixture, HELD_AFTER, MINUTE, UnderWay, answers, put};
+use crate::error::StoreError;
+use crate::operate::Scan;
+use crate::patch::Patch;
+use crate::record::Version;
+use crate::route::RouteLabel;
+use crate::store::{Change, ChangeStream, Outcome};
+use crate::token::RecordId;
+
+/// A takeover expects a fence and raises it; whoever expects an earlier one gets `Conflict`.
+pub async fn an_owner_changes_only_under_the_expected_fence(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    if service.moves_records() {
+        return;
+    }
+    let visitor = service.visitor(&[]).await;
+    service.apply(visitor.id, &take_over("n1", 0)).await;
+    service.apply(visitor.id, &take_over("n2", 1)).await;
+    let mut write = put(&[("n", "1")]);
+    write.fence(1);
+    for late in [take_over("n3", 1), write.clone()] {
+        let outcome = service.update(visitor.id, &late).await;
+        answers!(
+            outcome,
+            Outcome::Conflict,
+            "a write under an earlier fence is a conflict"
+        );
+    }
+    write.fence(2);
+    service.apply(visitor.id, &write).await;
+    let record = service
+        .authoritative(visitor.id)
+        .await
+        .expect("a live record");
+    let owner = record.owner.expect("the record has an owner");
+    assert_eq!(
+        (owner.label, owner.fence),
+        (label("n2"), 2),
+        "the last takeover counts"
+    );
+}
+
+/// Of takeovers at once that expect the same fence, one is `Applied`.
+pub async fn of_takeovers_at_once_one_is_applied(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    if service.moves_records() {
+        return;
+    }
+    for polls in HELD_AFTER {
+        let visitor = service.visitor(&[]).await;
+        let calls = (0..4).map(|n| {
+            let service = Arc::clone(&service);
+            let patch = take_over(&format!("n{n}"), 0);
+            async move { service.update(visitor.id, &patch).await }
+        });
+        let outcomes = UnderWay::start(polls, calls).await.finish().await;
+        let applied = |(_, outcome): &&(bool, Outcome)| matches!(outcome, Outcome::Applied(_));
+        assert_eq!(
+            outcomes.iter().filter(applied).count(),
+            1,
+            "a fence lets one pass"
+        );
+        let record = service
+            .authoritative(visitor.id)
+            .await
+            .expect("a live record");
+        assert_eq!(record.fence(), 1, "the fence was raised once");
+    }
+}
+
+/// A healthy store is ready, and collecting leaves live records alone.
+pub async fn collecting_leaves_live_records_alone(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let expired = service.visitor(&[]).await;
+    service.advance(20 * MINUTE);
+    let live = service.visitor(&[("n", "1")]).await;
+    service.advance(10 * MINUTE);
+    for node in service.nodes() {
+        node.ready().await.expect("a healthy store is ready");
+        node.collect().await.expect("a healthy store collects");
+    }
+    assert!(
+        service.opens(live.id, &live.proof()).await,
+        "a live record is not collected"
+    );
+    assert!(
+        service.is_absent(expired.id).await,
+        "an expired record stays gone"
+    );
+}
+
+/// A scan shows each record once, in the order of ids and in pages, or is `Unsupported`.
+pub async fn a_scan_shows_every_record_once(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(service.visitor(&[("n", "1")]).await.id);
+    }
+    ids.sort();
+    let mut seen = Vec::new();
+    for node in service.nodes() {
+        match node.scan(None, 1).await {
+            Err(StoreError::Unsupported(_)) => return,
+            first => drop(first.expect("a healthy store scans")),
+        }
+        seen.extend(pages(node).await);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen, ids, "a scan shows every record that is kept");
+}
+
+/// Statistics count the records that are kept, or are `Unsupported`.
+pub async fn statistics_count_what_is_kept(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for _ in 0..3 {
+        service.visitor(&[("n", "1")]).await;
+    }
+    let mut most = 0;
+    for node in service.nodes() {
+        match node.stats().await {
+            Err(StoreError::Unsupported(_)) => return,
+            stats => most += stats.expect("a healthy store counts").records,
+        }
+    }
+    assert!(
+        most >= 3,
+        "every record is counted by a node that keeps it: {most}"
+    );
+}
+
+/// A store that tells of changes tells every node of patches, with their versions, and of ends.
+pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let mut streams: Vec<_> = service
+        .nodes()
+        .iter()
+        .filter_map(|node| node.changes())
+        .collect();
+    let visitor = service.visitor(&[]).await;
+    let version = service.apply(visitor.id, &put(&[("n", "1")])).await.version;
+    for stream in &mut streams {
+        let told = |change| is_patch(change, visitor.id, version);
+        assert!(
+            tells(stream, told).await,
+            "a change stream tells of a patch"
+        );
+    }
+    service.delete(visitor.id, None).await;
+    for stream in &mut streams {
+        let told = |change| change == Change::Ended(visitor.id);
+        assert!(tells(stream, told).await, "a change stream tells of an end");
+    }
+}
+
+/// Every id that a node shows, two at a time.
+async fn pages(node: &Arc<dyn crate::Store>) -> Vec<RecordId> {
+    let mut seen: Vec<RecordId> = Vec::new();
+    let mut after = None;
+    loop {
+        let Scan { records, next } = node.scan(after, 2).await.expect("a healthy store scans");
+        assert!(
+            records.len() <= 2,
+            "a page has at most as many records as asked for"
+        );
+        seen.extend(records.iter().map(|scanned| scanned.id));
+        assert!(
+            seen.is_sorted_by(|a, b| a < b),
+            "a scan is in the order of ids"
+        );
+        assert!(
+            records.iter().all(|s| s.record.is_some()),
+            "a healthy record can be read"
+        );
+        match next {
+            Some(_) => after = next,
+            None => return seen,
+        }
+    }
+}
+
+fn is_patch(change: Change, id: RecordId, at_least: Version) -> bool {
+    matches!(change, Change::Patched(told, version) if told == id && version >= at_least)
+}
+
+/// Whether a stream tells of something, or admits that it missed something, before long.
+async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bool {
+    let told = async {
+        while let Some(change) = stream.next().await {
+            if change == Change::Missed || wanted(change) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(TOLD_WITHIN, told)
+        .await
+        .unwrap_or(false)
+}
+
+fn take_over(owner: &str, fence: u64) -> Patch {
+    let mut patch = Patch::new();
+    patch.fence(fence);
+    patch.own(label(owner));
+    patch
+}
+
+fn label(name: &str) -> RouteLabel {
+    name.parse().expect("a plain label")
+}
+
+/// Changes may cross a network; a call's answer does not wait for them.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);

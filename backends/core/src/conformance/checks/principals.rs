@@ -1,0 +1,427 @@
+//! The sessions of a principal: found by the index, bounded by the cap, ended together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::conformance::Subject;
+use crate::conformance::fixture::{
+    Fixture, HELD_AFTER, HOUR, MINUTE, SECOND, UnderWay, Visitor, answers, applied, at_once,
+    principal,
+};
+use crate::patch::Admission;
+use crate::principal::{Principal, Realm};
+use crate::record::Record;
+use crate::store::{Outcome, Rejection, SessionInfo};
+use crate::token::RecordId;
+
+/// A list shows the live sessions of its principal, on every node, and no other.
+pub async fn a_list_shows_live_sessions_only(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, bob) = (principal("alice"), principal("bob"));
+    let admin = Realm::new("admin").expect("a plain name");
+    let namesake = Principal::new(admin, "alice").expect("a plain name");
+    let idle = service.member(&alice).await;
+    service.advance(20 * MINUTE);
+    let (created, deleted) = (service.member(&alice).await, service.member(&alice).await);
+    let signed_in = logged_in(&service, &alice, Admission::default()).await;
+    service.member(&namesake).await;
+    let of_bob = service.member(&bob).await;
+    service.visitor(&[]).await;
+    service.delete(deleted.id, None).await;
+    service
+        .assert_listed(&alice, &[idle.id, created.id, signed_in.id])
+        .await;
+    service.advance(10 * MINUTE);
+    service
+        .assert_listed(&alice, &[created.id, signed_in.id])
+        .await;
+    service.assert_listed(&bob, &[of_bob.id]).await;
+}
+
+/// A list says of each session what its record says.
+pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let visitor = service.visitor(&[]).await;
+    service.advance(MINUTE);
+    let mut login = service.login(visitor, service.secret(), &alice, Admission::default());
+    login.keep_until(service.now() + 45 * MINUTE);
+    service.apply(visitor.id, &login).await;
+    let record = service.snapshot(visitor.id).await;
+    let listed = service
+        .node()
+        .list(&alice)
+        .await
+        .expect("a healthy store lists");
+    assert_eq!(
+        listed,
+        [SessionInfo::of(visitor.id, &record)],
+        "a list says what is so"
+    );
+}
+
+/// A login as another principal moves the session from the first one's list to the other's.
+pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, bob) = (principal("alice"), principal("bob"));
+    let visitor = logged_in(&service, &alice, Admission::default()).await;
+    service.assert_listed(&alice, &[visitor.id]).await;
+    log_in(&service, visitor, &bob, Admission::default()).await;
+    service.assert_listed(&alice, &[]).await;
+    service.assert_listed(&bob, &[visitor.id]).await;
+    assert_eq!(
+        service.delete_all(&alice, None, None).await,
+        0,
+        "it is no session of the first"
+    );
+    assert!(
+        !service.is_absent(visitor.id).await,
+        "and does not end with theirs"
+    );
+}
+
+/// `delete_all` ends every session of the principal on every node, and nobody else's.
+pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, bob) = (principal("alice"), principal("bob"));
+    let of_bob = service.member(&bob).await;
+    let mut of_alice = vec![service.member(&alice).await, service.member(&alice).await];
+    of_alice.push(logged_in(&service, &alice, Admission::default()).await);
+    assert_eq!(
+        service.delete_all(&alice, None, None).await,
+        3,
+        "it says how many it ended"
+    );
+    for visitor in of_alice {
+        assert!(
+            service.is_absent(visitor.id).await,
+            "every one of them ended"
+        );
+    }
+    service.assert_listed(&alice, &[]).await;
+    service.assert_listed(&bob, &[of_bob.id]).await;
+    let again = service.member(&alice).await;
+    service.assert_listed(&alice, &[again.id]).await;
+}
+
+/// `delete_all` leaves the one session that it is told to leave.
+pub async fn a_delete_all_leaves_the_excepted_session(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let kept = service.member(&alice).await;
+    let (one, other) = (service.member(&alice).await, service.member(&alice).await);
+    let ended = service.delete_all(&alice, Some(kept.id), None).await;
+    assert_eq!(ended, 2, "it says how many it ended");
+    for visitor in [one, other] {
+        assert!(service.is_absent(visitor.id).await, "every other one ended");
+    }
+    service.assert_listed(&alice, &[kept.id]).await;
+}
+
+/// A login that is under way while `delete_all` runs is ended by it, or comes after it.
+pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    for polls in HELD_AFTER {
+        let alice = principal(&format!("alice{polls}"));
+        let kept = service.member(&alice).await;
+        let logins = logins(&service, &alice, 5, Admission::default()).await;
+        let logins = UnderWay::start(polls, logins).await;
+        logins
+            .overtake(service.delete_all(&alice, Some(kept.id), None))
+            .await;
+        let mut live = vec![kept.id];
+        for (early, (visitor, outcome)) in logins.finish().await {
+            let is_live = !service.is_absent(visitor.id).await;
+            answers!(
+                outcome,
+                Outcome::Applied(_) | Outcome::Gone,
+                "a login is applied or ended"
+            );
+            assert!(
+                !(early && is_live),
+                "a login that was applied before is ended"
+            );
+            live.extend(is_live.then_some(visitor.id));
+        }
+        service.assert_listed(&alice, &live).await;
+        let ended = service.delete_all(&alice, None, None).await;
+        assert_eq!(ended, live.len() as u64, "the index is never behind");
+        for id in live {
+            assert!(service.is_absent(id).await, "the index is never behind");
+        }
+    }
+}
+
+/// Below the floor, or without an epoch where there is one, a login is rejected whole.
+pub async fn a_floor_rejects_logins_below_it(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, bob) = (principal("alice"), principal("bob"));
+    service.delete_all(&alice, None, Some(5)).await;
+    for epoch in [None, Some(0), Some(4)] {
+        assert_below_floor(&service, &alice, epoch).await;
+    }
+    for epoch in [5, 6] {
+        logged_in(&service, &alice, admission(Some(epoch))).await;
+    }
+    logged_in(&service, &bob, admission(None)).await;
+    service.delete_all(&alice, None, Some(3)).await;
+    service.delete_all(&alice, None, None).await;
+    assert_below_floor(&service, &alice, Some(4)).await;
+    service.delete_all(&alice, None, Some(6)).await;
+    assert_below_floor(&service, &alice, Some(5)).await;
+}
+
+/// A floor lasts for a day at least, also where no session is left, or none was.
+pub async fn a_floor_lasts_for_a_day(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    service.delete_all(&alice, None, Some(5)).await;
+    for _ in 0..23 {
+        service.advance(HOUR);
+        service
+            .node()
+            .collect()
+            .await
+            .expect("a healthy store collects");
+    }
+    assert_below_floor(&service, &alice, Some(4)).await;
+    assert_below_floor(&service, &alice, None).await;
+}
+
+/// A login below the floor that is under way while the floor is set is rejected or ended.
+pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    for polls in HELD_AFTER {
+        let alice = principal(&format!("alice{polls}"));
+        let logins = logins(&service, &alice, 5, admission(Some(1))).await;
+        let logins = UnderWay::start(polls, logins).await;
+        logins
+            .overtake(service.delete_all(&alice, None, Some(2)))
+            .await;
+        for (_, (_, outcome)) in logins.finish().await {
+            answers!(
+                outcome,
+                Outcome::Applied(_) | Outcome::Gone | Outcome::Rejected(Rejection::BelowFloor),
+                "a login below the floor is ended or rejected"
+            );
+        }
+        service.assert_listed(&alice, &[]).await;
+        assert_eq!(
+            service.delete_all(&alice, None, None).await,
+            0,
+            "none is left"
+        );
+    }
+}
+
+/// However many sign in at once, no more than the cap are live at any moment, and every session
+/// that the cap ended is named once.
+pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let capped = Admission {
+        cap: 5,
+        epoch: None,
+    };
+    let logins = logins(&service, &alice, 50, capped).await;
+    let watched = tokio::spawn(watch_cap(Arc::clone(&service), alice.clone(), capped.cap));
+    let outcomes = at_once(logins).await;
+    watched.abort();
+    if let Err(error) = watched.await {
+        assert!(error.is_cancelled(), "the cap holds at every moment");
+    }
+    let all: BTreeSet<_> = outcomes.iter().map(|(visitor, _)| visitor.id).collect();
+    let ended = outcomes.into_iter().flat_map(|(_, outcome)| {
+        applied(outcome, "a login over the cap is applied, and another ends").ended
+    });
+    let ended: Vec<_> = ended.collect();
+    let named: BTreeSet<_> = ended.iter().copied().collect();
+    assert_eq!(named.len(), ended.len(), "what a cap ended is named once");
+    let live: Vec<_> = all.difference(&named).copied().collect();
+    assert_eq!(live.len(), capped.cap, "a cap ends no more than it must");
+    service.assert_listed(&alice, &live).await;
+    for id in named {
+        assert!(
+            service.is_absent(id).await,
+            "what is named as ended is ended"
+        );
+    }
+}
+
+/// The cap ends the session whose user proved who they are the longest ago, not the oldest one.
+pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let capped = Admission {
+        cap: 2,
+        epoch: None,
+    };
+    let first = logged_in(&service, &alice, capped).await;
+    service.advance(SECOND);
+    let second = logged_in(&service, &alice, capped).await;
+    service.advance(SECOND);
+    let (_, ended) = log_in(&service, first, &alice, capped).await;
+    assert_eq!(ended, [], "a session that signs in again counts once");
+    service.advance(SECOND);
+    let third = service.visitor(&[]).await;
+    let (_, ended) = log_in(&service, third, &alice, capped).await;
+    assert_eq!(ended, [second.id], "the oldest by authentication ends");
+    assert!(
+        service.is_absent(second.id).await,
+        "what is named as ended is ended"
+    );
+    service.advance(SECOND);
+    let fourth = service.stranger();
+    let record = service.record_of(fourth.secret, &alice);
+    let outcome = service.admit(fourth.id, record, capped).await;
+    let ended = applied(outcome, "a create over the cap is applied").ended;
+    assert_eq!(ended, [first.id], "a cap counts created records too");
+    service.assert_listed(&alice, &[third.id, fourth.id]).await;
+}
+
+/// What expired or was deleted does not count against the cap, and is not named as ended by it.
+pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let capped = Admission {
+        cap: 2,
+        epoch: None,
+    };
+    logged_in(&service, &alice, capped).await;
+    service.advance(30 * MINUTE);
+    let deleted = logged_in(&service, &alice, capped).await;
+    service.delete(deleted.id, None).await;
+    let mut live = Vec::new();
+    for _ in 0..2 {
+        service.advance(SECOND);
+        let visitor = service.visitor(&[]).await;
+        let (_, ended) = log_in(&service, visitor, &alice, capped).await;
+        assert_eq!(ended, [], "a cap counts live sessions only");
+        live.push(visitor.id);
+    }
+    service.assert_listed(&alice, &live).await;
+}
+
+async fn watch_cap(service: Arc<Fixture>, principal: Principal, cap: usize) {
+    loop {
+        let live = service.list(&principal).await.len();
+        assert!(
+            live <= cap,
+            "the cap holds at every moment: {live} are live"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Logins that have not begun, each of a visitor of its own.
+async fn logins(
+    service: &Arc<Fixture>,
+    principal: &Principal,
+    count: usize,
+    admission: Admission,
+) -> Vec<impl Future<Output = (Visitor, Outcome)> + Send + 'static> {
+    let mut logins = Vec::new();
+    for _ in 0..count {
+        let visitor = service.visitor(&[]).await;
+        let login = service.login(visitor, service.secret(), principal, admission);
+        let service = Arc::clone(service);
+        logins.push(async move { (visitor, service.update(visitor.id, &login).await) });
+    }
+    logins
+}
+
+async fn logged_in(service: &Fixture, principal: &Principal, admission: Admission) -> Visitor {
+    let visitor = service.visitor(&[]).await;
+    log_in(service, visitor, principal, admission).await.0
+}
+
+/// Signs a visitor in, and returns who they are now and whom the cap ended.
+async fn log_in(
+    service: &Fixture,
+    visitor: Visitor,
+    principal: &Principal,
+    admission: Admission,
+) -> (Visitor, Vec<RecordId>) {
+    let record = service
+        .authoritative(visitor.id)
+        .await
+        .expect("a live record");
+    let visitor = Visitor {
+        secret: record.secret,
+        ..visitor
+    };
+    let secret = service.secret();
+    let login = service.login(visitor, secret, principal, admission);
+    let ended = service.apply(visitor.id, &login).await.ended;
+    let visitor = Visitor { secret, ..visitor };
+    assert!(
+        service.opens(visitor.id, &visitor.proof()).await,
+        "a login opens the record"
+    );
+    (visitor, ended)
+}
+
+/// Asserts that neither a login nor a create below the floor does anything.
+async fn assert_below_floor(service: &Fixture, principal: &Principal, epoch: Option<u64>) {
+    let visitor = service.visitor(&[("n", "1")]).await;
+    let before: Record = service.snapshot(visitor.id).await;
+    let mut login = service.login(visitor, service.secret(), principal, admission(epoch));
+    login
+        .put("n", crate::RawJson::from(2))
+        .expect("a plain key");
+    let below_floor = service.update(visitor.id, &login).await;
+    answers!(
+        below_floor,
+        Outcome::Rejected(Rejection::BelowFloor),
+        "a floor rejects logins"
+    );
+    assert_eq!(
+        service.snapshot(visitor.id).await,
+        before,
+        "a login is rejected whole"
+    );
+
+    let created = service.stranger();
+    let record = service.record_of(created.secret, principal);
+    let below_floor = service.admit(created.id, record, admission(epoch)).await;
+    answers!(
+        below_floor,
+        Outcome::Rejected(Rejection::BelowFloor),
+        "a floor rejects creates"
+    );
+    assert!(
+        service.is_absent(created.id).await,
+        "what is rejected is not stored"
+    );
+}
+
+fn admission(epoch: Option<u64>) -> Admission {
+    Admission {
+        epoch,
+        ..Admission::default()
+    }
+}

@@ -1,0 +1,136 @@
+//! Answers that get lost: what was done and not confirmed is sent again, and done once.
+
+use std::sync::Arc;
+
+use crate::conformance::Subject;
+use crate::conformance::faults::{Call, Fault, FaultyStore};
+use crate::conformance::fixture::{
+    Fixture, Visitor, answers, applied, principal, proven, put, rotate, values,
+};
+use crate::error::StoreError;
+use crate::patch::{Admission, Patch};
+use crate::store::{Applied, Hint, Lookup, Outcome, SessionStore};
+use crate::token::RecordId;
+
+/// A create whose answer was lost is `Applied` when it is sent again, and there is one record.
+pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let alice = principal("alice");
+    let visitor = service.stranger();
+    let record = service.record_of(visitor.secret, &alice);
+    let store = losing(&service, Call::Create);
+    let create = || store.create(visitor.id, record.clone(), Admission::default());
+    answers!(
+        create().await,
+        Err(StoreError::Timeout),
+        "the answer is lost"
+    );
+    let outcome = create().await.expect("the store answers again");
+    let applied = applied(
+        outcome,
+        "a create with the hash that is there was sent twice",
+    );
+    assert_eq!(applied.ended, [], "nothing ended for it");
+    service.assert_listed(&alice, &[visitor.id]).await;
+    assert!(
+        service.opens(visitor.id, &visitor.proof()).await,
+        "the record is there"
+    );
+}
+
+/// A patch that puts and removes is the same when it is sent again.
+pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let visitor = service.visitor(&[("a", "1"), ("b", "1")]).await;
+    let mut patch = proven(put(&[("a", "2")]), visitor);
+    patch.remove("b").expect("a plain key");
+    assert!(!patch.is_once_only(), "it can be sent again");
+    sent_twice(&service, visitor.id, &patch).await;
+    let kept = service.snapshot(visitor.id).await.values;
+    assert_eq!(
+        kept,
+        values(&[("a", "2")]),
+        "a patch sent twice is applied once"
+    );
+}
+
+/// A rotation whose answer was lost is `Applied` when it is sent again: one secret is live.
+pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let old = service.visitor(&[]).await;
+    let secret = service.secret();
+    let new = Visitor { secret, ..old };
+    sent_twice(&service, old.id, &rotate(old, secret)).await;
+    assert!(
+        service.opens(old.id, &new.proof()).await,
+        "the new secret opens"
+    );
+    let by_old = service.load(old.id, Some(&old.proof())).await;
+    answers!(
+        by_old,
+        Lookup::Superseded,
+        "the old secret was replaced once"
+    );
+}
+
+/// A login whose answer was lost is `Applied` when it is sent again, and counts once.
+pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let alice = principal("alice");
+    let visitor = service.visitor(&[]).await;
+    let capped = Admission {
+        cap: 1,
+        epoch: None,
+    };
+    let login = service.login(visitor, service.secret(), &alice, capped);
+    let second = sent_twice(&service, visitor.id, &login).await;
+    assert_eq!(second.ended, [], "a login sent twice counts once");
+    service.assert_listed(&alice, &[visitor.id]).await;
+}
+
+/// A delete whose answer was lost is done, and sending it again is no error.
+pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let visitor = service.visitor(&[]).await;
+    let store = losing(&service, Call::Delete);
+    let proof = visitor.proof();
+    let lost = store.delete(visitor.id, Some(&proof)).await;
+    answers!(lost, Err(StoreError::Timeout), "the answer is lost");
+    let again = store.delete(visitor.id, Some(&proof)).await;
+    answers!(again, Ok(false), "a delete sent twice finds nothing");
+    assert!(service.is_absent(visitor.id).await, "the record is gone");
+}
+
+/// A `delete_all` whose answer was lost is done, and sending it again is no error.
+pub async fn a_delete_all_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    service.member(&alice).await;
+    let store = losing(&service, Call::DeleteAll);
+    let lost = store.delete_all(&alice, None, Some(1)).await;
+    answers!(lost, Err(StoreError::Timeout), "the answer is lost");
+    let again = store.delete_all(&alice, None, Some(1)).await;
+    answers!(again, Ok(0), "a delete_all sent twice finds nothing");
+    service.assert_listed(&alice, &[]).await;
+}
+
+/// A node of the service that loses its first answer to a call.
+fn losing(service: &Fixture, call: Call) -> FaultyStore {
+    let store = FaultyStore::new(Arc::clone(service.node()));
+    store.once(call, Fault::AckLost);
+    store
+}
+
+async fn sent_twice(service: &Fixture, id: RecordId, patch: &Patch) -> Applied {
+    let store = losing(service, Call::Update);
+    let lost = store.update(id, patch, &Hint::default()).await;
+    answers!(lost, Err(StoreError::Timeout), "the answer is lost");
+    let outcome: Outcome = store
+        .update(id, patch, &Hint::default())
+        .await
+        .expect("the store answers again");
+    assert_eq!(store.calls(Call::Update), 2, "it was sent twice");
+    applied(outcome, "what was not confirmed can be sent again")
+}

@@ -1,0 +1,369 @@
+//! A straightforward store: a map under a lock, every call one step. The other stores here are
+//! built on it.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures_core::Stream;
+use steadfast_core::{
+    Absence, Admission, Applied, Carry, Change, ChangeStream, Env, Found, Hint, Limits, Lookup,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned,
+    SessionInfo, SessionStore, Stats, StoreError, Verdict,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+#[derive(Debug)]
+pub(crate) struct SimpleStore {
+    env: Env,
+    limits: Limits,
+    has_index: bool,
+    shelf: Mutex<Shelf>,
+}
+
+impl SimpleStore {
+    pub(crate) fn new(env: Env) -> Self {
+        Self {
+            env,
+            limits: Limits::default(),
+            has_index: true,
+            shelf: Mutex::default(),
+        }
+    }
+
+    /// A store that does not know whose its sessions are.
+    #[allow(dead_code, reason = "not every test file has a use for it")]
+    pub(crate) fn without_index(env: Env) -> Self {
+        Self {
+            has_index: false,
+            ..Self::new(env)
+        }
+    }
+
+    pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf
+            .lock()
+            .expect("no call panics while it holds the lock")
+    }
+
+    pub(crate) fn try_create(
+        &self,
+        id: RecordId,
+        record: &Record,
+        admission: Admission,
+    ) -> Outcome {
+        let now = self.env.now();
+        let mut shelf = self.shelf();
+        match shelf.records.get(&id) {
+            Some(Some(kept)) if kept.secret == record.secret => return applied(kept, Vec::new()),
+            Some(_) => return Outcome::Exists,
+            None => {}
+        }
+        if let Err(error) = self.limits.check_record(&record.values) {
+            return Outcome::Rejected(error.into());
+        }
+        let principal = record.principal.as_ref();
+        if principal.is_some_and(|principal| shelf.is_below_floor(principal, admission)) {
+            return Outcome::Rejected(Rejection::BelowFloor);
+        }
+        shelf.keep(id, record.clone());
+        let cap = if self.has_index {
+            admission.cap
+        } else {
+            usize::MAX
+        };
+        applied(record, shelf.end_over_cap(id, cap, now))
+    }
+
+    pub(crate) fn try_update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let now = self.env.now();
+        let mut shelf = self.shelf();
+        let Some(record) = shelf.read(id)? else {
+            return Ok(Outcome::Gone);
+        };
+        let patched = match record.apply(patch, now, &self.limits) {
+            Ok(patched) => patched,
+            Err(outcome) => return Ok(outcome),
+        };
+        let sent_twice = patched.record == record && !patch.is_touch();
+        let login = patch
+            .rotation()
+            .and_then(|rotation| rotation.authentication.as_ref());
+        let login = login.filter(|_| !sent_twice && self.has_index);
+        let who = login.and_then(|login| login.principal.as_ref());
+        if let (Some(login), Some(who)) = (login, who)
+            && shelf.is_below_floor(who, login.admission)
+        {
+            return Ok(Outcome::Rejected(Rejection::BelowFloor));
+        }
+        if !sent_twice {
+            shelf.keep(id, patched.record.clone());
+        }
+        let ended = login.map(|login| shelf.end_over_cap(id, login.admission.cap, now));
+        let mut outcome = applied(&patched.record, ended.unwrap_or_default());
+        if let Outcome::Applied(applied) = &mut outcome {
+            applied.counters = patched.counters;
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn look_up(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+        self.shelf().look_up(id, proof, self.env.now())
+    }
+
+    pub(crate) fn end(&self, id: RecordId, proof: Option<&Proof>) -> bool {
+        let mut shelf = self.shelf();
+        let live = matches!(shelf.look_up(id, proof, self.env.now()), Lookup::Found(_));
+        let corrupt = matches!(shelf.records.get(&id), Some(None));
+        if live || (corrupt && proof.is_none()) {
+            shelf.remove(id);
+        }
+        live
+    }
+
+    pub(crate) fn end_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Vec<RecordId> {
+        let mut shelf = self.shelf();
+        if let Some(epoch) = epoch {
+            let floor = shelf.floors.entry(principal.clone()).or_insert(epoch);
+            *floor = epoch.max(*floor);
+        }
+        let live = shelf.live_of(principal, self.env.now()).into_iter();
+        let ended: Vec<_> = live
+            .map(|info| info.id)
+            .filter(|id| Some(*id) != except)
+            .collect();
+        for id in &ended {
+            shelf.remove(*id);
+        }
+        ended
+    }
+}
+
+/// What the store keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    /// The records; `None` stands for bytes that are no record.
+    pub(crate) records: HashMap<RecordId, Option<Record>>,
+    floors: HashMap<Principal, u64>,
+    watchers: Vec<UnboundedSender<Change>>,
+}
+
+impl Shelf {
+    pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
+        match self.records.get(&id) {
+            Some(None) => Err(StoreError::corrupt("junk")),
+            Some(Some(record)) => Ok(Some(record.clone())),
+            None => Ok(None),
+        }
+    }
+
+    fn look_up(&self, id: RecordId, proof: Option<&Proof>, now: time::UtcDateTime) -> Lookup {
+        let Some(Some(record)) = self.records.get(&id) else {
+            return Lookup::Absent(Absence::Unknown);
+        };
+        if record.is_expired(now) {
+            return Lookup::Absent(Absence::Expired);
+        }
+        match proof.map_or(Verdict::Right, |proof| record.verify(proof, now)) {
+            Verdict::Right => Lookup::Found(found(id, Arc::new(record.clone()))),
+            Verdict::Superseded => Lookup::Superseded,
+            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+        }
+    }
+
+    pub(crate) fn keep(&mut self, id: RecordId, record: Record) {
+        self.tell(Change::Patched(id, record.version));
+        self.records.insert(id, Some(record));
+    }
+
+    pub(crate) fn remove(&mut self, id: RecordId) {
+        self.records.remove(&id);
+        self.tell(Change::Ended(id));
+    }
+
+    pub(crate) fn is_below_floor(&self, principal: &Principal, admission: Admission) -> bool {
+        let floor = self.floors.get(principal);
+        floor.is_some_and(|floor| admission.epoch.is_none_or(|epoch| epoch < *floor))
+    }
+
+    pub(crate) fn live_of(
+        &self,
+        principal: &Principal,
+        now: time::UtcDateTime,
+    ) -> Vec<SessionInfo> {
+        let records = self.records.iter();
+        let live = records.filter_map(|(id, record)| {
+            let record = record.as_ref().filter(|record| !record.is_expired(now))?;
+            (record.principal.as_ref() == Some(principal)).then(|| SessionInfo::of(*id, record))
+        });
+        live.collect()
+    }
+
+    /// Ends the oldest sessions of the principal of `id` that are over the cap.
+    pub(crate) fn end_over_cap(
+        &mut self,
+        id: RecordId,
+        cap: usize,
+        now: time::UtcDateTime,
+    ) -> Vec<RecordId> {
+        let record = self.records.get(&id).and_then(Option::as_ref);
+        let Some(principal) = record.and_then(|record| record.principal.clone()) else {
+            return Vec::new();
+        };
+        let mut sessions = self.live_of(&principal, now);
+        sessions.sort_by_key(|info| (info.id == id, info.authenticated, info.id));
+        sessions.truncate(sessions.len().saturating_sub(cap));
+        for info in &sessions {
+            self.remove(info.id);
+        }
+        sessions.iter().map(|info| info.id).collect()
+    }
+
+    fn tell(&mut self, change: Change) {
+        self.watchers.retain(|watcher| watcher.send(change).is_ok());
+    }
+}
+
+#[async_trait]
+impl SessionStore for SimpleStore {
+    fn env(&self) -> &Env {
+        &self.env
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        Ok(self.try_create(id, &record, admission))
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        _: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        Ok(self.look_up(id, proof))
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+        self.try_update(id, patch)
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        Ok(self.end(id, proof))
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        if !self.has_index {
+            return Err(StoreError::Unsupported("listing sessions"));
+        }
+        Ok(self.shelf().live_of(principal, self.env.now()))
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        if !self.has_index {
+            return Err(StoreError::Unsupported(
+                "ending all sessions of a principal",
+            ));
+        }
+        Ok(self.end_all(principal, except, epoch).len() as u64)
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        let (watcher, changes) = unbounded_channel();
+        self.shelf().watchers.push(watcher);
+        Some(ChangeStream::new(Changes(changes)))
+    }
+}
+
+#[async_trait]
+impl Operate for SimpleStore {
+    async fn collect(&self) -> Result<u64, StoreError> {
+        let now = self.env.now();
+        let records = &mut self.shelf().records;
+        let before = records.len();
+        records.retain(|_, record| record.as_ref().is_none_or(|record| !record.is_expired(now)));
+        Ok((before - records.len()) as u64)
+    }
+
+    async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
+        let shelf = self.shelf();
+        let mut ids: Vec<_> = shelf.records.keys().copied().collect();
+        ids.retain(|id| after.is_none_or(|after| *id > after));
+        ids.sort();
+        let next = ids
+            .get(limit)
+            .and_then(|_| ids.get(limit.checked_sub(1)?))
+            .copied();
+        ids.truncate(limit);
+        let scanned = ids.into_iter().map(|id| Scanned {
+            id,
+            record: shelf.records[&id].clone().map(Arc::new),
+        });
+        Ok(Scan {
+            records: scanned.collect(),
+            next,
+        })
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        let shelf = self.shelf();
+        let records = || shelf.records.values().flatten();
+        Ok(Stats {
+            records: records().count() as u64,
+            authenticated: records()
+                .filter(|record| record.principal.is_some())
+                .count() as u64,
+            bytes: records().map(|record| record.values.size() as u64).sum(),
+        })
+    }
+}
+
+pub(crate) fn found(id: RecordId, record: Arc<Record>) -> Found {
+    let carry = Carry {
+        version: Some(record.version),
+        ..Carry::default()
+    };
+    Found { id, record, carry }
+}
+
+pub(crate) fn applied(record: &Record, ended: Vec<RecordId>) -> Outcome {
+    let carry = Carry {
+        version: Some(record.version),
+        ..Carry::default()
+    };
+    Outcome::Applied(Applied {
+        ended,
+        carry,
+        ..Applied::at(record.version)
+    })
+}
+
+struct Changes(UnboundedReceiver<Change>);
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.0.poll_recv(context)
+    }
+}

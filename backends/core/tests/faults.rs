@@ -1,0 +1,121 @@
+//! A store fails as it is told to, and counts what it was asked.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::SimpleStore;
+use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
+use steadfast_core::{
+    Env, Hint, Lookup, Operate, Outcome, Patch, RawJson, RecordId, SessionStore, StoreError,
+};
+
+#[tokio::test]
+async fn without_a_fault_every_call_reaches_the_store_and_is_counted() {
+    let store = faulty();
+    assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));
+    assert!(matches!(update(&store).await, Ok(Outcome::Gone)));
+    assert_eq!(
+        [Call::Load, Call::Update, Call::Delete].map(|call| store.calls(call)),
+        [1, 1, 0]
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_fails_until_it_is_healed() {
+    let store = faulty();
+    store.set_all(&Fault::Down);
+    assert!(matches!(
+        load(&store).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert!(matches!(
+        store.delete(ID, None).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert!(store.ready().await.is_err());
+    store.heal();
+    assert!(load(&store).await.is_ok() && store.ready().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_fault_concerns_its_own_call_and_every_clone() {
+    let store = faulty();
+    store.clone().set(Call::Update, Fault::Down);
+    assert!(load(&store).await.is_ok());
+    assert!(update(&store).await.is_err());
+}
+
+#[tokio::test]
+async fn a_fault_for_once_is_gone_the_second_time() {
+    let store = faulty();
+    store.once(Call::Load, Fault::AckLost);
+    assert!(matches!(load(&store).await, Err(StoreError::Timeout)));
+    assert!(load(&store).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_corrupt_record_is_absent_to_a_load_and_an_error_to_an_update() {
+    let store = faulty();
+    store.set_all(&Fault::Corrupt);
+    assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));
+    assert!(matches!(update(&store).await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_answers_late_and_one_that_hangs_never() {
+    let store = faulty();
+    let begin = tokio::time::Instant::now();
+    store.set(Call::Load, Fault::Slow(Duration::from_secs(2)));
+    assert!(load(&store).await.is_ok());
+    assert_eq!(begin.elapsed(), Duration::from_secs(2));
+    store.set(Call::Load, Fault::Hang);
+    let hour = Duration::from_secs(60 * 60);
+    assert!(tokio::time::timeout(hour, load(&store)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_paused_call_waits_until_it_is_released() {
+    let store = faulty();
+    let pause = store.pause_before(Call::Load);
+    let call = tokio::spawn({
+        let store = store.clone();
+        async move { load(&store).await.is_ok() }
+    });
+    pause.arrived(1).await;
+    assert!(!call.is_finished());
+    pause.release();
+    assert!(call.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_call_that_is_paused_afterwards_is_done() {
+    let store = faulty();
+    let pause = store.pause_after(Call::Delete);
+    let call = tokio::spawn({
+        let store = store.clone();
+        async move { store.delete(ID, None).await.is_ok() }
+    });
+    pause.arrived(1).await;
+    assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));
+    assert!(!call.is_finished());
+    pause.release();
+    assert!(call.await.unwrap());
+}
+
+fn faulty() -> FaultyStore {
+    FaultyStore::new(Arc::new(SimpleStore::new(Env::system())))
+}
+
+async fn load(store: &FaultyStore) -> Result<Lookup, StoreError> {
+    store.load(ID, None, &Hint::default()).await
+}
+
+async fn update(store: &FaultyStore) -> Result<Outcome, StoreError> {
+    let mut patch = Patch::new();
+    patch.put("n", RawJson::from(1)).expect("a plain key");
+    store.update(ID, &patch, &Hint::default()).await
+}
+
+const ID: RecordId = RecordId::from_bytes([7; 16]);

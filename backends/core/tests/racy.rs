@@ -1,0 +1,569 @@
+//! The kit fails stores with the flaws that session stores have.
+//!
+//! Each flawed store is the straightforward one with a single call done wrongly. Where the flaw is
+//! a race, the store yields in the middle of it, and the runtime has one thread: the outcome is the
+//! same in every run.
+
+mod common;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use common::{SimpleStore, applied};
+use steadfast_core::conformance::checks::{
+    cancellation, creation, deadlines, endings, patches, principals, secrets,
+};
+use steadfast_core::conformance::{Subject, model_check};
+use steadfast_core::{
+    Absence, Admission, Env, Hint, Limits, Lookup, Op, Operate, Outcome, Patch, Principal, Proof,
+    Record, RecordId, Rejection, SessionInfo, SessionStore, Store, StoreError, Verdict,
+};
+use tokio::task::yield_now;
+
+/// Runs a check against a store with a flaw, and asserts that it fails by the words given.
+macro_rules! caught {
+    ($flaw:expr, $($check:path => $words:literal),+ $(,)?) => {
+        $(assert_caught(
+            |flaw| block_on($check(&Flawed(flaw))),
+            $flaw,
+            stringify!($check),
+            $words,
+        );)+
+    };
+}
+
+#[test]
+fn saving_the_whole_record_is_caught() {
+    caught!(
+        Flaw::SavesTheWholeRecord,
+        patches::patches_to_different_keys_all_survive => "patches to different keys all survive",
+        patches::a_slow_patch_takes_nothing_back => "patches to different keys all survive",
+        patches::guarded_updates_of_one_key_lose_nothing => "loses none before it",
+        patches::of_updates_with_one_expectation_one_is_applied => "an expectation holds once",
+        patches::concurrent_additions_are_exact => "the value that it made",
+        deadlines::of_several_touches_the_latest_counts => "the latest counts",
+        deadlines::touches_and_patches_keep_each_other => "undoes no",
+        secrets::a_rotation_under_way_loses_no_write => "a rotation loses no update",
+        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded => "compare-and-set",
+    );
+}
+
+#[test]
+fn an_update_that_revives_is_caught() {
+    caught!(
+        Flaw::SavesWhatWasDeleted,
+        endings::no_update_under_way_revives_a_deleted_record => "never lives again",
+        endings::a_delete_wins_among_many_updates => "never lives again",
+    );
+}
+
+#[test]
+fn an_update_that_creates_is_caught() {
+    caught!(
+        Flaw::Upserts,
+        creation::an_update_never_creates => "an update of what is not there is gone",
+        endings::after_a_delete_no_node_finds_the_record => "an update never revives",
+    );
+}
+
+#[test]
+fn a_create_that_overwrites_is_caught() {
+    caught!(
+        Flaw::CreatesInTwoSteps,
+        creation::of_creates_at_once_under_one_id_one_is_applied => "create never overwrites",
+    );
+    caught!(
+        Flaw::CreatesOverOthers,
+        creation::a_create_under_a_taken_id_is_refused_and_overwrites_nothing => "has this id",
+        creation::a_create_sent_twice_is_applied_and_overwrites_nothing => "overwrites nothing",
+    );
+    caught_by_the_model(Flaw::CreatesOverOthers);
+}
+
+#[test]
+fn a_proof_that_is_checked_beside_the_step_is_caught() {
+    caught!(
+        Flaw::ProvesBeforeTheStep,
+        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded => "compare-and-set",
+    );
+}
+
+#[test]
+fn a_proof_that_is_not_checked_is_caught() {
+    caught!(
+        Flaw::TouchesWithoutProof,
+        secrets::a_wrong_proof_changes_nothing_and_learns_nothing => "there is nothing",
+    );
+    caught_by_the_model(Flaw::TouchesWithoutProof);
+}
+
+#[test]
+fn a_replaced_secret_that_opens_is_caught() {
+    caught!(
+        Flaw::OpensForTheReplacedSecret,
+        secrets::a_replaced_secret_is_superseded_for_a_minute => "a replaced secret is superseded",
+    );
+    caught_by_the_model(Flaw::OpensForTheReplacedSecret);
+}
+
+#[test]
+fn a_cap_that_is_enforced_beside_the_step_is_caught() {
+    caught!(
+        Flaw::CapsBeforeTheStep,
+        principals::the_cap_holds_under_parallel_logins => "the cap",
+    );
+}
+
+#[test]
+fn a_floor_that_is_checked_beside_the_step_is_caught() {
+    caught!(
+        Flaw::ChecksTheFloorBeforeTheStep,
+        principals::a_floor_holds_against_logins_under_way => "no other",
+    );
+    caught!(
+        Flaw::IgnoresTheFloor,
+        principals::a_floor_rejects_logins_below_it => "a floor rejects logins",
+        principals::a_floor_lasts_for_a_day => "a floor rejects logins",
+    );
+    caught_by_the_model(Flaw::IgnoresTheFloor);
+}
+
+#[test]
+fn an_index_that_loses_a_login_under_way_is_caught() {
+    caught!(
+        Flaw::PrunesLoginsUnderWay,
+        principals::a_delete_all_ends_a_login_under_way_or_precedes_it => "no other",
+    );
+}
+
+#[test]
+fn a_patch_that_is_applied_in_parts_is_caught() {
+    caught!(
+        Flaw::AppliesInParts,
+        cancellation::a_dropped_patch_is_whole_or_nothing => "a patch is whole or nothing",
+        patches::a_patch_over_a_limit_is_rejected_whole => "a patch is rejected whole",
+        patches::an_addition_that_cannot_be_is_rejected_whole => "a patch is rejected whole",
+    );
+    caught_by_the_model(Flaw::AppliesInParts);
+}
+
+#[test]
+fn a_touch_that_is_no_maximum_is_caught() {
+    caught!(
+        Flaw::TouchesToTheLast,
+        deadlines::of_several_touches_the_latest_counts => "the latest counts",
+        deadlines::a_touch_never_passes_the_absolute_deadline => "stops at the absolute",
+    );
+    caught_by_the_model(Flaw::TouchesToTheLast);
+}
+
+#[test]
+fn expiry_that_waits_for_a_sweeper_is_caught() {
+    caught!(
+        Flaw::ExpiresWhenCollected,
+        endings::a_record_is_gone_at_its_idle_deadline => "never lives again",
+        endings::a_record_is_gone_at_its_absolute_deadline => "never lives again",
+    );
+    caught_by_the_model(Flaw::ExpiresWhenCollected);
+}
+
+#[test]
+fn values_that_are_parsed_and_written_anew_are_caught() {
+    caught!(
+        Flaw::WritesValuesAnew,
+        patches::values_are_kept_byte_for_byte => "keeps bytes as they are",
+    );
+}
+
+#[test]
+fn the_same_checks_pass_without_a_flaw() {
+    block_on(async {
+        let store = Flawed(Flaw::None);
+        patches::patches_to_different_keys_all_survive(&store).await;
+        patches::concurrent_additions_are_exact(&store).await;
+        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded(&store).await;
+        endings::no_update_under_way_revives_a_deleted_record(&store).await;
+        principals::the_cap_holds_under_parallel_logins(&store).await;
+        principals::a_delete_all_ends_a_login_under_way_or_precedes_it(&store).await;
+        cancellation::a_dropped_patch_is_whole_or_nothing(&store).await;
+    });
+    model_check(&Flawed(Flaw::None), 256);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flaw {
+    None,
+    SavesTheWholeRecord,
+    SavesWhatWasDeleted,
+    Upserts,
+    CreatesInTwoSteps,
+    CreatesOverOthers,
+    ProvesBeforeTheStep,
+    TouchesWithoutProof,
+    OpensForTheReplacedSecret,
+    CapsBeforeTheStep,
+    ChecksTheFloorBeforeTheStep,
+    IgnoresTheFloor,
+    PrunesLoginsUnderWay,
+    AppliesInParts,
+    TouchesToTheLast,
+    ExpiresWhenCollected,
+    WritesValuesAnew,
+}
+
+struct Flawed(Flaw);
+
+#[async_trait]
+impl Subject for Flawed {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        let (flaw, inner) = (self.0, SimpleStore::new(env));
+        let indexed = Mutex::default();
+        vec![Arc::new(FlawedStore {
+            flaw,
+            inner,
+            indexed,
+        })]
+    }
+}
+
+#[derive(Debug)]
+struct FlawedStore {
+    flaw: Flaw,
+    inner: SimpleStore,
+    /// An index of its own, for the flaw that is one of the index.
+    indexed: Mutex<HashSet<RecordId>>,
+}
+
+impl FlawedStore {
+    fn indexed(&self) -> MutexGuard<'_, HashSet<RecordId>> {
+        self.indexed
+            .lock()
+            .expect("no call panics while it holds the lock")
+    }
+
+    /// Enters a login in the index, from where it may be pruned before it is applied.
+    async fn index_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        if login(patch).is_some() {
+            self.indexed().insert(id);
+            yield_now().await;
+        }
+        self.inner.try_update(id, patch)
+    }
+
+    /// Reads the record, changes it, and writes it back, each for itself.
+    async fn save_whole(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let Some(record) = self.inner.shelf().read(id)? else {
+            return Ok(Outcome::Gone);
+        };
+        yield_now().await;
+        let patched = match record.apply(patch, self.env().now(), self.limits()) {
+            Ok(patched) => patched,
+            Err(outcome) => return Ok(outcome),
+        };
+        let mut shelf = self.inner.shelf();
+        if self.flaw == Flaw::SavesWhatWasDeleted || shelf.records.contains_key(&id) {
+            shelf.keep(id, patched.record.clone());
+        }
+        let mut outcome = applied(&patched.record, Vec::new());
+        if let Outcome::Applied(applied) = &mut outcome {
+            applied.counters = patched.counters;
+        }
+        Ok(outcome)
+    }
+
+    fn upsert(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let missing = !self.inner.shelf().records.contains_key(&id);
+        if let (true, Some(rotation)) = (missing, patch.rotation()) {
+            let (now, until) = (self.env().now(), self.env().now() + HOUR);
+            self.inner
+                .shelf()
+                .keep(id, Record::new(rotation.hash, now, until, until));
+        }
+        self.inner.try_update(id, patch)
+    }
+
+    /// Checks the proof, and then rotates for whoever has got this far.
+    async fn prove_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        if let (Some(proof), Some(_)) = (patch.proof(), patch.rotation()) {
+            let lookup = self.inner.look_up(id, Some(proof));
+            yield_now().await;
+            let record = self.inner.shelf().read(id)?;
+            if let (Lookup::Found(_), Some(record)) = (lookup, record) {
+                let mut forged = patch.clone();
+                let rotation = patch.rotation().cloned().expect("it rotates");
+                forged.rotate(record.secret.into(), rotation);
+                return self.inner.try_update(id, &forged);
+            }
+        }
+        self.inner.try_update(id, patch)
+    }
+
+    /// Makes room under the cap, and then lets everybody in who did.
+    async fn cap_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let Some((principal, admission)) = login(patch) else {
+            return self.inner.try_update(id, patch);
+        };
+        let mut live = self.inner.shelf().live_of(&principal, self.env().now());
+        live.sort_by_key(|info| info.authenticated);
+        live.truncate((live.len() + 1).saturating_sub(admission.cap));
+        yield_now().await;
+        for info in live {
+            self.inner.end(info.id, None);
+        }
+        self.inner.try_update(
+            id,
+            &admitted(
+                patch,
+                Admission {
+                    cap: usize::MAX,
+                    ..admission
+                },
+            ),
+        )
+    }
+
+    /// Checks the floor, and then lets everybody in who was above it.
+    async fn floor_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let Some((principal, admission)) = login(patch) else {
+            return self.inner.try_update(id, patch);
+        };
+        let ignores = self.flaw == Flaw::IgnoresTheFloor;
+        if !ignores && self.inner.shelf().is_below_floor(&principal, admission) {
+            return Ok(Outcome::Rejected(Rejection::BelowFloor));
+        }
+        yield_now().await;
+        let above = Admission {
+            epoch: Some(u64::MAX),
+            ..admission
+        };
+        self.inner.try_update(id, &admitted(patch, above))
+    }
+
+    /// Applies a patch one operation after the other.
+    async fn apply_parts(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let mut outcome = None;
+        for (key, op) in patch.ops().filter(|_| patch.rotation().is_none()) {
+            let mut part = Patch::new();
+            match op {
+                Op::Put(value) => part.put(key, value.clone()).expect("a key of a patch"),
+                Op::Remove => part.remove(key).expect("a key of a patch"),
+                Op::Add(by) => part.add(key, *by).expect("an addition of a patch"),
+            }
+            let done = self.inner.try_update(id, &part)?;
+            if !matches!(done, Outcome::Applied(_)) {
+                return Ok(done);
+            }
+            outcome = Some(done);
+            yield_now().await;
+        }
+        outcome.map_or_else(|| self.inner.try_update(id, patch), Ok)
+    }
+
+    /// Sets the idle deadline to the last one asked for.
+    fn touch_to_last(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let outcome = self.inner.try_update(id, patch)?;
+        let record = self.inner.shelf().read(id)?;
+        if let (Outcome::Applied(_), Some(mut record), Some(deadline)) =
+            (&outcome, record, patch.idle_deadline())
+        {
+            record.idle_deadline = deadline;
+            self.inner.shelf().keep(id, record);
+        }
+        Ok(outcome)
+    }
+
+    /// Moves deadlines for whoever asks.
+    fn touch_for_all(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        match patch.idle_deadline() {
+            Some(deadline) if patch.is_touch() => {
+                self.inner.try_update(id, &Patch::touch(deadline))
+            }
+            _ => self.inner.try_update(id, patch),
+        }
+    }
+
+    /// Parses the values and writes them as it likes them.
+    fn write_anew(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+        let outcome = self.inner.try_update(id, patch)?;
+        let record = self.inner.shelf().read(id)?;
+        if let Some(mut record) = record {
+            let anew = |(key, value): (&str, &[u8])| {
+                let parsed: Option<serde_json::Value> = serde_json::from_slice(value).ok();
+                let anew = parsed.map_or_else(|| value.to_vec(), |json| json.to_string().into());
+                (key.to_owned(), anew)
+            };
+            let values: Vec<_> = record.values.iter().map(anew).collect();
+            record.values = values
+                .iter()
+                .map(|(key, value)| (key, &value[..]))
+                .collect();
+            self.inner.shelf().keep(id, record);
+        }
+        Ok(outcome)
+    }
+}
+
+#[async_trait]
+impl SessionStore for FlawedStore {
+    fn env(&self) -> &Env {
+        self.inner.env()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.indexed().insert(id);
+        match self.flaw {
+            Flaw::CreatesInTwoSteps => {
+                let taken = self.inner.shelf().records.contains_key(&id);
+                yield_now().await;
+                if taken {
+                    return self.inner.create(id, record, admission).await;
+                }
+            }
+            Flaw::CreatesOverOthers => {}
+            _ => return self.inner.create(id, record, admission).await,
+        }
+        self.inner.shelf().records.remove(&id);
+        self.inner.create(id, record, admission).await
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        _: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        let now = self.env().now();
+        let unproven = || self.inner.look_up(id, None);
+        let record = self.inner.shelf().read(id)?;
+        match (self.flaw, record, proof) {
+            (Flaw::OpensForTheReplacedSecret, Some(record), Some(proof))
+                if record.verify(proof, now) == Verdict::Superseded =>
+            {
+                Ok(unproven())
+            }
+            (Flaw::ExpiresWhenCollected, Some(record), None) => {
+                Ok(Lookup::Found(common::found(id, Arc::new(record))))
+            }
+            (Flaw::ExpiresWhenCollected, None, _) => Ok(Lookup::Absent(Absence::Unknown)),
+            _ => Ok(self.inner.look_up(id, proof)),
+        }
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+        match self.flaw {
+            Flaw::SavesTheWholeRecord | Flaw::SavesWhatWasDeleted => {
+                self.save_whole(id, patch).await
+            }
+            Flaw::Upserts => self.upsert(id, patch),
+            Flaw::ProvesBeforeTheStep => self.prove_before(id, patch).await,
+            Flaw::CapsBeforeTheStep => self.cap_before(id, patch).await,
+            Flaw::ChecksTheFloorBeforeTheStep | Flaw::IgnoresTheFloor => {
+                self.floor_before(id, patch).await
+            }
+            Flaw::PrunesLoginsUnderWay => self.index_before(id, patch).await,
+            Flaw::AppliesInParts => self.apply_parts(id, patch).await,
+            Flaw::TouchesToTheLast => self.touch_to_last(id, patch),
+            Flaw::TouchesWithoutProof => self.touch_for_all(id, patch),
+            Flaw::WritesValuesAnew => self.write_anew(id, patch),
+            _ => self.inner.try_update(id, patch),
+        }
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        self.inner.delete(id, proof).await
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        let mut listed = self.inner.list(principal).await?;
+        if self.flaw == Flaw::PrunesLoginsUnderWay {
+            listed.retain(|info| self.indexed().contains(&info.id));
+        }
+        Ok(listed)
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        if self.flaw != Flaw::PrunesLoginsUnderWay {
+            return self.inner.delete_all(principal, except, epoch).await;
+        }
+        let live = self.list(principal).await?;
+        self.indexed()
+            .retain(|id| live.iter().any(|info| info.id == *id));
+        let ended = live.iter().filter(|info| Some(info.id) != except);
+        Ok(ended.filter(|info| self.inner.end(info.id, None)).count() as u64)
+    }
+}
+
+#[async_trait]
+impl Operate for FlawedStore {
+    async fn collect(&self) -> Result<u64, StoreError> {
+        self.inner.collect().await
+    }
+}
+
+fn login(patch: &Patch) -> Option<(Principal, Admission)> {
+    let authentication = patch.rotation()?.authentication.as_ref()?;
+    Some((authentication.principal.clone()?, authentication.admission))
+}
+
+/// The same login on other terms.
+fn admitted(patch: &Patch, admission: Admission) -> Patch {
+    let mut other = patch.clone();
+    let mut rotation = patch.rotation().cloned().expect("a login rotates");
+    if let Some(authentication) = &mut rotation.authentication {
+        authentication.admission = admission;
+    }
+    other.rotate(
+        patch.proof().cloned().expect("a rotation has a proof"),
+        rotation,
+    );
+    other
+}
+
+fn caught_by_the_model(flaw: Flaw) {
+    let words = "the store disagrees with the model";
+    assert_caught(
+        |flaw| model_check(&Flawed(flaw), 256),
+        flaw,
+        "the model",
+        words,
+    );
+}
+
+fn assert_caught(check: impl Fn(Flaw), flaw: Flaw, name: &str, words: &str) {
+    let panic = catch_unwind(AssertUnwindSafe(|| check(flaw)));
+    let panic = panic.expect_err(&format!("{flaw:?} passes {name}"));
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default();
+    assert!(
+        said.contains(words),
+        "{flaw:?} fails {name} for another reason: {said}"
+    );
+}
+
+/// One thread: tasks take turns where they yield, and nowhere else.
+fn block_on(check: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(check);
+}
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(60 * 60);
