@@ -102,7 +102,7 @@ pub struct Drained {
 pub struct Scan {
     /// The records.
     pub records: Vec<Scanned>,
-    /// Where the next page begins; `None` after the last one.
+    /// After which id the next page begins; `None` after the last one.
     pub next: Option<RecordId>,
 }
 
@@ -120,7 +120,7 @@ pub struct Scanned {
 pub struct Stats {
     /// Records that are kept, expired ones included until they are collected.
     pub records: u64,
-    /// Those of them that somebody signed in to.
+    /// Those of them that have a principal.
     pub authenticated: u64,
     /// The bytes they count for against the budgets.
     pub bytes: u64,

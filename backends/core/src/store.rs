@@ -32,7 +32,7 @@ use crate::token::RecordId;
 ///   under way brings it back.
 /// - **Absent is not an error, unavailable is.** [`Lookup::Absent`] only on the authority's word.
 /// - **Whole or not at all.** A call that fails or is dropped at any await happened completely or
-///   had no effect; the error says "not confirmed".
+///   had no effect, `delete_all` for each record by itself; the error says "not confirmed".
 /// - **A wrong proof changes nothing** and learns nothing: it is [`Lookup::Absent`],
 ///   [`Outcome::Gone`] or `false`, decided by [`Record::verify`] inside the same atomic step.
 /// - **Replacing a secret is compare-and-set** on the proof it carries. A rotation whose new hash the
@@ -44,7 +44,8 @@ use crate::token::RecordId;
 /// - **A patch is rejected whole**, over a limit or on a counter that cannot be added to.
 /// - **A touch** moves the idle deadline to the latest asked for, leaves the version alone, never
 ///   passes the absolute deadline, never revives.
-/// - **An expired record is gone** by [`Env::now`], whether or not anything collected it.
+/// - **An expired record is gone** by [`Env::now`], read no earlier than the call began, whether or not
+///   anything collected it. Its id may be created again or not; nothing of it comes back.
 /// - **The absolute deadline** moves with an authentication only.
 /// - **The version grows** with every change but a touch, and continues where the created record's
 ///   stood.
@@ -52,9 +53,9 @@ use crate::token::RecordId;
 ///   it, and a login applied after it survives. `list` shows live records only.
 /// - **The cap** holds at every moment; the oldest by authentication end, and `Applied` names them.
 /// - **A floor** set by `delete_all` rejects logins below it, and logins without an epoch, for at
-///   least a day.
-/// - **A corrupt record** is absent to `load`, [`StoreError::Corrupt`] to `update`, can be deleted,
-///   and is otherwise left as it is.
+///   least a day. One that was applied before and is sent again is `Applied`.
+/// - **A corrupt record** is absent to `load`, [`StoreError::Corrupt`] to `update`, can be deleted
+///   (whatever `delete` then says), and is otherwise left as it is.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// The clock and the randomness that this store was built with, for the middleware to share.
@@ -144,7 +145,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// What a request brought beside its proof: advice that speeds an answer up and never changes it.
+/// What a request brought beside its proof. Advice: it opens nothing, and no answer of the authority
+/// depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
     /// The route labels that the client carries, the preferred one first.

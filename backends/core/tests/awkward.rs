@@ -30,11 +30,7 @@ impl Subject for Awkward {
         let copies: Arc<[Copies; 2]> = Arc::default();
         let node = |number| {
             let (authority, copies) = (Arc::clone(&authority), Arc::clone(&copies));
-            Arc::new(AwkwardStore {
-                authority,
-                copies,
-                number,
-            }) as Arc<dyn Store>
+            Arc::new(AwkwardStore { authority, copies, number }) as Arc<dyn Store>
         };
         vec![node(0), node(1)]
     }
@@ -194,9 +190,7 @@ struct Copies(Mutex<Kept>);
 
 impl Copies {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0
-            .lock()
-            .expect("no call panics while it holds the lock")
+        self.0.lock().expect("no call panics while it holds the lock")
     }
 }
 

@@ -16,24 +16,15 @@ async fn without_a_fault_every_call_reaches_the_store_and_is_counted() {
     let store = faulty();
     assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));
     assert!(matches!(update(&store).await, Ok(Outcome::Gone)));
-    assert_eq!(
-        [Call::Load, Call::Update, Call::Delete].map(|call| store.calls(call)),
-        [1, 1, 0]
-    );
+    assert_eq!([Call::Load, Call::Update, Call::Delete].map(|call| store.calls(call)), [1, 1, 0]);
 }
 
 #[tokio::test]
 async fn a_store_that_is_down_fails_until_it_is_healed() {
     let store = faulty();
     store.set_all(&Fault::Down);
-    assert!(matches!(
-        load(&store).await,
-        Err(StoreError::Unavailable(_))
-    ));
-    assert!(matches!(
-        store.delete(ID, None).await,
-        Err(StoreError::Unavailable(_))
-    ));
+    assert!(matches!(load(&store).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.delete(ID, None).await, Err(StoreError::Unavailable(_))));
     assert!(store.ready().await.is_err());
     store.heal();
     assert!(load(&store).await.is_ok() && store.ready().await.is_ok());

@@ -220,11 +220,7 @@ impl Subject for Flawed {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
         let (flaw, inner) = (self.0, SimpleStore::new(env));
         let indexed = Mutex::default();
-        vec![Arc::new(FlawedStore {
-            flaw,
-            inner,
-            indexed,
-        })]
+        vec![Arc::new(FlawedStore { flaw, inner, indexed })]
     }
 }
 
@@ -238,9 +234,7 @@ struct FlawedStore {
 
 impl FlawedStore {
     fn indexed(&self) -> MutexGuard<'_, HashSet<RecordId>> {
-        self.indexed
-            .lock()
-            .expect("no call panics while it holds the lock")
+        self.indexed.lock().expect("no call panics while it holds the lock")
     }
 
     /// Enters a login in the index, from where it may be pruned before it is applied.
@@ -260,7 +254,7 @@ impl FlawedStore {
         yield_now().await;
         let patched = match record.apply(patch, self.env().now(), self.limits()) {
             Ok(patched) => patched,
-            Err(outcome) => return Ok(outcome),
+            Err(refusal) => return Ok(refusal.into()),
         };
         let mut shelf = self.inner.shelf();
         if self.flaw == Flaw::SavesWhatWasDeleted || shelf.records.contains_key(&id) {
@@ -277,9 +271,7 @@ impl FlawedStore {
         let missing = !self.inner.shelf().records.contains_key(&id);
         if let (true, Some(rotation)) = (missing, patch.rotation()) {
             let (now, until) = (self.env().now(), self.env().now() + HOUR);
-            self.inner
-                .shelf()
-                .keep(id, Record::new(rotation.hash, now, until, until));
+            self.inner.shelf().keep(id, Record::new(rotation.hash, now, until, until));
         }
         self.inner.try_update(id, patch)
     }
@@ -312,16 +304,7 @@ impl FlawedStore {
         for info in live {
             self.inner.end(info.id, None);
         }
-        self.inner.try_update(
-            id,
-            &admitted(
-                patch,
-                Admission {
-                    cap: usize::MAX,
-                    ..admission
-                },
-            ),
-        )
+        self.inner.try_update(id, &admitted(patch, Admission { cap: usize::MAX, ..admission }))
     }
 
     /// Checks the floor, and then lets everybody in who was above it.
@@ -334,10 +317,7 @@ impl FlawedStore {
             return Ok(Outcome::Rejected(Rejection::BelowFloor));
         }
         yield_now().await;
-        let above = Admission {
-            epoch: Some(u64::MAX),
-            ..admission
-        };
+        let above = Admission { epoch: Some(u64::MAX), ..admission };
         self.inner.try_update(id, &admitted(patch, above))
     }
 
@@ -395,10 +375,7 @@ impl FlawedStore {
                 (key.to_owned(), anew)
             };
             let values: Vec<_> = record.values.iter().map(anew).collect();
-            record.values = values
-                .iter()
-                .map(|(key, value)| (key, &value[..]))
-                .collect();
+            record.values = values.iter().map(|(key, value)| (key, &value[..])).collect();
             self.inner.shelf().keep(id, record);
         }
         Ok(outcome)
@@ -502,8 +479,7 @@ impl SessionStore for FlawedStore {
             return self.inner.delete_all(principal, except, epoch).await;
         }
         let live = self.list(principal).await?;
-        self.indexed()
-            .retain(|id| live.iter().any(|info| info.id == *id));
+        self.indexed().retain(|id| live.iter().any(|info| info.id == *id));
         let ended = live.iter().filter(|info| Some(info.id) != except);
         Ok(ended.filter(|info| self.inner.end(info.id, None)).count() as u64)
     }
@@ -528,41 +504,26 @@ fn admitted(patch: &Patch, admission: Admission) -> Patch {
     if let Some(authentication) = &mut rotation.authentication {
         authentication.admission = admission;
     }
-    other.rotate(
-        patch.proof().cloned().expect("a rotation has a proof"),
-        rotation,
-    );
+    other.rotate(patch.proof().cloned().expect("a rotation has a proof"), rotation);
     other
 }
 
 fn caught_by_the_model(flaw: Flaw) {
     let words = "the store disagrees with the model";
-    assert_caught(
-        |flaw| model_check(&Flawed(flaw), 256),
-        flaw,
-        "the model",
-        words,
-    );
+    assert_caught(|flaw| model_check(&Flawed(flaw), 256), flaw, "the model", words);
 }
 
 fn assert_caught(check: impl Fn(Flaw), flaw: Flaw, name: &str, words: &str) {
     let panic = catch_unwind(AssertUnwindSafe(|| check(flaw)));
     let panic = panic.expect_err(&format!("{flaw:?} passes {name}"));
     let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or_default();
-    assert!(
-        said.contains(words),
-        "{flaw:?} fails {name} for another reason: {said}"
-    );
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    assert!(said.contains(words), "{flaw:?} fails {name} for another reason: {said}");
 }
 
 /// One thread: tasks take turns where they yield, and nowhere else.
 fn block_on(check: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(check);
 }
 

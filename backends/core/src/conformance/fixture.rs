@@ -117,20 +117,14 @@ impl Fixture {
     /// have copied.
     pub(crate) async fn visitor(&self, entries: &[(&str, &str)]) -> Visitor {
         let visitor = self.unseen_visitor(entries).await;
-        assert!(
-            self.opens(visitor.id, &visitor.proof()).await,
-            "what was created is live"
-        );
+        assert!(self.opens(visitor.id, &visitor.proof()).await, "what was created is live");
         visitor
     }
 
     /// A visitor with a fresh record, which no node has looked up.
     pub(crate) async fn unseen_visitor(&self, entries: &[(&str, &str)]) -> Visitor {
         let visitor = self.stranger();
-        let record = Record {
-            values: values(entries),
-            ..self.record(visitor.secret)
-        };
+        let record = Record { values: values(entries), ..self.record(visitor.secret) };
         let outcome = self.create(visitor.id, record).await;
         applied(outcome, "a create under a fresh id is applied");
         visitor
@@ -142,19 +136,13 @@ impl Fixture {
         let record = self.record_of(visitor.secret, principal);
         let outcome = self.create(visitor.id, record).await;
         applied(outcome, "a create under a fresh id is applied");
-        assert!(
-            self.opens(visitor.id, &visitor.proof()).await,
-            "what was created is live"
-        );
+        assert!(self.opens(visitor.id, &visitor.proof()).await, "what was created is live");
         visitor
     }
 
     /// A visitor whose record was never created.
     pub(crate) fn stranger(&self) -> Visitor {
-        Visitor {
-            id: self.id(),
-            secret: self.secret(),
-        }
+        Visitor { id: self.id(), secret: self.secret() }
     }
 
     pub(crate) async fn create(&self, id: RecordId, record: Record) -> Outcome {
@@ -175,10 +163,7 @@ impl Fixture {
         let lookup = self.node().load(id, proof, &self.hint(id)).await;
         let lookup = lookup.expect("a healthy store answers a load");
         if let Lookup::Found(found) = &lookup {
-            assert_eq!(
-                found.id, id,
-                "the record that is found is the one asked for"
-            );
+            assert_eq!(found.id, id, "the record that is found is the one asked for");
             self.learn(id, &found.carry);
         }
         lookup
@@ -192,10 +177,7 @@ impl Fixture {
 
     /// The record as the authority has it: no copy has seen a version this high.
     pub(crate) async fn authoritative(&self, id: RecordId) -> Option<Record> {
-        let hint = Hint {
-            seen: Some(Version(u64::MAX)),
-            ..self.hint(id)
-        };
+        let hint = Hint { seen: Some(Version(u64::MAX)), ..self.hint(id) };
         let lookup = self.node().load(id, None, &hint).await;
         match lookup.expect("a healthy store answers a load") {
             Lookup::Found(found) => Some((*found.record).clone()),
@@ -211,11 +193,7 @@ impl Fixture {
             true => Version::FIRST,
             false => record.version,
         };
-        Record {
-            version,
-            owner: None,
-            ..record
-        }
+        Record { version, owner: None, ..record }
     }
 
     /// What every node answers to a load, with and without what the client carries.
@@ -233,17 +211,13 @@ impl Fixture {
     /// Whether no node finds the record.
     pub(crate) async fn is_absent(&self, id: RecordId) -> bool {
         let lookups = self.loads(id, None).await;
-        lookups
-            .iter()
-            .all(|lookup| matches!(lookup, Lookup::Absent(_)))
+        lookups.iter().all(|lookup| matches!(lookup, Lookup::Absent(_)))
     }
 
     /// Whether a proof opens the record on every node.
     pub(crate) async fn opens(&self, id: RecordId, proof: &Proof) -> bool {
         let lookups = self.loads(id, Some(proof)).await;
-        lookups
-            .iter()
-            .all(|lookup| matches!(lookup, Lookup::Found(_)))
+        lookups.iter().all(|lookup| matches!(lookup, Lookup::Found(_)))
     }
 
     pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
@@ -252,10 +226,7 @@ impl Fixture {
     }
 
     pub(crate) async fn apply(&self, id: RecordId, patch: &Patch) -> Applied {
-        applied(
-            self.update(id, patch).await,
-            "a patch to a live record is applied",
-        )
+        applied(self.update(id, patch).await, "a patch to a live record is applied")
     }
 
     pub(crate) async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
@@ -269,10 +240,7 @@ impl Fixture {
         expected.sort();
         for _ in self.nodes.iter().filter(|_| self.has_index) {
             let listed = self.list(principal).await;
-            assert_eq!(
-                listed, expected,
-                "a list shows the live sessions and no other"
-            );
+            assert_eq!(listed, expected, "a list shows the live sessions and no other");
         }
     }
 
@@ -310,13 +278,7 @@ impl Fixture {
             principal: Some(principal.clone()),
             admission,
         };
-        patch.rotate(
-            visitor.proof(),
-            Rotation {
-                hash: to,
-                authentication: Some(authentication),
-            },
-        );
+        patch.rotate(visitor.proof(), Rotation { hash: to, authentication: Some(authentication) });
         patch
     }
 
@@ -374,9 +336,7 @@ pub(crate) fn values(entries: &[(&str, &str)]) -> Values {
 pub(crate) fn put(entries: &[(&str, &str)]) -> Patch {
     let mut patch = Patch::new();
     for (key, value) in entries {
-        patch
-            .put(key, json(value))
-            .expect("a key of the kit has the right form");
+        patch.put(key, json(value)).expect("a key of the kit has the right form");
     }
     patch
 }
@@ -392,9 +352,7 @@ pub(crate) fn add(key: &str, by: i64) -> Patch {
 pub(crate) fn replace(key: &str, expected: Option<&str>, value: &str) -> Patch {
     let mut patch = put(&[(key, value)]);
     let expected = expected.map(json);
-    patch
-        .expect(key, expected)
-        .expect("a key of the kit has the right form");
+    patch.expect(key, expected).expect("a key of the kit has the right form");
     patch
 }
 
@@ -407,10 +365,7 @@ pub(crate) fn proven(mut patch: Patch, visitor: Visitor) -> Patch {
 /// A patch that replaces the visitor's secret.
 pub(crate) fn rotate(visitor: Visitor, to: SecretHash) -> Patch {
     let mut patch = Patch::new();
-    let rotation = Rotation {
-        hash: to,
-        authentication: None,
-    };
+    let rotation = Rotation { hash: to, authentication: None };
     patch.rotate(visitor.proof(), rotation);
     patch
 }
@@ -471,9 +426,7 @@ impl<T: Send + 'static> UnderWay<T> {
         calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
     ) -> Self {
         let gate = Pause::new();
-        let held = calls
-            .into_iter()
-            .map(|call| hold(polls, gate.clone(), call));
+        let held = calls.into_iter().map(|call| hold(polls, gate.clone(), call));
         let calls = JoinSet::from_iter(held);
         let count = calls.len() as u64;
         let _ = tokio::time::timeout(PATIENCE, gate.arrived(count)).await;

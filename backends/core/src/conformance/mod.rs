@@ -243,10 +243,7 @@ macro_rules! __conformance_tests {
 }
 
 fn runtime() -> Runtime {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a thread for the runtime")
 }
 
@@ -266,14 +263,9 @@ mod tests {
             include_str!("checks/resending.rs"),
             include_str!("checks/operation.rs"),
         ] {
-            let checks = theme
-                .lines()
-                .filter_map(|line| line.strip_prefix("pub async fn "));
+            let checks = theme.lines().filter_map(|line| line.strip_prefix("pub async fn "));
             for name in checks.filter_map(|rest| rest.split('(').next()) {
-                assert!(
-                    listed.contains(&format!(" {name},\n")),
-                    "{name} is not in the macro"
-                );
+                assert!(listed.contains(&format!(" {name},\n")), "{name} is not in the macro");
             }
         }
     }

@@ -34,11 +34,7 @@ use crate::token::RecordId;
 pub fn model_check(subject: &impl Subject, cases: u32) {
     let runtime = super::runtime();
     let service = runtime.block_on(Fixture::open(subject));
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let played = AtomicU64::new(0);
     let result = TestRunner::new_with_rng(config, rng).run(&vec(steps::step(), 1..40), |steps| {
@@ -49,10 +45,7 @@ pub fn model_check(subject: &impl Subject, cases: u32) {
         Ok(()) => {}
         Err(TestError::Fail(why, steps)) => {
             let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
-            panic!(
-                "the store disagrees with the model: {why}\nafter\n{}",
-                steps.join("\n")
-            );
+            panic!("the store disagrees with the model: {why}\nafter\n{}", steps.join("\n"));
         }
         Err(TestError::Abort(why)) => panic!("the model could not be played: {why}"),
     }
@@ -114,10 +107,7 @@ impl<'s> Game<'s> {
 
     /// Creates a record under a fresh id, unless the slot has a live one.
     async fn create(&mut self, slot: usize, admit: Option<&steps::Login>) -> Result<(), String> {
-        if self.slots[slot]
-            .as_ref()
-            .is_some_and(|slot| self.model.is_live(slot.id))
-        {
+        if self.slots[slot].as_ref().is_some_and(|slot| self.model.is_live(slot.id)) {
             return Ok(());
         }
         let Visitor { id, secret } = self.service.stranger();
@@ -127,15 +117,9 @@ impl<'s> Game<'s> {
         };
         let admission = admit.map_or_else(Admission::default, |login| self.admission(login));
         let outcome = self.service.admit(id, record.clone(), admission).await;
-        let expected = self
-            .model
-            .create(id, kept(&record, admit.map(|login| login.who)), admit);
+        let expected = self.model.create(id, kept(&record, admit.map(|login| login.who)), admit);
         self.agree(id, outcome, &expected)?;
-        self.slots[slot] = Some(Slot {
-            id,
-            secrets: vec![secret],
-            last_rotation: None,
-        });
+        self.slots[slot] = Some(Slot { id, secrets: vec![secret], last_rotation: None });
         Ok(())
     }
 
@@ -144,17 +128,9 @@ impl<'s> Game<'s> {
         let Some((id, secrets)) = self.live(slot) else {
             return Ok(());
         };
-        let secret = if same {
-            secrets[secrets.len() - 1]
-        } else {
-            self.service.secret()
-        };
+        let secret = if same { secrets[secrets.len() - 1] } else { self.service.secret() };
         let outcome = self.service.create(id, self.service.record(secret)).await;
-        let expected = if same {
-            Answer::unchanged()
-        } else {
-            Answer::Exists
-        };
+        let expected = if same { Answer::unchanged() } else { Answer::Exists };
         self.agree(id, outcome, &expected)
     }
 
@@ -166,9 +142,7 @@ impl<'s> Game<'s> {
         let to = self.service.secret();
         let patch = self.build(step, id, shown, to);
         let outcome = self.service.update(id, &patch).await;
-        let expected = self
-            .model
-            .patch(id, step, shown, to, self.service.moves_records());
+        let expected = self.model.patch(id, step, shown, to, self.service.moves_records());
         let applied = matches!(outcome, Outcome::Applied(_));
         self.agree(id, outcome, &expected)?;
         if let (true, Some(_), Some(slot)) = (applied, patch.rotation(), &mut self.slots[step.slot])
@@ -186,10 +160,8 @@ impl<'s> Game<'s> {
         let Some(patch) = &slot.last_rotation else {
             return Ok(());
         };
-        let (id, is_login) = (
-            slot.id,
-            patch.rotation().is_some_and(|r| r.authentication.is_some()),
-        );
+        let (id, is_login) =
+            (slot.id, patch.rotation().is_some_and(|r| r.authentication.is_some()));
         // Whether a floor that was raised since rejects a login that is sent again is left open.
         if is_login && self.model.has_floors() {
             return Ok(());
@@ -207,15 +179,8 @@ impl<'s> Game<'s> {
             return Ok(());
         };
         let (id, shown) = (slot.id, self.shown(slot, proved));
-        let deleted = self
-            .service
-            .delete(id, shown.map(Into::into).as_ref())
-            .await;
-        same(
-            "whether it was live",
-            &deleted,
-            &self.model.delete(id, shown),
-        )
+        let deleted = self.service.delete(id, shown.map(Into::into).as_ref()).await;
+        same("whether it was live", &deleted, &self.model.delete(id, shown))
     }
 
     async fn delete_all(
@@ -227,18 +192,9 @@ impl<'s> Game<'s> {
         if !self.service.has_index() {
             return Ok(());
         }
-        let except = except
-            .and_then(|slot| self.slots[slot].as_ref())
-            .map(|slot| slot.id);
-        let ended = self
-            .service
-            .delete_all(&self.principal(who), except, epoch)
-            .await;
-        same(
-            "how many ended",
-            &ended,
-            &self.model.delete_all(who, except, epoch),
-        )
+        let except = except.and_then(|slot| self.slots[slot].as_ref()).map(|slot| slot.id);
+        let ended = self.service.delete_all(&self.principal(who), except, epoch).await;
+        same("how many ended", &ended, &self.model.delete_all(who, except, epoch))
     }
 
     /// Compares an answer, and learns the version from it.
@@ -249,9 +205,7 @@ impl<'s> Game<'s> {
         };
         same("the answer", &Answer::from(outcome), expected)?;
         match version {
-            Some(version) => self
-                .model
-                .learn(id, version, expected, self.service.moves_records()),
+            Some(version) => self.model.learn(id, version, expected, self.service.moves_records()),
             None => Ok(()),
         }
     }
@@ -260,10 +214,7 @@ impl<'s> Game<'s> {
         for slot in self.slots.iter().flatten() {
             let record = self.service.authoritative(slot.id).await;
             let seen = record.map(|record| {
-                let who = record
-                    .principal
-                    .as_ref()
-                    .map(|principal| self.who(principal));
+                let who = record.principal.as_ref().map(|principal| self.who(principal));
                 kept(&record, who)
             });
             let expected = self.model.observed(slot.id, self.service.moves_records());
@@ -274,11 +225,7 @@ impl<'s> Game<'s> {
             )?;
             for secret in slot.secrets.iter().rev().take(3) {
                 let lookup = self.service.load_bare(slot.id, &(*secret).into()).await;
-                same(
-                    "what a secret opens",
-                    &said(&lookup),
-                    &self.model.lookup(slot.id, *secret),
-                )?;
+                same("what a secret opens", &said(&lookup), &self.model.lookup(slot.id, *secret))?;
             }
         }
         self.observe_lists().await
@@ -312,9 +259,7 @@ impl<'s> Game<'s> {
         }
         if let Some((key, right)) = step.expects {
             let value = self.model.expectation(id, key, right);
-            patch
-                .expect(key, value.as_deref().map(json))
-                .expect("a plain key");
+            patch.expect(key, value.as_deref().map(json)).expect("a plain key");
         }
         if let Some(shown) = shown {
             patch.prove(shown.into());
@@ -334,10 +279,7 @@ impl<'s> Game<'s> {
 
     fn rotation(&self, replace: &Replace, hash: SecretHash) -> Rotation {
         let Replace::Login(login) = replace else {
-            return Rotation {
-                hash,
-                authentication: None,
-            };
+            return Rotation { hash, authentication: None };
         };
         let at = self.service.now();
         Rotation {
@@ -364,9 +306,7 @@ impl<'s> Game<'s> {
 
     fn live(&self, slot: usize) -> Option<(RecordId, &[SecretHash])> {
         let slot = self.slots[slot].as_ref()?;
-        self.model
-            .is_live(slot.id)
-            .then_some((slot.id, &slot.secrets))
+        self.model.is_live(slot.id).then_some((slot.id, &slot.secrets))
     }
 
     fn principal(&self, who: Who) -> Principal {
@@ -374,17 +314,12 @@ impl<'s> Game<'s> {
     }
 
     fn who(&self, principal: &Principal) -> Who {
-        let named = Who::ALL
-            .into_iter()
-            .find(|who| self.principal(*who) == *principal);
+        let named = Who::ALL.into_iter().find(|who| self.principal(*who) == *principal);
         named.expect("a record belongs to a principal of its own sequence")
     }
 
     fn admission(&self, login: &steps::Login) -> Admission {
-        Admission {
-            cap: login.cap,
-            epoch: login.epoch,
-        }
+        Admission { cap: login.cap, epoch: login.epoch }
     }
 }
 

@@ -25,27 +25,17 @@ pub(crate) struct SimpleStore {
 
 impl SimpleStore {
     pub(crate) fn new(env: Env) -> Self {
-        Self {
-            env,
-            limits: Limits::default(),
-            has_index: true,
-            shelf: Mutex::default(),
-        }
+        Self { env, limits: Limits::default(), has_index: true, shelf: Mutex::default() }
     }
 
     /// A store that does not know whose its sessions are.
     #[allow(dead_code, reason = "not every test file has a use for it")]
     pub(crate) fn without_index(env: Env) -> Self {
-        Self {
-            has_index: false,
-            ..Self::new(env)
-        }
+        Self { has_index: false, ..Self::new(env) }
     }
 
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf
-            .lock()
-            .expect("no call panics while it holds the lock")
+        self.shelf.lock().expect("no call panics while it holds the lock")
     }
 
     pub(crate) fn try_create(
@@ -61,7 +51,7 @@ impl SimpleStore {
             Some(_) => return Outcome::Exists,
             None => {}
         }
-        if let Err(error) = self.limits.check_record(&record.values) {
+        if let Err(error) = self.limits.check_values(&record.values) {
             return Outcome::Rejected(error.into());
         }
         let principal = record.principal.as_ref();
@@ -69,11 +59,7 @@ impl SimpleStore {
             return Outcome::Rejected(Rejection::BelowFloor);
         }
         shelf.keep(id, record.clone());
-        let cap = if self.has_index {
-            admission.cap
-        } else {
-            usize::MAX
-        };
+        let cap = if self.has_index { admission.cap } else { usize::MAX };
         applied(record, shelf.end_over_cap(id, cap, now))
     }
 
@@ -85,12 +71,10 @@ impl SimpleStore {
         };
         let patched = match record.apply(patch, now, &self.limits) {
             Ok(patched) => patched,
-            Err(outcome) => return Ok(outcome),
+            Err(refusal) => return Ok(refusal.into()),
         };
         let sent_twice = patched.record == record && !patch.is_touch();
-        let login = patch
-            .rotation()
-            .and_then(|rotation| rotation.authentication.as_ref());
+        let login = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
         let login = login.filter(|_| !sent_twice && self.has_index);
         let who = login.and_then(|login| login.principal.as_ref());
         if let (Some(login), Some(who)) = (login, who)
@@ -135,10 +119,7 @@ impl SimpleStore {
             *floor = epoch.max(*floor);
         }
         let live = shelf.live_of(principal, self.env.now()).into_iter();
-        let ended: Vec<_> = live
-            .map(|info| info.id)
-            .filter(|id| Some(*id) != except)
-            .collect();
+        let ended: Vec<_> = live.map(|info| info.id).filter(|id| Some(*id) != except).collect();
         for id in &ended {
             shelf.remove(*id);
         }
@@ -281,9 +262,7 @@ impl SessionStore for SimpleStore {
         epoch: Option<u64>,
     ) -> Result<u64, StoreError> {
         if !self.has_index {
-            return Err(StoreError::Unsupported(
-                "ending all sessions of a principal",
-            ));
+            return Err(StoreError::Unsupported("ending all sessions of a principal"));
         }
         Ok(self.end_all(principal, except, epoch).len() as u64)
     }
@@ -310,19 +289,12 @@ impl Operate for SimpleStore {
         let mut ids: Vec<_> = shelf.records.keys().copied().collect();
         ids.retain(|id| after.is_none_or(|after| *id > after));
         ids.sort();
-        let next = ids
-            .get(limit)
-            .and_then(|_| ids.get(limit.checked_sub(1)?))
-            .copied();
+        let next = ids.get(limit).and_then(|_| ids.get(limit.checked_sub(1)?)).copied();
         ids.truncate(limit);
-        let scanned = ids.into_iter().map(|id| Scanned {
-            id,
-            record: shelf.records[&id].clone().map(Arc::new),
-        });
-        Ok(Scan {
-            records: scanned.collect(),
-            next,
-        })
+        let scanned = ids
+            .into_iter()
+            .map(|id| Scanned { id, record: shelf.records[&id].clone().map(Arc::new) });
+        Ok(Scan { records: scanned.collect(), next })
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
@@ -330,32 +302,20 @@ impl Operate for SimpleStore {
         let records = || shelf.records.values().flatten();
         Ok(Stats {
             records: records().count() as u64,
-            authenticated: records()
-                .filter(|record| record.principal.is_some())
-                .count() as u64,
+            authenticated: records().filter(|record| record.principal.is_some()).count() as u64,
             bytes: records().map(|record| record.values.size() as u64).sum(),
         })
     }
 }
 
 pub(crate) fn found(id: RecordId, record: Arc<Record>) -> Found {
-    let carry = Carry {
-        version: Some(record.version),
-        ..Carry::default()
-    };
+    let carry = Carry { version: Some(record.version), ..Carry::default() };
     Found { id, record, carry }
 }
 
 pub(crate) fn applied(record: &Record, ended: Vec<RecordId>) -> Outcome {
-    let carry = Carry {
-        version: Some(record.version),
-        ..Carry::default()
-    };
-    Outcome::Applied(Applied {
-        ended,
-        carry,
-        ..Applied::at(record.version)
-    })
+    let carry = Carry { version: Some(record.version), ..Carry::default() };
+    Outcome::Applied(Applied { ended, carry, ..Applied::at(record.version) })
 }
 
 struct Changes(UnboundedReceiver<Change>);

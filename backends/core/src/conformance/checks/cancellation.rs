@@ -37,9 +37,7 @@ pub async fn a_dropped_create_is_whole_or_nothing(subject: &impl Subject) {
 pub async fn a_dropped_patch_is_whole_or_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
-        let visitor = service
-            .visitor(&[("a", "1"), ("n", "1"), ("old", "1")])
-            .await;
+        let visitor = service.visitor(&[("a", "1"), ("n", "1"), ("old", "1")]).await;
         let mut patch = put(&[("a", "2"), ("b", "2")]);
         patch.add("n", 1).expect("an addition to a fresh key");
         patch.remove("old").expect("a plain key");
@@ -47,14 +45,8 @@ pub async fn a_dropped_patch_is_whole_or_nothing(subject: &impl Subject) {
         let before = values(&[("a", "1"), ("n", "1"), ("old", "1")]);
         let after = values(&[("a", "2"), ("b", "2"), ("n", "2")]);
         let kept = service.snapshot(visitor.id).await.values;
-        assert!(
-            kept == after || kept == before,
-            "a patch is whole or nothing: {kept:?}"
-        );
-        assert!(
-            done.is_none() || kept == after,
-            "a patch that was confirmed is done"
-        );
+        assert!(kept == after || kept == before, "a patch is whole or nothing: {kept:?}");
+        assert!(done.is_none() || kept == after, "a patch that was confirmed is done");
         still_works(&service, visitor).await;
         if done.is_some() {
             return;
@@ -71,34 +63,18 @@ pub async fn a_dropped_login_is_whole_or_nothing(subject: &impl Subject) {
         let old = service.visitor(&[("a", "1")]).await;
         let secret = service.secret();
         let mut login = service.login(old, secret, &alice, Admission::default());
-        login
-            .put("a", crate::RawJson::from(2))
-            .expect("a plain key");
+        login.put("a", crate::RawJson::from(2)).expect("a plain key");
         let done = cut(polls, service.update(old.id, &login)).await;
         let record = service.snapshot(old.id).await;
         let happened = record.secret == secret;
-        assert!(
-            happened || done.is_none(),
-            "a login that was confirmed is done"
-        );
-        assert_eq!(
-            record.principal.is_some(),
-            happened,
-            "a login is whole or nothing"
-        );
+        assert!(happened || done.is_none(), "a login that was confirmed is done");
+        assert_eq!(record.principal.is_some(), happened, "a login is whole or nothing");
         let kept = if happened { "2" } else { "1" };
-        assert_eq!(
-            record.values,
-            values(&[("a", kept)]),
-            "a login is whole or nothing"
-        );
+        assert_eq!(record.values, values(&[("a", kept)]), "a login is whole or nothing");
         if happened {
             service.assert_listed(&alice, &[old.id]).await;
         }
-        applied(
-            service.update(old.id, &login).await,
-            "a login can be sent again",
-        );
+        applied(service.update(old.id, &login).await, "a login can be sent again");
         service.assert_listed(&alice, &[old.id]).await;
         if done.is_some() {
             return;
@@ -116,20 +92,10 @@ pub async fn a_dropped_rotation_leaves_one_secret(subject: &impl Subject) {
         let new = Visitor { secret, ..old };
         let rotation = rotate(old, secret);
         let done = cut(polls, service.update(old.id, &rotation)).await;
-        applied(
-            service.update(old.id, &rotation).await,
-            "a rotation can be sent again",
-        );
+        applied(service.update(old.id, &rotation).await, "a rotation can be sent again");
         let by_old = service.load(old.id, Some(&old.proof())).await;
-        answers!(
-            by_old,
-            Lookup::Superseded,
-            "a rotation sent again has replaced the secret"
-        );
-        assert!(
-            service.opens(old.id, &new.proof()).await,
-            "and the new one opens"
-        );
+        answers!(by_old, Lookup::Superseded, "a rotation sent again has replaced the secret");
+        assert!(service.opens(old.id, &new.proof()).await, "and the new one opens");
         if done.is_some() {
             return;
         }
@@ -150,10 +116,7 @@ pub async fn a_dropped_delete_is_whole_or_nothing(subject: &impl Subject) {
             None => service.assert_listed(&alice, &[]).await,
         }
         service.delete(visitor.id, None).await;
-        assert!(
-            service.is_absent(visitor.id).await,
-            "a delete can be sent again"
-        );
+        assert!(service.is_absent(visitor.id).await, "a delete can be sent again");
         service.assert_listed(&alice, &[]).await;
         if done.is_some() {
             return;
@@ -173,18 +136,11 @@ pub async fn a_dropped_delete_all_can_be_sent_again(subject: &impl Subject) {
         let done = cut(polls, service.delete_all(&alice, None, Some(1))).await;
         for member in members {
             let outcome = service.update(member.id, &put(&[("n", "1")])).await;
-            answers!(
-                outcome,
-                Outcome::Applied(_) | Outcome::Gone,
-                "a record is whole or gone"
-            );
+            answers!(outcome, Outcome::Applied(_) | Outcome::Gone, "a record is whole or gone");
         }
         service.delete_all(&alice, None, Some(1)).await;
         for member in members {
-            assert!(
-                service.is_absent(member.id).await,
-                "it ends all of them in the end"
-            );
+            assert!(service.is_absent(member.id).await, "it ends all of them in the end");
         }
         service.assert_listed(&alice, &[]).await;
         if done.is_some() {
@@ -203,10 +159,7 @@ pub async fn a_dropped_load_changes_nothing(subject: &impl Subject) {
             let _ = cut(polls, node.load(visitor.id, None, &Hint::default())).await;
         }
         let done = cut(polls, service.load(visitor.id, Some(&visitor.proof()))).await;
-        assert!(
-            service.opens(visitor.id, &visitor.proof()).await,
-            "the next load works"
-        );
+        assert!(service.opens(visitor.id, &visitor.proof()).await, "the next load works");
         if done.is_some() {
             still_works(&service, visitor).await;
             return;
@@ -221,9 +174,6 @@ async fn still_works(service: &Fixture, visitor: Visitor) {
     service.apply(visitor.id, &patch).await;
     let kept = service.snapshot(visitor.id).await.values;
     assert_eq!(kept.get("later"), Some(&b"1"[..]), "the store still works");
-    assert!(
-        service.delete(visitor.id, None).await,
-        "the store still works"
-    );
+    assert!(service.delete(visitor.id, None).await, "the store still works");
     assert!(service.is_absent(visitor.id).await, "the store still works");
 }

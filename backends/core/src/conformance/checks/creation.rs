@@ -8,7 +8,8 @@ use crate::conformance::fixture::{
 };
 use crate::patch::{Admission, Patch};
 use crate::record::{Record, Version};
-use crate::store::{Lookup, Outcome, Rejection};
+use crate::rejection::Rejection;
+use crate::store::{Lookup, Outcome};
 use crate::values::Values;
 
 /// What `create` stored is what every node loads.
@@ -25,11 +26,7 @@ pub async fn a_created_record_is_found_on_every_node(subject: &impl Subject) {
         let Lookup::Found(found) = lookup else {
             panic!("every node finds a record that was created: {lookup:?}");
         };
-        let kept = Record {
-            owner: None,
-            version: record.version,
-            ..(*found.record).clone()
-        };
+        let kept = Record { owner: None, version: record.version, ..(*found.record).clone() };
         assert_eq!(found.id, visitor.id, "the record is the one asked for");
         assert_eq!(kept, record, "a record is kept as it was created");
     }
@@ -41,18 +38,9 @@ pub async fn a_create_sent_twice_is_applied_and_overwrites_nothing(subject: &imp
     let visitor = service.visitor(&[("n", "1")]).await;
     service.apply(visitor.id, &put(&[("n", "2")])).await;
     let before = service.snapshot(visitor.id).await;
-    let outcome = service
-        .create(visitor.id, service.record(visitor.secret))
-        .await;
-    applied(
-        outcome,
-        "a create with the hash that is there was sent twice",
-    );
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        before,
-        "create overwrites nothing"
-    );
+    let outcome = service.create(visitor.id, service.record(visitor.secret)).await;
+    applied(outcome, "a create with the hash that is there was sent twice");
+    assert_eq!(service.snapshot(visitor.id).await, before, "create overwrites nothing");
 }
 
 /// A create with another hash under an id that is taken is `Exists`, and changes nothing.
@@ -65,11 +53,7 @@ pub async fn a_create_under_a_taken_id_is_refused_and_overwrites_nothing(subject
         let outcome = service.create(visitor.id, other.clone()).await;
         answers!(outcome, Outcome::Exists, "another record has this id");
     }
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        before,
-        "create overwrites nothing"
-    );
+    assert_eq!(service.snapshot(visitor.id).await, before, "create overwrites nothing");
     service.assert_listed(&principal("mallory"), &[]).await;
 }
 
@@ -83,19 +67,11 @@ pub async fn of_creates_at_once_under_one_id_one_is_applied(subject: &impl Subje
         async move { (record.secret, service.create(id, record).await) }
     }))
     .await;
-    let winners: Vec<_> = outcomes
-        .iter()
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_)))
-        .collect();
+    let winners: Vec<_> =
+        outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Applied(_))).collect();
     assert_eq!(winners.len(), 1, "create never overwrites: {outcomes:?}");
-    let record = service
-        .authoritative(id)
-        .await
-        .expect("the one that was applied");
-    assert_eq!(
-        record.secret, winners[0].0,
-        "the record is the one that was applied"
-    );
+    let record = service.authoritative(id).await.expect("the one that was applied");
+    assert_eq!(record.secret, winners[0].0, "the record is the one that was applied");
 }
 
 /// A record that is over the limits of the store is `Rejected`, and not there.
@@ -103,56 +79,26 @@ pub async fn a_record_over_a_limit_is_not_created(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.stranger();
     let keys = service.node().limits().keys + 1;
-    let values: Values = (0..keys)
-        .map(|n| (format!("k{n}"), b"0".as_slice()))
-        .collect();
-    let record = Record {
-        values,
-        ..service.record(visitor.secret)
-    };
+    let values: Values = (0..keys).map(|n| (format!("k{n}"), b"0".as_slice())).collect();
+    let record = Record { values, ..service.record(visitor.secret) };
     let outcome = service.create(visitor.id, record).await;
-    answers!(
-        outcome,
-        Outcome::Rejected(Rejection::Limit(_)),
-        "a record over a limit is rejected"
-    );
-    assert!(
-        service.is_absent(visitor.id).await,
-        "what is rejected is not stored"
-    );
+    answers!(outcome, Outcome::Rejected(Rejection::Limit(_)), "a record over a limit is rejected");
+    assert!(service.is_absent(visitor.id).await, "what is rejected is not stored");
 }
 
 /// No update creates a record, whatever it asks for.
 pub async fn an_update_never_creates(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
-    let login = service.login(
-        stranger,
-        service.secret(),
-        &principal("alice"),
-        Admission::default(),
-    );
+    let login =
+        service.login(stranger, service.secret(), &principal("alice"), Admission::default());
     let touch = Patch::touch(service.record(stranger.secret).absolute_deadline);
     let rotation = rotate(stranger, service.secret());
-    for patch in [
-        put(&[("n", "1")]),
-        add("n", 1),
-        Patch::new(),
-        touch,
-        rotation,
-        login,
-    ] {
+    for patch in [put(&[("n", "1")]), add("n", 1), Patch::new(), touch, rotation, login] {
         let outcome = service.update(stranger.id, &patch).await;
-        answers!(
-            outcome,
-            Outcome::Gone,
-            "an update of what is not there is gone"
-        );
+        answers!(outcome, Outcome::Gone, "an update of what is not there is gone");
     }
-    assert!(
-        service.is_absent(stranger.id).await,
-        "an update never creates"
-    );
+    assert!(service.is_absent(stranger.id).await, "an update never creates");
     service.assert_listed(&principal("alice"), &[]).await;
 }
 
@@ -160,10 +106,7 @@ pub async fn an_update_never_creates(subject: &impl Subject) {
 pub async fn what_is_not_there_is_absent_and_no_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
-    assert!(
-        service.is_absent(stranger.id).await,
-        "an unknown record is absent"
-    );
+    assert!(service.is_absent(stranger.id).await, "an unknown record is absent");
     for proof in [None, Some(stranger.proof())] {
         let deleted = service.delete(stranger.id, proof.as_ref()).await;
         assert!(!deleted, "an unknown record was not live");
@@ -175,23 +118,12 @@ pub async fn what_is_not_there_is_absent_and_no_error(subject: &impl Subject) {
 pub async fn a_version_continues_where_the_created_record_stood(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.stranger();
-    let record = Record {
-        version: Version(41_000),
-        ..service.record(visitor.secret)
-    };
-    let created = applied(
-        service.create(visitor.id, record).await,
-        "a create under a fresh id is applied",
-    );
+    let record = Record { version: Version(41_000), ..service.record(visitor.secret) };
+    let created =
+        applied(service.create(visitor.id, record).await, "a create under a fresh id is applied");
     let patched = service.apply(visitor.id, &put(&[("n", "1")])).await;
-    assert!(
-        created.version >= Version(41_000),
-        "a version never restarts"
-    );
-    assert!(
-        patched.version > created.version,
-        "a version grows with a change"
-    );
+    assert!(created.version >= Version(41_000), "a version never restarts");
+    assert!(patched.version > created.version, "a version grows with a change");
 }
 
 /// No two ids that are minted are the same, on one node or on several.

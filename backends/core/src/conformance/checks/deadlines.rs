@@ -17,20 +17,10 @@ pub async fn a_touch_moves_the_idle_deadline_and_nothing_else(subject: &impl Sub
     service.advance(20 * MINUTE);
     let until = service.now() + 30 * MINUTE;
     service.apply(visitor.id, &Patch::touch(until)).await;
-    let expected = Record {
-        idle_deadline: until,
-        ..before
-    };
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        expected,
-        "a touch moves a deadline only"
-    );
+    let expected = Record { idle_deadline: until, ..before };
+    assert_eq!(service.snapshot(visitor.id).await, expected, "a touch moves a deadline only");
     service.advance(29 * MINUTE);
-    assert!(
-        service.opens(visitor.id, &visitor.proof()).await,
-        "every node knows the touch"
-    );
+    assert!(service.opens(visitor.id, &visitor.proof()).await, "every node knows the touch");
 }
 
 /// Of several touches the latest deadline counts, in whatever order they arrive.
@@ -41,23 +31,13 @@ pub async fn of_several_touches_the_latest_counts(subject: &impl Subject) {
         let start = service.snapshot(visitor.id).await.idle_deadline;
         let touches = (1..=16).rev().map(|n| {
             let service = Arc::clone(&service);
-            async move {
-                service
-                    .apply(visitor.id, &Patch::touch(start + n * SECOND))
-                    .await
-            }
+            async move { service.apply(visitor.id, &Patch::touch(start + n * SECOND)).await }
         });
         let touches = UnderWay::start(polls, touches).await;
-        touches
-            .overtake(service.apply(visitor.id, &Patch::touch(start + 60 * SECOND)))
-            .await;
+        touches.overtake(service.apply(visitor.id, &Patch::touch(start + 60 * SECOND))).await;
         touches.finish().await;
         let kept = service.snapshot(visitor.id).await.idle_deadline;
-        assert_eq!(
-            kept,
-            start + 60 * SECOND,
-            "of several touches the latest counts"
-        );
+        assert_eq!(kept, start + 60 * SECOND, "of several touches the latest counts");
     }
 }
 
@@ -76,11 +56,7 @@ pub async fn touches_and_patches_keep_each_other(subject: &impl Subject) {
     }))
     .await;
     let record = service.snapshot(visitor.id).await;
-    assert_eq!(
-        record.idle_deadline,
-        start + 32 * SECOND,
-        "a patch undoes no touch"
-    );
+    assert_eq!(record.idle_deadline, start + 32 * SECOND, "a patch undoes no touch");
     assert_eq!(record.values.len(), 16, "a touch undoes no patch");
 }
 
@@ -89,20 +65,12 @@ pub async fn a_touch_never_passes_the_absolute_deadline(subject: &impl Subject) 
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
     let absolute = service.snapshot(visitor.id).await.absolute_deadline;
-    service
-        .apply(visitor.id, &Patch::touch(absolute + HOUR))
-        .await;
+    service.apply(visitor.id, &Patch::touch(absolute + HOUR)).await;
     let record = service.snapshot(visitor.id).await;
-    assert_eq!(
-        record.idle_deadline, absolute,
-        "a touch stops at the absolute deadline"
-    );
+    assert_eq!(record.idle_deadline, absolute, "a touch stops at the absolute deadline");
     assert_eq!(record.absolute_deadline, absolute, "and does not move it");
     service.advance(8 * HOUR);
-    assert!(
-        service.is_absent(visitor.id).await,
-        "the absolute deadline ends the session"
-    );
+    assert!(service.is_absent(visitor.id).await, "the absolute deadline ends the session");
 }
 
 /// Only an authentication moves the absolute deadline: no touch, no write, no plain rotation.
@@ -118,21 +86,10 @@ pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &i
         let kept = service.snapshot(first.id).await.absolute_deadline;
         assert_eq!(kept, absolute, "nothing but an authentication moves it");
     }
-    let second = Visitor {
-        secret: second,
-        ..first
-    };
+    let second = Visitor { secret: second, ..first };
     let login = service.login(second, third, &principal("alice"), Admission::default());
     service.apply(first.id, &login).await;
     let record = service.snapshot(first.id).await;
-    assert_eq!(
-        record.absolute_deadline,
-        absolute + 10 * MINUTE,
-        "an authentication restarts it"
-    );
-    assert_eq!(
-        record.authenticated,
-        Some(service.now()),
-        "and is remembered"
-    );
+    assert_eq!(record.absolute_deadline, absolute + 10 * MINUTE, "an authentication restarts it");
+    assert_eq!(record.authenticated, Some(service.now()), "and is remembered");
 }

@@ -31,10 +31,7 @@ pub async fn no_update_under_way_revives_a_deleted_record(subject: &impl Subject
         let updates = UnderWay::start(polls, updates(&service, visitor, &alice)).await;
         let deleted = updates.overtake(service.delete(visitor.id, None)).await;
         assert!(deleted, "a live record is deleted");
-        assert!(
-            service.is_absent(visitor.id).await,
-            "delete wins as soon as it returned"
-        );
+        assert!(service.is_absent(visitor.id).await, "delete wins as soon as it returned");
         for (_, outcome) in updates.finish().await {
             answers!(
                 outcome,
@@ -54,14 +51,10 @@ pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
     for polls in HELD_AFTER {
         let deleted = service.unseen_visitor(&[]).await;
         let rotated = service.unseen_visitor(&[]).await;
-        let loads = service
-            .nodes()
-            .iter()
-            .flat_map(|_| [deleted, rotated])
-            .map(|visitor| {
-                let service = Arc::clone(&service);
-                async move { service.load(visitor.id, Some(&visitor.proof())).await }
-            });
+        let loads = service.nodes().iter().flat_map(|_| [deleted, rotated]).map(|visitor| {
+            let service = Arc::clone(&service);
+            async move { service.load(visitor.id, Some(&visitor.proof())).await }
+        });
         let loads = UnderWay::start(polls, loads.collect::<Vec<_>>()).await;
         let rotation = rotate(rotated, service.secret());
         let ends = async {
@@ -70,16 +63,9 @@ pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
         };
         loads.overtake(ends).await;
         loads.finish().await;
-        assert!(
-            service.is_absent(deleted.id).await,
-            "no copy serves what was deleted"
-        );
+        assert!(service.is_absent(deleted.id).await, "no copy serves what was deleted");
         for lookup in service.loads(rotated.id, Some(&rotated.proof())).await {
-            answers!(
-                lookup,
-                Lookup::Superseded,
-                "no copy opens for what was replaced"
-            );
+            answers!(lookup, Lookup::Superseded, "no copy opens for what was replaced");
         }
     }
 }
@@ -108,15 +94,9 @@ pub async fn a_second_delete_finds_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
     let proof = visitor.proof();
-    assert!(
-        service.delete(visitor.id, Some(&proof)).await,
-        "it was live"
-    );
+    assert!(service.delete(visitor.id, Some(&proof)).await, "it was live");
     for _ in service.nodes() {
-        assert!(
-            !service.delete(visitor.id, Some(&proof)).await,
-            "it is no more"
-        );
+        assert!(!service.delete(visitor.id, Some(&proof)).await, "it is no more");
         assert!(!service.delete(visitor.id, None).await, "it is no more");
     }
 }
@@ -127,19 +107,12 @@ pub async fn a_record_is_gone_at_its_idle_deadline(subject: &impl Subject) {
     let alice = principal("alice");
     let visitor = service.member(&alice).await;
     service.advance(30 * MINUTE - SECOND / 1000);
-    assert!(
-        service.opens(visitor.id, &visitor.proof()).await,
-        "it lives up to its deadline"
-    );
+    assert!(service.opens(visitor.id, &visitor.proof()).await, "it lives up to its deadline");
     service.assert_listed(&alice, &[visitor.id]).await;
     service.advance(SECOND / 1000);
     assert_ended(&service, visitor).await;
     service.assert_listed(&alice, &[]).await;
-    service
-        .node()
-        .collect()
-        .await
-        .expect("a healthy store collects");
+    service.node().collect().await.expect("a healthy store collects");
     assert_ended(&service, visitor).await;
 }
 
@@ -149,13 +122,8 @@ pub async fn a_record_is_gone_at_its_absolute_deadline(subject: &impl Subject) {
     let visitor = service.visitor(&[]).await;
     let absolute = service.snapshot(visitor.id).await.absolute_deadline;
     for _ in 0..16 {
-        assert!(
-            service.opens(visitor.id, &visitor.proof()).await,
-            "a session in use lives on"
-        );
-        service
-            .apply(visitor.id, &Patch::touch(service.now() + 40 * MINUTE))
-            .await;
+        assert!(service.opens(visitor.id, &visitor.proof()).await, "a session in use lives on");
+        service.apply(visitor.id, &Patch::touch(service.now() + 40 * MINUTE)).await;
         service.advance(30 * MINUTE);
     }
     assert_eq!(service.now(), absolute, "eight hours are over");
@@ -192,17 +160,11 @@ pub async fn a_corrupt_record_is_absent_and_deletable(subject: &impl Subject) {
         return;
     }
     for _ in 0..2 {
-        assert!(
-            service.is_absent(visitor.id).await,
-            "a corrupt record is absent to load"
-        );
+        assert!(service.is_absent(visitor.id).await, "a corrupt record is absent to load");
         assert_corrupt(&service, visitor.id).await;
     }
     let other = service.record(service.secret());
-    let created = service
-        .node()
-        .create(visitor.id, other, Admission::default())
-        .await;
+    let created = service.node().create(visitor.id, other, Admission::default()).await;
     answers!(
         created,
         Ok(Outcome::Exists) | Err(StoreError::Corrupt(_)),
@@ -215,19 +177,12 @@ pub async fn a_corrupt_record_is_absent_and_deletable(subject: &impl Subject) {
 async fn assert_corrupt(service: &Fixture, id: RecordId) {
     for node in service.nodes() {
         let answer = node.update(id, &put(&[("n", "2")]), &Hint::default()).await;
-        answers!(
-            answer,
-            Err(StoreError::Corrupt(_)),
-            "a corrupt record is an error to update"
-        );
+        answers!(answer, Err(StoreError::Corrupt(_)), "a corrupt record is an error to update");
     }
 }
 
 async fn assert_ended(service: &Fixture, visitor: Visitor) {
-    assert!(
-        service.is_absent(visitor.id).await,
-        "a record that ended never lives again"
-    );
+    assert!(service.is_absent(visitor.id).await, "a record that ended never lives again");
     let touch = Patch::touch(service.now() + 30 * MINUTE);
     for patch in [put(&[("n", "1")]), touch, rotate(visitor, service.secret())] {
         for _ in service.nodes() {
@@ -235,14 +190,8 @@ async fn assert_ended(service: &Fixture, visitor: Visitor) {
             answers!(outcome, Outcome::Gone, "an update never revives");
         }
     }
-    assert!(
-        !service.delete(visitor.id, None).await,
-        "what ended was not live"
-    );
-    assert!(
-        service.is_absent(visitor.id).await,
-        "a record that ended never lives again"
-    );
+    assert!(!service.delete(visitor.id, None).await, "what ended was not live");
+    assert!(service.is_absent(visitor.id).await, "a record that ended never lives again");
 }
 
 /// One update of each kind, which would keep the record for as long as it can.

@@ -26,24 +26,13 @@ pub async fn an_owner_changes_only_under_the_expected_fence(subject: &impl Subje
     write.fence(1);
     for late in [take_over("n3", 1), write.clone()] {
         let outcome = service.update(visitor.id, &late).await;
-        answers!(
-            outcome,
-            Outcome::Conflict,
-            "a write under an earlier fence is a conflict"
-        );
+        answers!(outcome, Outcome::Conflict, "a write under an earlier fence is a conflict");
     }
     write.fence(2);
     service.apply(visitor.id, &write).await;
-    let record = service
-        .authoritative(visitor.id)
-        .await
-        .expect("a live record");
+    let record = service.authoritative(visitor.id).await.expect("a live record");
     let owner = record.owner.expect("the record has an owner");
-    assert_eq!(
-        (owner.label, owner.fence),
-        (label("n2"), 2),
-        "the last takeover counts"
-    );
+    assert_eq!((owner.label, owner.fence), (label("n2"), 2), "the last takeover counts");
 }
 
 /// Of takeovers at once that expect the same fence, one is `Applied`.
@@ -61,15 +50,8 @@ pub async fn of_takeovers_at_once_one_is_applied(subject: &impl Subject) {
         });
         let outcomes = UnderWay::start(polls, calls).await.finish().await;
         let applied = |(_, outcome): &&(bool, Outcome)| matches!(outcome, Outcome::Applied(_));
-        assert_eq!(
-            outcomes.iter().filter(applied).count(),
-            1,
-            "a fence lets one pass"
-        );
-        let record = service
-            .authoritative(visitor.id)
-            .await
-            .expect("a live record");
+        assert_eq!(outcomes.iter().filter(applied).count(), 1, "a fence lets one pass");
+        let record = service.authoritative(visitor.id).await.expect("a live record");
         assert_eq!(record.fence(), 1, "the fence was raised once");
     }
 }
@@ -85,14 +67,8 @@ pub async fn collecting_leaves_live_records_alone(subject: &impl Subject) {
         node.ready().await.expect("a healthy store is ready");
         node.collect().await.expect("a healthy store collects");
     }
-    assert!(
-        service.opens(live.id, &live.proof()).await,
-        "a live record is not collected"
-    );
-    assert!(
-        service.is_absent(expired.id).await,
-        "an expired record stays gone"
-    );
+    assert!(service.opens(live.id, &live.proof()).await, "a live record is not collected");
+    assert!(service.is_absent(expired.id).await, "an expired record stays gone");
 }
 
 /// A scan shows each record once, in the order of ids and in pages, or is `Unsupported`.
@@ -129,28 +105,18 @@ pub async fn statistics_count_what_is_kept(subject: &impl Subject) {
             stats => most += stats.expect("a healthy store counts").records,
         }
     }
-    assert!(
-        most >= 3,
-        "every record is counted by a node that keeps it: {most}"
-    );
+    assert!(most >= 3, "every record is counted by a node that keeps it: {most}");
 }
 
 /// A store that tells of changes tells every node of patches, with their versions, and of ends.
 pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
-    let mut streams: Vec<_> = service
-        .nodes()
-        .iter()
-        .filter_map(|node| node.changes())
-        .collect();
+    let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
     let visitor = service.visitor(&[]).await;
     let version = service.apply(visitor.id, &put(&[("n", "1")])).await.version;
     for stream in &mut streams {
         let told = |change| is_patch(change, visitor.id, version);
-        assert!(
-            tells(stream, told).await,
-            "a change stream tells of a patch"
-        );
+        assert!(tells(stream, told).await, "a change stream tells of a patch");
     }
     service.delete(visitor.id, None).await;
     for stream in &mut streams {
@@ -165,19 +131,10 @@ async fn pages(node: &Arc<dyn crate::Store>) -> Vec<RecordId> {
     let mut after = None;
     loop {
         let Scan { records, next } = node.scan(after, 2).await.expect("a healthy store scans");
-        assert!(
-            records.len() <= 2,
-            "a page has at most as many records as asked for"
-        );
+        assert!(records.len() <= 2, "a page has at most as many records as asked for");
         seen.extend(records.iter().map(|scanned| scanned.id));
-        assert!(
-            seen.is_sorted_by(|a, b| a < b),
-            "a scan is in the order of ids"
-        );
-        assert!(
-            records.iter().all(|s| s.record.is_some()),
-            "a healthy record can be read"
-        );
+        assert!(seen.is_sorted_by(|a, b| a < b), "a scan is in the order of ids");
+        assert!(records.iter().all(|s| s.record.is_some()), "a healthy record can be read");
         match next {
             Some(_) => after = next,
             None => return seen,
@@ -199,9 +156,7 @@ async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bo
         }
         false
     };
-    tokio::time::timeout(TOLD_WITHIN, told)
-        .await
-        .unwrap_or(false)
+    tokio::time::timeout(TOLD_WITHIN, told).await.unwrap_or(false)
 }
 
 fn take_over(owner: &str, fence: u64) -> Patch {

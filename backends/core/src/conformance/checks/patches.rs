@@ -9,7 +9,8 @@ use crate::conformance::fixture::{
 };
 use crate::limits::Limits;
 use crate::patch::Patch;
-use crate::store::{Outcome, Rejection};
+use crate::rejection::Rejection;
+use crate::store::Outcome;
 use crate::values::RawJson;
 
 /// As many tasks as a record may have keys write one key each, and all keys are there.
@@ -19,11 +20,7 @@ pub async fn patches_to_different_keys_all_survive(subject: &impl Subject) {
     let keys = service.node().limits().keys.min(64);
     at_once((0..keys).map(|n| {
         let service = Arc::clone(&service);
-        async move {
-            service
-                .apply(visitor.id, &put(&[(&format!("k{n}"), "1")]))
-                .await
-        }
+        async move { service.apply(visitor.id, &put(&[(&format!("k{n}"), "1")])).await }
     }))
     .await;
     let kept = service.snapshot(visitor.id).await.values.len();
@@ -37,30 +34,17 @@ pub async fn a_slow_patch_takes_nothing_back(subject: &impl Subject) {
         let visitor = service.visitor(&[("kept", "0"), ("removed", "0")]).await;
         let slow = (0..3).map(|n| {
             let service = Arc::clone(&service);
-            async move {
-                service
-                    .apply(visitor.id, &put(&[(&format!("slow{n}"), "1")]))
-                    .await
-            }
+            async move { service.apply(visitor.id, &put(&[(&format!("slow{n}"), "1")])).await }
         });
         let slow = UnderWay::start(polls, slow).await;
         let mut quick = put(&[("quick", "1")]);
         quick.remove("removed").expect("a plain key");
         slow.overtake(service.apply(visitor.id, &quick)).await;
         slow.finish().await;
-        let expected = [
-            ("kept", "0"),
-            ("quick", "1"),
-            ("slow0", "1"),
-            ("slow1", "1"),
-            ("slow2", "1"),
-        ];
+        let expected =
+            [("kept", "0"), ("quick", "1"), ("slow0", "1"), ("slow1", "1"), ("slow2", "1")];
         let kept = service.snapshot(visitor.id).await.values;
-        assert_eq!(
-            kept,
-            values(&expected),
-            "patches to different keys all survive"
-        );
+        assert_eq!(kept, values(&expected), "patches to different keys all survive");
     }
 }
 
@@ -78,11 +62,7 @@ pub async fn guarded_updates_of_one_key_lose_nothing(subject: &impl Subject) {
     }))
     .await;
     let kept = service.snapshot(visitor.id).await.values;
-    assert_eq!(
-        kept,
-        values(&[("n", "100")]),
-        "a guarded update loses none before it"
-    );
+    assert_eq!(kept, values(&[("n", "100")]), "a guarded update loses none before it");
 }
 
 /// Of updates that expect the same value at once, exactly one is `Applied`.
@@ -99,11 +79,7 @@ pub async fn of_updates_with_one_expectation_one_is_applied(subject: &impl Subje
         let count = |form: fn(&Outcome) -> bool| outcomes.iter().filter(|(_, o)| form(o)).count();
         let done = count(|outcome| matches!(outcome, Outcome::Applied(_)));
         let refused = count(|outcome| matches!(outcome, Outcome::Conflict));
-        assert_eq!(
-            (done, refused),
-            (1, 3),
-            "an expectation holds once: {outcomes:?}"
-        );
+        assert_eq!((done, refused), (1, 3), "an expectation holds once: {outcomes:?}");
     }
 }
 
@@ -139,16 +115,10 @@ pub async fn an_expectation_guards_its_key_and_no_other(subject: &impl Subject) 
         let outcome = service.update(id, patch).await;
         answers!(outcome, Outcome::Conflict, "another value is a conflict");
     }
-    service
-        .apply(id, &replace("n", Some(r#"{"a": 1}"#), "2"))
-        .await;
+    service.apply(id, &replace("n", Some(r#"{"a": 1}"#), "2")).await;
     service.apply(id, &replace("missing", None, "3")).await;
     let expected = values(&[("missing", "3"), ("n", "2"), ("other", "1")]);
-    assert_eq!(
-        service.snapshot(id).await.values,
-        expected,
-        "what was expected is applied"
-    );
+    assert_eq!(service.snapshot(id).await.values, expected, "what was expected is applied");
 }
 
 /// A patch whose expectation fails leaves the record as it is, all of it.
@@ -162,11 +132,7 @@ pub async fn a_conflict_changes_nothing(subject: &impl Subject) {
     patch.keep_until(before.absolute_deadline);
     let outcome = service.update(visitor.id, &patch).await;
     answers!(outcome, Outcome::Conflict, "another value is a conflict");
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        before,
-        "a conflict changes nothing"
-    );
+    assert_eq!(service.snapshot(visitor.id).await, before, "a conflict changes nothing");
 }
 
 /// `clear` removes what was applied before it, seen or not; what the patch puts after it stays.
@@ -180,18 +146,10 @@ pub async fn a_clear_removes_what_came_before_and_keeps_what_comes_after(subject
     service.apply(visitor.id, &put(&[("unseen", "1")])).await;
     service.apply(visitor.id, &patch).await;
     let kept = service.snapshot(visitor.id).await.values;
-    assert_eq!(
-        kept,
-        values(&[("count", "3"), ("late", "2")]),
-        "a clear comes first"
-    );
+    assert_eq!(kept, values(&[("count", "3"), ("late", "2")]), "a clear comes first");
     service.apply(visitor.id, &put(&[("after", "4")])).await;
     let kept = service.snapshot(visitor.id).await.values;
-    assert_eq!(
-        kept.len(),
-        3,
-        "a put that is applied after a clear survives"
-    );
+    assert_eq!(kept.len(), 3, "a put that is applied after a clear survives");
 }
 
 /// Keys and values come back as they were sent, byte for byte, on every path they can take.
@@ -221,27 +179,17 @@ pub async fn a_patch_over_a_limit_is_rejected_whole(subject: &impl Subject) {
     let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let keys = |count: usize| many(count, "0");
-    let whole = many(
-        limits.record_bytes.div_ceil(limits.value_bytes),
-        &text(limits.value_bytes),
-    );
+    let whole = many(limits.record_bytes.div_ceil(limits.value_bytes), &text(limits.value_bytes));
     for patch in [
         put(&[("big", &text(limits.value_bytes + 1))]),
         put(&[("deep", &nested(limits.depth + 1))]),
         keys(limits.keys),
         whole,
     ] {
-        assert_rejected(&service, visitor, patch, |why| {
-            matches!(why, Rejection::Limit(_))
-        })
-        .await;
+        assert_rejected(&service, visitor, patch, |why| matches!(why, Rejection::Limit(_))).await;
     }
-    service
-        .apply(visitor.id, &put(&[("big", &text(limits.value_bytes))]))
-        .await;
-    service
-        .apply(visitor.id, &put(&[("big", &nested(limits.depth))]))
-        .await;
+    service.apply(visitor.id, &put(&[("big", &text(limits.value_bytes))])).await;
+    service.apply(visitor.id, &put(&[("big", &nested(limits.depth))])).await;
     service.apply(visitor.id, &keys(limits.keys - 2)).await;
 }
 
@@ -278,11 +226,7 @@ pub async fn a_counter_has_the_whole_range_of_an_i64(subject: &impl Subject) {
         assert_eq!(applied.counters, [("n".into(), sum)], "a counter is exact");
     }
     let kept = service.snapshot(visitor.id).await.values;
-    assert_eq!(
-        kept.get("n"),
-        Some(i64::MIN.to_string().as_bytes()),
-        "and is kept as it is"
-    );
+    assert_eq!(kept.get("n"), Some(i64::MIN.to_string().as_bytes()), "and is kept as it is");
 }
 
 /// Every change but a touch makes the version grow, and the answer names the new one.
@@ -292,43 +236,21 @@ pub async fn the_version_grows_with_every_change(subject: &impl Subject) {
     let (mut remove, mut clear) = (Patch::new(), Patch::new());
     remove.remove("a").expect("a plain key");
     clear.clear();
-    let mut last = service
-        .authoritative(visitor.id)
-        .await
-        .expect("a live record")
-        .version;
-    for patch in [
-        put(&[("b", "1")]),
-        put(&[("b", "1")]),
-        remove,
-        add("n", 0),
-        clear,
-    ] {
+    let mut last = service.authoritative(visitor.id).await.expect("a live record").version;
+    for patch in [put(&[("b", "1")]), put(&[("b", "1")]), remove, add("n", 0), clear] {
         let version = service.apply(visitor.id, &patch).await.version;
         assert!(version > last, "a version grows with every change");
         last = version;
     }
-    let kept = service
-        .authoritative(visitor.id)
-        .await
-        .expect("a live record");
-    assert!(
-        kept.version >= last,
-        "the record has the version that was answered"
-    );
+    let kept = service.authoritative(visitor.id).await.expect("a live record");
+    assert!(kept.version >= last, "the record has the version that was answered");
 }
 
 async fn increment_guarded(service: &Fixture, visitor: Visitor) {
     loop {
-        let record = service
-            .authoritative(visitor.id)
-            .await
-            .expect("a live record");
+        let record = service.authoritative(visitor.id).await.expect("a live record");
         let read = RawJson::parse(record.values.get("n").expect("the counter"));
-        let read = read
-            .expect("the counter is JSON")
-            .as_integer()
-            .expect("it is an integer");
+        let read = read.expect("the counter is JSON").as_integer().expect("it is an integer");
         let patch = replace("n", Some(&read.to_string()), &(read + 1).to_string());
         match service.update(visitor.id, &patch).await {
             Outcome::Applied(_) => return,
@@ -354,27 +276,19 @@ async fn assert_rejected(
     expected: impl Fn(&Rejection) -> bool,
 ) {
     let before = service.snapshot(visitor.id).await;
-    patch
-        .add("a fine counter", 1)
-        .expect("an addition to a fresh key");
+    patch.add("a fine counter", 1).expect("an addition to a fresh key");
     patch.keep_until(before.absolute_deadline);
     match service.update(visitor.id, &patch).await {
         Outcome::Rejected(why) if expected(&why) => {}
         other => panic!("what cannot be done is rejected, by its reason: {other:?}"),
     }
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        before,
-        "a patch is rejected whole"
-    );
+    assert_eq!(service.snapshot(visitor.id).await, before, "a patch is rejected whole");
 }
 
 fn many(keys: usize, value: &str) -> Patch {
     let mut patch = Patch::new();
     for n in 0..keys {
-        patch
-            .put(&format!("k{n}"), json(value))
-            .expect("a plain key");
+        patch.put(&format!("k{n}"), json(value)).expect("a plain key");
     }
     patch
 }
@@ -396,14 +310,5 @@ const AWKWARD_VALUES: [(&str, &str); 14] = [
     ("same key twice", r#"{"a":1,"a":2}"#),
 ];
 
-const AWKWARD_KEYS: [&str; 9] = [
-    "é",
-    "😀",
-    " ",
-    "a.b",
-    "$a[0]",
-    "{a}",
-    "a:b*",
-    "'; --",
-    "\u{fffd}\"\\",
-];
+const AWKWARD_KEYS: [&str; 9] =
+    ["é", "😀", " ", "a.b", "$a[0]", "{a}", "a:b*", "'; --", "\u{fffd}\"\\"];

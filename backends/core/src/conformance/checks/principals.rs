@@ -11,7 +11,8 @@ use crate::conformance::fixture::{
 use crate::patch::Admission;
 use crate::principal::{Principal, Realm};
 use crate::record::Record;
-use crate::store::{Outcome, Rejection, SessionInfo};
+use crate::rejection::Rejection;
+use crate::store::{Outcome, SessionInfo};
 use crate::token::RecordId;
 
 /// A list shows the live sessions of its principal, on every node, and no other.
@@ -30,13 +31,9 @@ pub async fn a_list_shows_live_sessions_only(subject: &impl Subject) {
     let of_bob = service.member(&bob).await;
     service.visitor(&[]).await;
     service.delete(deleted.id, None).await;
-    service
-        .assert_listed(&alice, &[idle.id, created.id, signed_in.id])
-        .await;
+    service.assert_listed(&alice, &[idle.id, created.id, signed_in.id]).await;
     service.advance(10 * MINUTE);
-    service
-        .assert_listed(&alice, &[created.id, signed_in.id])
-        .await;
+    service.assert_listed(&alice, &[created.id, signed_in.id]).await;
     service.assert_listed(&bob, &[of_bob.id]).await;
 }
 
@@ -52,16 +49,8 @@ pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
     login.keep_until(service.now() + 45 * MINUTE);
     service.apply(visitor.id, &login).await;
     let record = service.snapshot(visitor.id).await;
-    let listed = service
-        .node()
-        .list(&alice)
-        .await
-        .expect("a healthy store lists");
-    assert_eq!(
-        listed,
-        [SessionInfo::of(visitor.id, &record)],
-        "a list says what is so"
-    );
+    let listed = service.node().list(&alice).await.expect("a healthy store lists");
+    assert_eq!(listed, [SessionInfo::of(visitor.id, &record)], "a list says what is so");
 }
 
 /// A login as another principal moves the session from the first one's list to the other's.
@@ -75,15 +64,8 @@ pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &i
     log_in(&service, visitor, &bob, Admission::default()).await;
     service.assert_listed(&alice, &[]).await;
     service.assert_listed(&bob, &[visitor.id]).await;
-    assert_eq!(
-        service.delete_all(&alice, None, None).await,
-        0,
-        "it is no session of the first"
-    );
-    assert!(
-        !service.is_absent(visitor.id).await,
-        "and does not end with theirs"
-    );
+    assert_eq!(service.delete_all(&alice, None, None).await, 0, "it is no session of the first");
+    assert!(!service.is_absent(visitor.id).await, "and does not end with theirs");
 }
 
 /// `delete_all` ends every session of the principal on every node, and nobody else's.
@@ -95,16 +77,9 @@ pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Sub
     let of_bob = service.member(&bob).await;
     let mut of_alice = vec![service.member(&alice).await, service.member(&alice).await];
     of_alice.push(logged_in(&service, &alice, Admission::default()).await);
-    assert_eq!(
-        service.delete_all(&alice, None, None).await,
-        3,
-        "it says how many it ended"
-    );
+    assert_eq!(service.delete_all(&alice, None, None).await, 3, "it says how many it ended");
     for visitor in of_alice {
-        assert!(
-            service.is_absent(visitor.id).await,
-            "every one of them ended"
-        );
+        assert!(service.is_absent(visitor.id).await, "every one of them ended");
     }
     service.assert_listed(&alice, &[]).await;
     service.assert_listed(&bob, &[of_bob.id]).await;
@@ -138,21 +113,12 @@ pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl S
         let kept = service.member(&alice).await;
         let logins = logins(&service, &alice, 5, Admission::default()).await;
         let logins = UnderWay::start(polls, logins).await;
-        logins
-            .overtake(service.delete_all(&alice, Some(kept.id), None))
-            .await;
+        logins.overtake(service.delete_all(&alice, Some(kept.id), None)).await;
         let mut live = vec![kept.id];
         for (early, (visitor, outcome)) in logins.finish().await {
             let is_live = !service.is_absent(visitor.id).await;
-            answers!(
-                outcome,
-                Outcome::Applied(_) | Outcome::Gone,
-                "a login is applied or ended"
-            );
-            assert!(
-                !(early && is_live),
-                "a login that was applied before is ended"
-            );
+            answers!(outcome, Outcome::Applied(_) | Outcome::Gone, "a login is applied or ended");
+            assert!(!(early && is_live), "a login that was applied before is ended");
             live.extend(is_live.then_some(visitor.id));
         }
         service.assert_listed(&alice, &live).await;
@@ -194,11 +160,7 @@ pub async fn a_floor_lasts_for_a_day(subject: &impl Subject) {
     service.delete_all(&alice, None, Some(5)).await;
     for _ in 0..23 {
         service.advance(HOUR);
-        service
-            .node()
-            .collect()
-            .await
-            .expect("a healthy store collects");
+        service.node().collect().await.expect("a healthy store collects");
     }
     assert_below_floor(&service, &alice, Some(4)).await;
     assert_below_floor(&service, &alice, None).await;
@@ -213,9 +175,7 @@ pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
         let alice = principal(&format!("alice{polls}"));
         let logins = logins(&service, &alice, 5, admission(Some(1))).await;
         let logins = UnderWay::start(polls, logins).await;
-        logins
-            .overtake(service.delete_all(&alice, None, Some(2)))
-            .await;
+        logins.overtake(service.delete_all(&alice, None, Some(2))).await;
         for (_, (_, outcome)) in logins.finish().await {
             answers!(
                 outcome,
@@ -224,11 +184,7 @@ pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
             );
         }
         service.assert_listed(&alice, &[]).await;
-        assert_eq!(
-            service.delete_all(&alice, None, None).await,
-            0,
-            "none is left"
-        );
+        assert_eq!(service.delete_all(&alice, None, None).await, 0, "none is left");
     }
 }
 
@@ -239,10 +195,7 @@ pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission {
-        cap: 5,
-        epoch: None,
-    };
+    let capped = Admission { cap: 5, epoch: None };
     let logins = logins(&service, &alice, 50, capped).await;
     let watched = tokio::spawn(watch_cap(Arc::clone(&service), alice.clone(), capped.cap));
     let outcomes = at_once(logins).await;
@@ -261,10 +214,7 @@ pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
     assert_eq!(live.len(), capped.cap, "a cap ends no more than it must");
     service.assert_listed(&alice, &live).await;
     for id in named {
-        assert!(
-            service.is_absent(id).await,
-            "what is named as ended is ended"
-        );
+        assert!(service.is_absent(id).await, "what is named as ended is ended");
     }
 }
 
@@ -274,10 +224,7 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission {
-        cap: 2,
-        epoch: None,
-    };
+    let capped = Admission { cap: 2, epoch: None };
     let first = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
     let second = logged_in(&service, &alice, capped).await;
@@ -288,10 +235,7 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
     let third = service.visitor(&[]).await;
     let (_, ended) = log_in(&service, third, &alice, capped).await;
     assert_eq!(ended, [second.id], "the oldest by authentication ends");
-    assert!(
-        service.is_absent(second.id).await,
-        "what is named as ended is ended"
-    );
+    assert!(service.is_absent(second.id).await, "what is named as ended is ended");
     service.advance(SECOND);
     let fourth = service.stranger();
     let record = service.record_of(fourth.secret, &alice);
@@ -307,10 +251,7 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission {
-        cap: 2,
-        epoch: None,
-    };
+    let capped = Admission { cap: 2, epoch: None };
     logged_in(&service, &alice, capped).await;
     service.advance(30 * MINUTE);
     let deleted = logged_in(&service, &alice, capped).await;
@@ -329,10 +270,7 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
 async fn watch_cap(service: Arc<Fixture>, principal: Principal, cap: usize) {
     loop {
         let live = service.list(&principal).await.len();
-        assert!(
-            live <= cap,
-            "the cap holds at every moment: {live} are live"
-        );
+        assert!(live <= cap, "the cap holds at every moment: {live} are live");
         tokio::task::yield_now().await;
     }
 }
@@ -366,22 +304,13 @@ async fn log_in(
     principal: &Principal,
     admission: Admission,
 ) -> (Visitor, Vec<RecordId>) {
-    let record = service
-        .authoritative(visitor.id)
-        .await
-        .expect("a live record");
-    let visitor = Visitor {
-        secret: record.secret,
-        ..visitor
-    };
+    let record = service.authoritative(visitor.id).await.expect("a live record");
+    let visitor = Visitor { secret: record.secret, ..visitor };
     let secret = service.secret();
     let login = service.login(visitor, secret, principal, admission);
     let ended = service.apply(visitor.id, &login).await.ended;
     let visitor = Visitor { secret, ..visitor };
-    assert!(
-        service.opens(visitor.id, &visitor.proof()).await,
-        "a login opens the record"
-    );
+    assert!(service.opens(visitor.id, &visitor.proof()).await, "a login opens the record");
     (visitor, ended)
 }
 
@@ -390,38 +319,18 @@ async fn assert_below_floor(service: &Fixture, principal: &Principal, epoch: Opt
     let visitor = service.visitor(&[("n", "1")]).await;
     let before: Record = service.snapshot(visitor.id).await;
     let mut login = service.login(visitor, service.secret(), principal, admission(epoch));
-    login
-        .put("n", crate::RawJson::from(2))
-        .expect("a plain key");
+    login.put("n", crate::RawJson::from(2)).expect("a plain key");
     let below_floor = service.update(visitor.id, &login).await;
-    answers!(
-        below_floor,
-        Outcome::Rejected(Rejection::BelowFloor),
-        "a floor rejects logins"
-    );
-    assert_eq!(
-        service.snapshot(visitor.id).await,
-        before,
-        "a login is rejected whole"
-    );
+    answers!(below_floor, Outcome::Rejected(Rejection::BelowFloor), "a floor rejects logins");
+    assert_eq!(service.snapshot(visitor.id).await, before, "a login is rejected whole");
 
     let created = service.stranger();
     let record = service.record_of(created.secret, principal);
     let below_floor = service.admit(created.id, record, admission(epoch)).await;
-    answers!(
-        below_floor,
-        Outcome::Rejected(Rejection::BelowFloor),
-        "a floor rejects creates"
-    );
-    assert!(
-        service.is_absent(created.id).await,
-        "what is rejected is not stored"
-    );
+    answers!(below_floor, Outcome::Rejected(Rejection::BelowFloor), "a floor rejects creates");
+    assert!(service.is_absent(created.id).await, "what is rejected is not stored");
 }
 
 fn admission(epoch: Option<u64>) -> Admission {
-    Admission {
-        epoch,
-        ..Admission::default()
-    }
+    Admission { epoch, ..Admission::default() }
 }

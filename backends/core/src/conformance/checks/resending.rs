@@ -20,22 +20,12 @@ pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
     let record = service.record_of(visitor.secret, &alice);
     let store = losing(&service, Call::Create);
     let create = || store.create(visitor.id, record.clone(), Admission::default());
-    answers!(
-        create().await,
-        Err(StoreError::Timeout),
-        "the answer is lost"
-    );
+    answers!(create().await, Err(StoreError::Timeout), "the answer is lost");
     let outcome = create().await.expect("the store answers again");
-    let applied = applied(
-        outcome,
-        "a create with the hash that is there was sent twice",
-    );
+    let applied = applied(outcome, "a create with the hash that is there was sent twice");
     assert_eq!(applied.ended, [], "nothing ended for it");
     service.assert_listed(&alice, &[visitor.id]).await;
-    assert!(
-        service.opens(visitor.id, &visitor.proof()).await,
-        "the record is there"
-    );
+    assert!(service.opens(visitor.id, &visitor.proof()).await, "the record is there");
 }
 
 /// A patch that puts and removes is the same when it is sent again.
@@ -47,11 +37,7 @@ pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     assert!(!patch.is_once_only(), "it can be sent again");
     sent_twice(&service, visitor.id, &patch).await;
     let kept = service.snapshot(visitor.id).await.values;
-    assert_eq!(
-        kept,
-        values(&[("a", "2")]),
-        "a patch sent twice is applied once"
-    );
+    assert_eq!(kept, values(&[("a", "2")]), "a patch sent twice is applied once");
 }
 
 /// A rotation whose answer was lost is `Applied` when it is sent again: one secret is live.
@@ -61,16 +47,9 @@ pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject
     let secret = service.secret();
     let new = Visitor { secret, ..old };
     sent_twice(&service, old.id, &rotate(old, secret)).await;
-    assert!(
-        service.opens(old.id, &new.proof()).await,
-        "the new secret opens"
-    );
+    assert!(service.opens(old.id, &new.proof()).await, "the new secret opens");
     let by_old = service.load(old.id, Some(&old.proof())).await;
-    answers!(
-        by_old,
-        Lookup::Superseded,
-        "the old secret was replaced once"
-    );
+    answers!(by_old, Lookup::Superseded, "the old secret was replaced once");
 }
 
 /// A login whose answer was lost is `Applied` when it is sent again, and counts once.
@@ -78,10 +57,7 @@ pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
-    let capped = Admission {
-        cap: 1,
-        epoch: None,
-    };
+    let capped = Admission { cap: 1, epoch: None };
     let login = service.login(visitor, service.secret(), &alice, capped);
     let second = sent_twice(&service, visitor.id, &login).await;
     assert_eq!(second.ended, [], "a login sent twice counts once");
@@ -127,10 +103,8 @@ async fn sent_twice(service: &Fixture, id: RecordId, patch: &Patch) -> Applied {
     let store = losing(service, Call::Update);
     let lost = store.update(id, patch, &Hint::default()).await;
     answers!(lost, Err(StoreError::Timeout), "the answer is lost");
-    let outcome: Outcome = store
-        .update(id, patch, &Hint::default())
-        .await
-        .expect("the store answers again");
+    let outcome: Outcome =
+        store.update(id, patch, &Hint::default()).await.expect("the store answers again");
     assert_eq!(store.calls(Call::Update), 2, "it was sent twice");
     applied(outcome, "what was not confirmed can be sent again")
 }

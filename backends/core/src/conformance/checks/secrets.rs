@@ -18,27 +18,14 @@ use crate::token::Token;
 pub async fn the_right_proof_opens_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
-    assert!(
-        service.opens(visitor.id, &visitor.proof()).await,
-        "the right proof opens"
-    );
+    assert!(service.opens(visitor.id, &visitor.proof()).await, "the right proof opens");
     let lookups = service.loads(visitor.id, None).await;
     for lookup in lookups {
-        answers!(
-            lookup,
-            Lookup::Found(_),
-            "a load without a proof finds a live record"
-        );
+        answers!(lookup, Lookup::Found(_), "a load without a proof finds a live record");
     }
     let patch = proven(put(&[("n", "1")]), visitor);
-    applied(
-        service.update(visitor.id, &patch).await,
-        "the right proof may write",
-    );
-    assert!(
-        service.delete(visitor.id, Some(&visitor.proof())).await,
-        "and may delete"
-    );
+    applied(service.update(visitor.id, &patch).await, "the right proof may write");
+    assert!(service.delete(visitor.id, Some(&visitor.proof())).await, "and may delete");
 }
 
 /// A wrong proof is told what a stranger is told, and changes nothing.
@@ -46,20 +33,10 @@ pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Sub
     let service = Fixture::open(subject).await;
     let victim = service.visitor(&[("n", "1")]).await;
     let before = service.snapshot(victim.id).await;
-    let thief = Visitor {
-        secret: service.secret(),
-        ..victim
-    };
+    let thief = Visitor { secret: service.secret(), ..victim };
     assert_shut_out(&service, thief).await;
-    assert_eq!(
-        service.snapshot(victim.id).await,
-        before,
-        "a wrong proof changes nothing"
-    );
-    assert!(
-        service.opens(victim.id, &victim.proof()).await,
-        "and the right one still opens"
-    );
+    assert_eq!(service.snapshot(victim.id).await, before, "a wrong proof changes nothing");
+    assert!(service.opens(victim.id, &victim.proof()).await, "and the right one still opens");
     service.assert_listed(&principal("mallory"), &[]).await;
 }
 
@@ -67,27 +44,22 @@ pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Sub
 /// can be hashed anew.
 pub async fn a_proof_under_an_earlier_key_opens_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
-    let ring = |key| Keyring::keyed(Realm::default(), &[key; 32]).expect("a key of 32 bytes");
+    let realm = Realm::default();
+    let ring = |key| Keyring::keyed(&[key; 32]).expect("a key of 32 bytes");
     let (old, new) = (ring(1), ring(2));
     let both = new.clone().accept(&[1; 32]).expect("a key of 32 bytes");
     let token = Token::generate(service.id(), service.node().env()).expect("randomness");
     let (id, secret) = (token.id(), token.secret());
-    service.create(id, service.record(old.hash(secret))).await;
+    service.create(id, service.record(old.hash(&realm, secret))).await;
+    assert!(service.opens(id, &both.prove(&realm, secret)).await, "every hash of a proof counts");
+    let holder = Visitor { id, secret: old.hash(&realm, secret) };
+    service.apply(id, &rotate(holder, new.hash(&realm, secret))).await;
     assert!(
-        service.opens(id, &both.prove(secret)).await,
-        "every hash of a proof counts"
-    );
-    let holder = Visitor {
-        id,
-        secret: old.hash(secret),
-    };
-    service.apply(id, &rotate(holder, new.hash(secret))).await;
-    assert!(
-        service.opens(id, &both.prove(secret)).await,
+        service.opens(id, &both.prove(&realm, secret)).await,
         "the new hash is of the same secret"
     );
     assert!(
-        service.opens(id, &new.prove(secret)).await,
+        service.opens(id, &new.prove(&realm, secret)).await,
         "the old key is not needed any more"
     );
 }
@@ -98,10 +70,7 @@ pub async fn a_rotation_replaces_the_secret_in_place(subject: &impl Subject) {
     let old = service.visitor(&[("n", "1")]).await;
     let before = service.snapshot(old.id).await;
     let new = rotated(&service, old).await;
-    assert!(
-        service.opens(old.id, &new.proof()).await,
-        "the new secret opens"
-    );
+    assert!(service.opens(old.id, &new.proof()).await, "the new secret opens");
     let after = service.snapshot(old.id).await;
     let expected = Record {
         secret: new.secret,
@@ -109,19 +78,10 @@ pub async fn a_rotation_replaces_the_secret_in_place(subject: &impl Subject) {
         version: after.version,
         ..before.clone()
     };
-    assert_eq!(
-        after, expected,
-        "a rotation changes the secret and nothing else"
-    );
-    assert!(
-        service.moves_records() || after.version > before.version,
-        "it is a change"
-    );
+    assert_eq!(after, expected, "a rotation changes the secret and nothing else");
+    assert!(service.moves_records() || after.version > before.version, "it is a change");
     let replaced = after.replaced.expect("the replaced hash is kept");
-    assert_eq!(
-        replaced.hash, old.secret,
-        "the hash that is kept is the one before"
-    );
+    assert_eq!(replaced.hash, old.secret, "the hash that is kept is the one before");
 }
 
 /// The replaced secret is `Superseded` for a minute, then unknown, and opens nothing throughout.
@@ -133,17 +93,10 @@ pub async fn a_replaced_secret_is_superseded_for_a_minute(subject: &impl Subject
     assert_superseded(&service, old).await;
     service.advance(Record::REPLACED_KEPT - SECOND / 1000);
     assert_superseded(&service, old).await;
-    assert_eq!(
-        service.snapshot(old.id).await,
-        before,
-        "a replaced secret changes nothing"
-    );
+    assert_eq!(service.snapshot(old.id).await, before, "a replaced secret changes nothing");
     service.advance(SECOND / 1000);
     assert_shut_out(&service, old).await;
-    assert!(
-        service.opens(old.id, &new.proof()).await,
-        "the new secret goes on opening"
-    );
+    assert!(service.opens(old.id, &new.proof()).await, "the new secret goes on opening");
 }
 
 /// The secret before the replaced one is unknown.
@@ -154,10 +107,7 @@ pub async fn a_secret_replaced_twice_is_unknown(subject: &impl Subject) {
     let third = rotated(&service, second).await;
     assert_shut_out(&service, first).await;
     assert_superseded(&service, second).await;
-    assert!(
-        service.opens(third.id, &third.proof()).await,
-        "the last secret opens"
-    );
+    assert!(service.opens(third.id, &third.proof()).await, "the last secret opens");
 }
 
 /// A rotation that is sent again is `Applied` and does nothing.
@@ -165,23 +115,14 @@ pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
     let mut rotation = rotate(old, service.secret());
-    rotation
-        .put("n", crate::RawJson::from(1))
-        .expect("a plain key");
+    rotation.put("n", crate::RawJson::from(1)).expect("a plain key");
     service.apply(old.id, &rotation).await;
     let before = service.snapshot(old.id).await;
     for _ in service.nodes() {
         let outcome = service.update(old.id, &rotation).await;
-        applied(
-            outcome,
-            "a rotation to the hash that is there was sent twice",
-        );
+        applied(outcome, "a rotation to the hash that is there was sent twice");
     }
-    assert_eq!(
-        service.snapshot(old.id).await,
-        before,
-        "it changes nothing the second time"
-    );
+    assert_eq!(service.snapshot(old.id).await, before, "it changes nothing the second time");
     assert_superseded(&service, old).await;
 }
 
@@ -203,10 +144,7 @@ pub async fn of_two_rotations_at_once_one_is_applied_and_one_superseded(subject:
             (Outcome::Superseded, Outcome::Applied(_)) => (quick.0, slow.0),
             other => panic!("replacing a secret is compare-and-set: {other:?}"),
         };
-        assert!(
-            service.opens(old.id, &winner.proof()).await,
-            "the secret that won opens"
-        );
+        assert!(service.opens(old.id, &winner.proof()).await, "the secret that won opens");
         assert_shut_out(&service, loser).await;
         assert_superseded(&service, old).await;
     }
@@ -239,15 +177,8 @@ pub async fn a_write_with_the_old_secret_is_before_the_rotation_or_superseded(
                 other => panic!("a late write is applied or superseded: {other:?}"),
             }
         }
-        assert_eq!(
-            record.secret, new.secret,
-            "a late write brings no secret back"
-        );
-        assert_eq!(
-            record.values.get("kept"),
-            Some(&b"1"[..]),
-            "a rotation keeps the values"
-        );
+        assert_eq!(record.secret, new.secret, "a late write brings no secret back");
+        assert_eq!(record.values.get("kept"), Some(&b"1"[..]), "a rotation keeps the values");
         assert_superseded(&service, old).await;
     }
 }
@@ -261,16 +192,10 @@ pub async fn a_rotation_under_way_loses_no_write(subject: &impl Subject) {
         let rotation = Arc::clone(&service);
         let rotation = async move { rotation.apply(old.id, &rotate(old, new)).await };
         let rotation = UnderWay::start(polls, [rotation]).await;
-        rotation
-            .overtake(service.apply(old.id, &put(&[("n", "1")])))
-            .await;
+        rotation.overtake(service.apply(old.id, &put(&[("n", "1")]))).await;
         rotation.finish().await;
         let record = service.snapshot(old.id).await;
-        assert_eq!(
-            record.values.get("n"),
-            Some(&b"1"[..]),
-            "a rotation loses no update"
-        );
+        assert_eq!(record.values.get("n"), Some(&b"1"[..]), "a rotation loses no update");
         assert_eq!(record.secret, new, "an update loses no rotation");
     }
 }
@@ -306,40 +231,22 @@ async fn assert_shut_out(service: &Fixture, client: Visitor) {
     for patch in attempts(service, client) {
         for _ in service.nodes() {
             let outcome = service.update(client.id, &patch).await;
-            answers!(
-                outcome,
-                Outcome::Gone,
-                "a wrong proof is told that there is nothing"
-            );
+            answers!(outcome, Outcome::Gone, "a wrong proof is told that there is nothing");
         }
     }
-    assert!(
-        !service.delete(client.id, Some(&proof)).await,
-        "a wrong proof deletes nothing"
-    );
+    assert!(!service.delete(client.id, Some(&proof)).await, "a wrong proof deletes nothing");
 }
 
 async fn assert_superseded(service: &Fixture, client: Visitor) {
     let proof: Proof = client.proof();
     for lookup in service.loads(client.id, Some(&proof)).await {
-        answers!(
-            lookup,
-            Lookup::Superseded,
-            "a replaced secret is superseded"
-        );
+        answers!(lookup, Lookup::Superseded, "a replaced secret is superseded");
     }
     for patch in attempts(service, client) {
         for _ in service.nodes() {
             let outcome = service.update(client.id, &patch).await;
-            answers!(
-                outcome,
-                Outcome::Superseded,
-                "a replaced secret is superseded"
-            );
+            answers!(outcome, Outcome::Superseded, "a replaced secret is superseded");
         }
     }
-    assert!(
-        !service.delete(client.id, Some(&proof)).await,
-        "a replaced secret deletes nothing"
-    );
+    assert!(!service.delete(client.id, Some(&proof)).await, "a replaced secret deletes nothing");
 }

@@ -8,7 +8,8 @@ use time::UtcDateTime;
 use super::steps::{Change, Login, PatchStep, Replace, Who};
 use crate::proof::SecretHash;
 use crate::record::Version;
-use crate::store::{Outcome, Rejection};
+use crate::rejection::Rejection;
+use crate::store::Outcome;
 use crate::token::RecordId;
 
 /// The records that are live or expired, and the floors.
@@ -41,11 +42,7 @@ impl Kept {
     pub(super) fn comparable(self, moves_records: bool) -> Self {
         Self {
             replaced: None,
-            version: if moves_records {
-                Version::FIRST
-            } else {
-                self.version
-            },
+            version: if moves_records { Version::FIRST } else { self.version },
             fence: if moves_records { 0 } else { self.fence },
             ..self
         }
@@ -81,11 +78,7 @@ impl PartialEq for Grows {
 impl Answer {
     /// It is done already.
     pub(super) fn unchanged() -> Self {
-        Self::Applied {
-            counters: Vec::new(),
-            ended: BTreeSet::new(),
-            grows: Grows(false),
-        }
+        Self::Applied { counters: Vec::new(), ended: BTreeSet::new(), grows: Grows(false) }
     }
 }
 
@@ -264,15 +257,8 @@ impl Model {
 
     /// The value that a patch expects under a key: the right one, or one that it never has.
     pub(super) fn expectation(&self, id: RecordId, key: &str, right: bool) -> Option<String> {
-        let value = self
-            .records
-            .get(&id)
-            .and_then(|kept| kept.values.get(key).cloned());
-        if right {
-            value
-        } else {
-            Some("\"never\"".to_owned())
-        }
+        let value = self.records.get(&id).and_then(|kept| kept.values.get(key).cloned());
+        if right { value } else { Some("\"never\"".to_owned()) }
     }
 
     pub(super) fn fence(&self, id: RecordId) -> u64 {
@@ -318,9 +304,7 @@ fn changed(before: &BTreeMap<String, String>, step: &PatchStep) -> Result<Change
             Change::Add(by) => {
                 let start = values.get(*key).map_or("0", |value| value);
                 let start: i64 = start.parse().map_err(|_| Rejection::not_an_integer(key))?;
-                let sum = start
-                    .checked_add(*by)
-                    .ok_or_else(|| Rejection::overflow(key))?;
+                let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
                 values.insert((*key).to_owned(), sum.to_string());
                 // After a clear the value is known beforehand: the patch carries it as a put.
                 if !step.clear {

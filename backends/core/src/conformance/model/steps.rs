@@ -13,30 +13,13 @@ pub(super) const SLOTS: usize = 3;
 /// One call, or a while that passes.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Create {
-        slot: usize,
-        admit: Option<Login>,
-    },
-    CreateAgain {
-        slot: usize,
-        same: bool,
-    },
+    Create { slot: usize, admit: Option<Login> },
+    CreateAgain { slot: usize, same: bool },
     Patch(PatchStep),
-    RotateAgain {
-        slot: usize,
-    },
-    Delete {
-        slot: usize,
-        proved: Proved,
-    },
-    DeleteAll {
-        who: Who,
-        except: Option<usize>,
-        epoch: Option<u64>,
-    },
-    Advance {
-        by: Duration,
-    },
+    RotateAgain { slot: usize },
+    Delete { slot: usize, proved: Proved },
+    DeleteAll { who: Who, except: Option<usize>, epoch: Option<u64> },
+    Advance { by: Duration },
 }
 
 /// A patch, in the words of the model.
@@ -150,14 +133,7 @@ fn rotation() -> impl Strategy<Value = Step> {
     ];
     let replace = prop_oneof![Just(Replace::Secret), login().prop_map(Replace::Login)];
     let harmless = prop_oneof![value().prop_map(Change::Put), Just(Change::Remove)];
-    let parts = (
-        slot(),
-        proved,
-        any::<bool>(),
-        changes(harmless),
-        replace,
-        keep_for(),
-    );
+    let parts = (slot(), proved, any::<bool>(), changes(harmless), replace, keep_for());
     parts.prop_map(|(slot, proved, clear, changes, replace, keep_for)| {
         Step::Patch(PatchStep {
             slot,
