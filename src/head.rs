@@ -100,6 +100,10 @@ fn never_store(headers: &mut HeaderMap) {
 
 /// A response that depends on the session must be kept by no shared cache.
 fn keep_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+        return;
+    }
     let lines: Vec<_> = headers.get_all(CACHE_CONTROL).iter().cloned().collect();
     let known: Vec<_> = lines.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is = |directive: &[u8], name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
@@ -130,6 +134,10 @@ fn directives(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Adds to `Vary` what the response depends on. `*` already says more.
 fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
+    if !headers.contains_key(VARY) {
+        headers.insert(VARY, on.clone());
+        return;
+    }
     let known: Vec<_> = headers.get_all(VARY).iter().cloned().collect();
     let known: Vec<_> = known.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is_missing = |name: &&[u8]| {

@@ -82,7 +82,7 @@ impl Turn<'_> {
     }
 
     async fn commit(&mut self) -> Head {
-        let patch = self.state.pending.clone();
+        let patch = std::mem::take(&mut self.state.pending);
         let (done, is_promise) = match self.state.intent.take() {
             // What a handler must be able to rely on is answered 409 when another was first.
             Some(intent) => {

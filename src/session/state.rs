@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use steadfast_core::{
-    Keyring, Op, Patch, Principal, Proof, RawJson, Record, RecordId, Rotation, Token,
+    Counters, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record, RecordId, Rotation,
+    Token,
 };
 use time::UtcDateTime;
 
@@ -29,6 +30,7 @@ pub(crate) struct State {
 
 /// What the handle knows of its record.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request; a box would cost every read")]
 pub(super) enum View {
     /// Nobody has asked yet.
     Unread,
@@ -47,10 +49,14 @@ pub(super) enum View {
 }
 
 /// A record that this request proved its right to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: RecordId,
+    /// As it was loaded, or changed by a rotation of this request.
     pub(super) record: Arc<Record>,
+    /// What this request committed on top of it.
+    written: Patch,
+    idle_deadline: UtcDateTime,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
 }
@@ -89,24 +95,29 @@ impl State {
         }
     }
 
-    /// The value under a key as this request sees it: its own writes over what was loaded.
+    /// The value under a key as this request sees it: its own writes over what the store has.
     pub(super) fn value(&self, key: &str) -> Option<&[u8]> {
-        match self.pending.op(key) {
-            Some(Op::Put(value)) => Some(value.as_bytes()),
-            Some(Op::Remove | Op::Add(_)) => None,
-            None if self.pending.is_clear() => None,
-            None => self.live()?.record.values.get(key),
+        match written(&self.pending, key) {
+            Some(own) => own,
+            None => self.live()?.value(key),
         }
     }
 
-    /// The store's value under a key, or that it has none, unless this request wrote its own.
+    /// The store's value under a key, or that it has none, unless this request's own is over it.
     pub(super) fn stored(&self, key: &str) -> Option<Option<RawJson>> {
-        let is_own = self.pending.is_clear() || self.pending.op(key).is_some();
-        self.live().filter(|_| !is_own).map(|live| live.record.values.raw(key))
+        let live = self.live().filter(|_| written(&self.pending, key).is_none())?;
+        Some(live.value(key).map(RawJson::copied))
     }
 
     pub(super) fn live(&self) -> Option<&Live> {
         match &self.view {
+            View::Live(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.view {
             View::Live(live) => Some(live),
             _ => None,
         }
@@ -150,13 +161,11 @@ impl State {
         if self.principal().is_some_and(|known| known != principal) {
             self.pending.clear();
         }
-        let stored = self.live().map(|live| Arc::clone(&live.record));
-        let stored = stored.iter().flat_map(|record| record.values.iter()).map(|(key, _)| key);
-        let buffered: Vec<_> = self.pending.ops().map(|(key, _)| key.to_owned()).collect();
-        for key in buffered.iter().map(String::as_str).chain(stored) {
-            if key.starts_with(PRE_AUTH) {
-                self.pending.remove(key).expect("the key was accepted before");
-            }
+        let stored = self.live().into_iter().flat_map(Live::keys);
+        let buffered = self.pending.ops().map(|(key, _)| key);
+        let marked = stored.chain(buffered).filter(|key| key.starts_with(PRE_AUTH));
+        for key in marked.map(str::to_owned).collect::<Vec<_>>() {
+            self.pending.remove(&key).expect("the key was accepted before");
         }
     }
 
@@ -167,6 +176,18 @@ impl State {
 }
 
 impl Live {
+    pub(super) fn new(id: RecordId, record: Arc<Record>, proof: Proof) -> Self {
+        let idle_deadline = record.idle_deadline;
+        Self { id, record, written: Patch::new(), idle_deadline, proof }
+    }
+
+    /// Sees the record as it was loaded again.
+    pub(super) fn reloaded(&mut self, record: Arc<Record>) {
+        self.idle_deadline = record.idle_deadline;
+        self.written = Patch::new();
+        self.record = record;
+    }
+
     /// The rotation that only hashes the same secret under the keyring's current key.
     pub(super) fn rehash(&self, keyring: &Keyring) -> Option<Rotation> {
         let hash = *self.proof.hashes().next()?;
@@ -174,16 +195,18 @@ impl Live {
         is_stale.then_some(Rotation { hash, authentication: None })
     }
 
-    /// Follows a patch that the store applied, with the counters as it answered them.
-    pub(super) fn follow(&mut self, patch: &Patch, counters: &[(Box<str>, i64)]) {
-        let mut local = patch.clone();
-        for (key, value) in counters {
-            local.put(key, RawJson::from(*value)).expect("the store took the key");
-        }
-        let (values, _) = local.merge(&self.record.values).expect("nothing is left to add");
-        let record = Arc::make_mut(&mut self.record);
-        record.values = values;
+    /// The deadline to move to at this time, if that is due.
+    pub(super) fn due_touch(&self, lifetime: &Lifetime, now: UtcDateTime) -> Option<UtcDateTime> {
+        let deadline = lifetime.idle_deadline(now).min(self.record.absolute_deadline);
+        let lag = deadline - self.idle_deadline;
+        let is_due = lag.is_positive() && lag >= lifetime.touch_interval();
+        is_due.then_some(deadline)
+    }
+
+    /// Follows a patch that the store applied.
+    pub(super) fn follow(&mut self, patch: Patch, counters: &Counters) {
         if let Some(rotation) = patch.rotation() {
+            let record = Arc::make_mut(&mut self.record);
             record.secret = rotation.hash;
             self.proof = rotation.hash.into();
             if let Some(authentication) = &rotation.authentication {
@@ -192,8 +215,29 @@ impl Live {
                 record.principal = authentication.principal.clone().or(record.principal.take());
             }
         }
-        let idle = record.idle_deadline.max(patch.idle_deadline().unwrap_or(record.idle_deadline));
-        record.idle_deadline = idle.min(record.absolute_deadline);
+        let idle =
+            patch.idle_deadline().map_or(self.idle_deadline, |at| at.max(self.idle_deadline));
+        self.idle_deadline = idle.min(self.record.absolute_deadline);
+        self.written.then(patch, counters);
+    }
+
+    /// The value under a key as the store has it, as far as this request knows.
+    fn value(&self, key: &str) -> Option<&[u8]> {
+        written(&self.written, key).unwrap_or_else(|| self.record.values.get(key))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        let written = self.written.ops().map(|(key, _)| key);
+        self.record.values.iter().map(|(key, _)| key).chain(written)
+    }
+}
+
+/// What a patch of known values makes of a key, if anything.
+fn written<'p>(patch: &'p Patch, key: &str) -> Option<Option<&'p [u8]>> {
+    match patch.op(key) {
+        Some(Op::Put(value)) => Some(Some(value.as_bytes())),
+        Some(Op::Remove | Op::Add(_)) => Some(None),
+        None => patch.is_clear().then_some(None),
     }
 }
 

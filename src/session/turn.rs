@@ -24,6 +24,13 @@ pub(super) struct Turn<'a> {
     pub(super) state: MutexGuard<'a, State>,
 }
 
+/// What sending a patch before a load came to.
+enum Blind {
+    Applied(Applied),
+    /// There is no such session: the patch is to start one, or to be dropped.
+    Unsent(Patch),
+}
+
 /// What sending a patch came to.
 pub(super) enum Sent {
     Applied(Applied),
@@ -50,47 +57,46 @@ impl Turn<'_> {
     }
 
     /// Sends a patch that holds all that is buffered, and keeps account of the answer.
-    pub(super) async fn send(&mut self, patch: Patch) -> Result<Sent, Error> {
+    pub(super) async fn send(&mut self, mut patch: Patch) -> Result<Sent, Error> {
         if matches!(self.state.view, View::Unread) {
             match self.inner.claims() {
                 [] => self.state.view = View::Absent,
-                [claim] => {
-                    if let Some(sent) = self.send_blind(claim, &patch).await? {
-                        return Ok(sent);
-                    }
-                }
+                [claim] => match self.send_blind(claim, patch).await? {
+                    Blind::Applied(applied) => return Ok(Sent::Applied(applied)),
+                    Blind::Unsent(unsent) => patch = unsent,
+                },
                 _ => self.read().await?,
             }
         }
         self.state.check_current()?;
         match &self.state.view {
-            View::Live(live) => self.send_to(live.clone(), patch).await,
+            View::Live(live) => self.send_to(live.id, patch).await,
             View::Poisoned => Err(Error::Poisoned),
-            _ => self.create(&patch, None).await,
+            _ => self.create(patch, None).await,
         }
     }
 
     /// Replaces the secret together with a patch that holds all that is buffered.
-    pub(super) async fn rotate(&mut self, intent: Intent, patch: Patch) -> Result<(), Error> {
-        let Some(mut live) = self.state.live().cloned() else {
+    pub(super) async fn rotate(&mut self, intent: Intent, mut patch: Patch) -> Result<(), Error> {
+        let Some(live) = self.state.live() else {
             return self.rotate_nothing(intent, patch).await;
         };
-        let (token, rotation) = self.rotation(&intent, &live)?;
-        let mut rotating = patch.clone();
-        rotating.rotate(live.proof.clone(), rotation);
-        rotating.keep_until(self.idle_deadline());
-        match self.inner.calls().update(live.id, &rotating).await? {
+        let (id, proof) = (live.id, live.proof.clone());
+        let token = Token::generate(id, self.inner.env())?;
+        let (hash, authentication) = (self.hash(&token), self.authentication(&intent));
+        patch.rotate(proof, Rotation { hash, authentication });
+        patch.keep_until(self.idle_deadline());
+        match self.inner.calls().update(id, &patch).await? {
             Outcome::Applied(applied) => {
-                Event::Rotated.emit(Some(live.id));
-                live.follow(&rotating, &applied.counters);
+                Event::Rotated.emit(Some(id));
                 report_ended(&applied);
-                let until = live.record.absolute_deadline;
-                self.accept(live, Issue::Set(token, until));
+                self.follow(patch, &applied);
+                let until = self.state.live().map(|live| live.record.absolute_deadline);
+                self.state.issue = until.map_or(Issue::Keep, |until| Issue::Set(token, until));
                 Ok(())
             }
-            outcome @ (Outcome::Superseded | Outcome::Gone) => {
-                self.rotation_lost(intent, patch, matches!(outcome, Outcome::Gone)).await
-            }
+            Outcome::Superseded => self.rotation_lost(intent, patch, View::Superseded).await,
+            Outcome::Gone => self.rotation_lost(intent, patch, View::Gone).await,
             outcome => Err(refused(outcome)),
         }
     }
@@ -161,10 +167,8 @@ impl Turn<'_> {
     /// The patch that only moves the idle deadline, if that is due.
     pub(super) fn touch(&self) -> Option<(RecordId, Patch)> {
         let live = self.state.live()?;
-        let deadline = self.idle_deadline().min(live.record.absolute_deadline);
-        let lag = deadline - live.record.idle_deadline;
-        let is_due = !lag.is_zero() && lag >= self.inner.shared.lifetime.touch_interval();
-        is_due.then(|| (live.id, Patch::touch(deadline)))
+        let deadline = live.due_touch(&self.inner.shared.lifetime, self.inner.env().now())?;
+        Some((live.id, Patch::touch(deadline)))
     }
 
     async fn look_up(&self) -> Result<(View, Status), StoreError> {
@@ -191,8 +195,7 @@ impl Turn<'_> {
     fn seen(&self, claim: &Claim, answer: Lookup) -> (View, Status) {
         match answer {
             Lookup::Found(Found { id, record, .. }) => {
-                let live = Live { id, record, proof: claim.proof.clone() };
-                (View::Live(live), Status::Existing)
+                (View::Live(Live::new(id, record, claim.proof.clone())), Status::Existing)
             }
             Lookup::Superseded => {
                 Event::Superseded.emit(Some(claim.id));
@@ -219,53 +222,39 @@ impl Turn<'_> {
         }
     }
 
-    /// Sends a patch before anything was loaded. `None` when there is no such session, so that the
-    /// patch has to start one.
-    async fn send_blind(&mut self, claim: &Claim, patch: &Patch) -> Result<Option<Sent>, Error> {
-        let mut blind = patch.clone();
-        blind.prove(claim.proof.clone());
-        blind.keep_until(self.idle_deadline());
-        let outcome = match self.inner.calls().update(claim.id, &blind).await {
+    /// Sends a patch before anything was loaded.
+    async fn send_blind(&mut self, claim: &Claim, mut patch: Patch) -> Result<Blind, Error> {
+        patch.prove(claim.proof.clone());
+        patch.keep_until(self.idle_deadline());
+        let outcome = match self.inner.calls().update(claim.id, &patch).await {
             // What cannot be read is absent, and left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
         };
-        match outcome {
+        (self.state.view, self.state.origin) = match outcome {
             Outcome::Applied(applied) => {
                 self.state.pending = Patch::new();
-                Ok(Some(Sent::Applied(applied)))
+                return Ok(Blind::Applied(applied));
             }
-            Outcome::Gone => {
-                Event::UnknownId.emit(Some(claim.id));
-                (self.state.view, self.state.origin) = (View::Absent, Status::Unknown);
-                Ok(None)
-            }
-            Outcome::Superseded => {
-                Event::Superseded.emit(Some(claim.id));
-                (self.state.view, self.state.origin) = (View::Superseded, Status::Superseded);
-                Ok(None)
-            }
-            outcome => Err(refused(outcome)),
-        }
+            Outcome::Gone => self.seen(claim, Lookup::Absent(Absence::Unknown)),
+            Outcome::Superseded => self.seen(claim, Lookup::Superseded),
+            outcome => return Err(refused(outcome)),
+        };
+        Ok(Blind::Unsent(patch.unproven()))
     }
 
-    async fn send_to(&mut self, mut live: Live, mut patch: Patch) -> Result<Sent, Error> {
+    async fn send_to(&mut self, id: RecordId, mut patch: Patch) -> Result<Sent, Error> {
         patch.keep_until(self.idle_deadline());
-        if let Some(rotation) = live.rehash(&self.inner.shared.keyring) {
-            let mut rehashing = patch.clone();
-            rehashing.rotate(live.proof.clone(), rotation);
-            if let Outcome::Applied(applied) =
-                self.inner.calls().update(live.id, &rehashing).await?
-            {
-                live.follow(&rehashing, &applied.counters);
-                self.accept(live, Issue::Keep);
-                return Ok(Sent::Applied(applied));
-            }
+        self.add_rehash(&mut patch);
+        let mut outcome = self.inner.calls().update(id, &patch).await?;
+        // Another request rotated meanwhile: how its secret is hashed is not this one's concern.
+        if patch.rotation().is_some() && matches!(outcome, Outcome::Superseded | Outcome::Gone) {
+            patch = patch.unproven();
+            outcome = self.inner.calls().update(id, &patch).await?;
         }
-        match self.inner.calls().update(live.id, &patch).await? {
+        match outcome {
             Outcome::Applied(applied) => {
-                live.follow(&patch, &applied.counters);
-                self.accept(live, Issue::Keep);
+                self.follow(patch, &applied);
                 Ok(Sent::Applied(applied))
             }
             Outcome::Conflict => Ok(Sent::Conflict),
@@ -277,10 +266,18 @@ impl Turn<'_> {
         }
     }
 
+    /// Has the secret hashed under the keyring's current key along with a patch, if it is not.
+    fn add_rehash(&self, patch: &mut Patch) {
+        let Some(live) = self.state.live() else { return };
+        if let Some(rotation) = live.rehash(&self.inner.shared.keyring) {
+            patch.rotate(live.proof.clone(), rotation);
+        }
+    }
+
     /// Starts a fresh record under a fresh token with what is buffered.
     async fn create(
         &mut self,
-        patch: &Patch,
+        patch: Patch,
         authentication: Option<Authentication>,
     ) -> Result<Sent, Error> {
         let (values, counters) = patch.merge(&Values::new())?;
@@ -291,20 +288,20 @@ impl Turn<'_> {
         if self.state.sent {
             return Err(Error::TooLate);
         }
-        let shared = &self.inner.shared;
-        shared.calls.store.limits().check_total(&values)?;
-        let id = shared.calls.store.mint()?;
+        let calls = self.inner.calls();
+        calls.store.limits().check_total(&values)?;
+        let id = calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
-        let hash = shared.keyring.hash(&shared.realm, token.secret());
+        let hash = self.hash(&token);
         let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);
         let record = self.fresh_record(hash, values, authentication);
-        match shared.calls.create(id, record.clone(), admission).await? {
+        match calls.create(id, record.clone(), admission).await? {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
                 report_ended(&applied);
-                let until = record.absolute_deadline;
-                let live = Live { id, record: Arc::new(record), proof: hash.into() };
-                self.accept(live, Issue::Set(token, until));
+                self.state.issue = Issue::Set(token, record.absolute_deadline);
+                self.state.view = View::Live(Live::new(id, Arc::new(record), hash.into()));
+                self.state.pending = Patch::new();
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
             outcome => Err(refused(outcome)),
@@ -330,7 +327,7 @@ impl Turn<'_> {
         match intent {
             Intent::Login(..) => {
                 let authentication = self.authentication(&intent);
-                self.create(&patch, authentication).await.map(drop)
+                self.create(patch, authentication).await.map(drop)
             }
             Intent::Elevate | Intent::Reauthenticate => {
                 self.state.check_current()?;
@@ -346,28 +343,21 @@ impl Turn<'_> {
         &mut self,
         intent: Intent,
         patch: Patch,
-        is_gone: bool,
+        seen: View,
     ) -> Result<(), Error> {
+        let patch = patch.unproven();
         match intent {
-            Intent::Login(..) => {
-                self.state.view = View::Absent;
-                let authentication = self.authentication(&intent);
-                self.create(&patch, authentication).await.map(drop)
-            }
             Intent::Cycle if patch.writes() => self.send(patch).await.map(drop),
             Intent::Cycle => Ok(()),
-            Intent::Elevate | Intent::Reauthenticate => {
-                self.state.view = if is_gone { View::Gone } else { View::Superseded };
-                self.state.check_current()
+            Intent::Login(..) | Intent::Elevate | Intent::Reauthenticate => {
+                self.state.view = seen;
+                self.rotate_nothing(intent, patch).await
             }
         }
     }
 
-    fn rotation(&self, intent: &Intent, live: &Live) -> Result<(Token, Rotation), Error> {
-        let shared = &self.inner.shared;
-        let token = Token::generate(live.id, self.inner.env())?;
-        let hash = shared.keyring.hash(&shared.realm, token.secret());
-        Ok((token, Rotation { hash, authentication: self.authentication(intent) }))
+    fn hash(&self, token: &Token) -> SecretHash {
+        self.inner.shared.keyring.hash(&self.inner.shared.realm, token.secret())
     }
 
     fn authentication(&self, intent: &Intent) -> Option<Authentication> {
@@ -389,28 +379,26 @@ impl Turn<'_> {
         let mut jitter = [0];
         self.inner.env().fill(&mut jitter)?;
         tokio::time::sleep(Duration::from_micros(u64::from(jitter[0]) * 40)).await;
-        let Some(live) = self.state.live().cloned() else {
-            return Ok(());
-        };
-        let answer = self.inner.calls().load(live.id, None).await;
-        match self.or_poison(answer)? {
-            Lookup::Found(found) => {
-                self.state.view = View::Live(Live { record: found.record, ..live });
+        let Some(id) = self.state.live().map(|live| live.id) else { return Ok(()) };
+        let answer = self.inner.calls().load(id, None).await;
+        match (self.or_poison(answer)?, self.state.live_mut()) {
+            (Lookup::Found(found), Some(live)) => {
+                live.reloaded(found.record);
                 Ok(())
             }
-            Lookup::Superseded | Lookup::Absent(_) => {
+            _ => {
                 self.state.view = View::Gone;
                 Err(Error::Ended)
             }
         }
     }
 
-    fn accept(&mut self, live: Live, issue: Issue) {
-        self.state.view = View::Live(live);
-        self.state.pending = Patch::new();
-        if !matches!(issue, Issue::Keep) {
-            self.state.issue = issue;
+    /// Takes note of a patch that the store applied to the record of this handle.
+    fn follow(&mut self, patch: Patch, applied: &Applied) {
+        if let Some(live) = self.state.live_mut() {
+            live.follow(patch, &applied.counters);
         }
+        self.state.pending = Patch::new();
     }
 
     fn idle_deadline(&self) -> UtcDateTime {

@@ -51,7 +51,7 @@ pub use event::Event;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Scan, Scanned, Stats, Store};
-pub use patch::{Admission, Authentication, Op, Patch, Rotation};
+pub use patch::{Admission, Authentication, Counters, Op, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
 pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};

@@ -1,7 +1,5 @@
 //! What a request wants changed.
 
-use std::collections::BTreeMap;
-
 use time::UtcDateTime;
 
 use crate::limits::{LimitError, Limits};
@@ -21,11 +19,12 @@ use crate::values::{Packing, RawJson, Values, integer};
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
     proof: Option<Proof>,
-    expectations: BTreeMap<Box<str>, Option<RawJson>>,
+    expectations: Vec<(Box<str>, Option<RawJson>)>,
     fence: Option<u64>,
     clear: bool,
-    ops: BTreeMap<Box<str>, Op>,
-    rotation: Option<Rotation>,
+    /// Sorted by key, each key once.
+    ops: Vec<(Box<str>, Op)>,
+    rotation: Option<Box<Rotation>>,
     idle_deadline: Option<UtcDateTime>,
     owner: Option<RouteLabel>,
 }
@@ -67,7 +66,7 @@ impl Patch {
     /// that cannot be added to.
     pub fn add(&mut self, key: &str, by: i64) -> Result<(), Rejection> {
         let sum = |start: i64| start.checked_add(by).ok_or_else(|| Rejection::overflow(key));
-        let op = match self.ops.get(key) {
+        let op = match self.op(key) {
             Some(Op::Put(value)) => {
                 let start = value.as_integer().ok_or_else(|| Rejection::not_an_integer(key))?;
                 Op::Put(sum(start)?.into())
@@ -98,7 +97,8 @@ impl Patch {
     /// When the key has the wrong form.
     pub fn expect(&mut self, key: &str, value: Option<RawJson>) -> Result<(), LimitError> {
         Limits::check_key(key)?;
-        self.expectations.insert(key.into(), value);
+        self.expectations.retain(|(known, _)| **known != *key);
+        self.expectations.push((key.into(), value));
         Ok(())
     }
 
@@ -110,13 +110,28 @@ impl Patch {
     /// Replaces the secret: compare-and-set on the one that `proof` shows.
     pub fn rotate(&mut self, proof: Proof, rotation: Rotation) {
         self.proof = Some(proof);
-        self.rotation = Some(rotation);
+        self.rotation = Some(Box::new(rotation));
     }
 
-    /// Drops the rotation and its proof again, and keeps the rest.
+    /// The same without a proof, and so without a rotation.
     #[must_use]
-    pub fn without_rotation(self) -> Self {
+    pub fn unproven(self) -> Self {
         Self { proof: None, rotation: None, ..self }
+    }
+
+    /// Adds the writes of a later patch, whose counters came to these values.
+    pub fn then(&mut self, later: Self, counters: &Counters) {
+        if later.clear {
+            self.clear();
+        }
+        for (key, op) in later.ops {
+            let counted = counters.iter().find(|(counter, _)| *counter == key);
+            let op = counted.map_or(op, |(_, value)| Op::Put((*value).into()));
+            match self.position(&key) {
+                Ok(at) => self.ops[at].1 = op,
+                Err(at) => self.ops.insert(at, (key, op)),
+            }
+        }
     }
 
     /// Moves the idle deadline; of several, the latest counts.
@@ -134,7 +149,7 @@ impl Patch {
         self.proof.as_ref()
     }
 
-    /// The values it expects, sorted by key.
+    /// The values it expects, each key once.
     pub fn expectations(&self) -> impl Iterator<Item = (&str, Option<&RawJson>)> {
         self.expectations.iter().map(|(key, value)| (&**key, value.as_ref()))
     }
@@ -156,12 +171,12 @@ impl Patch {
 
     /// The operation on a key.
     pub fn op(&self, key: &str) -> Option<&Op> {
-        self.ops.get(key)
+        self.position(key).ok().map(|at| &self.ops[at].1)
     }
 
     /// The new secret, and what comes with it.
     pub fn rotation(&self) -> Option<&Rotation> {
-        self.rotation.as_ref()
+        self.rotation.as_deref()
     }
 
     /// The idle deadline it asks for.
@@ -186,7 +201,7 @@ impl Patch {
 
     /// Whether sending it a second time could do something else than sending it once.
     pub fn is_once_only(&self) -> bool {
-        !self.expectations.is_empty() || self.ops.values().any(|op| matches!(op, Op::Add(_)))
+        !self.expectations.is_empty() || self.ops.iter().any(|(_, op)| matches!(op, Op::Add(_)))
     }
 
     /// Whether `values` are what the patch expects.
@@ -207,7 +222,7 @@ impl Patch {
     ///
     /// The first value that is over a limit.
     pub fn check(&self, limits: &Limits) -> Result<(), LimitError> {
-        self.ops.values().try_for_each(|op| match op {
+        self.ops.iter().try_for_each(|(_, op)| match op {
             Op::Put(value) => limits.check_value(value.as_bytes()),
             Op::Remove | Op::Add(_) => Ok(()),
         })
@@ -223,14 +238,15 @@ impl Patch {
             return Ok((values.clone(), Counters::new()));
         }
         let mut counters = Counters::new();
-        let mut packing = Packing::with_capacity(values.packed_len() + self.ops.len() * 64);
+        let added: usize = self.ops.iter().map(|(key, op)| Packing::room(key, op.len())).sum();
+        let mut packing = Packing::with_capacity(values.packed_len() + added);
         let mut ops = self.ops.iter().peekable();
         let kept = values.iter().filter(|_| !self.clear);
         for (key, value) in kept {
-            while let Some((new, op)) = ops.next_if(|(name, _)| ***name < *key) {
+            while let Some((new, op)) = ops.next_if(|(name, _)| **name < *key) {
                 op.write(new, None, &mut packing, &mut counters)?;
             }
-            match ops.next_if(|(name, _)| ***name == *key) {
+            match ops.next_if(|(name, _)| **name == *key) {
                 Some((_, op)) => op.write(key, Some(value), &mut packing, &mut counters)?,
                 None => packing.push(key, value),
             }
@@ -243,11 +259,16 @@ impl Patch {
 
     fn set(&mut self, key: &str, op: Op) -> Result<(), LimitError> {
         Limits::check_key(key)?;
-        match self.ops.get_mut(key) {
-            Some(before) => *before = op,
-            None => drop(self.ops.insert(key.into(), op)),
+        match self.position(key) {
+            Ok(at) => self.ops[at].1 = op,
+            Err(at) => self.ops.insert(at, (key.into(), op)),
         }
         Ok(())
+    }
+
+    /// Where the operation on a key is, or belongs.
+    fn position(&self, key: &str) -> Result<usize, usize> {
+        self.ops.binary_search_by(|(known, _)| (**known).cmp(key))
     }
 }
 
@@ -263,6 +284,15 @@ pub enum Op {
 }
 
 impl Op {
+    /// The bytes of the value it leaves, at most.
+    fn len(&self) -> usize {
+        match self {
+            Self::Put(value) => value.as_bytes().len(),
+            Self::Remove => 0,
+            Self::Add(_) => "-9223372036854775808".len(),
+        }
+    }
+
     fn write(
         &self,
         key: &str,
@@ -366,6 +396,18 @@ mod tests {
         let (after, counters) = patch.merge(&before).unwrap();
         assert_eq!(after, values(&[("a", "1"), ("b", "2"), ("d", "8"), ("e", "5"), ("z", "1")]));
         assert_eq!(counters, [("d".into(), 8), ("z".into(), 1)]);
+    }
+
+    #[test]
+    fn a_later_patch_counts_and_its_counters_are_known() {
+        let (mut patch, mut later) = (Patch::new(), Patch::new());
+        patch.put("a", 1.into()).unwrap();
+        patch.put("b", 1.into()).unwrap();
+        later.add("n", 5).unwrap();
+        later.remove("b").unwrap();
+        patch.then(later, &vec![("n".into(), 7)]);
+        let (after, _) = patch.merge(&values(&[("b", "0"), ("c", "0")])).unwrap();
+        assert_eq!(after, values(&[("a", "1"), ("c", "0"), ("n", "7")]));
     }
 
     #[test]

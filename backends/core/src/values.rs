@@ -31,6 +31,11 @@ impl RawJson {
         Ok(Self(text))
     }
 
+    /// Keeps what a record already held: it is not checked again.
+    pub fn copied(json: &[u8]) -> Self {
+        Self(json.to_vec())
+    }
+
     /// Decodes the value.
     ///
     /// # Errors
@@ -86,11 +91,6 @@ impl Values {
             }
         }
         None
-    }
-
-    /// A copy of the raw JSON under a key.
-    pub fn raw(&self, key: &str) -> Option<RawJson> {
-        self.get(key).map(|json| RawJson(json.to_vec()))
     }
 
     /// Every key and its raw JSON, sorted by key.
@@ -151,6 +151,11 @@ pub(crate) struct Packing(Vec<u8>);
 impl Packing {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
+    }
+
+    /// The bytes that an entry takes.
+    pub(crate) fn room(key: &str, value_len: usize) -> usize {
+        1 + 4 + key.len() + value_len
     }
 
     pub(crate) fn push(&mut self, key: &str, value: &[u8]) {
