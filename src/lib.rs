@@ -23,6 +23,7 @@ pub use steadfast_core::{
     Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore, StoreError,
 };
 
+#[allow(unused_imports, unreachable_pub, reason = "empty without a backend")]
 pub use backends::*;
 pub use calls::Deadlines;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
