@@ -5,6 +5,7 @@
 //! cannot hide it. The work is one pass over the header.
 
 use http::HeaderValue;
+use smallvec::SmallVec;
 use steadfast_core::Token;
 
 /// How many cookies of our name are looked at: each costs the store a load.
@@ -14,7 +15,7 @@ pub(crate) const MAX_CANDIDATES: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     /// The distinct tokens, in the order in which they came, at most [`MAX_CANDIDATES`].
-    pub(crate) tokens: Vec<Token>,
+    pub(crate) tokens: SmallVec<[Token; 1]>,
     /// Whether there was a cookie of our name that is no token.
     pub(crate) malformed: bool,
 }

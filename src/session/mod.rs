@@ -15,6 +15,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use steadfast_core::{
     Env, Event, Principal, Proof, RawJson, RecordId, SessionInfo, StoreError, Version,
 };
@@ -547,7 +548,8 @@ pub struct Saved {
 /// The headers in which a request may have brought a token, not looked at before anybody asks.
 #[derive(Debug, Default)]
 pub(crate) struct Presented {
-    pub(crate) cookies: Vec<HeaderValue>,
+    /// Most clients send one line.
+    pub(crate) cookies: SmallVec<[HeaderValue; 1]>,
     pub(crate) header: Option<HeaderValue>,
 }
 
@@ -561,7 +563,7 @@ struct Claim {
 struct Inner {
     shared: Arc<Shared>,
     presented: Presented,
-    claims: OnceLock<Vec<Claim>>,
+    claims: OnceLock<SmallVec<[Claim; 1]>>,
     outer: Option<Session>,
     state: Mutex<State>,
 }
