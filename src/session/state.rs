@@ -140,9 +140,11 @@ impl State {
         }
     }
 
-    /// Whether the handle still has a say: another request neither rotated nor ended its session.
+    /// Whether the handle still has a say: no load failed, and another request neither rotated nor
+    /// ended its session.
     pub(super) fn check_current(&self) -> Result<(), Error> {
         match self.view {
+            View::Poisoned => Err(Error::Poisoned),
             View::Superseded => Err(Error::Superseded),
             View::Gone => Err(Error::Ended),
             _ => Ok(()),

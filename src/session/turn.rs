@@ -69,10 +69,9 @@ impl Turn<'_> {
             }
         }
         self.state.check_current()?;
-        match &self.state.view {
-            View::Live(live) => self.send_to(live.id, patch).await,
-            View::Poisoned => Err(Error::Poisoned),
-            _ => self.create(patch, None).await,
+        match self.state.live().map(|live| live.id) {
+            Some(id) => self.send_to(id, patch).await,
+            None => self.create(patch, None).await,
         }
     }
 

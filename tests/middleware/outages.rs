@@ -43,6 +43,7 @@ async fn after_a_failed_load_a_handler_cannot_answer_as_if_nothing_had_happened(
             assert!(matches!(session.insert("a", 1).await, Err(Error::Poisoned)));
             assert!(matches!(session.get::<i64>("seed").await, Err(Error::Poisoned)));
             assert!(matches!(session.increment("a", 1).await, Err(Error::Poisoned)));
+            assert!(matches!(session.save().await, Err(Error::Poisoned)));
             assert!(matches!(session.flush().await, Err(Error::Poisoned)));
             StatusCode::from_u16(answer).unwrap()
         });
