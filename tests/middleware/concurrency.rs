@@ -1,8 +1,9 @@
 //! Concurrent requests of one session: nothing is lost.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use steadfast::Error;
+use steadfast::{Deadlines, Error};
 use tokio::task::JoinSet;
 
 use crate::site::{Reply, Site};
@@ -45,7 +46,9 @@ async fn rc_06_a_hundred_increments_give_one_to_a_hundred() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
-    let browser = Site::new().visitor().await;
+    // The deadline is not what this is about, and a busy machine is slow.
+    let patient = Deadlines { usual: Duration::from_secs(60), ..Deadlines::default() };
+    let browser = Site::with(|layer| layer.deadlines(patient)).visitor().await;
     let replies = at_once(100, |_| {
         browser.request(|session| async move {
             let n = session.update("n", |n: Option<i64>| n.unwrap_or(0) + 1).await?;
@@ -54,6 +57,33 @@ async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
     });
     assert_eq!(numbers(&replies.await), (1..=100).collect());
     assert_eq!(browser.value("n").await, Some(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_never_gets_its_turn_is_contended_after_its_deadline() {
+    let browser = Site::new().visitor().await;
+    let start = tokio::time::Instant::now();
+    let reply = browser.request({
+        let other = browser.clone();
+        move |session| {
+            let other = other.clone();
+            async move {
+                let interfere = |seed: Option<i64>| {
+                    // Another request commits between the read and the write, every time.
+                    let visit = other.visit(|session| async move {
+                        session.increment("seed", 1).await.map(drop)
+                    });
+                    futures_util::FutureExt::now_or_never(visit).expect("memory never waits").ok();
+                    seed.unwrap()
+                };
+                session.update("seed", interfere).await.map(drop)
+            }
+        }
+    });
+    let reply = reply.await;
+    assert_eq!(reply.status, http::StatusCode::CONFLICT);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_millis(1_100), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
