@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
 
 use crate::head;
-use crate::session::{Head, Session, Settled};
+use crate::session::{Later, Session, Settled};
 
 pin_project! {
     /// The future of a response; made by [`SessionService`](crate::service::SessionService).
@@ -25,7 +25,7 @@ pin_project! {
         /// The handler is at work.
         Inner { #[pin] inner: F },
         /// The handler's answer waits for the store's.
-        Commit { commit: Pin<Box<dyn Future<Output = Head> + Send>>, response: Option<Response<ResBody>> },
+        Commit { commit: Later, response: Option<Response<ResBody>> },
         /// The layer is wired wrongly, and the handler was not called.
         Refused,
     }

@@ -76,6 +76,9 @@ fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
 /// nothing further in logs them.
 fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
     for name in shared.token_headers() {
+        if !headers.contains_key(name) {
+            continue;
+        }
         if let header::Entry::Occupied(mut lines) = headers.entry(name) {
             lines.iter_mut().for_each(|line| line.set_sensitive(true));
         }

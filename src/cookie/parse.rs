@@ -5,6 +5,7 @@
 //! cannot hide it. The work is one pass over the header.
 
 use http::HeaderValue;
+use memchr::memchr_iter;
 use smallvec::SmallVec;
 use steadfast_core::Token;
 
@@ -50,7 +51,13 @@ impl Candidates {
 
 /// The values of the cookies called `name` in one `Cookie` line.
 fn values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    line.split(|byte| *byte == b';').filter_map(move |pair| {
+    let ends = memchr_iter(b';', line).chain([line.len()]);
+    let pairs = ends.scan(0, |start, end| {
+        let pair = &line[*start..end];
+        *start = end + 1;
+        Some(pair)
+    });
+    pairs.filter_map(move |pair| {
         let start = pair.iter().position(|byte| *byte != b' ')?;
         pair[start..].strip_prefix(name.as_bytes())?.strip_prefix(b"=")
     })

@@ -24,8 +24,11 @@ pub(crate) struct Head {
 /// When the head is known.
 pub(crate) enum Settled {
     Now(Head),
-    Later(Pin<Box<dyn Future<Output = Head> + Send>>),
+    Later(Later),
 }
+
+/// A head that the store has a say in.
+pub(crate) type Later = Pin<Box<dyn Future<Output = Head> + Send>>;
 
 impl Session {
     /// Ends the request's say over the session, given the status its handler answered with.
@@ -45,11 +48,11 @@ impl Session {
     /// decides which secret lives.
     fn settle_later(&self, detached: bool, status: StatusCode) -> Settled {
         let session = self.clone();
-        let commit = async move { session.commit(status).await }.in_current_span();
+        let commit: Later = Box::pin(async move { session.commit(status).await });
         if !detached {
-            return Settled::Later(Box::pin(commit));
+            return Settled::Later(commit);
         }
-        let task = self.inner.shared.tasks.spawn(commit);
+        let task = self.inner.shared.tasks.spawn(commit.in_current_span());
         Settled::Later(Box::pin(async move {
             task.await.unwrap_or_else(|cut| {
                 let error = Error::from(StoreError::unavailable(cut));

@@ -26,7 +26,7 @@ use tracing::Instrument;
 pub use key::{AsKey, Key};
 pub use login::Login;
 
-pub(crate) use commit::{Head, Settled};
+pub(crate) use commit::{Head, Later, Settled};
 pub(crate) use state::Issue;
 
 use crate::calls::Calls;

@@ -1,5 +1,9 @@
 //! What happens to sessions, by name, for logs and metrics.
 
+use std::sync::LazyLock;
+
+use metrics::{Key, Label, Level, Metadata, with_recorder};
+
 use crate::token::RecordId;
 
 /// Something worth counting, and worth a line in a log that is asked for it.
@@ -66,11 +70,54 @@ impl Event {
 
     /// Counts the event, and logs it at `debug`.
     pub fn emit(self, id: Option<RecordId>) {
-        metrics::counter!("steadfast_events_total", "event" => self.name()).increment(1);
+        let key = &KEYS[self as usize];
+        with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
         tracing::debug!(
             target: "steadfast",
             event = self.name(),
             session = id.map(tracing::field::display),
         );
+    }
+
+    /// Every event, in the order of the declaration.
+    const ALL: [Self; 15] = [
+        Self::Created,
+        Self::Renewed,
+        Self::Rotated,
+        Self::Expired,
+        Self::Logout,
+        Self::UnknownId,
+        Self::MalformedId,
+        Self::DuplicateCookie,
+        Self::Superseded,
+        Self::CorruptRecord,
+        Self::StoreError,
+        Self::Capacity,
+        Self::Misrouted,
+        Self::Degraded,
+        Self::RolledBack,
+    ];
+}
+
+/// Made once: a key with a label is an allocation, and some events come with every request.
+static KEYS: LazyLock<[Key; Event::ALL.len()]> = LazyLock::new(|| {
+    let key = |event: Event| {
+        Key::from_parts("steadfast_events_total", vec![Label::new("event", event.name())])
+    };
+    Event::ALL.map(key)
+});
+
+static METADATA: Metadata<'static> = Metadata::new("steadfast", Level::INFO, Some(module_path!()));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_counted_under_its_own_name() {
+        for event in Event::ALL {
+            let mut labels = KEYS[event as usize].labels();
+            assert_eq!(labels.next().map(Label::value), Some(event.name()));
+        }
     }
 }

@@ -241,13 +241,13 @@ impl Patch {
         let added: usize = self.ops.iter().map(|(key, op)| Packing::room(key, op.len())).sum();
         let mut packing = Packing::with_capacity(values.packed_len() + added);
         let mut ops = self.ops.iter().peekable();
-        let kept = values.iter().filter(|_| !self.clear);
+        let kept = values.entries().filter(|_| !self.clear);
         for (key, value) in kept {
-            while let Some((new, op)) = ops.next_if(|(name, _)| **name < *key) {
+            while let Some((new, op)) = ops.next_if(|(name, _)| name.as_bytes() < key) {
                 op.write(new, None, &mut packing, &mut counters)?;
             }
-            match ops.next_if(|(name, _)| **name == *key) {
-                Some((_, op)) => op.write(key, Some(value), &mut packing, &mut counters)?,
+            match ops.next_if(|(name, _)| name.as_bytes() == key) {
+                Some((name, op)) => op.write(name, Some(value), &mut packing, &mut counters)?,
                 None => packing.push(key, value),
             }
         }
@@ -301,13 +301,13 @@ impl Op {
         counters: &mut Counters,
     ) -> Result<(), Rejection> {
         match self {
-            Self::Put(new) => packing.push(key, new.as_bytes()),
+            Self::Put(new) => packing.push(key.as_bytes(), new.as_bytes()),
             Self::Remove => {}
             Self::Add(by) => {
                 let start = value.map_or(Some(0), integer);
                 let start = start.ok_or_else(|| Rejection::not_an_integer(key))?;
                 let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
-                packing.push(key, RawJson::from(sum).as_bytes());
+                packing.push(key.as_bytes(), RawJson::from(sum).as_bytes());
                 counters.push((key.into(), sum));
             }
         }

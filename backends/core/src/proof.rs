@@ -113,7 +113,7 @@ impl SecretHash {
 
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key && bool::from(self.digest.ct_eq(&other.digest))
+        self.key == other.key && is_same(&self.digest, &other.digest)
     }
 }
 
@@ -200,6 +200,18 @@ fn unkeyed_hash(realm: &Realm, secret: &Secret) -> SecretHash {
     SecretHash { key: KeyId::NONE, digest: digest.chain_update(secret.bytes()).finalize().into() }
 }
 
+/// Compares in constant time, a word at a time: what differs is collected, and looked at once.
+fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let words = |digest: &[u8; 32]| {
+        std::array::from_fn::<_, 4, _>(|n| {
+            let word = digest[8 * n..8 * n + 8].try_into().expect("8 bytes are a word");
+            u64::from_ne_bytes(word)
+        })
+    };
+    let different = words(one).iter().zip(words(other)).fold(0, |sum, (a, b)| sum | (a ^ b));
+    different.ct_eq(&0).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +223,17 @@ mod tests {
         let (ring, mine, other) = (Keyring::unkeyed(), token(), token());
         assert!(proves(&ring, &mine, &ring.hash(&Realm::default(), mine.secret())));
         assert!(!proves(&ring, &other, &ring.hash(&Realm::default(), mine.secret())));
+    }
+
+    #[test]
+    fn hashes_that_differ_in_one_bit_are_different() {
+        let hash = |digest| SecretHash::from_parts(KeyId::NONE, digest);
+        for bit in 0..256 {
+            let mut digest = [7; 32];
+            digest[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(hash(digest), hash([7; 32]));
+        }
+        assert_eq!(hash([7; 32]), hash([7; 32]));
     }
 
     #[test]

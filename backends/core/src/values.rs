@@ -120,7 +120,8 @@ impl Values {
         self.0.len()
     }
 
-    fn entries(&self) -> Entries<'_> {
+    /// Every key, which is UTF-8, and its raw JSON, sorted by key.
+    pub(crate) fn entries(&self) -> Entries<'_> {
         Entries(&self.0)
     }
 }
@@ -132,7 +133,7 @@ impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
             entries.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value)).collect();
         let mut packing = Packing::default();
         for (key, value) in &sorted {
-            packing.push(key, value);
+            packing.push(key.as_bytes(), value);
         }
         packing.finish()
     }
@@ -158,12 +159,12 @@ impl Packing {
         1 + 4 + key.len() + value_len
     }
 
-    pub(crate) fn push(&mut self, key: &str, value: &[u8]) {
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
         let key_len = u8::try_from(key.len()).expect("a key has at most 128 bytes");
         let value_len = u32::try_from(value.len()).expect("a value is shorter than 4 GiB");
         self.0.push(key_len);
         self.0.extend_from_slice(&value_len.to_le_bytes());
-        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(key);
         self.0.extend_from_slice(value);
     }
 
@@ -177,7 +178,7 @@ pub(crate) fn integer(json: &[u8]) -> Option<i64> {
     serde_json::from_slice(json).ok()
 }
 
-struct Entries<'a>(&'a [u8]);
+pub(crate) struct Entries<'a>(&'a [u8]);
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a [u8], &'a [u8]);

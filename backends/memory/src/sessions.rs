@@ -56,6 +56,11 @@ impl Sessions {
             rejection: self.reject_new(&record),
             slot: Arc::new(Slot::new(record)),
         };
+        // A fresh id is free, and a visitor's record asks nothing of an index: that is tried first.
+        let is_plain = new.rejection.is_none() && new.principal.is_none();
+        if is_plain && self.put_up(&new) {
+            return Outcome::Applied(Applied::at(new.version));
+        }
         // Another create of this id may come between the look and the place.
         loop {
             let occupant = self.shelf.find(id);
