@@ -80,7 +80,7 @@ impl Event {
     }
 
     /// Every event, in the order of the declaration.
-    const ALL: [Self; 15] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::Renewed,
         Self::Rotated,

@@ -205,10 +205,11 @@ impl SessionStore for FaultyStore {
 
 #[async_trait]
 impl Operate for FaultyStore {
-    /// Fails where loads are [`Fault::Down`], so that a health check sees the outage.
+    /// Fails where loads are [`Fault::Down`] or [`Fault::Hang`], so that a health check sees the outage.
     async fn ready(&self) -> Result<(), StoreError> {
-        if let Some(Fault::Down) = self.faults().get(&Call::Load).map(|rule| &rule.fault) {
-            return Err(StoreError::unavailable("the fault `down` is set"));
+        let fault = self.faults().get(&Call::Load).map(|rule| rule.fault.clone());
+        if let Some(Fault::Down | Fault::Hang) = fault {
+            return Err(StoreError::unavailable("a fault is set"));
         }
         self.0.store.ready().await
     }
