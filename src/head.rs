@@ -22,6 +22,7 @@ pub(crate) fn apply<B: Default>(
         None => response,
     };
     let shared = session.shared();
+    drop_cookies_of_our_name(response.headers_mut(), shared);
     vary(response.headers_mut(), &shared.vary);
     match credential(head.issue, session) {
         Some(credential) => hand_out(credential, response.headers_mut(), session),
@@ -68,16 +69,16 @@ fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session)
             headers.insert(name, credential);
         }
         _ => {
-            drop_cookies_of_our_name(headers, shared);
             headers.append(SET_COOKIE, credential);
         }
     }
     never_store(headers);
 }
 
-/// Two cookies of one name in one response: browsers keep the later, nobody knows which that is.
+/// A cookie that the application set in our name is no token of ours: it would end the client's
+/// session, or shadow the one that is handed out.
 fn drop_cookies_of_our_name(headers: &mut HeaderMap, shared: &Shared) {
-    let name = shared.cookie.as_name().as_bytes();
+    let name = shared.cookie.cookie_name().as_bytes();
     let is_ours = |line: &HeaderValue| {
         line.as_bytes().strip_prefix(name).is_some_and(|rest| rest.starts_with(b"="))
     };

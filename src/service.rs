@@ -60,7 +60,7 @@ enum Nesting {
 }
 
 fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
-    outer.and_outer().find(|around| around.cookie.as_name() == shared.cookie.as_name()).map(
+    outer.and_outer().find(|around| around.cookie.cookie_name() == shared.cookie.cookie_name()).map(
         |around| match around.realm == shared.realm {
             true => Nesting::Same,
             false => {

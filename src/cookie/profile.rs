@@ -116,7 +116,8 @@ impl CookieProfile {
         Ok(())
     }
 
-    pub(crate) fn as_name(&self) -> &str {
+    /// The name that browsers see.
+    pub fn cookie_name(&self) -> &str {
         &self.name
     }
 

@@ -598,7 +598,7 @@ impl Inner {
 
     fn candidates(&self) -> Candidates {
         let Some(value) = &self.presented.header else {
-            return Candidates::find(&self.presented.cookies, self.shared.cookie.as_name());
+            return Candidates::find(&self.presented.cookies, self.shared.cookie.cookie_name());
         };
         let mut candidates = Candidates::default();
         if !value.is_empty() {

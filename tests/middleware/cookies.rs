@@ -54,13 +54,17 @@ async fn ck_05_a_response_sets_the_token_at_most_once() {
 
 #[tokio::test]
 async fn ck_05_a_cookie_that_the_application_sets_in_our_name_gives_way() {
-    let reply = Site::new().browser().request(|session| async move {
-        session.insert("a", 1).await.unwrap();
-        let lines = [(header::SET_COOKIE, "__Host-id=forged; Path=/; Secure")];
-        axum::response::IntoResponse::into_response((lines, "ok"))
-    });
-    let reply = reply.await;
-    assert!(reply.set_cookies().len() == 1 && !reply.set_cookies()[0].contains("forged"));
+    let site = Site::new();
+    for (browser, ours) in [(site.browser(), 1), (site.visitor().await, 0)] {
+        let reply = browser.visit(|session| async move {
+            session.insert("a", 1).await.unwrap();
+            let lines = [(header::SET_COOKIE, "__Host-id=forged; Path=/; Secure")];
+            axum::response::IntoResponse::into_response((lines, "ok"))
+        });
+        let reply = reply.await;
+        assert_eq!(reply.set_cookies().len(), ours, "{reply:?}");
+        assert_eq!(browser.value("a").await, Some(1));
+    }
 }
 
 #[tokio::test]
