@@ -17,6 +17,7 @@ mod watch;
 #[cfg(feature = "axum")]
 pub mod extract;
 mod backends;
+mod connect;
 
 pub use steadfast_core as core;
 pub use steadfast_core::{
@@ -26,6 +27,7 @@ pub use steadfast_core::{
 #[allow(unused_imports, unreachable_pub, reason = "empty without a backend")]
 pub use backends::*;
 pub use calls::Deadlines;
+pub use connect::{Connect, ConnectError, connect};
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::Error;
 pub use layer::SessionLayer;

@@ -1,0 +1,170 @@
+//! What can be set: by an option, or by its environment variable.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use steadfast::core::RouteLabel;
+use steadfast::{CookieProfile, Lifetime};
+
+/// The options, checked.
+pub(crate) struct Options {
+    pub(crate) listen: String,
+    /// May hold a password.
+    pub(crate) store: String,
+    pub(crate) node: RouteLabel,
+    pub(crate) profile: Profile,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) max_per_principal: NonZeroUsize,
+    pub(crate) control: Option<String>,
+}
+
+impl Options {
+    /// Reads the command line over the environment. `None` if it asks for help.
+    pub(crate) fn parse(
+        args: impl Iterator<Item = String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Option<Self>> {
+        let mut given = Given::from_env(env);
+        let mut args = args;
+        while let Some(arg) = args.next() {
+            if arg == "--help" {
+                return Ok(None);
+            }
+            given.read(&arg, &mut args)?;
+        }
+        given.check().map(Some)
+    }
+}
+
+/// Which browsers keep the session cookie, and where they send it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Host,
+    Domain,
+    Partitioned,
+    Dev,
+}
+
+impl Profile {
+    /// The name of a cookie, with the prefix of the profile.
+    pub(crate) fn cookie_name(self, word: &str) -> String {
+        match self {
+            Self::Host | Self::Partitioned => format!("__Host-{word}"),
+            Self::Domain => format!("__Secure-{word}"),
+            Self::Dev => format!("{word}-dev"),
+        }
+    }
+
+    pub(crate) fn cookie(self, word: &str) -> CookieProfile {
+        let profile = match self {
+            Self::Host => CookieProfile::host(),
+            Self::Domain => CookieProfile::domain(DOMAIN),
+            Self::Partitioned => CookieProfile::partitioned(),
+            Self::Dev => CookieProfile::dev(),
+        };
+        profile.name(self.cookie_name(word))
+    }
+}
+
+impl FromStr for Profile {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "host" => Ok(Self::Host),
+            "domain" => Ok(Self::Domain),
+            "partitioned" => Ok(Self::Partitioned),
+            "dev" => Ok(Self::Dev),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What `--help` prints.
+pub(crate) fn usage() -> String {
+    let mut usage = "usage: reference [--OPTION VALUE]...\n\n".to_owned();
+    for (name, value, default, meaning) in OPTIONS {
+        let option = format!("--{name} {value}");
+        let default = if default.is_empty() { "none" } else { default };
+        usage += &format!("  {option:<24} {meaning} ({default})\n");
+    }
+    usage + "\nEach is also read from the environment, --idle from STEADFAST_IDLE."
+}
+
+/// The text of every option, by its name.
+struct Given(BTreeMap<&'static str, String>);
+
+impl Given {
+    /// The environment over the defaults. A variable that is empty counts as not set.
+    fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
+        let text = |name: &str, default: &str| {
+            let set = env(&variable(name)).filter(|value| !value.is_empty());
+            set.unwrap_or_else(|| default.to_owned())
+        };
+        Self(OPTIONS.iter().map(|(name, _, default, _)| (*name, text(name, default))).collect())
+    }
+
+    /// Reads `--name value` or `--name=value`.
+    fn read(&mut self, arg: &str, rest: &mut impl Iterator<Item = String>) -> anyhow::Result<()> {
+        let (option, value) = match arg.split_once('=') {
+            Some((option, value)) => (option, Some(value.to_owned())),
+            None => (arg, None),
+        };
+        // What does not look like an option may be a URL with a password.
+        let name = option.strip_prefix("--").context("options begin with --: see --help")?;
+        let known = self.0.get_mut(name);
+        let text = known.with_context(|| format!("there is no option {option:?}: see --help"))?;
+        *text = value.or_else(|| rest.next()).with_context(|| format!("{option} wants a value"))?;
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<Options> {
+        let seconds = "a whole number of seconds";
+        let [idle, absolute] = [self.parse("idle", seconds)?, self.parse("absolute", seconds)?];
+        let lifetime = Lifetime::new(Duration::from_secs(idle), Duration::from_secs(absolute));
+        let policy = self.text("on-outage");
+        ensure!(policy == "503", "--on-outage {policy:?} is not there for this store: use 503");
+        Ok(Options {
+            listen: self.text("listen").to_owned(),
+            store: self.text("store").to_owned(),
+            node: self.parse("node", "1 to 32 of the characters A-Z a-z 0-9 _ -")?,
+            profile: self.parse("profile", "host, domain, partitioned or dev")?,
+            lifetime: lifetime.context("--idle and --absolute cannot be")?,
+            max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
+            control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
+        })
+    }
+
+    fn parse<T: FromStr>(&self, name: &str, wants: &str) -> anyhow::Result<T> {
+        let text = self.text(name);
+        text.parse()
+            .map_err(|_| anyhow!("--{name} ({}) wants {wants}, and not {text:?}", variable(name)))
+    }
+
+    fn text(&self, name: &str) -> &str {
+        &self.0[name]
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("STEADFAST_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// Each option: its name, what its value is called, its default, what it means.
+const OPTIONS: [(&str, &str, &str, &str); 9] = [
+    ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
+    ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
+    ("node", "LABEL", "n1", "the route label of this node"),
+    ("profile", "NAME", "host", "the cookie: host, domain (of example.org), partitioned or dev"),
+    ("idle", "S", "1800", "how long a session lives unused"),
+    ("absolute", "S", "28800", "how long a session lives"),
+    ("max-per-principal", "N", "1000", "sessions a user may have, the oldest ends"),
+    ("on-outage", "503", "503", "what a request gets while the store is away"),
+    ("control", "ADDR", "", "a control port for tests, on loopback only"),
+];
+
+/// The domain of the `domain` profile.
+const DOMAIN: &str = "example.org";

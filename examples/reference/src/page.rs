@@ -1,0 +1,219 @@
+//! The page for people at `/`. It works without scripts: its forms are calls of the JSON routes.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use steadfast::{Session, SessionInfo};
+use time::UtcDateTime;
+
+use crate::app::{self, Mount};
+use crate::errors::Failure;
+use crate::routes::{oldest_first, rfc3339};
+
+pub(crate) fn router() -> Router<Arc<Mount>> {
+    Router::new().route("/", get(page))
+}
+
+/// Turns a form of the page into a call of a JSON route, and its success into the page again.
+///
+/// The routes take cross-site requests to be refused already; a form brings the token as well.
+pub(crate) async fn forms(
+    State(mount): State<Arc<Mount>>,
+    session: Session,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    if !is_form(&request) {
+        return Ok(next.run(request).await);
+    }
+    let (mut parts, body) = request.into_parts();
+    let form = to_bytes(body, LONGEST_FORM).await.unwrap_or_default();
+    let form = String::from_utf8_lossy(&form);
+    let (token, fields): (Vec<_>, Vec<_>) =
+        form.split('&').partition(|pair| pair.starts_with("csrf="));
+    let token = token.first().and_then(|pair| pair.strip_prefix("csrf="));
+    session.verify_csrf(token.unwrap_or_default()).await?;
+
+    let Ok(uri) = format!("{}?{}", parts.uri.path(), fields.join("&")).parse() else {
+        return Ok(StatusCode::BAD_REQUEST.into_response());
+    };
+    parts.uri = uri;
+    let answer = next.run(Request::from_parts(parts, Body::empty())).await;
+    Ok(match answer.status().is_success() {
+        true => Redirect::to(home(mount.path)).into_response(),
+        false => answer,
+    })
+}
+
+/// Where people go on after an error, if the request was the page or one of its forms.
+pub(crate) fn way_back(request: &Request) -> Option<&'static str> {
+    let path = request.uri().path();
+    let mount = app::PATHS.into_iter().rev().find(|mount| path.starts_with(mount))?;
+    let is_page = request.method() == Method::GET && path.trim_end_matches('/') == mount;
+    let is_ours = is_form(request) || (is_page && accepts_html(request.headers()));
+    is_ours.then(|| home(mount))
+}
+
+/// The page for an error.
+pub(crate) fn error(reason: &str, way_back: &str) -> impl IntoResponse {
+    let body = format!(
+        "<h1>That did not work.</h1>
+        <section class=\"card\"><p>The reason: {}.</p><a href=\"{way_back}\">Back to your session</a></section>",
+        escape(reason),
+    );
+    (HEADERS.clone(), Html(document("That did not work", &body)))
+}
+
+async fn page(State(mount): State<Arc<Mount>>, session: Session) -> Result<Response, Failure> {
+    let user = session.principal().await?;
+    let token = session.csrf_token().await?;
+    let visits = session.increment("visits", 1).await?;
+    let forms = Forms { path: mount.path, token };
+    let (greeting, body) = match &user {
+        Some(user) => {
+            let sessions = oldest_first(session.list().await?);
+            let this = session.handle().await?;
+            let list = forms.sessions(&sessions, |info| Some(info.id) == this);
+            (format!("Hello, {}.", escape(user.id())), list)
+        }
+        None => ("You are not signed in.".to_owned(), forms.sign_in()),
+    };
+    let node = mount.app.node.as_str();
+    let body = format!(
+        "<h1>{greeting}</h1>
+        <section class=\"card\"><dl>
+            <div><dt>Visits</dt><dd id=\"visits\">{visits}</dd></div>
+            <div><dt>Served by node</dt><dd id=\"node\">{node}</dd></div>
+        </dl></section>
+        {body}"
+    );
+    Ok((HEADERS.clone(), Html(document("Your session", &body))).into_response())
+}
+
+/// The forms of a page: where they go, and the token that they carry.
+struct Forms {
+    path: &'static str,
+    token: String,
+}
+
+impl Forms {
+    fn sign_in(&self) -> String {
+        let fields = "<label for=\"u\">Your name</label>
+            <div class=\"row\">
+                <input id=\"u\" name=\"u\" type=\"text\" autocomplete=\"username\" required maxlength=\"64\">
+                <button class=\"main\">Sign in</button>
+            </div>";
+        format!("<section class=\"card\">{}</section>", self.form("login", fields))
+    }
+
+    fn sessions(&self, list: &[SessionInfo], is_this: impl Fn(&SessionInfo) -> bool) -> String {
+        let items: String = list.iter().map(|info| self.session(info, is_this(info))).collect();
+        let button = |action, class, says| {
+            self.form(action, &format!("<button class=\"{class}\">{says}</button>"))
+        };
+        format!(
+            "<section class=\"card\"><h2>Your active sessions</h2><ul>{items}</ul>
+            <div class=\"row\">{}{}{}</div></section>",
+            button("logout", "main", "Sign out"),
+            button("logout-others", "", "Sign out elsewhere"),
+            button("logout-all", "", "Sign out everywhere"),
+        )
+    }
+
+    fn session(&self, info: &SessionInfo, is_this: bool) -> String {
+        let (id, since) = (info.id.to_string(), moment(info.created));
+        let mark = if is_this { "<span class=\"this\">this one</span>" } else { "" };
+        let button = format!(
+            "<button class=\"end\" aria-label=\"End the session since {since}\">End</button>"
+        );
+        format!(
+            "<li><p>Since <time datetime=\"{}\">{since}</time><br><code>{}</code>{mark}</p>{}</li>",
+            rfc3339(info.created),
+            &id[..8],
+            self.form(&format!("sessions/{id}/end"), &button),
+        )
+    }
+
+    fn form(&self, action: &str, fields: &str) -> String {
+        let Self { path, token } = self;
+        format!(
+            "<form method=\"post\" action=\"{path}/{action}\">
+            <input type=\"hidden\" name=\"csrf\" value=\"{token}\">{fields}</form>"
+        )
+    }
+}
+
+fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>
+<html lang=\"en\">
+<head>
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>{title} · steadfast</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main><p class=\"name\">steadfast</p>
+{body}
+</main>
+</body>
+</html>
+"
+    )
+}
+
+fn escape(text: &str) -> String {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    escaped.replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+/// A time, as a list of sessions shows it.
+fn moment(at: UtcDateTime) -> String {
+    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
+}
+
+/// What a browser sends for a form, and nothing else does by accident.
+fn is_form(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_encoded =
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    request.method() == Method::POST && is_encoded && accepts_html(request.headers())
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepts = |line: &header::HeaderValue| line.to_str().is_ok_and(|l| l.contains("text/html"));
+    headers.get_all(header::ACCEPT).iter().any(accepts)
+}
+
+fn home(mount: &'static str) -> &'static str {
+    if mount.is_empty() { "/" } else { mount }
+}
+
+const STYLE: &str = include_str!("page.css");
+
+/// Nothing but this page's own style is loaded, and nobody frames it. Without a referrer of their
+/// own site, browsers would call the origin of a form `null`.
+static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'"
+    );
+    [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::REFERRER_POLICY, "same-origin".to_owned()),
+    ]
+});
+
+const LONGEST_FORM: usize = 1 << 14;

@@ -1,0 +1,14 @@
+//! The server from outside: its program, its options, its routes.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod server;
+
+mod sessions;
+mod failures;
+mod test_routes;
+mod control;
+mod options;
+
+mod page;
+mod browser;

@@ -1,0 +1,420 @@
+//! Stores by URL, so that an application's configuration chooses where its sessions live.
+
+#![cfg_attr(
+    not(feature = "memory"),
+    allow(
+        dead_code,
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "a build without stores opens none"
+    )
+)]
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use steadfast_core::{Env, RouteLabel, Store, StoreError};
+
+/// Opens the store that a URL names: [`Connect`] with nothing else set.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast::SessionLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), steadfast::ConnectError> {
+/// let store = steadfast::connect("memory:?anonymous-records=50000").await?;
+/// let sessions = SessionLayer::new(store);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// When the URL names no store, or the store does not answer.
+pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Connect::new(url).open().await
+}
+
+/// A store to be opened by its URL.
+///
+/// | URL | store | feature | settings |
+/// | --- | --- | --- | --- |
+/// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
+///
+/// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
+/// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
+/// also a URL inside a URL; a `+` is a plus.
+///
+/// `@FILE` stands for the URL in that file, for URLs with passwords. No error and no `Debug` of this
+/// module shows more of a URL than its scheme and the names of its settings.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast::Connect;
+/// use steadfast::core::{Env, ManualClock};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), steadfast::ConnectError> {
+/// let clock = ManualClock::default();
+/// let store = Connect::new("memory:").env(Env::with_clock(clock.clone())).open().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connect {
+    url: String,
+    env: Env,
+    node: Option<RouteLabel>,
+}
+
+impl Connect {
+    /// The store of this URL, or of the one in the file behind an `@`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), env: Env::system(), node: None }
+    }
+
+    /// The clock and the randomness of the store: the system's by default.
+    #[must_use]
+    pub fn env(self, env: Env) -> Self {
+        Self { env, ..self }
+    }
+
+    /// The label by which others know this node, for stores that place sessions on nodes: none by
+    /// default.
+    #[must_use]
+    pub fn node(self, label: RouteLabel) -> Self {
+        Self { node: Some(label), ..self }
+    }
+
+    /// Opens the store, and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// When the URL names no store, one of its settings cannot be, or the store does not answer.
+    pub async fn open(self) -> Result<Arc<dyn Store>, ConnectError> {
+        let url = match self.url.strip_prefix('@') {
+            Some(file) => &read(file)?,
+            None => &self.url,
+        };
+        let store = build(Url::parse(url)?, self.env)?;
+        store.ready().await.map_err(ConnectError::Unavailable)?;
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = Url::parse(&self.url);
+        f.debug_struct("Connect")
+            .field("scheme", &url.as_ref().map_or("?", |url| &url.scheme))
+            .field("env", &self.env)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A URL opens no store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// It is no URL.
+    #[error("the store's URL does not begin with a scheme such as \"memory:\"")]
+    NoScheme,
+    /// No store has this scheme.
+    #[error("no store has the scheme {scheme:?}; there {}", listed(.known))]
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// The store is not in this build.
+    #[error("a store with the scheme {scheme:?} needs steadfast's feature {feature:?}")]
+    MissingFeature {
+        /// The scheme.
+        scheme: &'static str,
+        /// The cargo feature that adds it.
+        feature: &'static str,
+    },
+    /// There is something between the scheme and the settings, and this store has no address.
+    #[error("the store {scheme:?} has no address, only settings behind a question mark")]
+    Address {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The query is not made of percent-encoded `name=value` pairs.
+    #[error("the settings of the store {scheme:?} are not percent-encoded pairs name=value")]
+    Encoding {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The store has no such setting.
+    #[error("the store {scheme:?} has no setting {name:?}; there {}", listed(.known))]
+    UnknownSetting {
+        /// The scheme.
+        scheme: String,
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// A setting is given twice.
+    #[error("the setting {name:?} is given twice")]
+    Repeated {
+        /// The setting.
+        name: String,
+    },
+    /// The value of a setting cannot be.
+    #[error("the setting {name:?} wants {wants}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What it wants.
+        wants: &'static str,
+    },
+    /// The file with the URL cannot be read.
+    #[error("the file {path:?} with the store's URL cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store does not answer.
+    #[error("the store does not answer")]
+    Unavailable(#[source] StoreError),
+}
+
+fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
+    match url.scheme.as_str() {
+        #[cfg(feature = "memory")]
+        "memory" => Ok(Arc::new(memory(url, env)?)),
+        scheme => Err(unknown_scheme(scheme)),
+    }
+}
+
+#[cfg(feature = "memory")]
+fn memory(mut url: Url, env: Env) -> Result<steadfast_memory::MemoryStore, ConnectError> {
+    use std::num::NonZeroU64;
+    use steadfast_memory::{Budget, MemoryStore};
+
+    url.has_no_address()?;
+    let mut number = |name| url.take::<NonZeroU64>(name, "a whole number from 1");
+    let mut budget = |default: Budget, records, bytes| {
+        Ok::<_, ConnectError>(Budget {
+            records: number(records)?.map_or(default.records, NonZeroU64::get),
+            bytes: number(bytes)?.map_or(default.bytes, NonZeroU64::get),
+        })
+    };
+    let anonymous = budget(Budget::ANONYMOUS, "anonymous-records", "anonymous-bytes")?;
+    let authenticated =
+        budget(Budget::AUTHENTICATED, "authenticated-records", "authenticated-bytes")?;
+    url.has_no_other_setting()?;
+    Ok(MemoryStore::builder().env(env).anonymous(anonymous).authenticated(authenticated).build())
+}
+
+/// A store's URL, taken apart: `scheme:address?name=value&…`.
+struct Url {
+    scheme: String,
+    address: String,
+    settings: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl Url {
+    fn parse(url: &str) -> Result<Self, ConnectError> {
+        let (scheme, rest) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
+        let is_part = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_part) {
+            return Err(ConnectError::NoScheme);
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let settings = pairs.map(setting).collect::<Option<Vec<_>>>();
+        let Some(settings) = settings else { return Err(ConnectError::Encoding { scheme }) };
+        let names: Vec<_> = settings.iter().map(|(name, _)| name).collect();
+        if let Some(at) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+            return Err(ConnectError::Repeated { name: names[at].clone() });
+        }
+        Ok(Self { scheme, address: address.to_owned(), settings, known: Vec::new() })
+    }
+}
+
+/// What the stores of this build ask of their URLs.
+#[cfg(feature = "memory")]
+impl Url {
+    fn has_no_address(&self) -> Result<(), ConnectError> {
+        match self.address.as_str() {
+            "" | "//" => Ok(()),
+            _ => Err(ConnectError::Address { scheme: self.scheme.clone() }),
+        }
+    }
+
+    /// Takes a setting out, if it is there.
+    fn take<T: std::str::FromStr>(
+        &mut self,
+        name: &'static str,
+        wants: &'static str,
+    ) -> Result<Option<T>, ConnectError> {
+        self.known.push(name);
+        let Some(at) = self.settings.iter().position(|(given, _)| given == name) else {
+            return Ok(None);
+        };
+        let (_, value) = self.settings.swap_remove(at);
+        value.parse().map(Some).map_err(|_| ConnectError::Setting { name, wants })
+    }
+
+    /// To be called when every setting that the store has was taken.
+    fn has_no_other_setting(mut self) -> Result<(), ConnectError> {
+        self.settings.pop().map_or(Ok(()), |(name, _)| {
+            Err(ConnectError::UnknownSetting { scheme: self.scheme, name, known: self.known })
+        })
+    }
+}
+
+/// A name that is no plain word is part of something else, perhaps of a password.
+fn setting(pair: &str) -> Option<(String, String)> {
+    let (name, value) = pair.split_once('=')?;
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_part) {
+        return None;
+    }
+    let value = percent_decode_str(value).decode_utf8().ok()?;
+    Some((name.to_owned(), value.into_owned()))
+}
+
+fn read(file: &str) -> Result<String, ConnectError> {
+    let path = PathBuf::from(file);
+    match std::fs::read_to_string(&path) {
+        Ok(url) => Ok(url.trim().to_owned()),
+        Err(source) => Err(ConnectError::File { path, source }),
+    }
+}
+
+fn unknown_scheme(scheme: &str) -> ConnectError {
+    match SCHEMES.iter().find(|(known, _)| *known == scheme) {
+        Some((scheme, feature)) => ConnectError::MissingFeature { scheme, feature },
+        None => ConnectError::UnknownScheme {
+            scheme: scheme.to_owned(),
+            known: SCHEMES.iter().map(|(scheme, _)| *scheme).collect(),
+        },
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one:?}"),
+        several => format!("are {}", several.join(", ")),
+    }
+}
+
+/// Every scheme, and the feature that adds its store.
+const SCHEMES: &[(&str, &str)] = &[("memory", "memory")];
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use steadfast_core::{Clock, ManualClock, SessionStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_memory_store_needs_nothing_but_its_scheme() {
+        for url in ["memory:", "MEMORY:", "memory://", "memory:?", "memory:?&"] {
+            assert!(connect(url).await.is_ok(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_uses_the_environment_it_is_given() {
+        let clock = ManualClock::default();
+        let opening = Connect::new("memory:").env(Env::with_clock(clock.clone()));
+        assert_eq!(opening.open().await.unwrap().env().now(), clock.now());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_scheme_is_named_beside_those_there_are() {
+        let said = error("cassandra://host").await;
+        assert_eq!(said, r#"no store has the scheme "cassandra"; there is "memory""#);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_setting_is_named_beside_those_there_are() {
+        assert_eq!(
+            error("memory:?records=1").await,
+            "the store \"memory\" has no setting \"records\"; there are anonymous-records, \
+             anonymous-bytes, authenticated-records, authenticated-bytes"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_cannot_be_is_named_with_what_it_wants() {
+        for value in ["0", "-1", "many", "", "1%20", "99999999999999999999"] {
+            let said = error(&format!("memory:?anonymous-records={value}")).await;
+            assert_eq!(said, r#"the setting "anonymous-records" wants a whole number from 1"#);
+        }
+        let twice = error("memory:?anonymous-bytes=1&anonymous-bytes=1").await;
+        assert_eq!(twice, r#"the setting "anonymous-bytes" is given twice"#);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_url_is_refused() {
+        for url in ["", "memory", ":", "?a=b", "1up:", "a b:", "//host", "@"] {
+            assert!(connect(url).await.is_err(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_holds_the_url() {
+        let path = std::env::temp_dir().join(format!("steadfast-url-{}", std::process::id()));
+        std::fs::write(&path, "memory:?authenticated-records=7\n").unwrap();
+        let opened = connect(&format!("@{}", path.display())).await;
+        std::fs::remove_file(&path).unwrap();
+        assert!(opened.is_ok());
+        assert!(error("@/nowhere/url").await.contains("/nowhere/url"));
+    }
+
+    #[tokio::test]
+    async fn no_secret_of_a_url_is_shown() {
+        for url in [
+            "redis://user:hunter2@host/0",
+            "memory://user:hunter2@host",
+            "memory:?backup=redis://user:hunter2@host",
+            "memory:?anonymous-records=hunter2",
+            "memory:?a=1&hunter2@host",
+            "memory:?a=1&hunter2",
+            "memory:?a=%ffhunter2",
+            "//user:hunter2@host",
+        ] {
+            let shown = format!("{:?} {:?}", Connect::new(url), connect(url).await.unwrap_err());
+            assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_url_inside_a_url_comes_out_as_it_was() {
+        let url = "sticky:?backup=redis%2Bsentinel://h:1,h:2/a%3Fb=c%26d=%25&x=1+1";
+        let url = Url::parse(url).unwrap();
+        assert_eq!(url.settings[0].1, "redis+sentinel://h:1,h:2/a?b=c&d=%");
+        assert_eq!(url.settings[1].1, "1+1");
+    }
+
+    #[test]
+    fn a_url_may_name_several_hosts() {
+        let url = Url::parse("postgres://u:p@h1:5432,h2:5432/db?sslmode=require").unwrap();
+        assert_eq!(
+            (url.scheme.as_str(), url.address.as_str()),
+            ("postgres", "//u:p@h1:5432,h2:5432/db")
+        );
+    }
+
+    async fn error(url: &str) -> String {
+        connect(url).await.map(drop).expect_err("the URL is refused").to_string()
+    }
+}
