@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::server::Server;
+use rig::Server;
 
 #[tokio::test]
 async fn the_clock_moves_and_sessions_expire_by_it() {

@@ -2,8 +2,6 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
-mod server;
-
 mod sessions;
 mod failures;
 mod test_routes;

@@ -1,6 +1,7 @@
 //! How the program starts, and how it ends.
 
-use crate::server::{Server, program, refusal, within};
+use rig::server::{program, refusal};
+use rig::{Server, within};
 
 #[tokio::test]
 async fn a_wrong_option_is_one_clear_line() {
@@ -119,7 +120,7 @@ async fn sigterm_ends_it_after_the_requests_under_way() {
     let server = Server::start(&[]).await;
     let held = server.client().spawn("POST", "/gate?g=a&mode=login&u=alice");
     server.waiting("a", 1).await;
-    server.terminate();
+    server.signal("TERM");
     server.order("/gate/release?g=a").await;
     let reply = held.await.unwrap().ok();
     assert_eq!(reply.set_cookies().len(), 1);
@@ -130,7 +131,7 @@ async fn sigterm_ends_it_after_the_requests_under_way() {
 async fn sigterm_ends_an_idle_server_at_once() {
     let server = Server::without_control(&[]).await;
     server.client().get("/ping").await.ok();
-    server.terminate();
+    server.signal("TERM");
     assert!(server.ended().await.0.success());
 }
 
@@ -138,7 +139,7 @@ async fn sigterm_ends_an_idle_server_at_once() {
 async fn the_host_profile_hints_at_plain_http_once() {
     for (profile, hints) in [("host", 1), ("dev", 0)] {
         let server = Server::without_control(&["--profile", profile]).await;
-        server.terminate();
+        server.signal("TERM");
         let (_, said) = server.ended().await;
         assert_eq!(said.matches("hint: ").count(), hints, "{profile}: {said}");
     }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::server::{Server, over_h2c};
+use rig::Server;
+use rig::client::over_h2c;
 
 #[tokio::test]
 async fn a_ping_touches_no_session() {

@@ -1,98 +1,17 @@
-//! A server that runs for one test, and clients of it.
+//! Clients of a server: they keep cookies by their names, and little else of what a browser does.
 
 use std::collections::BTreeMap;
-use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
 
-/// The program, serving on ports of its own. It is killed when this is dropped.
-pub struct Server {
-    process: Child,
-    pub address: String,
-    control: Option<String>,
-}
-
-impl Server {
-    /// With a control port.
-    pub async fn start(options: &[&str]) -> Self {
-        let mut server = Self::launch(&[options, &["--control", "127.0.0.1:0"]].concat()).await;
-        let control = announced(&mut server.1, "control on http://").await;
-        Self { control: Some(control), ..server.0 }
-    }
-
-    pub async fn without_control(options: &[&str]) -> Self {
-        Self::launch(options).await.0
-    }
-
-    async fn launch(options: &[&str]) -> (Self, Lines<BufReader<ChildStdout>>) {
-        let mut process = program(options).args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = announced(&mut lines, "listening on http://").await;
-        (Self { process, address, control: None }, lines)
-    }
-
-    /// A client that has never been here.
-    pub fn client(&self) -> Client {
-        Client { address: self.address.clone(), jar: Arc::default() }
-    }
-
-    /// A client with somebody signed in.
-    pub async fn member(&self, user: &str) -> Client {
-        let client = self.client();
-        client.post(&format!("/login?u={user}")).await.ok();
-        client
-    }
-
-    /// Asks the control port.
-    pub async fn control(&self, method: &str, path: &str) -> Reply {
-        let address = self.control.as_ref().expect("this server has a control port");
-        exchange(address, request(method, path, &[], "")).await
-    }
-
-    /// What the control port says.
-    pub async fn told(&self, path: &str) -> Value {
-        self.control("GET", path).await.ok().json()
-    }
-
-    /// Has the control port do something.
-    pub async fn order(&self, path: &str) -> Value {
-        self.control("POST", path).await.ok().json()
-    }
-
-    /// Waits until as many requests wait at a gate.
-    pub async fn waiting(&self, gate: &str, requests: u64) {
-        eventually(async || self.told("/gates").await[gate] == requests).await;
-    }
-
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
-        let id = self.process.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &id]).status();
-        assert!(sent.unwrap().success());
-    }
-
-    /// Waits for its end: how it ended, and what it said on standard error.
-    pub async fn ended(mut self) -> (ExitStatus, String) {
-        ended(&mut self.process).await
-    }
-}
-
-/// The program, not started yet, without anything of the environment of these tests.
-pub fn program(options: &[&str]) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_reference"));
-    program.args(options).env_clear().kill_on_drop(true);
-    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    program
-}
+use crate::patience::within;
+use crate::server::Server;
 
 /// A client with cookies. Clones share them, as tabs of a browser do.
 #[derive(Clone)]
@@ -102,6 +21,16 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client that has never been anywhere.
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), jar: Arc::default() }
+    }
+
+    /// The same client, sent to another node by its balancer.
+    pub fn at(&self, server: &Server) -> Self {
+        Self { address: server.address.clone(), jar: Arc::clone(&self.jar) }
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         self.send("GET", path, &[], "").await
     }
@@ -239,39 +168,6 @@ pub fn request(
         request = request.header(*name, *value);
     }
     request.body(Full::from(body.to_owned())).unwrap()
-}
-
-/// What a program that refuses its options says on standard error.
-pub async fn refusal(mut program: Command) -> String {
-    let (status, said) = ended(&mut program.spawn().unwrap()).await;
-    assert!(!status.success(), "{said}");
-    said
-}
-
-/// Waits until something is so, at most as long as [`within`].
-pub async fn eventually(is_so: impl AsyncFn() -> bool) {
-    within(async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-/// Waits for what must not take long.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it takes too long")
-}
-
-async fn ended(process: &mut Child) -> (ExitStatus, String) {
-    let mut said = String::new();
-    within(process.stderr.take().unwrap().read_to_string(&mut said)).await.unwrap();
-    (within(process.wait()).await.unwrap(), said)
-}
-
-async fn announced(lines: &mut Lines<BufReader<ChildStdout>>, start: &str) -> String {
-    let line = within(lines.next_line()).await.unwrap().expect("the server starts");
-    line.strip_prefix(start).unwrap_or_else(|| panic!("unexpected: {line}")).to_owned()
 }
 
 async fn read(response: hyper::Response<hyper::body::Incoming>) -> Reply {

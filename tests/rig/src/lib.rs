@@ -1,0 +1,21 @@
+//! What the end-to-end tests are made of: the reference server as a process, and clients that drive it
+//! over HTTP.
+//!
+//! Everything that is started here ends with the value that stands for it. A test that uses it belongs
+//! to the package `reference`, so that the program it drives is the one just built.
+
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a rig for tests fails by panicking"
+)]
+
+pub mod server;
+pub mod client;
+pub mod patience;
+
+pub use client::{Client, Reply};
+pub use patience::{eventually, within};
+pub use server::Server;

@@ -1,0 +1,125 @@
+//! The reference application, as a program of its own.
+
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, Reply, exchange, request};
+use crate::patience::{eventually, within};
+
+/// The program, serving on ports of its own. It is killed when this is dropped.
+pub struct Server {
+    process: Child,
+    /// What it says on standard error, once it has ended.
+    said: JoinHandle<String>,
+    pub address: String,
+    control: Option<String>,
+}
+
+impl Server {
+    /// With a control port.
+    pub async fn start(options: &[&str]) -> Self {
+        Self::run(program(options)).await
+    }
+
+    /// With a control port, and with what else the program is to be started with.
+    pub async fn run(mut program: Command) -> Self {
+        let mut server = Self::launch(program.args(["--control", "127.0.0.1:0"])).await;
+        let control = announced(&mut server.1, "control on http://").await;
+        Self { control: Some(control), ..server.0 }
+    }
+
+    pub async fn without_control(options: &[&str]) -> Self {
+        Self::launch(&mut program(options)).await.0
+    }
+
+    async fn launch(program: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
+        let mut process = program.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
+        let said = tokio::spawn(all(process.stderr.take().unwrap()));
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = announced(&mut lines, "listening on http://").await;
+        (Self { process, said, address, control: None }, lines)
+    }
+
+    /// A client that has never been here.
+    pub fn client(&self) -> Client {
+        Client::new(&self.address)
+    }
+
+    /// A client with somebody signed in.
+    pub async fn member(&self, user: &str) -> Client {
+        let client = self.client();
+        client.post(&format!("/login?u={user}")).await.ok();
+        client
+    }
+
+    /// Asks the control port.
+    pub async fn control(&self, method: &str, path: &str) -> Reply {
+        let address = self.control.as_ref().expect("this server has a control port");
+        exchange(address, request(method, path, &[], "")).await
+    }
+
+    /// What the control port says.
+    pub async fn told(&self, path: &str) -> Value {
+        self.control("GET", path).await.ok().json()
+    }
+
+    /// Has the control port do something.
+    pub async fn order(&self, path: &str) -> Value {
+        self.control("POST", path).await.ok().json()
+    }
+
+    /// Waits until as many requests wait at a gate.
+    pub async fn waiting(&self, gate: &str, requests: u64) {
+        eventually(async || self.told("/gates").await[gate] == requests).await;
+    }
+
+    /// Sends a signal, by its name without the `SIG`.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
+    /// Waits for its end: how it ended, and what it said on standard error.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = within(self.process.wait()).await.unwrap();
+        (status, within(self.said).await.unwrap())
+    }
+}
+
+/// The program, not started yet, without anything of the environment of these tests.
+pub fn program(options: &[&str]) -> Command {
+    let path = std::env::var_os("CARGO_BIN_EXE_reference");
+    let mut program = Command::new(path.expect("this is a test of the package `reference`"));
+    program.args(options).env_clear().kill_on_drop(true);
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    program
+}
+
+/// What a program that refuses its options says on standard error.
+pub async fn refusal(mut program: Command) -> String {
+    let output = within(program.output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
+async fn announced(lines: &mut Lines<BufReader<ChildStdout>>, start: &str) -> String {
+    let line = within(lines.next_line()).await.unwrap().expect("the server starts");
+    line.strip_prefix(start).unwrap_or_else(|| panic!("unexpected: {line}")).to_owned()
+}
+
+async fn all(mut stderr: impl AsyncReadExt + Unpin) -> String {
+    let mut said = Vec::new();
+    stderr.read_to_end(&mut said).await.unwrap();
+    String::from_utf8_lossy(&said).into_owned()
+}
