@@ -10,12 +10,21 @@
     )
 )]
 
+mod error;
+mod url;
+
+#[cfg(feature = "memory")]
+mod memory;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
-use steadfast_core::{Env, RouteLabel, Store, StoreError};
+use steadfast_core::{Env, RouteLabel, Store};
+
+pub use error::ConnectError;
+
+use url::Url;
 
 /// Opens the store that a URL names: [`Connect`] with nothing else set.
 ///
@@ -118,175 +127,12 @@ impl fmt::Debug for Connect {
     }
 }
 
-/// A URL opens no store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// It is no URL.
-    #[error("the store's URL does not begin with a scheme such as \"memory:\"")]
-    NoScheme,
-    /// No store has this scheme.
-    #[error("no store has the scheme {scheme:?}; there {}", listed(.known))]
-    UnknownScheme {
-        /// The scheme.
-        scheme: String,
-        /// Those that there are.
-        known: Vec<&'static str>,
-    },
-    /// The store is not in this build.
-    #[error("a store with the scheme {scheme:?} needs steadfast's feature {feature:?}")]
-    MissingFeature {
-        /// The scheme.
-        scheme: &'static str,
-        /// The cargo feature that adds it.
-        feature: &'static str,
-    },
-    /// There is something between the scheme and the settings, and this store has no address.
-    #[error("the store {scheme:?} has no address, only settings behind a question mark")]
-    Address {
-        /// The scheme.
-        scheme: String,
-    },
-    /// The query is not made of percent-encoded `name=value` pairs.
-    #[error("the settings of the store {scheme:?} are not percent-encoded pairs name=value")]
-    Encoding {
-        /// The scheme.
-        scheme: String,
-    },
-    /// The store has no such setting.
-    #[error("the store {scheme:?} has no setting {name:?}; there {}", listed(.known))]
-    UnknownSetting {
-        /// The scheme.
-        scheme: String,
-        /// The name.
-        name: String,
-        /// Those that there are.
-        known: Vec<&'static str>,
-    },
-    /// A setting is given twice.
-    #[error("the setting {name:?} is given twice")]
-    Repeated {
-        /// The setting.
-        name: String,
-    },
-    /// The value of a setting cannot be.
-    #[error("the setting {name:?} wants {wants}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// What it wants.
-        wants: &'static str,
-    },
-    /// The file with the URL cannot be read.
-    #[error("the file {path:?} with the store's URL cannot be read")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The store does not answer.
-    #[error("the store does not answer")]
-    Unavailable(#[source] StoreError),
-}
-
 fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
     match url.scheme.as_str() {
         #[cfg(feature = "memory")]
-        "memory" => Ok(Arc::new(memory(url, env)?)),
+        "memory" => Ok(Arc::new(memory::open(url, env)?)),
         scheme => Err(unknown_scheme(scheme)),
     }
-}
-
-#[cfg(feature = "memory")]
-fn memory(mut url: Url, env: Env) -> Result<steadfast_memory::MemoryStore, ConnectError> {
-    use std::num::NonZeroU64;
-    use steadfast_memory::{Budget, MemoryStore};
-
-    url.has_no_address()?;
-    let mut number = |name| url.take::<NonZeroU64>(name, "a whole number from 1");
-    let mut budget = |default: Budget, records, bytes| {
-        Ok::<_, ConnectError>(Budget {
-            records: number(records)?.map_or(default.records, NonZeroU64::get),
-            bytes: number(bytes)?.map_or(default.bytes, NonZeroU64::get),
-        })
-    };
-    let anonymous = budget(Budget::ANONYMOUS, "anonymous-records", "anonymous-bytes")?;
-    let authenticated =
-        budget(Budget::AUTHENTICATED, "authenticated-records", "authenticated-bytes")?;
-    url.has_no_other_setting()?;
-    Ok(MemoryStore::builder().env(env).anonymous(anonymous).authenticated(authenticated).build())
-}
-
-/// A store's URL, taken apart: `scheme:address?name=value&…`.
-struct Url {
-    scheme: String,
-    address: String,
-    settings: Vec<(String, String)>,
-    known: Vec<&'static str>,
-}
-
-impl Url {
-    fn parse(url: &str) -> Result<Self, ConnectError> {
-        let (scheme, rest) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
-        let is_part = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_part) {
-            return Err(ConnectError::NoScheme);
-        }
-        let scheme = scheme.to_ascii_lowercase();
-        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let settings = pairs.map(setting).collect::<Option<Vec<_>>>();
-        let Some(settings) = settings else { return Err(ConnectError::Encoding { scheme }) };
-        let names: Vec<_> = settings.iter().map(|(name, _)| name).collect();
-        if let Some(at) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
-            return Err(ConnectError::Repeated { name: names[at].clone() });
-        }
-        Ok(Self { scheme, address: address.to_owned(), settings, known: Vec::new() })
-    }
-}
-
-/// What the stores of this build ask of their URLs.
-#[cfg(feature = "memory")]
-impl Url {
-    fn has_no_address(&self) -> Result<(), ConnectError> {
-        match self.address.as_str() {
-            "" | "//" => Ok(()),
-            _ => Err(ConnectError::Address { scheme: self.scheme.clone() }),
-        }
-    }
-
-    /// Takes a setting out, if it is there.
-    fn take<T: std::str::FromStr>(
-        &mut self,
-        name: &'static str,
-        wants: &'static str,
-    ) -> Result<Option<T>, ConnectError> {
-        self.known.push(name);
-        let Some(at) = self.settings.iter().position(|(given, _)| given == name) else {
-            return Ok(None);
-        };
-        let (_, value) = self.settings.swap_remove(at);
-        value.parse().map(Some).map_err(|_| ConnectError::Setting { name, wants })
-    }
-
-    /// To be called when every setting that the store has was taken.
-    fn has_no_other_setting(mut self) -> Result<(), ConnectError> {
-        self.settings.pop().map_or(Ok(()), |(name, _)| {
-            Err(ConnectError::UnknownSetting { scheme: self.scheme, name, known: self.known })
-        })
-    }
-}
-
-/// A name that is no plain word is part of something else, perhaps of a password.
-fn setting(pair: &str) -> Option<(String, String)> {
-    let (name, value) = pair.split_once('=')?;
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_part) {
-        return None;
-    }
-    let value = percent_decode_str(value).decode_utf8().ok()?;
-    Some((name.to_owned(), value.into_owned()))
 }
 
 fn read(file: &str) -> Result<String, ConnectError> {
@@ -304,14 +150,6 @@ fn unknown_scheme(scheme: &str) -> ConnectError {
             scheme: scheme.to_owned(),
             known: SCHEMES.iter().map(|(scheme, _)| *scheme).collect(),
         },
-    }
-}
-
-fn listed(names: &[&str]) -> String {
-    match names {
-        [] => "is none".to_owned(),
-        [one] => format!("is {one:?}"),
-        several => format!("are {}", several.join(", ")),
     }
 }
 
@@ -395,23 +233,6 @@ mod tests {
             let shown = format!("{:?} {:?}", Connect::new(url), connect(url).await.unwrap_err());
             assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
         }
-    }
-
-    #[test]
-    fn a_url_inside_a_url_comes_out_as_it_was() {
-        let url = "sticky:?backup=redis%2Bsentinel://h:1,h:2/a%3Fb=c%26d=%25&x=1+1";
-        let url = Url::parse(url).unwrap();
-        assert_eq!(url.settings[0].1, "redis+sentinel://h:1,h:2/a?b=c&d=%");
-        assert_eq!(url.settings[1].1, "1+1");
-    }
-
-    #[test]
-    fn a_url_may_name_several_hosts() {
-        let url = Url::parse("postgres://u:p@h1:5432,h2:5432/db?sslmode=require").unwrap();
-        assert_eq!(
-            (url.scheme.as_str(), url.address.as_str()),
-            ("postgres", "//u:p@h1:5432,h2:5432/db")
-        );
     }
 
     async fn error(url: &str) -> String {

@@ -1,0 +1,85 @@
+//! Why a URL opens no store.
+
+use std::path::PathBuf;
+
+use steadfast_core::StoreError;
+
+/// A URL opens no store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// It is no URL.
+    #[error("the store's URL does not begin with a scheme such as \"memory:\"")]
+    NoScheme,
+    /// No store has this scheme.
+    #[error("no store has the scheme {scheme:?}; there {}", listed(.known))]
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// The store is not in this build.
+    #[error("a store with the scheme {scheme:?} needs steadfast's feature {feature:?}")]
+    MissingFeature {
+        /// The scheme.
+        scheme: &'static str,
+        /// The cargo feature that adds it.
+        feature: &'static str,
+    },
+    /// There is something between the scheme and the settings, and this store has no address.
+    #[error("the store {scheme:?} has no address, only settings behind a question mark")]
+    Address {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The query is not made of percent-encoded `name=value` pairs.
+    #[error("the settings of the store {scheme:?} are not percent-encoded pairs name=value")]
+    Encoding {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The store has no such setting.
+    #[error("the store {scheme:?} has no setting {name:?}; there {}", listed(.known))]
+    UnknownSetting {
+        /// The scheme.
+        scheme: String,
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// A setting is given twice.
+    #[error("the setting {name:?} is given twice")]
+    Repeated {
+        /// The setting.
+        name: String,
+    },
+    /// The value of a setting cannot be.
+    #[error("the setting {name:?} wants {wants}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What it wants.
+        wants: &'static str,
+    },
+    /// The file with the URL cannot be read.
+    #[error("the file {path:?} with the store's URL cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store does not answer.
+    #[error("the store does not answer")]
+    Unavailable(#[source] StoreError),
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one:?}"),
+        several => format!("are {}", several.join(", ")),
+    }
+}
