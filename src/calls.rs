@@ -51,16 +51,22 @@ impl Calls {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
+        hint: &Hint,
     ) -> Result<Lookup, StoreError> {
-        self.within(self.deadlines.usual, self.store.load(id, proof, &Hint::default())).await
+        self.within(self.deadlines.usual, self.store.load(id, proof, hint)).await
     }
 
-    pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
+    pub(crate) async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        hint: &Hint,
+    ) -> Result<Outcome, StoreError> {
         let deadline = match patch.rotation() {
             Some(_) => self.deadlines.decisive,
             None => self.deadlines.usual,
         };
-        self.within(deadline, self.store.update(id, patch, &Hint::default())).await
+        self.within(deadline, self.store.update(id, patch, hint)).await
     }
 
     pub(crate) async fn delete(&self, id: RecordId) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use steadfast_core::{Keyring, Lifetime, Realm};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
+use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
 use crate::watch::Watch;
 
@@ -18,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) realm: Realm,
     pub(crate) keyring: Keyring,
     pub(crate) cookie: CookieProfile,
+    pub(crate) affinity: Affinity,
     pub(crate) header: Option<HeaderName>,
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,

@@ -6,7 +6,8 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::config::Shared;
-use crate::session::{Head, Issue, Session};
+use crate::cookie::carried::{self, Affinity};
+use crate::session::{Head, Issue, Notes, Session};
 
 /// Applies what the session came to. An untouched session changes nothing, to the byte.
 pub(crate) fn apply<B: Default>(
@@ -24,10 +25,16 @@ pub(crate) fn apply<B: Default>(
     let shared = session.shared();
     drop_cookies_of_our_name(response.headers_mut(), shared);
     vary(response.headers_mut(), &shared.vary);
-    match credential(head.issue, session) {
-        Some(credential) => hand_out(credential, response.headers_mut(), session),
-        None if head.failure.is_some() => never_store(response.headers_mut()),
-        None => keep_private(response.headers_mut()),
+    let headers = response.headers_mut();
+    let credential = credential(head.issue, &head.notes, session);
+    let hands_out = credential.is_some();
+    if let Some(credential) = credential {
+        hand_out(credential, headers, session);
+    }
+    let tells = tell(&head.notes, headers, shared);
+    match hands_out || tells || head.failure.is_some() {
+        true => never_store(headers),
+        false => keep_private(headers),
     }
     response
 }
@@ -43,13 +50,15 @@ fn failure<B: Default>(status: StatusCode) -> Response<B> {
 }
 
 /// The header value that gives or takes the client's token.
-fn credential(issue: Issue, session: &Session) -> Option<HeaderValue> {
+fn credential(issue: Issue, notes: &Notes, session: &Session) -> Option<HeaderValue> {
     let shared = session.shared();
+    let route = notes.route.as_deref().filter(|_| shared.affinity == Affinity::Suffix);
     match (issue, session.uses_header()) {
         (Issue::Keep, _) => None,
         (Issue::Set(token, until), false) => {
             let left = until - shared.calls.store.env().now();
-            Some(shared.cookie.issue(&token, Duration::try_from(left).unwrap_or_default()))
+            let left = Duration::try_from(left).unwrap_or_default();
+            Some(shared.cookie.issue(&token, route.unwrap_or_default(), left))
         }
         (Issue::Remove, false) => Some(shared.cookie.removal()),
         (Issue::Set(token, _), true) => {
@@ -72,7 +81,20 @@ fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session)
             headers.append(SET_COOKIE, credential);
         }
     }
-    never_store(headers);
+}
+
+/// Sets or removes the cookies beside the session's, and says whether there was anything to do.
+fn tell(notes: &Notes, headers: &mut HeaderMap, shared: &Shared) -> bool {
+    let route = notes.route.as_deref().filter(|_| shared.affinity == Affinity::Cookie);
+    let notes = [(carried::ROUTE, route), (carried::SEEN, notes.seen.as_deref())];
+    for (behind, text) in notes.into_iter().filter_map(|(behind, text)| Some((behind, text?))) {
+        let cookie = match text {
+            "" => shared.cookie.companion_removal(behind),
+            text => shared.cookie.companion(behind, text),
+        };
+        headers.append(SET_COOKIE, cookie);
+    }
+    notes.iter().any(|(_, text)| text.is_some())
 }
 
 /// A cookie that the application set in our name is no token of ours: it would end the client's

@@ -10,6 +10,7 @@ use tower_layer::Layer;
 
 use crate::calls::{Calls, Deadlines};
 use crate::config::Shared;
+use crate::cookie::carried::Affinity;
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::service::SessionService;
 
@@ -61,6 +62,7 @@ impl SessionLayer {
                 realm: Realm::default(),
                 keyring: Keyring::default(),
                 cookie: CookieProfile::default(),
+                affinity: Affinity::default(),
                 header: None,
                 vary: HeaderValue::from_static("Cookie"),
                 lifetime: Lifetime::default(),
@@ -92,6 +94,13 @@ impl SessionLayer {
     pub fn cookie(self, cookie: CookieProfile) -> Result<Self, CookieError> {
         cookie.check()?;
         Ok(self.with(|shared| shared.cookie = cookie))
+    }
+
+    /// Where the route to a session travels: [`Affinity::Cookie`] by default. Without effect for a store
+    /// that places no sessions.
+    #[must_use]
+    pub fn affinity(self, affinity: Affinity) -> Self {
+        self.with(|shared| shared.affinity = affinity)
     }
 
     /// Serves clients without cookies as well: off by default.

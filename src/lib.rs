@@ -28,6 +28,7 @@ pub use steadfast_core::{
 pub use backends::*;
 pub use calls::Deadlines;
 pub use connect::{Connect, ConnectError, connect};
+pub use cookie::carried::Affinity;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::Error;
 pub use layer::SessionLayer;

@@ -84,5 +84,5 @@ fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
         }
     }
     let header = shared.header.as_ref().and_then(|name| headers.get(name)).cloned();
-    Presented { cookies: headers.get_all(header::COOKIE).iter().cloned().collect(), header }
+    Presented::new(headers.get_all(header::COOKIE).iter().cloned().collect(), header)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use steadfast_core::{Change, Lookup, RecordId, SessionStore};
+use steadfast_core::{Change, Hint, Lookup, RecordId, SessionStore};
 use tokio::sync::Notify;
 
 use crate::calls::Calls;
@@ -34,7 +34,7 @@ impl Watch {
             let rung = bell.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();
-            if matches!(calls.load(id, None).await, Ok(Lookup::Absent(_))) {
+            if matches!(calls.load(id, None, &Hint::default()).await, Ok(Lookup::Absent(_))) {
                 break;
             }
             let _ = tokio::time::timeout(RECHECK, rung).await;

@@ -1,4 +1,5 @@
-//! The session cookie: what it looks like, and how it is found in a request.
+//! The session cookie: what it looks like, how it is found in a request, and what travels beside it.
 
 pub(crate) mod parse;
 pub(crate) mod profile;
+pub(crate) mod carried;

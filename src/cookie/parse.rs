@@ -25,7 +25,7 @@ impl Candidates {
     /// Looks through all `Cookie` lines of a request.
     pub(crate) fn find<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>, name: &str) -> Self {
         let mut found = Self::default();
-        for value in lines.into_iter().flat_map(|line| values(line.as_bytes(), name)) {
+        for value in lines.into_iter().flat_map(|line| values(line.as_bytes(), name, "=")) {
             found.take(value);
         }
         found
@@ -49,8 +49,9 @@ impl Candidates {
     }
 }
 
-/// The values of the cookies called `name` in one `Cookie` line.
-fn values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+/// The values of the cookies called `name` in one `Cookie` line; `rest` is what follows the name, up to
+/// and with the equals sign.
+pub(crate) fn values<'a>(line: &'a [u8], name: &str, rest: &str) -> impl Iterator<Item = &'a [u8]> {
     let ends = memchr_iter(b';', line).chain([line.len()]);
     let pairs = ends.scan(0, |start, end| {
         let pair = &line[*start..end];
@@ -59,7 +60,7 @@ fn values<'a>(line: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     });
     pairs.filter_map(move |pair| {
         let start = pair.iter().position(|byte| *byte != b' ')?;
-        pair[start..].strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+        pair[start..].strip_prefix(name.as_bytes())?.strip_prefix(rest.as_bytes())
     })
 }
 

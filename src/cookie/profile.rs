@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use steadfast_core::Token;
 
+use super::carried::MAX_LABELS;
+
 /// The name and the attributes of the session cookie.
 ///
 /// Start from a profile and change what has to differ. Every combination that a browser would
@@ -121,22 +123,35 @@ impl CookieProfile {
         &self.name
     }
 
-    /// The `Set-Cookie` that hands out a token, for as long as is left of the absolute lifetime.
-    pub(crate) fn issue(&self, token: &Token, left: Duration) -> HeaderValue {
+    /// The `Set-Cookie` that hands out a token with the route behind it, for as long as is left of the
+    /// absolute lifetime.
+    pub(crate) fn issue(&self, token: &Token, route: &str, left: Duration) -> HeaderValue {
         let max_age = self.persistent.then_some(left.min(steadfast_core::Lifetime::MAX));
-        self.header(&token.encode(), max_age)
+        let dot = if route.is_empty() { "" } else { "." };
+        self.header("", &[&token.encode(), dot, route], max_age)
     }
 
     /// The `Set-Cookie` that removes it. It repeats what identifies the cookie to a browser.
     pub(crate) fn removal(&self) -> HeaderValue {
-        self.header("", Some(Duration::ZERO))
+        self.companion_removal("")
     }
 
-    fn header(&self, value: &str, max_age: Option<Duration>) -> HeaderValue {
+    /// The `Set-Cookie` of a cookie beside it, whose name has something behind this one's.
+    pub(crate) fn companion(&self, behind: &str, value: &str) -> HeaderValue {
+        self.header(behind, &[value], None)
+    }
+
+    /// The `Set-Cookie` that removes such a cookie.
+    pub(crate) fn companion_removal(&self, behind: &str) -> HeaderValue {
+        self.header(behind, &[], Some(Duration::ZERO))
+    }
+
+    fn header(&self, behind: &str, value: &[&str], max_age: Option<Duration>) -> HeaderValue {
         let mut text = String::with_capacity(192);
         text.push_str(&self.name);
+        text.push_str(behind);
         text.push('=');
-        text.push_str(value);
+        value.iter().for_each(|part| text.push_str(part));
         text.push_str("; Path=");
         text.push_str(&self.path);
         if let Some(domain) = &self.domain {
@@ -300,8 +315,8 @@ fn check_domain(domain: &str) -> Result<(), CookieError> {
     Ok(())
 }
 
-/// A token, and two route labels of 32 bytes behind it.
-const VALUE_LEN: usize = Token::LEN + 2 * 33;
+/// A token, and a route of labels of 32 bytes behind it.
+const VALUE_LEN: usize = Token::LEN + MAX_LABELS * 33;
 const MAX_NAME_AND_VALUE: usize = 4096;
 const MAX_ATTRIBUTE: usize = 1024;
 

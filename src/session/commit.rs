@@ -3,12 +3,13 @@
 use std::pin::Pin;
 
 use http::StatusCode;
-use steadfast_core::{Event, StoreError};
+use steadfast_core::{Event, Hint, StoreError};
 use tracing::Instrument;
 
 use super::Session;
 use super::state::{Intent, Issue, View};
 use super::turn::Turn;
+use crate::cookie::carried::{self, Affinity};
 use crate::error::Error;
 
 /// What the session does to the response head.
@@ -19,6 +20,15 @@ pub(crate) struct Head {
     pub(crate) issue: Issue,
     /// The status to answer with instead, because what the handler promised was not kept.
     pub(crate) failure: Option<StatusCode>,
+    pub(crate) notes: Notes,
+}
+
+/// What the client is to carry beside its token from now on: `None` leaves it as it is, an empty text
+/// removes it.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) route: Option<String>,
+    pub(crate) seen: Option<String>,
 }
 
 /// When the head is known.
@@ -56,7 +66,7 @@ impl Session {
         Settled::Later(Box::pin(async move {
             task.await.unwrap_or_else(|cut| {
                 let error = Error::from(StoreError::unavailable(cut));
-                Head { touched: true, issue: Issue::Keep, failure: Some(logged(&error)) }
+                Head { touched: true, failure: Some(logged(&error)), ..Head::default() }
             })
         }))
     }
@@ -106,8 +116,43 @@ impl Turn<'_> {
     fn head(&mut self, failure: Option<StatusCode>) -> Head {
         self.state.sent = true;
         self.touch_later();
-        let issue = std::mem::take(&mut self.state.issue);
-        Head { touched: self.state.touched, issue, failure }
+        let mut issue = std::mem::take(&mut self.state.issue);
+        let notes = match self.inner.carries() && failure.is_none() {
+            true => self.notes(&mut issue),
+            false => Notes::default(),
+        };
+        Head { touched: self.state.touched, issue, failure, notes }
+    }
+
+    /// The version changes with the session, and the route when another node serves it.
+    fn notes(&self, issue: &mut Issue) -> Notes {
+        let brought = self.inner.hint();
+        if matches!(issue, Issue::Remove) {
+            let route = (!brought.routes.is_empty()).then(String::new);
+            return Notes { route, seen: brought.seen.map(|_| String::new()) };
+        }
+        let (routes, affinity) = (self.state.routes(), self.inner.shared.affinity);
+        let is_moved = !routes.is_empty() && routes != brought.routes;
+        if is_moved && affinity == Affinity::Suffix && matches!(issue, Issue::Keep) {
+            *issue = self.presented_again();
+        }
+        let is_told = match affinity {
+            Affinity::Cookie => is_moved,
+            Affinity::Suffix => matches!(issue, Issue::Set(..)),
+            Affinity::None => false,
+        };
+        let seen = self.state.carry.version.filter(|version| brought.seen != Some(*version));
+        Notes {
+            route: is_told.then(|| carried::route(routes)),
+            seen: seen.map(|version| version.to_string()),
+        }
+    }
+
+    /// The token that the request brought, which its load saw to be current.
+    fn presented_again(&self) -> Issue {
+        let Some(live) = self.state.live() else { return Issue::Keep };
+        let token = self.inner.presented.token(&self.inner.shared, live.id);
+        token.map_or(Issue::Keep, |token| Issue::Set(token, live.record.absolute_deadline))
     }
 
     /// Moves the idle deadline if that is due, behind the response.
@@ -117,7 +162,7 @@ impl Turn<'_> {
         };
         let calls = self.inner.calls().clone();
         self.inner.shared.tasks.spawn(async move {
-            match calls.update(id, &touch).await {
+            match calls.update(id, &touch, &Hint::default()).await {
                 Ok(_) => Event::Renewed.emit(Some(id)),
                 Err(error) => tracing::debug!(target: "steadfast", %error, "touch not confirmed"),
             }

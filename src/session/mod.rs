@@ -1,5 +1,6 @@
 //! The session as a handler holds it.
 
+mod presented;
 mod state;
 mod turn;
 mod commit;
@@ -9,15 +10,13 @@ mod login;
 mod csrf;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use smallvec::SmallVec;
 use steadfast_core::{
-    Env, Event, Principal, Proof, RawJson, RecordId, SessionInfo, StoreError, Version,
+    Env, Event, Hint, Principal, RawJson, RecordId, SessionInfo, StoreError, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -26,13 +25,14 @@ use tracing::Instrument;
 pub use key::{AsKey, Key};
 pub use login::Login;
 
-pub(crate) use commit::{Head, Later, Settled};
+pub(crate) use commit::{Head, Later, Notes, Settled};
+pub(crate) use presented::Presented;
 pub(crate) use state::Issue;
 
 use crate::calls::Calls;
 use crate::config::Shared;
-use crate::cookie::parse::Candidates;
 use crate::error::Error;
+use presented::Claim;
 use state::{Intent, State};
 use turn::{Sent, Turn};
 
@@ -447,7 +447,7 @@ impl Session {
 
     pub(crate) fn new(shared: Arc<Shared>, presented: Presented, outer: Option<Self>) -> Self {
         let state = Mutex::new(State::new());
-        Self { inner: Arc::new(Inner { shared, presented, claims: OnceLock::new(), outer, state }) }
+        Self { inner: Arc::new(Inner { shared, presented, outer, state }) }
     }
 
     /// What configures this session, and those of the layers around it.
@@ -462,7 +462,7 @@ impl Session {
 
     /// Whether the client asked for answers in a header instead of cookies.
     pub(crate) fn uses_header(&self) -> bool {
-        self.inner.presented.header.is_some()
+        self.inner.presented.uses_header()
     }
 
     async fn turn(&self) -> Turn<'_> {
@@ -545,25 +545,9 @@ pub struct Saved {
     pub degraded: bool,
 }
 
-/// The headers in which a request may have brought a token, not looked at before anybody asks.
-#[derive(Debug, Default)]
-pub(crate) struct Presented {
-    /// Most clients send one line.
-    pub(crate) cookies: SmallVec<[HeaderValue; 1]>,
-    pub(crate) header: Option<HeaderValue>,
-}
-
-/// What a request claims: a record, and the right to it.
-#[derive(Debug)]
-struct Claim {
-    id: RecordId,
-    proof: Proof,
-}
-
 struct Inner {
     shared: Arc<Shared>,
     presented: Presented,
-    claims: OnceLock<SmallVec<[Claim; 1]>>,
     outer: Option<Session>,
     state: Mutex<State>,
 }
@@ -577,34 +561,18 @@ impl Inner {
         self.shared.calls.store.env()
     }
 
-    /// The distinct tokens that the request brought, hashed; the secrets themselves are wiped here.
     fn claims(&self) -> &[Claim] {
-        self.claims.get_or_init(|| {
-            let candidates = self.candidates();
-            if candidates.malformed {
-                Event::MalformedId.emit(None);
-            }
-            if candidates.tokens.len() > 1 {
-                Event::DuplicateCookie.emit(None);
-            }
-            let (realm, keyring) = (&self.shared.realm, &self.shared.keyring);
-            let claim = |token: &steadfast_core::Token| Claim {
-                id: token.id(),
-                proof: keyring.prove(realm, token.secret()),
-            };
-            candidates.tokens.iter().map(claim).collect()
-        })
+        self.presented.claims(&self.shared)
     }
 
-    fn candidates(&self) -> Candidates {
-        let Some(value) = &self.presented.header else {
-            return Candidates::find(&self.presented.cookies, self.shared.cookie.cookie_name());
-        };
-        let mut candidates = Candidates::default();
-        if !value.is_empty() {
-            candidates.take(value.as_bytes());
-        }
-        candidates
+    /// Whether the client is told what to carry beside its token.
+    fn carries(&self) -> bool {
+        self.presented.carries(&self.shared)
+    }
+
+    /// What the request brought beside its token.
+    fn hint(&self) -> &Hint {
+        self.presented.hint(&self.shared)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use steadfast_core::{
-    Counters, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record, RecordId, Rotation,
-    Token,
+    Carry, Counters, Found, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record,
+    RecordId, Rotation, RouteLabel, Token,
 };
 use time::UtcDateTime;
 
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(super) pending: Patch,
     pub(super) intent: Option<Intent>,
     pub(super) issue: Issue,
+    /// What the store said at the last change that the client should carry.
+    pub(super) carry: Carry,
     pub(super) touched: bool,
     /// Whether the response head is settled, so that nothing can be buffered for it any more.
     pub(super) sent: bool,
@@ -59,6 +61,8 @@ pub(super) struct Live {
     idle_deadline: UtcDateTime,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
+    /// Where the store said it is held, when it was loaded.
+    routes: Vec<RouteLabel>,
 }
 
 /// Why the secret is to be replaced. A later one counts instead of an earlier, weaker one.
@@ -90,6 +94,7 @@ impl State {
             pending: Patch::new(),
             intent: None,
             issue: Issue::Keep,
+            carry: Carry::default(),
             touched: false,
             sent: false,
         }
@@ -128,6 +133,14 @@ impl State {
         match &self.intent {
             Some(Intent::Login(principal, _)) => Some(principal),
             _ => self.live()?.record.principal.as_ref(),
+        }
+    }
+
+    /// The nodes that hold the session, as far as the store said; none if it places none.
+    pub(super) fn routes(&self) -> &[RouteLabel] {
+        match self.carry.routes.as_slice() {
+            [] => self.live().map_or(&[], |live| &live.routes),
+            routes => routes,
         }
     }
 
@@ -180,7 +193,12 @@ impl State {
 impl Live {
     pub(super) fn new(id: RecordId, record: Arc<Record>, proof: Proof) -> Self {
         let idle_deadline = record.idle_deadline;
-        Self { id, record, written: Patch::new(), idle_deadline, proof }
+        Self { id, record, written: Patch::new(), idle_deadline, proof, routes: Vec::new() }
+    }
+
+    /// A record that was found, with what the store said of it.
+    pub(super) fn found(found: Found, proof: Proof) -> Self {
+        Self { routes: found.carry.routes, ..Self::new(found.id, found.record, proof) }
     }
 
     /// Sees the record as it was loaded again.

@@ -3,13 +3,14 @@
 //! The calls of one request take turns, so the store sees them in program order. A turn that is
 //! dropped at an await leaves the state as it was: it changes only after an answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Event, Found, Lookup, Outcome, Patch, RawJson,
-    Record, RecordId, Rotation, SecretHash, StoreError, Token, Values,
+    Absence, Admission, Applied, Authentication, Carry, Event, Hint, Lookup, Outcome, Patch,
+    RawJson, Record, RecordId, Rotation, SecretHash, StoreError, Token, Values,
 };
 use time::UtcDateTime;
 use tokio::sync::MutexGuard;
@@ -85,10 +86,9 @@ impl Turn<'_> {
         let (hash, authentication) = (self.hash(&token), self.authentication(&intent));
         patch.rotate(proof, Rotation { hash, authentication });
         patch.keep_until(self.idle_deadline());
-        match self.inner.calls().update(id, &patch).await? {
+        match self.inner.calls().update(id, &patch, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
-                report_ended(&applied);
                 self.follow(patch, &applied);
                 let until = self.state.live().map(|live| live.record.absolute_deadline);
                 self.state.issue = until.map_or(Issue::Keep, |until| Issue::Set(token, until));
@@ -148,6 +148,7 @@ impl Turn<'_> {
         }
         let was_presented = self.inner.claims().iter().any(|claim| claim.id == id);
         self.state.discard();
+        self.state.carry = Carry::default();
         self.state.view = View::Ended;
         self.state.issue = match by_this_request && was_presented {
             true => Issue::Remove,
@@ -182,7 +183,8 @@ impl Turn<'_> {
     }
 
     async fn load(&self, claim: &Claim) -> Result<Lookup, StoreError> {
-        let answer = self.inner.calls().load(claim.id, Some(&claim.proof)).await?;
+        let hint = self.inner.hint();
+        let answer = self.inner.calls().load(claim.id, Some(&claim.proof), hint).await?;
         match &answer {
             Lookup::Found(found) if found.id != claim.id => {
                 Err(StoreError::corrupt("the store answered with another session's record"))
@@ -193,8 +195,8 @@ impl Turn<'_> {
 
     fn seen(&self, claim: &Claim, answer: Lookup) -> (View, Status) {
         match answer {
-            Lookup::Found(Found { id, record, .. }) => {
-                (View::Live(Live::new(id, record, claim.proof.clone())), Status::Existing)
+            Lookup::Found(found) => {
+                (View::Live(Live::found(found, claim.proof.clone())), Status::Existing)
             }
             Lookup::Superseded => {
                 Event::Superseded.emit(Some(claim.id));
@@ -225,14 +227,14 @@ impl Turn<'_> {
     async fn send_blind(&mut self, claim: &Claim, mut patch: Patch) -> Result<Blind, Error> {
         patch.prove(claim.proof.clone());
         patch.keep_until(self.idle_deadline());
-        let outcome = match self.inner.calls().update(claim.id, &patch).await {
+        let outcome = match self.inner.calls().update(claim.id, &patch, self.inner.hint()).await {
             // What cannot be read is absent, and left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
         };
         (self.state.view, self.state.origin) = match outcome {
             Outcome::Applied(applied) => {
-                self.state.pending = Patch::new();
+                self.heed(&applied);
                 return Ok(Blind::Applied(applied));
             }
             Outcome::Gone => self.seen(claim, Lookup::Absent(Absence::Unknown)),
@@ -245,11 +247,12 @@ impl Turn<'_> {
     async fn send_to(&mut self, id: RecordId, mut patch: Patch) -> Result<Sent, Error> {
         patch.keep_until(self.idle_deadline());
         self.add_rehash(&mut patch);
-        let mut outcome = self.inner.calls().update(id, &patch).await?;
+        let hint = self.hint().into_owned();
+        let mut outcome = self.inner.calls().update(id, &patch, &hint).await?;
         // Another request rotated meanwhile: how its secret is hashed is not this one's concern.
         if patch.rotation().is_some() && matches!(outcome, Outcome::Superseded | Outcome::Gone) {
             patch = patch.unproven();
-            outcome = self.inner.calls().update(id, &patch).await?;
+            outcome = self.inner.calls().update(id, &patch, &hint).await?;
         }
         match outcome {
             Outcome::Applied(applied) => {
@@ -297,10 +300,9 @@ impl Turn<'_> {
         match calls.create(id, record.clone(), admission).await? {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
-                report_ended(&applied);
+                self.heed(&applied);
                 self.state.issue = Issue::Set(token, record.absolute_deadline);
                 self.state.view = View::Live(Live::new(id, Arc::new(record), hash.into()));
-                self.state.pending = Patch::new();
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
             outcome => Err(refused(outcome)),
@@ -379,7 +381,8 @@ impl Turn<'_> {
         self.inner.env().fill(&mut jitter)?;
         tokio::time::sleep(Duration::from_micros(u64::from(jitter[0]) * 40)).await;
         let Some(id) = self.state.live().map(|live| live.id) else { return Ok(()) };
-        let answer = self.inner.calls().load(id, None).await;
+        let hint = self.hint().into_owned();
+        let answer = self.inner.calls().load(id, None, &hint).await;
         match (self.or_poison(answer)?, self.state.live_mut()) {
             (Lookup::Found(found), Some(live)) => {
                 live.reloaded(found.record);
@@ -397,18 +400,30 @@ impl Turn<'_> {
         if let Some(live) = self.state.live_mut() {
             live.follow(patch, &applied.counters);
         }
+        self.heed(applied);
+    }
+
+    /// Takes note of what the store says beside what it did: nothing is buffered any more.
+    fn heed(&mut self, applied: &Applied) {
+        // The sessions that a principal's cap ended.
+        for id in &applied.ended {
+            Event::Capacity.emit(Some(*id));
+        }
         self.state.pending = Patch::new();
+        self.state.carry = applied.carry.clone();
+    }
+
+    /// What the store is told beside the call: what the request brought, and what it said since.
+    fn hint(&self) -> Cow<'_, Hint> {
+        let brought = self.inner.hint();
+        match self.state.carry.version {
+            None => Cow::Borrowed(brought),
+            seen => Cow::Owned(Hint { seen, ..brought.clone() }),
+        }
     }
 
     fn idle_deadline(&self) -> UtcDateTime {
         self.inner.shared.lifetime.idle_deadline(self.inner.env().now())
-    }
-}
-
-/// Counts the sessions that a principal's cap ended.
-fn report_ended(applied: &Applied) {
-    for id in &applied.ended {
-        Event::Capacity.emit(Some(*id));
     }
 }
 

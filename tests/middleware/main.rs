@@ -14,6 +14,7 @@ mod races;
 mod cancellation;
 
 mod cookies;
+mod carried;
 mod caching;
 mod lifetimes;
 mod principals;

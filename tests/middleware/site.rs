@@ -92,7 +92,7 @@ impl Site {
 #[derive(Clone)]
 pub struct Browser {
     site: Site,
-    jar: Arc<Mutex<BTreeMap<String, String>>>,
+    pub jar: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Browser {

@@ -64,6 +64,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// How much a record may hold here.
     fn limits(&self) -> &Limits;
 
+    /// Whether its answers name what clients should carry ([`Carry`]), so that requests are searched
+    /// for it. `false` for a store without copies and without places.
+    fn carries(&self) -> bool {
+        false
+    }
+
     /// A fresh id for a record; a store that places records may prefer one that lands here.
     ///
     /// # Errors
@@ -328,6 +334,10 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 
     fn limits(&self) -> &Limits {
         (**self).limits()
+    }
+
+    fn carries(&self) -> bool {
+        (**self).carries()
     }
 
     fn mint(&self) -> Result<RecordId, StoreError> {

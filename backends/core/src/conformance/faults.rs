@@ -143,6 +143,10 @@ impl SessionStore for FaultyStore {
         self.0.store.limits()
     }
 
+    fn carries(&self) -> bool {
+        self.0.store.carries()
+    }
+
     fn mint(&self) -> Result<RecordId, StoreError> {
         self.0.store.mint()
     }

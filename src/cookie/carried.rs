@@ -1,0 +1,104 @@
+//! What a client carries beside its token, in cookies without a secret: the route to its session, and
+//! the version it has seen. Both are advice, and open nothing.
+
+use http::HeaderValue;
+use steadfast_core::{Hint, RouteLabel, Token, Version};
+
+use super::parse::values;
+
+/// Where the route to a session travels, for stores that place sessions on nodes.
+///
+/// A route is one label or several, the preferred node first: `n1.n2`. A balancer reads it, a store
+/// takes it as advice, and a wrong one costs a detour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// In a cookie of its own, the default: called as the session's, with `-route` behind the name.
+    #[default]
+    Cookie,
+    /// Behind the token, for balancers that look for it there: `token.n1.n2`.
+    ///
+    /// A new route then sends the token again, and only a response that saw it still current does. If
+    /// another request replaces the token at that very moment, the client may keep the one that was
+    /// replaced, and has to sign in again.
+    Suffix,
+    /// Nowhere: the balancer finds the way by itself.
+    None,
+}
+
+/// What follows the session cookie's name in the names of the others.
+pub(crate) const ROUTE: &str = "-route";
+pub(crate) const SEEN: &str = "-seen";
+
+/// What a request carries, by the name of the session cookie.
+pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> Hint {
+    let routes = match affinity {
+        Affinity::Cookie => first(lines, name, "-route="),
+        Affinity::Suffix => first(lines, name, "=").and_then(|value| value.get(Token::LEN + 1..)),
+        Affinity::None => None,
+    };
+    let seen = first(lines, name, "-seen=").and_then(version);
+    Hint { routes: routes.map(labels).unwrap_or_default(), seen }
+}
+
+/// The text of a route.
+pub(crate) fn route(labels: &[RouteLabel]) -> String {
+    labels.iter().map(RouteLabel::as_str).collect::<Vec<_>>().join(".")
+}
+
+fn first<'a>(lines: &'a [HeaderValue], name: &str, rest: &str) -> Option<&'a [u8]> {
+    lines.iter().flat_map(|line| values(line.as_bytes(), name, rest)).next()
+}
+
+/// What is no label is skipped, and what comes after the most that there can be.
+fn labels(route: &[u8]) -> Vec<RouteLabel> {
+    let labels = route.split(|byte| *byte == b'.').take(MAX_LABELS);
+    labels.filter_map(|label| std::str::from_utf8(label).ok()?.parse().ok()).collect()
+}
+
+fn version(text: &[u8]) -> Option<Version> {
+    std::str::from_utf8(text).ok()?.parse().ok().map(Version)
+}
+
+/// An owner, and as many backups as anybody needs a balancer to know.
+pub(crate) const MAX_LABELS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_carries_a_route_and_a_version() {
+        let hint = found("a=b; __Host-id-route=n1.n2; __Host-id-seen=17", Affinity::Cookie);
+        assert_eq!((route(&hint.routes).as_str(), hint.seen), ("n1.n2", Some(Version(17))));
+    }
+
+    #[test]
+    fn a_route_may_stand_behind_the_token() {
+        let line = format!("__Host-id-route=n9; __Host-id={}.n1.n2", "A".repeat(Token::LEN));
+        assert_eq!(route(&found(&line, Affinity::Suffix).routes), "n1.n2");
+        assert_eq!(route(&found(&line, Affinity::None).routes), "");
+    }
+
+    #[test]
+    fn what_is_no_label_and_no_version_counts_for_nothing() {
+        for line in [
+            "",
+            "__Host-id-route=; __Host-id-seen=",
+            "__Host-id-route=a b; __Host-id-seen=-1",
+            "__Host-id-route=\u{e9}; __Host-id-seen=99999999999999999999",
+            "__host-id-route=n1; __Host-id-seen =1",
+            "__Host-id=short",
+        ] {
+            for affinity in [Affinity::Cookie, Affinity::Suffix, Affinity::None] {
+                assert_eq!(found(line, affinity), Hint::default(), "{line:?}");
+            }
+        }
+        let long = format!("__Host-id-route={}", ["n"; 1_000].join("."));
+        assert_eq!(found(&long, Affinity::Cookie).routes.len(), MAX_LABELS);
+    }
+
+    fn found(line: &str, affinity: Affinity) -> Hint {
+        let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+        hint(&[line], "__Host-id", affinity)
+    }
+}

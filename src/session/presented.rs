@@ -1,0 +1,86 @@
+//! What a request brought, not looked at before anybody asks.
+
+use std::sync::OnceLock;
+
+use http::HeaderValue;
+use smallvec::SmallVec;
+use steadfast_core::{Event, Hint, Proof, RecordId, Token};
+
+use crate::config::Shared;
+use crate::cookie::carried;
+use crate::cookie::parse::Candidates;
+
+/// The headers in which a request may have brought a token, and what was found in them.
+#[derive(Debug, Default)]
+pub(crate) struct Presented {
+    /// Most clients send one line.
+    cookies: SmallVec<[HeaderValue; 1]>,
+    header: Option<HeaderValue>,
+    claims: OnceLock<SmallVec<[Claim; 1]>>,
+    hint: OnceLock<Hint>,
+}
+
+/// What a request claims: a record, and the right to it.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) id: RecordId,
+    pub(super) proof: Proof,
+}
+
+impl Presented {
+    pub(crate) fn new(cookies: SmallVec<[HeaderValue; 1]>, header: Option<HeaderValue>) -> Self {
+        Self { cookies, header, ..Self::default() }
+    }
+
+    /// Whether the client asked for answers in a header instead of cookies.
+    pub(super) fn uses_header(&self) -> bool {
+        self.header.is_some()
+    }
+
+    /// Whether the client carries something beside its token.
+    pub(super) fn carries(&self, shared: &Shared) -> bool {
+        shared.calls.store.carries() && !self.uses_header()
+    }
+
+    /// The distinct tokens that the request brought, hashed; the secrets themselves are wiped here.
+    pub(super) fn claims(&self, shared: &Shared) -> &[Claim] {
+        self.claims.get_or_init(|| {
+            let candidates = self.candidates(shared);
+            if candidates.malformed {
+                Event::MalformedId.emit(None);
+            }
+            if candidates.tokens.len() > 1 {
+                Event::DuplicateCookie.emit(None);
+            }
+            let claim = |token: &Token| Claim {
+                id: token.id(),
+                proof: shared.keyring.prove(&shared.realm, token.secret()),
+            };
+            candidates.tokens.iter().map(claim).collect()
+        })
+    }
+
+    /// What the client carries beside its token, where the store tells clients to.
+    pub(super) fn hint(&self, shared: &Shared) -> &Hint {
+        self.hint.get_or_init(|| match self.carries(shared) {
+            true => carried::hint(&self.cookies, shared.cookie.cookie_name(), shared.affinity),
+            false => Hint::default(),
+        })
+    }
+
+    /// The token of a record, to be sent again with another route behind it.
+    pub(super) fn token(&self, shared: &Shared, id: RecordId) -> Option<Token> {
+        self.candidates(shared).tokens.into_iter().find(|token| token.id() == id)
+    }
+
+    fn candidates(&self, shared: &Shared) -> Candidates {
+        let Some(value) = &self.header else {
+            return Candidates::find(&self.cookies, shared.cookie.cookie_name());
+        };
+        let mut candidates = Candidates::default();
+        if !value.is_empty() {
+            candidates.take(value.as_bytes());
+        }
+        candidates
+    }
+}

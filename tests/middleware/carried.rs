@@ -1,0 +1,240 @@
+//! What a client carries beside its token, over a store that places sessions on nodes.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use steadfast::core::conformance::faults::FaultyStore;
+use steadfast::core::{
+    Admission, Carry, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Version,
+};
+use steadfast::{
+    Affinity, Principal, RecordId, Session, SessionInfo, SessionLayer, SessionStore, StoreError,
+};
+
+use crate::site::{Browser, Site};
+
+#[tokio::test]
+async fn a_change_tells_the_client_the_version_and_a_read_does_not() {
+    let site = Placed::default().site(Affinity::Cookie);
+    let browser = site.browser();
+    browser.visit(write).await.ok();
+    assert_eq!(browser.cookie("__Host-id-seen").as_deref(), Some("1"));
+    browser.visit(write).await.ok();
+    assert_eq!(browser.cookie("__Host-id-seen").as_deref(), Some("2"));
+    let reply = browser.visit(read).await.ok();
+    assert!(reply.set_cookies().is_empty(), "{reply:?}");
+    assert_eq!(reply.header("cache-control"), Some("private"));
+}
+
+#[tokio::test]
+async fn what_the_client_carries_reaches_the_store() {
+    let placed = Placed::default();
+    let browser = placed.site(Affinity::Cookie).browser();
+    browser.visit(write).await.ok();
+    browser.visit(read).await.ok();
+    assert_eq!(placed.hint(), Hint { routes: vec![label("n1")], seen: Some(Version(1)) });
+}
+
+#[tokio::test]
+async fn a_request_that_wrote_reads_its_own_write() {
+    let placed = Placed::default();
+    let browser = placed.site(Affinity::Cookie).browser();
+    browser.visit(write).await.ok();
+    let twice = |session: Session| async move {
+        session.increment("n", 1).await?;
+        session.get::<i64>("n").await?;
+        session.increment("n", 1).await.map(drop)
+    };
+    browser.visit(twice).await.ok();
+    assert_eq!(placed.hint().seen, Some(Version(2)));
+}
+
+#[tokio::test]
+async fn a_new_route_is_told_once_whatever_the_status() {
+    let placed = Placed::default();
+    let browser = placed.site(Affinity::Cookie).browser();
+    let reply = browser.visit(write).await.ok();
+    let route = "__Host-id-route=n1; Path=/; Secure; HttpOnly; SameSite=Lax";
+    assert!(reply.set_cookies().contains(&route), "{reply:?}");
+    placed.move_to("n2");
+    let failed = |session: Session| async move {
+        session.get::<i64>("n").await.unwrap();
+        http::StatusCode::NOT_FOUND
+    };
+    let reply = browser.visit(failed).await;
+    assert_eq!(reply.set_cookies(), [route.replace("n1", "n2")]);
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    assert!(browser.visit(read).await.ok().set_cookies().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_asks_nothing_is_told_nothing() {
+    let placed = Placed::default();
+    let browser = placed.site(Affinity::Cookie).browser();
+    browser.visit(write).await.ok();
+    placed.move_to("n2");
+    let reply = browser.visit(|_| async { Ok(()) }).await.ok();
+    assert!(reply.headers.is_empty(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_route_travels_behind_the_token_where_that_is_asked_for() {
+    let placed = Placed::default();
+    let browser = placed.site(Affinity::Suffix).browser();
+    browser.visit(write).await.ok();
+    let token = browser.token().unwrap();
+    assert_eq!((token.len(), &token[64..]), (67, ".n1"));
+    placed.move_to("n2");
+    browser.visit(read).await.ok();
+    assert_eq!(browser.token().unwrap(), token.replace(".n1", ".n2"));
+    assert!(browser.visit(read).await.ok().set_cookies().is_empty());
+    browser.visit(|session| async move { session.cycle_id().await }).await.ok();
+    let rotated = browser.token().unwrap();
+    assert!(rotated.ends_with(".n2") && rotated[..64] != token[..64]);
+    assert_eq!(browser.cookie("__Host-id-route"), None);
+}
+
+#[tokio::test]
+async fn a_route_that_the_balancer_keeps_by_itself_is_told_nowhere() {
+    let browser = Placed::default().site(Affinity::None).browser();
+    let reply = browser.visit(write).await.ok();
+    assert_eq!(browser.token().unwrap().len(), 64);
+    assert_eq!(browser.cookie("__Host-id-route"), None, "{reply:?}");
+}
+
+#[tokio::test]
+async fn signing_out_removes_all_that_the_client_carries() {
+    let browser = Placed::default().site(Affinity::Cookie).browser();
+    browser.visit(write).await.ok();
+    browser.visit(|session| async move { session.flush().await }).await.ok();
+    for name in ["__Host-id", "__Host-id-route", "__Host-id-seen"] {
+        assert_eq!(browser.cookie(name), None, "{name}");
+    }
+}
+
+async fn write(session: Session) -> Result<(), steadfast::Error> {
+    session.insert("n", 1).await
+}
+
+async fn read(session: Session) -> Result<(), steadfast::Error> {
+    session.get::<i64>("n").await.map(drop)
+}
+
+/// A store that says where a session is and which version it has, and keeps the last hint.
+#[derive(Clone, Debug)]
+struct Placed {
+    store: FaultyStore,
+    node: Arc<Mutex<RouteLabel>>,
+    hint: Arc<Mutex<Hint>>,
+}
+
+impl Default for Placed {
+    fn default() -> Self {
+        let (store, node) = (Site::new().store, Arc::new(Mutex::new(label("n1"))));
+        Self { store, node, hint: Arc::default() }
+    }
+}
+
+impl Placed {
+    fn site(&self, affinity: Affinity) -> Site {
+        let layer = SessionLayer::new(self.clone()).affinity(affinity);
+        Site { store: self.store.clone(), layer, ..Site::new() }
+    }
+
+    fn move_to(&self, node: &str) {
+        *self.node.lock().unwrap() = label(node);
+    }
+
+    fn hint(&self) -> Hint {
+        self.hint.lock().unwrap().clone()
+    }
+
+    fn carry(&self, version: Version) -> Carry {
+        Carry { routes: vec![self.node.lock().unwrap().clone()], version: Some(version) }
+    }
+
+    fn placed(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Applied(mut applied) => {
+                applied.carry = self.carry(applied.version);
+                Outcome::Applied(applied)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Placed {
+    fn env(&self) -> &Env {
+        self.store.env()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.store.limits()
+    }
+
+    fn carries(&self) -> bool {
+        true
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.store.create(id, record, admission).await.map(|outcome| self.placed(outcome))
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        hint: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        *self.hint.lock().unwrap() = hint.clone();
+        let mut lookup = self.store.load(id, proof, hint).await?;
+        if let Lookup::Found(found) = &mut lookup {
+            found.carry = self.carry(found.record.version);
+        }
+        Ok(lookup)
+    }
+
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        hint: &Hint,
+    ) -> Result<Outcome, StoreError> {
+        *self.hint.lock().unwrap() = hint.clone();
+        self.store.update(id, patch, hint).await.map(|outcome| self.placed(outcome))
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        self.store.delete(id, proof).await
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        self.store.list(principal).await
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        self.store.delete_all(principal, except, epoch).await
+    }
+}
+
+impl Browser {
+    fn cookie(&self, name: &str) -> Option<String> {
+        self.jar.lock().unwrap().get(name).cloned()
+    }
+}
+
+fn label(node: &str) -> RouteLabel {
+    node.parse().unwrap()
+}
