@@ -186,9 +186,16 @@ impl CookieProfile {
         Ok(())
     }
 
+    /// Browsers compare it with the path that they send, in which a query has no place, dot segments
+    /// are resolved, and what RFC 3986 keeps out of a path is encoded.
     fn check_path(&self) -> Result<(), CookieError> {
-        let fits = |b: u8| b.is_ascii_graphic() && b != b';' && b != b',';
-        if !self.path.starts_with('/') || !self.path.bytes().all(fits) {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+=:@".contains(&b);
+        let is_dots = |segment: &str| {
+            let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+            segment == "." || segment == ".."
+        };
+        let is_sent = self.path.starts_with('/') && self.path.bytes().all(fits);
+        if !is_sent || self.path.split('/').any(is_dots) {
             return Err(CookieError::Path { path: self.path.clone() });
         }
         if self.path.len() > MAX_ATTRIBUTE {
@@ -259,7 +266,9 @@ pub enum CookieError {
         name: String,
     },
     /// The path has the wrong form.
-    #[error("cookie path {path:?} is not a `/` followed by visible ASCII without `;` and `,`")]
+    #[error(
+        "cookie path {path:?} is not a URL's path from its first `/`, without `;`, `,` and dot segments"
+    )]
     Path {
         /// The path.
         path: String,
@@ -304,13 +313,14 @@ fn check_domain(domain: &str) -> Result<(), CookieError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let is_address = domain.parse::<std::net::IpAddr>().is_ok();
-    let fits = domain.contains('.') && domain.split('.').all(is_label) && !is_address;
-    if !fits {
+    // A name that ends in a number is an address to browsers, or nothing.
+    let is_name = domain
+        .rsplit('.')
+        .next()
+        .is_some_and(|top| top.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let fits = domain.contains('.') && domain.split('.').all(is_label) && is_name;
+    if !fits || domain.len() > MAX_DOMAIN {
         return Err(CookieError::Domain { domain: domain.to_owned() });
-    }
-    if domain.len() > MAX_ATTRIBUTE {
-        return Err(CookieError::TooLong { what: "domain", len: domain.len() });
     }
     Ok(())
 }
@@ -319,6 +329,8 @@ fn check_domain(domain: &str) -> Result<(), CookieError> {
 const VALUE_LEN: usize = Token::LEN + MAX_LABELS * 33;
 const MAX_NAME_AND_VALUE: usize = 4096;
 const MAX_ATTRIBUTE: usize = 1024;
+/// A name of 255 bytes in a DNS message (RFC 1035, 2.3.4), without what surrounds it there.
+const MAX_DOMAIN: usize = 253;
 
 #[cfg(test)]
 mod tests {
@@ -370,8 +382,23 @@ mod tests {
             assert!(CookieProfile::domain(bad).check().is_err(), "domain {bad:?}");
         }
         assert!(CookieProfile::domain("example.org").check().is_ok());
-        for bad in [".example.org", "org", "127.0.0.1", "-a.org", "a..org"] {
+        for bad in [".example.org", "org", "127.0.0.1", "a.7", "a.0x1f", "-a.org", "a..org"] {
             assert!(CookieProfile::domain(bad).check().is_err(), "domain {bad:?}");
+        }
+        let long = format!("{}org", "a.".repeat(125));
+        assert!(CookieProfile::domain(&long).check().is_ok(), "{}", long.len());
+        assert!(CookieProfile::domain(format!("a.{long}")).check().is_err());
+    }
+
+    #[test]
+    fn ck_02_a_path_that_browsers_never_send_is_refused() {
+        for good in ["/a", "/a/", "/a//b", "/.a/b..", "/a%20b", "/~a:@!$&'()*+=_-"] {
+            assert!(CookieProfile::dev().path(good).check().is_ok(), "{good}");
+        }
+        for bad in
+            ["/a?b", "/a#b", "/a\\b", "/a/../b", "/.", "/a/%2E", "/%2e.", "/<a>", "/`", "/a|b"]
+        {
+            assert!(CookieProfile::dev().path(bad).check().is_err(), "{bad}");
         }
     }
 
