@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
 
 /// A value as JSON text. Stores keep it byte for byte; its `Debug` shows the length alone.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,14 +20,16 @@ impl RawJson {
         serde_json::to_vec(value).map(Self)
     }
 
-    /// Checks that `text` is one JSON value, and keeps it as it is.
+    /// Checks that `text` is one JSON value, and keeps it as it is. How deep it is nested is for
+    /// [`Limits`](crate::Limits) to check.
     ///
     /// # Errors
     ///
-    /// When it is not JSON, or nested more than 127 levels deep.
+    /// When it is not JSON, in UTF-8.
     pub fn parse(text: impl Into<Vec<u8>>) -> Result<Self, serde_json::Error> {
         let text = text.into();
-        serde_json::from_slice::<serde::de::IgnoredAny>(&text)?;
+        let json = std::str::from_utf8(&text).map_err(serde_json::Error::custom)?;
+        serde_json::from_str::<serde::de::IgnoredAny>(json)?;
         Ok(Self(text))
     }
 
@@ -213,6 +215,16 @@ mod tests {
         let values: Values = [("cart", b"\"hidden\"".as_slice())].into_iter().collect();
         assert_eq!(format!("{values:?}"), r#"{"cart": 8}"#);
         assert_eq!(format!("{:?}", RawJson::encode("hidden").unwrap()), "RawJson(8 bytes)");
+    }
+
+    #[test]
+    fn raw_json_is_json_in_utf_8() {
+        for good in ["\"\\ud83d\"", "1e999", &("[".repeat(999) + &"]".repeat(999))] {
+            assert!(RawJson::parse(good).is_ok(), "{good}");
+        }
+        for bad in [&b"\"\xff\""[..], b"", b"1 2", b"01"] {
+            assert!(RawJson::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
