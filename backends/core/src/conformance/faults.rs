@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::env::Env;
 use crate::error::StoreError;
+use crate::event::Event;
 use crate::limits::Limits;
 use crate::operate::{Drained, Operate, Scan, Stats, Store};
 use crate::patch::{Admission, Patch};
@@ -167,7 +168,10 @@ impl SessionStore for FaultyStore {
         proof: Option<&Proof>,
         hint: &Hint,
     ) -> Result<Lookup, StoreError> {
-        let absent = || Ok(Lookup::Absent(Absence::Unknown));
+        let absent = || {
+            Event::CorruptRecord.emit(Some(id));
+            Ok(Lookup::Absent(Absence::Unknown))
+        };
         let work = self.0.store.load(id, proof, hint);
         self.run(Call::Load, absent, work).await
     }
@@ -178,8 +182,12 @@ impl SessionStore for FaultyStore {
         patch: &Patch,
         hint: &Hint,
     ) -> Result<Outcome, StoreError> {
+        let corrupt = || {
+            Event::CorruptRecord.emit(Some(id));
+            corrupt_error()
+        };
         let work = self.0.store.update(id, patch, hint);
-        self.run(Call::Update, corrupt_error, work).await
+        self.run(Call::Update, corrupt, work).await
     }
 
     async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
