@@ -316,6 +316,16 @@ impl Op {
 }
 
 /// A new secret, and what may change with a secret only.
+///
+/// Nobody is signed in under the secret that was there before: that does not compile.
+///
+/// ```compile_fail,E0063
+/// use steadfast_core::{Authentication, Rotation};
+///
+/// fn fx_09_signed_in_without_a_rotation(authentication: Authentication) -> Rotation {
+///     Rotation { authentication: Some(authentication) }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rotation {
     /// The hash of the new secret.

@@ -16,19 +16,39 @@ use crate::env::{Env, RandomError};
 /// It has no `Display`, `Serialize` or ordering, its `Debug` shows the selector alone, and its
 /// secret is wiped when it is dropped. [`encode`](Token::encode) is the only way to its text.
 ///
-/// ```compile_fail
-/// fn shown<T: std::fmt::Display>() {}
-/// shown::<steadfast_core::Token>();
+/// ```compile_fail,E0277
+/// fn id_08_shown<T: std::fmt::Display>() {}
+/// id_08_shown::<steadfast_core::Token>();
 /// ```
 ///
-/// ```compile_fail
-/// fn compared<T: PartialEq + Ord>() {}
-/// compared::<steadfast_core::Token>();
+/// ```compile_fail,E0277
+/// fn id_08_compared<T: PartialEq>() {}
+/// id_08_compared::<steadfast_core::Token>();
 /// ```
 ///
-/// ```compile_fail
-/// fn made<T: From<String>>() {}
-/// made::<steadfast_core::Token>();
+/// ```compile_fail,E0277
+/// fn id_08_ordered<T: PartialOrd>() {}
+/// id_08_ordered::<steadfast_core::Token>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn id_08_hashed<T: std::hash::Hash>() {}
+/// id_08_hashed::<steadfast_core::Token>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn id_08_encoded<T: serde::Serialize>() {}
+/// id_08_encoded::<steadfast_core::Token>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn id_08_made<T: From<String>>() {}
+/// id_08_made::<steadfast_core::Token>();
+/// ```
+///
+/// ```
+/// fn id_08_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
+/// id_08_wiped_when_dropped::<steadfast_core::Secret>();
 /// ```
 pub struct Token {
     id: RecordId,
