@@ -227,6 +227,33 @@ async fn lo_15_a_long_lived_connection_learns_that_its_session_is_over() {
     ended.await.unwrap();
 }
 
+#[tokio::test]
+async fn lo_10_whoever_waits_for_an_end_cannot_stop_it_by_failing() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    let token = browser.token().unwrap();
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let send = std::sync::Arc::new(std::sync::Mutex::new(Some(send)));
+    let listen = browser.visit(move |session| {
+        let send = send.clone();
+        async move {
+            let ended = session.ended();
+            let listener = tokio::spawn(async move {
+                ended.await;
+                panic!("a listener fails");
+            });
+            send.lock().unwrap().take().unwrap().send(listener).ok();
+            session.status().await.map(drop)
+        }
+    });
+    listen.await.ok();
+    browser.visit(|session| async move { session.flush().await }).await.ok();
+    let listener: tokio::task::JoinHandle<()> = receive.await.unwrap();
+    assert!(listener.await.unwrap_err().is_panic());
+    browser.set_token(&token);
+    assert_eq!((browser.user().await, site.records().await), (None, 0));
+}
+
 async fn login(browser: &Browser, user: &'static str) {
     browser.visit(move |session| async move { session.login(user).await }).await.ok();
 }
