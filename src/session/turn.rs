@@ -315,10 +315,11 @@ impl Turn<'_> {
         values: Values,
         authentication: Option<Authentication>,
     ) -> Record {
-        let (now, lifetime) = (self.inner.env().now(), &self.inner.shared.lifetime);
+        let lifetime = &self.inner.shared.lifetime;
+        let authenticated = authentication.as_ref().map(|authentication| authentication.at);
+        let now = authenticated.unwrap_or_else(|| self.inner.env().now());
         let absolute = lifetime.absolute_deadline(now);
         let record = Record::new(hash, now, lifetime.idle_deadline(now), absolute);
-        let authenticated = authentication.as_ref().map(|authentication| authentication.at);
         let principal = authentication.and_then(|authentication| authentication.principal);
         Record { values, authenticated, principal, ..record }
     }
