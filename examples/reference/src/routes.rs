@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use steadfast::{Session, SessionInfo, Status};
+use steadfast::{Error, Session, SessionInfo, Status};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -179,6 +179,7 @@ async fn sessions(session: Session) -> Answer {
 }
 
 async fn end(session: Session, Path(handle): Path<String>) -> Answer {
+    session.principal().await?.ok_or(Error::NotSignedIn)?;
     let handle = handle.parse().map_err(|_| Failure::NoSuchSession)?;
     session.end(handle).await?.then(ok).ok_or(Failure::NoSuchSession)
 }

@@ -167,7 +167,8 @@ async fn stream(session: Session, Query(Late { late }): Query<Late>) -> Response
         0 => lines.boxed(),
         _ => lines.chain(stream::once(write_late(session))).boxed(),
     };
-    Body::from_stream(body.map(Ok::<_, Infallible>)).into_response()
+    let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (text, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
 }
 
 /// Nobody asks for this before the head is sent.

@@ -21,6 +21,7 @@ async fn every_failure_has_its_status_and_a_reason_as_json() {
         ("POST", "/logout-others", "", 401),
         ("POST", "/logout-all", "", 401),
         ("POST", "/sessions/00000000-0000-0000-0000-000000000000/end", "", 401),
+        ("POST", "/sessions/nonsense/end", "", 401),
         ("POST", "/protected", "", 403),
         ("GET", "/nowhere", "", 404),
         ("GET", "/b/nowhere", "", 404),

@@ -154,7 +154,9 @@ async fn ck_05_a_cookie_in_our_name_gives_way_to_ours() {
 async fn a_stream_that_writes_late_is_told_so() {
     let server = Server::start(&[]).await;
     let client = server.client();
-    assert_eq!(client.get("/stream").await.ok().body, "one\ntwo\n");
+    let stream = client.get("/stream").await.ok();
+    assert_eq!(stream.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(stream.body, "one\ntwo\n");
     let late = client.get("/stream?late=1").await.ok();
     assert_eq!(late.body, "one\ntwo\nlate: the response head is already sent\n");
     assert_eq!(server.told("/stats").await["records"], 0);
