@@ -138,12 +138,12 @@ impl Reply {
 }
 
 /// Asks over HTTP/2 without TLS, as one that knows of it.
-pub async fn over_h2c(address: &str, path: &str) -> Reply {
+pub async fn over_h2c(address: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
     let connection = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), connection);
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
-    let request = request("GET", &format!("http://{address}{path}"), &[], "");
+    let request = request("GET", &format!("http://{address}{path}"), headers, "");
     read(within(sender.send_request(request)).await.unwrap()).await
 }
 

@@ -14,8 +14,12 @@
 
 pub mod server;
 pub mod client;
+pub mod raw;
+pub mod nginx;
 pub mod patience;
 
 pub use client::{Client, Reply};
+pub use nginx::Nginx;
 pub use patience::{eventually, within};
+pub use raw::Raw;
 pub use server::Server;

@@ -96,6 +96,13 @@ async fn signing_in_rotates_and_keeps_the_values() {
 }
 
 #[tokio::test]
+async fn a_session_that_begins_with_a_sign_in_is_as_old_as_it() {
+    let server = Server::start(&[]).await;
+    let seen = server.member("alice").await.peek().await;
+    assert_eq!(seen["created"], seen["authenticated"]);
+}
+
+#[tokio::test]
 async fn every_rotation_replaces_the_token() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
@@ -192,7 +199,7 @@ async fn the_second_realm_has_sessions_of_its_own() {
 #[tokio::test]
 async fn http_2_is_spoken_on_the_same_port() {
     let server = Server::start(&[]).await;
-    let reply = over_h2c(&server.address, "/ping").await.ok();
+    let reply = over_h2c(&server.address, "/ping", &[]).await.ok();
     assert_eq!(reply.json()["pong"], true);
     assert_eq!(server.client().get("/ping").await.ok().body, reply.body);
 }
