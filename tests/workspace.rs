@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -56,6 +57,18 @@ fn every_crate_forbids_unsafe_code_and_states_its_rust_version() {
     assert!(root.contains("unsafe_code = \"forbid\""));
 }
 
+#[test]
+fn every_test_belongs_to_a_package() {
+    let own = packages().into_iter().filter(|package| package["source"].is_null());
+    let targets: BTreeSet<_> = own.flat_map(|package| sources(&package)).collect();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let main = if path.is_dir() { path.join("main.rs") } else { path };
+        let is_test = main.extension().is_some_and(|kind| kind == "rs") && main.exists();
+        assert!(!is_test || targets.contains(&main.canonicalize().unwrap()), "{}", main.display());
+    }
+}
+
 fn dependencies() -> Vec<Value> {
     packages().into_iter().filter(|package| !package["source"].is_null()).collect()
 }
@@ -69,6 +82,14 @@ fn packages() -> Vec<Value> {
     let text = cargo(&["metadata", "--locked", "--format-version=1"]);
     let metadata: Value = serde_json::from_str(&text).unwrap();
     metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The files in which the targets of a package begin.
+fn sources(package: &Value) -> Vec<PathBuf> {
+    let targets = package["targets"].as_array().unwrap().iter();
+    targets
+        .map(|target| Path::new(target["src_path"].as_str().unwrap()).canonicalize().unwrap())
+        .collect()
 }
 
 /// What a package is built with, its tests left aside.

@@ -1,0 +1,241 @@
+//! Leakage: no token and no value in what is logged, answered, or counted.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rig::client::over_h2c;
+use rig::server::program;
+use rig::{Client, Server};
+use serde_json::Value;
+
+use crate::common::{event, fault, heal, made_up, token, with_cookie};
+use crate::identifier::{ROUTES, hex};
+
+#[tokio::test]
+async fn lg_01_no_token_is_in_any_output_at_the_finest_level() {
+    let mut program = program(&["--store", "memory:?anonymous-records=4"]);
+    program.env("RUST_LOG", "trace");
+    let server = Server::run(program).await;
+    let mut issued = vec![made_up(1)];
+    for client in [server.client(), server.member("marker-user").await] {
+        journey(&server, &client, &mut issued).await;
+    }
+    for cookie in [format!("__Host-id={}", made_up(1)), "__Host-id=marker-malformed".to_owned()] {
+        with_cookie(&server, "POST", "/incr", cookie.as_bytes()).await;
+    }
+    let answers = server.client().get("/metrics").await.ok().body
+        + &server.control("GET", "/dump").await.ok().body
+        + &server.control("GET", "/events").await.ok().body;
+    server.signal("TERM");
+    let (_, said) = server.ended().await;
+    assert!(said.contains("TRACE") && said.contains("event=\"rotated\""), "it does log");
+    assert!(issued.len() > 30, "{}", issued.len());
+    for token in &issued {
+        for shown in encodings(token) {
+            assert!(!said.contains(&shown) && !answers.contains(&shown), "{shown}");
+        }
+    }
+    for marker in ["marker-value", "marker-malformed", "marker-user"] {
+        assert!(!said.contains(marker), "{marker}");
+    }
+}
+
+/// Does a bit of everything, also while the store fails, and keeps every token that was issued.
+async fn journey(server: &Server, client: &Client, issued: &mut Vec<String>) {
+    let mut note = |client: &Client| {
+        if client.cookies().contains("__Host-id=") && issued.last() != Some(&token(client)) {
+            issued.push(token(client));
+        }
+    };
+    for mode in ["none", "down", "ack-lost", "corrupt", "none"] {
+        fault(server, &format!("op=update&mode={mode}")).await;
+        for (method, path) in ROUTES {
+            client.send(method, path, &[], r#""marker-value""#).await;
+            note(client);
+        }
+    }
+    let cookies = client.cookies();
+    let reply =
+        over_h2c(&server.address, "/status/200?mode=login&u=alice", &[("cookie", &cookies)]).await;
+    let line = reply.set_cookies()[0].to_owned();
+    issued.push(line.split(['=', ';']).nth(1).unwrap().to_owned());
+    for (path, mode) in [("/logout", "down"), ("/logout", "none")] {
+        fault(server, &format!("op=delete&mode={mode}")).await;
+        client.post(path).await;
+    }
+    heal(server).await;
+}
+
+/// How the secret of a token could be shown, and the token itself.
+fn encodings(token: &str) -> Vec<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).unwrap();
+    let decimal = |part: &[u8]| {
+        let numbers: Vec<_> = part.iter().map(u8::to_string).collect();
+        numbers.join(", ")
+    };
+    let secret = &bytes[16..];
+    vec![
+        token.to_owned(),
+        token[22..].to_owned(),
+        hex(secret),
+        hex(secret).to_uppercase(),
+        STANDARD_NO_PAD.encode(secret),
+        STANDARD.encode(&bytes),
+        URL_SAFE_NO_PAD.encode(secret),
+        decimal(secret),
+        decimal(&secret[..8]),
+        secret.escape_ascii().to_string(),
+        String::from_utf8_lossy(secret).into_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn lg_03_whatever_fails_an_answer_says_nothing_of_what_is_behind_it() {
+    let server = Server::start(&[]).await;
+    let client = server.member("alice").await;
+    for mode in ["down", "ack-lost", "corrupt"] {
+        for op in ["load", "create", "update", "delete", "all"] {
+            fault(&server, &format!("op={op}&mode={mode}")).await;
+            for (method, path) in ROUTES.iter().filter(|(_, path)| *path != "/metrics") {
+                let reply = client.send(method, path, &[("accept", "*/*")], "nonsense").await;
+                let body = reply.body.to_lowercase();
+                for inside in INSIDES {
+                    assert!(!body.contains(inside), "{op} {mode} {path}: {inside}: {body}");
+                }
+            }
+            heal(&server).await;
+        }
+    }
+    let panicked = client.post("/panic").await;
+    assert_eq!(panicked.error(), "Internal Server Error");
+}
+
+#[tokio::test]
+async fn lg_04_each_event_is_counted_when_it_happens_and_as_often() {
+    let server = Server::start(&["--idle", "600", "--store", "memory:?anonymous-records=2"]).await;
+    for (name, path, cookie, counted) in [
+        ("created", "/incr", String::new(), 1),
+        ("unknown_id", "/logout", format!("__Host-id={}", made_up(9)), 1),
+        ("malformed_id", "/logout", "__Host-id=x; __Host-id=y".to_owned(), 1),
+        (
+            "duplicate_cookie",
+            "/logout",
+            format!("__Host-id={}; __Host-id={}", made_up(1), made_up(2)),
+            1,
+        ),
+    ] {
+        let before = event(&server, name).await;
+        with_cookie(&server, "POST", path, cookie.as_bytes()).await;
+        assert_eq!(event(&server, name).await - before, counted, "{name}");
+    }
+    let client = server.member("alice").await;
+    let old = client.fork();
+    for (name, act) in [
+        ("rotated", "POST /cycle"),
+        ("superseded", "old"),
+        ("renewed", "later"),
+        ("store_error", "down"),
+        ("corrupt_record", "corrupt"),
+        ("expired", "too late"),
+        ("capacity", "crowd"),
+        ("created", "POST /login?u=alice"),
+        ("logout", "POST /logout"),
+    ] {
+        let before = event(&server, name).await;
+        cause(&server, &client, &old, act).await;
+        rig::eventually(async || event(&server, name).await > before).await;
+    }
+    assert_eq!(event(&server, "misrouted").await + event(&server, "degraded").await, 0);
+}
+
+/// Makes one thing happen, so that its event is due.
+async fn cause(server: &Server, client: &Client, old: &Client, act: &str) {
+    match act {
+        "old" => drop(old.get("/peek").await),
+        "later" => {
+            crate::common::advance(server, 300.0).await;
+            client.get("/peek").await.ok();
+        }
+        "down" | "corrupt" => {
+            fault(server, &format!("op=load&mode={act}")).await;
+            client.get("/peek").await;
+            heal(server).await;
+        }
+        "too late" => {
+            crate::common::advance(server, 601.0).await;
+            client.get("/peek").await.ok();
+        }
+        "crowd" => {
+            for _ in 0..400 {
+                server.client().post("/incr").await.ok();
+            }
+        }
+        path => drop(client.post(path.trim_start_matches("POST ")).await.ok()),
+    }
+}
+
+#[tokio::test]
+async fn lg_05_nothing_of_a_cookie_breaks_a_line_of_the_log() {
+    let mut program = program(&[]);
+    program.env("RUST_LOG", "trace");
+    let server = Server::run(program).await;
+    for odd in ["%0d%0aFORGED", "\\r\\nFORGED", "\u{9b}31mFORGED", "\u{2028}FORGED", "a\tFORGED"] {
+        for name in ["__Host-id", "other"] {
+            with_cookie(&server, "POST", "/incr", format!("{name}={odd}").as_bytes()).await;
+        }
+    }
+    for path in
+        ["/login?u=%0aFORGED", "/put?k=%0aFORGED", "/nowhere%0aFORGED", "/login?u=%1b%5b31mFORGED"]
+    {
+        server.client().post(path).await;
+    }
+    server.signal("TERM");
+    let (_, said) = server.ended().await;
+    assert!(said.lines().all(|line| !line.starts_with("FORGED")));
+    assert!(!said.contains("\u{1b}[31mFORGED") && !said.contains("\u{9b}"));
+}
+
+#[tokio::test]
+async fn lg_06_metrics_name_no_session_and_no_user() {
+    let server = Server::start(&[]).await;
+    let mut secrets = Vec::new();
+    for user in 0..20 {
+        let client = server.member(&format!("marker-{user}")).await;
+        client.post("/incr?k=marker-key").await.ok();
+        secrets.extend([token(&client), crate::common::handle(&client).await]);
+    }
+    let metrics = server.client().get("/metrics").await.ok().body;
+    assert!(secrets.iter().all(|secret| !metrics.contains(secret)) && !metrics.contains("marker"));
+    let series = metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    assert!(series < 64, "{metrics}");
+}
+
+#[tokio::test]
+async fn lg_04_an_event_names_the_record_and_nothing_that_opens_it() {
+    let mut program = program(&[]);
+    program.env("RUST_LOG", "steadfast=debug");
+    let server = Server::run(program).await;
+    let client = server.member("alice").await;
+    let handle = crate::common::handle(&client).await;
+    client.post("/cycle").await.ok();
+    let events = server.told("/events").await;
+    assert!(events.as_object().unwrap().values().all(Value::is_u64));
+    server.signal("TERM");
+    let (_, said) = server.ended().await;
+    assert!(said.contains(&handle) && !said.contains("alice"), "{said}");
+}
+
+/// What an answer must not tell: types, modules, files, and what the store says of itself.
+const INSIDES: [&str; 12] = [
+    "steadfast::",
+    "storeerror",
+    "faultystore",
+    "fault `",
+    "unavailable(",
+    "src/",
+    ".rs:",
+    "panicked",
+    "rust_backtrace",
+    "memory:",
+    "moka",
+    "sql",
+];
