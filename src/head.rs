@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::config::Shared;
 use crate::cookie::carried::{self, Affinity};
@@ -23,9 +23,10 @@ pub(crate) fn apply<B: Default>(
         None => response,
     };
     let shared = session.shared();
-    drop_cookies_of_our_name(response.headers_mut(), shared);
-    vary(response.headers_mut(), &shared.vary);
     let headers = response.headers_mut();
+    drop_cookies_of_our_name(headers, shared);
+    vary(headers, &shared.vary);
+    drop_targeted(headers);
     let credential = credential(head.issue, &head.notes, session);
     let hands_out = credential.is_some();
     if let Some(credential) = credential {
@@ -116,6 +117,13 @@ fn drop_cookies_of_our_name(headers: &mut HeaderMap, shared: &Shared) {
     }
 }
 
+/// Some caches obey a field of their own and pass over `Cache-Control` (RFC 9213, 2.1).
+fn drop_targeted(headers: &mut HeaderMap) {
+    for name in &TARGETED {
+        headers.remove(name);
+    }
+}
+
 /// A response with a token in it must be kept by no cache at all (RFC 9111, 7.3).
 fn never_store(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -178,6 +186,12 @@ fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
 fn starts_with_ignore_case(text: &[u8], start: &[u8]) -> bool {
     text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
+
+static TARGETED: [HeaderName; 3] = [
+    CDN_CACHE_CONTROL,
+    HeaderName::from_static("surrogate-control"),
+    HeaderName::from_static("x-accel-expires"),
+];
 
 #[cfg(test)]
 mod tests {

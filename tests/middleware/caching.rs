@@ -39,6 +39,21 @@ async fn ca_02_a_response_that_read_the_session_is_private_and_varies() {
 }
 
 #[tokio::test]
+async fn ca_02_what_is_said_to_one_cache_alone_is_dropped_with_the_rest() {
+    let names = ["cdn-cache-control", "surrogate-control", "x-accel-expires"];
+    for (touches, left) in [(true, 0), (false, 3)] {
+        let reply = Site::new().browser().request(move |session: Session| async move {
+            if touches {
+                session.get::<i64>("seed").await.unwrap();
+            }
+            names.map(|name| (name, "max-age=600")).into_response()
+        });
+        let reply = reply.await;
+        assert_eq!(names.iter().filter(|name| reply.header(name).is_some()).count(), left);
+    }
+}
+
+#[tokio::test]
 async fn ca_03_an_untouched_response_is_the_applications_own() {
     let browser = Site::new().visitor().await;
     let reply = browser.request(|_| async { cacheable(StatusCode::OK) }).await;
