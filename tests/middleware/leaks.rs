@@ -1,12 +1,15 @@
 //! No secret and no value anywhere but in the cookie.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{Request, Response};
 use steadfast::core::Operate;
 use steadfast::core::conformance::faults::{Call, Fault};
 use steadfast::{Error, Session};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::site::Site;
 
@@ -48,6 +51,16 @@ async fn lg_02_debug_shows_no_token_and_no_value() {
     text += &format!("{:?} {:#?} {:?}", site.layer, site.layer, site.store);
     text += &format!("{:?}", site.store.scan(None, 9).await.unwrap());
     assert!(!text.contains("marker") && !text.contains(&browser.token().unwrap()), "{text}");
+}
+
+#[tokio::test]
+async fn ca_07_the_cookies_of_a_request_are_hidden_from_what_is_further_in() {
+    let shown = service_fn(|request: Request<()>| async move {
+        Ok::<_, Infallible>(Response::new(format!("{request:?}")))
+    });
+    let request = Request::builder().header("cookie", "__Host-id=marker; a=marker").body(());
+    let reply = Site::new().layer.layer(shown).oneshot(request.unwrap()).await.unwrap();
+    assert!(reply.body().contains("Sensitive") && !reply.body().contains("marker"));
 }
 
 #[tokio::test]
