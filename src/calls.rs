@@ -161,9 +161,10 @@ impl Breaker {
     }
 }
 
+/// A call was not made, because the store is known to be dead.
 #[derive(Debug, thiserror::Error)]
 #[error("earlier calls failed, and the next try is due within half a second")]
-struct BreakerOpen;
+pub(crate) struct BreakerOpen;
 
 #[cfg(test)]
 mod tests {

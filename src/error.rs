@@ -3,6 +3,8 @@
 use http::StatusCode;
 use steadfast_core::{LimitError, PrincipalError, RandomError, Rejection, StoreError};
 
+use crate::calls::BreakerOpen;
+
 /// A session call did not do what it was asked.
 ///
 /// It is an axum response: the status of [`status`](Error::status), and the message as text. No
@@ -91,6 +93,21 @@ impl Error {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
+    }
+
+    /// Logs that a call failed, with its causes: at `error` what an operator must know of. That the
+    /// breaker is open was said by the failures that opened it, and would flood the log.
+    pub(crate) fn log(&self, what: &'static str) {
+        let error = self as &(dyn std::error::Error + 'static);
+        if self.status().is_server_error() && !self.is_by_breaker() {
+            tracing::error!(target: "steadfast", error, "{what}");
+        } else {
+            tracing::debug!(target: "steadfast", error, "{what}");
+        }
+    }
+
+    fn is_by_breaker(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unavailable(cause)) if cause.is::<BreakerOpen>())
     }
 }
 

@@ -34,10 +34,7 @@ impl IntoResponse for MissingLayer {
 impl IntoResponse for Error {
     fn into_response(self) -> Response<Body> {
         let status = self.status();
-        if status.is_server_error() {
-            let cause = &self as &(dyn std::error::Error + 'static);
-            tracing::error!(target: "steadfast", error = cause, "session call failed");
-        }
+        self.log("session call failed");
         let mut response = (status, self.to_string()).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -172,12 +172,6 @@ impl Turn<'_> {
 
 /// Logs an error of the commit once, with its causes, and gives the status that answers it.
 fn logged(error: &Error) -> StatusCode {
-    let status = error.status();
-    let cause = error as &(dyn std::error::Error + 'static);
-    if status.is_server_error() {
-        tracing::error!(target: "steadfast", error = cause, "session not committed");
-    } else {
-        tracing::debug!(target: "steadfast", error = cause, "session not committed");
-    }
-    status
+    error.log("session not committed");
+    error.status()
 }

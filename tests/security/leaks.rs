@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rig::client::over_h2c;
+use rig::raw::{bytes, flood};
 use rig::server::program;
 use rig::{Client, Server};
 use serde_json::Value;
@@ -171,6 +172,24 @@ async fn cause(server: &Server, client: &Client, old: &Client, act: &str) {
         }
         path => drop(client.post(path.trim_start_matches("POST ")).await.ok()),
     }
+}
+
+#[tokio::test]
+async fn lg_04_an_outage_is_told_and_does_not_flood_the_log() {
+    let server = Server::start(&[]).await;
+    let client = server.member("alice").await;
+    fault(&server, "op=all&mode=down").await;
+    let line = format!("Cookie: {}", client.cookies());
+    let request = move |number: usize| match number % 2 {
+        0 => bytes("GET", "/peek", &[line.as_bytes()]),
+        _ => bytes("POST", "/incr", &[]),
+    };
+    flood(&server.address, 2_000, request, |_, answer| assert_eq!(answer.status, 503)).await;
+    server.signal("TERM");
+    let (_, said) = server.ended().await;
+    let told = said.matches("the fault `down` is set").count();
+    assert!((1..500).contains(&told), "{told}");
+    assert_eq!(said.matches("next try").count(), 0);
 }
 
 #[tokio::test]
