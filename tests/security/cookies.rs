@@ -58,7 +58,7 @@ async fn ck_04_a_browser_holds_the_cookie_after_a_login_and_nothing_after_a_logo
 }
 
 #[tokio::test]
-async fn ck_05_what_rotates_and_ends_in_one_answer_sets_one_cookie() {
+async fn ck_05_beside_a_cookie_in_our_name_there_is_one_and_it_is_ours() {
     let server = Server::start(&[]).await;
     let client = server.client();
     for path in [
@@ -94,22 +94,7 @@ async fn ck_08_a_name_that_becomes_ours_by_interpretation_is_not_ours() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     let before = calls(&server).await;
-    for name in [
-        &b"__host-id"[..],
-        b"__HOST-ID",
-        b"__Host-id ",
-        b"a=b; \t__Host-id",
-        b"%5F_Host-id",
-        b"__Host%2Did",
-        b"\"__Host-id\"",
-        b"\xc2\xa0__Host-id",
-        b"\xe2\x80\x83__Host-id",
-        b"=__Host-id",
-        b"$Version=1; $__Host-id",
-        b"a=b,__Host-id",
-        b"__Host-id[]",
-        b"x__Host-id",
-    ] {
+    for name in LOOKALIKES {
         let cookie = [name, b"=", token.as_bytes()].concat();
         let peek = with_cookie(&server, "GET", "/peek", &cookie).await;
         assert_eq!(peek.json()["user"], Value::Null, "{}", cookie.escape_ascii());
@@ -122,23 +107,7 @@ async fn ck_09_hostile_siblings_do_not_hide_the_cookie() {
     let server = Server::start(&[]).await;
     let ours = format!("{NAME}={}", token(&server.member("alice").await)).into_bytes();
     let many: Vec<_> = (0..800).map(|number| format!("c{number}=v")).collect();
-    for junk in [
-        &b"="[..],
-        b";;;",
-        b"no-value",
-        b"=no-name",
-        b"a=\"open",
-        b"a=\\\"",
-        b"\xff\xfe=\x80",
-        b"\xe9=\xe9",
-        b"a==",
-        b"a=b=c",
-        b",",
-        b"{\"json\": [1, 2]}",
-        b"__Host-id2=x",
-        b"a=\t",
-        many.join("; ").as_bytes(),
-    ] {
+    for junk in SIBLINGS.into_iter().chain([many.join("; ").as_bytes()]) {
         for pairs in [[junk, &ours], [&ours[..], junk]] {
             let peek = with_cookie(&server, "GET", "/peek", &pairs.join(&b"; "[..])).await;
             assert_eq!(peek.json()["user"], "alice", "{}", junk.escape_ascii());
@@ -209,19 +178,7 @@ async fn ck_15_a_partitioned_cookie_counts_under_the_page_that_holds_it() {
 async fn ck_18_no_header_of_a_request_steers_the_cookie() {
     let server = Server::start(&[]).await;
     let mut connection = Raw::connect(&server.address).await;
-    for line in [
-        "X-Forwarded-Proto: http",
-        "X-Forwarded-Proto: https",
-        "X-Forwarded-Host: evil.example",
-        "X-Forwarded-For: 1.2.3.4",
-        "X-Forwarded-Port: 80",
-        "Forwarded: for=1.2.3.4;host=evil.example;proto=http",
-        "X-Forwarded-Ssl: off",
-        "Front-End-Https: off",
-        "X-Original-Host: evil.example",
-        "Origin: http://test",
-        "Referer: http://evil.example/",
-    ] {
+    for line in SPOOFED {
         let answer = connection.ask("POST", "/incr", &[line.as_bytes()]).await.unwrap();
         let (_, attributes) = answer.lines("set-cookie").next().unwrap().split_once(';').unwrap();
         assert_eq!(attributes, " Path=/; Secure; HttpOnly; SameSite=Lax", "{line}");
@@ -255,4 +212,55 @@ const PROFILES: [(&str, &str, &str); 5] = [
     ("dev", "http://shop.example", "http://shop.example"),
     ("partitioned", "https://shop.example", "https://shop.example"),
     ("partitioned", "https://widget.example", "https://news.example"),
+];
+
+/// Names that are ours only for who decodes, trims, folds or guesses.
+const LOOKALIKES: [&[u8]; 14] = [
+    b"__host-id",
+    b"__HOST-ID",
+    b"__Host-id ",
+    b"a=b; \t__Host-id",
+    b"%5F_Host-id",
+    b"__Host%2Did",
+    b"\"__Host-id\"",
+    b"\xc2\xa0__Host-id",
+    b"\xe2\x80\x83__Host-id",
+    b"=__Host-id",
+    b"$Version=1; $__Host-id",
+    b"a=b,__Host-id",
+    b"__Host-id[]",
+    b"x__Host-id",
+];
+
+/// What others may have left beside our cookie.
+const SIBLINGS: [&[u8]; 14] = [
+    b"=",
+    b";;;",
+    b"no-value",
+    b"=no-name",
+    b"a=\"open",
+    b"a=\\\"",
+    b"\xff\xfe=\x80",
+    b"\xe9=\xe9",
+    b"a==",
+    b"a=b=c",
+    b",",
+    b"{\"json\": [1, 2]}",
+    b"__Host-id2=x",
+    b"a=\t",
+];
+
+/// What a proxy says of a request, or somebody in its name.
+const SPOOFED: [&str; 11] = [
+    "X-Forwarded-Proto: http",
+    "X-Forwarded-Proto: https",
+    "X-Forwarded-Host: evil.example",
+    "X-Forwarded-For: 1.2.3.4",
+    "X-Forwarded-Port: 80",
+    "Forwarded: for=1.2.3.4;host=evil.example;proto=http",
+    "X-Forwarded-Ssl: off",
+    "Front-End-Https: off",
+    "X-Original-Host: evil.example",
+    "Origin: http://test",
+    "Referer: http://evil.example/",
 ];

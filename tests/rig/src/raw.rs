@@ -41,6 +41,21 @@ impl Raw {
         within(head(&mut self.read)).await
     }
 
+    /// Sends requests at once, and sees the answers in turn.
+    async fn batch(
+        &mut self,
+        numbers: std::ops::Range<usize>,
+        request: &impl Fn(usize) -> Vec<u8>,
+        see: &(impl Fn(usize, Answer) + Sync),
+    ) {
+        let bytes: Vec<_> = numbers.clone().flat_map(request).collect();
+        self.send(&bytes).await;
+        for number in numbers {
+            let answer = self.answer().await.expect("each request is answered");
+            see(number, answer);
+        }
+    }
+
     /// Sends one request with header lines of any bytes, and waits for its answer.
     pub async fn ask(&mut self, method: &str, path: &str, lines: &[&[u8]]) -> Option<Answer> {
         self.send(&bytes(method, path, lines)).await;
@@ -65,8 +80,8 @@ pub fn bytes(method: &str, path: &str, lines: &[&[u8]]) -> Vec<u8> {
 pub async fn flood(
     address: &str,
     requests: usize,
-    request: impl Fn(usize) -> Vec<u8> + Clone + Send + 'static,
-    see: impl Fn(usize, Answer) + Clone + Send + 'static,
+    request: impl Fn(usize) -> Vec<u8> + Clone + Send + Sync + 'static,
+    see: impl Fn(usize, Answer) + Clone + Send + Sync + 'static,
 ) {
     let share = requests.div_ceil(CONNECTIONS).max(1);
     let mut tasks = tokio::task::JoinSet::new();
@@ -77,12 +92,7 @@ pub async fn flood(
             let mut connection = Raw::connect(&address).await;
             for first in numbers.clone().step_by(BATCH) {
                 let batch = first..numbers.end.min(first + BATCH);
-                let bytes: Vec<_> = batch.clone().flat_map(&request).collect();
-                connection.send(&bytes).await;
-                for number in batch {
-                    let answer = connection.answer().await.expect("each request is answered");
-                    see(number, answer);
-                }
+                connection.batch(batch, &request, &see).await;
             }
         });
     }
