@@ -66,13 +66,10 @@ async fn ds_04_who_signs_in_during_a_flood_is_still_signed_in_after_it() {
             flood(&address, 800, |_| bytes("POST", "/incr", &[]), |_, _| {}).await;
         }
     });
-    // Each was a visitor first, so that the flood already had its hands on the record.
     let mut users = Vec::new();
-    for user in 0..100 {
-        let client = server.client();
-        client.post("/incr").await.ok();
-        client.post(&format!("/login?u=user-{user}")).await.ok();
-        users.push(client);
+    for ten in 0..10 {
+        let logins = (0..10).map(|user| visitor_who_signs_in(&server, ten * 10 + user));
+        users.extend(futures_util::future::join_all(logins).await);
     }
     is_over.store(true, Ordering::Relaxed);
     flooding.await.unwrap();
@@ -203,6 +200,14 @@ async fn logins_meanwhile(server: &Server, count: usize) -> Vec<Client> {
         server.client().get("/ping").await.ok();
     }
     clients
+}
+
+/// A visitor first, so that a flood already has its hands on the record.
+async fn visitor_who_signs_in(server: &Server, user: usize) -> Client {
+    let client = server.client();
+    client.post("/incr").await.ok();
+    client.post(&format!("/login?u=user-{user}")).await.ok();
+    client
 }
 
 async fn all_live(users: &[Client]) {

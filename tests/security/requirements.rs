@@ -51,7 +51,12 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("ID-06", "P0", "the secret leaves in `Set-Cookie` only"),
     here("ID-07", "P0", "a token counts in its cookie only"),
     here("ID-08", "P0", "a token cannot be shown, compared, ordered, or made of a text"),
-    here("ID-09", "P0", "the store holds no token"),
+    by(
+        "ID-09",
+        "P0",
+        "the store holds no token",
+        &["ar_01_the_store_holds_no_secret_in_any_encoding"],
+    ),
     here("ID-10", "P1", "a token carries no meaning"),
     here("ID-11", "P1", "the store is asked by selector and hash"),
     here("CK-01", "P0", "the default attributes, each once"),
