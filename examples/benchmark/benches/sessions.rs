@@ -1,0 +1,117 @@
+//! The one command: `cargo bench` measures everything and writes `results/`; `cargo bench -- --quick`
+//! takes a minute and writes beside the build.
+
+use std::path::Path;
+use std::time::Duration;
+
+use benchmark::cases::{Case, Size};
+use benchmark::measure::instructions::{self, Workload, check_callgrind, count_with_callgrind};
+use benchmark::measure::{CountingJob, Job, allocations, ask, memory, overlap, scaling, time};
+use benchmark::peers;
+use benchmark::report::{Machine, Results, write};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let is_quick = arguments.iter().any(|argument| argument == "--quick");
+    let (effort, place) = match is_quick {
+        true => (Effort::quick(), Path::new(env!("CARGO_TARGET_TMPDIR"))),
+        false => (Effort::full(), Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/results"))),
+    };
+    check_callgrind()?;
+    println!("{}", write(&measure(&effort)?, place)?);
+    println!("written to {}", place.display());
+    Ok(())
+}
+
+/// How much of everything.
+struct Effort {
+    time: time::Plan,
+    scaling: scaling::Plan,
+    requests: usize,
+    sessions: &'static [usize],
+    memory: &'static [(usize, u64)],
+}
+
+impl Effort {
+    fn full() -> Self {
+        Self {
+            time: time::Plan { rounds: 21, requests: 4_000, sessions: 1_000 },
+            scaling: scaling::Plan { rounds: 21, requests: 20_000, sessions: 2_000 },
+            requests: 1_000,
+            sessions: &[1_000, 10_000, 100_000, 1_000_000],
+            memory: &[(100_000, 10), (1_000_000, 60)],
+        }
+    }
+
+    fn quick() -> Self {
+        Self {
+            time: time::Plan { rounds: 5, requests: 1_000, sessions: 1_000 },
+            scaling: scaling::Plan { rounds: 3, requests: 5_000, sessions: 2_000 },
+            requests: 200,
+            sessions: &[1_000, 4_000],
+            memory: &[(10_000, 2)],
+        }
+    }
+}
+
+fn measure(effort: &Effort) -> anyhow::Result<Results> {
+    let mut results = Results { machine: Machine::this()?, ..Results::default() };
+    progress("overlapping requests");
+    results.overlap = ask(PROBE, &Job::Overlap(overlap::Plan { requests: 64 }))?;
+    progress("allocations");
+    let plan = allocations::Plan { requests: effort.requests };
+    results.allocations = ask(COUNTING, &CountingJob::Allocations(plan))?;
+    progress("time");
+    results.time = ask(PROBE, &Job::Time(effort.time))?;
+    progress("two threads");
+    results.scaling = ask(PROBE, &Job::Scaling(effort.scaling))?;
+    count(effort, &mut results)?;
+    for peer in peers::with_sessions() {
+        for &(sessions, lifetime) in effort.memory {
+            progress(&format!("memory of {sessions} sessions, {}", peer.name()));
+            let (peer, lifetime) = (peer.name().to_owned(), Duration::from_secs(lifetime));
+            let plan = memory::Plan { peer: peer.clone(), sessions, lifetime };
+            let memory = ask(COUNTING, &CountingJob::Memory(plan))?;
+            results.memory.entry(peer).or_default().push(memory);
+        }
+    }
+    Ok(results)
+}
+
+/// Everything that callgrind counts: a process for each peer.
+fn count(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
+    let few = effort.sessions[0];
+    let cases = Case::ALL.map(|case| Workload::of(case, few.max(effort.requests)));
+    let keys = KEYS.iter().flat_map(|&keys| {
+        let size = Size { keys, bytes: 42 };
+        [Case::Read, Case::Write].map(|case| Workload::Requests { case, size, sessions: few })
+    });
+    let sessions = effort
+        .sessions
+        .iter()
+        .flat_map(|&sessions| [Case::Read, Case::Write].map(|case| Workload::of(case, sessions)));
+    let workloads: Vec<_> =
+        cases.into_iter().chain(keys).chain(sessions).chain([Workload::Hash]).collect();
+    for peer in peers::ALL {
+        progress(&format!("instructions, {}", peer.name()));
+        let name = peer.name().to_owned();
+        let plan = instructions::Plan {
+            peer: name.clone(),
+            requests: effort.requests,
+            workloads: workloads.clone(),
+        };
+        let counted = count_with_callgrind(PROBE, &plan, Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+        results.instructions.insert(name, workloads.iter().copied().zip(counted).collect());
+    }
+    Ok(())
+}
+
+fn progress(what: &str) {
+    eprintln!("measuring {what}");
+}
+
+/// From one key to as many as a record may have.
+const KEYS: [usize; 4] = [1, 4, 16, 64];
+
+const PROBE: &str = env!("CARGO_BIN_EXE_probe");
+const COUNTING: &str = env!("CARGO_BIN_EXE_counting");

@@ -1,0 +1,116 @@
+//! Sends requests to an application, without a network in between.
+
+use anyhow::{Context, ensure};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderValue, Request, StatusCode};
+use tower::ServiceExt;
+
+use crate::cases::{Case, Size};
+
+/// An application and the visitors who have a session of it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    app: Router,
+    cookies: Vec<HeaderValue>,
+}
+
+impl Client {
+    /// Takes the application as a server would: a router without `with_state` applies its layers
+    /// anew on every request.
+    pub fn new(app: Router) -> Self {
+        Self { app: app.with_state(()), cookies: Vec::new() }
+    }
+
+    /// The client with `sessions` more sessions of this size.
+    pub async fn with_sessions(mut self, sessions: usize, size: Size) -> anyhow::Result<Self> {
+        let path = size.path();
+        for _ in 0..sessions {
+            let response = self.call(request(&path, None)).await?;
+            self.cookies.push(cookie(&response));
+        }
+        Ok(self)
+    }
+
+    /// The same application, with the `part`-th of `parts` equal shares of the sessions.
+    pub fn share(&self, part: usize, parts: usize) -> Self {
+        let len = self.cookies.len() / parts;
+        let cookies = self.cookies[part * len..(part + 1) * len].to_vec();
+        Self { app: self.app.clone(), cookies }
+    }
+
+    /// The same application, as nobody who has a session of it.
+    pub fn without_sessions(&self) -> Self {
+        Self { app: self.app.clone(), cookies: Vec::new() }
+    }
+
+    /// Drops the cookies: they are the client's memory, and not the store's.
+    pub fn forget(&mut self) {
+        self.cookies = Vec::new();
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.cookies.len()
+    }
+
+    /// Serves one request after the other, each of another session, in turn.
+    pub async fn serve(&self, case: Case, requests: usize) -> anyhow::Result<()> {
+        let sessions = self.sessions();
+        ensure!(!case.rotates() || requests <= sessions, "a token serves one {}", case.name());
+        for n in 0..requests {
+            let cookie = case.has_cookie().then(|| &self.cookies[n % sessions]);
+            self.call(request(case.path(), cookie)).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the case does what it is for. Not to be measured.
+    pub async fn check(&self, case: Case) -> anyhow::Result<()> {
+        let cookie = case.has_cookie().then(|| &self.cookies[0]);
+        let answer = self.call(request(case.path(), cookie)).await?;
+        let text = to_bytes(answer.into_body(), 1_024).await?;
+        ensure!(*text == *b"ok", "{} lost its session", case.name());
+        Ok(())
+    }
+
+    /// One request of the first session.
+    pub async fn visit(&self, path: &str) -> anyhow::Result<Response> {
+        self.call(self.first(path)).await
+    }
+
+    pub fn first(&self, path: &str) -> Request<Body> {
+        request(path, self.cookies.first())
+    }
+
+    pub async fn call(&self, request: Request<Body>) -> anyhow::Result<Response> {
+        let response = self.app.clone().oneshot(request).await?;
+        ensure!(response.status() == StatusCode::OK, "answered {}", response.status());
+        Ok(response)
+    }
+}
+
+/// The text of an answer, as a number.
+pub async fn number(response: Response) -> anyhow::Result<i64> {
+    let text = to_bytes(response.into_body(), 1_024).await?;
+    std::str::from_utf8(&text)?.parse().context("the answer is no number")
+}
+
+fn request(path: &str, cookie: Option<&HeaderValue>) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = path.parse().expect("a path is a URI");
+    if let Some(cookie) = cookie {
+        request.headers_mut().insert(COOKIE, cookie.clone());
+    }
+    request
+}
+
+/// What a browser sends back. The floor sets no cookie; its requests bring one of that length.
+fn cookie(response: &Response) -> HeaderValue {
+    let lines = response.headers().get_all(SET_COOKIE).iter();
+    let pairs = lines.filter_map(|line| line.to_str().ok()?.split(';').next());
+    let text = pairs.collect::<Vec<_>>().join("; ");
+    let text = if text.is_empty() { format!("id={}", "x".repeat(64)) } else { text };
+    HeaderValue::try_from(text).expect("parts of a header's value are a header's value")
+}

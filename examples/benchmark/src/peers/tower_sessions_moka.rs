@@ -1,0 +1,45 @@
+//! tower-sessions with the store over moka, and in the version which that store is made for.
+
+use std::time::Duration;
+
+use axum::Router;
+use serde::Serialize;
+use tower_sessions_moka_store::MokaStore;
+use tower_sessions_of_moka::{Expiry, Session, SessionManagerLayer};
+
+use super::Peer;
+use crate::cases::{Visit, routes};
+
+#[derive(Debug)]
+pub(super) struct TowerSessionsMoka;
+
+impl Peer for TowerSessionsMoka {
+    fn name(&self) -> &'static str {
+        "tower-sessions 0.14 moka"
+    }
+
+    fn app(&self, lifetime: Duration) -> Router {
+        let lifetime = time::Duration::try_from(lifetime).expect("a lifetime is short");
+        let layer = SessionManagerLayer::new(MokaStore::new(Some(CAPACITY)))
+            .with_expiry(Expiry::OnInactivity(lifetime));
+        routes::<Session>().layer(layer)
+    }
+}
+
+impl Visit for Session {
+    async fn get(&self, key: &str) -> Option<i64> {
+        Session::get(self, key).await.expect("the store is memory")
+    }
+
+    async fn put<T: Serialize + Send + Sync>(&self, key: &str, value: T) {
+        self.insert(key, value).await.expect("the store is memory");
+    }
+
+    async fn login(&self, user: String) {
+        self.cycle_id().await.expect("the store is memory");
+        self.insert("user", user).await.expect("the store is memory");
+    }
+}
+
+/// Room for every session of every measurement, with the bookkeeping of a bounded cache.
+const CAPACITY: u64 = 4_000_000;

@@ -1,0 +1,113 @@
+//! The picture of the instructions: a group of bars for each case, readable on light and on dark.
+
+use std::fmt::Write;
+
+use super::Results;
+use crate::cases::Case;
+use crate::peers;
+
+pub(super) fn of(results: &Results) -> String {
+    let groups: Vec<_> = CASES.into_iter().map(|case| (case, bars(results, case))).collect();
+    let longest = groups.iter().flat_map(|(_, bars)| bars).copied().fold(1.0, f64::max);
+    let peers = peers::with_sessions().count();
+    let group = BAR * peers + GAP;
+    let height = TOP + group * groups.len();
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         role=\"img\" aria-label=\"{TITLE}\">\n{STYLE}<text class=\"title\" x=\"0\" y=\"18\">{TITLE}</text>\n"
+    );
+    legend(&mut svg);
+    for (n, (case, bars)) in groups.iter().enumerate() {
+        let top = TOP + n * group;
+        let middle = top + BAR * peers / 2 + 4;
+        put(
+            &mut svg,
+            format_args!(
+                "<text class=\"case\" x=\"{}\" y=\"{middle}\">{}</text>",
+                LEFT - 10,
+                case.name()
+            ),
+        );
+        for (peer, instructions) in bars.iter().enumerate() {
+            bar(&mut svg, peer, top + peer * BAR, *instructions, longest);
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// What each peer with sessions takes for a case.
+fn bars(results: &Results, case: Case) -> Vec<f64> {
+    let of = |peer| results.over_pass_through(peer, results.workload(case)?);
+    peers::with_sessions().map(|peer| of(peer).unwrap_or_default().max(0.0)).collect()
+}
+
+fn bar(svg: &mut String, peer: usize, y: usize, instructions: f64, longest: f64) {
+    let width = (instructions / longest * (WIDTH - LEFT - RIGHT) as f64).max(1.0);
+    put(
+        svg,
+        format_args!(
+            "<rect class=\"p{peer}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\"/>\
+         <text class=\"figure\" x=\"{:.1}\" y=\"{}\">{:.1}k</text>",
+            BAR - 2,
+            LEFT as f64 + width + 5.0,
+            y + BAR - 5,
+            instructions / 1_000.0,
+        ),
+    );
+}
+
+fn legend(svg: &mut String) {
+    let mut x = 0;
+    for (n, peer) in peers::with_sessions().enumerate() {
+        put(
+            svg,
+            format_args!(
+                "<rect class=\"p{n}\" x=\"{x}\" y=\"32\" width=\"11\" height=\"11\" rx=\"2\"/>\
+             <text class=\"peer\" x=\"{}\" y=\"42\">{}</text>",
+                x + 16,
+                peer.name(),
+            ),
+        );
+        x += 24 + peer.name().len() * 7;
+    }
+}
+
+fn put(svg: &mut String, element: std::fmt::Arguments<'_>) {
+    writeln!(svg, "{element}").expect("a string takes any text");
+}
+
+/// The counter by the best means is the peers' `write` once more.
+const CASES: [Case; 8] = [
+    Case::Anon,
+    Case::Untouched,
+    Case::Read,
+    Case::Write,
+    Case::Login,
+    Case::New,
+    Case::Read4k,
+    Case::Write4k,
+];
+
+const TITLE: &str = "Instructions of a request, over a pass-through layer: less is better";
+
+const WIDTH: usize = 820;
+const LEFT: usize = 84;
+const RIGHT: usize = 56;
+const TOP: usize = 62;
+const BAR: usize = 14;
+const GAP: usize = 12;
+
+/// Colours that hold on both backgrounds; one's own is the one that stands out.
+const STYLE: &str = "<style>
+text { font: 12px system-ui, sans-serif; fill: #24292f }
+.title { font-size: 15px; font-weight: 600 }
+.case { text-anchor: end; font-weight: 600 }
+.figure { font-size: 11px; fill: #57606a }
+.p0 { fill: #8c959f } .p1 { fill: #b1a37c } .p2 { fill: #7a93ac } .p3 { fill: #1a7f37 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .figure { fill: #9198a1 }
+  .p0 { fill: #6e7681 } .p1 { fill: #8a7d55 } .p2 { fill: #5a7896 } .p3 { fill: #3fb950 }
+}
+</style>
+";

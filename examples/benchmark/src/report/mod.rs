@@ -1,0 +1,120 @@
+//! What came of it: a table, the figures, and a picture.
+
+mod chart;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::cases::{Case, Size};
+use crate::measure::allocations::Allocations;
+use crate::measure::instructions::Workload;
+use crate::measure::memory::Memory;
+use crate::measure::overlap::Kept;
+use crate::measure::scaling::Scaling;
+use crate::measure::time::Times;
+use crate::peers::{self, Floor, PassThrough, Peer};
+
+/// Everything that was measured. A peer or a kind of figure more is an entry more.
+#[derive(Debug, Default, Serialize)]
+pub struct Results {
+    pub machine: Machine,
+    /// Of a request, by peer; the hash of a secret is among them.
+    pub instructions: BTreeMap<String, Vec<(Workload, f64)>>,
+    pub allocations: Allocations,
+    pub time: Times,
+    pub scaling: Scaling,
+    pub memory: BTreeMap<String, Vec<Memory>>,
+    pub overlap: BTreeMap<String, Kept>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Default, Serialize)]
+pub struct Machine {
+    pub processor: String,
+    pub cores: usize,
+    pub compiler: String,
+}
+
+impl Machine {
+    pub fn this() -> anyhow::Result<Self> {
+        let known = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = known.lines().find_map(|line| line.strip_prefix("model name\t: "));
+        let compiler = Command::new("rustc").arg("--version").output().context("rustc")?;
+        Ok(Self {
+            processor: model.unwrap_or("unknown processor").to_owned(),
+            cores: std::thread::available_parallelism()?.get(),
+            compiler: String::from_utf8(compiler.stdout)?.trim().to_owned(),
+        })
+    }
+}
+
+/// Writes `results.json`, `table.md` and `chart.svg`, and returns the table.
+pub fn write(results: &Results, place: &Path) -> anyhow::Result<String> {
+    let table = table::of(results);
+    fs::create_dir_all(place)?;
+    fs::write(place.join("results.json"), serde_json::to_string_pretty(results)? + "\n")?;
+    fs::write(place.join("table.md"), &table)?;
+    fs::write(place.join("chart.svg"), chart::of(results))?;
+    Ok(table)
+}
+
+impl Results {
+    /// Instructions of a request, as callgrind counted them.
+    fn instructions(&self, peer: &dyn Peer, workload: Workload) -> Option<f64> {
+        let counted = self.instructions.get(peer.name())?;
+        counted.iter().find(|(known, _)| *known == workload).map(|(_, counted)| *counted)
+    }
+
+    /// What a peer adds to the pass-through layer, without the hashes of secrets: how callgrind counts
+    /// those says nothing about what they cost.
+    fn over_pass_through(&self, peer: &dyn Peer, workload: Workload) -> Option<f64> {
+        let Workload::Requests { case, .. } = workload else { return None };
+        let hash = self.instructions(peer, Workload::Hash)?;
+        let own = self.instructions(peer, workload)? - hash * f64::from(peer.hashes(case));
+        Some(own - self.instructions(&PassThrough, workload)?)
+    }
+
+    /// What the floor takes for a request without a cookie.
+    fn floor(&self) -> Option<f64> {
+        self.instructions(&Floor, self.workload(Case::Anon)?)
+    }
+
+    /// The workload in which a case was counted for the tables.
+    fn workload(&self, case: Case) -> Option<Workload> {
+        let counted = self.instructions.get(Floor.name())?;
+        let is_it = |workload: &Workload| {
+            matches!(workload, Workload::Requests { case: known, size, .. }
+                if *known == case && *size == case.size())
+        };
+        counted.iter().map(|(workload, _)| *workload).find(is_it)
+    }
+
+    /// The numbers of sessions, or of keys, that a case was counted with.
+    fn grown(
+        &self,
+        case: Case,
+        number: fn(Size, usize) -> Option<usize>,
+    ) -> Vec<(usize, Workload)> {
+        let counted = self.instructions.get(Floor.name()).into_iter().flatten();
+        let mut grown: Vec<_> = counted
+            .filter_map(|(workload, _)| match *workload {
+                Workload::Requests { case: known, size, sessions } if known == case => {
+                    Some((number(size, sessions)?, *workload))
+                }
+                _ => None,
+            })
+            .collect();
+        grown.dedup_by_key(|(number, _)| *number);
+        grown
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    peers::ALL.into_iter().map(Peer::name)
+}
