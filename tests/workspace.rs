@@ -35,7 +35,7 @@ fn every_dependency_of_a_library_supports_the_stated_rust_version() {
 #[test]
 fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
     for (package, foreign) in [
-        ("steadfast-core", &["http", "axum", "axum-core", "tower", "moka", "hyper"][..]),
+        ("steadfast-core", &["http", "axum", "axum-core", "tower", "indexmap", "hyper"][..]),
         ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
         ("example-app", &["steadfast-memory"]),
     ] {

@@ -10,7 +10,7 @@ pub struct Budget {
     /// Records, at least 1.
     pub records: u64,
     /// Bytes of memory, those of the bookkeeping included. Each record counts for the next power of
-    /// two of what it takes, 1,024 for a small one.
+    /// two of what it takes, 512 for a small one.
     pub bytes: u64,
 }
 

@@ -25,7 +25,7 @@
 //! | --- | --- |
 //! | `store` | [`MemoryStore`], its set-up, and the traits |
 //! | `sessions` | what each operation does, and the order of the locks |
-//! | `shelf` | two caches that bound and evict; `slot`, what stands in them |
+//! | `shelf` | what goes when a budget is used up; `board`, a part of it; `slot`, what stands there |
 //! | `index` | whose sessions are whose, and the floors under logins |
 //! | `expiry` | the queue of deadlines |
 
@@ -36,6 +36,7 @@ mod sessions;
 
 mod hash;
 mod shelf;
+mod board;
 mod slot;
 
 mod changes;

@@ -19,7 +19,7 @@ use crate::slot::{Content, Locked, Slot};
 
 /// Everything a store shares with its clones.
 ///
-/// Locks are taken in this order: a shard of the index, one slot, a leaf (a stripe of the shelf, the
+/// Locks are taken in this order: a shard of the index, one slot, a leaf (a board of the shelf, the
 /// queue of deadlines, the channel of changes). No two shards and no two slots at once.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
@@ -169,7 +169,7 @@ impl Sessions {
             }
         }
         self.index.drop_old_floors(now);
-        self.settle();
+        self.bury_evicted();
         expired
     }
 
@@ -189,13 +189,6 @@ impl Sessions {
             record.map(|record| Scanned { id, record: Some(record) })
         });
         Scan { records: records.collect(), next }
-    }
-
-    /// Lets moka finish, and finishes what it evicted.
-    pub(crate) fn settle(&self) {
-        self.shelf.settle();
-        self.bury_evicted();
-        self.shelf.settle();
     }
 
     /// Takes no new sessions from now on.
@@ -254,7 +247,8 @@ impl Sessions {
         (due.len(), ended)
     }
 
-    fn bury_evicted(&self) {
+    /// Finishes what the budgets ended.
+    pub(crate) fn bury_evicted(&self) {
         loop {
             let evicted = self.shelf.take_evicted();
             if evicted.is_empty() {

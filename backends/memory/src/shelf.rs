@@ -1,106 +1,82 @@
-//! Where the slots stand: two caches that bound and evict, and nothing more.
+//! Where the slots stand, within their budgets.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use moka::notification::RemovalCause;
-use moka::policy::EvictionPolicy;
-use moka::sync::CacheBuilder;
 use steadfast_core::{RecordId, Stats};
 
+use crate::board::{Board, Kind};
 use crate::budget::Budget;
 use crate::hash::IdHash;
 use crate::slot::Slot;
 
-type Cache = moka::sync::Cache<RecordId, Arc<Slot>, IdHash>;
-
-/// Every slot, by id. Sessions that somebody signed in to have a cache and a budget of their own, so
-/// that a flood of others ends none of them.
+/// Every slot, by id. Sessions that somebody signed in to have a budget of their own, so that a flood
+/// of others ends none of them. Over a budget, the slot goes that was not used for the longest time.
 ///
-/// A thread that changes what a cache has under an id holds the *stripe* of that id, taken after the
-/// slot's lock. So a slot that is put back with another weight never replaces another slot, and one
-/// that is taken down never takes another with it.
+/// The slots stand on boards, by their id, so that requests of different sessions rarely meet. The
+/// lock of a board is taken after that of a slot. What is taken down to make room is marked under
+/// it: a login that moves the slot under the same lock comes wholly before or after that.
 pub(crate) struct Shelf {
-    anonymous: Cache,
-    authenticated: Cache,
-    evicted: Arc<Evicted>,
-    stripes: [Mutex<()>; 64],
+    stands: [Stand; 64],
+    anonymous: Room,
+    authenticated: Room,
+    /// Counts uses.
+    ticks: AtomicU64,
+    evicted: Evicted,
 }
 
 impl Shelf {
     pub(crate) fn new(anonymous: Budget, authenticated: Budget) -> Self {
-        let evicted = Arc::new(Evicted::default());
+        let hash = IdHash::new();
         Self {
-            anonymous: cache(anonymous, false, &evicted),
-            authenticated: cache(authenticated, true, &evicted),
-            evicted,
-            stripes: [const { Mutex::new(()) }; 64],
+            stands: std::array::from_fn(|_| Stand::new(hash.clone())),
+            anonymous: Room::new(anonymous),
+            authenticated: Room::new(authenticated),
+            ticks: AtomicU64::new(0),
+            evicted: Evicted::default(),
         }
     }
 
     /// The slot of a record. It may be empty.
-    ///
-    /// The third look is for a record that was promoted between the first and the second.
     pub(crate) fn find(&self, id: RecordId) -> Option<Arc<Slot>> {
-        self.authenticated
-            .get(&id)
-            .or_else(|| self.anonymous.get(&id))
-            .or_else(|| self.authenticated.get(&id))
+        self.stand(id).change(|board| board.find(id, || self.tick()).cloned())
     }
 
     /// Puts a new slot up, unless there is one of that id.
     pub(crate) fn add(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
-        let _stripe = self.stripe(id);
-        let is_free = self.find(id).is_none();
-        if is_free {
-            self.home(slot).insert(id, Arc::clone(slot));
-        }
-        is_free
+        let room = self.room(slot.kind());
+        let weight = room.budget.weight(slot.bytes());
+        let is_added = self.stand(id).change(|board| {
+            let is_added = board.add(id, slot, (slot.kind(), weight), self.tick());
+            if is_added {
+                room.take(weight);
+            }
+            is_added
+        });
+        self.make_room(slot.kind());
+        is_added
     }
 
     /// Weighs a slot anew. Call it under the slot's lock.
-    ///
-    /// A slot that was evicted at the same moment may come back here. It is marked as dead by then,
-    /// and whoever buries it waits for the slot's lock and removes it again.
     pub(crate) fn weigh(&self, id: RecordId, slot: &Arc<Slot>) {
-        let _stripe = self.stripe(id);
-        let home = self.home(slot);
-        if holds(home, id, slot) {
-            home.insert(id, Arc::clone(slot));
-        }
+        self.count_for(id, slot, slot.kind());
     }
 
-    /// Moves a slot to the authenticated cache, unless it was evicted. Call it under the slot's lock.
-    ///
-    /// It is in both caches for a moment, so that no look-up misses it.
+    /// Moves a slot to the authenticated budget, unless it was evicted. Call it under the slot's lock.
     pub(crate) fn promote(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
-        if slot.is_authenticated() {
-            return !slot.is_evicted();
-        }
-        let _stripe = self.stripe(id);
-        if holds(&self.anonymous, id, slot) {
-            self.authenticated.insert(id, Arc::clone(slot));
-            if holds(&self.authenticated, id, slot) {
-                if slot.promote() {
-                    self.anonymous.invalidate(&id);
-                    return true;
-                }
-                self.authenticated.invalidate(&id);
-            }
-        }
-        // A budget was faster, in one cache or the other; what is left of the record is buried.
-        slot.evict(false);
-        self.evicted.push(id, Arc::clone(slot));
-        false
+        self.count_for(id, slot, Kind::Authenticated);
+        !slot.is_evicted()
     }
 
     /// Takes a slot down. Call it under the slot's lock.
     pub(crate) fn remove(&self, id: RecordId, slot: &Arc<Slot>) {
-        let _stripe = self.stripe(id);
-        let home = self.home(slot);
-        if holds(home, id, slot) {
-            home.invalidate(&id);
-        }
+        self.stand(id).change(|board| {
+            if board.holds(id, slot)
+                && let Some((kind, weight)) = board.remove(id)
+            {
+                self.room(kind).give(weight);
+            }
+        });
     }
 
     /// Some of the slots that the budgets ended; none once all were taken. Call it without a lock.
@@ -108,39 +84,139 @@ impl Shelf {
         self.evicted.take()
     }
 
-    /// Lets moka do its pending work now.
-    pub(crate) fn settle(&self) {
-        self.anonymous.run_pending_tasks();
-        self.authenticated.run_pending_tasks();
-    }
-
     pub(crate) fn stats(&self) -> Stats {
-        let (anonymous, authenticated) = (&self.anonymous, &self.authenticated);
+        let (anonymous, authenticated) = (self.anonymous.held(), self.authenticated.held());
         Stats {
-            records: anonymous.entry_count() + authenticated.entry_count(),
-            authenticated: authenticated.entry_count(),
-            bytes: anonymous.weighted_size() + authenticated.weighted_size(),
+            records: anonymous.0 + authenticated.0,
+            authenticated: authenticated.0,
+            bytes: anonymous.1 + authenticated.1,
         }
     }
 
+    /// The slots of one board after the other, as each is when it is looked at.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, Arc<Slot>)> {
-        self.anonymous.iter().chain(self.authenticated.iter()).map(|(id, slot)| (*id, slot))
+        self.stands.iter().flat_map(|stand| stand.lock().iter().collect::<Vec<_>>())
     }
 
-    fn home(&self, slot: &Slot) -> &Cache {
-        if slot.is_authenticated() { &self.authenticated } else { &self.anonymous }
+    /// Counts a slot for a budget with what it weighs now, unless it was evicted.
+    fn count_for(&self, id: RecordId, slot: &Arc<Slot>, kind: Kind) {
+        let room = self.room(kind);
+        let weight = room.budget.weight(slot.bytes());
+        self.stand(id).change(|board| {
+            if board.holds(id, slot)
+                && let Some((before, weighed)) = board.change(id, kind, weight)
+            {
+                slot.set_kind(kind);
+                room.take(weight);
+                self.room(before).give(weighed);
+            }
+        });
+        self.make_room(kind);
     }
 
-    fn stripe(&self, id: RecordId) -> MutexGuard<'_, ()> {
-        let stripe = usize::from(id.as_bytes()[15]) % self.stripes.len();
-        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes down what is over a budget.
+    fn make_room(&self, kind: Kind) {
+        let room = self.room(kind);
+        while room.is_overfull() {
+            // One thread at a time, so that two of them never make more room than is missing.
+            let _alone = room.making.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(stand) = room.is_overfull().then(|| self.oldest(kind)).flatten() else {
+                return;
+            };
+            stand.change(|board| {
+                if let Some((id, slot, weight)) = board.remove_oldest(kind) {
+                    slot.evict();
+                    room.give(weight);
+                    self.evicted.push(id, slot);
+                }
+            });
+        }
+    }
+
+    /// Where the slot stands that was not used for the longest time.
+    fn oldest(&self, kind: Kind) -> Option<&Stand> {
+        let used = |stand: &&Stand| stand.oldest[kind as usize].load(Ordering::Relaxed);
+        self.stands.iter().min_by_key(used).filter(|stand| used(stand) != NEVER)
+    }
+
+    fn tick(&self) -> u64 {
+        self.ticks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn room(&self, kind: Kind) -> &Room {
+        match kind {
+            Kind::Anonymous => &self.anonymous,
+            Kind::Authenticated => &self.authenticated,
+        }
+    }
+
+    fn stand(&self, id: RecordId) -> &Stand {
+        &self.stands[usize::from(id.as_bytes()[15]) % self.stands.len()]
     }
 }
 
-/// What moka evicted, until somebody who holds no lock buries it.
-///
-/// moka calls its listener in the middle of an insert, on a thread that may hold any lock of ours.
-/// The lock in here is the only one that the listener takes, and nothing is locked under it.
+/// A board under its lock, and beside it what others look at without that.
+struct Stand {
+    board: Mutex<Board>,
+    /// When the oldest slot of either list was used.
+    oldest: [AtomicU64; 2],
+}
+
+impl Stand {
+    fn new(hash: IdHash) -> Self {
+        let board = Mutex::new(Board::new(hash));
+        Self { board, oldest: [const { AtomicU64::new(NEVER) }; 2] }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
+        let mut board = self.lock();
+        let changed = change(&mut board);
+        for kind in [Kind::Anonymous, Kind::Authenticated] {
+            let oldest = board.oldest(kind).unwrap_or(NEVER);
+            self.oldest[kind as usize].store(oldest, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a budget has room for, and what is held.
+struct Room {
+    budget: Budget,
+    records: AtomicU64,
+    weight: AtomicU64,
+    making: Mutex<()>,
+}
+
+impl Room {
+    fn new(budget: Budget) -> Self {
+        let (records, weight) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { budget, records, weight, making: Mutex::new(()) }
+    }
+
+    fn take(&self, weight: u32) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.weight.fetch_add(weight.into(), Ordering::Relaxed);
+    }
+
+    fn give(&self, weight: u32) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.weight.fetch_sub(weight.into(), Ordering::Relaxed);
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.held().1 > self.budget.capacity()
+    }
+
+    fn held(&self) -> (u64, u64) {
+        (self.records.load(Ordering::Relaxed), self.weight.load(Ordering::Relaxed))
+    }
+}
+
+/// What was evicted, until somebody who holds no lock buries it.
 #[derive(Default)]
 struct Evicted {
     any: AtomicBool,
@@ -168,23 +244,8 @@ impl Evicted {
     }
 }
 
-/// LRU, because moka's default policy refuses new keys when it is full, that is, fresh logins.
-fn cache(budget: Budget, authenticated: bool, evicted: &Arc<Evicted>) -> Cache {
-    let evicted = Arc::clone(evicted);
-    CacheBuilder::new(budget.capacity())
-        .eviction_policy(EvictionPolicy::lru())
-        .weigher(move |_, slot: &Arc<Slot>| budget.weight(slot.bytes()))
-        .eviction_listener(move |id, slot: Arc<Slot>, cause| {
-            if cause == RemovalCause::Size && slot.evict(authenticated) {
-                evicted.push(*id, slot);
-            }
-        })
-        .build_with_hasher(IdHash::new())
-}
-
-fn holds(cache: &Cache, id: RecordId, slot: &Arc<Slot>) -> bool {
-    cache.get(&id).is_some_and(|held| Arc::ptr_eq(&held, slot))
-}
+/// A board that has no slot on a list.
+const NEVER: u64 = u64::MAX;
 
 /// Few, so that a thread that is interrupted while it buries them keeps little from the others.
 const TAKEN_AT_ONCE: usize = 64;

@@ -1,20 +1,22 @@
 //! The place of one record: what is patched in place, and who decides that it is over.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::{Owner, Principal, Record, Replaced};
 
+use crate::board::Kind;
 use crate::expiry::Due;
 
 /// The place of one record, from its creation to its end. A slot whose record ended stays empty.
 ///
-/// What must be read or set without the lock stands beside it: moka weighs a slot while its lock is
-/// held, and evicts one on whatever thread does its maintenance, which may hold that lock.
+/// What must be read or set without the lock stands beside it: a budget ends a record on whatever
+/// thread needs the room, which may hold the lock of another slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
     content: Mutex<Content>,
-    fate: AtomicU8,
+    is_authenticated: AtomicBool,
+    is_evicted: AtomicBool,
     size_class: AtomicU8,
 }
 
@@ -32,10 +34,10 @@ pub(crate) type Locked<'s> = MutexGuard<'s, Content>;
 
 impl Slot {
     pub(crate) fn new(record: Record) -> Self {
-        let fate = if record.principal.is_some() { AUTHENTICATED } else { 0 };
         Self {
             size_class: AtomicU8::new(size_class(&record)),
-            fate: AtomicU8::new(fate),
+            is_authenticated: AtomicBool::new(record.principal.is_some()),
+            is_evicted: AtomicBool::new(false),
             content: Mutex::new(Content { record: Some(Arc::new(record)), due: Due::MAX }),
         }
     }
@@ -75,58 +77,27 @@ impl Slot {
         1 << self.size_class.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_authenticated(&self) -> bool {
-        self.fate.load(Ordering::Acquire) & AUTHENTICATED != 0
+    /// For which budget it counts.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.is_authenticated.load(Ordering::Acquire) {
+            true => Kind::Authenticated,
+            false => Kind::Anonymous,
+        }
+    }
+
+    pub(crate) fn set_kind(&self, kind: Kind) {
+        self.is_authenticated.store(kind == Kind::Authenticated, Ordering::Release);
     }
 
     pub(crate) fn is_evicted(&self) -> bool {
-        self.fate.load(Ordering::Acquire) & EVICTED != 0
+        self.is_evicted.load(Ordering::Acquire)
     }
 
-    /// A budget removed the slot from one of the two caches. Says whether that ends the record.
-    ///
-    /// Takes no lock. While a login moves a slot, it is in both caches, and one atomic step decides
-    /// between the two: removed from the cache that it leaves, it lives on in the other; removed
-    /// from the one that it has not arrived in, the login fails.
-    pub(crate) fn evict(&self, from_authenticated: bool) -> bool {
-        let counts = |fate| (fate & AUTHENTICATED != 0) == from_authenticated;
-        let before = self.change_fate(|fate| match (counts(fate), from_authenticated) {
-            (true, _) => fate | EVICTED,
-            (false, true) => fate | BOUNCED,
-            (false, false) => fate,
-        });
-        counts(before) && before & EVICTED == 0
-    }
-
-    /// Makes the authenticated cache the one that counts, unless a budget was faster.
-    pub(crate) fn promote(&self) -> bool {
-        let before = self.change_fate(|fate| match fate & (EVICTED | BOUNCED) {
-            0 => fate | AUTHENTICATED,
-            _ => fate | EVICTED,
-        });
-        before & (EVICTED | BOUNCED) == 0
-    }
-
-    fn change_fate(&self, change: impl Fn(u8) -> u8) -> u8 {
-        let mut before = self.fate.load(Ordering::Acquire);
-        while let Err(newer) = self.fate.compare_exchange_weak(
-            before,
-            change(before),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            before = newer;
-        }
-        before
+    /// A budget ended the record, whatever is done to it now. Takes no lock.
+    pub(crate) fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Release);
     }
 }
-
-/// A budget ended the record. Never taken back.
-const EVICTED: u8 = 1;
-/// The authenticated cache is the one that counts.
-const AUTHENTICATED: u8 = 2;
-/// The authenticated cache removed the slot while the other one still counted.
-const BOUNCED: u8 = 4;
 
 /// The power of two, as its exponent, that a record's memory fits in.
 fn size_class(record: &Record) -> u8 {
@@ -149,8 +120,8 @@ fn memory(record: &Record) -> usize {
         + principal
 }
 
-/// What moka and the queue of deadlines keep of a record, with the allocator's share; measured.
-const BOOKKEEPING: usize = 410;
+/// What the shelf and the queue of deadlines keep of a record, with the allocator's share; measured.
+const BOOKKEEPING: usize = 180;
 
 /// What the index keeps of a record of a principal, beside the name; measured likewise.
 const INDEX_ENTRY: usize = 180;
@@ -163,30 +134,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_evicted_record_is_not_live_and_ends_once() {
+    fn an_evicted_record_is_not_live() {
         for slot in [slot(None), slot(Some("alice"))] {
             assert!(slot.live(&slot.lock()).is_some());
-            assert!(slot.evict(slot.is_authenticated()));
-            assert!(!slot.evict(slot.is_authenticated()));
+            slot.evict();
             assert!(slot.live(&slot.lock()).is_none());
         }
     }
 
     #[test]
-    fn a_promoted_record_survives_eviction_from_the_cache_it_left() {
-        let slot = slot(None);
-        assert!(slot.promote());
-        assert!(!slot.evict(false) && !slot.is_evicted());
-        assert!(slot.evict(true) && slot.is_evicted());
-    }
-
-    #[test]
-    fn a_record_that_was_evicted_on_the_way_is_not_promoted() {
-        for from_authenticated in [false, true] {
-            let slot = slot(None);
-            slot.evict(from_authenticated);
-            assert!(!slot.promote() && slot.is_evicted() && !slot.is_authenticated());
-        }
+    fn a_record_counts_for_the_budget_of_users_once_somebody_signed_in() {
+        let visitor = slot(None);
+        assert_eq!(visitor.kind(), Kind::Anonymous);
+        visitor.set_kind(Kind::Authenticated);
+        assert_eq!(visitor.kind(), slot(Some("alice")).kind());
     }
 
     #[test]

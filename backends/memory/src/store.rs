@@ -181,7 +181,7 @@ impl Operate for MemoryStore {
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.0.settle();
+        self.0.bury_evicted();
         Ok(self.0.shelf.stats())
     }
 }

@@ -739,7 +739,7 @@ impl Store {
     }
 
     fn stats(&self) -> steadfast_core::Stats {
-        self.sessions.settle();
+        self.sessions.bury_evicted();
         self.sessions.shelf.stats()
     }
 }
