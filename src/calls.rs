@@ -1,14 +1,16 @@
 //! Every call of the middleware to its store goes through here: a deadline, and a breaker.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use steadfast_core::{
     Admission, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId,
     SessionInfo, SessionStore, StoreError,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How long a request waits for the store before it gives up with "not confirmed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +93,12 @@ impl Calls {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.breaker.admit()?;
-        let answer = tokio::time::timeout(deadline, call).await;
-        let answer = answer.unwrap_or(Err(StoreError::Timeout));
+        let mut call = pin!(call);
+        // A store in memory has answered by now: no timer for it.
+        let answer = match poll_immediate(call.as_mut()).await {
+            Some(answer) => answer,
+            None => timeout(deadline, call).await.unwrap_or(Err(StoreError::Timeout)),
+        };
         match &answer {
             Err(error) if error.is_outage() => self.breaker.failed(),
             _ => self.breaker.answered(),
