@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use steadfast_core::{Keyring, Lifetime, Realm};
 use tokio_util::task::TaskTracker;
 
@@ -28,13 +28,6 @@ pub(crate) struct Shared {
     pub(crate) commit_on_server_error: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) watch: Arc<Watch>,
-}
-
-impl Shared {
-    /// The request headers that may hold a token.
-    pub(crate) fn token_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        std::iter::once(&header::COOKIE).chain(&self.header)
-    }
 }
 
 impl fmt::Debug for Shared {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, Entry, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::config::Shared;
@@ -131,11 +131,13 @@ fn never_store(headers: &mut HeaderMap) {
 
 /// A response that depends on the session must be kept by no shared cache.
 fn keep_private(headers: &mut HeaderMap) {
-    if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
-        return;
-    }
-    let lines: Vec<_> = headers.get_all(CACHE_CONTROL).iter().cloned().collect();
+    let lines: Vec<_> = match headers.entry(CACHE_CONTROL) {
+        Entry::Vacant(none) => {
+            none.insert(HeaderValue::from_static("private"));
+            return;
+        }
+        Entry::Occupied(lines) => lines.iter().cloned().collect(),
+    };
     let known: Vec<_> = lines.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is = |directive: &[u8], name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
     let is_shared = |directive: &&[u8]| {
@@ -165,11 +167,13 @@ fn directives(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Adds to `Vary` what the response depends on. `*` already says more.
 fn vary(headers: &mut HeaderMap, on: &HeaderValue) {
-    if !headers.contains_key(VARY) {
-        headers.insert(VARY, on.clone());
-        return;
-    }
-    let known: Vec<_> = headers.get_all(VARY).iter().cloned().collect();
+    let known: Vec<_> = match headers.entry(VARY) {
+        Entry::Vacant(none) => {
+            none.insert(on.clone());
+            return;
+        }
+        Entry::Occupied(lines) => lines.iter().cloned().collect(),
+    };
     let known: Vec<_> = known.iter().flat_map(|line| directives(line.as_bytes())).collect();
     let is_missing = |name: &&[u8]| {
         !known.iter().any(|known| known.eq_ignore_ascii_case(name) || *known == b"*")

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use smallvec::SmallVec;
 use tower_service::Service;
 
 use crate::config::Shared;
@@ -72,17 +73,22 @@ fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
     )
 }
 
-/// The headers that may hold a token, kept for when somebody asks; marked as sensitive, so that
-/// nothing further in logs them.
+/// What the headers that may hold a token say, kept for when somebody asks.
 fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
-    for name in shared.token_headers() {
-        if !headers.contains_key(name) {
-            continue;
-        }
-        if let header::Entry::Occupied(mut lines) = headers.entry(name) {
-            lines.iter_mut().for_each(|line| line.set_sensitive(true));
-        }
+    let header =
+        shared.header.as_ref().and_then(|name| sensitive(headers, name).into_iter().next());
+    Presented::new(sensitive(headers, &header::COOKIE), header)
+}
+
+/// The lines of a header, which are marked as sensitive, so that nothing further in logs them.
+fn sensitive(headers: &mut HeaderMap, name: &HeaderName) -> SmallVec<[HeaderValue; 1]> {
+    // Looked for first, because an entry makes room for what is not there.
+    if !headers.contains_key(name) {
+        return SmallVec::new();
     }
-    let header = shared.header.as_ref().and_then(|name| headers.get(name)).cloned();
-    Presented::new(headers.get_all(header::COOKIE).iter().cloned().collect(), header)
+    let header::Entry::Occupied(mut lines) = headers.entry(name) else {
+        return SmallVec::new();
+    };
+    lines.iter_mut().for_each(|line| line.set_sensitive(true));
+    lines.iter().cloned().collect()
 }
