@@ -120,13 +120,20 @@ impl Patch {
     }
 
     /// Adds the writes of a later patch, whose counters came to these values.
-    pub fn then(&mut self, later: Self, counters: &Counters) {
+    pub fn then(&mut self, mut later: Self, counters: &Counters) {
         if later.clear {
             self.clear();
         }
+        for (key, value) in counters {
+            if let Ok(at) = later.position(key) {
+                later.ops[at].1 = Op::Put((*value).into());
+            }
+        }
+        if self.ops.is_empty() {
+            self.ops = later.ops;
+            return;
+        }
         for (key, op) in later.ops {
-            let counted = counters.iter().find(|(counter, _)| *counter == key);
-            let op = counted.map_or(op, |(_, value)| Op::Put((*value).into()));
             match self.position(&key) {
                 Ok(at) => self.ops[at].1 = op,
                 Err(at) => self.ops.insert(at, (key, op)),

@@ -144,7 +144,7 @@ pub struct Proof {
 impl Proof {
     /// Whether the proof shows knowledge of the secret behind `stored`, in constant time.
     pub fn matches(&self, stored: &SecretHash) -> bool {
-        self.hashes().any(|hash| hash == stored)
+        self.current == *stored || self.earlier.iter().any(|hash| hash == stored)
     }
 
     /// The hashes, the one under the current key first, for a store that compares on its server.
