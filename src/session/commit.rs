@@ -91,7 +91,10 @@ impl Turn<'_> {
             return Some(self.head(is_promise.then_some(StatusCode::SERVICE_UNAVAILABLE)));
         }
         let is_settled = !self.state.pending.writes() && self.state.intent.is_none();
-        is_settled.then(|| self.head(None))
+        is_settled.then(|| {
+            self.touch_later();
+            self.head(None)
+        })
     }
 
     async fn commit(&mut self) -> Head {
@@ -115,7 +118,6 @@ impl Turn<'_> {
 
     fn head(&mut self, failure: Option<StatusCode>) -> Head {
         self.state.sent = true;
-        self.touch_later();
         let mut issue = std::mem::take(&mut self.state.issue);
         let notes = match self.inner.carries() && failure.is_none() {
             true => self.notes(&mut issue),
@@ -155,7 +157,8 @@ impl Turn<'_> {
         token.map_or(Issue::Keep, |token| Issue::Set(token, live.record.absolute_deadline))
     }
 
-    /// Moves the idle deadline if that is due, behind the response.
+    /// Moves the idle deadline if that is due, behind the response. A commit needs none: its patch
+    /// moves the deadline along.
     fn touch_later(&self) {
         let Some((id, touch)) = self.touch() else {
             return;

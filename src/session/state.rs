@@ -217,6 +217,10 @@ impl Live {
 
     /// The deadline to move to at this time, if that is due.
     pub(super) fn due_touch(&self, lifetime: &Lifetime, now: UtcDateTime) -> Option<UtcDateTime> {
+        // Most requests end here, so no date is computed for them.
+        if self.idle_deadline - now > lifetime.idle() - lifetime.touch_interval() {
+            return None;
+        }
         let deadline = lifetime.idle_deadline(now).min(self.record.absolute_deadline);
         let lag = deadline - self.idle_deadline;
         let is_due = lag.is_positive() && lag >= lifetime.touch_interval();

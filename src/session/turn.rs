@@ -83,9 +83,10 @@ impl Turn<'_> {
         };
         let (id, proof) = (live.id, live.proof.clone());
         let token = Token::generate(id, self.inner.env())?;
-        let (hash, authentication) = (self.hash(&token), self.authentication(&intent));
+        let (hash, now) = (self.hash(&token), self.inner.env().now());
+        let authentication = self.authentication(&intent, now);
         patch.rotate(proof, Rotation { hash, authentication });
-        patch.keep_until(self.idle_deadline());
+        patch.keep_until(self.inner.shared.lifetime.idle_deadline(now));
         match self.inner.calls().update(id, &patch, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
@@ -328,7 +329,7 @@ impl Turn<'_> {
     async fn rotate_nothing(&mut self, intent: Intent, patch: Patch) -> Result<(), Error> {
         match intent {
             Intent::Login(..) => {
-                let authentication = self.authentication(&intent);
+                let authentication = self.authentication(&intent, self.inner.env().now());
                 self.create(patch, authentication).await.map(drop)
             }
             Intent::Elevate | Intent::Reauthenticate => {
@@ -362,13 +363,13 @@ impl Turn<'_> {
         self.inner.shared.keyring.hash(&self.inner.shared.realm, token.secret())
     }
 
-    fn authentication(&self, intent: &Intent) -> Option<Authentication> {
+    fn authentication(&self, intent: &Intent, now: UtcDateTime) -> Option<Authentication> {
         let (principal, epoch) = match intent {
             Intent::Cycle | Intent::Elevate => return None,
             Intent::Reauthenticate => (None, None),
             Intent::Login(principal, login) => (Some(principal.clone()), login.epoch),
         };
-        let (now, shared) = (self.inner.env().now(), &self.inner.shared);
+        let shared = &self.inner.shared;
         Some(Authentication {
             at: now,
             absolute_deadline: shared.lifetime.absolute_deadline(now),
