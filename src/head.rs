@@ -1,7 +1,5 @@
 //! What the session does to a response head: the cookie, and what caches must know.
 
-use std::time::Duration;
-
 use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, Entry, RETRY_AFTER, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -57,8 +55,7 @@ fn credential(issue: Issue, notes: &Notes, session: &Session) -> Option<HeaderVa
     match (issue, session.uses_header()) {
         (Issue::Keep, _) => None,
         (Issue::Set(token, until), false) => {
-            let left = until - shared.calls.store.env().now();
-            let left = Duration::try_from(left).unwrap_or_default();
+            let left = || (until - shared.calls.store.env().now()).try_into().unwrap_or_default();
             Some(shared.cookie.issue(&token, route.unwrap_or_default(), left))
         }
         (Issue::Remove, false) => Some(shared.cookie.removal()),

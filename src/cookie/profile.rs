@@ -125,10 +125,19 @@ impl CookieProfile {
 
     /// The `Set-Cookie` that hands out a token with the route behind it, for as long as is left of the
     /// absolute lifetime.
-    pub(crate) fn issue(&self, token: &Token, route: &str, left: Duration) -> HeaderValue {
-        let max_age = self.persistent.then_some(left.min(steadfast_core::Lifetime::MAX));
-        let dot = if route.is_empty() { "" } else { "." };
-        self.header("", &[&token.encode(), dot, route], max_age)
+    pub(crate) fn issue(
+        &self,
+        token: &Token,
+        route: &str,
+        left: impl FnOnce() -> Duration,
+    ) -> HeaderValue {
+        let max_age = self.persistent.then(|| left().min(steadfast_core::Lifetime::MAX));
+        let value = |text: &mut String| {
+            token.encode_to(text);
+            text.push_str(if route.is_empty() { "" } else { "." });
+            text.push_str(route);
+        };
+        self.header("", value, max_age)
     }
 
     /// The `Set-Cookie` that removes it. It repeats what identifies the cookie to a browser.
@@ -138,20 +147,25 @@ impl CookieProfile {
 
     /// The `Set-Cookie` of a cookie beside it, whose name has something behind this one's.
     pub(crate) fn companion(&self, behind: &str, value: &str) -> HeaderValue {
-        self.header(behind, &[value], None)
+        self.header(behind, |text| text.push_str(value), None)
     }
 
     /// The `Set-Cookie` that removes such a cookie.
     pub(crate) fn companion_removal(&self, behind: &str) -> HeaderValue {
-        self.header(behind, &[], Some(Duration::ZERO))
+        self.header(behind, |_| {}, Some(Duration::ZERO))
     }
 
-    fn header(&self, behind: &str, value: &[&str], max_age: Option<Duration>) -> HeaderValue {
+    fn header(
+        &self,
+        behind: &str,
+        value: impl FnOnce(&mut String),
+        max_age: Option<Duration>,
+    ) -> HeaderValue {
         let mut text = String::with_capacity(192);
         text.push_str(&self.name);
         text.push_str(behind);
         text.push('=');
-        value.iter().for_each(|part| text.push_str(part));
+        value(&mut text);
         text.push_str("; Path=");
         text.push_str(&self.path);
         if let Some(domain) = &self.domain {

@@ -89,10 +89,17 @@ impl Token {
 
     /// The text for the client, wiped when dropped.
     pub fn encode(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
+        self.encode_to(&mut text);
+        text
+    }
+
+    /// Appends the text for the client to what goes out to it.
+    pub fn encode_to(&self, text: &mut String) {
         let mut bytes = Zeroizing::new([0; 48]);
         bytes[..16].copy_from_slice(self.id.as_bytes());
         bytes[16..].copy_from_slice(&self.secret.0);
-        Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..]))
+        URL_SAFE_NO_PAD.encode_string(&bytes[..], text);
     }
 
     /// The record this token names.
