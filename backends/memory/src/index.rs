@@ -1,6 +1,6 @@
 //! Whose sessions are whose.
 
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,21 +8,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use steadfast_core::{Principal, RecordId};
 use time::{Duration, UtcDateTime};
 
+use crate::hash::IdHash;
 use crate::slot::Slot;
 
 /// The sessions of every principal, and the floors under their logins.
 ///
 /// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
 /// principal take the same one, so either comes wholly before the other.
-#[derive(Debug)]
 pub(crate) struct Index {
-    hasher: RandomState,
+    /// Spreads principals over the shards. What a shard has is hashed with more care: whoever found
+    /// names that meet in one shard would gain a lock that is waited for, and no more.
+    hasher: IdHash,
     shards: Box<[Mutex<Shard>]>,
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { hasher: RandomState::new(), shards: (0..64).map(|_| Mutex::default()).collect() }
+        Self { hasher: IdHash::new(), shards: (0..64).map(|_| Mutex::default()).collect() }
     }
 
     pub(crate) fn lock(&self, principal: &Principal) -> MutexGuard<'_, Shard> {
