@@ -40,64 +40,60 @@ impl Calls {
         Self { store, deadlines: Deadlines::default(), breaker: Arc::new(Breaker::new()) }
     }
 
-    pub(crate) async fn create(
+    pub(crate) fn create(
         &self,
         id: RecordId,
         record: Record,
         admission: Admission,
-    ) -> Result<Outcome, StoreError> {
-        self.within(self.deadlines.decisive, self.store.create(id, record, admission)).await
+    ) -> impl Answer<Outcome> {
+        self.within(self.deadlines.decisive, self.store.create(id, record, admission))
     }
 
-    pub(crate) async fn load(
-        &self,
+    pub(crate) fn load<'a>(
+        &'a self,
         id: RecordId,
-        proof: Option<&Proof>,
-        hint: &Hint,
-    ) -> Result<Lookup, StoreError> {
-        self.within(self.deadlines.usual, self.store.load(id, proof, hint)).await
+        proof: Option<&'a Proof>,
+        hint: &'a Hint,
+    ) -> impl Answer<Lookup> + 'a {
+        self.within(self.deadlines.usual, self.store.load(id, proof, hint))
     }
 
-    pub(crate) async fn update(
-        &self,
+    pub(crate) fn update<'a>(
+        &'a self,
         id: RecordId,
-        patch: &Patch,
-        hint: &Hint,
-    ) -> Result<Outcome, StoreError> {
+        patch: &'a Patch,
+        hint: &'a Hint,
+    ) -> impl Answer<Outcome> + 'a {
         let deadline = match patch.rotation() {
             Some(_) => self.deadlines.decisive,
             None => self.deadlines.usual,
         };
-        self.within(deadline, self.store.update(id, patch, hint)).await
+        self.within(deadline, self.store.update(id, patch, hint))
     }
 
-    pub(crate) async fn delete(&self, id: RecordId) -> Result<bool, StoreError> {
-        self.within(self.deadlines.decisive, self.store.delete(id, None)).await
+    pub(crate) fn delete(&self, id: RecordId) -> impl Answer<bool> {
+        self.within(self.deadlines.decisive, self.store.delete(id, None))
     }
 
-    pub(crate) async fn list(&self, whose: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.within(self.deadlines.usual, self.store.list(whose)).await
+    pub(crate) fn list<'a>(&'a self, whose: &'a Principal) -> impl Answer<Vec<SessionInfo>> + 'a {
+        self.within(self.deadlines.usual, self.store.list(whose))
     }
 
-    pub(crate) async fn delete_all(
-        &self,
-        whose: &Principal,
+    pub(crate) fn delete_all<'a>(
+        &'a self,
+        whose: &'a Principal,
         except: Option<RecordId>,
-    ) -> Result<u64, StoreError> {
-        self.within(self.deadlines.decisive, self.store.delete_all(whose, except, None)).await
+    ) -> impl Answer<u64> + 'a {
+        self.within(self.deadlines.decisive, self.store.delete_all(whose, except, None))
     }
 
-    async fn within<T>(
-        &self,
-        deadline: Duration,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn within<T>(&self, deadline: Duration, call: impl Answer<T>) -> Result<T, StoreError> {
         self.breaker.admit()?;
         let mut call = pin!(call);
-        // A store in memory has answered by now: no timer for it.
+        // A store in memory has answered by now: no timer for it, and no room for one.
         let answer = match poll_immediate(call.as_mut()).await {
             Some(answer) => answer,
-            None => timeout(deadline, call).await.unwrap_or(Err(StoreError::Timeout)),
+            None => Box::pin(timeout(deadline, call)).await.unwrap_or(Err(StoreError::Timeout)),
         };
         match &answer {
             Err(error) if error.is_outage() => self.breaker.failed(),
@@ -109,6 +105,11 @@ impl Calls {
         answer
     }
 }
+
+/// A store's answer, as soon as there is one.
+pub(crate) trait Answer<T>: Future<Output = Result<T, StoreError>> + Send {}
+
+impl<T, F: Future<Output = Result<T, StoreError>> + Send> Answer<T> for F {}
 
 /// Spares requests the wait for a store that is known to be dead.
 ///

@@ -98,14 +98,18 @@ impl Turn<'_> {
     }
 
     async fn commit(&mut self) -> Head {
-        let patch = std::mem::take(&mut self.state.pending);
         let (done, is_promise) = match self.state.intent.take() {
             // What a handler must be able to rely on is answered 409 when another was first.
             Some(intent) => {
+                let patch = std::mem::take(&mut self.state.pending);
                 let is_promise = !matches!(intent, Intent::Cycle);
-                (self.rotate(intent, patch).await, is_promise)
+                // In a box of its own, because it is large, and most commits rotate nothing.
+                (Box::pin(self.rotate(intent, patch)).await, is_promise)
             }
-            None => (self.send(patch).await.map(drop), false),
+            None => {
+                let mut patch = std::mem::take(&mut self.state.pending);
+                (self.send(&mut patch).await.map(drop), false)
+            }
         };
         self.state.discard();
         match done {

@@ -196,7 +196,7 @@ impl Session {
             Some(steadfast_core::Op::Put(value)) => value.as_integer(),
             _ => None,
         };
-        match turn.send(patch).await? {
+        match turn.send(&mut patch).await? {
             Sent::Applied(applied) => {
                 let counted = applied.counters.iter().find(|(name, _)| **name == key);
                 counted.map(|(_, value)| *value).or(own).ok_or_else(no_counter)
@@ -217,8 +217,8 @@ impl Session {
             turn.state.check_current()?;
             return Ok(Saved::default());
         }
-        let patch = turn.state.pending.clone();
-        Ok(match turn.send(patch).await? {
+        let mut patch = turn.state.pending.clone();
+        Ok(match turn.send(&mut patch).await? {
             Sent::Applied(applied) => {
                 Saved { version: Some(applied.version), degraded: applied.degraded }
             }

@@ -25,13 +25,6 @@ pub(super) struct Turn<'a> {
     pub(super) state: MutexGuard<'a, State>,
 }
 
-/// What sending a patch before a load came to.
-enum Blind {
-    Applied(Applied),
-    /// There is no such session: the patch is to start one, or to be dropped.
-    Unsent(Patch),
-}
-
 /// What sending a patch came to.
 pub(super) enum Sent {
     Applied(Applied),
@@ -58,14 +51,15 @@ impl Turn<'_> {
     }
 
     /// Sends a patch that holds all that is buffered, and keeps account of the answer.
-    pub(super) async fn send(&mut self, mut patch: Patch) -> Result<Sent, Error> {
+    pub(super) async fn send(&mut self, patch: &mut Patch) -> Result<Sent, Error> {
         if matches!(self.state.view, View::Unread) {
             match self.inner.claims() {
                 [] => self.state.view = View::Absent,
-                [claim] => match self.send_blind(claim, patch).await? {
-                    Blind::Applied(applied) => return Ok(Sent::Applied(applied)),
-                    Blind::Unsent(unsent) => patch = unsent,
-                },
+                [claim] => {
+                    if let Some(applied) = self.send_blind(claim, patch).await? {
+                        return Ok(Sent::Applied(applied));
+                    }
+                }
                 _ => self.read().await?,
             }
         }
@@ -79,7 +73,7 @@ impl Turn<'_> {
     /// Replaces the secret together with a patch that holds all that is buffered.
     pub(super) async fn rotate(&mut self, intent: Intent, mut patch: Patch) -> Result<(), Error> {
         let Some(live) = self.state.live() else {
-            return self.rotate_nothing(intent, patch).await;
+            return Box::pin(self.rotate_nothing(intent, patch)).await;
         };
         let (id, proof) = (live.id, live.proof.clone());
         let token = Token::generate(id, self.inner.env())?;
@@ -95,8 +89,10 @@ impl Turn<'_> {
                 self.state.issue = until.map_or(Issue::Keep, |until| Issue::Set(token, until));
                 Ok(())
             }
-            Outcome::Superseded => self.rotation_lost(intent, patch, View::Superseded).await,
-            Outcome::Gone => self.rotation_lost(intent, patch, View::Gone).await,
+            Outcome::Superseded => {
+                Box::pin(self.rotation_lost(intent, patch, View::Superseded)).await
+            }
+            Outcome::Gone => Box::pin(self.rotation_lost(intent, patch, View::Gone)).await,
             outcome => Err(refused(outcome)),
         }
     }
@@ -116,7 +112,7 @@ impl Turn<'_> {
                 patch.expect(key, stored)?;
             }
             patch.put(key, new)?;
-            match self.send(patch).await? {
+            match self.send(&mut patch).await? {
                 Sent::Conflict if Instant::now() >= deadline => {
                     return Err(Error::Contended { key: key.to_owned() });
                 }
@@ -224,11 +220,16 @@ impl Turn<'_> {
         }
     }
 
-    /// Sends a patch before anything was loaded.
-    async fn send_blind(&mut self, claim: &Claim, mut patch: Patch) -> Result<Blind, Error> {
+    /// Sends a patch before anything was loaded. `None` if there is no such session: the patch is to
+    /// start one, or to be dropped.
+    async fn send_blind(
+        &mut self,
+        claim: &Claim,
+        patch: &mut Patch,
+    ) -> Result<Option<Applied>, Error> {
         patch.prove(claim.proof.clone());
         patch.keep_until(self.idle_deadline());
-        let outcome = match self.inner.calls().update(claim.id, &patch, self.inner.hint()).await {
+        let outcome = match self.inner.calls().update(claim.id, patch, self.inner.hint()).await {
             // What cannot be read is absent, and left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
@@ -236,28 +237,29 @@ impl Turn<'_> {
         (self.state.view, self.state.origin) = match outcome {
             Outcome::Applied(applied) => {
                 self.heed(&applied);
-                return Ok(Blind::Applied(applied));
+                return Ok(Some(applied));
             }
             Outcome::Gone => self.seen(claim, Lookup::Absent(Absence::Unknown)),
             Outcome::Superseded => self.seen(claim, Lookup::Superseded),
             outcome => return Err(refused(outcome)),
         };
-        Ok(Blind::Unsent(patch.unproven()))
+        *patch = std::mem::take(patch).unproven();
+        Ok(None)
     }
 
-    async fn send_to(&mut self, id: RecordId, mut patch: Patch) -> Result<Sent, Error> {
+    async fn send_to(&mut self, id: RecordId, patch: &mut Patch) -> Result<Sent, Error> {
         patch.keep_until(self.idle_deadline());
-        self.add_rehash(&mut patch);
+        self.add_rehash(patch);
         let hint = self.hint().into_owned();
-        let mut outcome = self.inner.calls().update(id, &patch, &hint).await?;
+        let mut outcome = self.inner.calls().update(id, patch, &hint).await?;
         // Another request rotated meanwhile: how its secret is hashed is not this one's concern.
         if patch.rotation().is_some() && matches!(outcome, Outcome::Superseded | Outcome::Gone) {
-            patch = patch.unproven();
-            outcome = self.inner.calls().update(id, &patch, &hint).await?;
+            *patch = std::mem::take(patch).unproven();
+            outcome = self.inner.calls().update(id, patch, &hint).await?;
         }
         match outcome {
             Outcome::Applied(applied) => {
-                self.follow(patch, &applied);
+                self.follow(std::mem::take(patch), &applied);
                 Ok(Sent::Applied(applied))
             }
             Outcome::Conflict => Ok(Sent::Conflict),
@@ -280,7 +282,7 @@ impl Turn<'_> {
     /// Starts a fresh record under a fresh token with what is buffered.
     async fn create(
         &mut self,
-        patch: Patch,
+        patch: &Patch,
         authentication: Option<Authentication>,
     ) -> Result<Sent, Error> {
         let (values, counters) = patch.merge(&Values::new())?;
@@ -326,17 +328,17 @@ impl Turn<'_> {
     }
 
     /// A rotation where there is no record: a login starts one, the rest is an ordinary write.
-    async fn rotate_nothing(&mut self, intent: Intent, patch: Patch) -> Result<(), Error> {
+    async fn rotate_nothing(&mut self, intent: Intent, mut patch: Patch) -> Result<(), Error> {
         match intent {
             Intent::Login(..) => {
                 let authentication = self.authentication(&intent, self.inner.env().now());
-                self.create(patch, authentication).await.map(drop)
+                self.create(&patch, authentication).await.map(drop)
             }
             Intent::Elevate | Intent::Reauthenticate => {
                 self.state.check_current()?;
                 Err(Error::NotSignedIn)
             }
-            Intent::Cycle => self.send(patch).await.map(drop),
+            Intent::Cycle => self.send(&mut patch).await.map(drop),
         }
     }
 
@@ -348,9 +350,9 @@ impl Turn<'_> {
         patch: Patch,
         seen: View,
     ) -> Result<(), Error> {
-        let patch = patch.unproven();
+        let mut patch = patch.unproven();
         match intent {
-            Intent::Cycle if patch.writes() => self.send(patch).await.map(drop),
+            Intent::Cycle if patch.writes() => self.send(&mut patch).await.map(drop),
             Intent::Cycle => Ok(()),
             Intent::Login(..) | Intent::Elevate | Intent::Reauthenticate => {
                 self.state.view = seen;
