@@ -1,0 +1,66 @@
+//! What the tables say of steadfast holds in a small run, too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use benchmark::cases::Case;
+use benchmark::measure::allocations::{self, Allocations};
+use benchmark::measure::memory::{self, Memory};
+use benchmark::measure::overlap::{self, Kept};
+use benchmark::measure::{CountingJob, Job, ask};
+use benchmark::peers::{self, PassThrough, Peer, Steadfast};
+use benchmark::report::{Results, write};
+
+#[test]
+fn overlapping_requests_lose_nothing() -> Result<()> {
+    let kept: BTreeMap<String, Kept> = ask(PROBE, &Job::Overlap(overlap::Plan { requests: 64 }))?;
+    let own = &kept[Steadfast.name()];
+    assert_eq!((own.keys, own.count), (64, 64));
+    Ok(())
+}
+
+#[test]
+fn no_peer_allocates_less() -> Result<()> {
+    let plan = allocations::Plan { requests: 50 };
+    let figures: Allocations = ask(COUNTING, &CountingJob::Allocations(plan))?;
+    for case in Case::ALL {
+        let own = figures[Steadfast.name()][&case];
+        let least = peers::with_sessions().map(|peer| figures[peer.name()][&case]);
+        assert_eq!(least.fold(own, f64::min), own, "{}", case.name());
+    }
+    Ok(())
+}
+
+#[test]
+fn an_untouched_session_allocates_no_more_than_its_handle() -> Result<()> {
+    let plan = allocations::Plan { requests: 50 };
+    let figures: Allocations = ask(COUNTING, &CountingJob::Allocations(plan))?;
+    for case in [Case::Anon, Case::Untouched] {
+        let over = figures[Steadfast.name()][&case] - figures[PassThrough.name()][&case];
+        assert!(over <= 3.0, "{over} for {}", case.name());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_is_small_and_its_memory_is_given_back() -> Result<()> {
+    let (peer, lifetime) = (Steadfast.name().to_owned(), Duration::from_secs(3));
+    let plan = memory::Plan { peer, sessions: 2_000, lifetime };
+    let memory: Memory = ask(COUNTING, &CountingJob::Memory(plan))?;
+    assert!(memory.live <= 480.0 && memory.expired <= 5.0, "{memory:?}");
+    Ok(())
+}
+
+#[test]
+fn results_without_a_figure_are_written_all_the_same() -> Result<()> {
+    let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
+    let table = write(&Results::default(), &place)?;
+    assert!(table.contains(Steadfast.name()));
+    assert_eq!(std::fs::read_to_string(place.join("table.md"))?, table);
+    assert!(std::fs::read_to_string(place.join("chart.svg"))?.starts_with("<svg"));
+    Ok(())
+}
+
+const PROBE: &str = env!("CARGO_BIN_EXE_probe");
+const COUNTING: &str = env!("CARGO_BIN_EXE_counting");
