@@ -61,6 +61,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<usize> {
             counted(&mut || hash(plan.requests));
             continue;
         };
+        // Where nothing is kept, more sessions are no more than more cookies.
+        let sessions = if peer.has_sessions() { sessions } else { sessions.min(plan.requests) };
         // A larger store of the same sessions is the smaller one with more of them.
         let client = match filled.take() {
             Some((known, client)) if known == size && client.sessions() <= sessions => client,
