@@ -18,8 +18,11 @@ pub mod raw;
 pub mod nginx;
 pub mod patience;
 
+pub mod postgres;
+
 pub use client::{Client, Reply};
 pub use nginx::Nginx;
 pub use patience::{eventually, within};
 pub use raw::Raw;
+pub use postgres::Postgres;
 pub use server::Server;

@@ -1,0 +1,303 @@
+//! PostgreSQL servers of one's own: a primary, and standbys that follow it.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// A running server. It ends with this value, and with the process, whatever becomes of that.
+pub struct Postgres {
+    dir: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    keeper: Child,
+    /// The keeper ends the server when this is closed.
+    leash: Option<ChildStdin>,
+}
+
+impl Postgres {
+    /// An empty server, and the superuser `postgres` on its socket.
+    pub fn start(settings: &[&str]) -> Self {
+        let dir = fresh_dir();
+        let data = dir.join("data");
+        run(as_owner("initdb").arg("-D").arg(&data).args(INITDB));
+        Self::serve(dir, settings.iter().map(|setting| (*setting).to_owned()).collect())
+    }
+
+    /// A standby that follows this server.
+    pub fn standby(&self) -> Self {
+        let dir = fresh_dir();
+        let mut backup = as_owner("pg_basebackup");
+        backup.arg("-D").arg(dir.join("data")).arg("-h").arg(&self.dir);
+        run(backup.args(["-p", &self.port.to_string(), "-U", "postgres", "-R", "-c", "fast"]));
+        Self::serve(dir, self.settings.clone())
+    }
+
+    /// Where it listens on TCP, `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its socket, as the host and port of a URL.
+    pub fn socket(&self) -> String {
+        let dir = self.dir.to_str().unwrap().replace('/', "%2F");
+        format!("{dir}:{}", self.port)
+    }
+
+    /// Runs SQL in a database as a role, and returns what it says, without decoration.
+    pub fn sql(&self, role: &str, database: &str, sql: &str) -> String {
+        self.try_sql(role, database, sql).unwrap_or_else(|said| panic!("{said}\n{sql}"))
+    }
+
+    /// The same, or what it says on standard error.
+    pub fn try_sql(&self, role: &str, database: &str, sql: &str) -> Result<String, String> {
+        let mut psql = self.client("psql", role);
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"]);
+        let mut psql = psql.stdin(Stdio::piped()).spawn().unwrap();
+        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        let output = psql.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// Everything that is in a database, as SQL.
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let output = self.client("pg_dump", "postgres").args(["-d", database]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Ends every process of it at once, as a power cut does.
+    pub fn kill(&self) {
+        self.signal("KILL");
+    }
+
+    /// Stops every process of it where it is.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Starts it again after it was killed, on its old port.
+    pub fn restart(&mut self) {
+        self.leash.take().unwrap().write_all(b"keep\n").unwrap();
+        self.keeper.wait().unwrap();
+        (self.keeper, self.leash) = keep(&self.dir, self.port, &self.settings);
+        self.wait_until_ready();
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        self.sql("postgres", "postgres", "SELECT pg_promote()");
+    }
+
+    /// Waits until a standby has everything that this server has.
+    pub fn wait_until_followed(&self) {
+        let behind = "SELECT count(*) FROM pg_stat_replication
+            WHERE state = 'streaming' AND replay_lsn >= pg_current_wal_lsn()";
+        until(|| self.sql("postgres", "postgres", behind) != "0");
+    }
+
+    fn serve(dir: PathBuf, settings: Vec<String>) -> Self {
+        let port = free_port();
+        let (keeper, leash) = keep(&dir, port, &settings);
+        let server = Self { dir, port, settings, keeper, leash };
+        server.wait_until_ready();
+        server
+    }
+
+    fn wait_until_ready(&self) {
+        until(|| self.try_sql("postgres", "postgres", "SELECT 1").is_ok());
+    }
+
+    fn client(&self, program: &str, role: &str) -> Command {
+        let mut client = Command::new(binary(program));
+        client.env_clear().arg("-h").arg(&self.dir).args(["-p", &self.port.to_string()]);
+        client.args(["-U", role]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        client
+    }
+
+    /// Sends a signal to the server's processes, the first one first, so that it starts no other.
+    fn signal(&self, name: &str) {
+        let lines = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
+        let first = lines.lines().next().unwrap().to_owned();
+        let others = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        for process in std::iter::once(first.as_str()).chain(others.split_whitespace()) {
+            // A process may have ended by itself.
+            let _ = Command::new("kill").args(["-s", name, process]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.leash.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The files of a server's certificate, and of the authority that signed it.
+pub struct Certificates {
+    dir: PathBuf,
+}
+
+impl Certificates {
+    /// A certificate for the host `name`, which the server may read.
+    pub fn issue(name: &str) -> Self {
+        let dir = fresh_dir();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let authority = params.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(params, authority_key);
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+        let owner = fs::metadata(&dir).unwrap();
+        for (file, text) in [
+            ("root.pem", authority.pem()),
+            ("server.pem", certificate.pem()),
+            ("server.key", key.serialize_pem()),
+        ] {
+            let path = dir.join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        Self { dir }
+    }
+
+    /// The certificate of the authority.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root.pem")
+    }
+
+    /// The settings of a server with this certificate.
+    pub fn settings(&self) -> Vec<String> {
+        let file = |name| self.dir.join(name).display().to_string();
+        vec![
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("server.pem")),
+            format!("ssl_key_file={}", file("server.key")),
+        ]
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Starts a server under a shell that ends it, files and all, when its standard input is closed.
+fn keep(dir: &Path, port: u16, settings: &[String]) -> (Child, Option<ChildStdin>) {
+    let mut server = as_owner("sh");
+    server.args(["-c", KEEPER, "keeper"]).arg(dir).arg(binary("postgres"));
+    server.arg("-D").arg(dir.join("data")).args(["-p", &port.to_string()]);
+    server.arg("-k").arg(dir);
+    for setting in SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)) {
+        server.args(["-c", setting]);
+    }
+    let mut keeper = server.stdin(Stdio::piped()).spawn().unwrap();
+    let leash = keeper.stdin.take();
+    (keeper, leash)
+}
+
+/// A program of PostgreSQL or of the system, as somebody whom the server lets run it: not root.
+fn as_owner(program: &str) -> Command {
+    let path =
+        if program == "sh" || program == "mktemp" { program.into() } else { binary(program) };
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.current_dir("/");
+    command
+}
+
+fn fresh_dir() -> PathBuf {
+    let template = std::env::temp_dir().join("steadfast-postgres-XXXXXX");
+    let output = as_owner("mktemp").arg("-d").arg(template).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}
+
+/// Debian keeps the server's programs out of the way.
+fn binary(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> = versions
+        .map(|version| version.path().join("bin").join(name))
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("PostgreSQL is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it takes too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const INITDB: [&str; 6] = [
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",
+    "--no-instructions",
+    "-Upostgres",
+];
+
+/// Sparing, and without waiting for a disk: what these servers survive is the death of a process.
+const SETTINGS: [&str; 10] = [
+    "listen_addresses=127.0.0.1",
+    "fsync=off",
+    "full_page_writes=off",
+    "autovacuum=off",
+    "shared_buffers=32MB",
+    "max_connections=400",
+    "max_wal_senders=4",
+    "wal_level=replica",
+    "hot_standby=on",
+    "logging_collector=off",
+];
+
+/// SIGQUIT ends a server at once, and SIGCONT lets one that was stopped hear of it.
+const KEEPER: &str = r#"
+dir=$1
+shift
+"$@" </dev/null >>"$dir/log" 2>&1 &
+server=$!
+read -r order
+kill -QUIT $server 2>/dev/null
+kill -CONT $server 2>/dev/null
+wait $server
+[ "$order" = keep ] || rm -rf "$dir"
+"#;
