@@ -1,0 +1,112 @@
+//! What things are called in the database.
+
+/// The schema and the table of a store. What else it keeps there is named after the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    schema: String,
+    table: String,
+}
+
+impl Names {
+    pub(crate) fn new(schema: &str, table: &str) -> Result<Self, NameError> {
+        for name in [schema, table] {
+            if !is_plain(name) {
+                return Err(NameError { name: name.to_owned() });
+            }
+        }
+        Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+    }
+
+    /// A statement with these names in the place of `{…}`. Both are plain words, and quoted all the
+    /// same, so that none of them is a word of SQL.
+    pub(crate) fn fill(&self, sql: &str) -> String {
+        let Self { schema, table } = self;
+        let mut filled = sql
+            .replace("{schema}", &format!("\"{schema}\""))
+            .replace("{sessions}", &format!("\"{schema}\".\"{table}\""));
+        for suffix in INDEXES {
+            filled = filled.replace(&format!("{{{suffix}}}"), &format!("\"{table}_{suffix}\""));
+        }
+        for suffix in OTHERS {
+            let name = format!("\"{schema}\".\"{table}_{suffix}\"");
+            filled = filled.replace(&format!("{{{suffix}}}"), &name);
+        }
+        filled
+    }
+
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// The channel on which changes are told.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
+
+/// The name of a schema or a table has the wrong form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not 1 to {LONGEST} of the characters a-z 0-9 _, the first one no digit")]
+pub struct NameError {
+    /// The name that was given.
+    pub name: String,
+}
+
+fn is_plain(name: &str) -> bool {
+    (1..=LONGEST).contains(&name.len())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// Two of them, and a dot, name a channel, for which Postgres takes less than 64 bytes.
+const LONGEST: usize = 31;
+
+/// Indexes live in the schema of their table, and are named without it.
+const INDEXES: [&str; 3] = ["sessions_hour", "sessions_principal", "principals_hour"];
+
+const OTHERS: [&str; 8] = [
+    "principals",
+    "migrations",
+    "admit",
+    "lock_excess",
+    "end_excess",
+    "create",
+    "patch",
+    "end_all",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_02_a_name_is_a_short_plain_word() {
+        for good in ["s", "sessions", "_a1", &"s".repeat(31)] {
+            assert!(Names::new(good, good).is_ok(), "{good}");
+        }
+        let long = "s".repeat(32);
+        for bad in ["", "a\"; drop table x;--", "a*", "{}", "a b", "1a", "A", "\u{e9}", &long] {
+            assert_eq!(Names::new("s", bad).unwrap_err().name, bad);
+            assert_eq!(Names::new(bad, "s").unwrap_err().name, bad);
+        }
+    }
+
+    #[test]
+    fn a_statement_gets_its_names_quoted() {
+        let names = Names::new("web", "logins").unwrap();
+        let filled = names.fill("{schema} {sessions} {principals} {sessions_hour} {end_all}");
+        let expected = r#""web" "web"."logins" "web"."logins_principals" "logins_sessions_hour" "web"."logins_end_all""#;
+        assert_eq!(filled, expected);
+        assert_eq!(names.channel(), "web.logins");
+    }
+
+    #[test]
+    fn every_name_of_a_statement_is_known() {
+        let names = Names::new("s", "t").unwrap();
+        for sql in crate::schema::MIGRATIONS.iter().chain(crate::statements::ALL) {
+            let filled = names.fill(sql);
+            let mut braces = filled.split('{').skip(1);
+            assert!(!braces.any(|name| name.starts_with(|c: char| c.is_ascii_lowercase())));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+GRANT USAGE ON SCHEMA steadfast TO app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON steadfast.sessions, steadfast.sessions_principals TO app;
+GRANT SELECT ON steadfast.sessions_migrations TO app;

@@ -1,0 +1,32 @@
+//! The PostgreSQL store keeps the contract: three nodes over one server, as a role that may do no more
+//! than it has to.
+
+mod common;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use common::Service;
+use steadfast_core::conformance::Subject;
+use steadfast_core::{Env, RecordId, Store};
+
+struct ThreeNodes(Service);
+
+#[async_trait]
+impl Subject for ThreeNodes {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        let mut nodes: Vec<Arc<dyn Store>> = Vec::new();
+        for _ in 0..3 {
+            nodes.push(Arc::new(self.0.store(env.clone()).await));
+        }
+        nodes
+    }
+
+    async fn corrupt(&self, id: RecordId) -> bool {
+        let junk = format!(r#"UPDATE {{sessions}} SET values = '{{"n": [1]}}' WHERE id = '{id}'"#);
+        self.0.sql(&junk);
+        true
+    }
+}
+
+steadfast_core::conformance_tests!(ThreeNodes(Service::new()), cases = 64);
