@@ -71,6 +71,9 @@ pub enum ConnectError {
         /// Why.
         source: std::io::Error,
     },
+    /// The store cannot be set up.
+    #[error("the store cannot be set up")]
+    Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not answer.
     #[error("the store does not answer")]
     Unavailable(#[source] StoreError),

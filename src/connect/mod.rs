@@ -1,7 +1,7 @@
 //! Stores by URL, so that an application's configuration chooses where its sessions live.
 
 #![cfg_attr(
-    not(feature = "memory"),
+    not(any(feature = "memory", feature = "postgres")),
     allow(
         dead_code,
         unused_variables,
@@ -15,6 +15,8 @@ mod url;
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -53,6 +55,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | URL | store | feature | settings |
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
@@ -110,7 +113,7 @@ impl Connect {
             Some(file) => &read(file)?,
             None => &self.url,
         };
-        let store = build(Url::parse(url)?, self.env)?;
+        let store = build(Url::parse(url)?, self.env).await?;
         store.ready().await.map_err(ConnectError::Unavailable)?;
         Ok(store)
     }
@@ -127,10 +130,12 @@ impl fmt::Debug for Connect {
     }
 }
 
-fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
+async fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
     match url.scheme.as_str() {
         #[cfg(feature = "memory")]
         "memory" => Ok(Arc::new(memory::open(url, env)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, env).await?)),
         scheme => Err(unknown_scheme(scheme)),
     }
 }
@@ -154,7 +159,8 @@ fn unknown_scheme(scheme: &str) -> ConnectError {
 }
 
 /// Every scheme, and the feature that adds its store.
-const SCHEMES: &[(&str, &str)] = &[("memory", "memory")];
+const SCHEMES: &[(&str, &str)] =
+    &[("memory", "memory"), ("postgres", "postgres"), ("postgresql", "postgres")];
 
 #[cfg(all(test, feature = "memory"))]
 mod tests {
@@ -179,7 +185,10 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_scheme_is_named_beside_those_there_are() {
         let said = error("cassandra://host").await;
-        assert_eq!(said, r#"no store has the scheme "cassandra"; there is "memory""#);
+        assert_eq!(
+            said,
+            "no store has the scheme \"cassandra\"; there are memory, postgres, postgresql"
+        );
     }
 
     #[tokio::test]
@@ -229,6 +238,10 @@ mod tests {
             "memory:?a=1&hunter2",
             "memory:?a=%ffhunter2",
             "//user:hunter2@host",
+            "postgres://user:hunter2@127.0.0.1:0/db",
+            "postgres://user:hunter2@127.0.0.1:1/db",
+            "postgres://user:hunter2@127.0.0.1:1/db?sslmode=prefer",
+            "postgresql://user:hunter2@/db",
         ] {
             let shown = format!("{:?} {:?}", Connect::new(url), connect(url).await.unwrap_err());
             assert!(!shown.contains("hunter2") && !shown.contains("user"), "{shown}");
