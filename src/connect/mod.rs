@@ -6,6 +6,7 @@
         dead_code,
         unused_variables,
         clippy::needless_pass_by_value,
+        clippy::unused_async,
         reason = "a build without stores opens none"
     )
 )]
@@ -55,7 +56,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | URL | store | feature | settings |
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
-/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
@@ -185,9 +186,9 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_scheme_is_named_beside_those_there_are() {
         let said = error("cassandra://host").await;
-        assert_eq!(
-            said,
-            "no store has the scheme \"cassandra\"; there are memory, postgres, postgresql"
+        assert!(
+            said.starts_with(r#"no store has the scheme "cassandra"; there are memory, "#),
+            "{said}"
         );
     }
 

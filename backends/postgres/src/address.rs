@@ -93,9 +93,8 @@ pub enum Tls {
     Off,
     /// Encrypted, to whoever answers: nobody can listen, somebody could stand between.
     Require,
-    /// Encrypted, to a server with a certificate of a trusted authority.
-    VerifyCa,
-    /// The same, and the certificate names the host: the default for every other host.
+    /// Encrypted, to a server with a certificate of a trusted authority that names the host: the default
+    /// for every other host.
     VerifyFull,
 }
 
@@ -104,7 +103,6 @@ impl Tls {
         match self {
             Self::Off => PgSslMode::Disable,
             Self::Require => PgSslMode::Require,
-            Self::VerifyCa => PgSslMode::VerifyCa,
             Self::VerifyFull => PgSslMode::VerifyFull,
         }
     }

@@ -1,4 +1,62 @@
-//! Sessions in PostgreSQL.
+//! Sessions in PostgreSQL, 13 or later, for any number of nodes. Tested with 15.
+//!
+//! [`PostgresStore`] keeps a row for each record. Every call is one statement and one round trip; a
+//! patch is merged in the database, under the lock of its row, so that nodes never lose each other's
+//! writes. A node keeps nothing: whichever of them a request comes to, it finds the session.
+//!
+//! # Setting up
+//!
+//! [`migrate`](PostgresStoreBuilder::migrate) makes a schema `steadfast` with the tables and functions.
+//! Run it as the role that shall own them, with the deployment of a new version or at each start; nodes
+//! of the version before go on. The application itself needs no more than this:
+//!
+//! ```sql
+#![doc = include_str!("sql/grants.sql")]
+//! ```
+//!
+//! # What is stored
+//!
+//! The id of each session, the hash of its secret, its values, times and principal. No secret: who
+//! steals the table can open no session with it. Values are in the clear.
+//!
+//! The functions compare hashes on the server, a byte at a time. That leaks nothing of use: who learns
+//! a hash cannot find the secret behind it.
+//!
+//! # Time
+//!
+//! The application's clock decides what expired, not the server's. Every node takes expired rows out of
+//! the table now and then, five minutes late, in batches that skip what others have in hand.
+//!
+//! # Failure
+//!
+//! A server that does not answer costs a call its time, and a dead connection costs nothing: it is
+//! replaced, and what may happen twice is sent once more. Counters, expectations and fences never are;
+//! such a call fails, and whether it happened is not known. While no host can be written to, calls fail
+//! at once.
+//!
+//! Of several hosts the one that can be written to serves. When it is gone, the others are asked, and a
+//! standby that was promoted is found within a second.
+//!
+//! # Deployment caveats
+//!
+//! - **A standby may lack what the primary confirmed.** With asynchronous replication a failover loses the
+//!   last commits, and a session that was ended in them lives again. With a synchronous standby
+//!   (`synchronous_standby_names`) it loses nothing.
+//! - **Two primaries** are nothing a client can tell apart: whatever promotes a standby has to keep the old
+//!   primary from coming back as one.
+//! - **Changes are told with `NOTIFY`**, for which commits queue behind each other. See
+//!   [`tell_changes`](PostgresStoreBuilder::tell_changes).
+//! - **A pooler in between** has to keep prepared statements, and to leave one that listens its connection.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `store` | [`PostgresStore`], its set-up, and the traits; `address`, where the database is |
+//! | `sessions` | what each operation does; `patches` and `rows`, its arguments and answers |
+//! | `pool` | connections, and what is sent a second time; `hosts`, which of them serves |
+//! | `changes` | what happened on any node |
+//! | `schema` | migrations; `sql/0001.sql` has the tables, and what a patch does |
 
 mod store;
 mod address;

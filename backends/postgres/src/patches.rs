@@ -6,7 +6,7 @@ use sqlx::query::Query;
 use sqlx::types::Uuid;
 use steadfast_core::{
     Applied, Authentication, Counters, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
-    Record, RecordId, Rejection, StoreError, Version,
+    Record, RecordId, Rejection, RouteLabel, StoreError, Version,
 };
 use time::UtcDateTime;
 
@@ -116,7 +116,7 @@ impl<'p> Arguments<'p> {
             .bind(admission.map(|admission| bound(admission.cap)))
             .bind(admission.and_then(|admission| admission.epoch).map(rows::epoch))
             .bind(self.patch.idle_deadline().map(millis))
-            .bind(self.patch.owner().map(|label| label.as_str()))
+            .bind(self.patch.owner().map(RouteLabel::as_str))
     }
 
     /// What the row says was done, and if nothing was, why.
@@ -125,7 +125,7 @@ impl<'p> Arguments<'p> {
     }
 
     fn read(&self, row: &PgRow) -> Result<Result<Outcome, StoreError>, sqlx::Error> {
-        let culprit = || Ok::<_, sqlx::Error>(row.try_get::<&str, _>(4)?);
+        let culprit = || row.try_get::<&str, _>(4);
         let amount = || Ok::<_, sqlx::Error>(row.try_get::<i64, _>(5)? as usize);
         let rejection = match row.try_get(0)? {
             "applied" => return Ok(Ok(Outcome::Applied(self.applied(row)?))),

@@ -1,7 +1,7 @@
 //! The tables and functions, and how they come into the database.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row};
+use sqlx::{Connection, Executor, Row};
 
 use crate::error::{Failure, SetupError};
 use crate::names::Names;
@@ -27,11 +27,11 @@ pub(crate) async fn migrate(
     // Asked before, because `IF NOT EXISTS` wants the right to create one in any case.
     let schema = if exists.map_err(refused)? { "" } else { "CREATE SCHEMA {schema};" };
     let prepared = names.fill(&format!("{schema}{VERSIONS}"));
-    sqlx::raw_sql(&prepared).execute(&mut *transaction).await.map_err(refused)?;
+    transaction.execute(prepared.as_str()).await.map_err(refused)?;
     let found = version(&mut transaction, names).await.map_err(SetupError::Refused)?;
     for (at, migration) in (1..).zip(MIGRATIONS).filter(|(at, _)| *at > found) {
         let sql = names.fill(&format!("{migration}; INSERT INTO {{migrations}} VALUES ({at});"));
-        sqlx::raw_sql(&sql).execute(&mut *transaction).await.map_err(refused)?;
+        transaction.execute(sql.as_str()).await.map_err(refused)?;
     }
     transaction.commit().await.map_err(refused)
 }

@@ -1,6 +1,8 @@
 //! The PostgreSQL store keeps the contract: three nodes over one server, as a role that may do no more
 //! than it has to.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! The patch that the database applies is the one that `Record::apply` decides: the same answer, and
 //! the same record afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::Service;
@@ -23,11 +25,12 @@ fn the_database_decides_what_the_record_would() {
     let config = Config { cases: 2_000, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let cases = (record(), patch(), limits(), select(NOWS.to_vec()));
-    let checked = TestRunner::new_with_rng(config, rng).run(&cases, |(record, steps, limits, now)| {
-        let (seen, expected) = runtime.block_on(subject.both(&record, &steps, limits, now));
-        prop_assert_eq!(seen, expected);
-        Ok(())
-    });
+    let checked =
+        TestRunner::new_with_rng(config, rng).run(&cases, |(record, steps, limits, now)| {
+            let (seen, expected) = runtime.block_on(subject.both(&record, &steps, limits, now));
+            prop_assert_eq!(seen, expected);
+            Ok(())
+        });
     if let Err(TestError::Fail(why, case)) = checked {
         panic!("{why}\nfor {case:#?}");
     }
@@ -54,13 +57,7 @@ impl Subject {
     }
 
     /// What the store answers and keeps, beside what it should.
-    async fn both(
-        &self,
-        record: &Record,
-        steps: &[Step],
-        limits: usize,
-        now: i64,
-    ) -> (Seen, Seen) {
+    async fn both(&self, record: &Record, steps: &[Step], limits: usize, now: i64) -> (Seen, Seen) {
         let patch = build(steps);
         let id = self.creator.mint().unwrap();
         self.clock.set(at(0));

@@ -1,12 +1,12 @@
 //! One server a test binary, one schema a test.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "not every test file has a use for all of it")]
+#![allow(dead_code, reason = "not every test file has a use for all of it")]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rig::Postgres;
-use steadfast_core::Env;
+use rig::postgres::Postgres;
+use steadfast_core::{Env, KeyId, Lifetime, Record, SecretHash, SessionStore};
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder};
 
 /// Tables of their own in a server that all tests share.
@@ -35,15 +35,78 @@ impl Service {
     }
 
     pub(crate) fn builder(&self, role: &str) -> PostgresStoreBuilder {
-        let address = format!("postgres://{role}@{}/app", server().address());
+        self.builder_at(role, &server().address())
+    }
+
+    /// Through something that stands before the server.
+    pub(crate) fn builder_at(&self, role: &str, address: &str) -> PostgresStoreBuilder {
+        let address = format!("postgres://{role}@{address}/app");
         PostgresStore::builder(&address).schema(&self.schema)
+    }
+
+    /// How many statements that name these tables the server was sent so far.
+    pub(crate) fn statements(&self) -> u64 {
+        let sql = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
+            WHERE query LIKE '%\"SCHEMA\".%'";
+        self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
     }
 
     /// Runs SQL as somebody who may do everything. `{sessions}` and `{principals}` are the tables.
     pub(crate) fn sql(&self, sql: &str) -> String {
+        server().sql("postgres", "app", &self.fill(sql))
+    }
+
+    pub(crate) fn try_sql(&self, role: &str, sql: &str) -> Result<String, String> {
+        server().try_sql(role, "app", &self.fill(sql))
+    }
+
+    /// Keeps the locks of a statement until what is returned is dropped.
+    pub(crate) fn hold(&self, sql: &str) -> rig::postgres::Transaction {
+        server().hold("app", &self.fill(sql))
+    }
+
+    /// How many updates of records there were by stores that are gone, and how many of them wrote no
+    /// index.
+    pub(crate) async fn updates(&self) -> (u64, u64) {
+        // A connection reports what it did when it ends.
+        let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+            WHERE relid = '{sessions}'::regclass";
+        let last = std::cell::RefCell::new(String::new());
+        rig::eventually(async || {
+            let said = self.sql(sql);
+            last.replace(said.clone()) == said && said != "0|0"
+        })
+        .await;
+        let last = last.into_inner();
+        let (updates, hot) = last.split_once('|').unwrap();
+        (updates.parse().unwrap(), hot.parse().unwrap())
+    }
+
+    fn fill(&self, sql: &str) -> String {
         let sessions = format!("{}.sessions", self.schema);
         let sql = sql.replace("{principals}", &format!("{sessions}_principals"));
-        server().sql("postgres", "app", &sql.replace("{sessions}", &sessions))
+        sql.replace("{sessions}", &sessions)
+    }
+}
+
+/// A record that begins now, idle 30 min, absolute 8 h.
+pub(crate) fn visitor(store: &PostgresStore, secret: impl Into<Hash>) -> Record {
+    let (now, lifetime, Hash(secret)) = (store.env().now(), Lifetime::default(), secret.into());
+    Record::new(secret, now, lifetime.idle_deadline(now), lifetime.absolute_deadline(now))
+}
+
+/// A hash, or the digest of one without a key.
+pub(crate) struct Hash(SecretHash);
+
+impl From<SecretHash> for Hash {
+    fn from(hash: SecretHash) -> Self {
+        Self(hash)
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(SecretHash::from_parts(KeyId::NONE, digest))
     }
 }
 
@@ -59,6 +122,7 @@ pub(crate) fn server() -> &'static Postgres {
             "CREATE ROLE owner LOGIN; CREATE ROLE app LOGIN; CREATE DATABASE app;
             GRANT CREATE ON DATABASE app TO owner",
         );
+        server.sql("postgres", "app", "CREATE EXTENSION pg_stat_statements");
         server
     })
 }

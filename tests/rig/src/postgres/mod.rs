@@ -1,14 +1,18 @@
 //! PostgreSQL servers of one's own: a primary, and standbys that follow it.
 
+mod certificates;
+mod proxy;
+
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+pub use certificates::Certificates;
+pub use proxy::{Proxy, Traffic};
 
 /// A running server. It ends with this value, and with the process, whatever becomes of that.
 pub struct Postgres {
@@ -67,6 +71,18 @@ impl Postgres {
         let output = psql.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// Runs SQL in a transaction that stays open until what is returned is dropped.
+    pub fn hold(&self, database: &str, sql: &str) -> Transaction {
+        let mut psql = self.client("psql", "postgres");
+        psql.args(["-XAtq", "-d", database]).stdin(Stdio::piped());
+        let mut psql = psql.spawn().unwrap();
+        let orders = format!("BEGIN;\n{sql};\n\\echo held\n");
+        psql.stdin.as_mut().unwrap().write_all(orders.as_bytes()).unwrap();
+        let mut said = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap() == "held"));
+        Transaction(psql)
     }
 
     /// Everything that is in a database, as SQL.
@@ -148,56 +164,13 @@ impl Drop for Postgres {
     }
 }
 
-/// The files of a server's certificate, and of the authority that signed it.
-pub struct Certificates {
-    dir: PathBuf,
-}
+/// A transaction that is open.
+pub struct Transaction(Child);
 
-impl Certificates {
-    /// A certificate for the host `name`, which the server may read.
-    pub fn issue(name: &str) -> Self {
-        let dir = fresh_dir();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority_key = KeyPair::generate().unwrap();
-        let authority = params.self_signed(&authority_key).unwrap();
-        let issuer = Issuer::new(params, authority_key);
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = certificate.signed_by(&key, &issuer).unwrap();
-        let owner = fs::metadata(&dir).unwrap();
-        for (file, text) in [
-            ("root.pem", authority.pem()),
-            ("server.pem", certificate.pem()),
-            ("server.key", key.serialize_pem()),
-        ] {
-            let path = dir.join(file);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
-        }
-        Self { dir }
-    }
-
-    /// The certificate of the authority.
-    pub fn root(&self) -> PathBuf {
-        self.dir.join("root.pem")
-    }
-
-    /// The settings of a server with this certificate.
-    pub fn settings(&self) -> Vec<String> {
-        let file = |name| self.dir.join(name).display().to_string();
-        vec![
-            "ssl=on".to_owned(),
-            format!("ssl_cert_file={}", file("server.pem")),
-            format!("ssl_key_file={}", file("server.key")),
-        ]
-    }
-}
-
-impl Drop for Certificates {
+impl Drop for Transaction {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -1,0 +1,312 @@
+//! What is in the database, what it costs there, and who may do what.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use common::{Service, server, visitor};
+use steadfast_core::{
+    Admission, Applied, Env, Hint, Keyring, Lookup, ManualClock, Operate, Outcome, Patch,
+    Principal, RawJson, Realm, Record, RecordId, SessionStore, StoreError, Token, Values,
+};
+use steadfast_postgres::{PostgresStore, SetupError};
+
+#[tokio::test]
+async fn touches_within_the_hour_stay_hot() {
+    let (service, clock) = (Service::new(), ManualClock::default());
+    let store = service.store(Env::with_clock(clock.clone())).await;
+    let ids = [create(&store).await, create(&store).await];
+    for _ in 1..=40 {
+        clock.advance(Duration::from_secs(60));
+        let deadline = store.env().now() + Duration::from_secs(30 * 60);
+        for id in ids {
+            applied(&store, id, &Patch::touch(deadline)).await;
+        }
+    }
+    drop(store);
+    // The deadline of each passes an hour once. Now and then a page is full, where another transaction
+    // holds on to what was there before.
+    let (updates, hot) = service.updates().await;
+    assert!(updates == 80 && (72..=78).contains(&hot), "{hot} of {updates}");
+}
+
+#[tokio::test]
+async fn writes_stay_hot_and_touches_that_move_nothing_write_nothing() {
+    let service = Service::new();
+    let store = service.store(Env::with_clock(ManualClock::default())).await;
+    let id = create(&store).await;
+    for n in 0..20 {
+        let mut patch = Patch::new();
+        patch.put("n", n.into()).unwrap();
+        applied(&store, id, &patch).await;
+        applied(&store, id, &Patch::touch(store.env().now())).await;
+    }
+    drop(store);
+    let (updates, hot) = service.updates().await;
+    assert!(updates == 20 && hot >= 18, "{hot} of {updates}");
+}
+
+#[tokio::test]
+async fn ar_01_no_secret_is_in_the_database_in_any_encoding() {
+    let service = Service::new();
+    let store = service.store(Env::system()).await;
+    let alice = Principal::new(Realm::default(), "alice").unwrap();
+    let mut secrets = Vec::new();
+    for _ in 0..20 {
+        let token = Token::generate(store.mint().unwrap(), store.env()).unwrap();
+        let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
+        let record = Record { principal: Some(alice.clone()), ..visitor(&store, hash) };
+        store.create(token.id(), record, Admission::default()).await.unwrap();
+        secrets.push(token.encode());
+    }
+    let dump = String::from_utf8(server().dump("app")).unwrap();
+    let ids = dump.matches("-4").count();
+    assert!(ids >= 20, "the dump has the records");
+    for secret in secrets {
+        let bytes = &URL_SAFE_NO_PAD.decode(&*secret).unwrap()[16..];
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let decimal = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        let mut encodings = vec![secret.to_string(), secret[22..].to_owned(), decimal];
+        encodings.extend([STANDARD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes)]);
+        encodings.extend([hex.to_uppercase(), hex]);
+        for encoding in encodings {
+            assert!(!dump.contains(&encoding), "a secret is in the dump");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ar_02_what_is_stored_opens_nothing() {
+    let store = Service::new().store(Env::system()).await;
+    let token = Token::generate(store.mint().unwrap(), store.env()).unwrap();
+    let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
+    store.create(token.id(), visitor(&store, hash), Admission::default()).await.unwrap();
+    let stolen = URL_SAFE_NO_PAD.encode([token.id().as_bytes(), &hash.digest()[..]].concat());
+    let stolen = Token::decode(stolen.as_bytes()).unwrap();
+    let proof = Keyring::unkeyed().prove(&Realm::default(), stolen.secret());
+    let lookup = store.load(token.id(), Some(&proof), &Hint::default()).await.unwrap();
+    assert!(matches!(lookup, Lookup::Absent(_)));
+}
+
+#[tokio::test]
+async fn ar_08_the_application_may_do_no_more_than_it_has_to() {
+    let service = Service::new();
+    for sql in [
+        "CREATE TABLE {sessions}_more ()",
+        "DROP TABLE {sessions}",
+        "ALTER TABLE {sessions} ADD COLUMN more text",
+        "TRUNCATE {sessions}",
+        "TRUNCATE {principals}",
+        "UPDATE {sessions}_migrations SET version = 9",
+        "CREATE SCHEMA more",
+        "CREATE ROLE more",
+        "DROP FUNCTION {sessions}_admit",
+        "COPY {sessions} TO PROGRAM 'cat'",
+        "SELECT pg_read_file('/etc/passwd')",
+    ] {
+        let refused = service.try_sql("app", sql).unwrap_err();
+        let says = ["permission denied", "must be owner", "must be superuser"];
+        assert!(says.iter().any(|says| refused.contains(says)), "{sql}: {refused}");
+    }
+    let migrated = service.builder("app").schema("another").migrate().await;
+    assert!(matches!(migrated, Err(SetupError::Refused(_))), "{migrated:?}");
+}
+
+#[tokio::test]
+async fn a_database_without_the_tables_is_refused_with_what_to_do() {
+    let service = Service::new();
+    let error = service.builder("app").schema("nowhere").build().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the schema \"nowhere\" is at version 0 and should be at 1: migrate it"
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    server().sql(
+        "postgres",
+        "postgres",
+        "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0",
+    );
+    let address = format!("postgres://postgres@{}/latin", server().address());
+    let error = PostgresStore::builder(&address).migrate().await.unwrap_err();
+    assert_eq!(error.to_string(), "the database is encoded in LATIN1: create one in UTF8");
+}
+
+#[tokio::test]
+async fn migrations_at_once_and_again_do_nothing_twice() {
+    let service = Service::new();
+    let migrations = (0..8).map(|_| {
+        let builder = service.builder("owner").schema(&format!("{}_b", service.schema));
+        tokio::spawn(async move { builder.migrate().await })
+    });
+    for migration in migrations.collect::<Vec<_>>() {
+        migration.await.unwrap().unwrap();
+    }
+    service.builder("owner").migrate().await.unwrap();
+    let versions = format!("SELECT count(*) FROM {}_b.sessions_migrations", service.schema);
+    assert_eq!(service.sql(&versions), "1");
+}
+
+#[tokio::test]
+async fn two_stores_in_one_schema_keep_apart() {
+    let service = Service::new();
+    let other = service.builder("owner").table("others");
+    other.migrate().await.unwrap();
+    let (store, other) = (service.store(Env::system()).await, other.build().await.unwrap());
+    let id = create(&store).await;
+    assert!(matches!(other.load(id, None, &Hint::default()).await.unwrap(), Lookup::Absent(_)));
+    assert_eq!(
+        (store.stats().await.unwrap().records, other.stats().await.unwrap().records),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn in_05_a_nul_in_json_survives_and_one_in_text_is_an_error() {
+    let store = Service::new().store(Env::system()).await;
+    let id = create(&store).await;
+    let mut patch = Patch::new();
+    patch.put("a", RawJson::parse(r#""\u0000""#).unwrap()).unwrap();
+    applied(&store, id, &patch).await;
+    let Lookup::Found(found) = store.load(id, None, &Hint::default()).await.unwrap() else {
+        panic!("the record is live");
+    };
+    assert_eq!(found.record.values.get("a"), Some(br#""\u0000""#.as_slice()));
+
+    for bytes in [b"\"\0\"", b"\"\xff\""] {
+        let mut patch = Patch::new();
+        patch.put("a", RawJson::copied(bytes)).unwrap();
+        let error = store.update(id, &patch, &Hint::default()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unsupported(_)), "{error}");
+        let values: Values = [("a", bytes.as_slice())].into_iter().collect();
+        let record = Record { values, ..visitor(&store, [1; 32]) };
+        let error = store.create(store.mint().unwrap(), record, Admission::default()).await;
+        assert!(matches!(error, Err(StoreError::Unsupported(_))), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn in_03_hostile_text_is_kept_as_it_is() {
+    let service = Service::new();
+    let store = service.store(Env::system()).await;
+    let hostile = "'; DROP TABLE sessions; --$1 \\ \" \u{1f600}";
+    let principal = Principal::new(Realm::default(), hostile).unwrap();
+    let record = Record {
+        principal: Some(principal.clone()),
+        values: [(hostile, b"1".as_slice())].into_iter().collect(),
+        ..visitor(&store, [1; 32])
+    };
+    let id = store.mint().unwrap();
+    store.create(id, record.clone(), Admission::default()).await.unwrap();
+    assert_eq!(store.list(&principal).await.unwrap()[0].id, id);
+    assert_eq!(store.delete_all(&principal, None, Some(u64::MAX)).await.unwrap(), 1);
+    let again = store.create(id, record, Admission { cap: 9, epoch: Some(u64::MAX - 1) }).await;
+    assert!(matches!(again, Ok(Outcome::Rejected(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
+    let service = Service::new();
+    let store = service.store(Env::with_clock(ManualClock::default())).await;
+    for wrong in [
+        "values = '[]'",
+        "values = '\"text\"'",
+        "values = '{\"a\": 1}'",
+        "values = '{\"a\": {\"b\": \"c\"}}'",
+    ] {
+        let id = create(&store).await;
+        service.sql(&format!("UPDATE {{sessions}} SET {wrong} WHERE id = '{id}'"));
+        let lookup = store.load(id, None, &Hint::default()).await.unwrap();
+        assert!(matches!(lookup, Lookup::Absent(_)), "{wrong}");
+        let mut put = Patch::new();
+        put.put("a", 1.into()).unwrap();
+        for patch in [put, Patch::touch(store.env().now())] {
+            let answer = store.update(id, &patch, &Hint::default()).await;
+            assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{wrong}: {answer:?}");
+        }
+        let page = store.scan(None, 9).await.unwrap();
+        assert!(page.records.iter().any(|found| found.id == id && found.record.is_none()));
+        assert!(store.delete(id, None).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_is_refused_by_the_table() {
+    let service = Service::new();
+    let store = service.store(Env::system()).await;
+    create(&store).await;
+    for wrong in [
+        "hash = ''",
+        "replaced = ''",
+        "replaced_until = 1",
+        "version = -1",
+        "fence = -1",
+        "realm = 'r'",
+        "values = NULL",
+    ] {
+        let sql = format!("UPDATE {{sessions}} SET {wrong}");
+        assert!(service.try_sql("app", &sql).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
+    let (service, clock) = (Service::new(), ManualClock::default());
+    let store = service.store(Env::with_clock(clock.clone())).await;
+    let locked = create(&store).await;
+    let copies = "INSERT INTO {sessions} SELECT gen_random_uuid(), hash, replaced, replaced_until,
+        version, values, keys, bytes, created, authenticated, idle_deadline, absolute_deadline, hour,
+        realm, principal, owner, fence FROM {sessions}, generate_series(1, 2500)";
+    service.sql(copies);
+    clock.advance(Duration::from_secs(3_600));
+    let live = create(&store).await;
+    let lock = service.hold(&format!("SELECT FROM {{sessions}} WHERE id = '{locked}' FOR UPDATE"));
+    assert_eq!(store.collect().await.unwrap(), 2_500);
+    assert_eq!(service.sql("SELECT count(*) FROM {sessions}"), "2");
+    drop(lock);
+    rig::eventually(async || store.collect().await.unwrap() == 1).await;
+    assert!(matches!(store.load(live, None, &Hint::default()).await.unwrap(), Lookup::Found(_)));
+}
+
+#[tokio::test]
+async fn principals_without_a_floor_are_forgotten_after_a_day() {
+    let (service, clock) = (Service::new(), ManualClock::default());
+    let store = service.store(Env::with_clock(clock.clone())).await;
+    let alice = Principal::new(Realm::default(), "alice").unwrap();
+    store.delete_all(&alice, None, Some(1)).await.unwrap();
+    clock.advance(Duration::from_secs(24 * 3_600));
+    store.collect().await.unwrap();
+    assert_eq!(service.sql("SELECT count(*) FROM {principals}"), "1");
+    clock.advance(Duration::from_secs(3 * 3_600));
+    store.collect().await.unwrap();
+    assert_eq!(service.sql("SELECT count(*) FROM {principals}"), "0");
+}
+
+#[tokio::test]
+async fn a_node_sweeps_by_itself() {
+    let (service, clock) = (Service::new(), ManualClock::default());
+    let builder = service.builder("app").env(Env::with_clock(clock.clone()));
+    let store = builder.sweep_every(Some(Duration::from_millis(20))).build().await.unwrap();
+    create(&store).await;
+    clock.advance(Duration::from_secs(3_600));
+    rig::eventually(async || service.sql("SELECT count(*) FROM {sessions}") == "0").await;
+}
+
+async fn create(store: &PostgresStore) -> RecordId {
+    let id = store.mint().unwrap();
+    store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
+    id
+}
+
+async fn applied(store: &PostgresStore, id: RecordId, patch: &Patch) -> Applied {
+    match store.update(id, patch, &Hint::default()).await.unwrap() {
+        Outcome::Applied(applied) => applied,
+        other => panic!("{other:?}"),
+    }
+}
