@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Row};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::error::{Failure, Unreachable};
 
@@ -25,34 +25,38 @@ impl Hosts {
         Self { hosts, primary: AtomicUsize::new(0), statement_timeout }
     }
 
-    /// Connects to the primary: first to the host that was it before, soon to the others as well.
+    /// Connects to the primary: to the host that was it before, and to the next ones as soon as that one
+    /// fails or takes its time.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Unreachable> {
         let (first, count) = (self.primary.load(Ordering::Relaxed), self.hosts.len());
-        let attempts = (0..count).map(|nth| {
-            let host = (first + nth) % count;
-            async move {
-                sleep(HEAD_START * nth as u32).await;
-                let opened = timeout(OPENS_WITHIN, self.open(&self.hosts[host].1)).await;
-                (host, opened.unwrap_or(Err(Failure::Hung)))
-            }
-        });
-        let mut attempts: FuturesUnordered<_> = attempts.collect();
+        let mut hosts = (first..first + count).map(|host| host % count);
+        let mut attempts: FuturesUnordered<_> =
+            hosts.next().into_iter().map(|host| self.attempt(host)).collect();
         let mut failures = Vec::new();
-        while let Some((host, opened)) = attempts.next().await {
-            match opened {
-                Ok(connection) => {
+        loop {
+            match timeout(HEAD_START, attempts.next()).await {
+                Ok(Some((host, Ok(connection)))) => {
                     self.primary.store(host, Ordering::Relaxed);
                     return Ok(connection);
                 }
-                Err(failure) => failures.push((self.hosts[host].0.clone(), failure)),
+                Ok(Some((host, Err(failure)))) => {
+                    failures.push((self.hosts[host].0.clone(), failure));
+                }
+                Ok(None) => return Err(Unreachable { hosts: failures }),
+                Err(_) => {}
             }
+            attempts.extend(hosts.next().map(|host| self.attempt(host)));
         }
-        Err(Unreachable { hosts: failures })
     }
 
     /// How to connect to the host that served the last time.
     pub(crate) fn primary(&self) -> &PgConnectOptions {
         &self.hosts[self.primary.load(Ordering::Relaxed)].1
+    }
+
+    async fn attempt(&self, host: usize) -> (usize, Result<PgConnection, Failure>) {
+        let opened = timeout(OPENS_WITHIN, self.open(&self.hosts[host].1)).await;
+        (host, opened.unwrap_or(Err(Failure::Hung)))
     }
 
     async fn open(&self, options: &PgConnectOptions) -> Result<PgConnection, Failure> {
@@ -73,7 +77,7 @@ const SETTLE: &str =
     set_config('statement_timeout', $1, false),
     set_config('default_transaction_isolation', 'read committed', false)";
 
-/// How much longer the next host is left alone.
+/// How long a host has before the next one is asked as well.
 const HEAD_START: Duration = Duration::from_millis(200);
 
 /// How long a host has to let somebody in. Loads give up after a second.

@@ -126,7 +126,8 @@ impl Pool {
         }
         let (answer, answered) = oneshot::channel();
         self.0.runtime.spawn(self.clone().connect(permit, answer));
-        answered.await.expect("a connection is made or is not")
+        // Without an answer where the runtime ends.
+        answered.await.unwrap_or_else(|_| Err(Arc::new(Unreachable { hosts: Vec::new() })))
     }
 
     /// Connects, one caller at a time. Whoever waited while it failed shares the failure, and so does

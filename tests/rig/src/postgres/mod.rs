@@ -67,7 +67,8 @@ impl Postgres {
         let mut psql = self.client("psql", role);
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"]);
         let mut psql = psql.stdin(Stdio::piped()).spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        // Where there is no server, it does not read that far.
+        let _ = psql.stdin.take().unwrap().write_all(sql.as_bytes());
         let output = psql.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
@@ -94,7 +95,10 @@ impl Postgres {
 
     /// Ends every process of it at once, as a power cut does.
     pub fn kill(&self) {
-        self.signal("KILL");
+        self.signal("STOP");
+        let processes = self.signal("KILL");
+        // A server does not start beside the remains of one.
+        until(|| processes.iter().all(|process| is_dead(process)));
     }
 
     /// Stops every process of it where it is.
@@ -145,15 +149,19 @@ impl Postgres {
         client
     }
 
-    /// Sends a signal to the server's processes, the first one first, so that it starts no other.
-    fn signal(&self, name: &str) {
+    /// Sends a signal to the server's processes. To stop them, to the first one first, so that it starts no
+    /// other.
+    fn signal(&self, name: &str) -> Vec<String> {
         let lines = fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
-        let first = lines.lines().next().unwrap().to_owned();
-        let others = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
-        for process in std::iter::once(first.as_str()).chain(others.split_whitespace()) {
-            // A process may have ended by itself.
-            let _ = Command::new("kill").args(["-s", name, process]).stderr(Stdio::null()).status();
+        let mut processes = vec![lines.lines().next().unwrap().to_owned()];
+        if name == "STOP" {
+            send(name, &processes);
         }
+        let path = format!("/proc/{0}/task/{0}/children", processes[0]);
+        let children = fs::read_to_string(path).unwrap();
+        processes.extend(children.split_whitespace().map(str::to_owned));
+        send(name, &processes);
+        processes
     }
 }
 
@@ -172,6 +180,18 @@ impl Drop for Transaction {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+/// Sends a signal to processes, some of which may have ended by themselves.
+fn send(signal: &str, processes: &[String]) {
+    let _ =
+        Command::new("kill").args(["-s", signal]).args(processes).stderr(Stdio::null()).status();
+}
+
+/// Whether a process is gone, or its parent only has not asked how it ended.
+fn is_dead(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Starts a server under a shell that ends it, files and all, when its standard input is closed.

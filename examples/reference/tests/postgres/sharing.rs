@@ -1,0 +1,76 @@
+//! What requests on different nodes do to one session.
+
+use serde_json::json;
+
+use crate::service::Service;
+
+#[tokio::test]
+async fn overlapping_writes_and_increments_of_three_nodes_are_complete() {
+    let service = Service::alone().await;
+    let client = service.member("alice").await;
+
+    let held = (0..64).map(|n| {
+        let tab = client.fork().at(&service.nodes[n % 3]);
+        let path = format!("/gate?g=all&mode=write&load=1&k=k{n}&v={n}");
+        tokio::spawn(async move { tab.post(&path).await.ok() })
+    });
+    let held: Vec<_> = held.collect();
+    for (node, requests) in service.nodes.iter().zip([22, 21, 21]) {
+        node.waiting("all", requests).await;
+    }
+    for node in &service.nodes {
+        node.order("/gate/release?g=all").await;
+    }
+    for request in held {
+        request.await.unwrap();
+    }
+    for n in 0..64 {
+        let tab = client.fork().at(&service.nodes[(n + 1) % 3]);
+        assert_eq!(tab.get(&format!("/get?k=k{n}")).await.ok().json(), json!({ "value": n }));
+    }
+
+    client.send("DELETE", "/key?k=k0", &[], "").await.ok();
+    let increments = (0..100).map(|n| {
+        let tab = client.fork().at(&service.nodes[n % 3]);
+        tokio::spawn(async move { tab.post("/incr").await.ok() })
+    });
+    for increment in increments.collect::<Vec<_>>() {
+        increment.await.unwrap();
+    }
+    assert_eq!(client.peek().await["n"], 100);
+}
+
+#[tokio::test]
+async fn what_one_node_does_every_node_knows() {
+    let service = Service::alone().await;
+    let (alice, phone) = (service.member("alice").await, service.member("alice").await);
+    let old = alice.fork();
+    assert_eq!(service.users(&alice).await, vec![Some("alice".to_owned()); 3]);
+
+    alice.at(&service.nodes[1]).post("/cycle").await.ok();
+    assert_eq!(service.users(&old).await, vec![None; 3]);
+    assert_eq!(service.users(&alice).await, vec![Some("alice".to_owned()); 3]);
+
+    alice.at(&service.nodes[2]).post("/logout-others").await.ok();
+    assert_eq!(service.users(&phone).await, vec![None; 3]);
+    let copy = alice.fork();
+    alice.at(&service.nodes[1]).post("/logout").await.ok();
+    assert_eq!(service.users(&copy).await, vec![None; 3]);
+}
+
+#[tokio::test]
+async fn ar_01_no_token_that_was_issued_is_in_the_database() {
+    let service = Service::alone().await;
+    let mut tokens = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        let client = service.member(user).await;
+        client.post("/cycle").await.ok();
+        let cookies = client.cookies();
+        tokens.push(cookies.split_once('=').unwrap().1[22..].to_owned());
+    }
+    let dump = String::from_utf8(service.primary.dump("shop")).unwrap();
+    assert!(dump.contains("alice"), "the dump has the sessions");
+    for token in tokens {
+        assert!(!dump.contains(&token), "a secret is in the dump");
+    }
+}
