@@ -37,7 +37,8 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
     for (package, foreign) in [
         ("steadfast-core", &["http", "axum", "axum-core", "tower", "indexmap", "hyper"][..]),
         ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
-        ("example-app", &["steadfast-memory"]),
+        ("steadfast-postgres", &["http", "axum", "axum-core", "tower", "hyper"]),
+        ("example-app", &["steadfast-memory", "steadfast-postgres"]),
     ] {
         let tree = tree(package);
         for name in foreign {
