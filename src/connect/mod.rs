@@ -56,7 +56,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | URL | store | feature | settings |
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
-/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,

@@ -17,7 +17,7 @@ pub(super) async fn open(mut url: Url, env: Env) -> Result<PostgresStore, Connec
     let builder = bounded(builder, &mut url)?;
     let migrates = url.take::<Answer>("migrate", "yes or no")?;
     url.has_no_other_setting()?;
-    if let Some(Answer(true)) = migrates {
+    if migrates.is_none_or(|Answer(migrates)| migrates) {
         builder.migrate().await.map_err(setup)?;
     }
     builder.build().await.map_err(setup)

@@ -12,6 +12,10 @@ pub(crate) async fn migrate(
     names: &Names,
 ) -> Result<(), SetupError> {
     let refused = |error: sqlx::Error| SetupError::Refused(Failure::from(error));
+    // A role that may change nothing can find that there is nothing to do.
+    if check(connection, names).await.is_ok() {
+        return Ok(());
+    }
     check_encoding(connection).await?;
     let mut transaction = connection.begin().await.map_err(refused)?;
     sqlx::query("SELECT pg_advisory_xact_lock($1), set_config('statement_timeout', '0', true)")
