@@ -9,7 +9,7 @@ use benchmark::cases::{Case, Size};
 use benchmark::measure::instructions::{self, Workload, check_callgrind, count_with_callgrind};
 use benchmark::measure::memory::Memory;
 use benchmark::measure::{CountingJob, Job, allocations, ask, memory, overlap, scaling, time};
-use benchmark::peers::{self, Peer, Steadfast};
+use benchmark::peers;
 use benchmark::report::{Machine, Results, write};
 
 fn main() -> anyhow::Result<()> {
@@ -40,7 +40,7 @@ impl Effort {
             time: time::Plan { rounds: 21, requests: 4_000, sessions: 1_000 },
             scaling: scaling::Plan { rounds: 11, requests: 20_000, sessions: 2_000 },
             requests: 1_000,
-            sessions: &[1_000, 10_000, 100_000, 1_000_000],
+            sessions: &[1_000, 10_000, 100_000],
             memory: &[(100_000, 15), (1_000_000, 75)],
         }
     }
@@ -102,12 +102,9 @@ fn count(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
         .sessions
         .iter()
         .flat_map(|&sessions| [Case::Read, Case::Write].map(|case| Workload::of(case, sessions)));
-    let all: Vec<_> =
+    let workloads: Vec<_> =
         cases.into_iter().chain(keys).chain(sessions).chain([Workload::Hash]).collect();
     for peer in peers::ALL {
-        let is_own = peer.name() == Steadfast.name() || !peer.has_sessions();
-        let bearable = |workload: &Workload| is_own || workload.sessions() <= BEARABLE;
-        let workloads: Vec<_> = all.iter().copied().filter(bearable).collect();
         progress(&format!("instructions, {}", peer.name()));
         let name = peer.name().to_owned();
         let plan = instructions::Plan {
@@ -124,9 +121,6 @@ fn count(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
 fn progress(what: &str) {
     eprintln!("measuring {what}");
 }
-
-/// The sessions that callgrind can put into a peer's store in less than a minute.
-const BEARABLE: usize = 100_000;
 
 /// From one key to as many as a record may have.
 const KEYS: [usize; 4] = [1, 4, 16, 64];

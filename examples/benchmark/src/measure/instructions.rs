@@ -39,13 +39,6 @@ pub enum Workload {
 }
 
 impl Workload {
-    pub fn sessions(self) -> usize {
-        match self {
-            Self::Requests { sessions, .. } => sessions,
-            Self::Hash => 0,
-        }
-    }
-
     /// A case as the tables name it.
     pub fn of(case: Case, sessions: usize) -> Self {
         Self::Requests { case, size: case.size(), sessions }
