@@ -23,6 +23,6 @@ pub mod postgres;
 pub use client::{Client, Reply};
 pub use nginx::Nginx;
 pub use patience::{eventually, within};
-pub use raw::Raw;
 pub use postgres::Postgres;
+pub use raw::Raw;
 pub use server::Server;
