@@ -38,7 +38,8 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
         ("steadfast-core", &["http", "axum", "axum-core", "tower", "indexmap", "hyper"][..]),
         ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
         ("steadfast-postgres", &["http", "axum", "axum-core", "tower", "hyper"]),
-        ("example-app", &["steadfast-memory", "steadfast-postgres"]),
+        ("steadfast-redis", &["http", "axum", "axum-core", "tower", "hyper"]),
+        ("example-app", &["steadfast-memory", "steadfast-postgres", "steadfast-redis"]),
     ] {
         let tree = tree(package);
         for name in foreign {

@@ -19,6 +19,7 @@ pub mod nginx;
 pub mod patience;
 
 pub mod postgres;
+pub mod redis;
 
 pub use client::{Client, Reply};
 pub use nginx::Nginx;

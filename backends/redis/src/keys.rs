@@ -1,0 +1,134 @@
+//! The names of everything that a store keeps.
+//!
+//! | key | what it is |
+//! | --- | --- |
+//! | `PREFIX:r:{ID}` | a record, as a hash; see [`codec`](crate::codec) |
+//! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, as a hash |
+//! | `PREFIX:f:{REALM:USER}` | the floor under a principal's logins |
+//! | `PREFIX:x:{ID}:TICKET` | in a cluster, a mark for a login under way |
+//! | `PREFIX:c` | the channel of changes |
+//!
+//! What is in braces decides on the slot in a cluster: a record and its marks share one, and so do an
+//! index and its floor. A name may hold braces of its own; then less of it decides, the same for both.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use steadfast_core::{Principal, RecordId};
+
+/// What the names of all keys of a store begin with, `steadfast` by default: 1 to 32 of
+/// `A-Z a-z 0-9 _ - . :`.
+///
+/// Nothing in it means anything to a pattern, so that an ACL for `PREFIX:*` holds what it says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Prefix(Arc<str>);
+
+impl Prefix {
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self("steadfast".into())
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b));
+        fits.then(|| Self(text.into())).ok_or_else(|| PrefixError { prefix: text.to_owned() })
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A key prefix has the wrong form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key prefix {prefix:?} is not 1 to 32 of the characters A-Z a-z 0-9 _ - . :")]
+pub struct PrefixError {
+    /// The prefix that was given.
+    pub prefix: String,
+}
+
+impl Prefix {
+    pub(crate) fn record(&self, id: RecordId) -> String {
+        format!("{self}:r:{{{}}}", hex(id))
+    }
+
+    /// What the names of all records match.
+    pub(crate) fn records(&self) -> String {
+        format!("{self}:r:*")
+    }
+
+    /// The id in the name of a record.
+    pub(crate) fn id_of(&self, key: &[u8]) -> Option<RecordId> {
+        let key = std::str::from_utf8(key).ok()?.strip_prefix(&*self.0)?;
+        key.strip_prefix(":r:{")?.strip_suffix('}')?.parse().ok()
+    }
+
+    pub(crate) fn index(&self, name: &str) -> String {
+        format!("{self}:p:{{{name}}}")
+    }
+
+    pub(crate) fn floor(&self, name: &str) -> String {
+        format!("{self}:f:{{{name}}}")
+    }
+
+    pub(crate) fn mark(&self, id: RecordId, ticket: &str) -> String {
+        format!("{self}:x:{{{}}}:{ticket}", hex(id))
+    }
+
+    pub(crate) fn channel(&self) -> String {
+        format!("{self}:c")
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An id as it stands in a key: 32 hexadecimal digits.
+pub(crate) fn hex(id: RecordId) -> String {
+    id.as_uuid().simple().to_string()
+}
+
+/// A principal in one word; a realm has no colon.
+pub(crate) fn name(principal: &Principal) -> String {
+    format!("{}:{}", principal.realm().as_str(), principal.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_02_a_prefix_is_a_plain_word() {
+        assert_eq!("shop:s-1.b_2".parse::<Prefix>().unwrap().as_str(), "shop:s-1.b_2");
+        for bad in ["", "a b", "a*", "{}", "a{b}", "a?", "[a]", "a\\", "\u{e9}", &"a".repeat(33)] {
+            assert_eq!(bad.parse::<Prefix>().unwrap_err().prefix, bad);
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_record_is_found_in_its_name() {
+        let (prefix, id) = (Prefix::default(), RecordId::from_bytes([0xab; 16]));
+        let key = prefix.record(id);
+        assert_eq!(key, format!("steadfast:r:{{{}}}", "ab".repeat(16)));
+        assert_eq!(prefix.id_of(key.as_bytes()), Some(id));
+        assert_eq!(prefix.id_of(b"steadfast:r:{nonsense}"), None);
+        assert_eq!(prefix.id_of(b"other:r:{abababababababababababababababab}"), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! What an administrator asks: every page and every count looks at every key.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use redis::{Value, cmd};
+use steadfast_core::{Event, RecordId, Scan, Scanned, Stats, StoreError};
+
+use crate::connection::{Fault, Server};
+use crate::made::Unexpected;
+use crate::reply;
+use crate::sessions::Sessions;
+
+impl Sessions {
+    /// Whether every server that has records answers.
+    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
+        let servers = self.servers.primaries().await?;
+        try_join_all(servers.iter().map(|server| ping(server))).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn collect(&self) -> Result<u64, StoreError> {
+        let mut collected = 0;
+        for id in self.ids().await? {
+            collected += u64::from(self.collect_one(id).await?);
+        }
+        Ok(collected)
+    }
+
+    pub(crate) async fn scan(
+        &self,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Scan, StoreError> {
+        let mut ids: Vec<_> =
+            self.ids().await?.into_iter().filter(|id| Some(*id) > after).take(limit + 1).collect();
+        let next = (ids.len() > limit).then(|| {
+            ids.truncate(limit);
+            ids.last().copied().or(after)
+        });
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.read(id).await? {
+                Ok(Some(record)) => records.push(Scanned { id, record: Some(Arc::new(record)) }),
+                Ok(None) => {}
+                Err(_) => {
+                    Event::CorruptRecord.emit(Some(id));
+                    records.push(Scanned { id, record: None });
+                }
+            }
+        }
+        Ok(Scan { records, next: next.flatten() })
+    }
+
+    /// Counted one by one, and therefore slow; the bytes are those of keys and values.
+    pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
+        let mut stats = Stats::default();
+        for server in self.servers.primaries().await? {
+            for keys in self.keys_of(&server).await?.chunks(PAGE) {
+                let mut commands = redis::pipe();
+                for key in keys {
+                    commands.cmd("HMGET").arg(key).arg(&["z", "u"]);
+                }
+                for fields in server.ask_all(&commands).await?.into_iter().map(reply::items) {
+                    stats.records += 1;
+                    let bytes = fields.first().and_then(reply::integer).unwrap_or_default();
+                    stats.bytes += u64::try_from(bytes).unwrap_or_default();
+                    stats.authenticated +=
+                        u64::from(fields.get(1).is_some_and(|u| *u != Value::Nil));
+                }
+            }
+        }
+        Ok(stats)
+    }
+
+    /// The ids of all records that are kept.
+    async fn ids(&self) -> Result<BTreeSet<RecordId>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for server in self.servers.primaries().await? {
+            let keys = self.keys_of(&server).await?;
+            ids.extend(keys.iter().filter_map(|key| self.prefix.id_of(key)));
+        }
+        Ok(ids)
+    }
+
+    /// The names of all records on a server, each once.
+    async fn keys_of(&self, server: &Server) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = BTreeSet::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(self.prefix.records()).arg("COUNT").arg(PAGE);
+            let mut page = reply::items(server.ask(&scan).await?).into_iter();
+            cursor = page.next().and_then(reply::text).ok_or_else(unexpected)?;
+            let found = page.next().map(reply::items).ok_or_else(unexpected)?;
+            keys.extend(found.iter().filter_map(reply::bytes).map(<[u8]>::to_vec));
+            if cursor == "0" {
+                return Ok(keys.into_iter().collect());
+            }
+        }
+    }
+}
+
+/// What a server says of what it does when its memory is full, if it says so.
+pub(crate) async fn eviction(server: &Server) -> Result<Option<String>, Fault> {
+    let answer = server.ask(cmd("INFO").arg("memory")).await?;
+    let info = reply::text(answer).unwrap_or_default();
+    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+    Ok(policy.map(|policy| policy.trim().to_owned()))
+}
+
+async fn ping(server: &Server) -> Result<(), Fault> {
+    server.ask(&cmd("PING")).await.map(drop)
+}
+
+fn unexpected() -> StoreError {
+    StoreError::unavailable(Unexpected)
+}
+
+/// Keys that a server looks at in one go.
+const PAGE: usize = 1_000;

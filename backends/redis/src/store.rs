@@ -1,0 +1,321 @@
+//! The store, as an application and the middleware see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::RedisConnectionInfo;
+use steadfast_core::{
+    Admission, ChangeStream, Env, Hint, Limits, Lookup, Operate, Outcome, Patch, Principal, Proof,
+    Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+};
+
+use crate::address::Address;
+use crate::changes::Changes;
+use crate::connection::{Copies, Dialer, Sentinels, Servers};
+use crate::error::SetupError;
+use crate::keys::Prefix;
+use crate::operate::eviction;
+use crate::script::Scripts;
+use crate::sessions::Sessions;
+use crate::tls::Tls;
+
+/// Sessions in Redis, shared by all nodes of a service. Clones share the connections.
+///
+/// # Examples
+///
+/// ```no_run
+/// use steadfast_redis::{Address, RedisStore};
+///
+/// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = RedisStore::builder()
+///     .user("sessions", "correct horse battery staple")
+///     .prefix("shop".parse()?)
+///     .standalone(Address::new("localhost", 6379))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RedisStore(Arc<Sessions>);
+
+impl RedisStore {
+    /// A store to be set up.
+    pub fn builder() -> RedisStoreBuilder {
+        RedisStoreBuilder::default()
+    }
+
+    /// Asks every server what it does when its memory is full, and warns where that may end sessions
+    /// early: with any `maxmemory-policy` but `noeviction`.
+    ///
+    /// # Errors
+    ///
+    /// When a server cannot be asked.
+    pub async fn check_eviction(&self) -> Result<(), StoreError> {
+        for server in self.0.servers.primaries().await? {
+            if let Some(policy) = eviction(&server).await?.filter(|policy| policy != "noeviction") {
+                tracing::warn!(
+                    target: "steadfast",
+                    policy,
+                    "Redis may end sessions early: set maxmemory-policy to noeviction"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("prefix", &self.0.prefix).finish_non_exhaustive()
+    }
+}
+
+/// Sets a [`RedisStore`] up. Nothing is connected before the first call.
+#[derive(Clone)]
+pub struct RedisStoreBuilder {
+    env: Env,
+    limits: Limits,
+    prefix: Prefix,
+    login: RedisConnectionInfo,
+    database: u32,
+    sentinel_login: RedisConnectionInfo,
+    tls: Option<Tls>,
+    copies: Option<Copies>,
+}
+
+impl RedisStoreBuilder {
+    /// The clock and the randomness: the system's by default.
+    #[must_use]
+    pub fn env(self, env: Env) -> Self {
+        Self { env, ..self }
+    }
+
+    /// How much a record may hold: [`Limits::default`] by default.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What the names of all keys begin with: `steadfast` by default. Applications that share a server
+    /// have prefixes of their own.
+    #[must_use]
+    pub fn prefix(self, prefix: Prefix) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// Who the store is to the servers: the user `default` without a password by default.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.login = self.login.set_username(name).set_password(password);
+        self
+    }
+
+    /// The password of the user `default`, for servers without others.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.login = self.login.set_password(password);
+        self
+    }
+
+    /// Who the store is to the sentinels: nobody by default.
+    #[must_use]
+    pub fn sentinel_user(mut self, name: &str, password: &str) -> Self {
+        self.sentinel_login = self.sentinel_login.set_username(name).set_password(password);
+        self
+    }
+
+    /// The number of the database: 0 by default.
+    #[must_use]
+    pub fn database(mut self, number: u32) -> Self {
+        self.login = self.login.set_db(number.into());
+        Self { database: number, ..self }
+    }
+
+    /// Encrypts the connections to servers and sentinels: plain TCP by default.
+    #[must_use]
+    pub fn tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Has `replicas` replicas confirm what ends a session or replaces its secret, `within` a time
+    /// below the middleware's deadline: none by default, and then a failover may undo a logout of the
+    /// last moment. With fewer confirmations the call fails, so that nobody is told that it is done.
+    ///
+    /// 0 replicas are as none.
+    #[must_use]
+    pub fn wait(self, replicas: usize, within: Duration) -> Self {
+        Self { copies: (replicas > 0).then_some(Copies { replicas, within }), ..self }
+    }
+
+    /// The store on one server.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be set up like this.
+    pub fn standalone(self, address: Address) -> Result<RedisStore, SetupError> {
+        let servers = Servers::standalone(self.dialer(&self.login), address);
+        Ok(self.over(servers))
+    }
+
+    /// The store on the primary that these sentinels know under the name of a service.
+    ///
+    /// # Errors
+    ///
+    /// When there is no sentinel.
+    pub fn sentinel(
+        self,
+        addresses: Vec<Address>,
+        service: &str,
+    ) -> Result<RedisStore, SetupError> {
+        if addresses.is_empty() {
+            return Err(SetupError::NoAddress);
+        }
+        let sentinels = Sentinels {
+            dialer: self.dialer(&self.sentinel_login),
+            addresses,
+            service: service.to_owned(),
+        };
+        let servers = Servers::behind_sentinels(self.dialer(&self.login), sentinels);
+        Ok(self.over(servers))
+    }
+
+    /// The store on the cluster that some of these servers belong to.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server, or a database other than 0 is wanted.
+    pub fn cluster(self, seeds: Vec<Address>) -> Result<RedisStore, SetupError> {
+        if seeds.is_empty() {
+            return Err(SetupError::NoAddress);
+        }
+        if self.database != 0 {
+            return Err(SetupError::Database(self.database));
+        }
+        let servers = Servers::cluster(self.dialer(&self.login), seeds);
+        Ok(self.over(servers))
+    }
+
+    fn dialer(&self, login: &RedisConnectionInfo) -> Dialer {
+        Dialer { login: login.clone(), tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.0)) }
+    }
+
+    fn over(self, servers: Servers) -> RedisStore {
+        RedisStore(Arc::new(Sessions {
+            env: self.env,
+            limits: self.limits,
+            changes: Changes::new(self.prefix.channel()),
+            prefix: self.prefix,
+            servers: Arc::new(servers),
+            scripts: Scripts::new(),
+            copies: self.copies,
+        }))
+    }
+}
+
+impl Default for RedisStoreBuilder {
+    fn default() -> Self {
+        // The name of the library would cost a command that the least privileges do not hold.
+        let login = RedisConnectionInfo::default().set_skip_set_lib_name();
+        Self {
+            env: Env::system(),
+            limits: Limits::default(),
+            prefix: Prefix::default(),
+            sentinel_login: login.clone(),
+            login,
+            database: 0,
+            tls: None,
+            copies: None,
+        }
+    }
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder")
+            .field("prefix", &self.prefix)
+            .field("database", &self.database)
+            .field("tls", &self.tls.is_some())
+            .field("copies", &self.copies)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.0.create(id, &record, admission).await
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        _: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        self.0.load(id, proof).await
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+        self.0.update(id, patch).await
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        self.0.delete(id, proof).await
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        self.0.list(principal).await
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        self.0.delete_all(principal, except, epoch).await
+    }
+
+    /// Begins with `Change::Missed`, once it is heard what is published; up to 1,024 changes wait for a
+    /// slow listener.
+    fn changes(&self) -> Option<ChangeStream> {
+        Some(self.0.changes.listen(&self.0.servers))
+    }
+}
+
+/// A drain has nothing to do here: every session is safe elsewhere from the moment it is confirmed.
+#[async_trait]
+impl Operate for RedisStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.0.ready().await
+    }
+
+    /// Looks at every record. Redis gives back by itself, an hour behind the deadline, what nobody
+    /// collects.
+    async fn collect(&self) -> Result<u64, StoreError> {
+        self.0.collect().await
+    }
+
+    /// Every page looks at every key: for an administrator, not for a request.
+    async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
+        self.0.scan(after, limit).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.0.stats().await
+    }
+}

@@ -1,0 +1,98 @@
+//! A few lines of the protocol, for the tests' own questions.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Nil,
+    Number(i64),
+    Bytes(Vec<u8>),
+    Error(String),
+    List(Vec<Reply>),
+}
+
+impl Reply {
+    pub fn is(&self, text: &str) -> bool {
+        matches!(self, Self::Bytes(bytes) if bytes == text.as_bytes())
+    }
+
+    #[track_caller]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Number(number) => number.to_string(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            other => panic!("no bytes: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn list(self) -> Vec<Reply> {
+        match self {
+            Self::List(items) => items,
+            other => panic!("no list: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn number(&self) -> i64 {
+        match self {
+            Self::Number(number) => *number,
+            other => panic!("no number: {other:?}"),
+        }
+    }
+}
+
+/// Sends one command on a connection of its own.
+pub(super) fn ask(port: u16, user: Option<(&str, &str)>, command: &[&str]) -> io::Result<Reply> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = BufReader::new(stream);
+    if let Some((name, password)) = user {
+        send(&mut stream, &["AUTH", name, password])?;
+        if !read(&mut stream)?.is("OK") {
+            return Err(io::Error::other("the password is wrong"));
+        }
+    }
+    send(&mut stream, command)?;
+    read(&mut stream)
+}
+
+fn send(stream: &mut BufReader<TcpStream>, command: &[&str]) -> io::Result<()> {
+    let mut bytes = format!("*{}\r\n", command.len());
+    for part in command {
+        bytes += &format!("${}\r\n{part}\r\n", part.len());
+    }
+    stream.get_mut().write_all(bytes.as_bytes())
+}
+
+fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let (kind, rest) = line.trim_end().split_at_checked(1).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let length = rest.parse().unwrap_or(-1_i64);
+    Ok(match kind {
+        "+" => Reply::Bytes(rest.into()),
+        "-" => Reply::Error(rest.to_owned()),
+        ":" => Reply::Number(length),
+        "*" => Reply::List((0..length).map(|_| read(stream)).collect::<io::Result<_>>()?),
+        "$" if length < 0 => Reply::Nil,
+        "$" => {
+            let mut bytes = vec![0; usize::try_from(length).unwrap() + 2];
+            stream.read_exact(&mut bytes)?;
+            bytes.truncate(bytes.len() - 2);
+            Reply::Bytes(bytes)
+        }
+        _ => return Err(io::Error::other(line)),
+    })
+}

@@ -1,0 +1,169 @@
+//! Redis as it is deployed: one server, a primary behind sentinels, a cluster, with TLS.
+//!
+//! Every server knows the user of a store with the rights that its documentation names, and an
+//! administrator for the tests themselves; nobody comes in without a password.
+
+mod admin;
+mod cluster;
+mod process;
+mod sentinel;
+mod tls;
+
+use std::path::PathBuf;
+
+pub use admin::Reply;
+pub use cluster::RedisCluster;
+pub use sentinel::{RedisWithSentinels, SERVICE};
+pub use tls::Certificates;
+
+use process::Process;
+
+/// One server.
+pub struct Redis {
+    process: Process,
+    port: u16,
+    config: String,
+}
+
+impl Redis {
+    /// A server without anything special.
+    pub fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// A server with further lines of configuration.
+    pub fn configured(more: &str) -> Self {
+        Self::launch(free_port(), more, &[])
+    }
+
+    /// A server that speaks TLS and nothing else.
+    pub fn with_tls(certificates: &Certificates) -> Self {
+        let port = free_port();
+        let dir = certificates.dir();
+        let more = format!(
+            "port 0\ntls-port {port}\ntls-cert-file {dir}/server.pem\ntls-key-file {dir}/key.pem\n\
+             tls-ca-cert-file {dir}/ca.pem\ntls-auth-clients no\n",
+        );
+        Self::launch(port, &more, &[])
+    }
+
+    fn launch(port: u16, more: &str, arguments: &[&str]) -> Self {
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly no\nloglevel warning\n\
+             user default off\nuser {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n{}\n\
+             masteruser {ADMIN}\nmasterauth {ADMIN_PASSWORD}\nrepl-diskless-sync-delay 0\n{more}",
+            acl(),
+        );
+        let process = Process::spawn(&config, arguments);
+        let redis = Self { process, port, config };
+        redis.is_up();
+        redis
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of a store on it.
+    pub fn url(&self) -> String {
+        format!("redis://{USER}:{PASSWORD}@{}", self.address())
+    }
+
+    /// Asks it as the administrator.
+    #[track_caller]
+    pub fn ask(&self, command: &[&str]) -> Reply {
+        let reply = admin::ask(self.port, Some((ADMIN, ADMIN_PASSWORD)), command);
+        reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// What it says if it can be reached as the administrator.
+    pub fn try_to_ask(&self, command: &[&str]) -> Option<Reply> {
+        admin::ask(self.port, Some((ADMIN, ADMIN_PASSWORD)), command).ok()
+    }
+
+    /// Asks it as the store's user.
+    #[track_caller]
+    pub fn ask_as_store(&self, command: &[&str]) -> Reply {
+        admin::ask(self.port, Some((USER, PASSWORD)), command).unwrap()
+    }
+
+    /// How often each command was called since the counts were last reset, those inside of scripts
+    /// and this one left aside.
+    pub fn commands(&self) -> Vec<(String, u64)> {
+        let stats = self.ask(&["INFO", "commandstats"]).text();
+        stats.lines().filter_map(calls).filter(|(name, _)| name != "info").collect()
+    }
+
+    /// Ends it without a warning, as a power cut does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after that, with an empty memory.
+    pub fn restart(&mut self) {
+        self.process = Process::spawn(&self.config, &[]);
+        self.is_up();
+    }
+
+    /// Has it do nothing, and keep its connections.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
+    fn is_up(&self) {
+        // With TLS only, the administrator cannot ask it; then it is up when it listens.
+        if self.config.contains("\nport 0\n") {
+            return wait_until(|| std::net::TcpStream::connect(self.address()).is_ok());
+        }
+        wait_until(|| self.try_to_ask(&["PING"]).is_some_and(|reply| reply.is("PONG")));
+    }
+}
+
+/// The store's user with its rights, as the documentation of the store has it.
+fn acl() -> String {
+    include_str!("../../../../backends/redis/users.acl").trim().replace("PASSWORD", PASSWORD)
+}
+
+/// A line such as `cmdstat_get:calls=3,usec=5,…`.
+fn calls(line: &str) -> Option<(String, u64)> {
+    let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+    Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn fresh_dir() -> PathBuf {
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let name = format!("steadfast-redis-{}-{number}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// Waits for what must not take long, outside of any runtime.
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("it takes too long");
+}
+
+/// Who the store is.
+pub const USER: &str = "sessions";
+pub const PASSWORD: &str = "store-pass";
+
+const ADMIN: &str = "admin";
+const ADMIN_PASSWORD: &str = "admin-pass";
