@@ -7,3 +7,9 @@ pub use steadfast_memory::{Budget, MemoryStore};
 pub use steadfast_postgres::{
     PostgresStore, PostgresStoreBuilder, SetupError as PostgresSetupError, Tls as PostgresTls,
 };
+
+#[cfg(feature = "redis")]
+pub use steadfast_redis::{
+    Address as RedisAddress, Prefix as RedisPrefix, RedisStore, RedisStoreBuilder,
+    SetupError as RedisSetupError, Tls as RedisTls,
+};

@@ -33,6 +33,14 @@ pub enum ConnectError {
         /// The scheme.
         scheme: String,
     },
+    /// What is between the scheme and the settings has another form than the store's address.
+    #[error("the address of the store {scheme:?} wants {wants}")]
+    Place {
+        /// The scheme.
+        scheme: String,
+        /// Its form.
+        wants: &'static str,
+    },
     /// The query is not made of percent-encoded `name=value` pairs.
     #[error("the settings of the store {scheme:?} are not percent-encoded pairs name=value")]
     Encoding {

@@ -1,7 +1,7 @@
 //! Stores by URL, so that an application's configuration chooses where its sessions live.
 
 #![cfg_attr(
-    not(any(feature = "memory", feature = "postgres")),
+    not(any(feature = "memory", feature = "postgres", feature = "redis")),
     allow(
         dead_code,
         unused_variables,
@@ -18,6 +18,8 @@ mod url;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -57,6 +59,11 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
 /// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `redis://USER:PASSWORD@HOST:PORT/DATABASE` | `RedisStore` on one server | `redis` | `prefix`: what the names of its keys begin with; `wait`, `wait-ms`: how many replicas confirm the end of a session within what time |
+/// | `redis+sentinel://…@HOST:PORT,HOST:PORT/SERVICE` | `RedisStore` on the primary that these sentinels know | `redis` | the same; `sentinel-user`, `sentinel-password` |
+/// | `redis+cluster://…@HOST:PORT,HOST:PORT` | `RedisStore` in a cluster | `redis` | the same as on one server |
+/// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
@@ -137,6 +144,9 @@ async fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
         "memory" => Ok(Arc::new(memory::open(url, env)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, env).await?)),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+        | "rediss+cluster" => Ok(Arc::new(redis::open(url, env).await?)),
         scheme => Err(unknown_scheme(scheme)),
     }
 }
@@ -160,8 +170,17 @@ fn unknown_scheme(scheme: &str) -> ConnectError {
 }
 
 /// Every scheme, and the feature that adds its store.
-const SCHEMES: &[(&str, &str)] =
-    &[("memory", "memory"), ("postgres", "postgres"), ("postgresql", "postgres")];
+const SCHEMES: &[(&str, &str)] = &[
+    ("memory", "memory"),
+    ("postgres", "postgres"),
+    ("postgresql", "postgres"),
+    ("redis", "redis"),
+    ("rediss", "redis"),
+    ("redis+sentinel", "redis"),
+    ("rediss+sentinel", "redis"),
+    ("redis+cluster", "redis"),
+    ("rediss+cluster", "redis"),
+];
 
 #[cfg(all(test, feature = "memory"))]
 mod tests {
@@ -231,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn no_secret_of_a_url_is_shown() {
         for url in [
-            "redis://user:hunter2@host/0",
+            "redis://user:hunter2@127.0.0.1:1/0",
             "memory://user:hunter2@host",
             "memory:?backup=redis://user:hunter2@host",
             "memory:?anonymous-records=hunter2",
