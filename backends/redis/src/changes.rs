@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-use redis::aio::{PubSub, PubSubSink};
+use futures_util::stream;
 use steadfast_core::{Change, ChangeStream, RecordId, Version};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 use tokio::task::AbortHandle;
 
-use crate::connection::{Fault, Servers};
+use crate::connection::{Listener, Servers};
 
 /// The channel on which this node hears of changes, from the first listener on.
 pub(crate) struct Changes {
@@ -50,48 +49,24 @@ impl Drop for Hearing {
 /// lost, and that is told.
 async fn hear(servers: Arc<Servers>, channel: String, sender: Sender<Change>) {
     loop {
-        let subscribed = tokio::time::timeout(SUBSCRIBES_WITHIN, subscribe(&servers, &channel));
-        match subscribed.await {
-            Ok(Ok(subscription)) => {
+        match servers.listen(&channel).await {
+            Ok(listener) => {
                 let _ = sender.send(Change::Missed);
-                pass_on(subscription, &sender).await;
+                pass_on(listener, &sender).await;
                 let _ = sender.send(Change::Missed);
             }
-            Ok(Err(fault)) => {
-                tracing::debug!(target: "steadfast", ?fault, "changes are not heard");
-            }
-            Err(_) => tracing::debug!(target: "steadfast", "changes are not heard: no answer"),
+            Err(fault) => tracing::debug!(target: "steadfast", ?fault, "changes are not heard"),
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn subscribe(servers: &Servers, channel: &str) -> Result<PubSub, Fault> {
-    let mut subscription = servers.listen().await?;
-    subscription.subscribe(channel).await.map_err(Fault::unsent)?;
-    Ok(subscription)
-}
-
-/// Passes changes on until the connection breaks or hangs.
-async fn pass_on(subscription: PubSub, sender: &Sender<Change>) {
-    let (mut sink, mut messages) = subscription.split();
-    loop {
-        tokio::select! {
-            message = messages.next() => match message {
-                Some(message) => {
-                    // What is no change is of a later version of this crate; anything may be meant.
-                    let change = change(message.get_payload_bytes()).unwrap_or(Change::Missed);
-                    let _ = sender.send(change);
-                }
-                None => return,
-            },
-            () = tokio::time::sleep(QUIET) => if !is_alive(&mut sink).await { return },
-        }
+async fn pass_on(mut listener: Listener, sender: &Sender<Change>) {
+    while let Some(message) = listener.next().await {
+        // What is no change is of a later version of this crate; anything may be meant. An error says
+        // that nobody listens any more.
+        let _ = sender.send(change(&message).unwrap_or(Change::Missed));
     }
-}
-
-async fn is_alive(sink: &mut PubSubSink) -> bool {
-    matches!(tokio::time::timeout(SUBSCRIBES_WITHIN, sink.ping::<redis::Value>()).await, Ok(Ok(_)))
 }
 
 /// What a message says: `p`, an id and a version, or `e` and an id.
@@ -116,11 +91,6 @@ async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change
 
 /// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
 const KEPT: usize = 1_024;
-
-/// How long a connection may be quiet before it is asked whether it is still there.
-const QUIET: Duration = Duration::from_secs(5);
-
-const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between two attempts to listen.
 const PAUSE: Duration = Duration::from_millis(200);

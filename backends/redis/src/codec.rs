@@ -11,6 +11,7 @@
 //! | `o`, `f` | the owner's label and fence |
 //! | `k`, `z` | how many values there are, and the bytes of their keys and of them |
 //! | `w` | in a cluster, the ticket of the login: see [`index`](crate::index) |
+//! | `x…` | in a cluster, a mark for the login with this ticket |
 //! | `v…` | a value under its key, as its JSON |
 //!
 //! Numbers are decimals, times milliseconds since 1970. Fields are small on purpose: while none is over
@@ -61,7 +62,9 @@ pub(crate) fn encode(record: &Record) -> Vec<Vec<u8>> {
 /// The record of a hash's fields; `None` if there are none.
 pub(crate) fn decode(answer: Value, limits: &Limits) -> Result<Option<Record>, Corrupt> {
     let fields = reply::items(answer);
-    match fields.is_empty() {
+    // Where there is no record yet, a mark may be all there is.
+    let is_mark = |field: &Value| reply::bytes(field).is_some_and(|field| field.starts_with(b"x"));
+    match fields.iter().step_by(2).all(is_mark) {
         true => Ok(None),
         false => record(&fields, limits).map(Some),
     }
@@ -201,8 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn no_fields_are_no_record() {
-        assert_eq!(decode(Value::Array(Vec::new()), &Limits::default()), Ok(None));
+    fn no_fields_and_marks_alone_are_no_record() {
+        for fields in [&[][..], &[b"x0123".to_vec(), b"again".to_vec()]] {
+            assert_eq!(decode(answer(fields), &Limits::default()), Ok(None));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! - A login over the cap takes the place of the oldest ones *in the index*, in one step, ends them,
 //!   and is made only then. One that is ended before it was made finds a mark and ends itself.
 //!
-//! A mark stands beside the record, in its slot, and opens or changes nothing. So a login that shows a
+//! A mark is a field beside the record's own, and opens or changes nothing. So a login that shows a
 //! wrong proof has an entry for a moment, and touches no record: neither a stranger's, nor, for want of
 //! one that is theirs, anybody's.
 
@@ -91,11 +91,11 @@ impl Sessions {
         if self.servers.are_many() {
             return self.delete_all_apart(&name, except, epoch).await;
         }
-        let keys = [self.prefix.index(&name), self.prefix.floor(&name)];
-        let mut call = self.scripts.revoke.on(&keys);
+        let index = self.prefix.index(&name);
+        let mut call = self.scripts.revoke.on(&[&index]);
         call.arg(self.prefix.as_str()).arg(millis(self.env.now())).arg(&name);
         call.arg(except.map(hex).unwrap_or_default()).optional(epoch).number(FLOOR_KEPT_MILLIS);
-        let answer = self.servers.call(keys[0].as_bytes(), &call.once().on(self.copies)).await?;
+        let answer = self.servers.call(index.as_bytes(), &call.once().on(self.copies)).await?;
         let ended = reply::integer(&answer).and_then(|ended| ended.try_into().ok());
         ended.ok_or_else(unexpected)
     }
@@ -122,7 +122,7 @@ impl Sessions {
                     applied.ended.extend(ended);
                     listed.earlier
                 }
-                Made::Refused(_) if self.is_theirs(&login.name, login.id).await? => Vec::new(),
+                Made::Refused(_) if self.is_made(&login.name, &own).await? => Vec::new(),
                 _ => vec![own],
             };
             self.strike(&login.name, listed.victims.iter().chain(&obsolete)).await;
@@ -163,11 +163,11 @@ impl Sessions {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> Result<u64, StoreError> {
-        let keys = [self.prefix.index(name), self.prefix.floor(name)];
-        let mut call = self.scripts.entries.on(&keys);
+        let index = self.prefix.index(name);
+        let mut call = self.scripts.entries.on(&[&index]);
         call.optional(epoch).number(FLOOR_KEPT_MILLIS);
         let call = call.repeatable().on(self.copies);
-        let answer = self.servers.call(keys[0].as_bytes(), &call).await?;
+        let answer = self.servers.call(index.as_bytes(), &call).await?;
         let listed = entries(answer).into_iter().map(|(entry, _)| entry);
         let listed: Vec<_> = listed.filter(|entry| Some(entry.id) != except).collect();
         let ended = self.finish(name, &listed, Mark::Again).await?;
@@ -214,13 +214,13 @@ impl Sessions {
         ticket: &str,
         dead: Option<&[Entry]>,
     ) -> Result<Answer, StoreError> {
-        let keys = [self.prefix.index(&login.name), self.prefix.floor(&login.name)];
-        let mut call = self.scripts.enlist.on(&keys);
+        let index = self.prefix.index(&login.name);
+        let mut call = self.scripts.enlist.on(&[&index]);
         call.arg(millis(self.env.now())).number(MARGIN_MILLIS).arg(hex(login.id)).arg(ticket);
         call.arg(millis(login.at)).arg(millis(login.absolute_deadline));
         admitted(&mut call, login.admission);
         call.flag(dead.is_some()).all(dead.unwrap_or_default().iter().map(ToString::to_string));
-        self.run(&keys[0], call.repeatable()).await
+        self.run(&index, call.repeatable()).await
     }
 
     /// Which entries have nothing behind them any more. An entry whose record is not the principal's
@@ -275,11 +275,11 @@ impl Sessions {
         entry: &Entry,
         mark: Mark,
     ) -> Result<String, StoreError> {
-        let keys = [self.prefix.record(entry.id), self.prefix.mark(entry.id, &entry.ticket)];
-        let mut call = self.scripts.finish.on(&keys);
+        let record = self.prefix.record(entry.id);
+        let mut call = self.scripts.finish.on(&[&record]);
         self.address(&mut call, entry.id);
-        call.arg(name).arg(mark.word()).number(MARK_KEPT_MILLIS);
-        let answer = self.servers.call(keys[0].as_bytes(), &call.once().on(self.copies)).await?;
+        call.arg(name).arg(&entry.ticket).arg(mark.word()).number(MARK_KEPT_MILLIS);
+        let answer = self.servers.call(record.as_bytes(), &call.once().on(self.copies)).await?;
         reply::text(answer).ok_or_else(unexpected)
     }
 
@@ -302,8 +302,12 @@ impl Sessions {
         Ok(entries(self.servers.call(index.as_bytes(), &Call::reading(&command)).await?))
     }
 
-    async fn is_theirs(&self, name: &str, id: RecordId) -> Result<bool, StoreError> {
-        Ok(!matches!(self.look(name, id).await?, Look::Unknown))
+    /// Whether a record is the principal's by the login of this entry.
+    async fn is_made(&self, name: &str, entry: &Entry) -> Result<bool, StoreError> {
+        let key = self.prefix.record(entry.id);
+        let command = cmd("HMGET").arg(&key).arg(&["u", "w"]).to_owned();
+        let answer = self.servers.call(key.as_bytes(), &Call::reading(&command)).await?;
+        Ok(reply::texts(answer) == [name, &entry.ticket])
     }
 
     async fn look(&self, name: &str, id: RecordId) -> Result<Look, StoreError> {

@@ -3,13 +3,10 @@
 //! | key | what it is |
 //! | --- | --- |
 //! | `PREFIX:r:{ID}` | a record, as a hash; see [`codec`](crate::codec) |
-//! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, as a hash |
-//! | `PREFIX:f:{REALM:USER}` | the floor under a principal's logins |
-//! | `PREFIX:x:{ID}:TICKET` | in a cluster, a mark for a login under way |
+//! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, and the floor under their logins, as a hash |
 //! | `PREFIX:c` | the channel of changes |
 //!
-//! What is in braces decides on the slot in a cluster: a record and its marks share one, and so do an
-//! index and its floor. A name may hold braces of its own; then less of it decides, the same for both.
+//! In a cluster every command has one key, so that a slot may move to another server at any time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,14 +76,6 @@ impl Prefix {
 
     pub(crate) fn index(&self, name: &str) -> String {
         format!("{self}:p:{{{name}}}")
-    }
-
-    pub(crate) fn floor(&self, name: &str) -> String {
-        format!("{self}:f:{{{name}}}")
-    }
-
-    pub(crate) fn mark(&self, id: RecordId, ticket: &str) -> String {
-        format!("{self}:x:{{{}}}:{ticket}", hex(id))
     }
 
     pub(crate) fn channel(&self) -> String {

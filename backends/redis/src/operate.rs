@@ -63,8 +63,10 @@ impl Sessions {
                     commands.cmd("HMGET").arg(key).arg(&["z", "u"]);
                 }
                 for fields in server.ask_all(&commands).await?.into_iter().map(reply::items) {
+                    let Some(bytes) = fields.first().and_then(reply::integer) else {
+                        continue;
+                    };
                     stats.records += 1;
-                    let bytes = fields.first().and_then(reply::integer).unwrap_or_default();
                     stats.bytes += u64::try_from(bytes).unwrap_or_default();
                     stats.authenticated +=
                         u64::from(fields.get(1).is_some_and(|u| *u != Value::Nil));

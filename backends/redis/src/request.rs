@@ -33,6 +33,7 @@ pub(crate) fn new_record(
     if !name.is_empty() {
         call.arg(millis(record.authenticated.unwrap_or(record.created)));
         admitted(call, admission);
+        call.arg(terms.ticket);
     }
 }
 

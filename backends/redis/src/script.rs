@@ -23,15 +23,15 @@ pub(crate) struct Scripts {
 impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
-            create: Script::new(include_str!("scripts/create.lua")),
-            update: Script::new(include_str!("scripts/update.lua")),
-            delete: Script::new(include_str!("scripts/delete.lua")),
-            collect: Script::new(include_str!("scripts/collect.lua")),
-            list: Script::new(include_str!("scripts/list.lua")),
-            revoke: Script::new(include_str!("scripts/revoke.lua")),
-            enlist: Script::new(include_str!("scripts/enlist.lua")),
-            entries: Script::new(include_str!("scripts/entries.lua")),
-            finish: Script::new(include_str!("scripts/finish.lua")),
+            create: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/create.lua")),
+            update: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/update.lua")),
+            enlist: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/enlist.lua")),
+            delete: Script::new(ALWAYS, include_str!("scripts/delete.lua")),
+            collect: Script::new(ALWAYS, include_str!("scripts/collect.lua")),
+            list: Script::new(ALWAYS, include_str!("scripts/list.lua")),
+            revoke: Script::new(ALWAYS, include_str!("scripts/revoke.lua")),
+            entries: Script::new(ALWAYS, include_str!("scripts/entries.lua")),
+            finish: Script::new(ALWAYS, include_str!("scripts/finish.lua")),
         }
     }
 }
@@ -44,10 +44,11 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(code: &str) -> Self {
-        let code = [include_str!("scripts/record.lua"), include_str!("scripts/index.lua"), code];
-        let script = redis::Script::new(&code.concat());
-        Self { code: code.concat(), hash: script.get_hash().to_owned() }
+    fn new(runs: &str, code: &str) -> Self {
+        let shared = [include_str!("scripts/record.lua"), include_str!("scripts/index.lua")];
+        let code = [runs, shared[0], shared[1], code].concat();
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Self { code, hash }
     }
 
     /// A call of the script, by its hash.
@@ -125,6 +126,13 @@ impl Script {
         command
     }
 }
+
+/// The first line of a script that takes memory: without room for it, it is not run at all. One that
+/// ran out of memory halfway would leave half of a patch.
+const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
+
+/// The first line of a script that ends sessions or reads: a full memory is no reason not to.
+const ALWAYS: &str = "#!lua flags=allow-oom\n";
 
 /// What a script answered: one word, and what belongs to it.
 #[derive(Debug)]

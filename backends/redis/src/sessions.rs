@@ -190,7 +190,7 @@ impl Sessions {
         terms: Terms<'_>,
     ) -> Result<Made, StoreError> {
         let name = record.principal.as_ref().map(name).unwrap_or_default();
-        let keys = self.keys(id, &name, terms.ticket);
+        let keys = self.keys(id, &name);
         let mut call = self.scripts.create.on(&keys);
         self.address(&mut call, id);
         call.flag(self.servers.are_many());
@@ -209,7 +209,7 @@ impl Sessions {
         terms: Terms<'_>,
     ) -> Result<Made, StoreError> {
         let name = Login::principal(patch).map(name).unwrap_or_default();
-        let keys = self.keys(id, &name, terms.ticket);
+        let keys = self.keys(id, &name);
         let over_limit = patch.check(&self.limits).err();
         let only_asks = terms.only_asks || over_limit.is_some();
         let mut call = self.scripts.update.on(&keys);
@@ -230,13 +230,11 @@ impl Sessions {
         }
     }
 
-    /// The keys of a record's script: the record, and what a login needs beside it.
-    fn keys(&self, id: RecordId, name: &str, ticket: &str) -> Vec<String> {
+    /// The keys of a record's script: the record, and the index for a login.
+    fn keys(&self, id: RecordId, name: &str) -> Vec<String> {
         let mut keys = vec![self.prefix.record(id)];
-        match (name, self.servers.are_many()) {
-            ("", _) => {}
-            (_, true) => keys.push(self.prefix.mark(id, ticket)),
-            (name, false) => keys.extend([self.prefix.index(name), self.prefix.floor(name)]),
+        if !name.is_empty() && !self.servers.are_many() {
+            keys.push(self.prefix.index(name));
         }
         keys
     }

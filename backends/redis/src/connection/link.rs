@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::dial::Driver;
 use super::{Fault, Origin};
+use crate::address::Address;
 
 /// A connection that all callers share, opened by the first one that finds none.
 ///
@@ -45,6 +46,14 @@ impl Link {
         live.wait_for(connection.send_packed_commands(commands, 0, count)).await
     }
 
+    /// Opens a new connection for the calls that follow, unless it leads to this address already.
+    pub(crate) fn go_to(&self, address: &Address) {
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|live| live.address != *address) {
+            *current = None;
+        }
+    }
+
     /// Opens a new connection for the calls that follow.
     pub(crate) fn discard(&self) {
         *self.current() = None;
@@ -62,9 +71,10 @@ impl Link {
             return Err(Fault::unsent(JustFailed));
         }
         let opened = self.origin.open().await;
-        let (connection, driver) = opened.inspect_err(|_| *failed = Some(Instant::now()))?;
+        let (address, connection, driver) =
+            opened.inspect_err(|_| *failed = Some(Instant::now()))?;
         *failed = None;
-        let live = Arc::new(Live::new(connection, driver));
+        let live = Arc::new(Live::new(address, connection, driver));
         *self.current() = Some(Arc::clone(&live));
         Ok(live)
     }
@@ -79,6 +89,7 @@ impl Link {
 }
 
 struct Live {
+    address: Address,
     connection: MultiplexedConnection,
     start: Instant,
     closed: Arc<AtomicBool>,
@@ -88,7 +99,7 @@ struct Live {
 }
 
 impl Live {
-    fn new(connection: MultiplexedConnection, driver: Driver) -> Self {
+    fn new(address: Address, connection: MultiplexedConnection, driver: Driver) -> Self {
         let closed = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&closed);
         let driver = tokio::spawn(async move {
@@ -96,6 +107,7 @@ impl Live {
             end.store(true, Ordering::Release);
         });
         Self {
+            address,
             connection,
             start: Instant::now(),
             closed,

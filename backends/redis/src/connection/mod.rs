@@ -3,12 +3,13 @@
 mod cluster;
 mod dial;
 mod link;
+mod listener;
 mod sentinel;
 mod slot;
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -19,6 +20,8 @@ use self::cluster::Cluster;
 pub(crate) use self::dial::Dialer;
 use self::dial::Driver;
 use self::link::Link;
+pub(crate) use self::listener::Listener;
+use self::sentinel::Following;
 pub(crate) use self::sentinel::Sentinels;
 use crate::address::Address;
 use crate::script::Script;
@@ -65,12 +68,13 @@ impl Servers {
         }
     }
 
-    /// A connection that hears what is published on any server.
-    pub(crate) async fn listen(&self) -> Result<PubSub, Fault> {
-        match self {
-            Self::One(server) => server.listen().await,
-            Self::Many(cluster) => cluster.listen().await,
-        }
+    /// Hears what is published on a channel, on any server.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Listener, Fault> {
+        let connection = match self {
+            Self::One(server) => server.listen().await?,
+            Self::Many(cluster) => cluster.listen().await?,
+        };
+        Listener::subscribe(connection, channel).await
     }
 }
 
@@ -111,6 +115,7 @@ pub(crate) struct Server {
     /// `WAIT` holds up what comes behind it on its connection, and counts the writes of that one alone.
     waiting: [Link; WAITING],
     turn: AtomicUsize,
+    following: OnceLock<Following>,
 }
 
 impl Server {
@@ -120,6 +125,7 @@ impl Server {
             shared: Link::new(Arc::clone(&origin)),
             waiting: std::array::from_fn(|_| Link::new(Arc::clone(&origin))),
             turn: AtomicUsize::new(0),
+            following: OnceLock::new(),
             origin,
         }
     }
@@ -135,7 +141,8 @@ impl Server {
     }
 
     /// Makes a call, and makes it again where that can change nothing but the answer.
-    async fn call_again(&self, call: &Call<'_>) -> Result<Value, Fault> {
+    async fn call_again(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Fault> {
+        self.follow();
         match self.call(call, false).await {
             Err(fault) if fault.is_worth_another_try(call.is_repeatable) => {
                 self.call(call, false).await
@@ -158,6 +165,18 @@ impl Server {
                 link.discard();
             }
         })
+    }
+
+    /// Opens new connections for the calls that follow, unless they lead to this address already.
+    fn go_to(&self, primary: &Address) {
+        self.waiting.iter().chain([&self.shared]).for_each(|link| link.go_to(primary));
+    }
+
+    /// Sees to it that a primary that was replaced is left, even if it still answers.
+    fn follow(self: &Arc<Self>) {
+        if let Origin::Primary(_, sentinels) = &*self.origin {
+            self.following.get_or_init(|| Following::start(sentinels.clone(), self));
+        }
     }
 
     fn link(&self, call: &Call<'_>) -> &Link {
@@ -217,16 +236,20 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    async fn open(&self) -> Result<(MultiplexedConnection, Driver), Fault> {
+    async fn open(&self) -> Result<(Address, MultiplexedConnection, Driver), Fault> {
         match self {
-            Self::Fixed(dialer, address) => dialer.open(address).await,
+            Self::Fixed(dialer, address) => {
+                let (connection, driver) = dialer.open(address).await?;
+                Ok((address.clone(), connection, driver))
+            }
             Self::Primary(dialer, sentinels) => {
-                let (mut connection, mut driver) = dialer.open(&sentinels.primary().await?).await?;
+                let address = sentinels.primary().await?;
+                let (mut connection, mut driver) = dialer.open(&address).await?;
                 tokio::select! {
                     checked = sentinel::check_role(&mut connection) => checked?,
                     () = &mut driver => return Err(Fault::unsent(sentinel::NoPrimary)),
                 }
-                Ok((connection, driver))
+                Ok((address, connection, driver))
             }
         }
     }

@@ -55,6 +55,6 @@ mod tests {
         ] {
             assert_eq!(hashed(key.as_bytes()), hashed_part.as_bytes(), "{key}");
         }
-        assert_eq!(slot(b"steadfast:r:{x}"), slot(b"steadfast:x:{x}:1"));
+        assert_eq!(slot(b"steadfast:r:{x}"), slot(b"x"));
     }
 }

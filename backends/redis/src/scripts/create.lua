@@ -8,6 +8,7 @@ local only_asks, fields, secret, idle, absolute, version =
 local login = {principal = take()}
 if login.principal ~= '' then
   login.at, login.absolute, login.cap, login.epoch = take(), absolute, take(), take()
+  login.ticket = take()
 end
 
 local there, is_corrupt = read(KEYS[1])
@@ -19,10 +20,10 @@ end
 if only_asks then return {'fine'} end
 if login.principal ~= '' then
   if is_cluster then
-    local mark = redis.call('GET', KEYS[2])
+    local mark = redis.call('HGET', KEYS[1], 'x' .. login.ticket)
     if mark == 'again' then return {'again'} end
     if mark == 'ended' then return {'applied', version, {}, {id}, '', ''} end
-  elseif is_below_floor(KEYS[3], login.epoch) then
+  elseif is_below_floor(KEYS[2], login.epoch) then
     return {'floor'}
   end
 end

@@ -5,13 +5,12 @@
 -- is the time of the authentication, the absolute deadline, and '!' once another login has taken its
 -- place under the cap: it counts no more, and stays until its record has ended.
 --
--- KEYS: the index and the floor.
+-- KEYS: the index.
 
 local now, margin, id, ticket, login_at, absolute = take(), take(), take(), take(), take(), take()
 local cap, epoch, has_looked, dead = tonumber(take()), take(), take() == '1', take_all()
 
-local floor = redis.call('GET', KEYS[2])
-if floor and (epoch == '' or is_less(epoch, floor)) then return {'floor'} end
+if is_below_floor(KEYS[1], epoch) then return {'floor'} end
 if #dead > 0 then redis.call('HDEL', KEYS[1], unpack(dead)) end
 
 local function split(value)
@@ -23,7 +22,7 @@ end
 local function drop_past(entries)
   for n = 1, #entries, 2 do
     local _, absolute = split(entries[n + 1])
-    if absolute <= tonumber(now) then redis.call('HDEL', KEYS[1], entries[n]) end
+    if absolute and absolute <= tonumber(now) then redis.call('HDEL', KEYS[1], entries[n]) end
   end
 end
 drop_past(redis.call('HRANDFIELD', KEYS[1], 4, 'WITHVALUES'))
@@ -38,9 +37,11 @@ local function counted()
   for n = 1, #entries, 2 do
     local other = string.sub(entries[n], 1, 32)
     local counts_at, _, is_counted = split(entries[n + 1])
-    if other ~= id and not is_counted then
+    if entries[n] == 'floor' or other == id then
+      -- No session, or this one.
+    elseif not is_counted then
       victims[#victims + 1] = entries[n]
-    elseif other ~= id then
+    else
       local session = by_id[other]
       if not session then
         session = {id = other, at = counts_at, entries = {}}
@@ -58,7 +59,7 @@ local function counted()
   return sessions
 end
 
-if redis.call('HLEN', KEYS[1]) >= cap then
+if size(KEYS[1]) >= cap then
   local sessions = counted()
   local over = #sessions + 1 - cap
   -- The caller looks first who has ended, and comes again.
@@ -76,8 +77,5 @@ for _, entry in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(entry, 1, 32) == id then earlier_logins[#earlier_logins + 1] = entry end
 end
 redis.call('HSET', KEYS[1], id .. ticket, login_at .. ':' .. absolute)
-local wanted = ttl(absolute, now, margin)
-if redis.call('PTTL', KEYS[1]) < tonumber(wanted) then
-  redis.call('PEXPIRE', KEYS[1], wanted)
-end
+keep(KEYS[1], ttl(absolute, now, margin))
 return {'listed', victims, earlier_logins}

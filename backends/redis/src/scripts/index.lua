@@ -1,15 +1,22 @@
 -- The sessions of a principal, where one step can change all keys: a hash from the id of a record to
 -- the time at which its user proved who they are. It may list what has ended, and is never behind.
+-- The floor under the principal's logins is a field of it, so that every script has one key.
 
-local function is_below_floor(key, epoch)
-  local floor = redis.call('GET', key)
+local function is_below_floor(index, epoch)
+  local floor = redis.call('HGET', index, 'floor')
   return floor and (epoch == '' or is_less(epoch, floor))
 end
 
--- Keeps the index at least as long as a record that it lists.
-local function keep_index(key, absolute, now, margin)
-  local wanted = ttl(absolute, now, margin)
-  if redis.call('PTTL', key) < tonumber(wanted) then redis.call('PEXPIRE', key, wanted) end
+local function raise_floor(index, epoch, kept)
+  if epoch == '' then return end
+  local floor = redis.call('HGET', index, 'floor')
+  if not floor or is_less(floor, epoch) then redis.call('HSET', index, 'floor', epoch) end
+  keep(index, kept)
+end
+
+-- How many entries an index has.
+local function size(index)
+  return redis.call('HLEN', index) - redis.call('HEXISTS', index, 'floor')
 end
 
 -- Whether a listed record is the principal's and lives.
@@ -28,7 +35,9 @@ end
 local function theirs(index, space, principal, now)
   local listed, live = redis.call('HGETALL', index), {}
   for n = 1, #listed, 2 do
-    if is_theirs(space, listed[n], principal, now) then
+    if listed[n] == 'floor' then
+      -- No session.
+    elseif is_theirs(space, listed[n], principal, now) then
       live[#live + 1] = {id = listed[n], at = tonumber(listed[n + 1])}
     else
       redis.call('HDEL', index, listed[n])
@@ -45,14 +54,14 @@ end
 -- time, so that what has ended does not pile up where nobody reads the list.
 local function admit(index, space, id, principal, login, now, margin)
   redis.call('HSET', index, id, login.at)
-  keep_index(index, login.absolute, now, margin)
+  keep(index, ttl(login.absolute, now, margin))
   for _, some in ipairs(redis.call('HRANDFIELD', index, 4)) do
-    if some ~= id and not is_theirs(space, some, principal, now) then
+    if some ~= id and some ~= 'floor' and not is_theirs(space, some, principal, now) then
       redis.call('HDEL', index, some)
     end
   end
   local ended, cap = {}, tonumber(login.cap)
-  if redis.call('HLEN', index) <= cap then return ended end
+  if size(index) <= cap then return ended end
   local live = theirs(index, space, principal, now)
   local over = #live - cap
   for _, session in ipairs(live) do

@@ -26,6 +26,14 @@ local function earlier(a, b)
   return b
 end
 
+-- Whether nothing is kept under a key but marks for logins under way; see finish.lua.
+local function holds_marks_only(key)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 1) ~= 'x' then return false end
+  end
+  return true
+end
+
 -- What is kept under a key, without the values; nil if nothing is. The second result says that it is
 -- something else than a record.
 local function read(key)
@@ -39,7 +47,7 @@ local function read(key)
     keys = fields[5], bytes = fields[6], replaced = fields[7], principal = fields[8],
     ticket = fields[9],
   }
-  if not record.secret and redis.call('EXISTS', key) == 0 then return nil end
+  if not record.secret and holds_marks_only(key) then return nil end
   local is_sound = record.secret and #record.secret == 36 and is_time(record.idle)
     and is_time(record.absolute) and is_time(record.version) and is_time(record.keys)
     and is_time(record.bytes)
@@ -70,6 +78,10 @@ end
 -- gives memory back and ends no session. A deadline is the application's.
 local function ttl(deadline, now, margin)
   return string.format('%.0f', math.max(tonumber(deadline) - tonumber(now), 0) + tonumber(margin))
+end
+
+local function keep(key, wanted)
+  if redis.call('PTTL', key) < tonumber(wanted) then redis.call('PEXPIRE', key, wanted) end
 end
 
 local function keep_for(record, now, margin)

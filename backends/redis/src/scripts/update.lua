@@ -1,8 +1,7 @@
 -- Applies a patch to a live record in one step: liveness, proof, expectations, fence, limits, in this
 -- order, and nothing is written unless all of them pass.
 --
--- KEYS: the record; for a login the index and the floor of the principal, or, in a cluster, where those
--- are elsewhere, the mark that a revocation may have left for this login.
+-- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster.
 
 local space, id, now, is_cluster, margin = take(), take(), take(), take() == '1', take()
 local only_asks, clears = take() == '1', take() == '1'
@@ -61,7 +60,9 @@ local function add(key, by)
   end
   local sum = redis.pcall('HINCRBY', KEYS[1], field, by)
   if type(sum) == 'table' then
-    return string.find(sum.err, 'overflow', 1, true) and 'overflow' or 'integer'
+    if string.find(sum.err, 'overflow', 1, true) then return 'overflow' end
+    if string.find(sum.err, 'not an integer', 1, true) then return 'integer' end
+    error(sum)
   end
   -- The reply has become a double; the field is exact.
   counters[#counters + 1] = key
@@ -89,14 +90,14 @@ if bytes > tonumber(max_bytes) then return undone('bytes', bytes, tonumber(max_b
 
 if login.principal and login.principal ~= '' then
   if is_cluster then
-    local mark = redis.call('GET', KEYS[2])
+    local mark = redis.call('HGET', KEYS[1], 'x' .. login.ticket)
     if mark == 'again' then return undone('again') end
     if mark == 'ended' then
       redis.call('DEL', KEYS[1])
       redis.call('PUBLISH', space .. ':c', 'e' .. id)
       return {'applied', record.version, {}, {id}, record.principal or '', record.ticket or ''}
     end
-  elseif is_below_floor(KEYS[3], login.epoch) then
+  elseif is_below_floor(KEYS[2], login.epoch) then
     return undone('floor')
   end
 end

@@ -53,8 +53,44 @@ impl Reply {
     }
 }
 
+/// Sees every command that a server is sent, those that scripts call left aside.
+pub struct Monitor(BufReader<TcpStream>);
+
+impl Monitor {
+    pub(super) fn start(port: u16, user: (&str, &str)) -> Self {
+        let mut stream = connect(port, Some(user)).unwrap();
+        send(&mut stream, &["MONITOR"]).unwrap();
+        assert!(read(&mut stream).unwrap().is("OK"));
+        Self(stream)
+    }
+
+    /// The names of the commands that came before one that says `mark`, in lower case; the logins of
+    /// connections are left aside.
+    pub(super) fn until(mut self, mark: &str) -> Vec<String> {
+        let mut commands = Vec::new();
+        loop {
+            let line = read(&mut self.0).unwrap().text();
+            if line.contains(mark) {
+                return commands;
+            }
+            // 1690000000.123456 [0 127.0.0.1:50000] "GET" "key"
+            let (head, command) = line.split_once("] ").unwrap();
+            let name = command.split('"').nth(1).unwrap().to_lowercase();
+            if !head.ends_with("lua") && name != "auth" {
+                commands.push(name);
+            }
+        }
+    }
+}
+
 /// Sends one command on a connection of its own.
 pub(super) fn ask(port: u16, user: Option<(&str, &str)>, command: &[&str]) -> io::Result<Reply> {
+    let mut stream = connect(port, user)?;
+    send(&mut stream, command)?;
+    read(&mut stream)
+}
+
+fn connect(port: u16, user: Option<(&str, &str)>) -> io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut stream = BufReader::new(stream);
@@ -64,8 +100,7 @@ pub(super) fn ask(port: u16, user: Option<(&str, &str)>, command: &[&str]) -> io
             return Err(io::Error::other("the password is wrong"));
         }
     }
-    send(&mut stream, command)?;
-    read(&mut stream)
+    Ok(stream)
 }
 
 fn send(stream: &mut BufReader<TcpStream>, command: &[&str]) -> io::Result<()> {

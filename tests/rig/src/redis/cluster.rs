@@ -15,15 +15,10 @@ impl RedisCluster {
             server.ask(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
         }
         let first = &servers[0];
-        for server in &servers[1..] {
-            let bus = server.ask(&["CONFIG", "GET", "cluster-port"]).list()[1].text();
-            let port = server.port.to_string();
-            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
-        }
-        let knows_all = |server: &Redis| {
-            server.ask(&["CLUSTER", "INFO"]).text().contains("cluster_known_nodes:6")
-        };
-        wait_until(|| servers.iter().all(knows_all));
+        wait_until(|| {
+            servers[1..].iter().for_each(|server| introduce(first, server));
+            servers.iter().all(knows_all)
+        });
         for (primary, replica) in servers[..3].iter().zip(&servers[3..]) {
             let id = primary.ask(&["CLUSTER", "MYID"]).text();
             wait_until(|| replica.ask(&["CLUSTER", "REPLICATE", &id]).is("OK"));
@@ -71,6 +66,22 @@ fn node() -> Redis {
         free_port()
     );
     Redis::configured(&more)
+}
+
+/// Has a server meet another one, if it does not know it. A slow machine forgets one that it was about
+/// to meet.
+fn introduce(server: &Redis, other: &Redis) {
+    let id = other.ask(&["CLUSTER", "MYID"]).text();
+    if !server.ask(&["CLUSTER", "NODES"]).text().contains(&id) {
+        let bus = other.ask(&["CONFIG", "GET", "cluster-port"]).list()[1].text();
+        server.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &bus]);
+    }
+}
+
+/// Whether a server knows all six, and has met them.
+fn knows_all(server: &Redis) -> bool {
+    let nodes = server.ask(&["CLUSTER", "NODES"]).text();
+    nodes.lines().count() == 6 && !nodes.contains("handshake")
 }
 
 fn is_ok(server: &Redis) -> bool {

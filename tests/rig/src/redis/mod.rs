@@ -11,7 +11,7 @@ mod tls;
 
 use std::path::PathBuf;
 
-pub use admin::Reply;
+pub use admin::{Monitor, Reply};
 pub use cluster::RedisCluster;
 pub use sentinel::{RedisWithSentinels, SERVICE};
 pub use tls::Certificates;
@@ -26,6 +26,9 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// The name and the password of the administrator.
+    pub const ADMINISTRATOR: [&str; 2] = [ADMIN, ADMIN_PASSWORD];
+
     /// A server without anything special.
     pub fn start() -> Self {
         Self::configured("")
@@ -88,11 +91,26 @@ impl Redis {
         admin::ask(self.port, Some((USER, PASSWORD)), command).unwrap()
     }
 
-    /// How often each command was called since the counts were last reset, those inside of scripts
-    /// and this one left aside.
-    pub fn commands(&self) -> Vec<(String, u64)> {
-        let stats = self.ask(&["INFO", "commandstats"]).text();
-        stats.lines().filter_map(calls).filter(|(name, _)| name != "info").collect()
+    /// Sees every command that it is sent from now on.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::start(self.port, (ADMIN, ADMIN_PASSWORD))
+    }
+
+    /// The names of the commands that a monitor has seen up to now, those of scripts left aside.
+    pub fn seen(&self, monitor: Monitor) -> Vec<String> {
+        let mark = format!("end-{}", self.port);
+        self.ask(&["PING", &mark]);
+        monitor.until(&mark)
+    }
+
+    /// Every key, and what is kept under it as the server would store it.
+    pub fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let keys = self.ask(&["KEYS", "*"]).list();
+        let dumped = |key: &Reply| match self.ask(&["DUMP", &key.text()]) {
+            Reply::Nil => None,
+            dumped => Some((key.text(), dumped.bytes())),
+        };
+        keys.iter().filter_map(dumped).collect()
     }
 
     /// Ends it without a warning, as a power cut does.
@@ -128,12 +146,6 @@ impl Redis {
 /// The store's user with its rights, as the documentation of the store has it.
 fn acl() -> String {
     include_str!("../../../../backends/redis/users.acl").trim().replace("PASSWORD", PASSWORD)
-}
-
-/// A line such as `cmdstat_get:calls=3,usec=5,…`.
-fn calls(line: &str) -> Option<(String, u64)> {
-    let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-    Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
 }
 
 fn free_port() -> u16 {

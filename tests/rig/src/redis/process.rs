@@ -59,7 +59,7 @@ const WATCH: &str = r#"
     echo $server
     exec 1>&-
     read -r _
-    kill -s KILL $server
+    kill -s KILL $server 2>/dev/null
     wait $server 2>/dev/null
     rm -rf "$dir"
 "#;

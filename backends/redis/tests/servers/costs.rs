@@ -1,0 +1,137 @@
+//! What each operation costs, counted at the server.
+
+use std::sync::LazyLock;
+
+use rig::redis::{Redis, RedisCluster};
+use steadfast_core::{Admission, Hint, Patch, SessionStore};
+
+use crate::fixture::{Visitor, across, builder, principal, store};
+
+#[tokio::test]
+async fn every_operation_is_one_command() {
+    let server = Redis::start();
+    let store = store(&server);
+    let visitor = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    visitor.write(&store, 1).await.unwrap();
+    visitor.count(&store).await.unwrap();
+    // The server knows the scripts from then on.
+    store.delete(Visitor::arrive(&store).await.id, None).await.unwrap();
+    store.list(&principal("nobody")).await.unwrap();
+    store.delete_all(&principal("nobody"), None, None).await.unwrap();
+
+    let monitor = server.monitor();
+    visitor.load(&store).await.unwrap();
+    assert_eq!(server.seen(monitor), ["hgetall"]);
+
+    let monitor = server.monitor();
+    visitor.write(&store, 2).await.unwrap();
+    visitor.count(&store).await.unwrap();
+    let touch = Patch::touch(store.env().now() + time::Duration::hours(1));
+    store.update(visitor.id, &touch, &Hint::default()).await.unwrap();
+    Visitor::arrive(&store).await;
+    assert_eq!(server.seen(monitor), ["evalsha"; 4], "a write, a count, a touch, a create");
+
+    let monitor = server.monitor();
+    visitor.load(&store).await.unwrap();
+    let visitor = visitor.log_in(&store, "bob").await;
+    assert_eq!(server.seen(monitor), ["hgetall", "evalsha"], "a login with its load");
+
+    let monitor = server.monitor();
+    visitor.load(&store).await.unwrap();
+    assert!(store.delete(visitor.id, None).await.unwrap());
+    assert_eq!(server.seen(monitor), ["hgetall", "evalsha"], "a logout with its load");
+
+    let monitor = server.monitor();
+    store.list(&principal("alice")).await.unwrap();
+    store.delete_all(&principal("alice"), None, Some(1)).await.unwrap();
+    assert_eq!(server.seen(monitor), ["evalsha"; 2], "a list, and the end of all");
+}
+
+#[tokio::test]
+async fn a_script_is_sent_in_full_only_to_a_server_that_does_not_know_it() {
+    let server = Redis::start();
+    let store = store(&server);
+    let visitor = Visitor::arrive(&store).await;
+    visitor.write(&store, 1).await.unwrap();
+    server.ask(&["SCRIPT", "FLUSH"]);
+    let monitor = server.monitor();
+    visitor.write(&store, 2).await.unwrap();
+    visitor.write(&store, 3).await.unwrap();
+    assert_eq!(server.seen(monitor), ["evalsha", "eval", "evalsha"]);
+    assert_eq!(visitor.counted(&store).await, 3);
+}
+
+#[tokio::test]
+async fn in_a_cluster_a_login_costs_one_trip_more() {
+    let store = across(&CLUSTER, builder());
+    // Every server learns the scripts first.
+    for n in 0..64 {
+        let visitor = Visitor::arrive(&store).await.log_in(&store, &format!("user{n}")).await;
+        visitor.write(&store, 1).await.unwrap();
+        store.delete(visitor.id, None).await.unwrap();
+    }
+    let visitor = Visitor::arrive(&store).await;
+    let seen = watch_all(async || drop(visitor.load(&store).await.unwrap())).await;
+    assert_eq!(seen, ["hgetall"]);
+    let seen = watch_all(async || drop(visitor.write(&store, 1).await.unwrap())).await;
+    assert_eq!(seen, ["evalsha"]);
+    let (login, _) = visitor.login(&store, "alice", Admission::default());
+    let seen = watch_all(async || {
+        visitor.load(&store).await.unwrap();
+        store.update(visitor.id, &login, &Hint::default()).await.unwrap();
+    })
+    .await;
+    assert_eq!(seen, ["evalsha", "evalsha", "hgetall"], "a login with its load");
+    let seen = watch_all(async || assert!(store.delete(visitor.id, None).await.unwrap())).await;
+    assert_eq!(seen, ["evalsha", "hdel"], "a logout, and the index behind it");
+}
+
+#[tokio::test]
+async fn a_small_session_takes_few_bytes() {
+    let server = Redis::start();
+    let store = store(&server);
+    let visitor = Visitor::arrive(&store).await;
+    for (key, value) in [("user", 12_345_678), ("theme", 4), ("seen", 1_700_000_000)] {
+        let mut patch = Patch::new();
+        patch.put(key, value.into()).unwrap();
+        store.update(visitor.id, &patch, &Hint::default()).await.unwrap();
+    }
+    let before = traffic(&server);
+    for _ in 0..100 {
+        visitor.load(&store).await.unwrap();
+    }
+    let after = traffic(&server);
+    let read = (after.0 + after.1 - before.0 - before.1) / 100;
+    for n in 0..100 {
+        visitor.write(&store, n).await.unwrap();
+    }
+    let write = (traffic(&server).0 + traffic(&server).1 - after.0 - after.1) / 100;
+    let key = server.ask(&["KEYS", "*:r:*"]).list()[0].text();
+    let memory = server.ask(&["MEMORY", "USAGE", &key]).number();
+    println!("a read takes {read} B, a write {write} B, a record {memory} B");
+    assert!(read < 500 && write < 700 && memory < 512, "{read} {write} {memory}");
+}
+
+/// The commands that any server of the cluster saw, sorted: those of the cluster itself left aside.
+async fn watch_all(work: impl AsyncFn()) -> Vec<String> {
+    let servers = &CLUSTER.servers[..3];
+    let monitors: Vec<_> = servers.iter().map(Redis::monitor).collect();
+    work().await;
+    let seen = servers.iter().zip(monitors).flat_map(|(server, monitor)| server.seen(monitor));
+    let cluster = ["replconf", "ping", "cluster"];
+    let mut seen: Vec<_> = seen.filter(|name| !cluster.contains(&name.as_str())).collect();
+    seen.sort();
+    seen
+}
+
+/// Bytes that came in and went out.
+fn traffic(server: &Redis) -> (i64, i64) {
+    let stats = server.ask(&["INFO", "stats"]).text();
+    let field = |name: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').parse().unwrap()
+    };
+    (field("total_net_input_bytes"), field("total_net_output_bytes"))
+}
+
+static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);

@@ -1,0 +1,115 @@
+//! Primaries that die or hang and are replaced.
+
+use std::time::Duration;
+
+use rig::redis::{RedisCluster, RedisWithSentinels};
+use rig::within;
+use steadfast_core::{Outcome, SessionStore, StoreError};
+
+use crate::fixture::{Visitor, across, behind, builder, until_ok};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
+    let mut servers = RedisWithSentinels::start();
+    let store = behind(&servers, builder().wait(1, Duration::from_secs(2)));
+    let [live, out] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
+    let rotated = Visitor::arrive(&store).await;
+    let (patch, new) = rotated.login(&store, "alice", steadfast_core::Admission::default());
+    servers.wait_for_replica();
+    assert!(store.delete(out.id, None).await.unwrap());
+    store.update(rotated.id, &patch, &steadfast_core::Hint::default()).await.unwrap();
+    servers.servers[0].kill();
+    let (_, took) = until_ok(async || live.load(&store).await).await;
+    println!("the store was away for {took:?}");
+    assert_eq!(servers.primary(), 1);
+    assert!(live.is_live(&store).await);
+    assert!(!out.is_live(&store).await, "a logout that two servers have outlives one");
+    assert!(new.is_live(&store).await && !rotated.is_live(&store).await, "so does a new secret");
+    let alone = store.delete(live.id, None).await;
+    assert!(matches!(alone, Err(StoreError::Unavailable(_))), "no replica is left: {alone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn st_06_without_wait_a_failover_may_undo_a_logout() {
+    let mut servers = RedisWithSentinels::start();
+    let store = behind(&servers, builder());
+    let visitor = Visitor::arrive(&store).await;
+    servers.wait_for_replica();
+    within(until_replicated(&servers)).await;
+    servers.servers[1].pause();
+    // Not even what is on its way to the replica gets there.
+    servers.servers[0].ask(&["CLIENT", "KILL", "TYPE", "replica"]);
+    assert!(store.delete(visitor.id, None).await.unwrap(), "the primary confirms it");
+    servers.servers[0].kill();
+    servers.servers[1].resume();
+    let (_, _) = until_ok(async || visitor.load(&store).await).await;
+    assert!(visitor.is_live(&store).await, "and the one that replaced it never had it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
+    let servers = RedisWithSentinels::start();
+    let store = behind(&servers, builder().wait(1, Duration::from_millis(200)));
+    let visitor = Visitor::arrive(&store).await;
+    servers.servers[1].pause();
+    let alone = store.delete(visitor.id, None).await;
+    assert!(matches!(alone, Err(StoreError::Unavailable(_))), "{alone:?}");
+    servers.servers[1].resume();
+    let (was_live, _) = until_ok(async || store.delete(visitor.id, None).await).await;
+    assert!(!was_live, "it had been ended on the primary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_was_replaced_while_it_hung_is_asked_no_more() {
+    let servers = RedisWithSentinels::start();
+    let both = builder();
+    let (idle, busy) = (behind(&servers, both.clone()), behind(&servers, both));
+    let visitor = Visitor::arrive(&idle).await;
+    within(until_replicated(&servers)).await;
+    servers.servers[0].pause();
+    servers.wait_for_primary(1);
+    let ((), _) = until_ok(async || busy.delete(visitor.id, None).await.map(drop)).await;
+    servers.servers[0].resume();
+    assert!(!visitor.is_live(&idle).await, "the old primary would say that it is live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_one_dead_primary_is_replaced_and_the_others_go_on() {
+    let mut cluster = RedisCluster::start();
+    let store = across(&cluster, builder());
+    let mut visitors = Vec::new();
+    for _ in 0..24 {
+        visitors.push(Visitor::arrive(&store).await);
+    }
+    for visitor in &visitors {
+        until_ok(async || visitor.count(&store).await).await;
+    }
+    tokio::time::timeout(Duration::from_secs(5), cluster_in_step(&cluster)).await.unwrap();
+    cluster.servers[0].kill();
+    let mut served = 0;
+    for visitor in &visitors {
+        let loaded = tokio::time::timeout(Duration::from_secs(1), visitor.load(&store)).await;
+        served += usize::from(matches!(loaded, Ok(Ok(_))));
+    }
+    assert!(served >= 8, "two thirds of the slots are elsewhere: {served}");
+    for visitor in &visitors {
+        until_ok(async || visitor.load(&store).await).await;
+        assert_eq!(visitor.counted(&store).await, 1);
+        let (outcome, _) = until_ok(async || visitor.write(&store, 5).await).await;
+        assert!(matches!(outcome, Outcome::Applied(_)));
+    }
+}
+
+async fn until_replicated(servers: &RedisWithSentinels) {
+    let keys = |n: usize| servers.servers[n].ask(&["DBSIZE"]).number();
+    rig::eventually(async || keys(0) == keys(1) && keys(0) > 0).await;
+}
+
+async fn cluster_in_step(cluster: &RedisCluster) {
+    let offset = |n: usize| {
+        let info = cluster.servers[n].ask(&["INFO", "replication"]).text();
+        let line = info.lines().find(|line| line.starts_with("master_repl_offset")).unwrap();
+        line.to_owned()
+    };
+    rig::eventually(async || (0..3).all(|n| offset(n) == offset(n + 3))).await;
+}

@@ -1,0 +1,105 @@
+//! The index of principals holds no more than it must.
+
+use rig::redis::Redis;
+use steadfast_core::{Admission, Hint, Operate, SessionStore};
+
+use crate::fixture::{CLUSTER, Visitor, across, builder, clock, on, principal, store};
+
+#[tokio::test]
+async fn every_key_has_a_time_to_live() {
+    let server = Redis::start();
+    let store = store(&server);
+    for n in 0..4 {
+        let visitor = Visitor::arrive(&store).await.log_in(&store, &format!("user{n}")).await;
+        visitor.count(&store).await.unwrap();
+        store.delete_all(&principal("nobody"), None, Some(n)).await.unwrap();
+    }
+    for key in server.ask(&["KEYS", "*"]).list() {
+        let left = server.ask(&["PTTL", &key.text()]).number();
+        assert!(left > 60_000, "{key:?}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_sessions_that_ended_whoever_ended_them() {
+    let server = Redis::start();
+    let (clock, env) = clock();
+    let store = on(&server, builder().env(env));
+    let deleted = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    store.delete(deleted.id, None).await.unwrap();
+    let moved = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    moved.log_in(&store, "bob").await;
+    store.delete_all(&principal("bob"), None, None).await.unwrap();
+    Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    clock.advance(std::time::Duration::from_secs(1_800));
+    assert_eq!(store.collect().await.unwrap(), 1);
+    assert_eq!(server.ask(&["KEYS", "*"]).list(), []);
+}
+
+#[tokio::test]
+async fn reading_a_list_prunes_it() {
+    let server = Redis::start();
+    let (clock, env) = clock();
+    let store = on(&server, builder().env(env));
+    for _ in 0..20 {
+        Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    }
+    clock.advance(std::time::Duration::from_secs(1_800));
+    let live = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    let listed = store.list(&principal("alice")).await.unwrap();
+    assert_eq!(listed.iter().map(|info| info.id).collect::<Vec<_>>(), [live.id]);
+    assert_eq!(entries(&server), 1);
+}
+
+#[tokio::test]
+async fn ds_13_logins_alone_keep_an_index_small() {
+    let server = Redis::start();
+    let (clock, env) = clock();
+    let store = on(&server, builder().env(env));
+    for _ in 0..300 {
+        Visitor::arrive(&store).await.log_in(&store, "alice").await;
+        clock.advance(std::time::Duration::from_secs(600));
+    }
+    // Three sessions live at a time.
+    assert!(entries(&server) < 16, "{}", entries(&server));
+}
+
+#[tokio::test]
+async fn in_a_cluster_logins_alone_keep_an_index_small_as_well() {
+    let (clock, env) = clock();
+    let store = across(&CLUSTER, builder().env(env));
+    for _ in 0..100 {
+        Visitor::arrive(&store).await.log_in(&store, "carol").await;
+        clock.advance(std::time::Duration::from_secs(3_600));
+    }
+    // What has expired counts until the absolute deadline: eight of them.
+    let index = keys("*:p:{session:carol}");
+    let server = &CLUSTER.servers[CLUSTER.server_of(&index[0])];
+    let entries = server.ask(&["HLEN", &index[0]]).number();
+    assert!(entries < 32, "{entries}");
+}
+
+#[tokio::test]
+async fn in_a_cluster_a_logout_and_a_refused_login_leave_no_entry() {
+    let store = across(&CLUSTER, builder());
+    let visitor = Visitor::arrive(&store).await.log_in(&store, "dave").await;
+    let stranger = Visitor::new(&store);
+    let (wrong, _) = stranger.login(&store, "dave", Admission::default());
+    store.update(visitor.id, &wrong, &Hint::default()).await.unwrap();
+    assert!(visitor.is_live(&store).await, "a wrong proof ends nothing");
+    let key = "*:p:{session:dave}";
+    assert_eq!(keys(key).len(), 1);
+    store.delete(visitor.id, None).await.unwrap();
+    assert_eq!(keys(key), Vec::<String>::new());
+}
+
+fn keys(pattern: &str) -> Vec<String> {
+    let all = CLUSTER.servers[..3].iter().flat_map(|server| server.ask(&["KEYS", pattern]).list());
+    all.map(|key| key.text()).collect()
+}
+
+/// How many sessions the indexes of a server list.
+fn entries(server: &Redis) -> i64 {
+    let keys = server.ask(&["KEYS", "*:p:*"]).list();
+    keys.iter().map(|key| server.ask(&["HLEN", &key.text()]).number()).sum()
+}

@@ -1,0 +1,14 @@
+//! What the Redis store does to its servers, and what servers that fail do to it.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod fixture;
+
+mod costs;
+mod privileges;
+mod index;
+mod changes;
+mod outages;
+mod failover;
+mod resharding;
+mod tls;
