@@ -290,7 +290,7 @@ impl Sessions {
         }
         let index = self.prefix.index(name);
         let command = cmd("HDEL").arg(&index).arg(entries).to_owned();
-        if let Err(fault) = self.servers.call(index.as_bytes(), &Call::reading(&command)).await {
+        if let Err(fault) = self.servers.call(index.as_bytes(), &Call::repeatable(&command)).await {
             let error = StoreError::from(fault);
             tracing::debug!(target: "steadfast", %error, "an entry of an index stays for a while");
         }
@@ -299,21 +299,21 @@ impl Sessions {
     async fn listed(&self, name: &str) -> Result<Vec<(Entry, UtcDateTime)>, StoreError> {
         let index = self.prefix.index(name);
         let command = cmd("HGETALL").arg(&index).to_owned();
-        Ok(entries(self.servers.call(index.as_bytes(), &Call::reading(&command)).await?))
+        Ok(entries(self.servers.call(index.as_bytes(), &Call::repeatable(&command)).await?))
     }
 
     /// Whether a record is the principal's by the login of this entry.
     async fn is_made(&self, name: &str, entry: &Entry) -> Result<bool, StoreError> {
         let key = self.prefix.record(entry.id);
         let command = cmd("HMGET").arg(&key).arg(&["u", "w"]).to_owned();
-        let answer = self.servers.call(key.as_bytes(), &Call::reading(&command)).await?;
+        let answer = self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await?;
         Ok(reply::texts(answer) == [name, &entry.ticket])
     }
 
     async fn look(&self, name: &str, id: RecordId) -> Result<Look, StoreError> {
         let key = self.prefix.record(id);
         let command = cmd("HMGET").arg(&key).arg(&["u", "c", "t", "i", "a"]).to_owned();
-        let answer = match self.servers.call(key.as_bytes(), &Call::reading(&command)).await {
+        let answer = match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
             Err(fault) if fault.is_wrong_type() => return Ok(Look::Unknown),
             answer => answer?,
         };

@@ -52,6 +52,9 @@
 #![doc = include_str!("../users.acl")]
 //! ```
 //!
+//! Turn the user `default` off, but leave it its rights, `user default off resetpass ~* &* +@all`: a
+//! server replays its append-only file as that user, and drops in silence what that user may not do.
+//!
 //! # Map
 //!
 //! | module | what it is for |

@@ -114,7 +114,7 @@ impl Sessions {
     ) -> Result<Result<Option<Record>, Corrupt>, StoreError> {
         let key = self.prefix.record(id);
         let command = cmd("HGETALL").arg(&key).to_owned();
-        match self.servers.call(key.as_bytes(), &Call::reading(&command)).await {
+        match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
             Ok(answer) => Ok(codec::decode(answer, &self.limits)),
             Err(fault) if fault.is_wrong_type() => Ok(Err(Corrupt::Form)),
             Err(fault) => Err(fault.into()),

@@ -90,8 +90,8 @@ pub(crate) struct Call<'c> {
 }
 
 impl<'c> Call<'c> {
-    /// A command that only reads.
-    pub(crate) fn reading(command: &'c Cmd) -> Self {
+    /// A plain command that does the same when it is sent again.
+    pub(crate) fn repeatable(command: &'c Cmd) -> Self {
         Self { command, script: None, is_repeatable: true, copies: None }
     }
 

@@ -1,7 +1,8 @@
 //! Redis as it is deployed: one server, a primary behind sentinels, a cluster, with TLS.
 //!
 //! Every server knows the user of a store with the rights that its documentation names, and an
-//! administrator for the tests themselves; nobody comes in without a password.
+//! administrator for the tests themselves; nobody comes in without a password. The user `default` is
+//! off, with rights all the same: as that user a server replays its own file.
 
 mod admin;
 mod cluster;
@@ -53,7 +54,7 @@ impl Redis {
     fn launch(port: u16, more: &str, arguments: &[&str]) -> Self {
         let config = format!(
             "port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly no\nloglevel warning\n\
-             user default off\nuser {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n{}\n\
+             user default off resetpass ~* &* +@all\nuser {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n{}\n\
              masteruser {ADMIN}\nmasterauth {ADMIN_PASSWORD}\nrepl-diskless-sync-delay 0\n{more}",
             acl(),
         );
@@ -118,9 +119,10 @@ impl Redis {
         self.process.kill();
     }
 
-    /// Starts it again after that, with an empty memory.
+    /// Starts it again after that, with what it has on disk: nothing, unless it was configured to.
     pub fn restart(&mut self) {
-        self.process = Process::spawn(&self.config, &[]);
+        let again = self.process.spawn_again(&self.config);
+        std::mem::replace(&mut self.process, again).forget();
         self.is_up();
     }
 

@@ -1,0 +1,67 @@
+//! What an operator sees of a Redis.
+
+use rig::redis::Redis;
+use rig::{Server, within};
+use serde_json::json;
+
+#[tokio::test]
+async fn st_07_a_policy_that_may_evict_sessions_is_warned_of() {
+    let [good, bad] = ["noeviction", "allkeys-lru"]
+        .map(|policy| Redis::configured(&format!("maxmemory-policy {policy}")));
+    for (redis, is_warned) in [(&good, false), (&bad, true)] {
+        let server = Server::without_control(&["--store", &redis.url()]).await;
+        server.signal("TERM");
+        let (status, said) = within(server.ended()).await;
+        assert!(status.success(), "{said}");
+        assert_eq!(said.contains("set maxmemory-policy to noeviction"), is_warned, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn in_06_a_corrupt_record_is_no_session_and_counted_and_left_as_it_is() {
+    let redis = Redis::start();
+    let server = Server::start(&["--store", &redis.url()]).await;
+    let client = server.member("alice").await;
+    let key = redis.ask(&["KEYS", "*:r:*"]).list()[0].text();
+    redis.ask(&["HSET", &key, "s", "junk"]);
+    assert_eq!(client.user().await, None);
+    assert_eq!(server.told("/events").await["corrupt_record"], 1);
+    assert_eq!(redis.ask(&["HGET", &key, "s"]).text(), "junk");
+    assert_eq!(server.told("/dump").await["records"][0]["corrupt"], true);
+    client.post("/incr").await.ok();
+    assert_eq!(client.peek().await["n"], 1, "a fresh session took its place");
+}
+
+#[tokio::test]
+async fn to_09_what_expired_is_collected_and_counted_once() {
+    let redis = Redis::start();
+    let server = Server::start(&["--store", &redis.url()]).await;
+    let (one, other) = (server.member("alice").await, server.member("bob").await);
+    server.order("/clock/advance?s=1801").await;
+    assert_eq!(one.user().await, None);
+    rig::eventually(async || server.told("/events").await["expired"] == 1).await;
+    assert_eq!(one.user().await, None);
+    assert_eq!(server.order("/gc").await, json!({ "collected": 1 }));
+    assert_eq!(server.told("/events").await["expired"], 2);
+    assert_eq!(other.user().await, None);
+    assert_eq!(redis.ask(&["DBSIZE"]).number(), 0);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_at_start_is_one_clear_line() {
+    let mut redis = Redis::start();
+    let url = redis.url();
+    redis.kill();
+    let said = rig::server::refusal(rig::server::program(&["--store", &url])).await;
+    assert!(said.contains("the store does not answer"), "{said}");
+    assert!(!said.contains(rig::redis::PASSWORD), "{said}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_at_start_and_not_shown() {
+    let redis = Redis::start();
+    let url = redis.url().replace(rig::redis::PASSWORD, "hunter2");
+    let said = rig::server::refusal(rig::server::program(&["--store", &url])).await;
+    assert!(said.contains("the store does not answer"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
