@@ -58,12 +58,11 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | URL | store | feature | settings |
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
-/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
-/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
 /// | `redis://USER:PASSWORD@HOST:PORT/DATABASE` | `RedisStore` on one server | `redis` | `prefix`: what the names of its keys begin with; `wait`, `wait-ms`: how many replicas confirm the end of a session within what time |
 /// | `redis+sentinel://…@HOST:PORT,HOST:PORT/SERVICE` | `RedisStore` on the primary that these sentinels know | `redis` | the same; `sentinel-user`, `sentinel-password` |
 /// | `redis+cluster://…@HOST:PORT,HOST:PORT` | `RedisStore` in a cluster | `redis` | the same as on one server |
 /// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's |
+/// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
