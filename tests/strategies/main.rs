@@ -1,0 +1,29 @@
+//! One application, and every strategy: the same program with another URL behaves the same.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod service;
+mod journey;
+mod races;
+
+/// A module for each strategy, with all tests.
+macro_rules! strategies {
+    ($($strategy:ident),+ $(,)?) => {
+        $(mod $strategy {
+            use crate::service::Service;
+            use crate::{journey, races};
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_journey_is_the_same_as_on_one_node() {
+                journey::is_the_same(&Service::$strategy().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn rc_09_no_write_under_way_brings_a_logged_out_session_back() {
+                races::no_write_outlives_a_logout(&Service::$strategy().await).await;
+            }
+        })+
+    };
+}
+
+strategies!(memory, redis, redis_with_sentinels, redis_cluster, postgres);
