@@ -131,11 +131,12 @@ impl Values {
 impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
     /// Packs entries in any order; of two under one key the later counts.
     fn from_iter<I: IntoIterator<Item = (K, &'a [u8])>>(entries: I) -> Self {
-        let sorted: std::collections::BTreeMap<_, _> =
-            entries.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value)).collect();
+        let mut sorted: Vec<_> = entries.into_iter().collect();
+        sorted.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
         let mut packing = Packing::default();
-        for (key, value) in &sorted {
-            packing.push(key.as_bytes(), value);
+        for same in sorted.chunk_by(|(one, _), (other, _)| one.as_ref() == other.as_ref()) {
+            let (key, value) = &same[same.len() - 1];
+            packing.push(key.as_ref().as_bytes(), value);
         }
         packing.finish()
     }
