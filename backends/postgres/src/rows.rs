@@ -1,8 +1,10 @@
 //! A record as a row, and back.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
@@ -101,17 +103,113 @@ fn time(millis: i64) -> Result<UtcDateTime, Corrupt> {
 
 /// An object of strings. The parser's message may show a value, and is not passed on.
 fn values(object: &str) -> Result<Values, Corrupt> {
-    let values: BTreeMap<String, String> =
+    let Entries(entries) =
         serde_json::from_str(object).map_err(|_| "the values are no texts by key")?;
-    if values.keys().any(|key| Limits::check_key(key).is_err()) {
+    if entries.iter().any(|(Text(key), _)| Limits::check_key(key).is_err()) {
         return Err("a key has the wrong form".into());
     }
-    Ok(values.iter().map(|(key, value)| (key, value.as_bytes())).collect())
+    Ok(entries.iter().map(|(Text(key), Text(value))| (key, value.as_bytes())).collect())
+}
+
+/// What is in an object, in its order.
+struct Entries<'t>(Vec<(Text<'t>, Text<'t>)>);
+
+impl<'t> Deserialize<'t> for Entries<'t> {
+    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'t> Visitor<'t> for Each {
+            type Value = Entries<'t>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Entries<'t>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Each)
+    }
+}
+
+/// A string, copied only where it holds an escape.
+struct Text<'t>(Cow<'t, str>);
+
+impl<'t> Deserialize<'t> for Text<'t> {
+    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+
+        impl<'t> Visitor<'t> for Whole {
+            type Value = Text<'t>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'t str) -> Result<Text<'t>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'t>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Whole)
+    }
 }
 
 fn principal(realm: Option<&str>, id: Option<&str>) -> Result<Option<Principal>, Corrupt> {
     match (realm, id) {
         (Some(realm), Some(id)) => Ok(Some(Principal::new(Realm::new(realm)?, id)?)),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_are_an_object_of_strings_and_nothing_else() {
+        let packed =
+            values(r#"{"b": "\"x\"", "a": "[1, 2]", "é": "\ud83d\ude00\\u0000"}"#).unwrap();
+        let expected = [("a", "[1, 2]"), ("b", "\"x\""), ("é", "\u{1f600}\\u0000")];
+        let expected = expected.map(|(key, value)| (key, value.as_bytes()));
+        assert_eq!(packed.iter().collect::<Vec<_>>(), expected);
+        for wrong in ["", "[]", "null", r#"{"a": 1}"#, r#"{"a": ["b"]}"#, r#"{"": "1"}"#, "{}{}"] {
+            assert!(values(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_keeps_its_order() {
+        let epochs = [0, 1, i64::MAX as u64, 1 << 63, u64::MAX].map(epoch);
+        assert!(epochs.is_sorted_by(|one, other| one < other));
+    }
+
+    #[test]
+    fn a_time_survives_to_the_millisecond_and_is_never_later() {
+        for at in [0, 1, -1, 253_402_300_799_999] {
+            assert_eq!(millis(time(at).unwrap()), at);
+        }
+        assert!(time(millis(UtcDateTime::MAX)).unwrap() < UtcDateTime::MAX);
+        assert!(time(i64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_hash_survives_and_any_other_length_is_none() {
+        let kept = SecretHash::from_parts(KeyId(7), [9; 32]);
+        let bytes = hash(&kept);
+        assert_eq!(secret_hash(&bytes).unwrap(), kept);
+        for wrong in [&bytes[..3], &bytes[..35], &[&bytes[..], &[0]].concat()] {
+            assert!(secret_hash(wrong).is_err());
+        }
     }
 }

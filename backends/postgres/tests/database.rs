@@ -10,8 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::{Service, server, visitor};
 use steadfast_core::{
-    Admission, Applied, Env, Hint, Keyring, Lookup, ManualClock, Operate, Outcome, Patch,
-    Principal, RawJson, Realm, Record, RecordId, SessionStore, StoreError, Token, Values,
+    Admission, Applied, Authentication, Env, Hint, Keyring, Lookup, ManualClock, Operate, Outcome,
+    Patch, Principal, RawJson, Realm, Record, RecordId, Rotation, SessionStore, StoreError, Token,
+    Values,
 };
 use steadfast_postgres::{PostgresStore, SetupError};
 
@@ -255,6 +256,28 @@ async fn a_row_that_cannot_be_is_refused_by_the_table() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
+    let service = Service::new();
+    let store = service.store(Env::system()).await;
+    let principals = ["alice", "bob"].map(|id| Principal::new(Realm::default(), id).unwrap());
+    for _ in 0..50 {
+        let ids =
+            [create_for(&store, &principals[0]).await, create_for(&store, &principals[1]).await];
+        // Each takes the session of the other, and one session is all that anybody may have.
+        let logins = [0, 1].map(|n| {
+            let (store, login) = (store.clone(), login(&store, &principals[1 - n]));
+            tokio::spawn(async move { store.update(ids[n], &login, &Hint::default()).await })
+        });
+        for login in logins {
+            login.await.unwrap().unwrap();
+        }
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'app'";
+    drop(store);
+    assert_eq!(service.sql(deadlocks), "0");
+}
+
 #[tokio::test]
 async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
     let (service, clock) = (Service::new(), ManualClock::default());
@@ -303,6 +326,29 @@ async fn create(store: &PostgresStore) -> RecordId {
     store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
     id
 }
+
+async fn create_for(store: &PostgresStore, principal: &Principal) -> RecordId {
+    let id = store.mint().unwrap();
+    let record = Record { principal: Some(principal.clone()), ..visitor(store, [0; 32]) };
+    store.create(id, record, ONE).await.unwrap();
+    id
+}
+
+fn login(store: &PostgresStore, principal: &Principal) -> Patch {
+    let record = visitor(store, [0; 32]);
+    let authentication = Authentication {
+        at: record.created,
+        absolute_deadline: record.absolute_deadline,
+        principal: Some(principal.clone()),
+        admission: ONE,
+    };
+    let hash = visitor(store, [1; 32]).secret;
+    let mut login = Patch::new();
+    login.rotate(record.secret.into(), Rotation { hash, authentication: Some(authentication) });
+    login
+}
+
+const ONE: Admission = Admission { cap: 1, epoch: None };
 
 async fn applied(store: &PostgresStore, id: RecordId, patch: &Patch) -> Applied {
     match store.update(id, patch, &Hint::default()).await.unwrap() {
