@@ -90,17 +90,15 @@ RETURNS uuid[] LANGUAGE plpgsql AS $$
 DECLARE
     ended uuid[];
 BEGIN
-    IF p_excess IS NULL THEN
-        RETURN NULL;
-    END IF;
     WITH gone AS (
         DELETE FROM {sessions} s
         WHERE s.id = ANY (p_excess) AND s.realm = p_realm AND s.principal = p_principal
         RETURNING s.id
     )
     SELECT array_agg(gone.id) INTO ended FROM gone;
-    PERFORM pg_notify(p_channel, 'ended ' || id) FROM unnest(ended) AS id
-    WHERE p_channel IS NOT NULL;
+    IF p_channel IS NOT NULL THEN
+        PERFORM pg_notify(p_channel, 'ended ' || id) FROM unnest(ended) AS id;
+    END IF;
     RETURN ended;
 END
 $$;
@@ -136,7 +134,9 @@ BEGIN
         IF FOUND THEN
             verdict := 'applied';
             at_version := p_version;
-            ended := {end_excess}(p_realm, p_principal, excess, p_channel);
+            IF excess IS NOT NULL THEN
+                ended := {end_excess}(p_realm, p_principal, excess, p_channel);
+            END IF;
             RETURN;
         END IF;
     END IF;
@@ -208,13 +208,16 @@ BEGIN
         verdict := 'applied';
         RETURN;
     END IF;
-    IF s.fence <> p_expected_fence OR EXISTS (
-        SELECT FROM unnest(p_expected_keys, p_expected_values) AS expected (key, value)
-        WHERE s.values ->> expected.key IS DISTINCT FROM expected.value
-    ) THEN
+    IF s.fence <> p_expected_fence THEN
         verdict := 'conflict';
         RETURN;
     END IF;
+    FOR i IN 1 .. coalesce(cardinality(p_expected_keys), 0) LOOP
+        IF s.values ->> p_expected_keys[i] IS DISTINCT FROM p_expected_values[i] THEN
+            verdict := 'conflict';
+            RETURN;
+        END IF;
+    END LOOP;
     IF p_is_over_limit THEN
         verdict := 'over limit';
         RETURN;
@@ -283,8 +286,9 @@ BEGIN
     END IF;
     IF NOT is_touch THEN
         at_version := least(s.version, 9223372036854775806) + 1;
-        PERFORM pg_notify(p_channel, 'patched ' || p_id || ' ' || at_version)
-        WHERE p_channel IS NOT NULL;
+        IF p_channel IS NOT NULL THEN
+            PERFORM pg_notify(p_channel, 'patched ' || p_id || ' ' || at_version);
+        END IF;
     END IF;
     UPDATE {sessions} t SET
         hash = s.hash,
@@ -304,7 +308,9 @@ BEGIN
         owner = coalesce(p_owner, s.owner),
         fence = s.fence + (p_owner IS NOT NULL)::integer
     WHERE t.id = p_id;
-    ended := {end_excess}(p_realm, p_principal, excess, p_channel);
+    IF excess IS NOT NULL THEN
+        ended := {end_excess}(p_realm, p_principal, excess, p_channel);
+    END IF;
 END
 $$;
 
