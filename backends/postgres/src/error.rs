@@ -1,5 +1,7 @@
 //! How Postgres fails, and what of it may be shown.
 
+use std::error::Error;
+
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use steadfast_core::StoreError;
 
@@ -67,7 +69,7 @@ pub enum Failure {
     },
     /// The connection does not work, or not any more.
     #[error("the connection failed")]
-    Connection(#[source] sqlx::Error),
+    Connection(#[source] Box<dyn Error + Send + Sync>),
     /// The server is a standby, or was told to be read-only.
     #[error("it is read-only")]
     ReadOnly,
@@ -96,10 +98,13 @@ impl Failure {
         use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
             Self::Server { is_fatal, .. } => *is_fatal,
-            Self::Connection(sqlx::Error::Io(error)) => {
-                [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
-            }
-            Self::Connection(_) | Self::ReadOnly | Self::Hung => false,
+            Self::Connection(error) => match error.downcast_ref() {
+                Some(sqlx::Error::Io(error)) => {
+                    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
+                }
+                _ => false,
+            },
+            Self::ReadOnly | Self::Hung => false,
         }
     }
 
@@ -125,7 +130,7 @@ impl From<sqlx::Error> for Failure {
                 message: server.message().to_owned(),
                 is_fatal: matches!(server.severity(), PgSeverity::Fatal | PgSeverity::Panic),
             },
-            None => Self::Connection(error),
+            None => Self::Connection(error.into()),
         }
     }
 }

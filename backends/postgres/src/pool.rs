@@ -142,32 +142,39 @@ impl Pool {
         if answer.is_closed() {
             return;
         }
-        let result = match (self.0.take_idle(), &*last_failure) {
-            (Some(idle), _) => Ok(Lease::new(&self, idle.connection, idle.generation, permit)),
+        let made = match (self.0.take_idle(), &*last_failure) {
+            (Some(idle), _) => Ok((idle.connection, idle.generation)),
             (None, Some((at, failure))) if *at > asked || at.elapsed() < PAUSE => {
                 Err(Arc::clone(failure))
             }
-            (None, _) => {
-                let generation = self.0.generation.load(Ordering::Acquire);
-                match self.0.hosts.connect().await {
-                    Ok(connection) => {
-                        *last_failure = None;
-                        Ok(Lease::new(&self, connection, generation, permit))
-                    }
-                    Err(failure) => {
-                        let failure = Arc::new(failure);
-                        *last_failure = Some((Instant::now(), Arc::clone(&failure)));
-                        Err(failure)
-                    }
-                }
-            }
+            (None, _) => self.0.dial(&mut last_failure).await,
         };
+        drop(last_failure);
+        let lease = made.map(|(made, generation)| Lease::new(&self, made, generation, permit));
         // A lease that nobody takes goes back to the pool by itself.
-        let _ = answer.send(result);
+        let _ = answer.send(lease);
     }
 }
 
 impl Shared {
+    async fn dial(
+        &self,
+        last_failure: &mut Option<(Instant, Arc<Unreachable>)>,
+    ) -> Result<(PgConnection, u64), Arc<Unreachable>> {
+        let generation = self.generation.load(Ordering::Acquire);
+        match self.hosts.connect().await {
+            Ok(connection) => {
+                *last_failure = None;
+                Ok((connection, generation))
+            }
+            Err(failure) => {
+                let failure = Arc::new(failure);
+                *last_failure = Some((Instant::now(), Arc::clone(&failure)));
+                Err(failure)
+            }
+        }
+    }
+
     /// The connection that was used last. One that a firewall may have forgotten is closed.
     fn take_idle(&self) -> Option<Idle> {
         let generation = self.generation.load(Ordering::Acquire);

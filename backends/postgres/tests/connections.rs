@@ -201,7 +201,7 @@ async fn where_no_server_is_calls_are_refused_at_once() {
         refused += 1;
         tokio::task::yield_now().await;
     }
-    assert!(refused > 100, "whoever comes in between is told at once: {refused}");
+    assert!(refused > 20, "whoever comes in between is told at once: {refused}");
 }
 
 #[tokio::test]

@@ -74,3 +74,18 @@ async fn ar_01_no_token_that_was_issued_is_in_the_database() {
         assert!(!dump.contains(&token), "a secret is in the dump");
     }
 }
+
+#[tokio::test]
+async fn in_06_a_corrupt_record_is_absent_counted_and_left_as_it_is() {
+    let service = Service::alone().await;
+    let client = service.member("alice").await;
+    let sql = |sql| service.primary.sql("postgres", "shop", sql);
+    sql("UPDATE steadfast.sessions SET values = '[1]'");
+    assert_eq!(service.users(&client).await, vec![None; 3]);
+    client.fork().post("/incr").await.ok();
+    for node in &service.nodes {
+        assert!(node.told("/events").await["corrupt_record"].as_u64() >= Some(1));
+    }
+    let corrupt = "SELECT values FROM steadfast.sessions WHERE jsonb_typeof(values) = 'array'";
+    assert_eq!(sql(corrupt), "[1]");
+}
