@@ -1,13 +1,13 @@
 //! Stores by URL, so that an application's configuration chooses where its sessions live.
 
 #![cfg_attr(
-    not(any(feature = "memory", feature = "postgres", feature = "redis")),
+    not(all(feature = "memory", feature = "postgres", feature = "redis")),
     allow(
         dead_code,
         unused_variables,
         clippy::needless_pass_by_value,
         clippy::unused_async,
-        reason = "a build without stores opens none"
+        reason = "a build without some of the stores needs less of this"
     )
 )]
 
