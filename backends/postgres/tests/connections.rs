@@ -283,6 +283,24 @@ async fn of_several_hosts_the_one_that_can_be_written_to_serves() {
 }
 
 #[tokio::test]
+async fn a_host_that_does_not_answer_holds_nobody_up() {
+    let (service, hung) = (Service::new(), Proxy::start(&server().address()).await);
+    let hosts = format!("{},{}", hung.address(), server().address());
+    let store = service.builder_at("app", &hosts).connections(2).build().await.unwrap();
+    let id = create(&store).await;
+    hung.stop();
+    // Those under way wait for their time; then the next host is found.
+    let builder = service.builder_at("app", &hosts).timeout(Duration::from_secs(1));
+    within(builder.build()).await.unwrap();
+    within(eventually(async || {
+        let load = tokio::time::timeout(Duration::from_secs(1), store.load(id, None, &HINT)).await;
+        matches!(load, Ok(Ok(Lookup::Found(_))))
+    }))
+    .await;
+    assert!(hung.traffic().connections <= 6, "{:?}", hung.traffic());
+}
+
+#[tokio::test]
 async fn a_standby_alone_is_no_database() {
     let primary = Postgres::start(&[]);
     let standby = primary.standby();
