@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use redis::aio::PubSub;
 use redis::{ServerError, Value, cmd};
 use tokio::time::Instant;
@@ -93,11 +94,13 @@ impl Cluster {
         Err(fault)
     }
 
+    /// The server of a slot. One that there is no connection to may be gone: the others are asked first,
+    /// since there may be no time for that once it has let the caller wait.
     async fn server(&self, slot: u16) -> Result<Arc<Server>, Fault> {
         let known = self.map().server(slot);
         match known {
-            Some(server) => Ok(server),
-            None => self.server_anew(slot).await,
+            Some(server) if server.is_open() => Ok(server),
+            _ => self.server_anew(slot).await,
         }
     }
 
@@ -124,18 +127,11 @@ impl Cluster {
         }
         let mut known: Vec<_> = self.map().ranges.values().map(|(_, s)| Arc::clone(s)).collect();
         known.extend(self.seeds.iter().map(|seed| self.known(seed.clone())));
-        let mut fault = Fault::unsent(NoServer);
-        for server in known {
-            match slots(&server).await {
-                Ok(slots) => {
-                    self.map().learn(&self.dialer, slots);
-                    *asked = Some(Instant::now());
-                    return Ok(());
-                }
-                Err(why) => fault = why,
-            }
-        }
-        Err(fault)
+        let known = known.iter().map(|server| Box::pin(slots(server)));
+        let (slots, _) = select_ok(known).await?;
+        self.map().learn(&self.dialer, slots);
+        *asked = Some(Instant::now());
+        Ok(())
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {

@@ -73,8 +73,9 @@ async fn in_time<T>(opening: impl Future<Output = Result<T, Fault>>) -> Result<T
     opened.unwrap_or_else(|elapsed| Err(Fault::unsent(elapsed)))
 }
 
-/// A hung server accepts connections and answers nothing.
-const OPEN_WITHIN: Duration = Duration::from_secs(1);
+/// A hung server accepts connections and answers nothing. Below the middleware's deadline, so that
+/// there is time to turn to another server.
+const OPEN_WITHIN: Duration = Duration::from_millis(500);
 
 /// Commands that wait to be written; more make their callers wait.
 const PIPELINE: usize = 1_024;

@@ -59,6 +59,11 @@ impl Link {
         *self.current() = None;
     }
 
+    /// Whether there is a connection.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open_one().is_some()
+    }
+
     async fn live(&self) -> Result<Arc<Live>, Fault> {
         if let Some(live) = self.open_one() {
             return Ok(live);

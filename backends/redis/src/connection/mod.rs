@@ -130,6 +130,11 @@ impl Server {
         }
     }
 
+    /// Whether there is a connection to it.
+    fn is_open(&self) -> bool {
+        self.shared.is_open()
+    }
+
     /// A plain command.
     pub(crate) async fn ask(&self, command: &Cmd) -> Result<Value, Fault> {
         self.shared.call(command).await

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd};
 use tokio::task::AbortHandle;
@@ -11,8 +12,8 @@ use super::{Dialer, Fault, Listener, Server};
 use crate::address::Address;
 use crate::reply;
 
-/// The sentinels of a service. Each is asked over a connection of its own, when a connection to the
-/// primary has to be opened: that is rare, and what they say must not be old.
+/// The sentinels of a service. All are asked at once, over connections for that, when one to the primary
+/// has to be opened: that is rare, what they say must not be old, and some may be gone.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
     pub(crate) dialer: Dialer,
@@ -24,18 +25,11 @@ pub(crate) struct Sentinels {
 impl Sentinels {
     /// The address of the primary. The first sentinel that knows one counts.
     pub(crate) async fn primary(&self) -> Result<Address, Fault> {
-        let mut fault = Fault::unsent(NoPrimary);
-        for sentinel in &self.addresses {
-            match self.ask(sentinel).await {
-                Ok(Some(primary)) => return Ok(primary),
-                Ok(None) => {}
-                Err(why) => fault = why,
-            }
-        }
-        Err(fault)
+        let asked = self.addresses.iter().map(|sentinel| Box::pin(self.ask(sentinel)));
+        select_ok(asked).await.map(|(primary, _)| primary)
     }
 
-    async fn ask(&self, sentinel: &Address) -> Result<Option<Address>, Fault> {
+    async fn ask(&self, sentinel: &Address) -> Result<Address, Fault> {
         let (mut connection, driver) = self.dialer.open(sentinel).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
@@ -46,7 +40,8 @@ impl Sentinels {
         };
         let mut parts = reply::texts(Fault::unless_refused(answer)?).into_iter();
         let (host, port) = (parts.next(), parts.next().and_then(|port| port.parse().ok()));
-        Ok(host.zip(port).map(|(host, port)| Address::new(host, port)))
+        let primary = host.zip(port).map(|(host, port)| Address::new(host, port));
+        primary.ok_or_else(|| Fault::unsent(NoPrimary))
     }
 }
 
@@ -83,7 +78,7 @@ impl Sentinels {
         let connection = self.dialer.listen(sentinel).await?;
         let mut listener = Listener::subscribe(connection, "+switch-master").await?;
         // What happened before this was not heard.
-        let mut primary = self.ask(sentinel).await?;
+        let mut primary = Some(self.ask(sentinel).await?);
         loop {
             match (primary, server.upgrade()) {
                 (Some(primary), Some(server)) => server.go_to(&primary),

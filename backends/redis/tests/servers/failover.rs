@@ -74,6 +74,34 @@ async fn a_primary_that_was_replaced_while_it_hung_is_asked_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_hangs_keeps_nobody_from_the_new_primary() {
+    let mut servers = RedisWithSentinels::start();
+    let store = behind(&servers, builder());
+    let visitor = Visitor::arrive(&store).await;
+    within(until_replicated(&servers)).await;
+    servers.pause_a_sentinel();
+    servers.servers[0].kill();
+    until_ok(async || in_time(visitor.load(&store)).await).await;
+    assert!(visitor.is_live(&store).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_a_primary_that_hangs_is_left_once_it_is_replaced() {
+    let cluster = RedisCluster::start();
+    let store = across(&cluster, builder());
+    let mut visitors = Vec::new();
+    for _ in 0..12 {
+        visitors.push(Visitor::arrive(&store).await);
+    }
+    tokio::time::timeout(Duration::from_secs(5), cluster_in_step(&cluster)).await.unwrap();
+    cluster.servers[0].pause();
+    for visitor in &visitors {
+        until_ok(async || in_time(visitor.load(&store)).await).await;
+        assert!(visitor.is_live(&store).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_one_dead_primary_is_replaced_and_the_others_go_on() {
     let mut cluster = RedisCluster::start();
     let store = across(&cluster, builder());
@@ -98,6 +126,12 @@ async fn in_a_cluster_one_dead_primary_is_replaced_and_the_others_go_on() {
         let (outcome, _) = until_ok(async || visitor.write(&store, 5).await).await;
         assert!(matches!(outcome, Outcome::Applied(_)));
     }
+}
+
+/// Waits as long as the middleware does.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(Duration::from_secs(1), call).await;
+    answer.unwrap_or(Err(StoreError::Timeout))
 }
 
 async fn until_replicated(servers: &RedisWithSentinels) {

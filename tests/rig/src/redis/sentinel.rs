@@ -31,9 +31,14 @@ impl RedisWithSentinels {
         self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect()
     }
 
+    /// Has the first sentinel do nothing.
+    pub fn pause_a_sentinel(&self) {
+        self.sentinels[0].0.signal("STOP");
+    }
+
     /// Which of the servers is the primary, as the sentinels have it.
     pub fn primary(&self) -> usize {
-        let address = self.ask(0, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).list();
+        let address = self.ask(2, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).list();
         let port = address[1].text();
         let found = self.servers.iter().position(|server| server.port.to_string() == port);
         found.expect("the primary is one of the two")
