@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The host and the port of a server; the port is 6379 unless said.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     host: String,
     port: u16,

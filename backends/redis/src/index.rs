@@ -220,7 +220,7 @@ impl Sessions {
         call.arg(millis(login.at)).arg(millis(login.absolute_deadline));
         admitted(&mut call, login.admission);
         call.flag(dead.is_some()).all(dead.unwrap_or_default().iter().map(ToString::to_string));
-        self.run(&index, call.repeatable()).await
+        self.run(&index, call.repeatable().on(self.copies)).await
     }
 
     /// Which entries have nothing behind them any more. An entry whose record is not the principal's

@@ -33,8 +33,8 @@
 //!
 //! A connection that breaks is opened again by the next call, and one that answers nothing is given up
 //! by whoever gives up on it. A call waits for its own answer only, and attempts to connect are at least
-//! 100 ms apart. Nothing that counts, or expects a value, is sent a second time once it may have been
-//! received: it fails as not confirmed.
+//! 100 ms apart. What may have been received is sent a second time only where the second is known for
+//! what it is: reads, new records, new secrets. Everything else fails as not confirmed.
 //!
 //! # Deployment caveat
 //!

@@ -218,7 +218,10 @@ impl Sessions {
         request::patch(&mut call, patch, &self.limits, only_asks);
         request::rotation(&mut call, patch, &name, now, terms.ticket);
         let copies = self.copies.filter(|_| patch.rotation().is_some());
-        let call = if patch.is_once_only() { call.once() } else { call.repeatable() };
+        // Sent again, a new secret is known by its hash. A mere write might come behind another
+        // request that replaced or ended what it had been applied to, and be told that it was dropped.
+        let is_known = patch.rotation().is_some() && !patch.is_once_only();
+        let call = if is_known { call.repeatable() } else { call.once() };
         let answer = self.run(&keys[0], call.on(copies)).await?;
         let made = Made::of(answer, id)?;
         if let Made::Applied { left: Some((left, ticket)), .. } = &made {

@@ -180,7 +180,7 @@ impl Server {
     /// Sees to it that a primary that was replaced is left, even if it still answers.
     fn follow(self: &Arc<Self>) {
         if let Origin::Primary(_, sentinels) = &*self.origin {
-            self.following.get_or_init(|| Following::start(sentinels.clone(), self));
+            self.following.get_or_init(|| Following::start(sentinels, self));
         }
     }
 

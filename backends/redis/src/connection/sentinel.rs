@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd};
 use tokio::task::AbortHandle;
@@ -23,62 +23,91 @@ pub(crate) struct Sentinels {
 }
 
 impl Sentinels {
-    /// The address of the primary. The first sentinel that knows one counts.
+    /// The address of the primary. One sentinel after another hears that it was replaced; the highest
+    /// epoch counts.
     pub(crate) async fn primary(&self) -> Result<Address, Fault> {
-        let asked = self.addresses.iter().map(|sentinel| Box::pin(self.ask(sentinel)));
-        select_ok(asked).await.map(|(primary, _)| primary)
+        let (mut known, mut fault) = (None, Fault::unsent(NoPrimary));
+        for answer in join_all(self.addresses.iter().map(|sentinel| self.ask(sentinel))).await {
+            match answer {
+                Ok(named) => known = known.max(Some(named)),
+                Err(why) => fault = why,
+            }
+        }
+        known.map(|Named { address, .. }| address).ok_or(fault)
     }
 
-    async fn ask(&self, sentinel: &Address) -> Result<Address, Fault> {
-        let (mut connection, driver) = self.dialer.open(sentinel).await?;
-        let mut question = cmd("SENTINEL");
-        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
-        let answer = tokio::select! {
-            answer = connection.send_packed_command(&question) => answer.map_err(Fault::unsent)?,
-            () = driver => return Err(Fault::unsent(NoPrimary)),
-            () = tokio::time::sleep(ANSWERS_WITHIN) => return Err(Fault::Silent),
+    async fn ask(&self, sentinel: &Address) -> Result<Named, Fault> {
+        let asking = async {
+            let (mut connection, driver) = self.dialer.open(sentinel).await?;
+            let question = cmd("SENTINEL").arg("MASTER").arg(&self.service).to_owned();
+            tokio::select! {
+                answer = connection.send_packed_command(&question) => answer.map_err(Fault::unsent),
+                () = driver => Err(Fault::unsent(NoPrimary)),
+            }
         };
-        let mut parts = reply::texts(Fault::unless_refused(answer)?).into_iter();
-        let (host, port) = (parts.next(), parts.next().and_then(|port| port.parse().ok()));
-        let primary = host.zip(port).map(|(host, port)| Address::new(host, port));
-        primary.ok_or_else(|| Fault::unsent(NoPrimary))
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, asking).await;
+        let answer = Fault::unless_refused(answer.unwrap_or(Err(Fault::Silent))?)?;
+        Named::of(&reply::texts(answer)).ok_or_else(|| Fault::unsent(NoPrimary))
+    }
+}
+
+/// A primary as a sentinel names it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    epoch: u64,
+    address: Address,
+}
+
+impl Named {
+    /// Out of names and values in turn.
+    fn of(fields: &[String]) -> Option<Self> {
+        let field = |name: &str| {
+            let pair = fields.chunks_exact(2).find(|pair| pair[0] == name);
+            pair.map(|pair| pair[1].as_str())
+        };
+        let address = Address::new(field("ip")?, field("port")?.parse().ok()?);
+        Some(Self { epoch: field("config-epoch")?.parse().ok()?, address })
     }
 }
 
 /// Hears from the sentinels when another server becomes the primary. A server that hung for a while
 /// and was replaced goes on answering until it is told; what it says is old.
-pub(super) struct Following(AbortHandle);
+///
+/// They hear it one after another, up to seconds apart, so all of them are heard.
+pub(super) struct Following(Vec<AbortHandle>);
 
 impl Following {
-    pub(super) fn start(sentinels: Sentinels, server: &Arc<Server>) -> Self {
-        let server = Arc::downgrade(server);
-        let following = tokio::spawn(async move {
-            while server.strong_count() > 0 {
-                for sentinel in &sentinels.addresses {
-                    if let Err(fault) = sentinels.follow(sentinel, &server).await {
-                        tracing::debug!(target: "steadfast", ?fault, %sentinel, "not heard");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        });
-        Self(following.abort_handle())
+    pub(super) fn start(sentinels: &Sentinels, server: &Arc<Server>) -> Self {
+        let follow = |sentinel: &Address| {
+            let following = follow(sentinels.clone(), sentinel.clone(), Arc::downgrade(server));
+            tokio::spawn(following).abort_handle()
+        };
+        Self(sentinels.addresses.iter().map(follow).collect())
     }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+async fn follow(sentinels: Sentinels, sentinel: Address, server: Weak<Server>) {
+    while server.strong_count() > 0 {
+        if let Err(fault) = sentinels.hear(&sentinel, &server).await {
+            tracing::debug!(target: "steadfast", ?fault, %sentinel, "not heard");
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
 impl Sentinels {
     /// Hears one sentinel, as long as it says anything.
-    async fn follow(&self, sentinel: &Address, server: &Weak<Server>) -> Result<(), Fault> {
+    async fn hear(&self, sentinel: &Address, server: &Weak<Server>) -> Result<(), Fault> {
         let connection = self.dialer.listen(sentinel).await?;
         let mut listener = Listener::subscribe(connection, "+switch-master").await?;
         // What happened before this was not heard.
-        let mut primary = Some(self.ask(sentinel).await?);
+        let mut primary = Some(self.primary().await?);
         loop {
             match (primary, server.upgrade()) {
                 (Some(primary), Some(server)) => server.go_to(&primary),
@@ -106,8 +135,10 @@ impl Sentinels {
 
 /// A server that was the primary may come back before the sentinels have told it that it is not.
 pub(super) async fn check_role(connection: &mut MultiplexedConnection) -> Result<(), Fault> {
-    let role = connection.send_packed_command(&cmd("ROLE")).await.map_err(Fault::unsent)?;
-    match Fault::unless_refused(role)? {
+    let question = cmd("ROLE");
+    let asked = connection.send_packed_command(&question);
+    let role = tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(|_| Fault::Silent)?;
+    match Fault::unless_refused(role.map_err(Fault::unsent)?)? {
         Value::Array(role) if role.first().and_then(reply::bytes) == Some(b"master") => Ok(()),
         _ => Err(Fault::unsent(NoPrimary)),
     }

@@ -74,7 +74,8 @@ end
 
 local earlier_logins = {}
 for _, entry in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(entry, 1, 32) == id then earlier_logins[#earlier_logins + 1] = entry end
+  local is_other = entry ~= id .. ticket and string.sub(entry, 1, 32) == id
+  if is_other then earlier_logins[#earlier_logins + 1] = entry end
 end
 redis.call('HSET', KEYS[1], id .. ticket, login_at .. ':' .. absolute)
 keep(KEYS[1], ttl(absolute, now, margin))
