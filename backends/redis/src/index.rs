@@ -122,7 +122,9 @@ impl Sessions {
                     applied.ended.extend(ended);
                     listed.earlier
                 }
-                Made::Refused(_) if self.is_made(&login.name, &own).await? => Vec::new(),
+                Made::Again => vec![own],
+                // Sent twice, it may have been made all the same.
+                _ if self.is_made(&login.name, &own).await? => Vec::new(),
                 _ => vec![own],
             };
             self.strike(&login.name, listed.victims.iter().chain(&obsolete)).await;

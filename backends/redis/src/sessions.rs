@@ -113,7 +113,8 @@ impl Sessions {
         id: RecordId,
     ) -> Result<Result<Option<Record>, Corrupt>, StoreError> {
         let key = self.prefix.record(id);
-        let command = cmd("HGETALL").arg(&key).to_owned();
+        let mut command = cmd("HGETALL");
+        command.arg(&key);
         match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
             Ok(answer) => Ok(codec::decode(answer, &self.limits)),
             Err(fault) if fault.is_wrong_type() => Ok(Err(Corrupt::Form)),

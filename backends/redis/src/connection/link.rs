@@ -162,9 +162,10 @@ struct Waiting<'l> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let silent = self.live.now() - self.since >= SILENCE.as_millis() as u64
-            && self.live.answered.load(Ordering::Acquire) < self.since;
-        if !self.answered && silent {
+        if self.answered || self.live.now() - self.since < SILENCE.as_millis() as u64 {
+            return;
+        }
+        if self.live.answered.load(Ordering::Acquire) < self.since {
             self.live.closed.store(true, Ordering::Release);
         }
     }
