@@ -26,6 +26,8 @@ pub enum Event {
     Logout,
     /// A request came with a token that opens nothing.
     UnknownId,
+    /// A request came for a session that was lost with its node.
+    Lost,
     /// A request came with a cookie of our name that is no token.
     MalformedId,
     /// A request came with several cookies of our name.
@@ -56,6 +58,7 @@ impl Event {
             Self::Expired => "expired",
             Self::Logout => "logout",
             Self::UnknownId => "unknown_id",
+            Self::Lost => "lost",
             Self::MalformedId => "malformed_id",
             Self::DuplicateCookie => "duplicate_cookie",
             Self::Superseded => "superseded",
@@ -80,13 +83,14 @@ impl Event {
     }
 
     /// Every event, in the order of the declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Created,
         Self::Renewed,
         Self::Rotated,
         Self::Expired,
         Self::Logout,
         Self::UnknownId,
+        Self::Lost,
         Self::MalformedId,
         Self::DuplicateCookie,
         Self::Superseded,

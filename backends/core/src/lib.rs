@@ -56,7 +56,7 @@ pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
 pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
 pub use rejection::Rejection;
-pub use route::{RouteLabel, RouteLabelError};
+pub use route::{RouteLabel, RouteLabelError, Routed};
 pub use store::{
     Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, SessionInfo,
     SessionStore,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use metrics::{Key, Label, Level, Metadata, with_recorder};
 
 /// The name a balancer knows a node by: 1 to 32 of `A-Z a-z 0-9 _ -`.
 ///
@@ -41,9 +43,71 @@ pub struct RouteLabelError {
     pub label: String,
 }
 
+/// How the route that a request carries relates to the node it came to.
+///
+/// Counted for every request in `steadfast_routes_total{route="…"}` of the [`metrics`] facade, so that
+/// a balancer which does not follow the routes shows. It reads labels and asks no store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Routed {
+    /// It names this node first.
+    Hit,
+    /// It names this node behind another one: the balancer went on to the next.
+    Backup,
+    /// It names another node that is known.
+    Misrouted,
+    /// It names nodes that nobody here has heard of.
+    Unknown,
+    /// There is none.
+    None,
+}
+
+impl Routed {
+    /// Every relation, in the order of the declaration.
+    pub const ALL: [Self; 5] =
+        [Self::Hit, Self::Backup, Self::Misrouted, Self::Unknown, Self::None];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Backup => "backup",
+            Self::Misrouted => "misrouted",
+            Self::Unknown => "unknown",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether the route names other nodes only.
+    pub const fn is_astray(self) -> bool {
+        matches!(self, Self::Misrouted | Self::Unknown)
+    }
+
+    /// Counts a request.
+    pub fn count(self) {
+        let key = &KEYS[self as usize];
+        with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
+    }
+}
+
+static KEYS: LazyLock<[Key; Routed::ALL.len()]> = LazyLock::new(|| {
+    let label = |routed: Routed| Label::new("route", routed.name());
+    Routed::ALL.map(|routed| Key::from_parts("steadfast_routes_total", vec![label(routed)]))
+});
+
+static METADATA: Metadata<'static> = Metadata::new("steadfast", Level::INFO, Some(module_path!()));
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_relation_is_counted_under_its_own_name() {
+        for routed in Routed::ALL {
+            let mut labels = KEYS[routed as usize].labels();
+            assert_eq!(labels.next().map(Label::value), Some(routed.name()));
+        }
+    }
 
     #[test]
     fn a_label_is_a_short_plain_word() {

@@ -17,7 +17,7 @@ use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::{Record, Refusal, Version};
 use crate::rejection::Rejection;
-use crate::route::RouteLabel;
+use crate::route::{RouteLabel, Routed};
 use crate::token::RecordId;
 
 /// A place where sessions live.
@@ -68,6 +68,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// for it. `false` for a store without copies and without places.
     fn carries(&self) -> bool {
         false
+    }
+
+    /// How the routes that a request carries relate to this node; `None` for a store without places.
+    ///
+    /// Asked for every request, touched or not, so it looks at the labels and at nothing else.
+    fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
+        let _ = routes;
+        None
     }
 
     /// A fresh id for a record; a store that places records may prefer one that lands here.
@@ -338,6 +346,10 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 
     fn carries(&self) -> bool {
         (**self).carries()
+    }
+
+    fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
+        (**self).routed(routes)
     }
 
     fn mint(&self) -> Result<RecordId, StoreError> {

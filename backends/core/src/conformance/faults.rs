@@ -17,6 +17,7 @@ use crate::patch::{Admission, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
+use crate::route::{RouteLabel, Routed};
 use crate::store::{Absence, ChangeStream, Hint, Lookup, Outcome, SessionInfo, SessionStore};
 use crate::token::RecordId;
 
@@ -146,6 +147,10 @@ impl SessionStore for FaultyStore {
 
     fn carries(&self) -> bool {
         self.0.store.carries()
+    }
+
+    fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
+        self.0.store.routed(routes)
     }
 
     fn mint(&self) -> Result<RecordId, StoreError> {
