@@ -44,6 +44,7 @@ where
             Some(Nesting::Clash) => ResponseFuture::refused(),
             None => {
                 let presented = presented(request.headers_mut(), &self.shared);
+                presented.count_route(&self.shared);
                 let session = Session::new(Arc::clone(&self.shared), presented, outer);
                 request.extensions_mut().insert(session.clone());
                 ResponseFuture::new(self.inner.call(request), session)

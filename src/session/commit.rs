@@ -147,7 +147,7 @@ impl Turn<'_> {
             Affinity::Suffix => matches!(issue, Issue::Set(..)),
             Affinity::None => false,
         };
-        let seen = self.state.carry.version.filter(|version| brought.seen != Some(*version));
+        let seen = self.state.version(brought.seen);
         Notes {
             route: is_told.then(|| carried::route(routes)),
             seen: seen.map(|version| version.to_string()),

@@ -68,6 +68,19 @@ impl Presented {
         })
     }
 
+    /// Counts how the route that the request carries relates to this node.
+    pub(crate) fn count_route(&self, shared: &Shared) {
+        if !shared.calls.store.carries() {
+            return;
+        }
+        if let Some(routed) = shared.calls.store.routed(&self.hint(shared).routes) {
+            routed.count();
+            if routed.is_astray() {
+                Event::Misrouted.emit(None);
+            }
+        }
+    }
+
     /// The token of a record, to be sent again with another route behind it.
     pub(super) fn token(&self, shared: &Shared, id: RecordId) -> Option<Token> {
         self.candidates(shared).tokens.into_iter().find(|token| token.id() == id)

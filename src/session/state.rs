@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use steadfast_core::{
     Carry, Counters, Found, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record,
-    RecordId, Rotation, RouteLabel, Token,
+    RecordId, Rotation, RouteLabel, Token, Version,
 };
 use time::UtcDateTime;
 
@@ -61,8 +61,8 @@ pub(super) struct Live {
     idle_deadline: UtcDateTime,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
-    /// Where the store said it is held, when it was loaded.
-    routes: Vec<RouteLabel>,
+    /// What the store said that the client should carry, when it was loaded.
+    carry: Carry,
 }
 
 /// Why the secret is to be replaced. A later one counts instead of an earlier, weaker one.
@@ -139,9 +139,17 @@ impl State {
     /// The nodes that hold the session, as far as the store said; none if it places none.
     pub(super) fn routes(&self) -> &[RouteLabel] {
         match self.carry.routes.as_slice() {
-            [] => self.live().map_or(&[], |live| &live.routes),
+            [] => self.live().map_or(&[], |live| &live.carry.routes),
             routes => routes,
         }
+    }
+
+    /// The version to tell a client that carries this one: after a change, and where the authority
+    /// has fallen behind it, so that its copies need not be doubted for ever.
+    pub(super) fn version(&self, carried: Option<Version>) -> Option<Version> {
+        let loaded = self.live().and_then(|live| live.carry.version);
+        let fallen_back = loaded.filter(|version| Some(*version) < carried);
+        self.carry.version.or(fallen_back).filter(|version| Some(*version) != carried)
     }
 
     /// Whether anything can still be buffered.
@@ -193,12 +201,12 @@ impl State {
 impl Live {
     pub(super) fn new(id: RecordId, record: Arc<Record>, proof: Proof) -> Self {
         let idle_deadline = record.idle_deadline;
-        Self { id, record, written: Patch::new(), idle_deadline, proof, routes: Vec::new() }
+        Self { id, record, written: Patch::new(), idle_deadline, proof, carry: Carry::default() }
     }
 
     /// A record that was found, with what the store said of it.
     pub(super) fn found(found: Found, proof: Proof) -> Self {
-        Self { routes: found.carry.routes, ..Self::new(found.id, found.record, proof) }
+        Self { carry: found.carry, ..Self::new(found.id, found.record, proof) }
     }
 
     /// Sees the record as it was loaded again.

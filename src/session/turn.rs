@@ -199,10 +199,13 @@ impl Turn<'_> {
                 Event::Superseded.emit(Some(claim.id));
                 (View::Superseded, Status::Superseded)
             }
-            Lookup::Absent(absence) => {
+            Lookup::Absent(Absence::Lost) => {
+                Event::Lost.emit(Some(claim.id));
+                (View::Absent, Status::Lost)
+            }
+            Lookup::Absent(_) => {
                 Event::UnknownId.emit(Some(claim.id));
-                let is_lost = absence == Absence::Lost;
-                (View::Absent, if is_lost { Status::Lost } else { Status::Unknown })
+                (View::Absent, Status::Unknown)
             }
         }
     }
@@ -239,12 +242,24 @@ impl Turn<'_> {
                 self.heed(&applied);
                 return Ok(Some(applied));
             }
-            Outcome::Gone => self.seen(claim, Lookup::Absent(Absence::Unknown)),
+            Outcome::Gone => self.seen(claim, Lookup::Absent(self.absence(claim).await)),
             Outcome::Superseded => self.seen(claim, Lookup::Superseded),
             outcome => return Err(refused(outcome)),
         };
         *patch = std::mem::take(patch).unproven();
         Ok(None)
+    }
+
+    /// Why a record that is gone is absent. Only a store with places knows more than that it is.
+    async fn absence(&self, claim: &Claim) -> Absence {
+        match self.inner.carries() {
+            // Boxed, because it is rare, and its room would be part of every commit.
+            true => match Box::pin(self.load(claim)).await {
+                Ok(Lookup::Absent(absence)) => absence,
+                _ => Absence::Unknown,
+            },
+            false => Absence::Unknown,
+        }
     }
 
     async fn send_to(&mut self, id: RecordId, patch: &mut Patch) -> Result<Sent, Error> {

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use steadfast::core::conformance::faults::FaultyStore;
 use steadfast::core::{
-    Admission, Carry, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Version,
+    Admission, Carry, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Routed,
+    Version,
 };
 use steadfast::{
     Affinity, Principal, RecordId, Session, SessionInfo, SessionLayer, SessionStore, StoreError,
 };
 
-use crate::site::{Browser, Site};
+use crate::site::Site;
 
 #[tokio::test]
 async fn a_change_tells_the_client_the_version_and_a_read_does_not() {
@@ -78,6 +79,29 @@ async fn a_request_that_asks_nothing_is_told_nothing() {
 }
 
 #[tokio::test]
+async fn every_route_is_looked_at_and_the_store_asked_nothing_else() {
+    let placed = Placed::default();
+    let site = placed.site(Affinity::Cookie);
+    let browser = site.browser();
+    let untouched = || browser.visit(|_| async { Ok(()) });
+    assert_eq!(site.cost(untouched()).await, [0; 4]);
+    browser.visit(write).await.ok();
+    assert_eq!(site.cost(untouched()).await, [0; 4]);
+    let routed = placed.routed.lock().unwrap().clone();
+    assert_eq!(routed, [vec![], vec![], vec![label("n1")]]);
+}
+
+#[tokio::test]
+async fn a_client_whose_version_is_no_more_is_told_the_one_that_is() {
+    let browser = Placed::default().site(Affinity::Cookie).browser();
+    browser.visit(write).await.ok();
+    browser.set_cookie("__Host-id-seen", "99");
+    browser.visit(read).await.ok();
+    assert_eq!(browser.cookie("__Host-id-seen").as_deref(), Some("1"));
+    assert!(browser.visit(read).await.ok().set_cookies().is_empty());
+}
+
+#[tokio::test]
 async fn a_route_travels_behind_the_token_where_that_is_asked_for() {
     let placed = Placed::default();
     let browser = placed.site(Affinity::Suffix).browser();
@@ -126,12 +150,14 @@ struct Placed {
     store: FaultyStore,
     node: Arc<Mutex<RouteLabel>>,
     hint: Arc<Mutex<Hint>>,
+    /// The routes that it was asked to relate to this node.
+    routed: Arc<Mutex<Vec<Vec<RouteLabel>>>>,
 }
 
 impl Default for Placed {
     fn default() -> Self {
         let (store, node) = (Site::new().store, Arc::new(Mutex::new(label("n1"))));
-        Self { store, node, hint: Arc::default() }
+        Self { store, node, hint: Arc::default(), routed: Arc::default() }
     }
 }
 
@@ -176,6 +202,11 @@ impl SessionStore for Placed {
 
     fn carries(&self) -> bool {
         true
+    }
+
+    fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
+        self.routed.lock().unwrap().push(routes.to_vec());
+        Some(Routed::Hit)
     }
 
     async fn create(
@@ -226,12 +257,6 @@ impl SessionStore for Placed {
         epoch: Option<u64>,
     ) -> Result<u64, StoreError> {
         self.store.delete_all(principal, except, epoch).await
-    }
-}
-
-impl Browser {
-    fn cookie(&self, name: &str) -> Option<String> {
-        self.jar.lock().unwrap().get(name).cloned()
     }
 }
 
