@@ -13,3 +13,6 @@ pub use steadfast_redis::{
     Address as RedisAddress, Prefix as RedisPrefix, RedisStore, RedisStoreBuilder,
     SetupError as RedisSetupError, Tls as RedisTls,
 };
+
+#[cfg(feature = "sticky")]
+pub use steadfast_sticky::{StickyStore, StickyStoreBuilder};

@@ -39,7 +39,11 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
         ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
         ("steadfast-postgres", &["http", "axum", "axum-core", "tower", "hyper"]),
         ("steadfast-redis", &["http", "axum", "axum-core", "tower", "hyper"]),
-        ("example-app", &["steadfast-memory", "steadfast-postgres", "steadfast-redis"]),
+        ("steadfast-sticky", &["http", "axum", "axum-core", "tower", "hyper"]),
+        (
+            "example-app",
+            &["steadfast-memory", "steadfast-postgres", "steadfast-redis", "steadfast-sticky"],
+        ),
     ] {
         let tree = tree(package);
         for name in foreign {

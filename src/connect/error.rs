@@ -71,6 +71,12 @@ pub enum ConnectError {
         /// What it wants.
         wants: &'static str,
     },
+    /// The store needs to know which node this is.
+    #[error("the store {scheme:?} needs the label of this node")]
+    NoNode {
+        /// The scheme.
+        scheme: String,
+    },
     /// The file with the URL cannot be read.
     #[error("the file {path:?} with the store's URL cannot be read")]
     File {

@@ -1,7 +1,7 @@
 //! Stores by URL, so that an application's configuration chooses where its sessions live.
 
 #![cfg_attr(
-    not(all(feature = "memory", feature = "postgres", feature = "redis")),
+    not(all(feature = "memory", feature = "postgres", feature = "redis", feature = "sticky")),
     allow(
         dead_code,
         unused_variables,
@@ -20,6 +20,8 @@ mod memory;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sticky")]
+mod sticky;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -63,6 +65,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | `redis+cluster://…@HOST:PORT,HOST:PORT` | `RedisStore` in a cluster | `redis` | the same as on one server |
 /// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's |
 /// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `sticky:` | `StickyStore` of the [`node`](Connect::node) | `sticky` | `backup`: the URL of the store behind it; `peers`: the labels of the nodes, `n1,n2`; `recheck-ms`, `changes` (`yes`, `no`): how long a copy counts; `write-behind-ms`: the writes that may be lost; `copies-bytes` |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
 /// one is an error, as is one that is given twice. A value that holds a `%` or a `&` is percent-encoded,
@@ -120,7 +123,7 @@ impl Connect {
             Some(file) => &read(file)?,
             None => &self.url,
         };
-        let store = build(Url::parse(url)?, self.env).await?;
+        let store = build(Url::parse(url)?, self.env, self.node).await?;
         store.ready().await.map_err(ConnectError::Unavailable)?;
         Ok(store)
     }
@@ -137,7 +140,11 @@ impl fmt::Debug for Connect {
     }
 }
 
-async fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
+async fn build(
+    url: Url,
+    env: Env,
+    node: Option<RouteLabel>,
+) -> Result<Arc<dyn Store>, ConnectError> {
     match url.scheme.as_str() {
         #[cfg(feature = "memory")]
         "memory" => Ok(Arc::new(memory::open(url, env)?)),
@@ -146,6 +153,8 @@ async fn build(url: Url, env: Env) -> Result<Arc<dyn Store>, ConnectError> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => Ok(Arc::new(redis::open(url, env).await?)),
+        #[cfg(feature = "sticky")]
+        "sticky" => Ok(Arc::new(sticky::open(url, env, node).await?)),
         scheme => Err(unknown_scheme(scheme)),
     }
 }
@@ -179,6 +188,7 @@ const SCHEMES: &[(&str, &str)] = &[
     ("rediss+sentinel", "redis"),
     ("redis+cluster", "redis"),
     ("rediss+cluster", "redis"),
+    ("sticky", "sticky"),
 ];
 
 #[cfg(all(test, feature = "memory"))]

@@ -8,7 +8,7 @@ use steadfast_core::Env;
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, Tls};
 
 use super::error::ConnectError;
-use super::url::Url;
+use super::url::{Answer, Url};
 
 pub(super) async fn open(mut url: Url, env: Env) -> Result<PostgresStore, ConnectError> {
     let builder = PostgresStore::builder(&format!("{}:{}", url.scheme, url.address)).env(env);
@@ -88,20 +88,6 @@ impl FromStr for Mode {
             "disable" => Ok(Self(Tls::Off)),
             "require" => Ok(Self(Tls::Require)),
             "verify-full" => Ok(Self(Tls::VerifyFull)),
-            _ => Err(()),
-        }
-    }
-}
-
-struct Answer(bool);
-
-impl FromStr for Answer {
-    type Err = ();
-
-    fn from_str(answer: &str) -> Result<Self, ()> {
-        match answer {
-            "yes" => Ok(Self(true)),
-            "no" => Ok(Self(false)),
             _ => Err(()),
         }
     }

@@ -63,6 +63,21 @@ impl Url {
     }
 }
 
+/// A setting that is `yes` or `no`.
+pub(super) struct Answer(pub(super) bool);
+
+impl FromStr for Answer {
+    type Err = ();
+
+    fn from_str(answer: &str) -> Result<Self, ()> {
+        match answer {
+            "yes" => Ok(Self(true)),
+            "no" => Ok(Self(false)),
+            _ => Err(()),
+        }
+    }
+}
+
 /// A name that is no plain word is part of something else, perhaps of a password.
 fn setting(pair: &str) -> Option<(String, String)> {
     let (name, value) = pair.split_once('=')?;

@@ -15,6 +15,8 @@ mod cancellation;
 
 mod cookies;
 mod carried;
+#[cfg(feature = "sticky")]
+mod sticky;
 mod caching;
 mod lifetimes;
 mod principals;

@@ -165,6 +165,11 @@ impl Browser {
         }
     }
 
+    /// The same browser, sent to another node.
+    pub fn at(&self, site: &Site) -> Self {
+        Self { site: site.clone(), jar: Arc::clone(&self.jar) }
+    }
+
     /// The browser as it is now, with a jar of its own.
     pub fn fork(&self) -> Self {
         let jar = self.jar.lock().unwrap().clone();
@@ -174,6 +179,14 @@ impl Browser {
     pub fn token(&self) -> Option<String> {
         let jar = self.jar.lock().unwrap();
         jar.get("__Host-id").or_else(|| jar.get("id-dev")).cloned()
+    }
+
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.jar.lock().unwrap().get(name).cloned()
+    }
+
+    pub fn set_cookie(&self, name: &str, value: &str) {
+        self.jar.lock().unwrap().insert(name.to_owned(), value.to_owned());
     }
 
     pub fn set_token(&self, token: &str) {

@@ -1,6 +1,7 @@
 //! Clients of a server: they keep cookies by their names, and little else of what a browser does.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
@@ -8,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::patience::within;
 use crate::server::Server;
@@ -17,18 +18,24 @@ use crate::server::Server;
 #[derive(Clone)]
 pub struct Client {
     address: String,
+    from: Option<IpAddr>,
     jar: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Client {
     /// A client that has never been anywhere.
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), jar: Arc::default() }
+        Self { address: address.to_owned(), from: None, jar: Arc::default() }
     }
 
     /// The same client, sent to another node by its balancer.
     pub fn at(&self, server: &Server) -> Self {
-        Self { address: server.address.clone(), jar: Arc::clone(&self.jar) }
+        Self { address: server.address.clone(), ..self.clone() }
+    }
+
+    /// The same client with another address of its own, one of 127.0.0.0/8.
+    pub fn from(&self, address: &str) -> Self {
+        Self { from: Some(address.parse().unwrap()), ..self.clone() }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -50,7 +57,8 @@ impl Client {
         let cookies = self.cookies();
         let cookie = (header::COOKIE.as_str(), cookies.as_str());
         let headers = [headers, &[cookie][..usize::from(!cookies.is_empty())]].concat();
-        let reply = exchange(&self.address, request(method, path, &headers, body)).await;
+        let request = request(method, path, &headers, body);
+        let reply = exchange_from(self.from, &self.address, request).await;
         self.keep(&reply);
         reply
     }
@@ -74,10 +82,23 @@ impl Client {
         self.peek().await["user"].as_str().map(str::to_owned)
     }
 
+    /// Another client, who goes to the same place.
+    pub fn stranger(&self) -> Self {
+        Self { jar: Arc::default(), ..self.clone() }
+    }
+
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.jar.lock().unwrap().get(name).cloned()
+    }
+
+    pub fn set_cookie(&self, name: &str, value: &str) {
+        self.jar.lock().unwrap().insert(name.to_owned(), value.to_owned());
+    }
+
     /// A client with the same cookies and a jar of its own.
     pub fn fork(&self) -> Self {
         let jar = self.jar.lock().unwrap().clone();
-        Self { address: self.address.clone(), jar: Arc::new(Mutex::new(jar)) }
+        Self { jar: Arc::new(Mutex::new(jar)), ..self.clone() }
     }
 
     pub fn cookies(&self) -> String {
@@ -148,10 +169,22 @@ pub async fn over_h2c(address: &str, path: &str, headers: &[(&str, &str)]) -> Re
 }
 
 /// Asks over HTTP/1.1.
-pub async fn exchange(address: &str, mut request: Request<Full<Bytes>>) -> Reply {
+pub async fn exchange(address: &str, request: Request<Full<Bytes>>) -> Reply {
+    exchange_from(None, address, request).await
+}
+
+async fn exchange_from(
+    from: Option<IpAddr>,
+    address: &str,
+    mut request: Request<Full<Bytes>>,
+) -> Reply {
     let host = header::HeaderValue::from_str(address).unwrap();
     request.headers_mut().entry(header::HOST).or_insert(host);
-    let connection = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let socket = TcpSocket::new_v4().unwrap();
+    if let Some(from) = from {
+        socket.bind((from, 0).into()).unwrap();
+    }
+    let connection = TokioIo::new(socket.connect(address.parse().unwrap()).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(connection).await.unwrap();
     tokio::spawn(connection);
     read(within(sender.send_request(request)).await.unwrap()).await

@@ -16,12 +16,15 @@ pub mod server;
 pub mod client;
 pub mod raw;
 pub mod nginx;
+pub mod haproxy;
+mod place;
 pub mod patience;
 
 pub mod postgres;
 pub mod redis;
 
 pub use client::{Client, Reply};
+pub use haproxy::Haproxy;
 pub use nginx::Nginx;
 pub use patience::{eventually, within};
 pub use postgres::Postgres;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::client::Client;
 use crate::patience::eventually;
+use crate::place::{free_address, fresh_directory};
 
 /// An nginx on a port of its own. It is killed, and what it kept is removed, when this is dropped.
 pub struct Nginx {
@@ -22,7 +22,7 @@ impl Nginx {
     /// around it; `DIRECTORY` is its own to keep files in.
     pub async fn start(http: &str) -> Self {
         let address = free_address().await;
-        let directory = fresh_directory();
+        let directory = fresh_directory("nginx");
         let configuration = directory.join("nginx.conf");
         let http = http.replace("LISTEN", &address);
         let http = http.replace("DIRECTORY", directory.to_str().expect("a path of ours is a text"));
@@ -46,20 +46,6 @@ impl Drop for Nginx {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
-fn fresh_directory() -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("steadfast-nginx-{}-{number}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&directory).unwrap();
-    directory
 }
 
 /// One process, which ends when it is killed: a worker of its own would outlive it.

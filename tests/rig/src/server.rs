@@ -36,8 +36,21 @@ impl Server {
         Self::launch(&mut program(options)).await.0
     }
 
+    /// With a control port, at an address where another one was before.
+    pub async fn start_at(address: &str, options: &[&str]) -> Self {
+        let mut program = program(options);
+        program.args(["--control", "127.0.0.1:0", "--listen", address]);
+        let mut server = Self::announced(&mut program).await;
+        let control = announced(&mut server.1, "control on http://").await;
+        Self { control: Some(control), ..server.0 }
+    }
+
     async fn launch(program: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
-        let mut process = program.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
+        Self::announced(program.args(["--listen", "127.0.0.1:0"])).await
+    }
+
+    async fn announced(program: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
+        let mut process = program.spawn().unwrap();
         let said = tokio::spawn(all(process.stderr.take().unwrap()));
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = announced(&mut lines, "listening on http://").await;

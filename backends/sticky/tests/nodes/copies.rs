@@ -1,0 +1,194 @@
+//! When a node may answer by itself.
+
+use std::time::Duration;
+
+use steadfast_core::conformance::faults::{Call, Fault};
+use steadfast_core::{Hint, Lookup, Outcome, SessionStore, Version};
+
+use crate::service::{Node, Service, add, hash, proof, put, rotate};
+
+#[tokio::test(start_paused = true)]
+async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_alive() {
+    let service = Service::new();
+    let (id, other) = (service.session().await, service.session().await);
+    let node = &service.nodes[0];
+    let seen = node.write(id, &put("n", 1)).await;
+    for n in 0..10 {
+        // Another session changes elsewhere, which is how a node knows that it is told.
+        service.nodes[1].write(other, &put("n", n)).await;
+        let before = service.calls();
+        for _ in 0..100 {
+            assert_eq!(node.n(id, seen).await, Some(1));
+        }
+        assert_eq!(service.calls(), before);
+        tokio::time::advance(Duration::from_millis(900)).await;
+    }
+    let before = service.calls();
+    let seen = node.write(id, &put("n", 2)).await;
+    assert_eq!(node.n(id, seen).await, Some(2));
+    assert_eq!(service.calls(), before + 1, "the write alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stood_still_trusts_no_copy_of_before() {
+    let service = Service::new();
+    let id = service.session().await;
+    service.nodes[0].write(id, &put("n", 1)).await;
+    let before = service.calls();
+    assert!(service.nodes[0].opens(id).await);
+    assert_eq!(service.calls(), before);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(service.nodes[0].opens(id).await);
+    assert_eq!(service.calls(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_feed_a_copy_counts_for_as_long_as_it_may() {
+    let service = Service::with(1, |node| node.follow_changes(false));
+    let id = service.session().await;
+    let cost = async || {
+        let before = service.calls();
+        assert!(service.nodes[0].opens(id).await);
+        service.calls() - before
+    };
+    assert_eq!(cost().await, 0);
+    tokio::time::advance(Duration::from_millis(999)).await;
+    assert_eq!(cost().await, 0);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!([cost().await, cost().await], [1, 0], "one version check");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_on_one_node_is_dead_on_all_at_once_while_the_feed_is_alive() {
+    let service = Service::with(3, |node| node.recheck(LONG));
+    for ends_on in 0..3 {
+        let id = service.session().await;
+        for _ in 0..2 {
+            assert!(service.nodes[0].opens(id).await);
+        }
+        assert!(service.nodes[ends_on].delete(id, Some(&proof())).await.unwrap());
+        for node in &service.nodes {
+            assert!(!node.opens(id).await);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ended_on_one_node_is_dead_on_all_within_recheck_without_the_feed() {
+    let service = Service::with(2, |node| node.follow_changes(false));
+    let id = service.session().await;
+    service.nodes[1].delete(id, None).await.unwrap();
+    assert!(!service.nodes[1].opens(id).await);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!service.nodes[0].opens(id).await);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_replaced_on_one_node_opens_on_none() {
+    let service = Service::with(2, |node| node.recheck(LONG));
+    let id = service.session().await;
+    service.nodes[1].write(id, &rotate(hash(1))).await;
+    for node in &service.nodes {
+        assert!(matches!(node.seen(id, None).await, Lookup::Superseded));
+    }
+}
+
+#[tokio::test]
+async fn rc_11_a_read_that_began_before_the_end_revives_nothing() {
+    let service = Service::new();
+    let id = service.fresh().await;
+    let pause = service.backup.pause_after(Call::Load);
+    let node = service.nodes[0].clone();
+    let read = tokio::spawn(async move { node.opens(id).await });
+    pause.arrived(1).await;
+    service.nodes[0].delete(id, None).await.unwrap();
+    service.backup.heal();
+    pause.release();
+    assert!(read.await.unwrap(), "it began before");
+    assert!(!service.nodes[0].opens(id).await);
+}
+
+#[tokio::test]
+async fn what_the_client_has_seen_is_the_least_it_is_shown() {
+    let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
+    let id = service.session().await;
+    let seen = service.nodes[1].write(id, &put("n", 1)).await;
+    assert_eq!(service.nodes[0].n(id, None).await, None, "a copy of before");
+    assert_eq!(service.nodes[0].n(id, seen).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_forged_version_costs_a_question_and_shows_nothing_else() {
+    let service = Service::with(1, |node| node.recheck(LONG));
+    let id = service.session().await;
+    let before = service.calls();
+    assert!(matches!(service.nodes[0].seen(id, Some(Version(u64::MAX))).await, Lookup::Found(_)));
+    assert_eq!(service.calls(), before + 1);
+}
+
+#[tokio::test]
+async fn a_copy_never_says_no_in_the_backups_stead() {
+    let service = Service::with(1, |node| node.recheck(LONG));
+    let id = service.session().await;
+    let (before, wrong) = (service.calls(), hash(9).into());
+    let lookup = service.nodes[0].load(id, Some(&wrong), &Hint::default()).await.unwrap();
+    assert!(matches!(lookup, Lookup::Absent(_)), "{lookup:?}");
+    assert_eq!(service.calls(), before + 1);
+    assert!(service.nodes[0].opens(id).await);
+    assert_eq!(service.calls(), before + 1, "a wrong proof costs the session nothing");
+}
+
+#[tokio::test]
+async fn while_the_backup_is_away_copies_serve_and_nothing_is_written() {
+    let service = Service::with(1, |node| node.recheck(LONG));
+    let (id, other) = (service.session().await, service.fresh().await);
+    service.backup.set_all(&Fault::Down);
+    let node = &service.nodes[0];
+    assert!(node.opens(id).await);
+    assert!(node.load(other, Some(&proof()), &Hint::default()).await.is_err());
+    assert!(node.update(id, &put("n", 1), &Hint::default()).await.is_err());
+    assert!(node.load(id, Some(&proof()), &Hint::default()).await.is_err(), "it is in doubt now");
+    service.backup.heal();
+    assert_eq!(node.n(id, None).await, None);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_looked_up() {
+    let service = Service::with(1, |node| node.follow_changes(false).recheck(LONG));
+    let id = service.session().await;
+    service.backup.once(Call::Update, Fault::AckLost);
+    assert!(service.nodes[0].update(id, &put("n", 1), &Hint::default()).await.is_err());
+    assert_eq!(service.nodes[0].n(id, None).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_write_that_was_dropped_halfway_is_looked_up() {
+    let service = Service::with(1, |node| node.follow_changes(false).recheck(LONG));
+    let id = service.session().await;
+    let pause = service.backup.pause_after(Call::Update);
+    let node = service.nodes[0].clone();
+    let write = tokio::spawn(async move { node.patch(id, &put("n", 1)).await });
+    pause.arrived(1).await;
+    write.abort();
+    assert!(write.await.unwrap_err().is_cancelled());
+    assert_eq!(service.nodes[0].n(id, None).await, Some(1));
+}
+
+#[tokio::test]
+async fn concurrent_additions_on_all_nodes_are_exact() {
+    let service = Service::with(3, |node| node);
+    let id = service.session().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..30 {
+        let node = service.nodes[n % 3].clone();
+        tasks.spawn(async move { node.patch(id, &add("n", 1)).await });
+    }
+    for outcome in tasks.join_all().await {
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    }
+    for node in &service.nodes {
+        assert_eq!(node.n(id, None).await, Some(30));
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3_600);

@@ -1,0 +1,11 @@
+//! Several nodes over one backup: what each may serve, and what is never lost between them.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod service;
+
+mod copies;
+mod moving;
+mod behind;
+mod alone;
+mod routes;

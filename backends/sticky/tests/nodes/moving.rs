@@ -1,0 +1,273 @@
+//! Sessions that change their node: by failure, by drain, and to spread the load.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steadfast_core::conformance::faults::{Call, Fault};
+use steadfast_core::{
+    Admission, Drained, Hint, Lookup, Operate, Outcome, Proof, RecordId, Rejection, SessionStore,
+};
+
+use crate::service::{Node, Service, add, hash, label, proof, put, record};
+
+#[tokio::test]
+async fn a_node_that_serves_anothers_session_takes_it_over_with_one_patch() {
+    let service = Service::with(2, |node| node.recheck(LONG));
+    let id = service.session().await;
+    let before = service.backup.calls(Call::Update);
+    assert_eq!(service.nodes[1].route(id, &["n1"]).await, "n2");
+    assert_eq!(service.nodes[1].route(id, &["n2"]).await, "n2");
+    assert_eq!(service.backup.calls(Call::Update), before + 1);
+    let owner = service.kept(id).await.owner.clone().unwrap();
+    assert_eq!((owner.label, owner.fence), (label("n2"), 2));
+}
+
+#[tokio::test]
+async fn a_write_takes_the_session_over_along_with_it() {
+    let service = Service::new();
+    let id = service.session().await;
+    let before = service.calls();
+    service.nodes[1].write(id, &put("n", 1)).await;
+    assert_eq!(service.calls(), before + 1);
+    assert_eq!(service.kept(id).await.owner.as_ref().unwrap().label, label("n2"));
+}
+
+#[tokio::test]
+async fn a_touch_is_no_takeover() {
+    let service = Service::new();
+    let id = service.session().await;
+    let before = service.kept(id).await.version;
+    let touch = steadfast_core::Patch::touch(service.backup.env().now() + LONG);
+    service.nodes[1].write(id, &touch).await;
+    assert_eq!(service.kept(id).await.version, before);
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_take_over_at_once_both_serve_and_one_owns() {
+    let service = Service::with(3, |node| node);
+    let id = service.session().await;
+    let pause = service.backup.pause_before(Call::Update);
+    let (second, third) = (service.nodes[1].clone(), service.nodes[2].clone());
+    let routes = [
+        tokio::spawn(async move { second.route(id, &["n1"]).await }),
+        tokio::spawn(async move { third.route(id, &["n1"]).await }),
+    ];
+    pause.arrived(2).await;
+    pause.release();
+    let owner = |routes: &[String]| routes[0].clone();
+    let mut told = Vec::new();
+    for route in routes {
+        told.push(route.await.unwrap());
+    }
+    assert_eq!(told[0], told[1], "both name the owner");
+    assert_eq!(service.kept(id).await.owner.as_ref().unwrap().label, label(&owner(&told)));
+}
+
+#[tokio::test]
+async fn a_session_bounces_at_most_once_after_a_failover() {
+    let service = Service::with(3, |node| node);
+    let id = service.session().await;
+    let mut route = "n1".to_owned();
+    // The first node is dead: the balancer picks another, and then follows the route.
+    let mut moves = 0;
+    for visit in 0..20 {
+        let at = if visit == 0 { 2 } else { route[1..].parse::<usize>().unwrap() - 1 };
+        let told = service.nodes[at].route(id, &[&route]).await;
+        moves += u32::from(told != route);
+        route = told;
+    }
+    assert_eq!((moves, route.as_str()), (1, "n3"));
+}
+
+#[tokio::test]
+async fn a_write_under_the_fence_of_before_is_neither_lost_nor_over_anothers() {
+    let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
+    let id = service.session().await;
+    service.nodes[1].write(id, &put("n", 2)).await;
+    service.nodes[1].write(id, &add("m", 1)).await;
+    let seen = service.nodes[0].write(id, &add("m", 1)).await;
+    for node in &service.nodes {
+        assert_eq!(node.n(id, seen).await, Some(2));
+    }
+    assert_eq!(service.kept(id).await.values.get("m"), Some(&b"2"[..]));
+}
+
+#[tokio::test]
+async fn the_old_copy_is_never_served_in_a_thousand_returns() {
+    let service = Service::with(2, |node| node.recheck(LONG));
+    let id = service.session().await;
+    for n in 0..500 {
+        service.nodes[0].write(id, &put("n", 2 * n)).await;
+        assert_eq!(service.nodes[0].n(id, None).await, Some(2 * n));
+        service.nodes[1].write(id, &put("n", 2 * n + 1)).await;
+        assert_eq!(service.nodes[0].n(id, None).await, Some(2 * n + 1));
+    }
+}
+
+#[tokio::test]
+async fn the_old_copy_is_never_served_in_a_thousand_returns_without_the_feed() {
+    let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
+    let id = service.session().await;
+    for n in 0..1_000 {
+        let seen = service.nodes[0].write(id, &put("n", 2 * n)).await;
+        assert_eq!(service.nodes[0].n(id, seen).await, Some(2 * n));
+        let seen = service.nodes[1].write(id, &put("n", 2 * n + 1)).await;
+        assert_eq!(service.nodes[0].n(id, seen).await, Some(2 * n + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_drained_node_takes_no_new_sessions_and_serves_the_old_ones() {
+    let service = Service::with(3, |node| node.peers(["n1", "n2", "n3"].map(label)));
+    let id = service.session().await;
+    let node = &service.nodes[0];
+    assert_eq!(node.drain().await.unwrap(), Drained { moved: 1, lost: 0 });
+    assert!(node.ready().await.is_err());
+    let new = node.create(node.mint().unwrap(), record(node.env()), Admission::default()).await;
+    assert!(matches!(new, Ok(Outcome::Rejected(Rejection::Draining))), "{new:?}");
+    node.write(id, &put("n", 1)).await;
+    assert_eq!(node.n(id, None).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_drained_node_sends_its_sessions_to_others_and_keeps_those_that_come_back() {
+    let service = Service::with(2, |node| node.peers(["n1", "n2"].map(label)));
+    let id = service.session().await;
+    service.nodes[0].drain().await.unwrap();
+    assert_eq!(service.nodes[0].route(id, &["n1"]).await, "n2");
+    assert_eq!(service.nodes[1].route(id, &["n2"]).await, "n2");
+    let other = service.nodes[1].mint().unwrap();
+    let record = record(service.backup.env());
+    service.nodes[1].create(other, record, Admission::default()).await.unwrap();
+    assert_eq!(service.nodes[0].route(other, &["n2"]).await, "n2", "it takes none over");
+}
+
+#[tokio::test]
+async fn a_session_can_be_pulled_from_a_node_that_was_cut_off_at_once() {
+    let service = Service::new();
+    let id = service.session().await;
+    let seen = service.nodes[0].write(id, &put("n", 1)).await;
+    service.nodes[0].drain().await.unwrap();
+    assert_eq!(service.nodes[1].n(id, seen).await, Some(1));
+    assert_eq!(service.nodes[1].route(id, &["n1"]).await, "n2");
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_written_to_still_serves_reads_anywhere() {
+    let service = Service::new();
+    let id = service.session().await;
+    service.backup.set(Call::Update, Fault::Down);
+    assert_eq!(service.nodes[1].route(id, &["n1"]).await, "n1", "it is the other node's still");
+}
+
+#[tokio::test]
+async fn a_hot_node_sheds_its_sessions_without_a_logout() {
+    let service = Service::with(4, |node| node);
+    // Three nodes have all sessions when the fourth joins.
+    let mut clients = Clients::default();
+    for n in 0..300 {
+        let id = service.session().await;
+        let node = n % 3;
+        clients.0.insert(id, service.nodes[node].route(id, &["n1"]).await);
+    }
+    assert_eq!(clients.skew(4), 300);
+    for node in &service.nodes[..3] {
+        assert_eq!(node.rehome_to(0.25, &[label("n4")]).unwrap(), 25);
+    }
+    for _ in 0..3 {
+        clients.visit(&service).await;
+    }
+    assert!(clients.skew(4) * 10 <= 13 * 75, "{:?}", clients.shares());
+}
+
+#[tokio::test]
+async fn a_node_with_three_shares_sheds_them_to_its_peers() {
+    let service = Service::with(3, |node| node.peers(["n1", "n2", "n3"].map(label)));
+    let mut clients = Clients::default();
+    for n in 0..250 {
+        let id = service.session().await;
+        let node = [0, 0, 0, 1, 2][n % 5];
+        clients.0.insert(id, service.nodes[node].route(id, &["n1"]).await);
+    }
+    assert_eq!(service.nodes[0].rehome(4.0 / 9.0).unwrap(), 67);
+    for _ in 0..3 {
+        clients.visit(&service).await;
+    }
+    assert!(clients.skew(3) * 10 <= 13 * 250 / 3, "{:?}", clients.shares());
+}
+
+#[tokio::test]
+async fn a_session_whose_new_node_cannot_be_reached_stays() {
+    let service = Service::with(1, |node| node.peers([label("n2")]));
+    let id = service.session().await;
+    assert_eq!(service.nodes[0].rehome(1.0).unwrap(), 1);
+    assert_eq!(service.nodes[0].route(id, &["n1"]).await, "n2");
+    for _ in 0..3 {
+        assert_eq!(service.nodes[0].route(id, &["n2"]).await, "n1");
+        assert_eq!(service.nodes[0].route(id, &["n1"]).await, "n1");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_loses_no_acknowledged_write() {
+    let service = Service::with(2, |node| node);
+    let mut acknowledged = BTreeMap::new();
+    for n in 0..500 {
+        let id = service.session().await;
+        let seen = service.nodes[0].write(id, &put("n", n)).await;
+        acknowledged.insert(id, (n, seen));
+    }
+    // The first node is gone, and never comes back.
+    for (id, (n, seen)) in acknowledged {
+        assert_eq!(service.nodes[1].n(id, seen).await, Some(n));
+    }
+}
+
+#[tokio::test]
+async fn sk_01_a_route_never_decides_whose_session_it_is() {
+    let service = Service::with(2, |node| node);
+    let (id, stranger) = (service.session().await, service.nodes[0].mint().unwrap());
+    for routes in [&["n1"][..], &["n2"], &["evil", "n1"], &["n1", "n2", "n3"], &[]] {
+        let hint = Hint { routes: routes.iter().map(|name| label(name)).collect(), seen: None };
+        for node in &service.nodes {
+            let opens = async |id, proof: Proof| {
+                let lookup = node.load(id, Some(&proof), &hint).await.unwrap();
+                matches!(lookup, Lookup::Found(_))
+            };
+            assert!(opens(id, proof()).await);
+            assert!(!opens(stranger, proof()).await);
+            assert!(!opens(id, hash(9).into()).await);
+        }
+    }
+}
+
+/// Clients of a balancer that follows routes, each with the one it carries.
+#[derive(Default)]
+struct Clients(BTreeMap<RecordId, String>);
+
+impl Clients {
+    async fn visit(&mut self, service: &Service) {
+        for (id, route) in &mut self.0 {
+            let node = route[1..].parse::<usize>().unwrap() - 1;
+            *route = service.nodes[node].route(*id, &[route]).await;
+        }
+    }
+
+    fn shares(&self) -> BTreeMap<&str, usize> {
+        let mut shares = BTreeMap::new();
+        for route in self.0.values() {
+            *shares.entry(route.as_str()).or_default() += 1;
+        }
+        shares
+    }
+
+    /// The largest share; of as many as there are nodes, at least one is that of the mean.
+    fn skew(&self, nodes: usize) -> usize {
+        match self.shares().len() == nodes {
+            true => *self.shares().values().max().unwrap(),
+            false => self.0.len(),
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3_600);

@@ -1,0 +1,148 @@
+//! A service of several nodes, whose backup counts its calls and can be made to fail.
+
+use std::sync::Arc;
+
+use steadfast_core::conformance::faults::{Call, FaultyStore};
+use steadfast_core::{
+    Admission, Carry, Env, Hint, KeyId, Lifetime, Lookup, ManualClock, Outcome, Patch, Proof,
+    RawJson, Record, RecordId, Rotation, RouteLabel, SecretHash, SessionStore, Store, Version,
+};
+use steadfast_memory::MemoryStore;
+use steadfast_sticky::{StickyStore, StickyStoreBuilder};
+
+pub struct Service {
+    pub backup: FaultyStore,
+    pub nodes: Vec<StickyStore>,
+}
+
+impl Service {
+    /// Two nodes, `n1` and `n2`.
+    pub fn new() -> Self {
+        Self::with(2, |node| node)
+    }
+
+    pub fn with(nodes: usize, set_up: impl Fn(StickyStoreBuilder) -> StickyStoreBuilder) -> Self {
+        let env = Env::with_clock(ManualClock::default());
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::builder().env(env).build());
+        let backup = FaultyStore::new(memory);
+        let node = |n| {
+            let builder = StickyStore::builder(label(&format!("n{n}")));
+            set_up(builder.backup(Arc::new(backup.clone()))).build()
+        };
+        Self { nodes: (1..=nodes).map(node).collect(), backup }
+    }
+
+    /// A session that was created on the first node, and read there.
+    pub async fn session(&self) -> RecordId {
+        let id = self.fresh().await;
+        assert!(self.nodes[0].opens(id).await);
+        id
+    }
+
+    /// A session that was created on the first node.
+    pub async fn fresh(&self) -> RecordId {
+        let id = self.nodes[0].mint().unwrap();
+        let record = record(self.nodes[0].env());
+        let outcome = self.nodes[0].create(id, record, Admission::default()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+        id
+    }
+
+    /// How often the backup was called so far.
+    pub fn calls(&self) -> u64 {
+        Call::ALL.iter().map(|call| self.backup.calls(*call)).sum()
+    }
+
+    /// What the backup holds of a record.
+    pub async fn kept(&self, id: RecordId) -> Arc<Record> {
+        match self.backup.load(id, None, &Hint::default()).await.unwrap() {
+            Lookup::Found(found) => found.record,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What tests ask of a node.
+pub trait Node: SessionStore {
+    async fn seen(&self, id: RecordId, seen: Option<Version>) -> Lookup {
+        let hint = Hint { seen, ..Hint::default() };
+        self.load(id, Some(&proof()), &hint).await.unwrap()
+    }
+
+    async fn opens(&self, id: RecordId) -> bool {
+        matches!(self.seen(id, None).await, Lookup::Found(_))
+    }
+
+    /// The value under `n`, as the node serves it to a client that carries a version.
+    async fn n(&self, id: RecordId, seen: Option<Version>) -> Option<i64> {
+        match self.seen(id, seen).await {
+            Lookup::Found(found) => {
+                found.record.values.get("n").map(|json| RawJson::copied(json).decode().unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the node tells a client to carry.
+    async fn route(&self, id: RecordId, carried: &[&str]) -> String {
+        let hint = Hint { routes: carried.iter().map(|name| label(name)).collect(), seen: None };
+        match self.load(id, Some(&proof()), &hint).await.unwrap() {
+            Lookup::Found(found) => said(&found.carry),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn patch(&self, id: RecordId, patch: &Patch) -> Outcome {
+        self.update(id, patch, &Hint::default()).await.unwrap()
+    }
+
+    /// Applies a patch, and gives the version that the client carries from then on.
+    async fn write(&self, id: RecordId, patch: &Patch) -> Option<Version> {
+        match self.patch(id, patch).await {
+            Outcome::Applied(applied) => applied.carry.version,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl<S: SessionStore> Node for S {}
+
+pub fn put(key: &str, value: i64) -> Patch {
+    let mut patch = Patch::new();
+    patch.put(key, value.into()).unwrap();
+    patch
+}
+
+pub fn add(key: &str, by: i64) -> Patch {
+    let mut patch = Patch::new();
+    patch.add(key, by).unwrap();
+    patch
+}
+
+pub fn rotate(to: SecretHash) -> Patch {
+    let mut patch = Patch::new();
+    patch.rotate(proof(), Rotation { hash: to, authentication: None });
+    patch
+}
+
+pub fn proof() -> Proof {
+    hash(0).into()
+}
+
+pub fn hash(byte: u8) -> SecretHash {
+    SecretHash::from_parts(KeyId::NONE, [byte; 32])
+}
+
+pub fn record(env: &Env) -> Record {
+    let (now, lifetime) = (env.now(), Lifetime::default());
+    Record::new(hash(0), now, lifetime.idle_deadline(now), lifetime.absolute_deadline(now))
+}
+
+pub fn label(name: &str) -> RouteLabel {
+    name.parse().unwrap()
+}
+
+pub fn said(carry: &Carry) -> String {
+    let labels: Vec<_> = carry.routes.iter().map(RouteLabel::as_str).collect();
+    labels.join(".")
+}
