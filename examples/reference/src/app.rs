@@ -64,6 +64,7 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
         let layer = SessionLayer::new(Arc::clone(&app.store))
             .realm(realm)
             .cookie(options.profile.cookie(word))?
+            .affinity(options.affinity)
             .lifetime(options.lifetime)
             .max_per_principal(options.max_per_principal.get());
         let cookie = options.profile.cookie_name(word);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use steadfast::core::RouteLabel;
-use steadfast::{CookieProfile, Lifetime};
+use steadfast::{Affinity, CookieProfile, Lifetime};
 
 /// The options, checked.
 pub(crate) struct Options {
@@ -16,6 +16,7 @@ pub(crate) struct Options {
     pub(crate) store: String,
     pub(crate) node: RouteLabel,
     pub(crate) profile: Profile,
+    pub(crate) affinity: Affinity,
     pub(crate) lifetime: Lifetime,
     pub(crate) max_per_principal: NonZeroUsize,
     pub(crate) control: Option<String>,
@@ -132,6 +133,7 @@ impl Given {
             store: self.text("store").to_owned(),
             node: self.parse("node", "1 to 32 of the characters A-Z a-z 0-9 _ -")?,
             profile: self.parse("profile", "host, domain, partitioned or dev")?,
+            affinity: affinity(self.text("affinity"))?,
             lifetime: lifetime.context("--idle and --absolute cannot be")?,
             max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
             control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
@@ -149,16 +151,31 @@ impl Given {
     }
 }
 
+fn affinity(name: &str) -> anyhow::Result<Affinity> {
+    match name {
+        "cookie" => Ok(Affinity::Cookie),
+        "suffix" => Ok(Affinity::Suffix),
+        "none" => Ok(Affinity::None),
+        _ => Err(anyhow!("--affinity wants cookie, suffix or none, and not {name:?}")),
+    }
+}
+
 fn variable(name: &str) -> String {
     format!("STEADFAST_{}", name.to_uppercase().replace('-', "_"))
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 9] = [
+const OPTIONS: [(&str, &str, &str, &str); 10] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
     ("profile", "NAME", "host", "the cookie: host, domain (of example.org), partitioned or dev"),
+    (
+        "affinity",
+        "NAME",
+        "cookie",
+        "where the route travels: cookie, suffix (of the token) or none",
+    ),
     ("idle", "S", "1800", "how long a session lives unused"),
     ("absolute", "S", "28800", "how long a session lives"),
     ("max-per-principal", "N", "1000", "sessions a user may have, the oldest ends"),

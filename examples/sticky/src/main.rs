@@ -1,0 +1,36 @@
+//! The shop on three nodes, behind a balancer that sends a client to the node of its session.
+//!
+//! `cargo run -p example-sticky [ADDRESS]`, `127.0.0.1:3000` by default; Ctrl-C ends it. What a line of
+//! standard input says is done: `kill n1`, `start n1`, `drain n1`.
+
+mod balancer;
+mod node;
+
+use std::sync::Arc;
+
+use steadfast::MemoryStore;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::balancer::Balancer;
+use crate::node::Node;
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    // What all nodes share and none takes along when it ends. With nodes that are processes of their
+    // own, this is a database.
+    let backup = Arc::new(MemoryStore::new());
+    let mut nodes = Vec::new();
+    for label in ["n1", "n2", "n3"] {
+        nodes.push(Node::new(label, backup.clone()).await?);
+    }
+    let balancer = Balancer::new(&nodes);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            node::obey(&mut nodes, &line).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    balancer.serve(&address).await
+}
