@@ -64,7 +64,8 @@ impl Limits {
     ///
     /// When there are too many, or too much.
     pub fn check_total(&self, values: &Values) -> Result<(), LimitError> {
-        let (keys, len) = (values.len(), values.size());
+        let keys = values.len();
+        let len = values.size_of(keys);
         if keys > self.keys {
             return Err(LimitError::Keys { keys, limit: self.keys });
         }

@@ -8,7 +8,7 @@ use crate::proof::{Proof, SecretHash};
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 
-use crate::values::{Packing, RawJson, Values, integer};
+use crate::values::{Entries, Packing, RawJson, Values, integer};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
 /// what concerns the record as a whole.
@@ -247,20 +247,12 @@ impl Patch {
         let mut counters = Counters::new();
         let added: usize = self.ops.iter().map(|(key, op)| Packing::room(key, op.len())).sum();
         let mut packing = Packing::with_capacity(values.packed_len() + added);
-        let mut ops = self.ops.iter().peekable();
-        let kept = values.entries().filter(|_| !self.clear);
-        for (key, value) in kept {
-            while let Some((new, op)) = ops.next_if(|(name, _)| name.as_bytes() < key) {
-                op.write(new, None, &mut packing, &mut counters)?;
-            }
-            match ops.next_if(|(name, _)| name.as_bytes() == key) {
-                Some((name, op)) => op.write(name, Some(value), &mut packing, &mut counters)?,
-                None => packing.push(key, value),
-            }
+        let mut kept = if self.clear { Entries::default() } else { values.entries() };
+        for (key, op) in &self.ops {
+            packing.copy(&kept.take_before(key.as_bytes()));
+            op.write(key, kept.take_key(key.as_bytes()), &mut packing, &mut counters)?;
         }
-        for (new, op) in ops {
-            op.write(new, None, &mut packing, &mut counters)?;
-        }
+        packing.copy(&kept);
         Ok((packing.finish(), counters))
     }
 

@@ -114,7 +114,12 @@ impl Values {
 
     /// What the values count against the limit of a record: the bytes of all keys and values.
     pub fn size(&self) -> usize {
-        self.entries().map(|(key, value)| key.len() + value.len()).sum()
+        self.size_of(self.len())
+    }
+
+    /// The same, where the number of keys is known: no entry is looked at.
+    pub(crate) fn size_of(&self, keys: usize) -> usize {
+        self.packed_len() - keys * LENGTHS
     }
 
     /// The bytes they occupy in memory.
@@ -148,6 +153,9 @@ impl fmt::Debug for Values {
     }
 }
 
+/// The bytes of an entry's lengths, before its key and its value.
+const LENGTHS: usize = 1 + 4;
+
 /// Builds [`Values`] from entries that come sorted by key.
 #[derive(Default)]
 pub(crate) struct Packing(Vec<u8>);
@@ -159,7 +167,7 @@ impl Packing {
 
     /// The bytes that an entry takes.
     pub(crate) fn room(key: &str, value_len: usize) -> usize {
-        1 + 4 + key.len() + value_len
+        LENGTHS + key.len() + value_len
     }
 
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
@@ -169,6 +177,11 @@ impl Packing {
         self.0.extend_from_slice(&value_len.to_le_bytes());
         self.0.extend_from_slice(key);
         self.0.extend_from_slice(value);
+    }
+
+    /// Adds entries as they are packed elsewhere, all at once.
+    pub(crate) fn copy(&mut self, entries: &Entries<'_>) {
+        self.0.extend_from_slice(entries.0);
     }
 
     pub(crate) fn finish(self) -> Values {
@@ -181,7 +194,28 @@ pub(crate) fn integer(json: &[u8]) -> Option<i64> {
     serde_json::from_slice(json).ok()
 }
 
+#[derive(Clone, Default)]
 pub(crate) struct Entries<'a>(&'a [u8]);
+
+impl<'a> Entries<'a> {
+    /// Takes the entries whose keys come before this one.
+    pub(crate) fn take_before(&mut self, key: &[u8]) -> Self {
+        let all = self.0;
+        let mut rest = self.clone();
+        while rest.next().is_some_and(|(name, _)| name < key) {
+            self.0 = rest.0;
+        }
+        Self(&all[..all.len() - self.0.len()])
+    }
+
+    /// Takes the entry under this key, if it comes next.
+    pub(crate) fn take_key(&mut self, key: &[u8]) -> Option<&'a [u8]> {
+        let mut rest = self.clone();
+        let (_, value) = rest.next().filter(|(name, _)| *name == key)?;
+        *self = rest;
+        Some(value)
+    }
+}
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a [u8], &'a [u8]);
