@@ -99,7 +99,10 @@ impl Token {
         let mut bytes = Zeroizing::new([0; 48]);
         bytes[..16].copy_from_slice(self.id.as_bytes());
         bytes[16..].copy_from_slice(&self.secret.0);
-        URL_SAFE_NO_PAD.encode_string(&bytes[..], text);
+        let mut encoded = Zeroizing::new([0; Self::LEN]);
+        let written = URL_SAFE_NO_PAD.encode_slice(&bytes[..], &mut encoded[..]);
+        let written = written.expect("48 bytes are 64 characters");
+        text.push_str(std::str::from_utf8(&encoded[..written]).expect("base64url is ASCII"));
     }
 
     /// The record this token names.
