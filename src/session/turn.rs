@@ -314,13 +314,13 @@ impl Turn<'_> {
         let token = Token::generate(id, self.inner.env())?;
         let hash = self.hash(&token);
         let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);
-        let record = self.fresh_record(hash, values, authentication);
-        match calls.create(id, record.clone(), admission).await? {
+        let record = Arc::new(self.fresh_record(hash, values, authentication));
+        match calls.create(id, Record::clone(&record), admission).await? {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
                 self.heed(&applied);
                 self.state.issue = Issue::Set(token, record.absolute_deadline);
-                self.state.view = View::Live(Live::new(id, Arc::new(record), hash.into()));
+                self.state.view = View::Live(Live::new(id, record, hash.into()));
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
             outcome => Err(refused(outcome)),
