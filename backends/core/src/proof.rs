@@ -147,6 +147,14 @@ impl Proof {
         self.current == *stored || self.earlier.iter().any(|hash| hash == stored)
     }
 
+    /// The same proof with a hash under an earlier key: for a store that takes a proof apart to send
+    /// it from node to node.
+    #[must_use]
+    pub fn with_earlier(mut self, earlier: SecretHash) -> Self {
+        self.earlier.push(earlier);
+        self
+    }
+
     /// The hashes, the one under the current key first, for a store that compares on its server.
     pub fn hashes(&self) -> impl Iterator<Item = &SecretHash> {
         std::iter::once(&self.current).chain(&self.earlier)
