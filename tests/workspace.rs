@@ -44,6 +44,7 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
             "example-app",
             &["steadfast-memory", "steadfast-postgres", "steadfast-redis", "steadfast-sticky"],
         ),
+        ("steadfast-replicated", &["http", "axum", "axum-core", "tower", "hyper", "moka"]),
     ] {
         let tree = tree(package);
         for name in foreign {

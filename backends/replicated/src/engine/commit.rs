@@ -1,0 +1,429 @@
+//! Replication: a change is sent to the holders, waits for acknowledgements, and is confirmed or
+//! rolled back. It is shown to nobody before it is confirmed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use steadfast_core::{Counters, Outcome, RecordId};
+use time::UtcDateTime;
+
+use super::config::{ACK_WITHIN, Acks, Copies, END_WITHIN, Partition};
+use super::entry::Stage;
+use super::index::Procedure;
+use super::message::{Ack, Failure, Held, Kept, Message, Replica, Reply};
+use super::view::Sent;
+use super::{Engine, Rule};
+use crate::placement::Name;
+use crate::record::{Copy, Delta, Stamp};
+
+/// A change that waits for its acknowledgements.
+#[derive(Debug)]
+pub(super) struct Commit {
+    change: Change,
+    then: Then,
+    /// What was kept before it.
+    before: Stamp,
+    /// Whether it must be known to everybody who may read: the end of a record, a new secret.
+    everywhere: bool,
+    /// When nobody can read any more who owned the record before.
+    fence: Duration,
+    started: Duration,
+    waits_for: BTreeSet<Name>,
+    acknowledged: BTreeSet<Name>,
+}
+
+impl Commit {
+    pub(super) fn is_take_over(&self) -> bool {
+        matches!(self.then, Then::TakeOver)
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.change.is_end()
+    }
+}
+
+/// What a change leaves.
+#[derive(Debug)]
+pub(super) enum Change {
+    Whole(Copy),
+    Part(Copy, Delta),
+    End { stamp: Stamp, until: UtcDateTime },
+}
+
+impl Change {
+    fn stamp(&self) -> Stamp {
+        match self {
+            Self::Whole(copy) | Self::Part(copy, _) => copy.stamp,
+            Self::End { stamp, .. } => *stamp,
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        match self {
+            Self::Whole(copy) | Self::Part(copy, _) => Kept::Live(copy.clone()),
+            Self::End { stamp, until } => Kept::Dead { stamp: *stamp, until: *until },
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        matches!(self, Self::End { .. })
+    }
+
+    /// What is sent to a holder: the patch, where it has what the patch is for.
+    fn replica(&self, is_stale: bool) -> Replica {
+        match self {
+            Self::Part(_, delta) if !is_stale => Replica::Delta(delta.clone()),
+            Self::Whole(copy) | Self::Part(copy, _) => Replica::Full(copy.clone(), false),
+            Self::End { stamp, until } => Replica::Dead { stamp: *stamp, until: *until },
+        }
+    }
+}
+
+/// What follows a change.
+#[derive(Debug)]
+pub(super) enum Then {
+    Apply {
+        call: u64,
+        counters: Counters,
+        ended: Vec<RecordId>,
+    },
+    End {
+        call: u64,
+        was_live: bool,
+    },
+    /// A record was taken over in a state that nobody had confirmed.
+    TakeOver,
+    /// A list of sessions changed.
+    Index(Box<Procedure>),
+}
+
+impl Engine {
+    /// Replicates a change of a record that nothing else is under way with.
+    pub(super) fn commit(&mut self, id: RecordId, change: Change, everywhere: bool, then: Then) {
+        let before = self.kept(id).stamp();
+        let holders = if everywhere { self.sources(id) } else { self.other_holders(id) };
+        let stamp = change.stamp();
+        // The end of a record is never taken back, so it counts from now on.
+        if change.is_end() {
+            self.keep_end(id, change.kept());
+        }
+        for name in &holders {
+            let is_stale = self.peers.get(name).is_some_and(|peer| peer.stale.contains(&id));
+            self.replicate(name, id, stamp, before, change.replica(is_stale));
+        }
+        let fence = if everywhere { self.fenced_until(id) } else { Duration::ZERO };
+        let commit = Commit {
+            change,
+            then,
+            before,
+            everywhere,
+            fence,
+            started: self.now.mono,
+            waits_for: holders,
+            acknowledged: BTreeSet::new(),
+        };
+        self.busy(id).stage = Some(Stage::Commit(Box::new(commit)));
+        self.answer_to_dead(id);
+        self.settle_commit(id);
+    }
+
+    fn keep_end(&mut self, id: RecordId, kept: Kept) {
+        if self.live(id).is_some() {
+            self.changed(steadfast_core::Change::Ended(id));
+        }
+        self.keep(id, kept);
+    }
+
+    /// Sends a change to a holder; one that cannot have it is to be repaired.
+    pub(super) fn replicate(
+        &mut self,
+        to: &Name,
+        id: RecordId,
+        stamp: Stamp,
+        prev: Stamp,
+        change: Replica,
+    ) {
+        let at = self.now.mono;
+        let peer = self.peers.entry(to.clone()).or_default();
+        if !peer.linked {
+            peer.stale.insert(id);
+            return;
+        }
+        peer.sent += 1;
+        let seq = peer.sent;
+        peer.in_flight.insert(seq, Sent { id, stamp, at });
+        self.send(to, Message::Replicate { seq, id, prev, change });
+    }
+
+    pub(super) fn acknowledged(&mut self, from: &Name, seq: u64, answer: Ack) {
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        let Some(Sent { id, stamp, .. }) = peer.in_flight.remove(&seq) else {
+            return;
+        };
+        match answer {
+            Ack::Held => self.held(from, id, stamp),
+            Ack::Refused => {
+                peer.stale.insert(id);
+            }
+            Ack::Gap(held) => self.gap(from, id, stamp, *held),
+        }
+        self.settle_commit(id);
+    }
+
+    fn held(&mut self, from: &Name, id: RecordId, stamp: Stamp) {
+        let kept = self.kept(id).stamp();
+        if let Some(commit) = self.commit_of(id).filter(|commit| commit.change.stamp() == stamp) {
+            commit.acknowledged.insert(from.clone());
+            if let Some(peer) = self.peers.get_mut(from) {
+                peer.stale.remove(&id);
+            }
+            return;
+        }
+        let is_under_way = self.commit_of(id).is_some();
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        if kept == stamp {
+            peer.stale.remove(&id);
+        }
+        // It came after the acknowledgements that were waited for. A change that is under way has
+        // taken its place already.
+        if !is_under_way {
+            peer.confirmed.push((id, kept));
+        }
+    }
+
+    /// A holder has something else than the change is for: it gets the whole record, unless it has
+    /// something that this node has not.
+    fn gap(&mut self, from: &Name, id: RecordId, stamp: Stamp, held: Held) {
+        let is_holder = self.other_holders(id).contains(from);
+        if !is_holder && matches!((&held.kept, &held.tentative), (Kept::Nothing, None)) {
+            return self.held(from, id, stamp);
+        }
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.stale.insert(id);
+        }
+        let theirs = [held.kept.live(), held.tentative.as_ref()];
+        let is_covered = match (self.kept(id), &held.kept) {
+            (Kept::Live(_) | Kept::Nothing, Kept::Dead { .. }) => false,
+            (Kept::Live(mine), _) => theirs.into_iter().flatten().all(|copy| mine.covers(copy)),
+            (Kept::Nothing, _) => theirs.into_iter().flatten().next().is_none(),
+            (Kept::Dead { .. }, _) => true,
+        };
+        if !is_covered {
+            self.absorb(id, vec![held]);
+            return;
+        }
+        let again = self.commit_of(id).filter(|commit| commit.change.stamp() == stamp);
+        if let Some(replica) = again.map(|commit| commit.change.replica(true)) {
+            self.replicate(from, id, stamp, Stamp::ZERO, replica);
+        }
+    }
+
+    fn commit_of(&mut self, id: RecordId) -> Option<&mut Commit> {
+        match self.busy.get_mut(&id)?.stage.as_mut()? {
+            Stage::Commit(commit) => Some(commit),
+            _ => None,
+        }
+    }
+
+    /// Looks whether a change has what it waits for, or cannot have it any more.
+    pub(super) fn settle_commit(&mut self, id: RecordId) {
+        let backups = self.backups(id);
+        let acks = self.config.acks;
+        let policy = self.policy();
+        let keeps = self.config.keeps(Rule::Acknowledge);
+        let now = self.now.mono;
+        let Some(commit) = self.commit_of(id) else {
+            return;
+        };
+        let needed = match acks {
+            _ if !keeps => 0,
+            Acks::One => backups.len().min(1),
+            Acks::All => backups.len(),
+        };
+        let had = commit.acknowledged.intersection(&backups).count();
+        let (started, fence) = (commit.started, commit.fence);
+        let (everywhere, is_end) = (commit.everywhere, commit.change.is_end());
+        let waits: Vec<_> = commit.waits_for.difference(&commit.acknowledged).cloned().collect();
+        let can_come = |name: &Name| {
+            let peer = self.peers.get(name);
+            peer.is_some_and(|peer| peer.in_flight.values().any(|sent| sent.id == id))
+        };
+        let may_come = waits.iter().any(|name| backups.contains(name) && can_come(name));
+        let is_late = now >= started + ACK_WITHIN || !may_come;
+        if had < needed && !is_late {
+            return;
+        }
+        if had < needed && policy == Partition::Fail && !is_end {
+            return self.roll_back(id);
+        }
+        let reads =
+            |name: &Name| self.peers.get(name).is_some_and(|peer| peer.lease.granted_until > now);
+        let is_certain = now >= fence && (had >= needed || policy == Partition::Degrade);
+        let all_know = !self.config.keeps(Rule::Lease) || (is_certain && !waits.iter().any(reads));
+        if !everywhere || all_know {
+            return self.finish(id);
+        }
+        if now >= started + END_WITHIN {
+            self.give_up(id, is_end);
+        }
+    }
+
+    /// The change counts: whoever asked is answered, and the holders hear it with the next frame.
+    fn finish(&mut self, id: RecordId) {
+        let Some(commit) = self.take_commit(id) else {
+            return;
+        };
+        let wanted = match self.config.copies {
+            Copies::All => self.agreement.base.as_ref().map_or(1, |base| base.members.len()),
+            Copies::Backups(k) => 1 + k,
+        };
+        let is_alone = commit.acknowledged.is_empty();
+        let degraded = wanted > 1 && (is_alone || 1 + self.backups(id).len() < wanted);
+        self.settle_for_holders(id, &commit, commit.change.stamp());
+        if !commit.change.is_end() {
+            let is_known = self.is_known(id) || commit.is_take_over();
+            self.keep(id, commit.change.kept());
+            if !is_known {
+                self.take_over_failed(id);
+            }
+            if let Some(version) = self.live(id).map(|copy| copy.record.version) {
+                self.changed(steadfast_core::Change::Patched(id, version));
+            }
+        }
+        self.counts.degraded += u64::from(degraded);
+        match commit.then {
+            Then::Apply { call, counters, ended } => {
+                let Some(copy) = self.live(id) else {
+                    return self.advance(id);
+                };
+                let mut applied = self.applied(id, copy);
+                applied.counters = counters;
+                applied.ended = ended;
+                applied.degraded = degraded;
+                self.answer(call, Reply::Outcome(Outcome::Applied(applied)));
+            }
+            Then::End { call, was_live } => self.answer(call, Reply::Ended(was_live)),
+            Then::TakeOver => {}
+            Then::Index(procedure) => return self.list_changed(id, procedure),
+        }
+        self.advance(id);
+    }
+
+    /// The change missed its acknowledgements: it never happened, and its version is spent.
+    fn roll_back(&mut self, id: RecordId) {
+        let Some(commit) = self.take_commit(id) else {
+            return;
+        };
+        self.counts.rolled_back += 1;
+        if self.config.keeps(Rule::RollBack) {
+            let entry = self.table.entry(id).or_default();
+            if let Kept::Live(copy) = commit.change.kept() {
+                entry.spent = entry.spent.max(Some(copy.record.version));
+            }
+            self.settle_for_holders(id, &commit, commit.before);
+        } else {
+            self.keep(id, commit.change.kept());
+        }
+        self.fail(id, commit.then, Failure::Unacknowledged);
+    }
+
+    /// The change is done, but somebody may not know. An end goes on; a secret that was acknowledged
+    /// by too few is taken back.
+    fn give_up(&mut self, id: RecordId, is_end: bool) {
+        if !is_end {
+            return self.roll_back(id);
+        }
+        if let Some(commit) = self.take_commit(id) {
+            self.settle_for_holders(id, &commit, commit.change.stamp());
+            self.fail(id, commit.then, Failure::NotConfirmed);
+        }
+    }
+
+    fn fail(&mut self, id: RecordId, then: Then, failure: Failure) {
+        match then {
+            Then::Apply { call, .. } | Then::End { call, .. } => {
+                self.answer(call, Reply::Failed(failure));
+            }
+            Then::TakeOver => self.take_over_failed(id),
+            Then::Index(procedure) => self.answer(procedure.call, Reply::Failed(failure)),
+        }
+        self.advance(id);
+    }
+
+    /// Gives up a change of a record that ended meanwhile, wherever it ended.
+    pub(super) fn drop_commit(&mut self, id: RecordId) {
+        let is_moot = self.commit_of(id).is_some_and(|commit| !commit.is_end());
+        let Some(commit) = is_moot.then(|| self.take_commit(id)).flatten() else {
+            return;
+        };
+        match commit.then {
+            Then::Apply { call, .. } => self.answer(call, Reply::Outcome(Outcome::Gone)),
+            Then::Index(procedure) => self.abandon_procedure(&procedure),
+            Then::End { .. } | Then::TakeOver => {}
+        }
+    }
+
+    fn take_commit(&mut self, id: RecordId) -> Option<Commit> {
+        let busy = self.busy.get_mut(&id)?;
+        match busy.stage.take() {
+            Some(Stage::Commit(commit)) => Some(*commit),
+            other => {
+                busy.stage = other;
+                None
+            }
+        }
+    }
+
+    /// Tells those that acknowledged a change what counts, and has the others repaired.
+    fn settle_for_holders(&mut self, id: RecordId, commit: &Commit, counts: Stamp) {
+        for name in &commit.waits_for {
+            let Some(peer) = self.peers.get_mut(name) else {
+                continue;
+            };
+            if commit.acknowledged.contains(name) {
+                peer.confirmed.push((id, counts));
+            } else if !peer.in_flight.values().any(|sent| sent.id == id) {
+                peer.stale.insert(id);
+            }
+        }
+    }
+
+    /// A change whose record got another owner while it waited.
+    pub(super) fn abandon(&mut self, id: RecordId, commit: Commit) {
+        match commit.then {
+            Then::End { call, .. } => self.route(call),
+            Then::Apply { call, .. } => self.answer(call, Reply::Failed(Failure::Moving)),
+            Then::Index(procedure) => self.abandon_procedure(&procedure),
+            Then::TakeOver => {}
+        }
+        // The new owner decides whether it happened: it asks for what was not confirmed, too.
+        if let (Kept::Live(copy), Some(entry)) = (commit.change.kept(), self.table.get_mut(&id)) {
+            entry.tentative = Some(Box::new(copy));
+            self.unsettled.insert(id);
+        }
+    }
+
+    /// Whether every node that may hold a record knows of its end.
+    pub(super) fn is_dead_everywhere(&self, id: RecordId) -> bool {
+        let knows = |name: &Name| {
+            self.peers.get(name).is_none_or(|peer| {
+                !peer.stale.contains(&id) || peer.lease.granted_until <= self.now.mono
+            })
+        };
+        self.sources(id).iter().all(knows) && self.fenced_until(id) <= self.now.mono
+    }
+
+    pub(super) fn check_commits(&mut self) {
+        let waiting =
+            self.busy.iter().filter(|(_, busy)| matches!(&busy.stage, Some(Stage::Commit(_))));
+        let mut ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.settle_commit(id);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What an engine says of itself.
+
+use std::sync::Arc;
+
+use steadfast_core::{RecordId, Scan, Scanned, Stats};
+
+use super::Engine;
+use super::message::is_index;
+use crate::node::Health;
+use crate::placement::Name;
+use crate::record::Copy;
+
+impl Engine {
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            is_ready: self.is_ready(),
+            members: self.view.placement.len(),
+            is_agreed: self.is_agreed(),
+            under_replicated: self.under_replicated(),
+            base: self.agreement.base.as_ref().map_or(0, |base| base.members.len()),
+        }
+    }
+
+    /// Whether everybody who is placed on computes with the same placement, as far as is known here.
+    pub(super) fn is_agreed(&self) -> bool {
+        let digest = self.view.placement.digest();
+        let agrees = |name: &Name| match self.peers.get(name) {
+            None => *name == self.me,
+            Some(peer) => {
+                peer.linked && peer.status.as_ref().is_some_and(|status| status.view == digest)
+            }
+        };
+        self.view.placement.names().all(agrees)
+    }
+
+    pub(crate) fn would_own(&self, id: RecordId) -> bool {
+        self.owns(id) || self.drain.is_some()
+    }
+
+    /// A page of copies, in the order of their ids.
+    pub(crate) fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
+        let mut copies = self.copies_after(after);
+        let page: Vec<_> = copies.by_ref().take(limit).collect();
+        let has_more = copies.next().is_some();
+        let next = page.last().map(|(id, _)| *id).or(after).filter(|_| has_more);
+        let scanned =
+            |(id, copy): (RecordId, &Copy)| Scanned { id, record: Some(Arc::clone(&copy.record)) };
+        Scan { records: page.into_iter().map(scanned).collect(), next }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.copies_after(None).fold(Stats::default(), |sum, (_, copy)| Stats {
+            records: sum.records + 1,
+            authenticated: sum.authenticated + u64::from(copy.record.principal.is_some()),
+            bytes: sum.bytes + copy.memory() as u64,
+        })
+    }
+
+    fn copies_after(&self, after: Option<RecordId>) -> impl Iterator<Item = (RecordId, &Copy)> {
+        let from = after.unwrap_or(RecordId::from_bytes([0; 16]));
+        let later = self.table.range(from..).filter(move |(id, _)| Some(**id) != after);
+        let copies = later.filter_map(|(id, entry)| Some((*id, entry.kept.live()?)));
+        copies.filter(|(id, _)| !is_index(*id))
+    }
+}

@@ -1,0 +1,372 @@
+//! The replication of sessions, as a state machine: fed with calls, messages and time, it says what
+//! to send and what to answer. It opens no socket, reads no clock and draws no randomness.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`message`] | what nodes say to each other |
+//! | [`view`] | who is there, who owns what, and since when |
+//! | [`base`] | the members whose majority counts |
+//! | [`calls`] | the way of a call to the owner of its record |
+//! | [`owner`] | calls at the owner, one after the other |
+//! | [`commit`] | replication, acknowledgements, rollback |
+//! | [`replica`] | the other side of it: what a holder keeps |
+//! | [`reader`] | reads, and the leases under which copies answer |
+//! | [`takeover`] | what a new owner does before it serves |
+//! | [`index`] | whose sessions are whose |
+//! | [`repair`] | whatever went missing is found again |
+//! | [`join`], [`drain`] | coming and going |
+//! | [`look`] | what an engine says of itself |
+
+pub(crate) mod config;
+pub(crate) mod message;
+
+mod base;
+mod calls;
+mod commit;
+mod drain;
+mod entry;
+mod index;
+mod join;
+mod look;
+mod owner;
+mod reader;
+mod repair;
+mod replica;
+mod takeover;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use steadfast_core::{Change, RecordId};
+use time::UtcDateTime;
+
+use self::base::Agreement;
+use self::calls::Call;
+pub(crate) use self::config::{Config, Rule};
+use self::config::{LEASE, TOMBSTONE};
+use self::drain::Drain;
+use self::entry::{Busy, Entry};
+use self::join::Join;
+pub(crate) use self::message::{Failure, Message, Reply, Request};
+use self::repair::Scrub;
+use self::view::{Peer, View};
+use crate::placement::{Name, node_number};
+use crate::record::StampClock;
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    me: Name,
+    incarnation: u64,
+    config: Config,
+    now: Now,
+    stamps: StampClock,
+    random: Random,
+    view: View,
+    agreement: Agreement,
+    join: Option<Join>,
+    drain: Option<Drain>,
+    peers: BTreeMap<Name, Peer>,
+    table: BTreeMap<RecordId, Entry>,
+    /// Records that something is under way with.
+    busy: HashMap<RecordId, Busy>,
+    /// Records with a change that nobody confirmed.
+    unsettled: BTreeSet<RecordId>,
+    calls: HashMap<u64, Call>,
+    leases: reader::Leases,
+    scrub: Scrub,
+    listens: bool,
+    /// Whether the others may have to hear who this node is.
+    speaks: bool,
+    last_number: u64,
+    last_beat: Duration,
+    last_contact: UtcDateTime,
+    counts: Counts,
+    effects: Vec<Effect>,
+}
+
+/// What time it is: monotonic, which decides everything but expiry, and the wall clock's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) mono: Duration,
+    pub(crate) wall: UtcDateTime,
+}
+
+/// What an engine wants done.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Send(Name, Message),
+    /// The link lost something: close it and dial anew.
+    Close(Name),
+    Answer(u64, Reply),
+    Changed(Change),
+    Expired(RecordId),
+    /// A drain came to its end: sessions that moved, sessions that are lost.
+    Drained {
+        moved: u64,
+        lost: u64,
+    },
+    /// Others took this node for dead: it is another one from now on.
+    Renamed(u64),
+}
+
+/// What an engine counts of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) conflicts: u64,
+    pub(crate) rolled_back: u64,
+    pub(crate) degraded: u64,
+    pub(crate) take_overs: u64,
+    pub(crate) misrouted: u64,
+}
+
+impl Engine {
+    pub(crate) fn new(me: Name, incarnation: u64, config: Config, now: Now, seed: u64) -> Self {
+        let node = node_number(&me, incarnation);
+        let mut engine = Self {
+            view: View::new(),
+            agreement: Agreement::default(),
+            join: Some(Join::begin(now.mono)),
+            drain: None,
+            peers: BTreeMap::new(),
+            table: BTreeMap::new(),
+            busy: HashMap::new(),
+            unsettled: BTreeSet::new(),
+            calls: HashMap::new(),
+            leases: reader::Leases::default(),
+            scrub: Scrub::default(),
+            listens: false,
+            speaks: true,
+            last_number: 0,
+            last_beat: now.mono,
+            last_contact: now.wall,
+            counts: Counts::default(),
+            effects: Vec::new(),
+            stamps: StampClock::new(node),
+            random: Random(seed),
+            me,
+            incarnation,
+            config,
+            now,
+        };
+        engine.found_service();
+        engine
+    }
+
+    /// Puts a call; its answer is an effect, at once or later. Its number is never used twice.
+    pub(crate) fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
+        self.pass(now);
+        let number = self.number();
+        self.begin_call(number, request, within);
+        self.say_status();
+        number
+    }
+
+    /// Takes a message from a peer, over a link that is up.
+    pub(crate) fn receive(&mut self, now: Now, from: &Name, message: Message) {
+        self.pass(now);
+        if self.peers.get(from).is_some_and(|peer| peer.linked) {
+            self.last_contact = now.wall;
+            self.dispatch(from, message);
+        }
+        self.say_status();
+    }
+
+    /// A link to a peer is up.
+    pub(crate) fn linked(&mut self, now: Now, name: &Name) {
+        self.pass(now);
+        self.link_up(name);
+        self.say_status();
+    }
+
+    /// A link is gone, with whatever was on its way.
+    pub(crate) fn unlinked(&mut self, now: Now, name: &Name) {
+        self.pass(now);
+        self.link_down(name);
+        self.say_status();
+    }
+
+    /// The failure detector takes a member for dead.
+    pub(crate) fn down(&mut self, now: Now, name: &Name) {
+        self.pass(now);
+        self.take_for_dead(name);
+        self.say_status();
+    }
+
+    /// Somebody listens to changes here.
+    pub(crate) fn listen(&mut self, now: Now) {
+        self.pass(now);
+        self.listens = true;
+        self.speaks = true;
+        self.say_status();
+    }
+
+    /// Looks around: to be called about every [`BEAT`].
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.pass(now);
+        self.beat();
+        self.speaks = true;
+        self.say_status();
+    }
+
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Notices what time it is, and whether the process slept: after more than a lease, whatever it
+    /// holds may be old.
+    fn pass(&mut self, now: Now) {
+        let slept = now.mono.saturating_sub(self.last_beat);
+        self.now = now;
+        if slept > LEASE {
+            self.last_beat = now.mono;
+            self.wake_up();
+        }
+    }
+
+    /// What waits in the links was sent to a node that did not sleep.
+    fn wake_up(&mut self) {
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.close(&name);
+        }
+        self.leases.forget();
+        for peer in self.peers.values_mut() {
+            peer.lease.forget();
+        }
+        self.doubt();
+    }
+
+    fn beat(&mut self) {
+        self.last_beat = self.now.mono;
+        self.check_calls();
+        self.check_links();
+        self.check_commits();
+        self.check_take_overs();
+        self.keep_joining();
+        self.agree_on_base();
+        self.repair();
+        self.keep_draining();
+        self.flush();
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn send(&mut self, to: &Name, message: Message) {
+        let Some(peer) = self.peers.get_mut(to).filter(|peer| peer.linked) else {
+            return;
+        };
+        // Confirmations ride on the next frame.
+        let confirmed = std::mem::take(&mut peer.confirmed);
+        if !confirmed.is_empty() {
+            self.effects.push(Effect::Send(to.clone(), Message::Confirm(confirmed)));
+        }
+        self.effects.push(Effect::Send(to.clone(), message));
+    }
+
+    fn changed(&mut self, change: Change) {
+        if self.listens {
+            self.effects.push(Effect::Changed(change));
+        }
+        for peer in self.peers.values_mut().filter(|peer| peer.listens()) {
+            peer.changes.push(change);
+        }
+    }
+
+    /// How long a record that ends now is remembered.
+    fn tombstone_until(&self, absolute: UtcDateTime) -> UtcDateTime {
+        absolute.min(self.now.wall + TOMBSTONE)
+    }
+
+    fn dispatch(&mut self, from: &Name, message: Message) {
+        match message {
+            Message::Status(status) => self.hear_status(from, status),
+            Message::Ask { number, within, request } => self.asked(from, number, request, within),
+            Message::Reply { number, reply } => self.replied(from, number, reply),
+            Message::Replicate { seq, id, prev, change } => {
+                self.replicated(from, seq, id, prev, change);
+            }
+            Message::Ack { seq, answer } => self.acknowledged(from, seq, answer),
+            Message::Confirm(confirmed) => self.confirmed(from, confirmed),
+            Message::Unsettled(ids) => self.settle_for(from, ids),
+            Message::Deadlines { touched, expired } => self.deadlines(from, touched, expired),
+            Message::Lease { number, applied } => self.lease_asked(from, number, applied),
+            Message::Grant { number, alive, data } => self.granted(from, number, alive, data),
+            Message::Pull { number, id } => self.pulled_by(from, number, id),
+            Message::Pulled { number, id, held } => self.pulled(from, number, id, held),
+            Message::Offer(offered) => self.offered(from, offered),
+            Message::Safe(ids) => self.found_safe(ids),
+            Message::Want(ids) => self.wanted(from, ids),
+            Message::Handover { id, held } => self.handed_over(from, id, held),
+            Message::Digest { from: first, to, sum } => self.compare(from, first, to, sum),
+            Message::Stamps { from: first, to, stamps, is_answer } => {
+                self.differ(from, first, to, &stamps, is_answer);
+            }
+            Message::Snapshot { view, after } => self.snapshot(from, view, after),
+            Message::Chunk { view, records, next } => self.chunk(from, view, records, next),
+            Message::Base(ballot) => self.vote(from, ballot),
+            Message::Changes(changes) => {
+                self.effects.extend(changes.into_iter().map(Effect::Changed));
+            }
+        }
+    }
+}
+
+/// A small generator (SplitMix64), seeded from outside: it picks peers to compare with, no secrets.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+/// What the simulator looks at.
+#[cfg(test)]
+impl Engine {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy.is_empty() && self.unsettled.is_empty() && !self.has_past()
+    }
+
+    pub(crate) fn records(&self) -> Vec<(RecordId, message::Kept)> {
+        self.table.iter().map(|(id, entry)| (*id, entry.kept.clone())).collect()
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let stale: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(n, p)| {
+                (
+                    n,
+                    p.linked,
+                    p.dead,
+                    p.stale.len(),
+                    p.status.as_ref().map(|s| (s.incarnation, s.settled, s.view)),
+                )
+            })
+            .collect();
+        format!(
+            "{:?} join {:?} busy {:.400} unsettled {} past {} peers {stale:?}",
+            self.status(),
+            self.join,
+            format!("{:?}", self.busy),
+            self.unsettled.len(),
+            self.has_past(),
+        )
+    }
+}

@@ -1,0 +1,225 @@
+//! What a holder keeps: what the owner sent, apart from what the owner confirmed.
+
+use steadfast_core::RecordId;
+use time::UtcDateTime;
+
+use super::config::DROP_LATE;
+use super::entry::{Entry, Stage};
+use super::message::{Ack, Held, Kept, Message, Replica};
+use super::{Effect, Engine, Rule};
+use crate::placement::Name;
+use crate::record::{Copy, Delta, Stamp};
+
+impl Engine {
+    pub(super) fn replicated(
+        &mut self,
+        from: &Name,
+        seq: u64,
+        id: RecordId,
+        prev: Stamp,
+        change: Replica,
+    ) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.applied = seq;
+        }
+        let answer = match change {
+            // The end of a record counts, whoever owns it.
+            Replica::Dead { stamp, until } => {
+                self.hear_end(id, Kept::Dead { stamp, until });
+                Ack::Held
+            }
+            _ if self.owner(id) != Some(from) => Ack::Refused,
+            Replica::Delta(delta) => self.hold_delta(id, prev, &delta),
+            Replica::Full(copy, is_confirmed) => self.hold_full(id, copy, is_confirmed),
+        };
+        self.send(from, Message::Ack { seq, answer });
+    }
+
+    fn hold_delta(&mut self, id: RecordId, prev: Stamp, delta: &Delta) -> Ack {
+        let Some(entry) = self.table.get_mut(&id) else {
+            return Ack::Gap(Box::default());
+        };
+        // A change after an unconfirmed one confirms it.
+        if entry.kept.stamp() != prev
+            && let Some(tentative) = entry.tentative.take_if(|copy| copy.stamp == prev)
+        {
+            entry.kept = Kept::Live(*tentative);
+        }
+        match &entry.kept {
+            Kept::Live(copy) if copy.stamp == prev => {
+                let changed = copy.changed(delta);
+                self.hold(id, changed);
+                Ack::Held
+            }
+            _ => Ack::Gap(Box::new(entry.held())),
+        }
+    }
+
+    fn hold_full(&mut self, id: RecordId, copy: Copy, is_confirmed: bool) -> Ack {
+        let entry = self.table.entry(id).or_default();
+        let mine = entry.kept.live().into_iter().chain(entry.tentative.as_deref());
+        let is_dead = matches!(entry.kept, Kept::Dead { .. });
+        if is_dead || !mine.into_iter().all(|mine| copy.covers(mine)) {
+            return Ack::Gap(Box::new(entry.held()));
+        }
+        if is_confirmed {
+            self.show(id, copy);
+        } else {
+            self.hold(id, copy);
+        }
+        Ack::Held
+    }
+
+    /// Keeps what is not confirmed yet, beside what is.
+    fn hold(&mut self, id: RecordId, copy: Copy) {
+        self.stamps.observe(copy.stamp, self.now.wall);
+        if !self.config.keeps(Rule::RollBack) {
+            return self.show(id, copy);
+        }
+        let number = self.view.number;
+        let entry = self.table.entry(id).or_default();
+        entry.tentative = Some(Box::new(copy));
+        entry.sure = number;
+        self.unsettled.insert(id);
+    }
+
+    fn show(&mut self, id: RecordId, copy: Copy) {
+        let version = copy.record.version;
+        let is_new = self.live(id).is_none_or(|before| before.record.version < version);
+        self.keep(id, Kept::Live(copy));
+        if is_new && self.listens {
+            self.effects.push(Effect::Changed(steadfast_core::Change::Patched(id, version)));
+        }
+    }
+
+    /// The owner says which state of a record counts.
+    pub(super) fn confirmed(&mut self, from: &Name, confirmed: Vec<(RecordId, Stamp)>) {
+        for (id, stamp) in confirmed {
+            if self.owner(id) != Some(from) {
+                continue;
+            }
+            let Some(entry) = self.table.get_mut(&id) else {
+                continue;
+            };
+            if let Some(copy) = entry.tentative.take_if(|copy| copy.stamp == stamp) {
+                self.show(id, *copy);
+            } else if entry.kept.stamp() == stamp {
+                entry.tentative = None;
+                self.unsettled.remove(&id);
+                self.drop_if_empty(id);
+            } else {
+                let held = entry.held();
+                self.send(from, Message::Handover { id, held });
+            }
+        }
+    }
+
+    pub(super) fn drop_if_empty(&mut self, id: RecordId) -> bool {
+        let is_empty = |entry: &Entry| entry.kept == Kept::Nothing && entry.tentative.is_none();
+        let is_empty = self.table.get(&id).is_some_and(is_empty);
+        if is_empty {
+            self.drop_entry(id);
+        }
+        is_empty
+    }
+
+    /// Asks the owners what became of the changes that nobody confirmed.
+    pub(super) fn ask_to_settle(&mut self, owner: &Name, ids: Vec<RecordId>) {
+        if !ids.is_empty() {
+            self.send(owner, Message::Unsettled(ids));
+        }
+    }
+
+    pub(super) fn settle_for(&mut self, from: &Name, ids: Vec<RecordId>) {
+        for id in &ids {
+            if self.owns(*id) && !self.is_known(*id) && !self.busy.contains_key(id) {
+                self.consult(*id);
+            }
+        }
+        let is_settled = |id: &RecordId| {
+            let stage = self.busy.get(id).and_then(|busy| busy.stage.as_ref());
+            let is_under_way = matches!(stage, Some(Stage::Commit(_) | Stage::Consult(_)));
+            self.owns(*id) && !is_under_way && self.is_known(*id)
+        };
+        let settled: Vec<_> = ids.into_iter().filter(is_settled).collect();
+        let counts: Vec<_> = settled.iter().map(|id| (*id, self.kept(*id).stamp())).collect();
+        if !counts.is_empty() {
+            self.send(from, Message::Confirm(counts));
+        }
+    }
+
+    /// A record ended: for good, whatever is known of it here.
+    pub(super) fn hear_end(&mut self, id: RecordId, kept: Kept) {
+        let known = matches!(self.kept(id), Kept::Dead { .. });
+        if known && self.kept(id).stamp() < kept.stamp() {
+            // Two ends of one record: everybody remembers the later one.
+            self.keep(id, kept);
+        } else if !known {
+            if self.live(id).is_some() && self.listens {
+                self.effects.push(Effect::Changed(steadfast_core::Change::Ended(id)));
+            }
+            self.keep(id, kept);
+        }
+        self.drop_commit(id);
+        if self.owns(id) && !known {
+            for name in self.backups(id) {
+                if let Some(peer) = self.peers.get_mut(&name) {
+                    peer.stale.insert(id);
+                }
+            }
+            self.advance(id);
+        }
+    }
+
+    /// Idle deadlines that moved, and records that expired where they are owned.
+    pub(super) fn deadlines(
+        &mut self,
+        from: &Name,
+        touched: Vec<(RecordId, UtcDateTime)>,
+        expired: Vec<RecordId>,
+    ) {
+        for (id, deadline) in touched {
+            let entry = self.table.get_mut(&id);
+            if let Some(Entry { kept: Kept::Live(copy), .. }) = entry {
+                *copy = copy.kept_until(deadline);
+            }
+        }
+        for id in expired {
+            let is_due = self
+                .live(id)
+                .is_some_and(|copy| copy.record.deadline() <= self.now.wall + DROP_LATE);
+            if self.owner(id) == Some(from) && is_due {
+                self.drop_entry(id);
+            }
+        }
+    }
+
+    pub(super) fn handed_over(&mut self, from: &Name, id: RecordId, held: Held) {
+        if !self.owns(id) {
+            return;
+        }
+        if let Kept::Dead { .. } = held.kept {
+            self.hear_end(id, held.kept.clone());
+        }
+        let theirs = held.kept.live().into_iter().chain(held.tentative.as_ref());
+        let is_covered = match (&held.kept, self.kept(id)) {
+            (_, Kept::Dead { .. }) => true,
+            (Kept::Dead { .. }, _) => false,
+            (_, Kept::Live(mine)) => theirs.into_iter().all(|copy| mine.covers(copy)),
+            (_, Kept::Nothing) => theirs.into_iter().next().is_none(),
+        };
+        if !is_covered {
+            return self.absorb(id, vec![held]);
+        }
+        // It has nothing that this node lacks, so it gets the same.
+        let replica = match self.kept(id) {
+            Kept::Live(copy) => Replica::Full(copy.clone(), true),
+            Kept::Dead { stamp, until } => Replica::Dead { stamp: *stamp, until: *until },
+            Kept::Nothing => return,
+        };
+        if !self.busy.contains_key(&id) && self.is_known(id) {
+            let stamp = self.kept(id).stamp();
+            self.replicate(from, id, stamp, Stamp::ZERO, replica);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Sessions in the memory of the application's own nodes.
+//!
+//! [`ReplicatedStore`] needs nothing beside the application: its processes hold the sessions, each of
+//! them on several nodes. [`Copies::Backups`] keeps an owner and some backups, [`Copies::All`] keeps
+//! everything everywhere. Where a record belongs is computed from its id and the names of the nodes,
+//! so a node keeps nothing of the records of others, and any node finds any record.
+//!
+//! ```no_run
+//! use steadfast_replicated::ReplicatedStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = ReplicatedStore::builder()
+//!     .bind("10.0.0.1:7946".parse()?)
+//!     .seeds(["sessions.internal:7946"])
+//!     .secret(std::fs::read("/run/secrets/sessions")?)
+//!     .open()
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A read returns at least the version that the client carries, or an error that says so.
+//! 2. An acknowledged patch survives any one crash, repair time apart; as many crashes as there are
+//!    backups with [`Acks::All`].
+//! 3. At rest, all holders of a record hold the same, and nobody else holds it.
+//! 4. What was not acknowledged is shown to no other request: a write that misses its
+//!    acknowledgements is rolled back, and a copy that nobody confirmed is replicated first.
+//! 5. What was deleted, and a secret that was replaced, is dead on every node from the moment the call
+//!    returned, also on one that is cut off. Under [`Partition::Degrade`], not in a split.
+//! 6. Who is promoted held a copy. 7. The last copy is never dropped. 8. No call outlives its
+//!    deadline. 9. Clients push no clock. 10. Strangers change nothing. 11. Additions are exact.
+//! 12. Memory of what is over returns to zero.
+//!
+//! The engine that keeps them does no I/O. A simulator in this crate runs it under crashes, pauses,
+//! partitions in one or both directions and wrong views, drawn from a seed, and finds the loss when
+//! one of the rules is left out.
+//!
+//! # Where acknowledgements cannot be had
+//!
+//! [`Partition::Fail`], the default from three nodes up: the write is rolled back, and a node that
+//! sees no majority of the nodes refuses everything. [`Partition::Degrade`], the default for one node
+//! and for two: whoever is left serves, and each answer says that fewer copies than configured hold
+//! the write. Both sides of a real split go on. Afterwards the copies are merged per key, deletions
+//! win, counters are as their last writer left them, and conflicts are counted.
+//!
+//! # Deployment caveat
+//!
+//! Who is there is told by the links themselves: a node that could not be linked with for 1.4 s counts
+//! as dead, and its sessions wait that long for their next owner.
+//!
+//! Sessions end when all nodes end at once. Where more than half of the nodes are lost at once, those
+//! that are left refuse until the others are back under their names. `Copies::All` sends each write
+//! to every node: use it for up to 10 of them.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `placement` | which nodes hold a record |
+//! | `record` | copies, their stamps, and how they are merged |
+//! | `engine` | the replication, as a state machine |
+//! | `node` | an engine in real time |
+//! | `wire` | messages as bytes |
+//! | `credentials`, `link` | TLS, connections, queues |
+//! | `membership` | who is there |
+//! | `store`, `open` | [`ReplicatedStore`], and its set-up |
+
+mod placement;
+mod record;
+
+mod engine;
+mod node;
+
+mod credentials;
+mod link;
+mod membership;
+mod wire;
+
+mod open;
+mod store;
+
+#[cfg(test)]
+mod in_process;
+#[cfg(test)]
+mod simulation;
+
+pub use engine::config::{Acks, Copies, Partition};
+pub use open::{OpenError, ReplicatedStoreBuilder};
+pub use store::ReplicatedStore;

@@ -1,0 +1,212 @@
+//! The store, as an application and the middleware see it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream;
+use steadfast_core::{
+    Admission, Change, ChangeStream, Drained, Env, Event, Hint, Limits, Lookup, Operate, Outcome,
+    Patch, Principal, Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::engine::{Engine, Failure, Reply, Request};
+use crate::node::Node;
+use crate::open::ReplicatedStoreBuilder;
+
+/// Sessions in the memory of the application's own nodes. Clones share them.
+#[derive(Clone)]
+pub struct ReplicatedStore {
+    node: Arc<Node>,
+    limits: Limits,
+}
+
+impl ReplicatedStore {
+    /// A store to be set up.
+    pub fn builder() -> ReplicatedStoreBuilder {
+        ReplicatedStoreBuilder::new()
+    }
+
+    pub(crate) fn of(node: Arc<Node>, limits: Limits) -> Self {
+        Self { node, limits }
+    }
+
+    /// Waits until this many nodes hold sessions together, and know it of each other.
+    ///
+    /// # Errors
+    ///
+    /// When the store was dropped meanwhile.
+    pub async fn wait_for(&self, nodes: usize) -> Result<(), StoreError> {
+        let mut health = self.node.health();
+        let is_there = health.wait_for(|health| health.members >= nodes && health.is_agreed).await;
+        is_there.map(drop).map_err(StoreError::unavailable)
+    }
+
+    /// How many copies of records are missing at nodes that should hold them: 0 at rest, and again
+    /// seconds after a node was lost.
+    pub fn under_replicated(&self) -> usize {
+        self.node.look().under_replicated
+    }
+
+    async fn outcome(&self, request: Request, within: Duration) -> Result<Outcome, StoreError> {
+        match self.node.call(request, within).await? {
+            Reply::Outcome(outcome) => {
+                if let Outcome::Applied(applied) = &outcome
+                    && applied.degraded
+                {
+                    Event::Degraded.emit(None);
+                }
+                Ok(outcome)
+            }
+            _ => Err(moving()),
+        }
+    }
+}
+
+impl fmt::Debug for ReplicatedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicatedStore").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for ReplicatedStore {
+    fn env(&self) -> &Env {
+        &self.node.env
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn carries(&self) -> bool {
+        true
+    }
+
+    /// Draws ids until this node would own the record, 64 at most: with sticky clients, the node that
+    /// serves a session then owns it.
+    fn mint(&self) -> Result<RecordId, StoreError> {
+        let mut id = RecordId::random(self.env())?;
+        for _ in 1..MINTED {
+            if self.node.drive(|engine, _| engine.would_own(id)) {
+                break;
+            }
+            id = RecordId::random(self.env())?;
+        }
+        Ok(id)
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.outcome(Request::Create { id, record: Box::new(record), admission }, END_WITHIN).await
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        hint: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        let request = Request::Load { id, proof: proof.cloned(), seen: hint.seen };
+        match self.node.call(request, WITHIN).await? {
+            Reply::Lookup(lookup) => Ok(lookup),
+            _ => Err(moving()),
+        }
+    }
+
+    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+        let within = if patch.rotation().is_some() { END_WITHIN } else { WITHIN };
+        self.outcome(Request::Update { id, patch: Box::new(patch.clone()) }, within).await
+    }
+
+    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+        match self.node.call(Request::Delete { id, proof: proof.cloned() }, END_WITHIN).await? {
+            Reply::Ended(was_live) => Ok(was_live),
+            _ => Err(moving()),
+        }
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        let request = Request::List { principal: principal.clone() };
+        match self.node.call(request, END_WITHIN).await? {
+            Reply::Listed(sessions) => Ok(sessions),
+            _ => Err(moving()),
+        }
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        except: Option<RecordId>,
+        epoch: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        let request = Request::DeleteAll { principal: principal.clone(), except, epoch };
+        match self.node.call(request, END_WITHIN).await? {
+            Reply::Count(count) => Ok(count),
+            _ => Err(moving()),
+        }
+    }
+
+    /// Up to 1,024 changes wait for a slow listener; then, and when a link broke, it gets
+    /// `Change::Missed`.
+    fn changes(&self) -> Option<ChangeStream> {
+        Some(ChangeStream::new(stream::unfold(self.node.listen(), next)))
+    }
+}
+
+#[async_trait]
+impl Operate for ReplicatedStore {
+    /// Whether this node has joined, and sees a majority where it needs one.
+    async fn ready(&self) -> Result<(), StoreError> {
+        match self.node.look().is_ready {
+            true => Ok(()),
+            false => Err(StoreError::unavailable(Failure::NoMajority)),
+        }
+    }
+
+    async fn drain(&self) -> Result<Drained, StoreError> {
+        self.node.drain().await
+    }
+
+    async fn collect(&self) -> Result<u64, StoreError> {
+        Ok(self.node.drive(Engine::collect))
+    }
+
+    /// The copies of this node.
+    async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
+        Ok(self.node.drive(|engine, _| engine.scan(after, limit)))
+    }
+
+    /// Of the copies of this node.
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(self.node.drive(|engine, _| engine.stats()))
+    }
+}
+
+async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change>)> {
+    match receiver.recv().await {
+        Ok(change) => Some((change, receiver)),
+        Err(RecvError::Lagged(_)) => Some((Change::Missed, receiver)),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+fn moving() -> StoreError {
+    StoreError::unavailable(Failure::Moving)
+}
+
+/// How many ids are drawn at most for one that lands here.
+const MINTED: usize = 64;
+
+/// How long a load and a plain update may take.
+const WITHIN: Duration = Duration::from_millis(950);
+
+/// How long a create, an end and a new secret may take: what is not confirmed by then goes on.
+const END_WITHIN: Duration = Duration::from_millis(2_900);

@@ -1,0 +1,67 @@
+//! The replicated store keeps the contract, over real sockets with TLS.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use steadfast_core::conformance::Subject;
+use steadfast_core::{Env, Store};
+use steadfast_replicated::{Copies, Partition, ReplicatedStore};
+use tokio::net::TcpListener;
+
+/// Three nodes on loopback.
+struct ThreeNodes(Copies);
+
+#[async_trait]
+impl Subject for ThreeNodes {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        let address = free_address().await;
+        let first = self.open(&env, "n0", address.parse().unwrap(), &[]).await;
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let second = self.open(&env, "n1", bind, &[&address]).await;
+        let third = self.open(&env, "n2", bind, &[&address]).await;
+        let mut nodes: Vec<Arc<dyn Store>> = Vec::new();
+        for store in [first, second, third] {
+            store.wait_for(3).await.unwrap();
+            nodes.push(Arc::new(store));
+        }
+        nodes
+    }
+}
+
+impl ThreeNodes {
+    async fn open(
+        &self,
+        env: &Env,
+        name: &str,
+        bind: std::net::SocketAddr,
+        seeds: &[&str],
+    ) -> ReplicatedStore {
+        let builder = ReplicatedStore::builder()
+            .bind(bind)
+            .seeds(seeds.iter().copied())
+            .name(name.parse().unwrap())
+            .secret([7; 32])
+            .copies(self.0)
+            .partition(Partition::Fail)
+            .env(env.clone());
+        builder.open().await.unwrap()
+    }
+}
+
+async fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+mod one_backup {
+    use super::*;
+
+    steadfast_core::conformance_tests!(ThreeNodes(Copies::Backups(1)), cases = 16);
+}
+
+mod all {
+    use super::*;
+
+    steadfast_core::conformance_tests!(ThreeNodes(Copies::All), cases = 16);
+}
