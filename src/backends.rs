@@ -14,5 +14,11 @@ pub use steadfast_redis::{
     SetupError as RedisSetupError, Tls as RedisTls,
 };
 
+#[cfg(feature = "replicated")]
+pub use steadfast_replicated::{
+    Acks, Copies, OpenError as ReplicatedOpenError, Partition, ReplicatedStore,
+    ReplicatedStoreBuilder,
+};
+
 #[cfg(feature = "sticky")]
 pub use steadfast_sticky::{StickyStore, StickyStoreBuilder};

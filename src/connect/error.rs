@@ -85,6 +85,14 @@ pub enum ConnectError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file with the cluster's secret cannot be read.
+    #[error("the file {path:?} with the cluster's secret cannot be read")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The store cannot be set up.
     #[error("the store cannot be set up")]
     Setup(#[source] Box<dyn std::error::Error + Send + Sync>),

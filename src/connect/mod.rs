@@ -1,7 +1,13 @@
 //! Stores by URL, so that an application's configuration chooses where its sessions live.
 
 #![cfg_attr(
-    not(all(feature = "memory", feature = "postgres", feature = "redis", feature = "sticky")),
+    not(all(
+        feature = "memory",
+        feature = "postgres",
+        feature = "redis",
+        feature = "replicated",
+        feature = "sticky"
+    )),
     allow(
         dead_code,
         unused_variables,
@@ -20,6 +26,8 @@ mod memory;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "replicated")]
+mod replicated;
 #[cfg(feature = "sticky")]
 mod sticky;
 
@@ -65,6 +73,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | `redis+cluster://…@HOST:PORT,HOST:PORT` | `RedisStore` in a cluster | `redis` | the same as on one server |
 /// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's |
 /// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | `sslmode` (`disable`, `require`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`) |
+/// | `replicated:` | `ReplicatedStore`, with the name of the [`node`](Connect::node) | `replicated` | `bind`, `advertise`: the address of the cluster port, and under what others reach it; `seeds`: addresses of other nodes, `host:port,host:port`; `secret-file`, and `old-secret-file` while it is replaced: at least 32 random bytes; `cluster`; `copies` (`all`, or how many backups), `acks` (`one`, `all`), `partition` (`fail`, `degrade`) |
 /// | `sticky:` | `StickyStore` of the [`node`](Connect::node) | `sticky` | `backup`: the URL of the store behind it; `peers`: the labels of the nodes, `n1,n2`; `recheck-ms`, `changes` (`yes`, `no`): how long a copy counts; `write-behind-ms`: the writes that may be lost; `copies-bytes` |
 ///
 /// Settings are the URL's query, `memory:?anonymous-records=1000&anonymous-bytes=1000000`. An unknown
@@ -153,6 +162,8 @@ async fn build(
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => Ok(Arc::new(redis::open(url, env).await?)),
+        #[cfg(feature = "replicated")]
+        "replicated" => Ok(Arc::new(replicated::open(url, env, node).await?)),
         #[cfg(feature = "sticky")]
         "sticky" => Ok(Arc::new(sticky::open(url, env, node).await?)),
         scheme => Err(unknown_scheme(scheme)),
@@ -188,6 +199,7 @@ const SCHEMES: &[(&str, &str)] = &[
     ("rediss+sentinel", "redis"),
     ("redis+cluster", "redis"),
     ("rediss+cluster", "redis"),
+    ("replicated", "replicated"),
     ("sticky", "sticky"),
 ];
 

@@ -1,0 +1,167 @@
+//! `replicated:`: the store in the memory of the application's own nodes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use steadfast_core::{Env, RouteLabel};
+use steadfast_replicated::{
+    Acks, Copies, OpenError, Partition, ReplicatedStore, ReplicatedStoreBuilder,
+};
+
+use super::error::ConnectError;
+use super::url::Url;
+
+pub(super) async fn open(
+    mut url: Url,
+    env: Env,
+    node: Option<RouteLabel>,
+) -> Result<ReplicatedStore, ConnectError> {
+    url.has_no_address()?;
+    let mut builder = placed(ReplicatedStore::builder().env(env), &mut url)?;
+    builder = agreed(builder, &mut url)?;
+    for name in ["secret-file", "old-secret-file"] {
+        if let Some(path) = url.take::<PathBuf>(name, "the path of a file")? {
+            builder = builder.secret(secret(path)?);
+        }
+    }
+    url.has_no_other_setting()?;
+    if let Some(node) = node {
+        builder = builder.name(node);
+    }
+    builder.open().await.map_err(setup)
+}
+
+fn placed(
+    mut builder: ReplicatedStoreBuilder,
+    url: &mut Url,
+) -> Result<ReplicatedStoreBuilder, ConnectError> {
+    if let Some(address) = url.take::<SocketAddr>("bind", "an address and a port")? {
+        builder = builder.bind(address);
+    }
+    if let Some(address) = url.take::<String>("advertise", "a host and a port")? {
+        builder = builder.advertise(address);
+    }
+    if let Some(Seeds(seeds)) = url.take("seeds", "hosts and ports with commas between them")? {
+        builder = builder.seeds(seeds);
+    }
+    if let Some(cluster) = url.take::<String>("cluster", "a name")? {
+        builder = builder.cluster(cluster);
+    }
+    Ok(builder)
+}
+
+fn agreed(
+    mut builder: ReplicatedStoreBuilder,
+    url: &mut Url,
+) -> Result<ReplicatedStoreBuilder, ConnectError> {
+    let copies = url.take::<Word<Copies>>("copies", "all, or how many backups, from 1 to 255")?;
+    if let Some(Word(copies)) = copies {
+        builder = builder.copies(copies);
+    }
+    if let Some(Word(acks)) = url.take::<Word<Acks>>("acks", "one or all")? {
+        builder = builder.acks(acks);
+    }
+    if let Some(Word(partition)) = url.take::<Word<Partition>>("partition", "fail or degrade")? {
+        builder = builder.partition(partition);
+    }
+    Ok(builder)
+}
+
+/// The secret in a file, without the line end that editors leave behind it.
+fn secret(path: PathBuf) -> Result<Vec<u8>, ConnectError> {
+    let mut secret =
+        std::fs::read(&path).map_err(|source| ConnectError::SecretFile { path, source })?;
+    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    Ok(secret)
+}
+
+struct Seeds(Vec<String>);
+
+impl FromStr for Seeds {
+    type Err = ();
+
+    fn from_str(seeds: &str) -> Result<Self, ()> {
+        let seeds: Vec<_> = seeds.split(',').map(str::to_owned).collect();
+        let has_port = |seed: &String| {
+            seed.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        };
+        seeds.iter().all(has_port).then_some(Self(seeds)).ok_or(())
+    }
+}
+
+/// A choice, by its word.
+struct Word<T>(T);
+
+impl FromStr for Word<Copies> {
+    type Err = ();
+
+    fn from_str(copies: &str) -> Result<Self, ()> {
+        match copies {
+            "all" => Ok(Self(Copies::All)),
+            number => match number.parse() {
+                Ok(backups @ 1..) => Ok(Self(Copies::Backups(backups))),
+                _ => Err(()),
+            },
+        }
+    }
+}
+
+impl FromStr for Word<Acks> {
+    type Err = ();
+
+    fn from_str(acks: &str) -> Result<Self, ()> {
+        match acks {
+            "one" => Ok(Self(Acks::One)),
+            "all" => Ok(Self(Acks::All)),
+            _ => Err(()),
+        }
+    }
+}
+
+impl FromStr for Word<Partition> {
+    type Err = ();
+
+    fn from_str(partition: &str) -> Result<Self, ()> {
+        match partition {
+            "fail" => Ok(Self(Partition::Fail)),
+            "degrade" => Ok(Self(Partition::Degrade)),
+            _ => Err(()),
+        }
+    }
+}
+
+fn setup(error: OpenError) -> ConnectError {
+    ConnectError::Setup(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connect;
+
+    #[tokio::test]
+    async fn a_setting_that_cannot_be_is_named_with_what_it_wants() {
+        for (setting, says) in [
+            ("copies=0", "\"copies\" wants all, or how many backups"),
+            ("copies=some", "\"copies\" wants"),
+            ("acks=none", "\"acks\" wants one or all"),
+            ("partition=heal", "\"partition\" wants fail or degrade"),
+            ("bind=localhost", "\"bind\" wants an address and a port"),
+            ("seeds=h", "\"seeds\" wants hosts and ports"),
+            ("secret-file=/nowhere", "/nowhere"),
+            ("secret=hunter2", "has no setting \"secret\""),
+        ] {
+            let error = connect(&format!("replicated:?{setting}")).await.unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_secret_it_does_not_start() {
+        let error = connect("replicated:?bind=127.0.0.1:0").await.unwrap_err();
+        let cause = std::error::Error::source(&error).expect("the store says why").to_string();
+        assert_eq!(cause, "the cluster port needs a secret");
+    }
+}
