@@ -26,4 +26,13 @@ macro_rules! strategies {
     };
 }
 
-strategies!(memory, redis, redis_with_sentinels, redis_cluster, postgres);
+strategies!(
+    memory,
+    sticky,
+    replicated_to_all,
+    replicated_to_a_backup,
+    redis,
+    redis_with_sentinels,
+    redis_cluster,
+    postgres,
+);

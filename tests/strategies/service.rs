@@ -1,7 +1,10 @@
 //! A service of several nodes over a store, and what it stands on.
 
 use std::any::Any;
+use std::path::PathBuf;
 
+use futures_util::future::join_all;
+use rig::place::{free_address, fresh_directory};
 use rig::postgres::Postgres;
 use rig::redis::{Redis, RedisCluster, RedisWithSentinels};
 use rig::{Client, Server};
@@ -14,28 +17,42 @@ pub struct Service {
 
 impl Service {
     pub async fn memory() -> Self {
-        Self::of("memory:", 1, ()).await
+        Self::over(&["memory:".to_owned()], ()).await
+    }
+
+    pub async fn sticky() -> Self {
+        let redis = Redis::start();
+        let backup = redis.url().replace('%', "%25").replace('&', "%26");
+        Self::over(&vec![format!("sticky:?backup={backup}"); 3], redis).await
+    }
+
+    pub async fn replicated_to_all() -> Self {
+        Self::replicated("all").await
+    }
+
+    pub async fn replicated_to_a_backup() -> Self {
+        Self::replicated("1").await
     }
 
     pub async fn redis() -> Self {
         let redis = Redis::start();
-        Self::of(&redis.url(), 3, redis).await
+        Self::over(&vec![redis.url(); 3], redis).await
     }
 
     pub async fn redis_with_sentinels() -> Self {
         let redis = RedisWithSentinels::start();
-        Self::of(&redis.url(), 3, redis).await
+        Self::over(&vec![redis.url(); 3], redis).await
     }
 
     pub async fn redis_cluster() -> Self {
         let redis = RedisCluster::start();
-        Self::of(&redis.url(), 3, redis).await
+        Self::over(&vec![redis.url(); 3], redis).await
     }
 
     pub async fn postgres() -> Self {
         let postgres = Postgres::start(&[]);
         let url = format!("postgres://postgres@{}/postgres", postgres.address());
-        Self::of(&url, 3, postgres).await
+        Self::over(&vec![url; 3], postgres).await
     }
 
     /// The node that a balancer picks for the n-th request.
@@ -52,12 +69,45 @@ impl Service {
         users
     }
 
-    async fn of(store: &str, nodes: usize, behind: impl Any + Send + Sync) -> Self {
-        let mut started = Vec::new();
-        for n in 1..=nodes {
-            let label = format!("n{n}");
-            started.push(Server::start(&["--store", store, "--node", &label]).await);
-        }
-        Self { nodes: started, _behind: Box::new(behind) }
+    /// Each node is a seed of the others.
+    async fn replicated(copies: &str) -> Self {
+        let secret = Secret::new();
+        let addresses = [free_address().await, free_address().await, free_address().await];
+        let url = |own: &String| {
+            let seeds: Vec<_> =
+                addresses.iter().filter(|address| *address != own).map(String::as_str).collect();
+            format!(
+                "replicated:?copies={copies}&bind={own}&seeds={}&secret-file={}",
+                seeds.join(","),
+                secret.0.display(),
+            )
+        };
+        let urls: Vec<_> = addresses.iter().map(url).collect();
+        Self::over(&urls, secret).await
+    }
+
+    /// A node for each of the URLs. They start at once: some wait for each other.
+    async fn over(stores: &[String], behind: impl Any + Send + Sync) -> Self {
+        let nodes = stores.iter().enumerate().map(|(n, store)| async move {
+            Server::start(&["--store", store, "--node", &format!("n{}", n + 1)]).await
+        });
+        Self { nodes: join_all(nodes).await, _behind: Box::new(behind) }
+    }
+}
+
+/// A directory with the secret of a cluster.
+struct Secret(PathBuf);
+
+impl Secret {
+    fn new() -> Self {
+        let path = fresh_directory("cluster").join("secret");
+        std::fs::write(&path, "a secret of no less than 32 bytes").unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().expect("it is in its directory"));
     }
 }

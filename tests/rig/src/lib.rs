@@ -17,7 +17,7 @@ pub mod client;
 pub mod raw;
 pub mod nginx;
 pub mod haproxy;
-mod place;
+pub mod place;
 pub mod patience;
 
 pub mod postgres;
