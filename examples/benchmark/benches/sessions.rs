@@ -1,6 +1,7 @@
 //! The one command: `cargo bench` measures everything and writes `results/`; `cargo bench -- --quick`
 //! takes a minute and writes beside the build.
 
+use std::iter;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use benchmark::cases::{Case, Size};
 use benchmark::measure::instructions::{self, Workload, check_callgrind, count_with_callgrind};
 use benchmark::measure::memory::Memory;
-use benchmark::measure::{CountingJob, Job, allocations, ask, memory, overlap, scaling, time};
-use benchmark::peers;
+use benchmark::measure::{
+    CountingJob, Job, allocations, ask, distance, memory, overlap, remote_instructions, scaling,
+    time, wire,
+};
+use benchmark::peers::{self, PassThrough, Peer, REMOTE};
 use benchmark::report::{Machine, Results, write};
 
 fn main() -> anyhow::Result<()> {
@@ -32,6 +36,7 @@ struct Effort {
     requests: usize,
     sessions: &'static [usize],
     memory: &'static [(usize, u64)],
+    distance: distance::Plan,
 }
 
 impl Effort {
@@ -42,6 +47,7 @@ impl Effort {
             requests: 1_000,
             sessions: &[1_000, 10_000, 100_000],
             memory: &[(100_000, 15), (1_000_000, 75)],
+            distance: distance::Plan { rounds: 21, requests: 1_000 },
         }
     }
 
@@ -52,12 +58,14 @@ impl Effort {
             requests: 200,
             sessions: &[1_000, 4_000],
             memory: &[(10_000, 3)],
+            distance: distance::Plan { rounds: 7, requests: 300 },
         }
     }
 }
 
 fn measure(effort: &Effort) -> anyhow::Result<Results> {
     let mut results = Results { machine: Machine::this()?, ..Results::default() };
+    measure_remote(effort, &mut results)?;
     progress("overlapping requests");
     results.overlap = ask(PROBE, &Job::Overlap(overlap::Plan { requests: 64 }))?;
     progress("allocations");
@@ -75,6 +83,23 @@ fn measure(effort: &Effort) -> anyhow::Result<Results> {
         }
     }
     Ok(results)
+}
+
+/// What is measured with sessions on a server.
+fn measure_remote(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
+    progress("the wire");
+    results.wire = ask(PROBE, &Job::Wire(wire::Plan { requests: effort.requests }))?;
+    progress("reads against the driver's own");
+    results.distance = ask(PROBE, &Job::Distance(effort.distance))?;
+    let keep = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for peer in iter::once(None).chain(REMOTE.iter().map(|peer| Some(peer.name.to_owned()))) {
+        let name = peer.clone().unwrap_or_else(|| PassThrough.name().to_owned());
+        progress(&format!("instructions, {name}"));
+        let plan = remote_instructions::Plan { peer, requests: effort.requests };
+        let counted = remote_instructions::count_with_callgrind(PROBE, &plan, keep)?;
+        results.remote_instructions.insert(name, counted);
+    }
+    Ok(())
 }
 
 /// The memory of everybody's sessions: at once, since most of it is waiting for them to expire.

@@ -26,8 +26,12 @@ pub enum Case {
     Count,
     /// A new token for the session, and one key.
     Login,
+    /// No cookie; a token for a session that begins with it, and one key.
+    FirstLogin,
     /// No cookie; sets one key.
     New,
+    /// The end of the session.
+    Logout,
     /// `Read`, in a session of 4 KB.
     #[serde(rename = "read-4k")]
     Read4k,
@@ -37,6 +41,7 @@ pub enum Case {
 }
 
 impl Case {
+    /// Those that are measured in memory.
     pub const ALL: [Self; 9] = [
         Self::Anon,
         Self::Untouched,
@@ -49,6 +54,19 @@ impl Case {
         Self::Write4k,
     ];
 
+    /// Those that are measured with sessions on a server.
+    pub const REMOTE: [Self; 9] = [
+        Self::Anon,
+        Self::Untouched,
+        Self::Read,
+        Self::Count,
+        Self::Write,
+        Self::Login,
+        Self::FirstLogin,
+        Self::New,
+        Self::Logout,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Anon => "anon",
@@ -57,7 +75,9 @@ impl Case {
             Self::Write => "write",
             Self::Count => "count",
             Self::Login => "login",
+            Self::FirstLogin => "first-login",
             Self::New => "new",
+            Self::Logout => "logout",
             Self::Read4k => "read-4k",
             Self::Write4k => "write-4k",
         }
@@ -69,19 +89,20 @@ impl Case {
             Self::Read | Self::Read4k => "/read",
             Self::Write | Self::Write4k => "/write",
             Self::Count => "/count",
-            Self::Login => "/login",
+            Self::Login | Self::FirstLogin => "/login",
             Self::New => "/new",
+            Self::Logout => "/logout",
         }
     }
 
     /// Whether its requests bring the cookie of a session.
     pub fn has_cookie(self) -> bool {
-        !matches!(self, Self::Anon | Self::New)
+        !matches!(self, Self::Anon | Self::FirstLogin | Self::New)
     }
 
     /// Whether a cookie serves for one request only.
     pub fn rotates(self) -> bool {
-        self == Self::Login
+        matches!(self, Self::Login | Self::Logout)
     }
 
     /// What its sessions hold.
@@ -125,6 +146,8 @@ pub trait Visit: FromRequestParts<()> + Send + Sync + 'static {
 
     fn login(&self, user: String) -> impl Future<Output = ()> + Send;
 
+    fn logout(&self) -> impl Future<Output = ()> + Send;
+
     /// Adds one to a counter: read and written, unless there is something better.
     fn count(&self, key: &str) -> impl Future<Output = i64> + Send {
         async move {
@@ -144,6 +167,7 @@ pub fn routes<S: Visit>() -> Router {
         .route("/count", get(count::<S>))
         .route("/login", get(login::<S>))
         .route("/new", get(new::<S>))
+        .route("/logout", get(logout::<S>))
         .route("/seed/{keys}/{bytes}", get(seed::<S>))
         .route("/overlap/put/{key}", get(overlapping_put::<S>))
         .route("/overlap/count", get(overlapping_count::<S>))
@@ -177,6 +201,11 @@ async fn login<S: Visit>(session: S) -> &'static str {
 
 async fn new<S: Visit>(session: S) -> &'static str {
     session.put("n", 1).await;
+    "ok"
+}
+
+async fn logout<S: Visit>(session: S) -> &'static str {
+    session.logout().await;
     "ok"
 }
 

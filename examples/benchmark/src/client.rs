@@ -34,6 +34,16 @@ impl Client {
         Ok(self)
     }
 
+    /// The application, warm, with sessions for so many requests of a case that nobody used yet.
+    pub async fn warm(app: Router, case: Case, requests: usize) -> anyhow::Result<Self> {
+        let client = Self::new(app).with_sessions(requests, case.size()).await?;
+        if !case.rotates() {
+            client.check(case).await?;
+        }
+        client.serve(case, requests).await?;
+        client.without_sessions().with_sessions(requests, case.size()).await
+    }
+
     /// The same application, with the `part`-th of `parts` equal shares of the sessions.
     pub fn share(&self, part: usize, parts: usize) -> Self {
         let len = self.cookies.len() / parts;

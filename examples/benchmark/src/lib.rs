@@ -4,6 +4,7 @@
 pub mod cases;
 pub mod client;
 pub mod peers;
+pub mod servers;
 
 pub mod measure;
 pub mod report;

@@ -8,6 +8,7 @@ use benchmark::cases::Case;
 use benchmark::measure::allocations::{self, Allocations};
 use benchmark::measure::memory::{self, Memory};
 use benchmark::measure::overlap::{self, Kept};
+use benchmark::measure::wire::{self, Wires};
 use benchmark::measure::{CountingJob, Job, ask};
 use benchmark::peers::{self, PassThrough, Peer, Steadfast};
 use benchmark::report::{Results, write};
@@ -44,6 +45,16 @@ fn an_untouched_session_allocates_no_more_than_its_handle() -> Result<()> {
 }
 
 #[test]
+fn a_request_takes_as_few_round_trips_as_there_can_be() -> Result<()> {
+    let wires: Wires = ask(PROBE, &Job::Wire(wire::Plan { requests: 50 }))?;
+    for server in ["steadfast Redis", "steadfast PostgreSQL"] {
+        let trips = Case::REMOTE.map(|case| (case, wires[server][&case].round_trips));
+        assert_eq!(trips, Case::REMOTE.into_iter().zip(ROUND_TRIPS).collect::<Vec<_>>()[..]);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_session_is_small_and_its_memory_is_given_back() -> Result<()> {
     let (peer, lifetime) = (Steadfast.name().to_owned(), Duration::from_secs(3));
     let plan = memory::Plan { peer, sessions: 2_000, lifetime };
@@ -61,6 +72,9 @@ fn results_without_a_figure_are_written_all_the_same() -> Result<()> {
     assert!(std::fs::read_to_string(place.join("chart.svg"))?.starts_with("<svg"));
     Ok(())
 }
+
+/// In the order of [`Case::REMOTE`].
+const ROUND_TRIPS: [f64; 9] = [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0];
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
 const COUNTING: &str = env!("CARGO_BIN_EXE_counting");

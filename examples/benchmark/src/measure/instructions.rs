@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::{output, runtime};
+use super::{Job, output, runtime};
 use crate::cases::{Case, Size};
 use crate::client::Client;
 use crate::peers::{self, LONG};
@@ -81,7 +81,7 @@ fn count(runtime: &Runtime, client: &Client, case: Case, requests: usize) -> any
 
 /// Callgrind knows this function by its name.
 #[inline(never)]
-fn counted(work: &mut dyn FnMut()) {
+pub(super) fn counted(work: &mut dyn FnMut()) {
     work();
     black_box(());
 }
@@ -96,8 +96,19 @@ fn hash(times: usize) {
 /// Has the plan run under callgrind, and says how many instructions each workload took a request.
 pub fn count_with_callgrind(probe: &str, plan: &Plan, keep: &Path) -> anyhow::Result<Vec<f64>> {
     let dumps = keep.join(plan.peer.replace(' ', "-"));
-    fs::create_dir_all(&dumps)?;
-    let job = serde_json::to_string(&super::Job::Instructions(plan.clone()))?;
+    let counted = counts(probe, &Job::Instructions(plan.clone()), plan.workloads.len(), &dumps)?;
+    Ok(counted.into_iter().map(|counted| counted / plan.requests as f64).collect())
+}
+
+/// The instructions of each of so many calls of [`counted`].
+pub(super) fn counts(
+    probe: &str,
+    job: &Job,
+    calls: usize,
+    dumps: &Path,
+) -> anyhow::Result<Vec<f64>> {
+    fs::create_dir_all(dumps)?;
+    let job = serde_json::to_string(job)?;
     output(
         Command::new("valgrind")
             .args(["--tool=callgrind", "--quiet"])
@@ -106,9 +117,7 @@ pub fn count_with_callgrind(probe: &str, plan: &Plan, keep: &Path) -> anyhow::Re
             .arg(format!("--callgrind-out-file={}", dumps.join("dump").display()))
             .args([probe, &job]),
     )?;
-    (1..=plan.workloads.len())
-        .map(|n| Ok(instructions(&dumps.join(format!("dump.{n}")))? / plan.requests as f64))
-        .collect()
+    (1..=calls).map(|n| instructions(&dumps.join(format!("dump.{n}")))).collect()
 }
 
 /// Says what is missing if there is no callgrind.

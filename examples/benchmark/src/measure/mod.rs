@@ -1,11 +1,14 @@
 //! How it is measured: each job in a process of its own, so that none sees what another left behind.
 
 pub mod allocations;
+pub mod distance;
 pub mod instructions;
 pub mod memory;
 pub mod overlap;
+pub mod remote_instructions;
 pub mod scaling;
 pub mod time;
+pub mod wire;
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -23,6 +26,10 @@ pub enum Job {
     Overlap(overlap::Plan),
     /// Under callgrind, which takes note of the answer.
     Instructions(instructions::Plan),
+    /// Under callgrind, too.
+    RemoteInstructions(remote_instructions::Plan),
+    Wire(wire::Plan),
+    Distance(distance::Plan),
 }
 
 impl Job {
@@ -33,6 +40,11 @@ impl Job {
             Self::Scaling(plan) => serde_json::to_string(&scaling::run(&plan)?)?,
             Self::Overlap(plan) => serde_json::to_string(&overlap::run(&plan)?)?,
             Self::Instructions(plan) => serde_json::to_string(&instructions::run(&plan)?)?,
+            Self::RemoteInstructions(plan) => {
+                serde_json::to_string(&remote_instructions::run(&plan)?)?
+            }
+            Self::Wire(plan) => serde_json::to_string(&wire::run(&plan)?)?,
+            Self::Distance(plan) => serde_json::to_string(&distance::run(&plan)?)?,
         })
     }
 }
@@ -85,6 +97,11 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime needs nothing")
+}
+
+/// One that reaches servers.
+fn connected_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("the system lets it wait for sockets")
 }
 
 /// Keeps this thread on one core, so that a run of one task does not wander.

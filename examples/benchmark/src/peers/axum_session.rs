@@ -1,8 +1,11 @@
 //! axum_session without a database: its sessions live in the process.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
-use ::axum_session::{Session, SessionConfig, SessionLayer, SessionNullPool, SessionStore};
+use ::axum_session::{
+    DatabasePool, Session, SessionConfig, SessionLayer, SessionNullPool, SessionStore,
+};
 use axum::Router;
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -30,7 +33,10 @@ impl Peer for AxumSession {
     }
 }
 
-impl Visit for Session<SessionNullPool> {
+impl<P> Visit for Session<P>
+where
+    P: DatabasePool + Clone + Debug + Send + Sync + 'static,
+{
     async fn get(&self, key: &str) -> Option<i64> {
         Session::get(self, key)
     }
@@ -42,5 +48,9 @@ impl Visit for Session<SessionNullPool> {
     async fn login(&self, user: String) {
         self.renew();
         self.set("user", user);
+    }
+
+    async fn logout(&self) {
+        self.destroy();
     }
 }

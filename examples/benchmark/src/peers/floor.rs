@@ -48,4 +48,6 @@ impl Visit for NoSession {
     async fn put<T: Serialize + Send + Sync>(&self, _: &str, _: T) {}
 
     async fn login(&self, _: String) {}
+
+    async fn logout(&self) {}
 }

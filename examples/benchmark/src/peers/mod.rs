@@ -9,6 +9,8 @@ mod tower_sessions_moka;
 
 mod steadfast;
 
+mod remote;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +18,7 @@ use axum::Router;
 
 pub use floor::Floor;
 pub use pass_through::PassThrough;
+pub use remote::{REMOTE, Remote, remote_named};
 pub use steadfast::{Steadfast, hash_a_secret};
 
 use crate::cases::Case;

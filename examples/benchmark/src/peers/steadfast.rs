@@ -37,19 +37,23 @@ impl Peer for Steadfast {
 
 impl Visit for Session {
     async fn get(&self, key: &str) -> Option<i64> {
-        Session::get(self, key).await.expect("the store is memory")
+        Session::get(self, key).await.expect("the store answers")
     }
 
     async fn put<T: Serialize + Send + Sync>(&self, key: &str, value: T) {
-        self.insert(key, value).await.expect("the store is memory");
+        self.insert(key, value).await.expect("the store answers");
     }
 
     async fn login(&self, user: String) {
-        Session::login(self, user).await.expect("the store is memory");
+        Session::login(self, user).await.expect("the store answers");
+    }
+
+    async fn logout(&self) {
+        self.flush().await.expect("the store answers");
     }
 
     async fn count(&self, key: &str) -> i64 {
-        self.increment(key, 1).await.expect("the store is memory")
+        self.increment(key, 1).await.expect("the store answers")
     }
 }
 

@@ -27,15 +27,19 @@ impl Peer for TowerSessions {
 
 impl Visit for Session {
     async fn get(&self, key: &str) -> Option<i64> {
-        Session::get(self, key).await.expect("the store is memory")
+        Session::get(self, key).await.expect("the store answers")
     }
 
     async fn put<T: Serialize + Send + Sync>(&self, key: &str, value: T) {
-        self.insert(key, value).await.expect("the store is memory");
+        self.insert(key, value).await.expect("the store answers");
     }
 
     async fn login(&self, user: String) {
-        self.cycle_id().await.expect("the store is memory");
-        self.insert("user", user).await.expect("the store is memory");
+        self.cycle_id().await.expect("the store answers");
+        self.insert("user", user).await.expect("the store answers");
+    }
+
+    async fn logout(&self) {
+        self.flush().await.expect("the store answers");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use serde::Serialize;
 use tower_sessions_moka_store::MokaStore;
-use tower_sessions_of_moka::{Expiry, Session, SessionManagerLayer};
+use tower_sessions_of_stores::{Expiry, Session, SessionManagerLayer};
 
 use super::Peer;
 use crate::cases::{Visit, routes};
@@ -28,16 +28,20 @@ impl Peer for TowerSessionsMoka {
 
 impl Visit for Session {
     async fn get(&self, key: &str) -> Option<i64> {
-        Session::get(self, key).await.expect("the store is memory")
+        Session::get(self, key).await.expect("the store answers")
     }
 
     async fn put<T: Serialize + Send + Sync>(&self, key: &str, value: T) {
-        self.insert(key, value).await.expect("the store is memory");
+        self.insert(key, value).await.expect("the store answers");
     }
 
     async fn login(&self, user: String) {
-        self.cycle_id().await.expect("the store is memory");
-        self.insert("user", user).await.expect("the store is memory");
+        self.cycle_id().await.expect("the store answers");
+        self.insert("user", user).await.expect("the store answers");
+    }
+
+    async fn logout(&self) {
+        self.flush().await.expect("the store answers");
     }
 }
 

@@ -4,36 +4,52 @@ use std::fmt::Write;
 
 use super::Results;
 use crate::cases::Case;
-use crate::peers;
+use crate::peers::{self, Peer, REMOTE};
+use crate::servers::Server;
 
 pub(super) fn of(results: &Results) -> String {
-    let groups: Vec<_> = CASES.into_iter().map(|case| (case, bars(results, case))).collect();
+    let peers: Vec<_> = peers::with_sessions().map(Peer::name).collect();
+    draw(TITLE, &peers, &CASES.map(|case| (case, bars(results, case))))
+}
+
+/// The same with sessions on a server.
+pub(super) fn of_server(results: &Results, server: Server) -> String {
+    let peers: Vec<_> = REMOTE.iter().filter(|peer| peer.server == server).collect();
+    let of = |peer, case| results.remote_over_pass_through(peer, case).unwrap_or_default().max(0.0);
+    let bars = |case| peers.iter().map(|peer| of(peer, case)).collect();
+    let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
+    draw(SERVER, &names, &Case::REMOTE.map(|case| (case, bars(case))))
+}
+
+fn draw(title: &str, peers: &[&str], groups: &[(Case, Vec<f64>)]) -> String {
     let longest = groups.iter().flat_map(|(_, bars)| bars).copied().fold(1.0, f64::max);
-    let peers = peers::with_sessions().count();
-    let group = BAR * peers + GAP;
+    let group = BAR * peers.len() + GAP;
     let height = TOP + group * groups.len();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         role=\"img\" aria-label=\"{TITLE}\">\n{STYLE}<text class=\"title\" x=\"0\" y=\"18\">{TITLE}</text>\n"
+         role=\"img\" aria-label=\"{title}\">\n{STYLE}<text class=\"title\" x=\"0\" y=\"18\">{title}</text>\n"
     );
-    legend(&mut svg);
+    legend(&mut svg, peers);
     for (n, (case, bars)) in groups.iter().enumerate() {
         let top = TOP + n * group;
-        let middle = top + BAR * peers / 2 + 4;
-        put(
-            &mut svg,
-            format_args!(
-                "<text class=\"case\" x=\"{}\" y=\"{middle}\">{}</text>",
-                LEFT - 10,
-                case.name()
-            ),
-        );
+        label(&mut svg, *case, top + BAR * peers.len() / 2 + 4);
         for (peer, instructions) in bars.iter().enumerate() {
-            bar(&mut svg, peer, top + peer * BAR, *instructions, longest);
+            let colour = colour(peer, peers.len());
+            bar(&mut svg, &colour, top + peer * BAR, *instructions, longest);
         }
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// One's own is the last.
+fn colour(peer: usize, peers: usize) -> String {
+    if peer + 1 == peers { "own".to_owned() } else { format!("p{peer}") }
+}
+
+fn label(svg: &mut String, case: Case, y: usize) {
+    let (x, name) = (LEFT - 10, case.name());
+    put(svg, format_args!("<text class=\"case\" x=\"{x}\" y=\"{y}\">{name}</text>"));
 }
 
 /// What each peer with sessions takes for a case.
@@ -42,12 +58,12 @@ fn bars(results: &Results, case: Case) -> Vec<f64> {
     peers::with_sessions().map(|peer| of(peer).unwrap_or_default().max(0.0)).collect()
 }
 
-fn bar(svg: &mut String, peer: usize, y: usize, instructions: f64, longest: f64) {
+fn bar(svg: &mut String, colour: &str, y: usize, instructions: f64, longest: f64) {
     let width = (instructions / longest * (WIDTH - LEFT - RIGHT) as f64).max(1.0);
     put(
         svg,
         format_args!(
-            "<rect class=\"p{peer}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\"/>\
+            "<rect class=\"{colour}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\"/>\
          <text class=\"figure\" x=\"{:.1}\" y=\"{}\">{:.1}k</text>",
             BAR - 2,
             LEFT as f64 + width + 5.0,
@@ -57,19 +73,19 @@ fn bar(svg: &mut String, peer: usize, y: usize, instructions: f64, longest: f64)
     );
 }
 
-fn legend(svg: &mut String) {
+fn legend(svg: &mut String, peers: &[&str]) {
     let mut x = 0;
-    for (n, peer) in peers::with_sessions().enumerate() {
+    for (n, name) in peers.iter().enumerate() {
+        let colour = colour(n, peers.len());
         put(
             svg,
             format_args!(
-                "<rect class=\"p{n}\" x=\"{x}\" y=\"32\" width=\"11\" height=\"11\" rx=\"2\"/>\
-             <text class=\"peer\" x=\"{}\" y=\"42\">{}</text>",
+                "<rect class=\"{colour}\" x=\"{x}\" y=\"32\" width=\"11\" height=\"11\" rx=\"2\"/>\
+                 <text class=\"peer\" x=\"{}\" y=\"42\">{name}</text>",
                 x + 16,
-                peer.name(),
             ),
         );
-        x += 24 + peer.name().len() * 7;
+        x += 24 + name.len() * 7;
     }
 }
 
@@ -91,6 +107,9 @@ const CASES: [Case; 8] = [
 
 const TITLE: &str = "Instructions of a request, over a pass-through layer: less is better";
 
+const SERVER: &str =
+    "Instructions of a request with a server, over a pass-through layer: less is better";
+
 const WIDTH: usize = 820;
 const LEFT: usize = 84;
 const RIGHT: usize = 56;
@@ -104,10 +123,10 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-size: 15px; font-weight: 600 }
 .case { text-anchor: end; font-weight: 600 }
 .figure { font-size: 11px; fill: #57606a }
-.p0 { fill: #8c959f } .p1 { fill: #b1a37c } .p2 { fill: #7a93ac } .p3 { fill: #1a7f37 }
+.p0 { fill: #8c959f } .p1 { fill: #b1a37c } .p2 { fill: #7a93ac } .own { fill: #1a7f37 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .figure { fill: #9198a1 }
-  .p0 { fill: #6e7681 } .p1 { fill: #8a7d55 } .p2 { fill: #5a7896 } .p3 { fill: #3fb950 }
+  .p0 { fill: #6e7681 } .p1 { fill: #8a7d55 } .p2 { fill: #5a7896 } .own { fill: #3fb950 }
 }
 </style>
 ";

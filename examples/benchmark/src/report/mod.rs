@@ -1,6 +1,7 @@
 //! What came of it: a table, the figures, and a picture.
 
 mod chart;
+mod remote;
 mod table;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,16 @@ use serde::Serialize;
 
 use crate::cases::{Case, Size};
 use crate::measure::allocations::Allocations;
+use crate::measure::distance::Distances;
 use crate::measure::instructions::Workload;
 use crate::measure::memory::Memory;
 use crate::measure::overlap::Kept;
+use crate::measure::remote_instructions::Instructions;
 use crate::measure::scaling::Scaling;
 use crate::measure::time::Times;
-use crate::peers::{self, Floor, PassThrough, Peer};
+use crate::measure::wire::Wires;
+use crate::peers::{self, Floor, PassThrough, Peer, Remote};
+use crate::servers::Server;
 
 /// Everything that was measured. A peer or a kind of figure more is an entry more.
 #[derive(Debug, Default, Serialize)]
@@ -31,6 +36,10 @@ pub struct Results {
     pub scaling: Scaling,
     pub memory: BTreeMap<String, Vec<Memory>>,
     pub overlap: BTreeMap<String, Kept>,
+    pub wire: Wires,
+    pub distance: Distances,
+    /// Of a request with sessions on a server, by peer; the pass-through layer is among them.
+    pub remote_instructions: BTreeMap<String, Instructions>,
 }
 
 /// Where it was measured.
@@ -54,13 +63,15 @@ impl Machine {
     }
 }
 
-/// Writes `results.json`, `table.md` and `chart.svg`, and returns the table.
+/// Writes `results.json`, `table.md` and the charts, and returns the table.
 pub fn write(results: &Results, place: &Path) -> anyhow::Result<String> {
     let table = table::of(results);
     fs::create_dir_all(place)?;
     fs::write(place.join("results.json"), serde_json::to_string_pretty(results)? + "\n")?;
     fs::write(place.join("table.md"), &table)?;
     fs::write(place.join("chart.svg"), chart::of(results))?;
+    fs::write(place.join("redis.svg"), chart::of_server(results, Server::Redis))?;
+    fs::write(place.join("postgres.svg"), chart::of_server(results, Server::Postgres))?;
     Ok(table)
 }
 
@@ -78,6 +89,13 @@ impl Results {
         let hash = self.instructions(peer, Workload::Hash)?;
         let own = self.instructions(peer, workload)? - hash * f64::from(peer.hashes(case));
         Some(own - self.instructions(&PassThrough, workload)?)
+    }
+
+    /// What a peer with its sessions on a server adds to the pass-through layer, without hashes too.
+    fn remote_over_pass_through(&self, peer: &Remote, case: Case) -> Option<f64> {
+        let of = |name: &str| self.remote_instructions.get(name)?.get(&case).copied();
+        let hash = self.instructions(&PassThrough, Workload::Hash)?;
+        Some(of(peer.name)? - of(PassThrough.name())? - hash * f64::from((peer.hashes)(case)))
     }
 
     /// What the floor takes for a request without a cookie.

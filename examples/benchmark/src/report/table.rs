@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Results, names};
+use super::{Results, names, remote};
 use crate::cases::{Case, Size};
 use crate::measure::scaling;
 use crate::peers::{self, Floor, PassThrough, Peer};
@@ -25,6 +25,7 @@ pub(super) fn of(results: &Results) -> String {
     ] {
         text.push_str(&table);
     }
+    text.push_str(&remote::of(results));
     text
 }
 
@@ -138,11 +139,15 @@ fn overlap(results: &Results) -> String {
     table("64 overlapping requests of one session", &header, &rows)
 }
 
-fn cases() -> Vec<String> {
-    ["peer"].into_iter().chain(Case::ALL.map(Case::name)).map(str::to_owned).collect()
+pub(super) fn header(cases: &[Case]) -> Vec<String> {
+    ["peer"].into_iter().chain(cases.iter().map(|case| case.name())).map(str::to_owned).collect()
 }
 
-fn table(title: &str, header: &[String], rows: &[String]) -> String {
+fn cases() -> Vec<String> {
+    header(&Case::ALL)
+}
+
+pub(super) fn table(title: &str, header: &[String], rows: &[String]) -> String {
     let mut text = format!("\n### {title}\n\n| {} |\n| --- |", header.join(" | "));
     text.push_str(&" ---: |".repeat(header.len() - 1));
     text.push('\n');
@@ -152,20 +157,20 @@ fn table(title: &str, header: &[String], rows: &[String]) -> String {
     text
 }
 
-fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
+pub(super) fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
     let cells: Vec<_> = cells.into_iter().collect();
     format!("| {name} | {} |", cells.join(" | "))
 }
 
-fn thousands(figure: Option<f64>) -> String {
+pub(super) fn thousands(figure: Option<f64>) -> String {
     figure.map_or_else(missing, |figure| format!("{:.1}k", figure / 1_000.0))
 }
 
-fn decimal(figure: Option<f64>) -> String {
+pub(super) fn decimal(figure: Option<f64>) -> String {
     figure.map_or_else(missing, |figure| format!("{figure:.1}"))
 }
 
-fn ratio(figure: Option<f64>) -> String {
+pub(super) fn ratio(figure: Option<f64>) -> String {
     figure.map_or_else(missing, |figure| format!("{figure:.2}"))
 }
 

@@ -1,0 +1,95 @@
+//! What goes over the wire for a request, counted between the process and its server, and what the
+//! server says it was told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Router;
+use rig::postgres::{Proxy, Traffic};
+use serde::{Deserialize, Serialize};
+
+use super::connected_runtime;
+use crate::cases::Case;
+use crate::client::Client;
+use crate::peers::{REMOTE, Remote};
+use crate::servers::Servers;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// What each serves of a case, each of another session.
+    pub requests: usize,
+}
+
+/// Of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wire {
+    /// How often the process sent something after it was answered.
+    pub round_trips: f64,
+    /// Commands of Redis, statements of PostgreSQL.
+    pub commands: f64,
+    /// Bytes to the server.
+    pub sent: f64,
+    /// Bytes from the server.
+    pub received: f64,
+}
+
+/// By peer and case.
+pub type Wires = BTreeMap<String, BTreeMap<Case, Wire>>;
+
+pub fn run(plan: &Plan) -> anyhow::Result<Wires> {
+    let servers = Servers::start();
+    let of = |peer: &Remote| {
+        let wires = connected_runtime().block_on(wires(plan, peer, &servers))?;
+        Ok((peer.name.to_owned(), wires))
+    };
+    REMOTE.iter().map(of).collect()
+}
+
+async fn wires(
+    plan: &Plan,
+    peer: &Remote,
+    servers: &Servers,
+) -> anyhow::Result<BTreeMap<Case, Wire>> {
+    let proxy = Proxy::start(&servers.address(peer.server)).await;
+    let app = peer.app(proxy.address()).await?;
+    let mut wires = BTreeMap::new();
+    for case in Case::REMOTE {
+        wires.insert(case, wire(plan, peer, servers, &proxy, &app, case).await?);
+    }
+    Ok(wires)
+}
+
+async fn wire(
+    plan: &Plan,
+    peer: &Remote,
+    servers: &Servers,
+    proxy: &Proxy,
+    app: &Router,
+    case: Case,
+) -> anyhow::Result<Wire> {
+    let client = Client::warm(app.clone(), case, plan.requests).await?;
+    let before = once_quiet(proxy).await;
+    let count = servers.count(peer.server);
+    client.serve(case, plan.requests).await?;
+    let after = once_quiet(proxy).await;
+    let each = |count: u64| count as f64 / plan.requests as f64;
+    Ok(Wire {
+        round_trips: each(after.round_trips - before.round_trips),
+        commands: each(count.end() as u64),
+        sent: each(after.sent - before.sent),
+        received: each(after.received - before.received),
+    })
+}
+
+/// The traffic so far, once a pool has done what it does behind a request.
+async fn once_quiet(proxy: &Proxy) -> Traffic {
+    let mut traffic = proxy.traffic();
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = proxy.traffic();
+        if now == traffic {
+            return now;
+        }
+        traffic = now;
+    }
+}

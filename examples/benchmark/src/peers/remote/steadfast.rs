@@ -1,0 +1,19 @@
+//! Steadfast with the store that a URL names.
+
+use ::steadfast::{Session, SessionLayer, connect};
+
+use super::Opening;
+use crate::cases::{Case, routes};
+use crate::peers::{Peer, Steadfast};
+
+pub(super) fn open(url: String) -> Opening {
+    Box::pin(async move {
+        let store = connect(&url).await?;
+        Ok(routes::<Session>().layer(SessionLayer::new(store)))
+    })
+}
+
+/// The store makes no difference to the secrets.
+pub(super) fn hashes(case: Case) -> u32 {
+    Steadfast.hashes(case)
+}

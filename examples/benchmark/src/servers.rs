@@ -1,0 +1,81 @@
+//! The servers that sessions are kept on: of this process's own, on loopback.
+
+use rig::redis::Monitor;
+use rig::{Postgres, redis::Redis};
+use serde::{Deserialize, Serialize};
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Server {
+    Redis,
+    Postgres,
+}
+
+impl Server {
+    /// What a store is told, for a server at an address or something in front of it.
+    pub fn url(self, address: &str) -> String {
+        let [name, password] = Redis::ADMINISTRATOR;
+        match self {
+            Self::Redis => format!("redis://{name}:{password}@{address}"),
+            Self::Postgres => format!("postgres://postgres@{address}/postgres?sslmode=disable"),
+        }
+    }
+}
+
+/// One of each kind. They end with this value.
+pub struct Servers {
+    redis: Redis,
+    postgres: Postgres,
+}
+
+impl Servers {
+    /// Starts them. Not within a runtime that has something else to do.
+    pub fn start() -> Self {
+        let counting = "shared_preload_libraries=pg_stat_statements";
+        let servers = Self { redis: Redis::start(), postgres: Postgres::start(&[counting]) };
+        servers.sql("CREATE EXTENSION pg_stat_statements");
+        servers
+    }
+
+    pub fn address(&self, server: Server) -> String {
+        match server {
+            Server::Redis => self.redis.address(),
+            Server::Postgres => self.postgres.address(),
+        }
+    }
+
+    /// Has the server count what it is told from now on.
+    pub fn count(&self, server: Server) -> Count<'_> {
+        match server {
+            Server::Redis => Count::Commands(&self.redis, self.redis.monitor()),
+            Server::Postgres => {
+                self.sql("SELECT pg_stat_statements_reset()");
+                Count::Statements(self)
+            }
+        }
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.postgres.sql("postgres", "postgres", sql)
+    }
+}
+
+/// A count that has begun.
+pub enum Count<'a> {
+    Commands(&'a Redis, Monitor),
+    Statements(&'a Servers),
+}
+
+impl Count<'_> {
+    /// The commands or statements since then. What a script or a function does is not among them.
+    pub fn end(self) -> usize {
+        match self {
+            Self::Commands(redis, monitor) => redis.seen(monitor).len(),
+            Self::Statements(servers) => servers.sql(STATEMENTS).parse().expect("a number"),
+        }
+    }
+}
+
+const STATEMENTS: &str = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements
+    WHERE toplevel AND query NOT LIKE '%pg_stat_statements%'";
