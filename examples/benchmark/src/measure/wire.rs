@@ -68,10 +68,10 @@ async fn wire(
     case: Case,
 ) -> anyhow::Result<Wire> {
     let client = Client::warm(app.clone(), case, plan.requests).await?;
-    let before = once_quiet(proxy).await;
+    let before = once_quiet(proxy).await?;
     let count = servers.count(peer.server);
     client.serve(case, plan.requests).await?;
-    let after = once_quiet(proxy).await;
+    let after = once_quiet(proxy).await?;
     let each = |count: u64| count as f64 / plan.requests as f64;
     Ok(Wire {
         round_trips: each(after.round_trips - before.round_trips),
@@ -82,14 +82,18 @@ async fn wire(
 }
 
 /// The traffic so far, once a pool has done what it does behind a request.
-async fn once_quiet(proxy: &Proxy) -> Traffic {
+async fn once_quiet(proxy: &Proxy) -> anyhow::Result<Traffic> {
     let mut traffic = proxy.traffic();
-    loop {
+    for _ in 0..MOST_LOOKS {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = proxy.traffic();
         if now == traffic {
-            return now;
+            return Ok(now);
         }
         traffic = now;
     }
+    anyhow::bail!("the connections to the server do not come to rest")
 }
+
+/// Ten seconds.
+const MOST_LOOKS: usize = 200;
