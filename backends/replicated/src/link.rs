@@ -265,6 +265,9 @@ impl Links {
             let frame = read_frame(&mut reader, MAX_FRAME);
             let body = tokio::time::timeout(SILENT_FOR, frame).await??;
             if body.is_empty() {
+                if let Some(node) = self.node.upgrade() {
+                    node.drive(|engine, now| engine.heard(now, from));
+                }
                 continue;
             }
             let message = wire::decode(&body).map_err(io::Error::other)?;
@@ -304,12 +307,13 @@ impl Link {
 }
 
 impl Net for Links {
-    fn send(&self, to: &Name, message: Message) {
+    fn send(&self, to: &Name, message: Message) -> usize {
         let mut open = self.lock();
         let Some(link) = open.links.get(to) else {
-            return;
+            return 0;
         };
         let frame = wire::encode(&message);
+        let bytes = HEADER + frame.len();
         let queued = link.queued.fetch_add(frame.len(), Ordering::Relaxed);
         let is_full = queued > MAX_QUEUED || frame.len() > MAX_FRAME;
         if (is_full || link.queue.send(frame).is_err())
@@ -320,6 +324,13 @@ impl Net for Links {
             link.queue = unbounded_channel().0;
             task.abort();
         }
+        bytes
+    }
+
+    fn queued(&self) -> BTreeMap<Name, usize> {
+        let open = self.lock();
+        let queued = |link: &Link| link.queued.load(Ordering::Relaxed);
+        open.links.iter().map(|(name, link)| (name.clone(), queued(link))).collect()
     }
 
     fn close(&self, peer: &Name) {
@@ -435,6 +446,9 @@ async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R, max: usize) -> io::Res
     reader.read_exact(&mut body).await?;
     Ok(body)
 }
+
+/// The bytes before the body of a frame: its length.
+const HEADER: usize = size_of::<u32>();
 
 /// How often addresses are dialled that nobody is linked at.
 const DIAL_EVERY: Duration = Duration::from_millis(100);

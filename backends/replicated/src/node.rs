@@ -1,6 +1,6 @@
 //! One node: an engine, driven by real time and a network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,12 +10,15 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::engine::config::BEAT;
 use crate::engine::{Config, Effect, Engine, Failure, Message, Now, Reply, Request};
+use crate::metrics::{self, Kind, Published, Traffic};
 use crate::placement::Name;
 
 /// What carries messages to the other nodes. No method waits.
 pub(crate) trait Net: Send + Sync + 'static {
-    /// Queues a message for a peer; in order, or the link is closed.
-    fn send(&self, to: &Name, message: Message);
+    /// Queues a message for a peer; in order, or the link is closed. Says how many bytes it has.
+    fn send(&self, to: &Name, message: Message) -> usize;
+    /// The bytes that wait for each peer.
+    fn queued(&self) -> BTreeMap<Name, usize>;
     /// Closes the link to a peer with whatever is queued, and dials anew.
     fn close(&self, peer: &Name);
     /// The node is another one from now on.
@@ -38,6 +41,7 @@ pub(crate) struct Node {
 struct Driven {
     engine: Engine,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    sent: Traffic,
 }
 
 /// How a node is, for whoever waits for it.
@@ -72,7 +76,11 @@ impl Node {
             env,
             name,
             started: Instant::now(),
-            driven: Mutex::new(Driven { engine, waiting: HashMap::new() }),
+            driven: Mutex::new(Driven {
+                engine,
+                waiting: HashMap::new(),
+                sent: Traffic::default(),
+            }),
             net: OnceLock::new(),
             changes: OnceLock::new(),
             drained: watch::channel(None).0,
@@ -88,6 +96,7 @@ impl Node {
         tokio::spawn(async move {
             let mut beat = tokio::time::interval(BEAT);
             beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut published = Published::default();
             loop {
                 beat.tick().await;
                 let Some(node) = node.upgrade() else {
@@ -95,6 +104,7 @@ impl Node {
                 };
                 node.drive(Engine::tick);
                 node.look();
+                node.publish(&mut published);
             }
         });
     }
@@ -165,6 +175,19 @@ impl Node {
         health
     }
 
+    /// Publishes how the node is, now and then.
+    fn publish(&self, published: &mut Published) {
+        if !published.is_due(self.started.elapsed()) {
+            return;
+        }
+        let (figures, sent) = {
+            let driven = self.lock();
+            (driven.engine.figures(), driven.sent.clone())
+        };
+        let queued = self.net.get().map(|net| net.queued()).unwrap_or_default();
+        published.publish(&self.name, &figures, sent, &queued);
+    }
+
     fn now(&self) -> Now {
         Now { mono: self.started.elapsed(), wall: self.env.now() }
     }
@@ -188,11 +211,17 @@ impl Node {
                 Effect::Drained { moved, lost } => {
                     self.drained.send_replace(Some(Drained { moved, lost }));
                 }
-                Effect::Send(to, message) => self.on_net(|net| net.send(&to, message)),
+                Effect::TakenForDead(silent) => metrics::detected(&self.name, silent),
+                Effect::Send(to, message) => self.send(driven, &to, message),
                 Effect::Close(peer) => self.on_net(|net| net.close(&peer)),
                 Effect::Renamed(incarnation) => self.on_net(|net| net.rename(incarnation)),
             }
         }
+    }
+
+    fn send(&self, driven: &mut Driven, to: &Name, message: Message) {
+        let kind = Kind::of(&message);
+        self.on_net(|net| driven.sent.count(to, kind, net.send(to, message)));
     }
 
     fn expired(&self, id: RecordId) {

@@ -39,6 +39,7 @@ pub(super) enum Origin {
 
 impl Engine {
     pub(super) fn begin_call(&mut self, number: u64, request: Request, within: Duration) {
+        self.counts.calls += 1;
         self.start_call(number, request, within, Origin::Here);
     }
 
@@ -134,7 +135,7 @@ impl Engine {
         call.at = Some(to.clone());
         let within = call.deadline.saturating_sub(now + ANSWER_WITHIN);
         let request = call.request.clone();
-        self.counts.misrouted += 1;
+        self.counts.forwarded += u64::from(matches!(call.origin, Origin::Here));
         self.send(&to, Message::Ask { number, within, request });
     }
 

@@ -277,10 +277,7 @@ impl Engine {
         let Some(commit) = self.take_commit(id) else {
             return;
         };
-        let wanted = match self.config.copies {
-            Copies::All => self.agreement.base.as_ref().map_or(1, |base| base.members.len()),
-            Copies::Backups(k) => 1 + k,
-        };
+        let wanted = self.wanted_copies();
         let is_alone = commit.acknowledged.is_empty();
         let degraded = wanted > 1 && (is_alone || 1 + self.backups(id).len() < wanted);
         self.settle_for_holders(id, &commit, commit.change.stamp());
@@ -311,6 +308,14 @@ impl Engine {
             Then::Index(procedure) => return self.list_changed(id, procedure),
         }
         self.advance(id);
+    }
+
+    /// How many nodes should hold a record.
+    pub(super) fn wanted_copies(&self) -> usize {
+        match self.config.copies {
+            Copies::All => self.agreement.base.as_ref().map_or(1, |base| base.members.len()),
+            Copies::Backups(k) => 1 + k,
+        }
     }
 
     /// The change missed its acknowledgements: it never happened, and its version is spent.

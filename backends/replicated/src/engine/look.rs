@@ -6,6 +6,7 @@ use steadfast_core::{RecordId, Scan, Scanned, Stats};
 
 use super::Engine;
 use super::message::is_index;
+use crate::metrics::Figures;
 use crate::node::Health;
 use crate::placement::Name;
 use crate::record::Copy;
@@ -18,6 +19,16 @@ impl Engine {
             is_agreed: self.is_agreed(),
             under_replicated: self.under_replicated(),
             base: self.agreement.base.as_ref().map_or(0, |base| base.members.len()),
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let health = self.health();
+        Figures {
+            health,
+            counts: self.counts,
+            holdings: self.scrub.holdings,
+            is_degraded: health.members < self.wanted_copies(),
         }
     }
 

@@ -104,6 +104,8 @@ pub(crate) enum Effect {
     Answer(u64, Reply),
     Changed(Change),
     Expired(RecordId),
+    /// A peer was taken for dead, so long after its last sign of life.
+    TakenForDead(Duration),
     /// A drain came to its end: sessions that moved, sessions that are lost.
     Drained {
         moved: u64,
@@ -120,7 +122,11 @@ pub(crate) struct Counts {
     pub(crate) rolled_back: u64,
     pub(crate) degraded: u64,
     pub(crate) take_overs: u64,
-    pub(crate) misrouted: u64,
+    /// Calls of this node, and how often one was sent to another node.
+    pub(crate) calls: u64,
+    pub(crate) forwarded: u64,
+    /// Reads at a holder without a lease.
+    pub(crate) lease_misses: u64,
 }
 
 impl Engine {
@@ -168,11 +174,19 @@ impl Engine {
     /// Takes a message from a peer, over a link that is up.
     pub(crate) fn receive(&mut self, now: Now, from: &Name, message: Message) {
         self.pass(now);
+        self.heard(now, from);
         if self.peers.get(from).is_some_and(|peer| peer.linked) {
             self.last_contact = now.wall;
             self.dispatch(from, message);
         }
         self.say_status();
+    }
+
+    /// A peer gave a sign of life.
+    pub(crate) fn heard(&mut self, now: Now, from: &Name) {
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.heard = now.mono;
+        }
     }
 
     /// A link to a peer is up.

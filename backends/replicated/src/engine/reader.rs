@@ -123,6 +123,7 @@ impl Engine {
             self.ask_leases();
         }
         if !is_good && self.config.keeps(Rule::Lease) {
+            self.counts.lease_misses += 1;
             return false;
         }
         let Some(found) = self.good_copy(id, seen, proof.as_ref()) else {

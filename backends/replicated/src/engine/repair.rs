@@ -7,8 +7,9 @@ use std::time::Duration;
 use steadfast_core::{Change, RecordId};
 
 use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, TOUCH_EVERY};
-use super::message::{Kept, Message, Replica};
+use super::message::{Kept, Message, Replica, is_index};
 use super::{Effect, Engine, Rule};
+use crate::metrics::Holdings;
 use crate::placement::{Name, siphash};
 use crate::record::Stamp;
 
@@ -24,6 +25,9 @@ pub(super) struct Scrub {
     clean: u32,
     last_digest: Duration,
     last_flush: Duration,
+    /// The copies that this round found so far, and those that the last whole one found.
+    counted: Holdings,
+    pub(super) holdings: Holdings,
 }
 
 impl Scrub {
@@ -112,6 +116,7 @@ impl Engine {
         if self.scrub.next.is_none() {
             self.scrub.began = self.view.number;
             self.scrub.found = false;
+            self.scrub.counted = Holdings::default();
         }
         let from = self.scrub.next.unwrap_or(FIRST);
         let mut ids: Vec<_> = self.table.range(from..).take(limit + 1).map(|(id, _)| *id).collect();
@@ -119,6 +124,9 @@ impl Engine {
         let mut offers = BTreeMap::<Name, Vec<_>>::new();
         for id in ids {
             self.look_at(id, &mut offers);
+        }
+        if self.scrub.next.is_none() {
+            self.scrub.holdings = self.scrub.counted;
         }
         self.scrub.found |= !offers.is_empty();
         for (owner, offer) in offers {
@@ -132,7 +140,7 @@ impl Engine {
     fn look_at(&mut self, id: RecordId, offers: &mut BTreeMap<Name, Vec<(RecordId, Stamp)>>) {
         if self.busy.contains_key(&id) {
             self.scrub.found = true;
-            return;
+            return self.count_copy(id, self.owns(id));
         }
         if self.expire(id) || self.drop_if_empty(id) {
             return;
@@ -140,6 +148,7 @@ impl Engine {
         let Some(owner) = self.owner(id).cloned() else {
             return;
         };
+        self.count_copy(id, owner == self.me);
         let should_hold = self.view.placement.holds(&self.me, id)
             || self.view.next.holds(&self.me, id)
             || self.join.is_some();
@@ -157,6 +166,14 @@ impl Engine {
             offers.entry(owner).or_default().push((id, stamp));
         } else if !should_hold {
             self.drop_foreign(id);
+        }
+    }
+
+    fn count_copy(&mut self, id: RecordId, is_owned: bool) {
+        if self.live(id).is_some() && !is_index(id) {
+            let counted = &mut self.scrub.counted;
+            let counted = if is_owned { &mut counted.owned } else { &mut counted.backups };
+            *counted += 1;
         }
     }
 

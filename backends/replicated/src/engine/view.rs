@@ -24,6 +24,8 @@ pub(super) struct Peer {
     /// another one.
     pub(super) dead: Option<u64>,
     pub(super) dead_since: Duration,
+    /// Its last sign of life.
+    pub(super) heard: Duration,
     /// The number of the last change sent over this link, and of the last one received.
     pub(super) sent: u64,
     pub(super) applied: u64,
@@ -239,6 +241,7 @@ impl Engine {
         let status = self.status();
         let peer = self.peers.entry(name.clone()).or_default();
         peer.linked = true;
+        peer.heard = self.now.mono;
         peer.said = Some(status.clone());
         self.send(name, Message::Status(status));
         let asked = self.unsettled.iter().copied().filter(|id| self.owner(*id) == Some(name));
@@ -295,6 +298,7 @@ impl Engine {
         if peer.dead.is_none() {
             peer.dead = Some(peer.incarnation());
             peer.dead_since = now;
+            self.effects.push(Effect::TakenForDead(now.saturating_sub(peer.heard)));
             self.speaks = true;
             self.refresh_view();
         }

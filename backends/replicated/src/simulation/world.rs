@@ -410,6 +410,7 @@ impl World {
             Effect::Renamed(_)
             | Effect::Changed(_)
             | Effect::Expired(_)
+            | Effect::TakenForDead(_)
             | Effect::Drained { .. } => {}
         }
     }

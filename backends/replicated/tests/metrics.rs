@@ -1,0 +1,115 @@
+//! What an operator sees of two nodes.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use steadfast_core::{
+    Admission, Hint, KeyId, Lifetime, Lookup, Outcome, Patch, RawJson, Record, RecordId,
+    SecretHash, SessionStore,
+};
+use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
+use tokio::net::TcpListener;
+
+#[tokio::test]
+async fn an_operator_sees_who_holds_what_and_what_it_costs() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let seen = Seen(recorder.handle());
+    let [first, second] = two_nodes().await;
+    let ids = [create(&first).await, create(&first).await, create(&second).await];
+    for store in [&first, &second] {
+        let found = store.load(ids[0], None, &Hint::default()).await.unwrap();
+        assert!(matches!(found, Lookup::Found(_)));
+        let outcome = store.update(ids[0], &patch(), &Hint::default()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)));
+    }
+
+    seen.eventually(r#"copies{node="n0",role="owner"}"#, 2.0).await;
+    seen.eventually(r#"copies{node="n0",role="backup"}"#, 1.0).await;
+    seen.eventually(r#"copies{node="n1",role="owner"}"#, 1.0).await;
+    seen.eventually(r#"under_replicated{node="n0"}"#, 0.0).await;
+    seen.eventually(r#"base_members{node="n1"}"#, 2.0).await;
+    seen.eventually(r#"queued_bytes{node="n0",peer="n1"}"#, 0.0).await;
+    seen.eventually(r#"calls_total{node="n0"}"#, 4.0).await;
+    seen.eventually(r#"calls_total{node="n1"}"#, 3.0).await;
+    seen.eventually(r#"forwarded_calls_total{node="n0"}"#, 0.0).await;
+    // The update, and the read that found no lease.
+    seen.eventually(r#"forwarded_calls_total{node="n1"}"#, 2.0).await;
+    seen.eventually(r#"lease_misses_total{node="n1"}"#, 1.0).await;
+    // Two records and two changes of one.
+    seen.eventually(r#"sent_messages_total{node="n0",peer="n1",kind="patch"}"#, 4.0).await;
+    assert!(seen.figure(r#"sent_bytes_total{node="n0",peer="n1",kind="patch"}"#) > Some(200.0));
+    assert!(seen.0.render().contains("# HELP steadfast_copies Copies of records"));
+}
+
+#[tokio::test]
+async fn an_operator_sees_that_a_node_is_lost() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let seen = Seen(recorder.handle());
+    let [first, second] = two_nodes().await;
+    create(&first).await;
+    seen.eventually(r#"degraded{node="n0"}"#, 0.0).await;
+
+    drop(second);
+    seen.eventually(r#"members{node="n0"}"#, 1.0).await;
+    seen.eventually(r#"degraded{node="n0"}"#, 1.0).await;
+    seen.eventually(r#"ready{node="n0"}"#, 1.0).await;
+    seen.eventually(r#"detection_seconds_count{node="n0"}"#, 1.0).await;
+    create(&first).await;
+    seen.eventually(r#"degraded_writes_total{node="n0"}"#, 1.0).await;
+}
+
+/// What is rendered for whoever scrapes.
+struct Seen(PrometheusHandle);
+
+impl Seen {
+    fn figure(&self, series: &str) -> Option<f64> {
+        let text = self.0.render();
+        let start = format!("steadfast_{series} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+    }
+
+    async fn eventually(&self, series: &str, value: f64) {
+        for _ in 0..1_000 {
+            if self.figure(series) == Some(value) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{series} does not become {value}:\n{}", self.0.render());
+    }
+}
+
+async fn two_nodes() -> [ReplicatedStore; 2] {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let first = node("n0").bind(address).open().await.unwrap();
+    let second = node("n1").seeds([address.to_string()]).open().await.unwrap();
+    for store in [&first, &second] {
+        store.wait_for(2).await.unwrap();
+    }
+    [first, second]
+}
+
+fn node(name: &str) -> ReplicatedStoreBuilder {
+    ReplicatedStore::builder().name(name.parse().unwrap()).secret([7; 32])
+}
+
+/// A record that the node owns.
+async fn create(store: &ReplicatedStore) -> RecordId {
+    let id = store.mint().unwrap();
+    let (now, lifetime) = (store.env().now(), Lifetime::default());
+    let secret = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+    let [idle, absolute] = [lifetime.idle_deadline(now), lifetime.absolute_deadline(now)];
+    let record = Record::new(secret, now, idle, absolute);
+    store.create(id, record, Admission::default()).await.unwrap();
+    id
+}
+
+fn patch() -> Patch {
+    let mut patch = Patch::new();
+    patch.put("n", RawJson::copied(b"1")).unwrap();
+    patch
+}
