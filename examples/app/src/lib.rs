@@ -1,9 +1,11 @@
 //! A small shop: the handlers of all examples. They take a [`Session`] and name no backend.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::Form;
 use axum::response::{Html, Redirect};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::Deserialize;
 use steadfast::{Error, Key, Session};
 use tower_http::csrf::CsrfLayer;
@@ -18,14 +20,20 @@ pub fn router() -> Router {
         .layer(CsrfLayer::new())
 }
 
+/// The shop, whose page names the node that served it.
+pub fn router_on(node: &str) -> Router {
+    router().layer(Extension(Node(node.into())))
+}
+
 const CART: Key<Vec<String>> = Key::new("cart");
 const VISITS: Key<i64> = Key::new("visits");
 
-async fn shop(session: Session) -> Result<Html<String>, Error> {
+async fn shop(node: Option<Extension<Node>>, session: Session) -> Result<Html<String>, Error> {
     let visits = session.increment(VISITS, 1).await?;
     let cart = session.get(CART).await?.unwrap_or_default();
     let user = session.principal().await?;
-    Ok(Html(page(visits, &cart, user.as_ref().map(steadfast::Principal::id))))
+    let node = node.map(|Extension(Node(node))| node);
+    Ok(Html(page(visits, &cart, user.as_ref().map(steadfast::Principal::id), node.as_deref())))
 }
 
 async fn add_to_cart(session: Session, Form(form): Form<Item>) -> Result<Redirect, Error> {
@@ -49,6 +57,9 @@ async fn logout(session: Session) -> Result<Redirect, Error> {
     Ok(Redirect::to("/"))
 }
 
+#[derive(Clone)]
+struct Node(Arc<str>);
+
 #[derive(Deserialize)]
 struct Item {
     item: String,
@@ -59,7 +70,7 @@ struct User {
     user: String,
 }
 
-fn page(visits: i64, cart: &[String], user: Option<&str>) -> String {
+fn page(visits: i64, cart: &[String], user: Option<&str>, node: Option<&str>) -> String {
     let items: String = cart.iter().map(|item| format!("<li>{}</li>", escape(item))).collect();
     let door = match user {
         Some(user) => format!(
@@ -70,6 +81,10 @@ fn page(visits: i64, cart: &[String], user: Option<&str>) -> String {
                 <input name="user" placeholder="Your name" required> <button>Sign in</button>
             </form>"#
             .to_owned(),
+    };
+    let served = match node {
+        Some(node) => format!("<p><small>Served by {}</small></p>", escape(node)),
+        None => String::new(),
     };
     format!(
         r#"<!doctype html>
@@ -84,6 +99,7 @@ fn page(visits: i64, cart: &[String], user: Option<&str>) -> String {
     <form method="post" action="/cart">
         <input name="item" placeholder="Tea" required> <button>Add to cart</button>
     </form>
+    {served}
 </html>
 "#
     )

@@ -3,15 +3,14 @@
 //! `cargo run -p example-sticky [ADDRESS]`, `127.0.0.1:3000` by default; Ctrl-C ends it. What a line of
 //! standard input says is done: `kill n1`, `start n1`, `drain n1`.
 
-mod balancer;
 mod node;
 
 use std::sync::Arc;
 
+use example_balancer::{Balancer, Policy};
 use steadfast::MemoryStore;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::balancer::Balancer;
 use crate::node::Node;
 
 #[tokio::main]
@@ -24,7 +23,8 @@ async fn main() -> std::io::Result<()> {
     for label in ["n1", "n2", "n3"] {
         nodes.push(Node::new(label, backup.clone()).await?);
     }
-    let balancer = Balancer::new(&nodes);
+    let addresses = nodes.iter().map(|node| (node.label.to_owned(), node.address));
+    let balancer = Balancer::new(Policy::Sticky, addresses);
     tokio::spawn(async move {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         while let Ok(Some(line)) = lines.next_line().await {

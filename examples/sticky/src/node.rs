@@ -21,7 +21,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let store = store(label, &backup);
-        let server = serve(&store, listener);
+        let server = serve(label, &store, listener);
         Ok(Self { label, address, backup, store, server })
     }
 
@@ -30,7 +30,7 @@ impl Node {
         let listener = TcpListener::bind(self.address).await?;
         self.server.abort();
         self.store = store(self.label, &self.backup);
-        self.server = serve(&self.store, listener);
+        self.server = serve(self.label, &self.store, listener);
         Ok(())
     }
 }
@@ -58,7 +58,7 @@ fn store(label: &str, backup: &Arc<dyn Store>) -> StickyStore {
     builder.backup(Arc::clone(backup)).build()
 }
 
-fn serve(store: &StickyStore, listener: TcpListener) -> AbortHandle {
-    let app = example_app::router().layer(SessionLayer::new(store.clone()));
+fn serve(label: &str, store: &StickyStore, listener: TcpListener) -> AbortHandle {
+    let app = example_app::router_on(label).layer(SessionLayer::new(store.clone()));
     tokio::spawn(axum::serve(listener, app).into_future()).abort_handle()
 }

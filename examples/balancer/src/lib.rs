@@ -1,0 +1,201 @@
+//! A small balancer for examples of several nodes. A node that is not there is left for the next one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+
+/// Sends each request to one of several nodes.
+#[derive(Debug)]
+pub struct Balancer {
+    nodes: Vec<(String, SocketAddr)>,
+    policy: Policy,
+    client: Client<HttpConnector, Body>,
+    turn: AtomicUsize,
+}
+
+/// Which node a request is sent to first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The next one in turn.
+    RoundRobin,
+    /// The one whose label the request carries as its route; without a route, the next one in turn.
+    Sticky,
+}
+
+impl Balancer {
+    /// In front of nodes with these labels and addresses.
+    pub fn new(policy: Policy, nodes: impl IntoIterator<Item = (String, SocketAddr)>) -> Self {
+        Self {
+            nodes: nodes.into_iter().collect(),
+            policy,
+            // A connection that is kept would outlive the node that was killed.
+            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Says where it listens, and serves until Ctrl-C.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on.
+    pub async fn serve(self, address: &str) -> std::io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        println!("listening on http://{}", listener.local_addr()?);
+        tokio::select! {
+            served = axum::serve(listener, self.router()) => served,
+            pressed = tokio::signal::ctrl_c() => pressed,
+        }
+    }
+
+    fn router(self) -> Router {
+        Router::new().fallback(pass_on).with_state(Arc::new(self))
+    }
+
+    /// Every node once, in the order in which a request tries them.
+    fn order(&self, headers: &HeaderMap) -> impl Iterator<Item = SocketAddr> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
+        let mut nodes = self.nodes.clone();
+        nodes.rotate_left(turn);
+        if self.policy == Policy::Sticky {
+            let route = route(headers).unwrap_or_default();
+            nodes.sort_by_key(|(label, _)| label != route);
+        }
+        nodes.into_iter().map(|(_, address)| address)
+    }
+}
+
+/// Sends a request on. Only one that reached no node is sent to another: it may have been done.
+async fn pass_on(State(balancer): State<Arc<Balancer>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    for address in balancer.order(&parts.headers) {
+        match balancer.client.request(directed(&parts, address, &body)).await {
+            Ok(response) => return response.map(Body::new),
+            Err(error) if error.is_connect() => {}
+            Err(_) => return StatusCode::BAD_GATEWAY.into_response(),
+        }
+    }
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+fn directed(parts: &Parts, to: SocketAddr, body: &Bytes) -> Request {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("http").authority(to.to_string()).path_and_query(path).build();
+    let mut parts = parts.clone();
+    parts.uri = uri.expect("an address and a path make a URI");
+    Request::from_parts(parts, Body::from(body.clone()))
+}
+
+/// The first label of the cookie that carries the route.
+fn route(headers: &HeaderMap) -> Option<&str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut routes =
+        lines.flat_map(|line| line.split("; ")).filter_map(|pair| pair.strip_prefix(ROUTE));
+    routes.next()?.split('.').next()
+}
+
+const ROUTE: &str = "__Host-id-route=";
+
+/// Bytes of a request that are kept to be sent again.
+const LARGEST: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpSocket;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nodes_take_turns() {
+        let balancer = balancer(Policy::RoundRobin, &[node("n1").await, node("n2").await]);
+        let mut served = Vec::new();
+        for _ in 0..4 {
+            served.push(ask(&balancer, "n1").await.1);
+        }
+        assert_eq!(served, ["n1", "n2", "n1", "n2"]);
+    }
+
+    #[tokio::test]
+    async fn a_route_leads_to_its_node_and_a_strange_one_to_any() {
+        let balancer = balancer(Policy::Sticky, &[node("n1").await, node("n2").await]);
+        for route in ["n2", "n1", "n2.n1", "n2"] {
+            let served = ask(&balancer, route).await.1;
+            assert!(route.starts_with(&served), "{route}: {served}");
+        }
+        assert_eq!(ask(&balancer, "elsewhere").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_refuses_is_left_for_the_next_one() {
+        // Bound and not listening: nobody else gets the port, and it refuses.
+        let gone = TcpSocket::new_v4().unwrap();
+        gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let nodes = [("gone".to_owned(), gone.local_addr().unwrap()), node("n1").await];
+        for policy in [Policy::RoundRobin, Policy::Sticky] {
+            let balancer = balancer(policy, &nodes);
+            for _ in 0..4 {
+                assert_eq!(ask(&balancer, "gone").await, (StatusCode::OK, "n1".to_owned()));
+            }
+        }
+        let nobody = self::balancer(Policy::RoundRobin, &nodes[..1]);
+        assert_eq!(ask(&nobody, "").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn what_reached_a_node_is_not_sent_to_another() {
+        let nodes = [breaking("breaks").await, node("n1").await];
+        let balancer = balancer(Policy::Sticky, &nodes);
+        assert_eq!(ask(&balancer, "breaks").await.0, StatusCode::BAD_GATEWAY);
+    }
+
+    fn balancer(policy: Policy, nodes: &[(String, SocketAddr)]) -> Router {
+        Balancer::new(policy, nodes.iter().cloned()).router()
+    }
+
+    /// The status and the body of an answer to a request with a route.
+    async fn ask(balancer: &Router, route: &str) -> (StatusCode, String) {
+        let request = Request::builder().header(header::COOKIE, format!("a=b; {ROUTE}{route}"));
+        let request = request.body(Body::empty()).unwrap();
+        let response = balancer.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), LARGEST).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// A node that answers with its label.
+    async fn node(label: &'static str) -> (String, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let node = (label.to_owned(), listener.local_addr().unwrap());
+        let app = Router::new().route("/", get(label));
+        tokio::spawn(axum::serve(listener, app).into_future());
+        node
+    }
+
+    /// A node that takes a request, and hangs up.
+    async fn breaking(label: &str) -> (String, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let node = (label.to_owned(), listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read_u8().await.unwrap();
+        });
+        node
+    }
+}
