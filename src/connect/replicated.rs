@@ -68,11 +68,11 @@ fn agreed(
     Ok(builder)
 }
 
-/// The secret in a file, without the line end that editors leave behind it.
+/// The secret in a file; of a text, without the line end that editors leave behind it.
 fn secret(path: PathBuf) -> Result<Vec<u8>, ConnectError> {
     let mut secret =
         std::fs::read(&path).map_err(|source| ConnectError::SecretFile { path, source })?;
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+    while secret.is_ascii() && matches!(secret.last(), Some(b'\n' | b'\r')) {
         secret.pop();
     }
     Ok(secret)
@@ -156,6 +156,18 @@ mod tests {
             let error = connect(&format!("replicated:?{setting}")).await.unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn random_bytes_that_end_like_a_line_are_all_of_the_secret() {
+        let path = std::env::temp_dir().join(format!("steadfast-secret-{}", std::process::id()));
+        for secret in [[0xff; 32], [b'a'; 32]] {
+            let secret = [&secret[..31], b"\n"].concat();
+            std::fs::write(&path, &secret).unwrap();
+            let opened = connect(&format!("replicated:?secret-file={}", path.display())).await;
+            assert_eq!(opened.is_ok(), !secret.is_ascii(), "{opened:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[tokio::test]
