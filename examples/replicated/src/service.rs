@@ -1,0 +1,147 @@
+//! The whole service on one machine: three nodes as processes of their own, and what is around them.
+
+use std::env;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use example_balancer::{Balancer, Policy};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// Serves at the address until Ctrl-C or SIGTERM, and ends all nodes then.
+pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let secret = Secret::new()?;
+    let nodes = nodes(&secret)?;
+    let addresses = nodes.iter().map(|node| (node.name.to_owned(), node.address));
+    let balancer = Balancer::new(Policy::RoundRobin, addresses);
+    let mut kept = JoinSet::new();
+    // One after the other, so that the first one founds the service and the others join it.
+    for node in nodes {
+        let process = node.start().await?;
+        kept.spawn(node.keep(process));
+    }
+    println!("{TO_TRY}");
+    let ended = tokio::select! {
+        served = balancer.serve(address) => served.context("the balancer cannot serve"),
+        Some(Ok(failed)) = kept.join_next() => Err(failed),
+        _ = terminate.recv() => Ok(()),
+    };
+    kept.shutdown().await;
+    ended
+}
+
+/// What a node is told that is to end with the service that started it.
+pub(crate) const STARTED: &str = "--started-by-service";
+
+/// Ends this process when the service that started it is gone, however that ended.
+pub(crate) fn end_with_it() {
+    std::thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    });
+}
+
+/// A node, as the service sees it.
+struct Node {
+    name: &'static str,
+    address: SocketAddr,
+    store: String,
+}
+
+/// Three nodes, each of them a seed of the others.
+fn nodes(secret: &Secret) -> anyhow::Result<Vec<Node>> {
+    let (ports, names) = (free_addresses(6)?, ["n1", "n2", "n3"]);
+    let (shops, stores) = ports.split_at(names.len());
+    let seeds = stores.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
+    let secret = secret.file.display();
+    let node = |((name, address), bind): ((_, &SocketAddr), &SocketAddr)| Node {
+        name,
+        address: *address,
+        store: format!("replicated:?bind={bind}&seeds={seeds}&secret-file={secret}"),
+    };
+    Ok(names.into_iter().zip(shops).zip(stores).map(node).collect())
+}
+
+impl Node {
+    /// Starts its process, and returns when it serves.
+    async fn start(&self) -> anyhow::Result<Child> {
+        let mut program = Command::new(env::current_exe()?);
+        program.args(["node", self.name, &self.address.to_string(), &self.store, STARTED]);
+        // Ctrl-C is for the service, which then ends its nodes.
+        program.process_group(0).kill_on_drop(true);
+        let mut process = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let said = BufReader::new(process.stdout.take().expect("it is piped"));
+        let serves = said.lines().next_line().await?.is_some();
+        anyhow::ensure!(serves, "{} does not start", self.name);
+        let id = process.id().expect("nobody has waited for it");
+        println!("{} on http://{} is process {id}", self.name, self.address);
+        Ok(process)
+    }
+
+    /// Starts it again a while after it ended, as a supervisor does, until that fails.
+    async fn keep(self, mut process: Child) -> anyhow::Error {
+        loop {
+            // Open for as long as the service is there; waiting alone would close it.
+            let _stdin = process.stdin.take();
+            match process.wait().await {
+                Ok(status) => println!("{} ended ({status}); it starts again in 10 s", self.name),
+                Err(error) => return error.into(),
+            }
+            tokio::time::sleep(BACK_AFTER).await;
+            process = match self.start().await {
+                Ok(process) => process,
+                Err(error) => return error,
+            };
+        }
+    }
+}
+
+/// What only the nodes know, in a file that only its owner can read, for as long as this is there.
+struct Secret {
+    file: PathBuf,
+}
+
+impl Secret {
+    fn new() -> anyhow::Result<Self> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)?;
+        let directory = env::temp_dir().join(format!("example-replicated-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&directory)?;
+        let created = Self { file: directory.join("secret") };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(&created.file)?.write_all(&secret)?;
+        Ok(created)
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.file.parent().unwrap_or(Path::new("")));
+    }
+}
+
+/// Addresses of loopback on which nobody listens.
+fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
+    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+const BACK_AFTER: Duration = Duration::from_secs(10);
+
+const TO_TRY: &str = "
+Open the address below, and reload: the visits go up, and each time another node serves.
+Then let one crash, with kill -9 and its process, and reload again: the session stays. Within two
+seconds of the crash a page can be late, or say 503; reload once more then.
+A kill without -9 is what a deployment does: the node hands its sessions on first.
+Ctrl-C ends everything.
+";

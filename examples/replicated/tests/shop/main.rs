@@ -1,0 +1,90 @@
+//! The example as it is run: one command, three nodes, and what the README says to try.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod example;
+mod readme;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::example::{Example, send};
+
+#[tokio::test]
+async fn a_visitor_is_counted_on_every_node_in_turn() {
+    let example = Example::start().await;
+    let visitor = example.visitor();
+    let mut served = BTreeSet::new();
+    for visit in 1..=9 {
+        let page = visitor.page().await.expect("every node serves");
+        assert_eq!(page.visits, visit);
+        served.insert(page.node);
+    }
+    assert_eq!(served.into_iter().collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_when_its_node_crashes_and_the_node_comes_back() {
+    let mut example = Example::start().await;
+    let visitor = example.visitor();
+    visitor.signs_in("alice").await;
+    let before = visitor.page().await.unwrap();
+    let owner = visitor.owner();
+    send("KILL", example.nodes[&owner]);
+    assert!(example.says(&owner).await.contains("SIGKILL"));
+
+    let after = visitor.page_after_outage(&before).await;
+    assert_eq!(after.user.as_deref(), Some("alice"));
+    for visit in after.visits + 1..=after.visits + 4 {
+        let page = visitor.page().await.expect("the outage is over");
+        assert_eq!(page.visits, visit);
+        assert_ne!(page.node, owner);
+    }
+    assert!(example.says(&owner).await.contains("is process"));
+    let mut served = BTreeSet::new();
+    let last = visitor.page().await.unwrap().visits;
+    for visit in last + 1..=last + 3 {
+        let page = visitor.page().await.expect("a node that joins disturbs nobody");
+        assert_eq!(page.visits, visit);
+        served.insert(page.node);
+    }
+    assert!(served.contains(&owner), "{served:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_end_fails_no_request() {
+    let mut example = Example::start().await;
+    let visitor = example.visitor();
+    let first = visitor.page().await.unwrap();
+    let owner = visitor.owner();
+    send("TERM", example.nodes[&owner]);
+    for visit in first.visits + 1..=first.visits + 50 {
+        assert_eq!(visitor.page().await.expect("no request fails").visits, visit);
+    }
+    let ended = example.says(&owner).await;
+    assert!(ended.contains("exit status: 0"), "{ended}");
+}
+
+#[tokio::test]
+async fn only_its_owner_reads_the_secret_and_nothing_is_left_in_the_end() {
+    for signal in ["INT", "TERM"] {
+        let mut example = Example::start().await;
+        let secret = example.secret();
+        let mode = secret.metadata().unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, secret.metadata().unwrap().len()), (0o600, 32));
+        // It has come so far as to listen to signals.
+        example.visitor().page().await.unwrap();
+        send(signal, example.id());
+        assert!(example.ended().await.success());
+        assert!(!secret.parent().unwrap().exists());
+        example.has_no_process_left().await;
+    }
+}
+
+#[tokio::test]
+async fn no_node_outlives_a_service_that_was_killed() {
+    let mut example = Example::start().await;
+    send("KILL", example.id());
+    example.ended().await;
+    example.has_no_process_left().await;
+}
