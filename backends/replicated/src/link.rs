@@ -19,7 +19,7 @@ use crate::membership::{Membership, ReachMembership};
 use crate::node::{Net, Node};
 use crate::placement::Name;
 use crate::record::{MAX_SKEW, millis};
-use crate::wire::{self, MAX_FRAME, Wire};
+use crate::wire::{self, Frame, Hello, MAX_FRAME};
 
 /// All links of a node.
 pub(crate) struct Links {
@@ -48,42 +48,6 @@ struct Link {
     queue: UnboundedSender<Vec<u8>>,
     queued: Arc<AtomicUsize>,
     task: Option<AbortHandle>,
-}
-
-/// What both sides say first.
-#[derive(Clone, Debug)]
-struct Hello {
-    cluster: String,
-    name: Name,
-    protocol: u64,
-    features: u64,
-    wall: u64,
-    address: String,
-    known: Vec<String>,
-}
-
-impl Wire for Hello {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.cluster.write(out);
-        self.name.write(out);
-        self.protocol.write(out);
-        self.features.write(out);
-        self.wall.write(out);
-        self.address.write(out);
-        self.known.write(out);
-    }
-
-    fn read(input: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            cluster: Wire::read(input)?,
-            name: Wire::read(input)?,
-            protocol: Wire::read(input)?,
-            features: Wire::read(input)?,
-            wall: Wire::read(input)?,
-            address: Wire::read(input)?,
-            known: Wire::read(input)?,
-        })
-    }
 }
 
 impl Links {
@@ -243,15 +207,14 @@ impl Links {
 
     async fn greet<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Option<(S, Hello)> {
         let node = self.node.upgrade()?;
-        let mut body = Vec::new();
-        self.hello(&node).write(&mut body);
+        let body = self.hello(&node).encode();
         let exchange = async {
             write_frame(&mut stream, &body).await?;
             stream.flush().await?;
             read_frame(&mut stream, MAX_HELLO).await
         };
         let answer = tokio::time::timeout(GREET_WITHIN, exchange).await.ok()?.ok()?;
-        let hello = Hello::read(&mut answer.as_slice())?;
+        let hello = Hello::decode(&answer).ok()?;
         self.is_welcome(&node, &hello).then_some((stream, hello))
     }
 
@@ -270,12 +233,15 @@ impl Links {
                 }
                 continue;
             }
-            let message = wire::decode(&body).map_err(io::Error::other)?;
+            let frame = wire::decode(&body).map_err(io::Error::other)?;
             let Some(node) = self.node.upgrade().filter(|_| self.is_current(from, number)) else {
                 return Ok(());
             };
-            if let Some(message) = message {
-                node.drive(|engine, now| engine.receive(now, from, message));
+            match frame {
+                Some(Frame::Message(message)) => {
+                    node.drive(|engine, now| engine.receive(now, from, message));
+                }
+                Some(Frame::Gossip(_)) | None => {}
             }
         }
     }

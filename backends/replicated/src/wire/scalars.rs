@@ -1,0 +1,160 @@
+//! What messages are made of: ids, stamps, hashes, times, keys.
+
+use std::collections::BTreeMap;
+
+use steadfast_core::{KeyId, Limits, Proof, RecordId, RouteLabel, SecretHash};
+use time::UtcDateTime;
+
+use super::WireError;
+use crate::record::Stamp;
+
+/// A part that has to be there.
+pub(super) fn required<P, T>(part: Option<P>, name: &'static str) -> Result<T, WireError>
+where
+    T: TryFrom<P, Error = WireError>,
+{
+    part.ok_or(WireError::Part(name))?.try_into()
+}
+
+/// A part that may be missing.
+pub(super) fn optional<P, T>(part: Option<P>) -> Result<Option<T>, WireError>
+where
+    T: TryFrom<P, Error = WireError>,
+{
+    part.map(T::try_from).transpose()
+}
+
+pub(super) fn id(bytes: &[u8]) -> Result<RecordId, WireError> {
+    bytes.try_into().map(RecordId::from_bytes).map_err(|_| WireError::Part("an id"))
+}
+
+pub(super) fn id_bytes(id: RecordId) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+pub(super) fn optional_id(bytes: Option<Vec<u8>>) -> Result<Option<RecordId>, WireError> {
+    bytes.map(|bytes| id(&bytes)).transpose()
+}
+
+pub(super) fn ids(bytes: &[u8]) -> Result<Vec<RecordId>, WireError> {
+    Ok(chunks(bytes, "an id")?.iter().copied().map(RecordId::from_bytes).collect())
+}
+
+pub(super) fn ids_bytes<'i>(ids: impl IntoIterator<Item = &'i RecordId>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for id in ids {
+        bytes.extend(id.as_bytes());
+    }
+    bytes
+}
+
+pub(super) fn stamp(bytes: &[u8]) -> Result<Stamp, WireError> {
+    bytes.try_into().map(stamp_of).map_err(|_| WireError::Part(STAMP))
+}
+
+pub(super) fn stamp_bytes(stamp: Stamp) -> Vec<u8> {
+    stamps_bytes([&stamp])
+}
+
+/// A stamp that is absent where it is the one before every write.
+pub(super) fn stamp_or_zero(bytes: &[u8]) -> Result<Stamp, WireError> {
+    if bytes.is_empty() { Ok(Stamp::ZERO) } else { stamp(bytes) }
+}
+
+pub(super) fn stamp_or_zero_bytes(stamp: Stamp) -> Vec<u8> {
+    if stamp == Stamp::ZERO { Vec::new() } else { stamp_bytes(stamp) }
+}
+
+pub(super) fn stamps(bytes: &[u8]) -> Result<Vec<Stamp>, WireError> {
+    Ok(chunks(bytes, STAMP)?.iter().map(stamp_of).collect())
+}
+
+fn stamp_of(bytes: &[u8; 12]) -> Stamp {
+    let [a, b, c, d, e, f, g, h, node @ ..] = *bytes;
+    let time = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    Stamp { time, node: u32::from_be_bytes(node) }
+}
+
+pub(super) fn stamps_bytes<'s>(stamps: impl IntoIterator<Item = &'s Stamp>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for stamp in stamps {
+        bytes.extend(stamp.time.to_be_bytes());
+        bytes.extend(stamp.node.to_be_bytes());
+    }
+    bytes
+}
+
+pub(super) fn hash(bytes: &[u8]) -> Result<SecretHash, WireError> {
+    let (key, digest) = bytes.split_first_chunk().ok_or(WireError::Part(HASH))?;
+    let digest = digest.try_into().map_err(|_| WireError::Part(HASH))?;
+    Ok(SecretHash::from_parts(KeyId(u32::from_be_bytes(*key)), digest))
+}
+
+pub(super) fn hash_bytes(hash: &SecretHash) -> Vec<u8> {
+    [&hash.key().0.to_be_bytes()[..], hash.digest()].concat()
+}
+
+/// The proof of these hashes; of none, there is none.
+pub(super) fn proof(bytes: &[u8]) -> Result<Option<Proof>, WireError> {
+    let mut proof = None;
+    for bytes in chunks::<36>(bytes, HASH)? {
+        let hash = hash(bytes)?;
+        proof = Some(proof.map_or_else(|| hash.into(), |proof: Proof| proof.with_earlier(hash)));
+    }
+    Ok(proof)
+}
+
+pub(super) fn proof_bytes(proof: Option<&Proof>) -> Vec<u8> {
+    proof.into_iter().flat_map(Proof::hashes).flat_map(hash_bytes).collect()
+}
+
+pub(super) fn time(millis: i64) -> Result<UtcDateTime, WireError> {
+    let nanos = i128::from(millis) * 1_000_000;
+    UtcDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WireError::Part("a time"))
+}
+
+/// Milliseconds since 1970. What is finer is cut off: a deadline is never later than it was.
+pub(super) fn millis(time: UtcDateTime) -> i64 {
+    time.unix_timestamp() * 1_000 + i64::from(time.millisecond())
+}
+
+pub(super) fn optional_time(millis: Option<i64>) -> Result<Option<UtcDateTime>, WireError> {
+    millis.map(time).transpose()
+}
+
+pub(super) fn label(text: &str) -> Result<RouteLabel, WireError> {
+    text.parse().map_err(|_| WireError::Part("a name"))
+}
+
+pub(super) fn length(length: u64) -> Result<usize, WireError> {
+    length.try_into().map_err(|_| WireError::Part("a length"))
+}
+
+pub(super) fn key(key: String) -> Result<Box<str>, WireError> {
+    match Limits::check_key(&key) {
+        Ok(()) => Ok(key.into()),
+        Err(_) => Err(WireError::Part(KEY)),
+    }
+}
+
+/// What is kept by key, in the order of the keys.
+pub(super) fn by_key<P, T>(
+    parts: BTreeMap<String, P>,
+    read: impl Fn(P) -> Result<T, WireError>,
+) -> Result<Vec<(Box<str>, T)>, WireError> {
+    parts.into_iter().map(|(name, part)| Ok((key(name)?, read(part)?))).collect()
+}
+
+fn chunks<'b, const N: usize>(
+    bytes: &'b [u8],
+    name: &'static str,
+) -> Result<&'b [[u8; N]], WireError> {
+    match bytes.as_chunks() {
+        (chunks, []) => Ok(chunks),
+        _ => Err(WireError::Part(name)),
+    }
+}
+
+const STAMP: &str = "a stamp";
+const HASH: &str = "a hash";
+pub(super) const KEY: &str = "a key";
