@@ -75,6 +75,10 @@ mod schema;
 mod statements;
 mod names;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use address::{AddressError, Tls};
 pub use error::{Failure, SetupError, Unreachable};
 pub use names::NameError;

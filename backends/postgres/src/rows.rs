@@ -102,7 +102,7 @@ fn time(millis: i64) -> Result<UtcDateTime, Corrupt> {
 }
 
 /// An object of strings. The parser's message may show a value, and is not passed on.
-fn values(object: &str) -> Result<Values, Corrupt> {
+pub(crate) fn values(object: &str) -> Result<Values, Corrupt> {
     let Entries(entries) =
         serde_json::from_str(object).map_err(|_| "the values are no texts by key")?;
     if entries.iter().any(|(Text(key), _)| Limits::check_key(key).is_err()) {

@@ -86,6 +86,10 @@ mod reply;
 
 mod connection;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use address::{Address, AddressError};
 pub use error::SetupError;
 pub use keys::{Prefix, PrefixError};
