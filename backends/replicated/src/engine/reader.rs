@@ -1,7 +1,7 @@
 //! Reads, and the leases under which a copy answers.
 //!
-//! A lease is asked for when a read has to be answered, and renewed while reads go on. It runs from
-//! when it was asked for; who granted it counts twice as long, so that clocks that run unevenly do
+//! A lease is asked for when a read has to be answered, and renewed while reads go on, before it runs
+//! out. It runs from when it was asked for; who granted it counts twice as long, so that clocks that run unevenly do
 //! not matter. One request asks for two things: whether the other one takes this node for alive (an
 //! owner needs that of a majority of the base), and whether the copies from it are good.
 
@@ -12,6 +12,7 @@ use steadfast_core::{Absence, Found, Lookup, Proof, RecordId, Verdict, Version};
 
 use super::config::{LEASE, Partition};
 use super::message::{Kept, Message, Reply, Request};
+use super::view::Peer;
 use super::{Engine, Rule};
 use crate::placement::Name;
 use crate::record::Copy;
@@ -20,7 +21,6 @@ use crate::record::Copy;
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     asked: VecDeque<(u64, Duration)>,
-    last: Option<Duration>,
     /// Calls that wait for the leave of a majority.
     waiting: Vec<u64>,
 }
@@ -28,13 +28,14 @@ pub(super) struct Leases {
 impl Leases {
     pub(super) fn forget(&mut self) {
         self.asked.clear();
-        self.last = None;
     }
 }
 
 /// The leases between this node and a peer.
 #[derive(Debug, Default)]
 pub(super) struct PeerLease {
+    /// When this node asked last.
+    asked: Option<Duration>,
     /// Until when the peer takes this node for alive.
     alive_until: Duration,
     /// Until when copies of records that the peer owns are good.
@@ -46,6 +47,7 @@ pub(super) struct PeerLease {
 impl PeerLease {
     /// Forgets what was granted to this node. What this node granted goes on.
     pub(super) fn forget(&mut self) {
+        self.asked = None;
         self.alive_until = Duration::ZERO;
         self.data_until = Duration::ZERO;
     }
@@ -60,7 +62,7 @@ impl Engine {
         let Request::Load { id, proof, seen } = &call.request else {
             return;
         };
-        let (id, seen, consulted) = (*id, *seen, call.consulted);
+        let (id, proof, seen, consulted) = (*id, proof.clone(), *seen, call.consulted);
         if !self.may_decide() {
             return self.wait_for_leave(number);
         }
@@ -73,7 +75,7 @@ impl Engine {
         if seen.is_some_and(|seen| version.is_some_and(|version| version < seen)) && !consulted {
             return self.read_again(number, id);
         }
-        let reply = self.look_up(id, proof.clone().as_ref());
+        let reply = self.look_up(id, proof.as_ref());
         if version < seen && version.is_some() && seen != Some(Version(u64::MAX)) {
             steadfast_core::Event::RolledBack.emit(Some(id));
         }
@@ -81,8 +83,12 @@ impl Engine {
     }
 
     /// Whether a majority takes this node for alive, so that nobody else decides what it decides.
-    pub(super) fn may_decide(&self) -> bool {
-        self.majority_until() > self.now.mono || !self.config.keeps(Rule::Lease)
+    pub(super) fn may_decide(&mut self) -> bool {
+        let until = self.majority_until();
+        if self.runs_out(until) {
+            self.ask_leases();
+        }
+        until > self.now.mono || !self.config.keeps(Rule::Lease)
     }
 
     pub(super) fn wait_for_leave(&mut self, number: u64) {
@@ -117,11 +123,11 @@ impl Engine {
         let Some(owner) = self.owner(id).cloned() else {
             return false;
         };
-        let is_good =
-            self.peers.get(&owner).is_some_and(|peer| peer.lease.data_until > self.now.mono);
-        if !is_good {
-            self.ask_leases();
+        let until = self.peers.get(&owner).map_or(Duration::ZERO, |peer| peer.lease.data_until);
+        if self.runs_out(until) {
+            self.ask_lease(&owner);
         }
+        let is_good = until > self.now.mono;
         if !is_good && self.config.keeps(Rule::Lease) {
             self.counts.lease_misses += 1;
             return false;
@@ -196,23 +202,31 @@ impl Engine {
         granted.get(base.members.len() / 2).copied().unwrap_or(Duration::ZERO)
     }
 
-    /// Asks everybody for leases, a few times within the life of one at most.
+    /// Whether a lease has to be renewed by whoever goes on under it.
+    fn runs_out(&self, until: Duration) -> bool {
+        until < self.now.mono + LEASE / 2
+    }
+
     fn ask_leases(&mut self) {
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.ask_lease(&name);
+        }
+    }
+
+    /// Asks a peer for leases, a few times within the life of one at most.
+    fn ask_lease(&mut self, name: &Name) {
         let now = self.now.mono;
-        if self.leases.last.is_some_and(|last| last + LEASE / 4 > now) {
+        let is_due = |peer: &Peer| peer.lease.asked.is_none_or(|asked| asked + LEASE / 4 <= now);
+        let Some(peer) = self.peers.get_mut(name).filter(|peer| peer.linked && is_due(peer)) else {
             return;
-        }
-        self.leases.last = Some(now);
+        };
+        peer.lease.asked = Some(now);
+        let applied = peer.applied;
         let number = self.number();
+        // What is granted later than that is over.
+        self.leases.asked.retain(|(_, at)| *at + LEASE > now);
         self.leases.asked.push_back((number, now));
-        if self.leases.asked.len() > 8 {
-            self.leases.asked.pop_front();
-        }
-        let asked = self.peers.iter().filter(|(_, peer)| peer.linked);
-        let asked: Vec<_> = asked.map(|(name, peer)| (name.clone(), peer.applied)).collect();
-        for (name, applied) in asked {
-            self.send(&name, Message::Lease { number, applied });
-        }
+        self.send(name, Message::Lease { number, applied });
     }
 
     /// Grants a lease: for the copies only to who has applied everything that was sent and misses
@@ -231,11 +245,13 @@ impl Engine {
             true => LEASE.min(mine.saturating_sub(now)),
             false => Duration::ZERO,
         };
+        let reads_on = peer.lease.granted_until > now;
         if data > Duration::ZERO {
             peer.lease.granted_until = now + 2 * LEASE;
         }
         self.send(from, Message::Grant { number, alive, data });
-        if alive && !may_read && self.is_ready() {
+        // A copy is good for no longer than its owner may decide.
+        if reads_on && self.is_ready() && self.runs_out(mine) {
             self.ask_leases();
         }
     }

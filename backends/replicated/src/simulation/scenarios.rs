@@ -55,6 +55,23 @@ fn a_client_pushes_neither_a_clock_nor_a_version() {
 }
 
 #[test]
+fn a_backup_that_goes_on_reading_asks_its_owner_no_more() {
+    let (mut world, _) = world_with_a_record(three());
+    let id = owned_by("n0", "n1");
+    create(&mut world, 0, id);
+    let read = |world: &mut World| {
+        let reply = ask(world, 1, Request::Load { id, proof: None, seen: None });
+        assert!(matches!(reply, Reply::Lookup(Lookup::Found(_))));
+        world.step(Duration::from_millis(10));
+    };
+    (0..30).for_each(|_| read(&mut world));
+    let before = world.counts(1);
+    (0..300).for_each(|_| read(&mut world));
+    assert_eq!(world.counts(1).lease_misses, before.lease_misses);
+    assert_eq!(world.counts(1).forwarded, before.forwarded);
+}
+
+#[test]
 fn the_minority_of_a_split_refuses() {
     let (mut world, id) = world_with_a_record(three());
     for (a, b) in [(0, 1), (0, 2), (1, 0), (2, 0)] {

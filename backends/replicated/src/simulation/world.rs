@@ -10,7 +10,7 @@ use time::UtcDateTime;
 use super::Setup;
 use crate::engine::config::BEAT;
 use crate::engine::message::Kept;
-use crate::engine::{Config, Effect, Engine, Message, Now, Reply, Request};
+use crate::engine::{Config, Counts, Effect, Engine, Message, Now, Reply, Request};
 use crate::placement::{Name, Placement};
 
 /// All of it.
@@ -127,6 +127,10 @@ impl World {
     /// How many records, in whatever state, a node holds.
     pub(super) fn held(&self, n: usize) -> usize {
         self.nodes[n].engine.as_ref().map_or(0, |engine| engine.records().len())
+    }
+
+    pub(super) fn counts(&self, n: usize) -> Counts {
+        self.nodes[n].engine.as_ref().map_or(Counts::default(), |engine| engine.figures().counts)
     }
 
     pub(super) fn take_for_dead(&mut self, observer: usize, peer: usize) {
