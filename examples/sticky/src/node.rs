@@ -25,6 +25,14 @@ impl Node {
         Ok(Self { label, address, backup, store, server })
     }
 
+    /// Ends it, and returns when nothing listens any more.
+    async fn kill(&mut self) {
+        self.server.abort();
+        while !self.server.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A node that starts again has no copies of before.
     async fn start(&mut self) -> std::io::Result<()> {
         let listener = TcpListener::bind(self.address).await?;
@@ -43,7 +51,7 @@ pub(crate) async fn obey(nodes: &mut [Node], line: &str) {
     };
     match order {
         "kill" => {
-            node.server.abort();
+            node.kill().await;
             println!("{label} is gone");
         }
         "start" => println!("{label} starts: {:?}", node.start().await),
