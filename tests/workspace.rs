@@ -16,7 +16,9 @@ fn every_dependency_has_a_permissive_licence_and_comes_from_the_registry() {
         let terms = licence.split(" AND ").all(|term| {
             term.split(" OR ").any(|choice| allowed.contains(&choice.trim_matches(['(', ')', ' '])))
         });
-        assert!(terms, "{} is under {licence:?}", package["name"]);
+        // The one exception: a copyleft of files, and none of them is changed.
+        let is_foca = package["name"] == "foca" && licence == "MPL-2.0";
+        assert!(terms || is_foca, "{} is under {licence:?}", package["name"]);
         let source = package["source"].as_str().unwrap();
         assert!(source.starts_with("registry+"), "{} comes from {source}", package["name"]);
     }

@@ -102,7 +102,7 @@ impl Net for Port {
         panic!("{peer:?} is late, in one process");
     }
 
-    fn rename(&self, _: u64) {}
+    fn leave(&self) {}
 }
 
 mod alone {

@@ -48,8 +48,13 @@
 //!
 //! # Deployment caveat
 //!
-//! Who is there is told by the links themselves: a node that could not be linked with for 1.4 s counts
-//! as dead, and its sessions wait that long for their next owner.
+//! Who is there is found out by SWIM: nodes probe each other, also through third ones, over the links
+//! that they have. A node that is gone counts as dead after about 1.4 s, and its sessions wait that
+//! long for their next owner; one that was drained first is not waited for.
+//!
+//! An address of a seed may stand for several nodes, such as a headless service in Kubernetes: it is
+//! looked up again and again. A node that is bound to all addresses of its host has to be told which
+//! one to advertise.
 //!
 //! Sessions end when all nodes end at once. Where more than half of the nodes are lost at once, those
 //! that are left refuse until the others are back under their names. `Copies::All` sends each write
@@ -90,7 +95,7 @@
 //! | `node` | an engine in real time |
 //! | `metrics` | what an operator sees |
 //! | `wire` | messages as bytes |
-//! | `credentials`, `link` | TLS, connections, queues |
+//! | `credentials`, `link`, `sockets` | TLS, connections, queues |
 //! | `membership` | who is there |
 //! | `store`, `open` | [`ReplicatedStore`], and its set-up |
 
@@ -104,6 +109,7 @@ mod node;
 mod credentials;
 mod link;
 mod membership;
+mod sockets;
 mod wire;
 
 mod open;

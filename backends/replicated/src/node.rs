@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use steadfast_core::{Change, Drained, Env, Event, RecordId, StoreError};
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::engine::config::BEAT;
 use crate::engine::{Config, Effect, Engine, Failure, Message, Now, Reply, Request};
 use crate::metrics::{self, Kind, Published, Traffic};
 use crate::placement::Name;
+use crate::sockets;
 
 /// What carries messages to the other nodes. No method waits.
 pub(crate) trait Net: Send + Sync + 'static {
@@ -21,8 +23,8 @@ pub(crate) trait Net: Send + Sync + 'static {
     fn queued(&self) -> BTreeMap<Name, usize>;
     /// Closes the link to a peer with whatever is queued, and dials anew.
     fn close(&self, peer: &Name);
-    /// The node is another one from now on.
-    fn rename(&self, incarnation: u64);
+    /// The node has nothing left that anybody needs: whoever misses it soon need not wait for it.
+    fn leave(&self);
 }
 
 /// A node that is running.
@@ -63,15 +65,7 @@ impl Node {
         let [low, high] = [&seed[..8], &seed[8..]]
             .map(|half| u64::from_le_bytes(half.try_into().expect("half of 16 bytes")));
         let now = Now { mono: Duration::ZERO, wall: env.now() };
-        // Later processes of the name have a higher one, whatever the wall clock of tests does.
-        let incarnation = u64::try_from(
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_micros(),
-        )
-        .unwrap_or(0);
-        let engine = Engine::new(name.clone(), incarnation, config, now, low ^ high);
+        let engine = Engine::new(name.clone(), sockets::incarnation(), config, now, low ^ high);
         Ok(Arc::new(Self {
             env,
             name,
@@ -209,12 +203,12 @@ impl Node {
                 }
                 Effect::Expired(id) => self.expired(id),
                 Effect::Drained { moved, lost } => {
+                    self.on_net(Net::leave);
                     self.drained.send_replace(Some(Drained { moved, lost }));
                 }
                 Effect::TakenForDead(silent) => metrics::detected(&self.name, silent),
                 Effect::Send(to, message) => self.send(driven, &to, message),
                 Effect::Close(peer) => self.on_net(|net| net.close(&peer)),
-                Effect::Renamed(incarnation) => self.on_net(|net| net.rename(incarnation)),
             }
         }
     }

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use steadfast_core::{Env, Limits, RouteLabel, StoreError};
-use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::ReplicatedStore;
@@ -16,6 +15,7 @@ use crate::engine::config::{Acks, Copies, Partition};
 use crate::link::Links;
 use crate::node::Node;
 use crate::placement::siphash;
+use crate::sockets::TcpListener;
 
 /// Sets a [`ReplicatedStore`] up.
 #[derive(Clone, Debug)]
@@ -60,7 +60,8 @@ impl ReplicatedStoreBuilder {
         Self { bind, ..self }
     }
 
-    /// Under what `host:port` the others reach this node: the address it is bound to by default.
+    /// Under what `host:port` the others reach this node: the address it is bound to by default, where
+    /// that is one of its own.
     #[must_use]
     pub fn advertise(self, address: impl Into<String>) -> Self {
         Self { advertise: Some(address.into()), ..self }
@@ -146,10 +147,11 @@ impl ReplicatedStoreBuilder {
         let credentials = self.credentials()?;
         let listener = TcpListener::bind(self.bind).await.map_err(OpenError::Bind)?;
         let address = listener.local_addr().map_err(OpenError::Bind)?;
-        let advertised = self.advertise.clone().unwrap_or_else(|| address.to_string());
+        let advertised = self.advertised(address)?;
         let name = self.name.clone().unwrap_or_else(|| named(&advertised));
         let node = Node::new(name, self.config(), self.env.clone()).map_err(OpenError::Store)?;
-        let links = Links::new(&node, self.cluster, advertised, self.seeds, credentials);
+        let links = Links::new(&node, self.cluster, advertised, self.seeds, credentials)
+            .map_err(OpenError::Store)?;
         links.start(listener);
         node.start(links);
         let mut health = node.health();
@@ -158,6 +160,14 @@ impl ReplicatedStoreBuilder {
             return Err(OpenError::NotJoined { within: self.join });
         }
         Ok(ReplicatedStore::of(node, self.limits))
+    }
+
+    fn advertised(&self, bound: SocketAddr) -> Result<String, OpenError> {
+        match &self.advertise {
+            Some(advertised) => Ok(advertised.clone()),
+            None if bound.ip().is_unspecified() => Err(OpenError::Nowhere { address: bound }),
+            None => Ok(bound.to_string()),
+        }
     }
 
     fn credentials(&self) -> Result<Option<Credentials>, OpenError> {
@@ -207,6 +217,13 @@ pub enum OpenError {
     #[error("plaintext is for loopback alone, and {address} is not")]
     Exposed {
         /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// Every address of the host is bound to, and none of them advertised: all nodes would be found,
+    /// and named, alike.
+    #[error("nobody finds a node at {address}: advertise an address of it")]
+    Nowhere {
+        /// The address that is bound to.
         address: SocketAddr,
     },
     /// The port cannot be opened.

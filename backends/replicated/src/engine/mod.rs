@@ -111,8 +111,6 @@ pub(crate) enum Effect {
         moved: u64,
         lost: u64,
     },
-    /// Others took this node for dead: it is another one from now on.
-    Renamed(u64),
 }
 
 /// What an engine counts of itself.

@@ -332,7 +332,6 @@ impl Engine {
     pub(super) fn be_reborn(&mut self) {
         self.incarnation += 1;
         self.stamps.rename(node_number(&self.me, self.incarnation));
-        self.effects.push(Effect::Renamed(self.incarnation));
         if self.last_contact + TOMBSTONE < self.now.wall {
             self.table.clear();
             self.unsettled.clear();

@@ -411,8 +411,7 @@ impl World {
                 }
             }
             Effect::Answer(number, reply) => self.answers.push((n, number, reply)),
-            Effect::Renamed(_)
-            | Effect::Changed(_)
+            Effect::Changed(_)
             | Effect::Expired(_)
             | Effect::TakenForDead(_)
             | Effect::Drained { .. } => {}

@@ -1,0 +1,52 @@
+//! Frames on a stream: a length, and that many bytes.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+pub(super) async fn write_frame<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    body: &[u8],
+) -> io::Result<()> {
+    let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+    writer.write_all(&len.to_be_bytes()).await?;
+    writer.write_all(body).await
+}
+
+/// Reads a frame no longer than `max`: a longer one is refused before anything is allocated for it.
+/// It may take its time, but not be silent for as long as `silence`.
+pub(super) async fn read_frame<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    max: usize,
+    silence: Duration,
+) -> io::Result<Vec<u8>> {
+    let mut len = [0; HEADER];
+    fill(reader, &mut len, silence).await?;
+    let len = u32::from_be_bytes(len) as usize;
+    if len > max {
+        return Err(io::Error::other(format!("a frame of {len} bytes is longer than {max}")));
+    }
+    let mut body = vec![0; len];
+    fill(reader, &mut body, silence).await?;
+    Ok(body)
+}
+
+async fn fill<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    mut bytes: &mut [u8],
+    silence: Duration,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let read = timeout(silence, reader.read(bytes)).await??;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes = &mut bytes[read..];
+    }
+    Ok(())
+}
+
+/// The bytes before the body of a frame: its length.
+pub(super) const HEADER: usize = size_of::<u32>();
