@@ -37,7 +37,7 @@ mod replica;
 mod takeover;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
@@ -72,10 +72,10 @@ pub(crate) struct Engine {
     peers: BTreeMap<Name, Peer>,
     table: BTreeMap<RecordId, Entry>,
     /// Records that something is under way with.
-    busy: HashMap<RecordId, Busy>,
+    busy: BTreeMap<RecordId, Busy>,
     /// Records with a change that nobody confirmed.
     unsettled: BTreeSet<RecordId>,
-    calls: HashMap<u64, Call>,
+    calls: BTreeMap<u64, Call>,
     leases: reader::Leases,
     scrub: Scrub,
     listens: bool,
@@ -137,9 +137,9 @@ impl Engine {
             drain: None,
             peers: BTreeMap::new(),
             table: BTreeMap::new(),
-            busy: HashMap::new(),
+            busy: BTreeMap::new(),
             unsettled: BTreeSet::new(),
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             leases: reader::Leases::default(),
             scrub: Scrub::default(),
             listens: false,
