@@ -36,7 +36,7 @@
 //!
 //! The engine that keeps them does no I/O. A simulator in this crate runs it under crashes, pauses,
 //! partitions in one or both directions and wrong views, drawn from a seed, and finds the loss when
-//! one of the rules is left out.
+//! one of the rules is left out. A second one runs whole nodes over a simulated network.
 //!
 //! # Where acknowledgements cannot be had
 //!
@@ -117,6 +117,8 @@ mod store;
 
 #[cfg(test)]
 mod in_process;
+#[cfg(test)]
+mod networked;
 #[cfg(test)]
 mod simulation;
 

@@ -51,6 +51,11 @@ impl ReplicatedStore {
         self.node.look().under_replicated
     }
 
+    #[cfg(test)]
+    pub(crate) fn health(&self) -> crate::node::Health {
+        self.node.look()
+    }
+
     async fn outcome(&self, request: Request, within: Duration) -> Result<Outcome, StoreError> {
         match self.node.call(request, within).await? {
             Reply::Outcome(outcome) => {

@@ -1,0 +1,221 @@
+//! Nodes in a simulated network: the driver, the links and the membership as they are in production,
+//! over turmoil's sockets and time.
+//!
+//! Beside each node run clients of it. What they were told is remembered by an oracle, which complains
+//! of what cannot be: a write that was acknowledged and is lost, a session that lives on after its
+//! end, a read that is older than what its client carries. One thing is in trouble at a time, and the
+//! next one when the nodes are at rest again.
+//!
+//! Links have no TLS here: what it takes is drawn from the system, and its cost is no part of this.
+
+mod faults;
+mod host;
+mod oracle;
+mod scenarios;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use turmoil::{Builder, Sim};
+
+use self::faults::Faults;
+use self::oracle::Oracle;
+use crate::ReplicatedStore;
+use crate::engine::config::{Acks, Copies, Partition};
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    nodes: usize,
+    copies: Copies,
+    acks: Acks,
+    partition: Partition,
+}
+
+impl Setup {
+    fn number(n: u64) -> Self {
+        let (nodes, copies, acks) = [
+            (3, Copies::Backups(1), Acks::One),
+            (3, Copies::All, Acks::One),
+            (4, Copies::Backups(1), Acks::One),
+            (5, Copies::Backups(2), Acks::All),
+        ][n as usize % 4];
+        Self { nodes, copies, acks, partition: Partition::Fail }
+    }
+}
+
+/// What the hosts share with whoever runs them.
+struct World {
+    setup: Setup,
+    seed: u64,
+    oracle: Oracle,
+    nodes: Vec<Option<ReplicatedStore>>,
+    starts: u64,
+    /// How often a node lost a link.
+    links_lost: u64,
+    phase: Phase,
+    /// How many hosts have read everything.
+    done: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Busy,
+    Quiet,
+    /// Every host reads every session.
+    Reading,
+}
+
+impl World {
+    /// Whether every node is there and nothing is left to repair.
+    fn is_at_rest(&self) -> bool {
+        let count = self.setup.nodes;
+        self.nodes.iter().all(|node| {
+            node.as_ref().map(ReplicatedStore::health).is_some_and(|health| {
+                health.is_ready
+                    && health.is_agreed
+                    && health.under_replicated == 0
+                    && (health.members, health.base) == (count, count)
+            })
+        })
+    }
+
+    fn healths(&self) -> String {
+        let health =
+            |node: &Option<_>| format!("\n{:?}", node.as_ref().map(ReplicatedStore::health));
+        self.nodes.iter().map(health).collect()
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ran {
+    calls: u64,
+    failed: u64,
+    faults: u64,
+    trace: u64,
+}
+
+/// Hosts, and what they share.
+struct Simulation {
+    sim: Sim<'static>,
+    world: Rc<RefCell<World>>,
+}
+
+impl Simulation {
+    /// Begins with every node there and at rest.
+    fn begin(setup: Setup, seed: u64) -> Result<Self, String> {
+        let world = Rc::new(RefCell::new(World {
+            setup,
+            seed,
+            oracle: Oracle::new(seed),
+            nodes: vec![None; setup.nodes],
+            starts: 0,
+            links_lost: 0,
+            phase: Phase::Quiet,
+            done: 0,
+        }));
+        let mut sim = Builder::new()
+            .rng_seed(seed)
+            .epoch(UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+            .tick_duration(Duration::from_millis(2))
+            .simulation_duration(Duration::from_secs(3_600))
+            .min_message_latency(Duration::from_micros(200))
+            .max_message_latency(Duration::from_millis(6))
+            .tcp_capacity(4_096)
+            .build();
+        for n in 0..setup.nodes {
+            let world = Rc::clone(&world);
+            sim.host(host::name(n).as_str(), move || host::run(n, Rc::clone(&world)));
+        }
+        let mut simulation = Self { sim, world };
+        simulation.until(Duration::from_secs(20), World::is_at_rest)?;
+        Ok(simulation)
+    }
+
+    fn begin_phase(&self, phase: Phase) {
+        self.world.borrow_mut().phase = phase;
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.sim.step().map_err(|cause| cause.to_string())?;
+        self.world.borrow().oracle.is_right()
+    }
+
+    fn until(&mut self, within: Duration, is_so: impl Fn(&World) -> bool) -> Result<(), String> {
+        let end = self.sim.elapsed() + within;
+        while !is_so(&self.world.borrow()) {
+            if self.sim.elapsed() >= end {
+                return Err(format!("it never comes to that: {}", self.world.borrow().healths()));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, while something holds.
+    fn while_it_holds(
+        &mut self,
+        by: Duration,
+        holds: impl Fn(&World) -> bool,
+    ) -> Result<(), String> {
+        let end = self.sim.elapsed() + by;
+        while self.sim.elapsed() < end {
+            if !holds(&self.world.borrow()) {
+                return Err(format!("it does not stay so: {}", self.world.borrow().healths()));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs one seed to its end, and says what was wrong.
+fn run(seed: u64) -> Result<Ran, String> {
+    let setup = Setup::number(seed);
+    let mut simulation = Simulation::begin(setup, seed)?;
+    simulation.begin_phase(Phase::Busy);
+    let mut faults = Faults::new(seed, setup);
+    let end = simulation.sim.elapsed() + FAULTY_FOR;
+    while simulation.sim.elapsed() < end {
+        let is_at_rest = simulation.world.borrow().is_at_rest();
+        faults.next(&mut simulation.sim, is_at_rest);
+        simulation.step()?;
+    }
+    faults.heal(&mut simulation.sim);
+    simulation.begin_phase(Phase::Quiet);
+    simulation.until(Duration::from_secs(60), World::is_at_rest)?;
+    simulation.begin_phase(Phase::Reading);
+    simulation.until(Duration::from_secs(60), |world| world.done == setup.nodes)?;
+    let ran = simulation.world.borrow().oracle.ran();
+    Ok(Ran { faults: faults.count(), ..ran })
+}
+
+#[test]
+fn what_was_promised_holds_over_a_network_with_faults() {
+    for seed in 0..4 {
+        let ran = run(seed);
+        assert!(ran.is_ok(), "seed {seed}: {}", ran.unwrap_err());
+    }
+}
+
+/// `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, for whoever changes a link.
+#[test]
+fn many_seeds_hold_over_a_network_if_they_are_asked_for() {
+    let seeds = std::env::var("STEADFAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 1_000..1_000 + seeds.unwrap_or(1) {
+        match run(seed) {
+            Ok(ran) => println!("seed {seed}: {ran:?}"),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    assert_eq!(run(7).unwrap(), run(7).unwrap());
+}
+
+/// For how long there are faults, in simulated time.
+const FAULTY_FOR: Duration = Duration::from_secs(15);
