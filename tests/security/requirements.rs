@@ -304,7 +304,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     elsewhere("CL-05", "P0", "replays change nothing", "several nodes: the replicated store"),
     here("CL-06", "P0", "budgets before authentication"),
     here("CL-07", "P0", "frame bombs are closed"),
-    elsewhere("CL-08", "P0", "fuzzing", "random bytes in a test, no fuzz target yet"),
+    here("CL-08", "P0", "any bytes of a peer are a message, or refused"),
     here("CL-09", "P1", "a new CA without loss"),
     elsewhere("CL-10", "P1", "no token on the wire", "several nodes: the replicated store"),
     elsewhere("CL-11", "P1", "quotas hold against a peer", "several nodes: the replicated store"),

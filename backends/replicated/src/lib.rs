@@ -115,6 +115,10 @@ mod wire;
 mod open;
 mod store;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod in_process;
 #[cfg(test)]
