@@ -27,7 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use self::addresses::Addresses;
 use self::frames::{HEADER, read_frame, write_frame};
 use self::queue::{Frames, Queue, queue};
-use crate::credentials::{Credentials, PROTOCOL};
+use crate::credentials::Credentials;
 use crate::engine::Message;
 use crate::membership::{BEAT, Membership, SwimMembership};
 use crate::node::{Net, Node};
@@ -197,6 +197,9 @@ impl Links {
             Some(credentials) => {
                 let connector = TlsConnector::from(credentials.client);
                 let stream = connector.connect(Credentials::server_name(), stream).await?;
+                if !Credentials::is_node(stream.get_ref().1) {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 self.greet_dialled(stream).await
             }
         }
@@ -222,7 +225,7 @@ impl Links {
             Some(credentials) => {
                 let acceptor = TlsAcceptor::from(credentials.server);
                 let stream = in_time(HANDSHAKE_WITHIN, acceptor.accept(stream)).await?;
-                if stream.get_ref().1.alpn_protocol() != Some(PROTOCOL) {
+                if !Credentials::is_node(stream.get_ref().1) {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 self.greet_stranger(stream).await

@@ -89,6 +89,10 @@ impl ReplicatedStoreBuilder {
 
     /// What only the nodes of the service know: at least 32 random bytes. With a second call, that
     /// secret is accepted, too, while the service moves from one to the other.
+    ///
+    /// A service moves in three rounds, in each of which its nodes are restarted one after the other:
+    /// with the old secret and then the new one, with the new one and then the old one, and with the
+    /// new one alone. Nobody who knows the old one only is a peer from then on.
     #[must_use]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secrets.push(Secret(Zeroizing::new(secret.into())));
@@ -178,7 +182,7 @@ impl ReplicatedStoreBuilder {
         let short = self.secrets.iter().map(|secret| secret.0.len()).find(|len| *len < Secret::MIN);
         match short {
             Some(len) => Err(OpenError::ShortSecret { len }),
-            None => Credentials::new(&self.cluster, &self.secrets).map(Some),
+            None => Credentials::new(&self.cluster, &self.secrets, &self.env).map(Some),
         }
     }
 
