@@ -285,19 +285,13 @@ const PROTOCOL: &[u8] = b"steadfast/1";
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::net::SocketAddr;
-
     use rcgen::SanType;
-    use rustls::version::TLS12;
-    use rustls::{AlertDescription, HandshakeKind};
-    use steadfast_core::{ManualClock, Operate};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::net::{TcpListener, TcpStream};
+    use rustls::HandshakeKind;
+    use steadfast_core::ManualClock;
+    use tokio::io::{DuplexStream, duplex};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
-    use crate::ReplicatedStore;
 
     #[tokio::test]
     async fn cl_02_who_knows_another_secret_or_cluster_is_no_peer() {
@@ -336,34 +330,6 @@ mod tests {
         let (node, ahead) = (at(&ManualClock::default()), at(&ahead));
         assert_eq!(meet(&node, &ahead).await, (true, true));
         assert_eq!(meet(&ahead, &node).await, (true, true));
-    }
-
-    #[tokio::test]
-    async fn cl_02_to_a_stranger_a_node_says_nothing_but_an_alert() {
-        let (port, store) = node().await;
-        let before = store.stats().await.unwrap();
-        assert!(!hear(&ours().client, port).await.0.is_empty(), "a peer is greeted");
-        let no_leaf = changed(|client| client.client_auth_cert_resolver = Arc::new(NoLeaf));
-        let forged = forgeries().into_iter().map(|forged| forged.client);
-        for stranger in forged.chain([no_leaf]) {
-            assert_eq!(hear(&stranger, port).await.0, b"");
-        }
-        assert_eq!(store.stats().await.unwrap(), before);
-    }
-
-    #[tokio::test]
-    async fn cl_03_a_node_speaks_one_version_of_tls_and_one_protocol() {
-        let (port, _store) = node().await;
-        let other = changed(|client| client.alpn_protocols = vec![b"h2".to_vec()]);
-        for (client, alert) in [
-            (before_tls_13(), AlertDescription::ProtocolVersion),
-            (other, AlertDescription::NoApplicationProtocol),
-        ] {
-            let (heard, end) = hear(&client, port).await;
-            assert_eq!((heard, end), (vec![], Some(rustls::Error::AlertReceived(alert))));
-        }
-        let none = changed(|client| client.alpn_protocols.clear());
-        assert_eq!(hear(&none, port).await.0, b"");
     }
 
     #[tokio::test]
@@ -465,28 +431,6 @@ mod tests {
         client.into()
     }
 
-    fn before_tls_13() -> Arc<ClientConfig> {
-        let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS12])
-            .unwrap()
-            .with_root_certificates(RootCertStore::empty())
-            .with_client_cert_resolver(Arc::clone(&ours().client.client_auth_cert_resolver));
-        client.into()
-    }
-
-    #[derive(Debug)]
-    struct NoLeaf;
-
-    impl ResolvesClientCert for NoLeaf {
-        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-            None
-        }
-
-        fn has_certs(&self) -> bool {
-            false
-        }
-    }
-
     type Near = tokio_rustls::client::TlsStream<DuplexStream>;
     type Far = tokio_rustls::server::TlsStream<DuplexStream>;
 
@@ -506,30 +450,5 @@ mod tests {
             near.is_some_and(|near| Credentials::is_node(near.get_ref().1)),
             far.is_some_and(|far| Credentials::is_node(far.get_ref().1)),
         )
-    }
-
-    async fn node() -> (SocketAddr, ReplicatedStore) {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let builder = ReplicatedStore::builder().bind(port).cluster("shop").secret([1; 32]);
-        (port, builder.open().await.unwrap())
-    }
-
-    /// What a node says to a client before it hangs up, and which alert it sends.
-    async fn hear(
-        client: &Arc<ClientConfig>,
-        port: SocketAddr,
-    ) -> (Vec<u8>, Option<rustls::Error>) {
-        let mut heard = Vec::new();
-        let listening = async {
-            let stream = TcpStream::connect(port).await?;
-            let connector = TlsConnector::from(Arc::clone(client));
-            let mut stream = connector.connect(Credentials::server_name(), stream).await?;
-            // Too long for a greeting, so that a peer is hung up on as well.
-            stream.write_all(&[0xff; 64]).await?;
-            stream.read_to_end(&mut heard).await
-        };
-        let end: Option<io::Error> = listening.await.err();
-        let alert = end.and_then(|end| end.into_inner()?.downcast::<rustls::Error>().ok());
-        (heard, alert.map(|alert| *alert))
     }
 }

@@ -1,0 +1,187 @@
+//! What a peer can do that has the secret and means harm: less than it could, and nothing to others.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use steadfast_core::{Operate, Token};
+use steadfast_replicated::Copies;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use crate::authority::{connect, peer};
+use crate::common::{Pair, Visitor, contains, founder, node, plain, within};
+
+#[tokio::test]
+async fn cl_07_a_bomb_ends_its_link() {
+    let greeting = greeting_of_another().await;
+    let (port, store) = founder(node(0)).await;
+    let visitor = Visitor::at(&store, &[("n", "0")]).await;
+    let before = (store.stats().await.unwrap(), memory());
+    for bomb in [&u32::MAX.to_be_bytes(), &(MAX_GREETING + 1).to_be_bytes()] {
+        assert!(is_hung_up_on(connected(port).await, bomb).await, "{bomb:?} as a greeting");
+    }
+    for bomb in bombs() {
+        let mut peer = connected(port).await;
+        peer.write_all(&greeting).await.unwrap();
+        assert!(is_hung_up_on(peer, &bomb).await, "{bomb:?}");
+    }
+    assert_eq!(store.stats().await.unwrap(), before.0);
+    assert_eq!(visitor.value(&store, "n").await.unwrap(), "0");
+    assert!(memory() < before.1 + (2 << 30), "nothing is reserved on the word of a peer");
+}
+
+#[tokio::test]
+async fn cl_11_a_peer_that_asks_and_never_listens_is_cut_off_and_hurts_nobody() {
+    let (token, question) = question().await;
+    let greeting = greeting_of_another().await;
+    let (port, first) = founder(node(0)).await;
+    let second = node(1).seeds([port.to_string()]).open().await.unwrap();
+    second.wait_for(2).await.unwrap();
+    Visitor::of(token, &first, &[("large", &large())]).await;
+    let visitor = Visitor::at(&first, &[("n", "0")]).await;
+    let before = memory();
+    let flood = async {
+        for _ in 0..4 {
+            let mut peer = connected(port).await;
+            peer.write_all(&greeting).await.unwrap();
+            assert!(is_cut_off(peer, &question, 50_000).await);
+        }
+    };
+    let others = async {
+        for _ in 0..200 {
+            assert!(visitor.count(&second, "n").await);
+        }
+    };
+    tokio::join!(flood, others);
+    assert_eq!(visitor.value(&second, "n").await.unwrap(), "200");
+    assert!(memory() < before + (1 << 30), "what waits for a peer is bounded");
+}
+
+#[tokio::test]
+async fn cl_11_a_peer_that_says_nothing_a_lot_hurts_nobody() {
+    let greeting = greeting_of_another().await;
+    let (port, first) = founder(node(0)).await;
+    let second = node(1).seeds([port.to_string()]).open().await.unwrap();
+    second.wait_for(2).await.unwrap();
+    let visitor = Visitor::at(&first, &[("n", "0")]).await;
+    for nothing in [&[0, 0, 0, 0][..], &[0, 0, 0, 3, 0xfa, 0x07, 0x00]] {
+        let mut peer = connected(port).await;
+        peer.write_all(&greeting).await.unwrap();
+        let flood = async {
+            // It may be hung up on for it.
+            let _ = within(peer.write_all(&nothing.repeat(200_000))).await;
+        };
+        let others = async {
+            for _ in 0..100 {
+                assert!(visitor.count(&second, "n").await);
+            }
+        };
+        tokio::join!(flood, others);
+    }
+    assert_eq!(visitor.value(&second, "n").await.unwrap(), "200");
+}
+
+type Link = TlsStream<TcpStream>;
+
+/// A connection of one who has the secret.
+async fn connected(port: SocketAddr) -> Link {
+    connect(&peer(), TcpStream::connect(port).await.unwrap()).await.unwrap()
+}
+
+/// How a node greets, so that another one can be greeted just so.
+async fn greeting_of_another() -> Vec<u8> {
+    let (port, _other) = founder(node(9)).await;
+    let mut link = connected(port).await;
+    let mut greeting = vec![0; 4];
+    within(link.read_exact(&mut greeting)).await.unwrap();
+    let len = u32::from_be_bytes(greeting[..4].try_into().unwrap());
+    greeting.resize(4 + len as usize, 0);
+    within(link.read_exact(&mut greeting[4..])).await.unwrap();
+    greeting
+}
+
+/// Whether a node ends a link after this, though more comes all the time.
+async fn is_hung_up_on(link: Link, bomb: &[u8]) -> bool {
+    let (mut reader, mut writer) = tokio::io::split(link);
+    let ends = async { reader.read_to_end(&mut Vec::new()).await };
+    let goes_on = async {
+        writer.write_all(bomb).await?;
+        loop {
+            writer.write_all(&[0; 4]).await?;
+            writer.flush().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            _ = ends => {}
+            ended = goes_on => { let _: std::io::Result<()> = ended; }
+        }
+    };
+    timeout(Duration::from_secs(10), ended).await.is_ok()
+}
+
+/// Whether a node ends a link before it was asked so often, by one who hears no answer.
+async fn is_cut_off(mut link: Link, question: &[u8], often: usize) -> bool {
+    let asks = async {
+        for _ in 0..often {
+            link.write_all(question).await?;
+            link.flush().await?;
+        }
+        std::io::Result::Ok(())
+    };
+    within(asks).await.is_err()
+}
+
+/// A frame that asks for a session of 48 KiB, as one node sends it to another, and its token.
+async fn question() -> (Token, Vec<u8>) {
+    let pair = Pair::open(|n| plain(n).copies(Copies::Backups(0))).await;
+    let visitor = Visitor::at(&pair.nodes[0], &[("large", &large())]).await;
+    assert!(visitor.value(&pair.nodes[1], "large").await.is_some());
+    let connections = pair.tap.connections();
+    let said = connections.iter().flat_map(|one| [&one.said, &one.answered]);
+    let mut frames = said.flat_map(|said| frames(said));
+    let asks = |frame: &Vec<u8>| contains(frame, visitor.id().as_bytes()) && frame.len() < 1_000;
+    let question = frames.find(asks).expect("it was asked for");
+    (visitor.token, question)
+}
+
+/// Each with its length.
+fn frames(mut said: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some(len) = said.first_chunk() {
+        let len = 4 + u32::from_be_bytes(*len) as usize;
+        let Some((frame, rest)) = said.split_at_checked(len) else {
+            break;
+        };
+        frames.push(frame.to_vec());
+        said = rest;
+    }
+    frames
+}
+
+/// Longer than any frame, longer than there is memory, and of no message.
+fn bombs() -> [Vec<u8>; 3] {
+    [
+        u32::MAX.to_be_bytes().to_vec(),
+        (MAX_FRAME + 1).to_be_bytes().to_vec(),
+        [&17_u32.to_be_bytes()[..], &[0], &[0xff; 16]].concat(),
+    ]
+}
+
+fn large() -> String {
+    format!("\"{}\"", "x".repeat(16_000))
+}
+
+/// The bytes that this process has reserved, used or not.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+const MAX_GREETING: u32 = 64 << 10;
+
+const MAX_FRAME: u32 = 1 << 20;
