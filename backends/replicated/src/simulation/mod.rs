@@ -59,6 +59,15 @@ struct Ran {
     trace: u64,
 }
 
+impl Ran {
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.reads += other.reads;
+        self.failed += other.failed;
+        self.faults += other.faults;
+    }
+}
+
 /// Runs one seed to its end, and says what was wrong.
 fn run(setup: Setup, seed: u64) -> Result<Ran, String> {
     let mut world = World::new(setup, seed);
@@ -90,23 +99,24 @@ fn what_was_promised_holds_under_faults() {
     }
 }
 
-/// `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, for whoever changes a rule.
+/// For whoever changes a rule: `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, and
+/// `STEADFAST_FIRST_SEED` to begin elsewhere. It goes on after a failure, so that one run shows all.
 #[test]
 fn many_seeds_hold_if_they_are_asked_for() {
-    let seeds = std::env::var("STEADFAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    let mut sum = Ran::default();
-    for seed in 1_000..1_000 + seeds.unwrap_or(5) {
+    let (first, count) = (asked("STEADFAST_FIRST_SEED", 1_000), asked("STEADFAST_SEEDS", 5));
+    let (mut sum, mut failed) = (Ran::default(), Vec::new());
+    for seed in first..first + count {
         match run(Setup::number(seed), seed) {
-            Ok(ran) => {
-                sum.calls += ran.calls;
-                sum.reads += ran.reads;
-                sum.failed += ran.failed;
-                sum.faults += ran.faults;
-            }
-            Err(why) => panic!("seed {seed}: {why}"),
+            Ok(ran) => sum.add(ran),
+            Err(why) => failed.push(format!("seed {seed}: {why}")),
         }
     }
-    println!("{sum:?}");
+    println!("{count} seeds from {first}: {sum:?}");
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn asked(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|asked| asked.parse().ok()).unwrap_or(default)
 }
 
 #[test]
