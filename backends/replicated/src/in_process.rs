@@ -9,7 +9,7 @@ use steadfast_core::{Env, Limits, Store};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::ReplicatedStore;
-use crate::engine::config::{Acks, Copies, Partition};
+use crate::engine::config::{Acks, Copies, DrainAs, Partition};
 use crate::engine::{Config, Message};
 use crate::node::{Net, Node};
 use crate::placement::Name;
@@ -39,6 +39,7 @@ impl Nodes {
             copies: self.1,
             acks: Acks::One,
             partition: Some(self.2),
+            drain_as: DrainAs::default(),
             limits: Limits::default(),
             expects_peers: n > 0,
             without: None,

@@ -126,6 +126,6 @@ mod networked;
 #[cfg(test)]
 mod simulation;
 
-pub use engine::config::{Acks, Copies, Partition};
+pub use engine::config::{Acks, Copies, DrainAs, Partition};
 pub use open::{OpenError, ReplicatedStoreBuilder};
 pub use store::ReplicatedStore;

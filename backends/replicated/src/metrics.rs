@@ -80,7 +80,7 @@ impl Kind {
             | Message::Handover { .. }
             | Message::Snapshot { .. }
             | Message::Chunk { .. } => Self::Repair,
-            Message::Replicate { .. } | Message::Deadlines { .. } => Self::Patch,
+            Message::Replicate { .. } | Message::Expired(_) => Self::Patch,
             Message::Ack { .. } | Message::Confirm(_) | Message::Unsettled(_) => Self::Ack,
             Message::Ask { .. } | Message::Reply { .. } => Self::Call,
             Message::Lease { .. } | Message::Grant { .. } => Self::Lease,

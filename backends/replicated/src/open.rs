@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::ReplicatedStore;
 use crate::credentials::{Credentials, Secret};
 use crate::engine::Config;
-use crate::engine::config::{Acks, Copies, Partition};
+use crate::engine::config::{Acks, Copies, DrainAs, Partition};
 use crate::link::Links;
 use crate::node::Node;
 use crate::placement::siphash;
@@ -191,6 +191,7 @@ impl ReplicatedStoreBuilder {
             copies: self.copies,
             acks: self.acks,
             partition: self.partition,
+            drain_as: DrainAs::default(),
             limits: self.limits,
             expects_peers: !self.seeds.is_empty(),
             #[cfg(test)]

@@ -100,7 +100,7 @@ impl Engine {
         if self.is_lost(&theirs) || !(is_rescue || theirs.outranks(mine)) {
             return;
         }
-        let leaves_me_out = self.is_in(mine) && !self.is_in(&theirs);
+        let leaves_me_out = self.is_in(mine) && !self.is_in(&theirs) && !self.is_leaving();
         self.adopt(theirs);
         if is_rescue {
             self.doubt();
@@ -273,9 +273,10 @@ impl Engine {
         base.members.iter().filter(is_left).map(|(name, _)| name)
     }
 
-    /// One node proposes at a time, where views agree: the first member that is left.
+    /// One node proposes at a time, where views agree: the first member that is left and stays.
     fn proposes(&self, base: &Base) -> bool {
-        self.members_left(base).next() == Some(&self.me)
+        let stays = |name: &&Name| self.view.placement.contains(name);
+        self.members_left(base).find(stays) == Some(&self.me)
     }
 
     /// Whether this node takes a member for dead for a while now that is in sight, and that is not
@@ -299,7 +300,7 @@ impl Engine {
             placed.filter_map(|name| Some((name.clone(), self.incarnation_of(name)?))).collect();
         let restarts = |name: &Name| {
             self.peers.get(name).is_some_and(|peer| {
-                peer.status.as_ref().is_some_and(|status| status.draining)
+                peer.status.as_ref().is_some_and(|status| status.draining && !status.leaving)
                     && (!peer.is_dead() || peer.dead_since + RESTART_WITHIN > self.now.mono)
             })
         };
@@ -318,7 +319,7 @@ impl Engine {
         }
     }
 
-    fn is_in(&self, base: &Base) -> bool {
+    pub(super) fn is_in(&self, base: &Base) -> bool {
         base.members.contains(&(self.me.clone(), self.incarnation))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use steadfast_core::{Absence, Lookup, Outcome, RecordId, Rejection};
 
 use super::Engine;
+use super::alarm::Alarm;
 use super::entry::Busy;
 use super::message::{Failure, Message, Reply, Request, is_index};
 use crate::placement::Name;
@@ -17,8 +18,6 @@ pub(super) struct Call {
     pub(super) deadline: Duration,
     /// The node it was sent to.
     pub(super) at: Option<Name>,
-    /// When it is to be sent again.
-    pub(super) again: Option<Duration>,
     /// As a read: whether the other holders were asked for what the client has seen.
     pub(super) consulted: bool,
 }
@@ -59,9 +58,10 @@ impl Engine {
             return self.reply_to(origin, number, reply);
         }
         let deadline = self.now.mono + within;
-        let call = Call { request, origin, deadline, at: None, again: None, consulted: false };
+        let call = Call { request, origin, deadline, at: None, consulted: false };
         self.calls.insert(number, call);
         self.route(number);
+        self.watch_call(number);
     }
 
     /// The answer to a call that no client may make: for an id that no session has.
@@ -85,7 +85,6 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&number) else {
             return;
         };
-        call.again = None;
         call.at = None;
         let (key, is_load) = (call.request.key(), matches!(call.request, Request::Load { .. }));
         let is_from_peer = matches!(call.origin, Origin::Peer { .. });
@@ -143,7 +142,7 @@ impl Engine {
         let again = self.now.mono + AGAIN_AFTER;
         if let Some(call) = self.calls.get_mut(&number) {
             call.at = None;
-            call.again = Some(again);
+            self.alarms.set(Alarm::Call(number), again.min(call.deadline));
         }
     }
 
@@ -168,8 +167,7 @@ impl Engine {
         let lost = self.calls.iter().filter(|(_, call)| call.at.as_ref() == Some(name));
         let is_read =
             |call: &Call| matches!(call.request, Request::Load { .. } | Request::Peek { .. });
-        let mut lost: Vec<_> = lost.map(|(number, call)| (*number, is_read(call))).collect();
-        lost.sort_unstable();
+        let lost: Vec<_> = lost.map(|(number, call)| (*number, is_read(call))).collect();
         for (number, is_read) in lost {
             if is_read {
                 self.try_again(number);
@@ -186,6 +184,7 @@ impl Engine {
 
     pub(super) fn answer(&mut self, number: u64, reply: Reply) {
         if let Some(call) = self.calls.remove(&number) {
+            self.alarms.clear(Alarm::Call(number));
             self.reply_to(call.origin, number, reply);
         }
     }
@@ -198,20 +197,24 @@ impl Engine {
         }
     }
 
-    /// Sends again what is due, and gives up what is too late.
-    pub(super) fn check_calls(&mut self) {
-        let now = self.now.mono;
-        let mut numbers: Vec<_> = self.calls.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            let Some(call) = self.calls.get(&number) else {
-                continue;
-            };
-            if call.deadline <= now {
-                self.time_out(number);
-            } else if call.again.is_some_and(|again| again <= now) {
+    /// Sends a call again, or gives it up where it is too late.
+    pub(super) fn check_call(&mut self, number: u64) {
+        match self.calls.get(&number) {
+            Some(call) if call.deadline <= self.now.mono => self.time_out(number),
+            Some(_) => {
                 self.route(number);
+                self.watch_call(number);
             }
+            None => {}
+        }
+    }
+
+    /// Has a call that was not answered at once looked at when it is too late, if not before.
+    fn watch_call(&mut self, number: u64) {
+        if let Some(call) = self.calls.get(&number)
+            && !self.alarms.is_set(Alarm::Call(number))
+        {
+            self.alarms.set(Alarm::Call(number), call.deadline);
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use steadfast_core::{Counters, Outcome, RecordId};
 use time::UtcDateTime;
 
-use super::config::{ACK_WITHIN, Acks, Copies, END_WITHIN, Partition};
+use super::alarm::Alarm;
+use super::config::{ACK_WITHIN, Acks, BEAT, Copies, END_WITHIN, Partition};
 use super::entry::Stage;
 use super::index::Procedure;
 use super::message::{Ack, Failure, Held, Kept, Message, Replica, Reply};
@@ -159,7 +160,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(from) else {
             return;
         };
-        let Some(Sent { id, stamp, .. }) = peer.in_flight.remove(&seq) else {
+        let Some(Sent { id, stamp, .. }) = peer.in_flight.remove(seq) else {
             return;
         };
         match answer {
@@ -248,14 +249,12 @@ impl Engine {
         let (started, fence) = (commit.started, commit.fence);
         let (everywhere, is_end) = (commit.everywhere, commit.change.is_end());
         let waits: Vec<_> = commit.waits_for.difference(&commit.acknowledged).cloned().collect();
-        let can_come = |name: &Name| {
-            let peer = self.peers.get(name);
-            peer.is_some_and(|peer| peer.in_flight.values().any(|sent| sent.id == id))
-        };
+        let can_come =
+            |name: &Name| self.peers.get(name).is_some_and(|peer| peer.in_flight.has(id));
         let may_come = waits.iter().any(|name| backups.contains(name) && can_come(name));
         let is_late = now >= started + ACK_WITHIN || !may_come;
         if had < needed && !is_late {
-            return;
+            return self.alarms.set(Alarm::Commit(id), started + ACK_WITHIN);
         }
         if had < needed && policy == Partition::Fail && !is_end {
             return self.roll_back(id);
@@ -268,8 +267,9 @@ impl Engine {
             return self.finish(id);
         }
         if now >= started + END_WITHIN {
-            self.give_up(id, is_end);
+            return self.give_up(id, is_end);
         }
+        self.alarms.set(Alarm::Commit(id), now + BEAT);
     }
 
     /// The change counts: whoever asked is answered, and the holders hear it with the next frame.
@@ -283,11 +283,13 @@ impl Engine {
         self.settle_for_holders(id, &commit, commit.change.stamp());
         if !commit.change.is_end() {
             let is_known = self.is_known(id) || commit.is_take_over();
+            let before = self.live(id).map(|copy| copy.record.version);
             self.keep(id, commit.change.kept());
             if !is_known {
                 self.take_over_failed(id);
             }
-            if let Some(version) = self.live(id).map(|copy| copy.record.version) {
+            let version = self.live(id).map(|copy| copy.record.version);
+            if let Some(version) = version.filter(|_| version != before) {
                 self.changed(steadfast_core::Change::Patched(id, version));
             }
         }
@@ -375,7 +377,10 @@ impl Engine {
     fn take_commit(&mut self, id: RecordId) -> Option<Commit> {
         let busy = self.busy.get_mut(&id)?;
         match busy.stage.take() {
-            Some(Stage::Commit(commit)) => Some(*commit),
+            Some(Stage::Commit(commit)) => {
+                self.alarms.clear(Alarm::Commit(id));
+                Some(*commit)
+            }
             other => {
                 busy.stage = other;
                 None
@@ -391,7 +396,7 @@ impl Engine {
             };
             if commit.acknowledged.contains(name) {
                 peer.confirmed.push((id, counts));
-            } else if !peer.in_flight.values().any(|sent| sent.id == id) {
+            } else if !peer.in_flight.has(id) {
                 peer.stale.insert(id);
             }
         }
@@ -409,6 +414,7 @@ impl Engine {
         if let (Kept::Live(copy), Some(entry)) = (commit.change.kept(), self.table.get_mut(&id)) {
             entry.tentative = Some(Box::new(copy));
             self.unsettled.insert(id);
+            self.alarms.set(Alarm::Unsettled(id), self.now.mono);
         }
     }
 
@@ -420,15 +426,5 @@ impl Engine {
             })
         };
         self.sources(id).iter().all(knows) && self.fenced_until(id) <= self.now.mono
-    }
-
-    pub(super) fn check_commits(&mut self) {
-        let waiting =
-            self.busy.iter().filter(|(_, busy)| matches!(&busy.stage, Some(Stage::Commit(_))));
-        let mut ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        for id in ids {
-            self.settle_commit(id);
-        }
     }
 }

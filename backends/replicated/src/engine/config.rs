@@ -41,12 +41,25 @@ pub enum Partition {
     Degrade,
 }
 
+/// What the other nodes make of a node that was drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrainAs {
+    /// It comes back: for 60 s after it is gone, it counts when they decide by majority, so that nodes
+    /// can be restarted one after the other.
+    #[default]
+    Restart,
+    /// It leaves: the drain is over when they agreed to decide without it, so that those that stay
+    /// survive the loss of one of them at once.
+    Leave,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) copies: Copies,
     pub(crate) acks: Acks,
     /// `None`: by the size of the base.
     pub(crate) partition: Option<Partition>,
+    pub(crate) drain_as: DrainAs,
     pub(crate) limits: Limits,
     /// Whether others are expected, so that a node does not found a service of its own at once.
     pub(crate) expects_peers: bool,
@@ -86,9 +99,6 @@ pub(crate) const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often an engine looks around while something is under way.
 pub(crate) const BEAT: Duration = Duration::from_millis(25);
-
-/// How long touches are gathered before the other holders are told.
-pub(crate) const TOUCH_EVERY: Duration = Duration::from_millis(500);
 
 /// How often a random peer is compared with.
 pub(crate) const DIGEST_EVERY: Duration = Duration::from_secs(3);

@@ -85,7 +85,6 @@ impl Engine {
         self.unsettled.remove(&id);
         for peer in self.peers.values_mut() {
             peer.stale.remove(&id);
-            peer.touched.remove(&id);
         }
     }
 }

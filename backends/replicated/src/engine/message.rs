@@ -29,8 +29,8 @@ pub(crate) enum Message {
     Confirm(Vec<(RecordId, Stamp)>),
     /// The sender keeps changes of these records that nobody confirmed.
     Unsettled(Vec<RecordId>),
-    /// Idle deadlines that moved, and records that the owner saw expire.
-    Deadlines { touched: Vec<(RecordId, UtcDateTime)>, expired: Vec<RecordId> },
+    /// Records that the owner saw expire.
+    Expired(Vec<RecordId>),
     /// Asks for a read lease, as a member of the base and as a holder.
     Lease { number: u64, applied: u64 },
     /// A read lease, counted from when it was asked for: whether the sender takes the other one for
@@ -69,6 +69,8 @@ pub(crate) struct Status {
     /// Whether its snapshot is complete.
     pub(crate) complete: bool,
     pub(crate) draining: bool,
+    /// Whether it drains to leave for good.
+    pub(crate) leaving: bool,
     pub(crate) base: Option<Base>,
     /// The digest of the placement it computes with.
     pub(crate) view: u64,

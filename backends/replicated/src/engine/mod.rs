@@ -8,6 +8,7 @@
 //! | [`message`] | what nodes say to each other |
 //! | [`view`] | who is there, who owns what, and since when |
 //! | [`base`] | the members whose majority counts |
+//! | [`alarm`] | what is to be looked at again, and when |
 //! | [`calls`] | the way of a call to the owner of its record |
 //! | [`owner`] | calls at the owner, one after the other |
 //! | [`commit`] | replication, acknowledgements, rollback |
@@ -22,6 +23,7 @@
 pub(crate) mod config;
 pub(crate) mod message;
 
+mod alarm;
 mod base;
 mod calls;
 mod commit;
@@ -43,6 +45,7 @@ use std::time::Duration;
 use steadfast_core::{Change, RecordId};
 use time::UtcDateTime;
 
+use self::alarm::Alarms;
 use self::base::Agreement;
 use self::calls::Call;
 pub(crate) use self::config::{Config, Rule};
@@ -76,6 +79,7 @@ pub(crate) struct Engine {
     /// Records with a change that nobody confirmed.
     unsettled: BTreeSet<RecordId>,
     calls: BTreeMap<u64, Call>,
+    alarms: Alarms,
     leases: reader::Leases,
     scrub: Scrub,
     listens: bool,
@@ -140,6 +144,7 @@ impl Engine {
             busy: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             calls: BTreeMap::new(),
+            alarms: Alarms::default(),
             leases: reader::Leases::default(),
             scrub: Scrub::default(),
             listens: false,
@@ -253,10 +258,8 @@ impl Engine {
 
     fn beat(&mut self) {
         self.last_beat = self.now.mono;
-        self.check_calls();
         self.check_links();
-        self.check_commits();
-        self.check_take_overs();
+        self.heed_alarms();
         self.keep_joining();
         self.agree_on_base();
         self.repair();
@@ -306,7 +309,7 @@ impl Engine {
             Message::Ack { seq, answer } => self.acknowledged(from, seq, answer),
             Message::Confirm(confirmed) => self.confirmed(from, confirmed),
             Message::Unsettled(ids) => self.settle_for(from, ids),
-            Message::Deadlines { touched, expired } => self.deadlines(from, touched, expired),
+            Message::Expired(ids) => self.expired(from, ids),
             Message::Lease { number, applied } => self.lease_asked(from, number, applied),
             Message::Grant { number, alive, data } => self.granted(from, number, alive, data),
             Message::Pull { number, id } => self.pulled_by(from, number, id),

@@ -122,35 +122,21 @@ impl Engine {
             Err(refusal) => return self.answer(number, Reply::Outcome(refusal.into())),
         };
         let mut record = patched.record;
-        if record.version == copy.record.version {
-            self.touch(id, &copy, &record);
+        if record == *copy.record {
             let applied = self.applied(id, &copy);
             return self.answer(number, Reply::Outcome(Outcome::Applied(applied)));
         }
-        record.version =
-            self.table.get(&id).map_or(record.version, |entry| entry.next_version(record.version));
+        // A touch is a change like others, so that no crash shortens a life, but for its version.
+        if record.version != copy.record.version
+            && let Some(entry) = self.table.get(&id)
+        {
+            record.version = entry.next_version(record.version);
+        }
         let stamp = self.stamps.stamp(self.now.wall);
         let delta = Delta::of(patch, &copy.record, &record, stamp);
         let everywhere = delta.replaces_secret_of(&copy.record);
         let then = Then::Apply { call: number, counters: patched.counters, ended };
         self.commit(id, Change::Part(copy.changed(&delta), delta), everywhere, then);
-    }
-
-    /// A touch counts at once; the other holders hear of it later.
-    fn touch(&mut self, id: RecordId, copy: &Copy, record: &Record) {
-        if record.idle_deadline <= copy.record.idle_deadline {
-            return;
-        }
-        let touched = copy.kept_until(record.idle_deadline);
-        let deadline = touched.record.idle_deadline;
-        if let Some(entry) = self.table.get_mut(&id) {
-            entry.kept = Kept::Live(touched);
-        }
-        for name in self.other_holders(id) {
-            if let Some(peer) = self.peers.get_mut(&name) {
-                peer.touched.insert(id, deadline);
-            }
-        }
     }
 
     fn delete(&mut self, number: u64, id: RecordId, proof: Option<&Proof>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
 
-use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, TOUCH_EVERY};
+use super::config::{DIGEST_EVERY, DROP_LATE, GRACE};
 use super::message::{Kept, Message, Replica, is_index};
 use super::{Effect, Engine, Rule};
 use crate::metrics::Holdings;
@@ -21,10 +21,12 @@ pub(super) struct Scrub {
     began: u32,
     /// Whether something was found in this round that is not as it should be.
     found: bool,
+    /// Whether this round, or the one before, found something that waits for the next one.
+    hurries: bool,
+    hurried: bool,
     /// The last view in which a whole round found everything as it should be.
     clean: u32,
     last_digest: Duration,
-    last_flush: Duration,
     /// The copies that this round found so far, and those that the last whole one found.
     counted: Holdings,
     pub(super) holdings: Holdings,
@@ -41,7 +43,12 @@ impl Scrub {
 impl Engine {
     /// Whether nothing is left to repair here, for all this node knows.
     pub(super) fn is_settled(&self) -> bool {
-        self.join.is_none() && self.scrub.clean == self.view.number && self.under_replicated() == 0
+        self.is_clean() && self.under_replicated() == 0
+    }
+
+    /// Whether a whole round found every record as it should be in this view.
+    pub(super) fn is_clean(&self) -> bool {
+        self.join.is_none() && self.scrub.clean == self.view.number
     }
 
     /// Records of this node that a member should hold and may not.
@@ -53,17 +60,12 @@ impl Engine {
     pub(super) fn repair(&mut self) {
         self.check_leases();
         self.fill();
-        self.walk(WALKED);
+        self.walk(self.pace());
         self.settle_view();
         let now = self.now.mono;
         if self.scrub.last_digest + DIGEST_EVERY <= now {
             self.scrub.last_digest = now;
             self.compare_with_somebody();
-        }
-        let owners = self.unsettled.iter().filter_map(|id| Some((self.owner(*id)?.clone(), *id)));
-        let owners = by_name(owners.filter(|(name, _)| *name != self.me));
-        for (owner, ids) in owners {
-            self.ask_to_settle(&owner, ids);
         }
     }
 
@@ -76,8 +78,7 @@ impl Engine {
             let Some(peer) = self.peers.get(&name) else {
                 continue;
             };
-            let in_flight = |id: &RecordId| peer.in_flight.values().any(|sent| sent.id == *id);
-            let due = peer.stale.iter().filter(|id| !in_flight(id));
+            let due = peer.stale.iter().filter(|id| !peer.in_flight.has(**id));
             for id in due.take(IN_FLIGHT).copied().collect::<Vec<_>>() {
                 self.fill_one(&name, id);
             }
@@ -111,12 +112,23 @@ impl Engine {
         }
     }
 
+    /// How many records are looked at in a beat: as many as may be while something is to be repaired,
+    /// and otherwise so few that a round of all of them is over in time.
+    fn pace(&self) -> usize {
+        if self.is_clean() && !self.scrub.hurries && !self.scrub.hurried {
+            self.table.len().div_ceil(ROUND_BEATS).clamp(1, WALKED)
+        } else {
+            WALKED
+        }
+    }
+
     /// Looks at some records: is one over, does a new holder miss it, should it be elsewhere?
     pub(super) fn walk(&mut self, limit: usize) {
         if self.scrub.next.is_none() {
             self.scrub.began = self.view.number;
             self.scrub.found = false;
             self.scrub.counted = Holdings::default();
+            self.scrub.hurried = std::mem::take(&mut self.scrub.hurries);
         }
         let from = self.scrub.next.unwrap_or(FIRST);
         let mut ids: Vec<_> = self.table.range(from..).take(limit + 1).map(|(id, _)| *id).collect();
@@ -129,6 +141,7 @@ impl Engine {
             self.scrub.holdings = self.scrub.counted;
         }
         self.scrub.found |= !offers.is_empty();
+        self.scrub.hurries |= self.scrub.found;
         for (owner, offer) in offers {
             self.send(&owner, Message::Offer(offer));
         }
@@ -139,8 +152,8 @@ impl Engine {
 
     fn look_at(&mut self, id: RecordId, offers: &mut BTreeMap<Name, Vec<(RecordId, Stamp)>>) {
         if self.busy.contains_key(&id) {
-            self.scrub.found = true;
-            return self.count_copy(id, self.owns(id));
+            self.count_copy(id, self.owns(id));
+            return self.look_at_busy(id);
         }
         if self.expire(id) || self.drop_if_empty(id) {
             return;
@@ -174,6 +187,15 @@ impl Engine {
             let counted = &mut self.scrub.counted;
             let counted = if is_owned { &mut counted.owned } else { &mut counted.backups };
             *counted += 1;
+        }
+    }
+
+    /// A record with a change under way is as it should be: at its owner, which knows it.
+    fn look_at_busy(&mut self, id: RecordId) {
+        if self.owns(id) && self.is_known(id) && !self.is_consulting(id) {
+            self.look_at_own(id);
+        } else {
+            self.scrub.found = true;
         }
     }
 
@@ -217,7 +239,7 @@ impl Engine {
         let safe = self.table.get(&id).and_then(|entry| entry.safe);
         match safe.filter(|(view, _)| *view == number) {
             Some((_, safe)) if safe.max(since) + GRACE <= now => self.drop_entry(id),
-            _ => {}
+            _ => self.scrub.hurries = true,
         }
     }
 
@@ -265,10 +287,16 @@ impl Engine {
             if !self.owns(id) {
                 continue;
             }
-            if self.busy.contains_key(&id) || !self.is_known(id) {
-                self.consult(id);
+            if self.busy.contains_key(&id) {
+                // It is offered again when this is over.
+            } else if !self.is_known(id) {
+                if self.busy.len() < IN_FLIGHT {
+                    self.consult(id);
+                }
             } else if self.kept(id).stamp() != stamp {
-                wanted.push(id);
+                if wanted.len() < IN_FLIGHT {
+                    wanted.push(id);
+                }
             } else if self.is_everywhere(id) {
                 safe.push(id);
             }
@@ -311,7 +339,7 @@ impl Engine {
     fn compare_with_somebody(&mut self) {
         let linked: Vec<_> =
             self.peers.iter().filter(|(_, peer)| peer.linked).map(|(name, _)| name).collect();
-        if linked.is_empty() {
+        if linked.is_empty() || self.join.is_some() {
             return;
         }
         let name = linked[self.random.below(linked.len())].clone();
@@ -343,7 +371,11 @@ impl Engine {
     }
 
     pub(super) fn compare(&mut self, peer: &Name, from: RecordId, to: Option<RecordId>, sum: u64) {
-        if self.sum(peer, from, to) != sum {
+        let most = self.table.range(from..).nth(2 * COMPARED).map(|(id, _)| *id);
+        let is_more = most.is_some_and(|most| to.is_none_or(|to| most < to));
+        // The other one has far less there, so the sums differ.
+        let to = if is_more { most } else { to };
+        if is_more || self.sum(peer, from, to) != sum {
             let stamps = self.shared(peer, from, to);
             self.send(peer, Message::Stamps { from, to, stamps, is_answer: false });
         }
@@ -371,7 +403,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         let wanted = theirs.keys().filter(|id| owned(id) && !mine.contains_key(id));
-        let wanted: Vec<_> = wanted.copied().collect();
+        let wanted: Vec<_> = wanted.take(WANTED).copied().collect();
         if !wanted.is_empty() {
             self.send(peer, Message::Want(wanted));
         }
@@ -382,49 +414,39 @@ impl Engine {
 
     /// Sends what was gathered for the others.
     pub(super) fn flush(&mut self) {
-        let is_time = self.scrub.last_flush + TOUCH_EVERY <= self.now.mono;
-        if is_time {
-            self.scrub.last_flush = self.now.mono;
-        }
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.linked) else {
                 continue;
             };
             let confirmed = std::mem::take(&mut peer.confirmed);
             let changes = std::mem::take(&mut peer.changes);
-            let gathered = is_time.then(|| {
-                let touched: Vec<_> = std::mem::take(&mut peer.touched).into_iter().collect();
-                (touched, std::mem::take(&mut peer.expired))
-            });
+            let expired = std::mem::take(&mut peer.expired);
             if !confirmed.is_empty() {
                 self.send(&name, Message::Confirm(confirmed));
             }
             if !changes.is_empty() {
                 self.send(&name, Message::Changes(changes));
             }
-            let (touched, expired) = gathered.unwrap_or_default();
-            if !touched.is_empty() || !expired.is_empty() {
-                self.send(&name, Message::Deadlines { touched, expired });
+            if !expired.is_empty() {
+                self.send(&name, Message::Expired(expired));
             }
         }
     }
 }
 
-fn by_name(pairs: impl Iterator<Item = (Name, RecordId)>) -> BTreeMap<Name, Vec<RecordId>> {
-    let mut sorted = BTreeMap::<_, Vec<_>>::new();
-    for (name, id) in pairs {
-        sorted.entry(name).or_default().push(id);
-    }
-    sorted
-}
-
 const FIRST: RecordId = RecordId::from_bytes([0; 16]);
 
-/// Records that are looked at in a beat: 40,000 in a second.
+/// Records that are looked at in a beat at most: 40,000 in a second.
 const WALKED: usize = 1_000;
+
+/// In how many beats a walk at rest goes round: half a minute, so that what is over is found in time.
+const ROUND_BEATS: usize = 1_200;
 
 /// Records that are compared at a time.
 const COMPARED: usize = 4_096;
+
+/// Records that a comparison asks for at a time; the next one asks for the rest.
+const WANTED: usize = 1_024;
 
 /// Records that a peer is sent, or that are taken over, at a time without being asked for.
 const IN_FLIGHT: usize = 64;

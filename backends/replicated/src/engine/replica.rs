@@ -1,14 +1,16 @@
 //! What a holder keeps: what the owner sent, apart from what the owner confirmed.
 
-use steadfast_core::RecordId;
-use time::UtcDateTime;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::config::DROP_LATE;
+use steadfast_core::RecordId;
+
+use super::alarm::Alarm;
 use super::entry::{Entry, Stage};
 use super::message::{Ack, Held, Kept, Message, Replica};
 use super::{Effect, Engine, Rule};
 use crate::placement::Name;
-use crate::record::{Copy, Delta, Stamp};
+use crate::record::{Copy, Delta, MAX_SKEW, Stamp};
 
 impl Engine {
     pub(super) fn replicated(
@@ -81,6 +83,7 @@ impl Engine {
         entry.tentative = Some(Box::new(copy));
         entry.sure = number;
         self.unsettled.insert(id);
+        self.alarms.set(Alarm::Unsettled(id), self.now.mono + SETTLE_AFTER);
     }
 
     fn show(&mut self, id: RecordId, copy: Copy) {
@@ -123,7 +126,21 @@ impl Engine {
         is_empty
     }
 
-    /// Asks the owners what became of the changes that nobody confirmed.
+    /// Asks the owners what became of changes that were not confirmed in time.
+    pub(super) fn check_unsettled(&mut self, mut ids: Vec<RecordId>) {
+        ids.retain(|id| self.unsettled.contains(id));
+        let mut by_owner = BTreeMap::<_, Vec<_>>::new();
+        for id in ids {
+            self.alarms.set(Alarm::Unsettled(id), self.now.mono + SETTLE_AFTER);
+            if let Some(owner) = self.owner(id).filter(|owner| **owner != self.me) {
+                by_owner.entry(owner.clone()).or_default().push(id);
+            }
+        }
+        for (owner, ids) in by_owner {
+            self.ask_to_settle(&owner, ids);
+        }
+    }
+
     pub(super) fn ask_to_settle(&mut self, owner: &Name, ids: Vec<RecordId>) {
         if !ids.is_empty() {
             self.send(owner, Message::Unsettled(ids));
@@ -171,23 +188,11 @@ impl Engine {
         }
     }
 
-    /// Idle deadlines that moved, and records that expired where they are owned.
-    pub(super) fn deadlines(
-        &mut self,
-        from: &Name,
-        touched: Vec<(RecordId, UtcDateTime)>,
-        expired: Vec<RecordId>,
-    ) {
-        for (id, deadline) in touched {
-            let entry = self.table.get_mut(&id);
-            if let Some(Entry { kept: Kept::Live(copy), .. }) = entry {
-                *copy = copy.kept_until(deadline);
-            }
-        }
+    /// Records that expired where they are owned, by a clock that may be ahead.
+    pub(super) fn expired(&mut self, from: &Name, expired: Vec<RecordId>) {
+        let latest = self.now.wall + MAX_SKEW;
         for id in expired {
-            let is_due = self
-                .live(id)
-                .is_some_and(|copy| copy.record.deadline() <= self.now.wall + DROP_LATE);
+            let is_due = self.live(id).is_some_and(|copy| copy.record.deadline() <= latest);
             if self.owner(id) == Some(from) && is_due {
                 self.drop_entry(id);
             }
@@ -223,3 +228,6 @@ impl Engine {
         }
     }
 }
+
+/// After what time a holder asks what became of a change that was not confirmed.
+const SETTLE_AFTER: Duration = Duration::from_millis(100);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use steadfast_core::RecordId;
 
+use super::alarm::Alarm;
 use super::commit::{Change, Then};
-use super::config::{ACK_WITHIN, END_WITHIN, Partition};
+use super::config::{ACK_WITHIN, BEAT, END_WITHIN, Partition};
 use super::entry::Stage;
 use super::message::{Held, Kept, Message};
 use super::{Engine, Rule};
@@ -41,6 +42,7 @@ impl Engine {
             found: Vec::new(),
         };
         self.busy(id).stage = Some(Stage::Consult(consult));
+        self.alarms.set(Alarm::Consult(id), self.now.mono + BEAT);
         self.pull(id);
         self.settle_consult(id);
     }
@@ -145,12 +147,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn check_take_overs(&mut self) {
-        for id in self.consults() {
-            self.stop_waiting(id);
-            self.pull(id);
-            self.settle_consult(id);
-            self.expire_consult(id);
+    pub(super) fn check_take_over(&mut self, id: RecordId) {
+        self.stop_waiting(id);
+        self.pull(id);
+        self.settle_consult(id);
+        self.expire_consult(id);
+        if self.consult_of(id).is_some() && !self.alarms.is_set(Alarm::Consult(id)) {
+            self.alarms.set(Alarm::Consult(id), self.now.mono + BEAT);
         }
     }
 
@@ -188,9 +191,7 @@ impl Engine {
     fn consults(&self) -> Vec<RecordId> {
         let under_way =
             self.busy.iter().filter(|(_, busy)| matches!(busy.stage, Some(Stage::Consult(_))));
-        let mut ids: Vec<_> = under_way.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
+        under_way.map(|(id, _)| *id).collect()
     }
 
     fn consult_of(&mut self, id: RecordId) -> Option<&mut Consult> {

@@ -1,10 +1,9 @@
 //! Who is there, who owns what, and since when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
-use time::UtcDateTime;
 
 use super::config::{ACK_WITHIN, Copies, LEASE, Partition, TOMBSTONE};
 use super::message::{Base, Message, Status};
@@ -29,22 +28,61 @@ pub(super) struct Peer {
     /// The number of the last change sent over this link, and of the last one received.
     pub(super) sent: u64,
     pub(super) applied: u64,
-    pub(super) in_flight: BTreeMap<u64, Sent>,
+    pub(super) in_flight: InFlight,
     /// Records that the peer should hold and has not acknowledged: repaired before it gets a lease.
     pub(super) stale: BTreeSet<RecordId>,
     pub(super) lease: PeerLease,
     pub(super) confirmed: Vec<(RecordId, Stamp)>,
-    pub(super) touched: BTreeMap<RecordId, UtcDateTime>,
     pub(super) expired: Vec<RecordId>,
     pub(super) changes: Vec<Change>,
 }
 
-/// A change that waits for the acknowledgement of one peer.
+/// Changes that wait for the acknowledgement of one peer.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    sent: BTreeMap<u64, Sent>,
+    /// How many there are of each record.
+    of: HashMap<RecordId, usize>,
+}
+
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) id: RecordId,
     pub(super) stamp: Stamp,
     pub(super) at: Duration,
+}
+
+impl InFlight {
+    pub(super) fn insert(&mut self, seq: u64, sent: Sent) {
+        *self.of.entry(sent.id).or_default() += 1;
+        self.sent.insert(seq, sent);
+    }
+
+    pub(super) fn remove(&mut self, seq: u64) -> Option<Sent> {
+        let sent = self.sent.remove(&seq)?;
+        match self.of.get_mut(&sent.id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.of.remove(&sent.id)),
+        }
+        Some(sent)
+    }
+
+    pub(super) fn has(&self, id: RecordId) -> bool {
+        self.of.contains_key(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// When the first of them was sent: their numbers grow with time.
+    fn oldest(&self) -> Option<Duration> {
+        self.sent.first_key_value().map(|(_, sent)| sent.at)
+    }
+
+    fn into_ids(self) -> Vec<RecordId> {
+        self.sent.into_values().map(|sent| sent.id).collect()
+    }
 }
 
 impl Peer {
@@ -260,8 +298,7 @@ impl Engine {
         peer.lease.forget();
         peer.confirmed.clear();
         let missed_changes = !std::mem::take(&mut peer.changes).is_empty();
-        let in_flight = std::mem::take(&mut peer.in_flight);
-        let missed: Vec<_> = in_flight.into_values().map(|sent| sent.id).collect();
+        let missed = std::mem::take(&mut peer.in_flight).into_ids();
         peer.stale.extend(&missed);
         if missed_changes || self.listens {
             self.effects.push(Effect::Changed(Change::Missed));
@@ -276,7 +313,7 @@ impl Engine {
     /// A link on which an acknowledgement is late lost something, and is not trusted again.
     pub(super) fn check_links(&mut self) {
         let deadline = self.now.mono.saturating_sub(ACK_WITHIN);
-        let is_late = |peer: &Peer| peer.in_flight.values().any(|sent| sent.at < deadline);
+        let is_late = |peer: &Peer| peer.in_flight.oldest().is_some_and(|at| at < deadline);
         let late = self.peers.iter().filter(|(_, peer)| peer.linked && is_late(peer));
         for name in late.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.close(&name);
@@ -401,13 +438,9 @@ impl Engine {
 
     /// Forgets the views before, once every node computes with this one and found nothing to repair.
     pub(super) fn settle_view(&mut self) {
-        let digest = self.view.placement.digest();
-        let settled = |name: &Name| match self.peers.get(name) {
-            Some(peer) => peer.status.as_ref().is_some_and(|s| s.settled && s.view == digest),
-            None => self.is_settled(),
-        };
         let everybody = self.view.placement.contains(&self.me)
-            && self.view.placement.names().all(settled)
+            && self.is_settled()
+            && self.others_are_settled()
             && self.peers.values().all(|peer| {
                 peer.is_dead() || !peer.linked || peer.status.as_ref().is_none_or(|s| s.settled)
             });
@@ -415,6 +448,16 @@ impl Engine {
         if everybody {
             self.view.past.retain(|past| past.until > long_ago);
         }
+    }
+
+    /// Whether the others that are placed on compute with this view, and have nothing to repair.
+    pub(super) fn others_are_settled(&self) -> bool {
+        let digest = self.view.placement.digest();
+        let is_settled = |name: &Name| {
+            let status = self.peers.get(name).and_then(|peer| peer.status.as_ref());
+            status.is_some_and(|status| status.settled && status.view == digest)
+        };
+        self.view.placement.names().filter(|name| **name != self.me).all(is_settled)
     }
 
     pub(super) fn has_past(&self) -> bool {
@@ -427,6 +470,7 @@ impl Engine {
             incarnation: self.incarnation,
             complete: self.join.is_none(),
             draining: self.drain.is_some(),
+            leaving: self.is_leaving(),
             base: self.agreement.base.clone(),
             view: self.view.placement.digest(),
             settled: self.is_settled(),

@@ -91,6 +91,7 @@ fn node(of: &str) -> (Arc<Links>, Arc<Node>) {
     let config = Config {
         copies: Copies::default(),
         acks: Acks::default(),
+        drain_as: Default::default(),
         partition: None,
         limits: Limits::default(),
         expects_peers: false,

@@ -85,6 +85,7 @@ impl From<super::Setup> for Config {
         Self {
             copies: setup.copies,
             acks: setup.acks,
+            drain_as: Default::default(),
             partition: Some(setup.partition),
             limits: Limits::default(),
             expects_peers: true,

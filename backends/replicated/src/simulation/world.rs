@@ -8,7 +8,7 @@ use steadfast_core::{Limits, RecordId};
 use time::UtcDateTime;
 
 use super::Setup;
-use crate::engine::config::BEAT;
+use crate::engine::config::{BEAT, DrainAs};
 use crate::engine::message::Kept;
 use crate::engine::{Config, Counts, Effect, Engine, Message, Now, Reply, Request};
 use crate::placement::{Name, Placement};
@@ -91,6 +91,7 @@ impl World {
             copies: self.setup.copies,
             acks: self.setup.acks,
             partition: Some(self.setup.partition),
+            drain_as: DrainAs::default(),
             limits: Limits::default(),
             expects_peers: true,
             without: self.setup.without,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use steadfast_core::{Change, RecordId, Version};
-use time::UtcDateTime;
 
 use super::scalars::{
     id, id_bytes, ids, ids_bytes, label, millis, optional, optional_id, required, stamp,
@@ -37,11 +36,7 @@ impl From<&Message> for proto::Kind {
             }
             Message::Confirm(confirmed) => Self::Confirm(stamped(confirmed)),
             Message::Unsettled(ids) => Self::Unsettled(list(ids)),
-            Message::Deadlines { touched, expired } => Self::Deadlines(proto::Deadlines {
-                touched: ids_bytes(touched.iter().map(|(id, _)| id)),
-                idle_deadlines: touched.iter().map(|(_, deadline)| millis(*deadline)).collect(),
-                expired: ids_bytes(expired),
-            }),
+            Message::Expired(ids) => Self::Expired(list(ids)),
             Message::Lease { number, applied } => {
                 Self::Lease(proto::Lease { number: *number, applied: *applied })
             }
@@ -115,10 +110,7 @@ impl TryFrom<proto::Kind> for Frame {
             }
             proto::Kind::Confirm(confirmed) => Message::Confirm(pairs(&confirmed)?),
             proto::Kind::Unsettled(list) => Message::Unsettled(ids(&list.ids)?),
-            proto::Kind::Deadlines(deadlines) => Message::Deadlines {
-                touched: touched(&deadlines)?,
-                expired: ids(&deadlines.expired)?,
-            },
+            proto::Kind::Expired(list) => Message::Expired(ids(&list.ids)?),
             proto::Kind::Lease(lease) => {
                 Message::Lease { number: lease.number, applied: lease.applied }
             }
@@ -180,14 +172,6 @@ fn pairs(wire: &proto::Stamped) -> Result<Vec<(RecordId, Stamp)>, WireError> {
 
 fn list(ids: &[RecordId]) -> proto::Ids {
     proto::Ids { ids: ids_bytes(ids) }
-}
-
-fn touched(wire: &proto::Deadlines) -> Result<Vec<(RecordId, UtcDateTime)>, WireError> {
-    let (ids, deadlines) = (ids(&wire.touched)?, &wire.idle_deadlines);
-    if ids.len() != deadlines.len() {
-        return Err(WireError::Part("a deadline"));
-    }
-    ids.into_iter().zip(deadlines).map(|(id, deadline)| Ok((id, time(*deadline)?))).collect()
 }
 
 fn all<P, T>(parts: Vec<P>) -> Result<Vec<T>, WireError>
@@ -300,6 +284,7 @@ impl From<&Status> for proto::Status {
             incarnation: status.incarnation,
             complete: status.complete,
             draining: status.draining,
+            leaving: status.leaving,
             base: status.base.as_ref().map(Into::into),
             view: status.view,
             settled: status.settled,
@@ -317,6 +302,7 @@ impl TryFrom<proto::Status> for Status {
             incarnation: wire.incarnation,
             complete: wire.complete,
             draining: wire.draining,
+            leaving: wire.leaving,
             base: optional(wire.base)?,
             view: wire.view,
             settled: wire.settled,

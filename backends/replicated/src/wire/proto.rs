@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     #[prost(message, tag = "7")]
     Reply(Reply),
     #[prost(message, tag = "8")]
-    Deadlines(Deadlines),
+    Expired(Ids),
     #[prost(message, tag = "9")]
     Changes(Changes),
     /// For the membership, in a format of its own.
@@ -284,17 +284,6 @@ pub(crate) struct Stamped {
 pub(crate) struct Ids {
     #[prost(bytes, tag = "1")]
     pub(crate) ids: Vec<u8>,
-}
-
-#[derive(Message)]
-pub(crate) struct Deadlines {
-    /// Ids, and as many deadlines.
-    #[prost(bytes, tag = "1")]
-    pub(crate) touched: Vec<u8>,
-    #[prost(sint64, repeated, tag = "2")]
-    pub(crate) idle_deadlines: Vec<i64>,
-    #[prost(bytes, tag = "3")]
-    pub(crate) expired: Vec<u8>,
 }
 
 #[derive(Message)]
@@ -780,6 +769,8 @@ pub(crate) struct Status {
     pub(crate) down: Vec<Member>,
     #[prost(bool, tag = "8")]
     pub(crate) listens: bool,
+    #[prost(bool, tag = "9")]
+    pub(crate) leaving: bool,
 }
 
 #[derive(Message)]

@@ -34,9 +34,7 @@ pub(super) fn message() -> impl Strategy<Value = Message> {
         (number(), ack()).prop_map(|(seq, answer)| Message::Ack { seq, answer }).boxed(),
         stamped().prop_map(Message::Confirm).boxed(),
         ids().prop_map(Message::Unsettled).boxed(),
-        (vec((id(), early()), 0..4), ids())
-            .prop_map(|(touched, expired)| Message::Deadlines { touched, expired })
-            .boxed(),
+        ids().prop_map(Message::Expired).boxed(),
         (number(), number())
             .prop_map(|(number, applied)| Message::Lease { number, applied })
             .boxed(),
@@ -89,12 +87,13 @@ pub(super) fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn status() -> impl Strategy<Value = Status> {
-    let flags = any::<(bool, bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool, bool, bool)>();
     (number(), flags, option::of(base()), number(), members()).prop_map(
-        |(incarnation, (complete, draining, settled, listens), base, view, down)| Status {
+        |(incarnation, (complete, draining, leaving, settled, listens), base, view, down)| Status {
             incarnation,
             complete,
             draining,
+            leaving,
             base,
             view,
             settled,
@@ -429,11 +428,6 @@ fn time() -> impl Strategy<Value = UtcDateTime> {
     let (first, last) = (UtcDateTime::MIN, UtcDateTime::MAX);
     (scalars::millis(first)..=scalars::millis(last))
         .prop_map(|millis| scalars::time(millis).unwrap())
-}
-
-/// A time that a list may begin with.
-fn early() -> impl Strategy<Value = UtcDateTime> {
-    (1..1_000_000_000_000_i64).prop_map(|n| scalars::time(-4 * n).unwrap())
 }
 
 fn span() -> impl Strategy<Value = Duration> {
