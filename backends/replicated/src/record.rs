@@ -100,7 +100,7 @@ impl Copy {
             parts.floor = delta.stamp;
         }
         for (key, value) in &delta.ops {
-            parts.keys.insert(key.clone(), (delta.stamp, value.clone()));
+            parts.keys.insert(key, (delta.stamp, value.as_deref()));
         }
         let mut record = match &delta.head {
             Some(head) => head.clone().with(&self.record),
@@ -164,21 +164,21 @@ impl Copy {
             && self.record.values == other.record.values
     }
 
-    fn parts(&self) -> Parts {
+    fn parts(&self) -> Parts<'_> {
         let written = self.written.iter().zip(self.record.values.iter());
-        let values = written.map(|(stamp, (key, json))| (key.into(), (*stamp, Some(json.into()))));
-        let removed = self.removed.iter().map(|(key, stamp)| (key.clone(), (*stamp, None)));
+        let values = written.map(|(stamp, (key, json))| (key, (*stamp, Some(json))));
+        let removed = self.removed.iter().map(|(key, stamp)| (&**key, (*stamp, None)));
         Parts { keys: values.chain(removed).collect(), floor: self.floor }
     }
 }
 
 /// The keys of a copy with their stamps; one without a value was removed.
-struct Parts {
-    keys: BTreeMap<Box<str>, (Stamp, Written)>,
+struct Parts<'c> {
+    keys: BTreeMap<&'c str, (Stamp, Option<&'c [u8]>)>,
     floor: Stamp,
 }
 
-impl Parts {
+impl Parts<'_> {
     fn merged(mut self, mut other: Self) -> Self {
         let floor = self.floor.max(other.floor);
         self.keys.retain(|key, (stamp, _)| *stamp > other.floor || other.keys.contains_key(key));
@@ -196,15 +196,15 @@ impl Parts {
     /// Makes a copy of them. More removals than are kept one by one become the floor.
     fn join(mut self, mut record: Record, stamp: Stamp, head: Stamp) -> Copy {
         let gone = self.keys.iter().filter(|(_, (_, value))| value.is_none());
-        let mut removed: Vec<_> = gone.map(|(key, (at, _))| (key.clone(), *at)).collect();
+        let mut removed: Vec<_> = gone.map(|(key, (at, _))| (Box::from(*key), *at)).collect();
         if removed.len() > REMOVALS {
             removed.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
             let folded = removed.split_off(REMOVALS);
             self.floor = folded.iter().fold(self.floor, |floor, (_, at)| floor.max(*at));
             removed.sort();
         }
-        let kept = || self.keys.iter().filter_map(|(key, (at, v))| Some((key, at, v.as_ref()?)));
-        record.values = kept().map(|(key, _, value)| (key, value.as_ref())).collect();
+        let kept = || self.keys.iter().filter_map(|(key, (at, value))| Some((key, at, (*value)?)));
+        record.values = kept().map(|(key, _, value)| (key, value)).collect();
         let written = kept().map(|(_, at, _)| *at).collect();
         Copy { record: Arc::new(record), stamp, head, written, removed, floor: self.floor }
     }

@@ -16,6 +16,8 @@ pub(super) enum Alarm {
     Commit(RecordId),
     /// A record that is being taken over.
     Consult(RecordId),
+    /// A record that is over, once a majority takes this owner for alive.
+    Expiry(RecordId),
     /// A change that nobody confirmed to this holder.
     Unsettled(RecordId),
 }
@@ -64,6 +66,7 @@ impl Engine {
                 Alarm::Call(number) => self.check_call(number),
                 Alarm::Commit(id) => self.settle_commit(id),
                 Alarm::Consult(id) => self.check_take_over(id),
+                Alarm::Expiry(id) => self.check_expiry(id),
                 Alarm::Unsettled(id) => unsettled.push(id),
             }
         }

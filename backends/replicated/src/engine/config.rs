@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use steadfast_core::Limits;
 
+use crate::record::MAX_SKEW;
+
 /// How many nodes hold a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
@@ -112,8 +114,9 @@ pub(crate) const FOUND_AFTER: Duration = Duration::from_millis(1_500);
 /// How long a deleted record is remembered, and how long a node may be alone and keep its copies.
 pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long after its deadline a holder that is not the owner drops a record.
-pub(crate) const DROP_LATE: Duration = Duration::from_secs(60);
+/// How long after its deadline a holder that is not the owner drops a record, and for how long the
+/// owner remembers that it expired: longer than clocks may differ.
+pub(crate) const DROP_LATE: Duration = Duration::from_secs(MAX_SKEW.as_secs() + 60);
 
 /// How long a member that restarts stays in the base.
 pub(crate) const RESTART_WITHIN: Duration = Duration::from_secs(60);

@@ -88,6 +88,8 @@ pub(crate) struct Engine {
     last_number: u64,
     last_beat: Duration,
     last_contact: UtcDateTime,
+    /// Whether this node heard of nobody for as long as the end of a record is remembered.
+    was_alone: bool,
     counts: Counts,
     effects: Vec<Effect>,
 }
@@ -152,6 +154,7 @@ impl Engine {
             last_number: 0,
             last_beat: now.mono,
             last_contact: now.wall,
+            was_alone: false,
             counts: Counts::default(),
             effects: Vec::new(),
             stamps: StampClock::new(node),
@@ -179,6 +182,7 @@ impl Engine {
         self.pass(now);
         self.heard(now, from);
         if self.peers.get(from).is_some_and(|peer| peer.linked) {
+            self.was_alone |= self.last_contact + TOMBSTONE < now.wall;
             self.last_contact = now.wall;
             self.dispatch(from, message);
         }
@@ -357,6 +361,16 @@ impl Engine {
         self.busy.is_empty() && self.unsettled.is_empty() && !self.has_past()
     }
 
+    /// What is held of a record, confirmed or not, unless it ended.
+    pub(crate) fn copies_of(&self, id: RecordId) -> impl Iterator<Item = &steadfast_core::Record> {
+        let copies = self
+            .table
+            .get(&id)
+            .into_iter()
+            .flat_map(|entry| entry.kept.live().into_iter().chain(entry.tentative.as_deref()));
+        copies.map(|copy| &*copy.record)
+    }
+
     pub(crate) fn records(&self) -> Vec<(RecordId, message::Kept)> {
         self.table.iter().map(|(id, entry)| (*id, entry.kept.clone())).collect()
     }
@@ -376,12 +390,13 @@ impl Engine {
             })
             .collect();
         format!(
-            "{:?} join {:?} busy {:.400} unsettled {} past {} peers {stale:?}",
+            "{:?} join {:?} busy {:.400} unsettled {} past {} peers {stale:?} left {:?}",
             self.status(),
             self.join,
             format!("{:?}", self.busy),
             self.unsettled.len(),
             self.has_past(),
+            self.unchecked(),
         )
     }
 }

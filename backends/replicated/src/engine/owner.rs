@@ -158,13 +158,18 @@ impl Engine {
         }
     }
 
-    /// A record that is dead here may still be readable elsewhere: then its end goes on.
+    /// A record that is dead here may still be readable elsewhere: then its end goes on. One that
+    /// expired here may not have by another clock.
     fn confirm_end(&mut self, number: u64, id: RecordId) {
-        match self.kept(id) {
-            Kept::Dead { .. } if !self.is_dead_everywhere(id) => {
-                self.bury(id, Then::End { call: number, was_live: false });
-            }
-            _ => self.answer(number, Reply::Ended(false)),
+        let is_over = match self.kept(id) {
+            Kept::Dead { .. } => self.is_dead_everywhere(id),
+            Kept::Live(copy) => !copy.record.is_expired(self.now.wall),
+            Kept::Nothing => true,
+        };
+        if is_over {
+            self.answer(number, Reply::Ended(false));
+        } else {
+            self.bury(id, Then::End { call: number, was_live: false });
         }
     }
 

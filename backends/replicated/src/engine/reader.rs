@@ -207,7 +207,7 @@ impl Engine {
         until < self.now.mono + LEASE / 2
     }
 
-    fn ask_leases(&mut self) {
+    pub(super) fn ask_leases(&mut self) {
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.ask_lease(&name);
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
 
-use super::config::{DIGEST_EVERY, DROP_LATE, GRACE};
+use super::alarm::Alarm;
+use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, LEASE, Partition};
 use super::message::{Kept, Message, Replica, is_index};
 use super::{Effect, Engine, Rule};
 use crate::metrics::Holdings;
@@ -207,6 +208,14 @@ impl Engine {
         })
     }
 
+    /// Records that keep a round from being clean, and whether this node owns them.
+    #[cfg(test)]
+    pub(super) fn unchecked(&self) -> Vec<(RecordId, bool, Kept)> {
+        let is_fine = |id| if self.owns(id) { self.is_known(id) } else { self.is_checked(id) };
+        let left = self.table.iter().filter(|(id, _)| !is_fine(**id)).take(3);
+        left.map(|(id, entry)| (*id, self.owns(*id), entry.kept.clone())).collect()
+    }
+
     /// A record that this node owns: who is new as a holder gets it.
     fn look_at_own(&mut self, id: RecordId) {
         if !self.is_known(id) {
@@ -255,29 +264,63 @@ impl Engine {
         if !is_over || (owns && !self.is_known(id)) {
             return false;
         }
-        if owns && self.live(id).is_some() {
-            self.changed(Change::Ended(id));
-            self.effects.push(Effect::Expired(id));
-            for name in self.other_holders(id) {
-                if let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.linked) {
-                    peer.expired.push(id);
-                }
+        if !owns || self.live(id).is_none() {
+            self.drop_entry(id);
+            return true;
+        }
+        // In simulation, an owner that was cut off ended what its successor kept alive.
+        if !self.may_decide() {
+            self.expire_later(id);
+            return false;
+        }
+        self.changed(Change::Ended(id));
+        self.effects.push(Effect::Expired(id));
+        for name in self.other_holders(id) {
+            if let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.linked) {
+                peer.expired.push(id);
             }
         }
-        self.drop_entry(id);
+        self.keep_expired(id);
         true
+    }
+
+    fn expire_later(&mut self, id: RecordId) {
+        self.alarms.set(Alarm::Expiry(id), self.now.mono + LEASE / 4);
+        self.ask_leases();
+    }
+
+    pub(super) fn check_expiry(&mut self, id: RecordId) {
+        if !self.busy.contains_key(&id) {
+            self.expire(id);
+        }
+    }
+
+    /// What expired is remembered until it has expired by every clock. In simulation, a node whose
+    /// clock was behind brought back an older copy that it had kept, once it was the owner.
+    pub(super) fn keep_expired(&mut self, id: RecordId) {
+        // Under `Degrade`, the other half of a split may keep it alive.
+        let is_final = !is_index(id) && self.policy() == Partition::Fail;
+        let Some(copy) = self.live(id).filter(|_| is_final) else {
+            return self.drop_entry(id);
+        };
+        // Every holder of this copy makes the same of it.
+        let stamp = Stamp { time: copy.stamp.time + 1, ..copy.stamp };
+        let until = copy.record.deadline() + DROP_LATE;
+        self.keep(id, Kept::Dead { stamp, until });
     }
 
     /// Ends every record that is due, and says how many.
     pub(crate) fn collect(&mut self, now: super::Now) -> u64 {
         self.pass(now);
-        let before = self.table.len();
-        for id in self.table.keys().copied().collect::<Vec<_>>() {
-            if !self.busy.contains_key(&id) {
-                self.expire(id);
-            }
+        let ids: Vec<_> = self.table.keys().copied().collect();
+        let is_due = |id: &RecordId| {
+            self.live(*id).is_some_and(|copy| copy.record.is_expired(now.wall) && self.owns(*id))
+        };
+        let due = ids.iter().filter(|id| is_due(id)).count() as u64;
+        for id in ids {
+            self.check_expiry(id);
         }
-        (before - self.table.len()) as u64
+        due
     }
 
     /// Another node holds records of this one, and asks whether it holds them right.
@@ -289,13 +332,14 @@ impl Engine {
             }
             if self.busy.contains_key(&id) {
                 // It is offered again when this is over.
+            } else if self.kept(id).stamp() != stamp {
+                // In simulation, an owner that was not sure asked everybody but who offered it.
+                if wanted.len() < IN_FLIGHT {
+                    wanted.push(id);
+                }
             } else if !self.is_known(id) {
                 if self.busy.len() < IN_FLIGHT {
                     self.consult(id);
-                }
-            } else if self.kept(id).stamp() != stamp {
-                if wanted.len() < IN_FLIGHT {
-                    wanted.push(id);
                 }
             } else if self.is_everywhere(id) {
                 safe.push(id);

@@ -21,9 +21,14 @@ impl Engine {
         prev: Stamp,
         change: Replica,
     ) {
-        if let Some(peer) = self.peers.get_mut(from) {
-            peer.applied = seq;
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        // What is repeated, or comes after something that is lost, is of another link.
+        if seq != peer.applied + 1 {
+            return self.close(from);
         }
+        peer.applied = seq;
         let answer = match change {
             // The end of a record counts, whoever owns it.
             Replica::Dead { stamp, until } => {
@@ -194,7 +199,7 @@ impl Engine {
         for id in expired {
             let is_due = self.live(id).is_some_and(|copy| copy.record.deadline() <= latest);
             if self.owner(id) == Some(from) && is_due {
-                self.drop_entry(id);
+                self.keep_expired(id);
             }
         }
     }

@@ -256,7 +256,7 @@ impl Engine {
 
     /// What was never together before gets a stamp and a version of its own.
     fn stamped(&mut self, merged: Copy, parts: &[&Copy]) -> Copy {
-        if parts.iter().any(|part| part.same_writes(&merged)) {
+        if parts.iter().any(|part| part.stamp == merged.stamp && part.same_writes(&merged)) {
             return merged;
         }
         self.counts.conflicts += 1;

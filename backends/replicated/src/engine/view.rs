@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
 
-use super::config::{ACK_WITHIN, Copies, LEASE, Partition, TOMBSTONE};
+use super::config::{ACK_WITHIN, Copies, LEASE, Partition};
 use super::message::{Base, Message, Status};
 use super::reader::PeerLease;
 use super::{Effect, Engine};
@@ -369,7 +369,8 @@ impl Engine {
     pub(super) fn be_reborn(&mut self) {
         self.incarnation += 1;
         self.stamps.rename(node_number(&self.me, self.incarnation));
-        if self.last_contact + TOMBSTONE < self.now.wall {
+        // It may hold what ended meanwhile, and nobody remembers that any more.
+        if std::mem::take(&mut self.was_alone) {
             self.table.clear();
             self.unsettled.clear();
         }
@@ -447,6 +448,11 @@ impl Engine {
         let long_ago = self.now.mono.saturating_sub(2 * LEASE);
         if everybody {
             self.view.past.retain(|past| past.until > long_ago);
+            self.was_alone = false;
+            // Who comes back after it was replaced is a new holder of everything.
+            for peer in self.peers.values_mut().filter(|peer| peer.is_dead() && !peer.linked) {
+                peer.stale.clear();
+            }
         }
     }
 

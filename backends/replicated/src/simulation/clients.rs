@@ -1,23 +1,29 @@
 //! Clients that remember what they were told, and what they may be told next.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Lookup, Outcome, Patch, Proof, Record, RecordId, Rotation, SecretHash,
-    Version,
+    Admission, KeyId, Lookup, Outcome, Patch, Proof, Record, RecordId, Rejection, Rotation,
+    SecretHash, Version,
 };
 
-use super::world::{Random, World};
+use super::accounts::Accounts;
+use super::calls::Calls;
+use super::world::{Answer, Random, World};
 use super::{Ran, Setup};
+use crate::engine::config::Partition;
 use crate::engine::{Reply, Request};
 
 pub(super) struct Clients {
     random: Random,
+    setup: Setup,
     nodes: u64,
     sessions: Vec<Session>,
-    pending: HashMap<(usize, u64), Pending>,
+    calls: Calls<Pending>,
+    accounts: Accounts,
     last_secret: u64,
+    /// Whether the faults are over and everything is repaired.
+    is_well: bool,
     ran: Ran,
 }
 
@@ -34,6 +40,7 @@ struct Session {
     keys: [Key; 2],
     added: u64,
     maybe_added: u64,
+    life: Life,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,16 +57,31 @@ enum State {
 #[derive(Clone, Copy, Default)]
 struct Key {
     attempted: u64,
-    /// The highest value that was acknowledged or shown.
-    known: u64,
+    /// The highest value that was acknowledged.
+    acked: u64,
+    /// The highest value that was shown, to whom ever.
+    shown: u64,
     is_writing: bool,
+}
+
+/// Until when a session lives if nobody touches it, by the clients' clock.
+#[derive(Clone, Copy)]
+struct Life {
+    idle: Duration,
+    /// The latest deadline that was acknowledged, and that was asked for.
+    acked: Duration,
+    attempted: Duration,
+    touched_at: Duration,
+    away_until: Duration,
 }
 
 #[derive(Clone, Copy)]
 struct Pending {
     session: usize,
     call: Call,
-    deadline: Duration,
+    began: Duration,
+    /// The deadline that had been acknowledged by then.
+    lives_until: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -68,10 +90,11 @@ enum Call {
     Put(usize, u64),
     Add,
     Rotate(u64),
+    Touch(Duration),
     Delete,
-    /// What the client knew when it asked, if it told: values of the keys.
+    /// What the client knew when it asked, if it told: its keys.
     Read {
-        known: Option<[u64; 2]>,
+        known: Option<[Key; 2]>,
         ended: bool,
     },
     /// A read with a secret that was replaced.
@@ -82,16 +105,21 @@ impl Clients {
     pub(super) fn new(seed: u64, setup: Setup) -> Self {
         Self {
             random: Random(seed ^ 0xc11e),
-            nodes: setup.nodes as u64,
+            setup,
+            nodes: (setup.nodes + setup.spares) as u64,
             sessions: Vec::new(),
-            pending: HashMap::new(),
+            calls: Calls::default(),
+            accounts: Accounts::new(seed, setup),
             last_secret: 0,
+            is_well: false,
             ran: Ran::default(),
         }
     }
 
     pub(super) fn ran(&self) -> Ran {
-        self.ran
+        let mut ran = Ran { calls: self.calls.made, ..self.ran };
+        ran.add(self.accounts.ran());
+        ran
     }
 
     /// Makes a call, now and then.
@@ -105,50 +133,49 @@ impl Clients {
                 self.act(world, session);
             }
         }
+        if self.setup.partition == Partition::Fail {
+            self.accounts.next(world);
+        }
     }
 
     /// Takes the answers, and complains about those that cannot be.
     pub(super) fn hear(&mut self, world: &mut World) -> Result<(), String> {
-        for (node, number, reply) in std::mem::take(&mut world.answers) {
-            if let Some(pending) = self.pending.remove(&(node, number)) {
-                let told = format!("{reply:?}");
-                self.take(pending, reply).map_err(|why| {
-                    let id = self.sessions[pending.session].id;
-                    format!("at {:?}, n{node} said of {id}: {told}: {why}", world.time)
-                })?;
+        for answer in std::mem::take(&mut world.answers) {
+            match self.calls.answered(answer.id) {
+                Some(pending) => self.take(world, pending, answer)?,
+                None => self.accounts.hear(world, &answer)?,
             }
         }
-        let dead: Vec<_> = self
-            .pending
-            .keys()
-            .filter(|(node, _)| world.nodes[*node].engine.is_none())
-            .copied()
-            .collect();
-        for key in dead {
-            if let Some(pending) = self.pending.remove(&key) {
-                self.unknown(pending);
-            }
+        for pending in self.calls.lost(world) {
+            self.unknown(pending);
         }
-        for ((node, number), pending) in &self.pending {
-            let is_late = pending.deadline + Duration::from_millis(100) < world.time;
-            if is_late && world.nodes[*node].paused_until + Duration::from_secs(4) < world.time {
-                return Err(format!("call {number} of n{node} outlives its deadline"));
-            }
-        }
-        Ok(())
+        self.accounts.check(world)?;
+        self.calls.keep_deadlines(world)
     }
 
     pub(super) fn is_answered(&self) -> Result<(), String> {
-        match self.pending.len() {
-            0 => Ok(()),
-            left => Err(format!("{left} calls were never answered")),
+        match self.calls.is_empty() && self.accounts.is_answered() {
+            true => Ok(()),
+            false => Err("invariant 8: a call was never answered".to_owned()),
+        }
+    }
+
+    /// Some node holds every session that lives.
+    pub(super) fn are_held(&self, world: &World) -> Result<(), String> {
+        let lives = |session: &&Session| {
+            session.state == State::Live && session.life.acked > world.wall() + self.setup.skew
+        };
+        match self.sessions.iter().filter(lives).find(|session| !world.is_live(session.id)) {
+            Some(lost) => Err(format!("invariant 7: no node holds {} any more", lost.id)),
+            None => Ok(()),
         }
     }
 
     /// Reads every session on every node, once all is well again.
     pub(super) fn read_everything(&mut self, world: &mut World) -> Result<(), String> {
+        self.is_well = true;
         for session in 0..self.sessions.len() {
-            for node in 0..world.nodes.len() {
+            for node in (0..world.nodes.len()).filter(|n| world.is_up(*n)).collect::<Vec<_>>() {
                 self.read(world, session, node, true);
                 if let Some(secret) = self.sessions[session].replaced.last().copied() {
                     self.replay(world, session, node, secret);
@@ -157,19 +184,20 @@ impl Clients {
             world.step(Duration::from_millis(40));
             self.hear(world)?;
         }
-        world.step(Duration::from_secs(2));
+        self.accounts.look_at_everything(world);
+        world.step(Duration::from_secs(4));
         self.hear(world)?;
+        self.accounts.keep_caps(world)?;
         self.is_answered()
     }
 
     fn create(&mut self, world: &mut World) {
-        let id = RecordId::from_bytes(
-            (u128::from(self.random.next()) << 64 | u128::from(self.random.next())).to_be_bytes(),
-        );
-        let mut bytes = *id.as_bytes();
-        bytes[6] = 0x40 | (bytes[6] & 0x0f);
-        let id = RecordId::from_bytes(bytes);
+        let bytes = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+        let id = super::session_id(bytes.to_be_bytes());
         let secret = self.secret();
+        let is_short = self.random.one_in(2);
+        let idle = self.setup.idle.filter(|_| is_short).unwrap_or(50 * HOUR);
+        let (wall, now) = (world.wall(), world.now(usize::MAX).wall);
         self.sessions.push(Session {
             id,
             state: State::Creating,
@@ -181,10 +209,15 @@ impl Clients {
             keys: [Key::default(); 2],
             added: 0,
             maybe_added: 0,
+            life: Life {
+                idle,
+                acked: wall + idle,
+                attempted: wall + idle,
+                touched_at: wall,
+                away_until: wall,
+            },
         });
-        let now = world.now(usize::MAX).wall;
-        let (idle, absolute) = (now + HOUR, now + 8 * HOUR);
-        let record = Record::new(hash(secret), now, idle, absolute);
+        let record = Record::new(hash(secret), now, now + idle, now + 100 * HOUR);
         let admission = Admission::default();
         let request = Request::Create { id, record: Box::new(record), admission };
         let session = self.sessions.len() - 1;
@@ -200,6 +233,12 @@ impl Clients {
         if session.state != State::Live {
             return;
         }
+        if session.life.is_due(world.wall()) {
+            return self.touch(world, at);
+        }
+        let rotates = session.is_secret_known
+            && !session.is_rotating
+            && self.setup.partition == Partition::Fail;
         match self.random.below(40) {
             0..=13 => {
                 let tells = !self.random.one_in(4);
@@ -207,7 +246,7 @@ impl Clients {
             }
             14..=25 => self.put(world, at),
             26..=30 => self.add(world, at),
-            31..=33 if session.is_secret_known && !session.is_rotating => self.rotate(world, at),
+            31..=33 if rotates => self.rotate(world, at),
             34..=36 => {
                 if let Some(secret) = session.replaced.last().copied() {
                     self.replay(world, at, node, secret);
@@ -257,11 +296,29 @@ impl Clients {
         self.put_call(world, at, Call::Rotate(secret), request, Duration::from_secs(3));
     }
 
+    /// Touches a session, and sometimes stays away until shortly before it ends.
+    fn touch(&mut self, world: &mut World, at: usize) {
+        let is_away = self.random.one_in(4);
+        let away = self.random.micros(0, 1_000_000);
+        let wall = world.wall();
+        let session = &mut self.sessions[at];
+        let life = &mut session.life;
+        let until = wall + life.idle;
+        life.touched_at = wall;
+        life.attempted = until;
+        if is_away {
+            life.away_until = wall + life.idle.mul_f64(away.as_secs_f64());
+        }
+        let deadline = world.now(usize::MAX).wall + life.idle;
+        let request = Request::Update { id: session.id, patch: Box::new(Patch::touch(deadline)) };
+        self.put_call(world, at, Call::Touch(until), request, Duration::from_secs(1));
+    }
+
     fn read(&mut self, world: &mut World, at: usize, node: usize, tells: bool) {
         let session = &self.sessions[at];
-        let known =
-            (tells && session.state == State::Live).then(|| session.keys.map(|key| key.known));
-        let seen = session.seen.filter(|_| tells && session.state == State::Live);
+        let tells = tells && session.state == State::Live;
+        let known = tells.then_some(session.keys);
+        let seen = session.seen.filter(|_| tells);
         let ended = session.state == State::Ended;
         let request = Request::Load { id: session.id, proof: None, seen };
         self.put_on(world, node, at, Call::Read { known, ended }, request, Duration::from_secs(1));
@@ -294,11 +351,10 @@ impl Clients {
         request: Request,
         within: Duration,
     ) {
-        let pending = Pending { session, call, deadline: world.time + within };
-        self.ran.calls += 1;
-        match world.call(node, request, within) {
-            Some(number) => drop(self.pending.insert((node, number), pending)),
-            None => self.never(pending),
+        let lives_until = self.sessions[session].life.acked;
+        let pending = Pending { session, call, began: world.wall(), lives_until };
+        if let Some(pending) = self.calls.put(world, node, pending, request, within) {
+            self.never(pending);
         }
     }
 
@@ -310,7 +366,7 @@ impl Clients {
             Call::Put(key, _) => session.keys[key].is_writing = false,
             Call::Rotate(_) => session.is_rotating = false,
             Call::Delete => session.state = State::Live,
-            Call::Add | Call::Read { .. } | Call::Replay => {}
+            Call::Add | Call::Touch(_) | Call::Read { .. } | Call::Replay => {}
         }
     }
 
@@ -325,27 +381,54 @@ impl Clients {
                 session.is_rotating = false;
                 session.is_secret_known = false;
             }
-            Call::Add | Call::Read { .. } | Call::Replay => {}
+            Call::Add | Call::Touch(_) | Call::Read { .. } | Call::Replay => {}
         }
     }
 
-    fn take(&mut self, pending: Pending, reply: Reply) -> Result<(), String> {
-        if let Reply::Failed(_) | Reply::Refused = reply {
+    fn take(&mut self, world: &World, pending: Pending, answer: Answer) -> Result<(), String> {
+        if let Reply::Failed(_) | Reply::Refused = answer.reply {
             self.unknown(pending);
             return Ok(());
         }
+        let told = format!("{:?}", answer.reply);
+        let id = self.sessions[pending.session].id;
+        let heard = self.heard(world, pending, answer.reply);
+        heard.map_err(|why| format!("{why}: at {:?}, {:?} of {id}: {told}", world.time, answer.id))
+    }
+
+    fn heard(&mut self, world: &World, pending: Pending, reply: Reply) -> Result<(), String> {
+        let is_found = matches!(&reply, Reply::Lookup(Lookup::Found(_)));
+        let is_gone =
+            matches!(&reply, Reply::Lookup(Lookup::Absent(_)) | Reply::Outcome(Outcome::Gone));
         let session = &mut self.sessions[pending.session];
+        if is_found && pending.began > session.life.attempted + self.setup.skew {
+            return Err("a session lives on after its deadline".to_owned());
+        }
+        // Both halves of a split go on with what they have.
+        let is_split = self.setup.partition == Partition::Degrade && !self.is_well;
+        if is_gone && session.state == State::Live && pending.call.wants_it_live() {
+            if !is_split {
+                session.is_over(world, &pending, self.setup.skew)?;
+            }
+            session.forget_write(pending.call);
+            return Ok(());
+        }
         match (pending.call, reply) {
-            (Call::Read { known, ended }, Reply::Lookup(lookup)) => {
+            (Call::Read { known, ended }, Reply::Lookup(Lookup::Found(found))) => {
                 self.ran.reads += 1;
-                session.read(known, ended, &lookup)
+                session.read(world, known.filter(|_| !is_split), ended && !is_split, &found.record)
+            }
+            (Call::Read { .. }, Reply::Lookup(_)) => {
+                self.ran.reads += 1;
+                Ok(())
             }
             (Call::Replay, Reply::Lookup(Lookup::Found(_))) => {
-                Err("a replaced secret opens the record".to_owned())
+                Err("invariant 5: a replaced secret opens the record".to_owned())
             }
             (Call::Replay, _) => Ok(()),
-            (Call::Delete, Reply::Ended(_)) => {
-                session.state = State::Ended;
+            // The half of a split that does not know the session cannot end it.
+            (Call::Delete, Reply::Ended(was_live)) => {
+                session.state = if is_split && !was_live { State::Unknown } else { State::Ended };
                 Ok(())
             }
             (call, Reply::Outcome(Outcome::Applied(applied))) => {
@@ -363,15 +446,29 @@ impl Clients {
     }
 }
 
+impl Call {
+    fn wants_it_live(self) -> bool {
+        !matches!(self, Self::Replay | Self::Create | Self::Delete)
+    }
+}
+
+impl Life {
+    /// Whether it is time for a touch: at most every twentieth of the idle time.
+    fn is_due(&self, wall: Duration) -> bool {
+        self.idle < HOUR && wall >= (self.touched_at + self.idle / 20).max(self.away_until)
+    }
+}
+
 impl Session {
     fn applied(&mut self, call: Call) -> Result<(), String> {
         match call {
             Call::Create => self.state = State::Live,
             Call::Put(key, value) => {
                 self.keys[key].is_writing = false;
-                self.keys[key].known = self.keys[key].known.max(value);
+                self.keys[key].acked = self.keys[key].acked.max(value);
             }
             Call::Add => self.added += 1,
+            Call::Touch(until) => self.life.acked = self.life.acked.max(until),
             Call::Rotate(secret) => {
                 self.is_rotating = false;
                 let before = std::mem::replace(&mut self.secret, secret);
@@ -382,55 +479,103 @@ impl Session {
         Ok(())
     }
 
-    fn refused(&mut self, call: Call, outcome: &Outcome) -> Result<(), String> {
+    fn forget_write(&mut self, call: Call) {
         if let Call::Put(key, _) = call {
             self.keys[key].is_writing = false;
         }
         if let Call::Rotate(_) = call {
             self.is_rotating = false;
         }
-        match (outcome, self.state) {
-            (Outcome::Gone, State::Live) => Err("a live session is lost to a write".to_owned()),
-            (Outcome::Gone, _) => Ok(()),
+    }
+
+    fn refused(&mut self, call: Call, outcome: &Outcome) -> Result<(), String> {
+        self.forget_write(call);
+        match outcome {
+            Outcome::Gone => Ok(()),
+            Outcome::Rejected(Rejection::Draining) => {
+                self.state = State::Unknown;
+                Ok(())
+            }
             _ => Err(format!("no call was of this kind: {outcome:?}")),
+        }
+    }
+
+    /// A session is not there: its idle time may be over.
+    fn is_over(&self, world: &World, pending: &Pending, skew: Duration) -> Result<(), String> {
+        if world.wall() + skew >= pending.lives_until {
+            return Ok(());
+        }
+        match world.is_live(self.id) {
+            _ if self.life.idle < HOUR => Err("a session ends before its deadline".to_owned()),
+            true => Err("invariant 1: a live session is not found".to_owned()),
+            false => Err("invariant 2: a live session is lost".to_owned()),
         }
     }
 
     fn read(
         &mut self,
-        known: Option<[u64; 2]>,
+        world: &World,
+        known: Option<[Key; 2]>,
         ended: bool,
-        lookup: &Lookup,
+        record: &Record,
     ) -> Result<(), String> {
-        let Lookup::Found(found) = lookup else {
-            return match self.state {
-                State::Live => Err("a live session is lost".to_owned()),
-                _ => Ok(()),
-            };
-        };
         if ended {
-            return Err("a session lives on after its end".to_owned());
+            return Err("invariant 5: a session lives on after its end".to_owned());
         }
-        let number = |key| {
-            let value = found.record.values.get(key).map(|json| std::str::from_utf8(json).unwrap());
-            value.map_or(0, |value| value.parse().unwrap())
-        };
-        for (at, key) in KEYS.iter().enumerate() {
-            let value: u64 = number(key);
-            if value > self.keys[at].attempted {
-                return Err(format!("{key} has a value that nobody wrote"));
+        for (at, name) in KEYS.iter().enumerate() {
+            let (value, key) = (number(record, name), &mut self.keys[at]);
+            if value > key.attempted {
+                return Err(format!("{name} has a value that nobody wrote"));
             }
-            if let Some(known) = known.filter(|known| value < known[at]) {
-                return Err(format!("{key} is {value}, and was {} before", known[at]));
+            if let Some(known) = known.map(|keys| keys[at]) {
+                is_not_behind(world, self.id, name, value, known)?;
             }
-            self.keys[at].known = self.keys[at].known.max(value);
+            let has_it = |record: &Record| number(record, name) >= value;
+            let is_alone = || world.is_all_there() && world.holders(self.id, has_it) < 2;
+            // A session that ends may be over by the clock of another holder.
+            if value > key.acked && self.life.idle >= HOUR && is_alone() {
+                return Err(format!("invariant 4: {name} is {value}, as one node alone has it"));
+            }
+            key.shown = key.shown.max(value);
         }
-        if known.is_some() && number("n") > self.maybe_added {
-            return Err("a counter counted twice".to_owned());
+        if known.is_some() && number(record, "n") > self.maybe_added {
+            return Err("invariant 11: a counter counted twice".to_owned());
         }
-        self.seen = self.seen.max(Some(found.record.version));
+        self.seen = self.seen.max(Some(record.version));
         Ok(())
     }
+}
+
+/// A value that is older than the client knows: what is newer is lost, or it is there and not shown.
+fn is_not_behind(
+    world: &World,
+    id: RecordId,
+    name: &str,
+    value: u64,
+    known: Key,
+) -> Result<(), String> {
+    let is_held = |least: u64| world.holders(id, |record| number(record, name) >= least) > 0;
+    if value < known.acked && is_held(known.acked) {
+        return Err(format!("invariant 1: {name} is {value}, and was {} before", known.acked));
+    }
+    if value < known.acked {
+        return Err(format!(
+            "invariant 2: {name} is {value}, and {} was acknowledged",
+            known.acked
+        ));
+    }
+    if value < known.shown && !is_held(known.shown) {
+        return Err(format!("invariant 4: {name} is {value}, and {} was shown", known.shown));
+    }
+    if value < known.shown {
+        return Err(format!("invariant 1: {name} is {value}, and was {} before", known.shown));
+    }
+    Ok(())
+}
+
+fn number(record: &Record, key: &str) -> u64 {
+    let value = record.values.get(key).map(|json| std::str::from_utf8(json).unwrap());
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 fn hash(secret: u64) -> SecretHash {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use steadfast_core::{Limits, RecordId};
+use steadfast_core::{Limits, Record, RecordId};
 use time::UtcDateTime;
 
 use super::Setup;
-use crate::engine::config::{BEAT, DrainAs};
+use crate::engine::config::{BEAT, Copies, DrainAs, Partition};
 use crate::engine::message::Kept;
-use crate::engine::{Config, Counts, Effect, Engine, Message, Now, Reply, Request};
+use crate::engine::{Config, Counts, Effect, Engine, Message, Now, Reply, Request, Rule};
 use crate::placement::{Name, Placement};
 
 /// All of it.
@@ -19,8 +19,10 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// Directions in which nothing gets through.
     pub(super) cut: BTreeSet<(usize, usize)>,
-    pub(super) answers: Vec<(usize, u64, Reply)>,
+    pub(super) answers: Vec<Answer>,
     pub(super) random: Random,
+    /// Every frame that was sent, where a test wants them.
+    pub(super) log: Option<Vec<(usize, usize, Message)>>,
     setup: Setup,
     events: BTreeMap<(Duration, u64), Event>,
     last_event: u64,
@@ -31,8 +33,24 @@ pub(super) struct World {
     trace: DefaultHasher,
 }
 
+/// A call: the node, which start of it, and the number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CallId {
+    pub(super) node: usize,
+    start: u64,
+    number: u64,
+}
+
+pub(super) struct Answer {
+    pub(super) id: CallId,
+    pub(super) reply: Reply,
+}
+
 pub(super) struct Node {
     pub(super) name: Name,
+    /// Whether it is one of the service, up or not.
+    pub(super) belongs: bool,
+    pub(super) is_drained: bool,
     pub(super) engine: Option<Engine>,
     pub(super) paused_until: Duration,
     /// How far its wall clock is ahead.
@@ -63,6 +81,7 @@ impl World {
             cut: BTreeSet::new(),
             answers: Vec::new(),
             random: Random(seed),
+            log: None,
             setup,
             events: BTreeMap::new(),
             last_event: 0,
@@ -71,16 +90,20 @@ impl World {
             unreachable: BTreeMap::new(),
             trace: DefaultHasher::new(),
         };
-        for n in 0..setup.nodes {
+        for n in 0..setup.nodes + setup.spares {
             world.nodes.push(Node {
                 name: format!("n{n}").parse().unwrap(),
+                belongs: n < setup.nodes,
+                is_drained: false,
                 engine: None,
                 paused_until: Duration::ZERO,
-                skew: Duration::from_millis(world.random.below(30_000)),
+                skew: setup.skew.mul_f64(world.random.below(1_000) as f64 / 1_000.0),
                 held: Vec::new(),
                 starts: 0,
             });
-            world.start(n);
+            if n < setup.nodes {
+                world.start(n);
+            }
         }
         world.later(Duration::ZERO, Event::Dial);
         world
@@ -91,7 +114,7 @@ impl World {
             copies: self.setup.copies,
             acks: self.setup.acks,
             partition: Some(self.setup.partition),
-            drain_as: DrainAs::default(),
+            drain_as: if n < self.setup.nodes { DrainAs::Restart } else { DrainAs::Leave },
             limits: Limits::default(),
             expects_peers: true,
             without: self.setup.without,
@@ -99,6 +122,7 @@ impl World {
         let now = self.now(n);
         let node = &mut self.nodes[n];
         node.starts += 1;
+        node.is_drained = false;
         let incarnation = node.starts << 32;
         node.engine = Some(Engine::new(node.name.clone(), incarnation, config, now, n as u64));
         let jitter = self.random.micros(0, 25_000);
@@ -116,8 +140,71 @@ impl World {
         }
     }
 
+    pub(super) fn drain(&mut self, n: usize) {
+        let now = self.now(n);
+        self.with(n, |engine| engine.drain(now));
+    }
+
     pub(super) fn pause(&mut self, n: usize, until: Duration) {
         self.nodes[n].paused_until = until;
+    }
+
+    /// A node gets a frame, whoever sends it.
+    pub(super) fn receive(&mut self, n: usize, from: &Name, message: Message) {
+        let now = self.now(n);
+        self.with(n, |engine| engine.receive(now, from, message));
+    }
+
+    /// Replaces the link between two nodes.
+    pub(super) fn relink(&mut self, a: usize, b: usize) {
+        self.unlink(a, b);
+        self.unlink(b, a);
+        self.dial();
+    }
+
+    /// Takes a link from one of its ends.
+    pub(super) fn unlink(&mut self, n: usize, other: usize) {
+        self.ends.remove(&(n, other));
+        let (now, name) = (self.now(n), self.nodes[other].name.clone());
+        self.with(n, |engine| engine.unlinked(now, &name));
+    }
+
+    pub(super) fn view(&self, n: usize) -> u64 {
+        self.nodes[n].engine.as_ref().unwrap().status().view
+    }
+
+    /// Whether a node holds a record that did not end.
+    pub(super) fn holds(&self, n: usize, id: RecordId) -> bool {
+        self.nodes[n].engine.as_ref().is_some_and(|engine| engine.copies_of(id).next().is_some())
+    }
+
+    /// Starts a node that was not of the service before.
+    pub(super) fn join(&mut self, n: usize) {
+        self.nodes[n].belongs = true;
+        self.start(n);
+    }
+
+    /// Ends a node that was drained, unless that takes too long; it may come back.
+    pub(super) fn stop_drained(&mut self, n: usize, is_back: bool) {
+        let end = self.time + Duration::from_secs(30);
+        while !self.nodes[n].is_drained {
+            assert!(self.time < end, "a drain never ends: {}", self.statuses());
+            self.step(BEAT);
+        }
+        self.crash(n);
+        self.nodes[n].belongs = is_back;
+    }
+
+    /// How many members the base has, as one node knows it.
+    pub(super) fn base(&self, n: usize) -> usize {
+        let engine = self.nodes[n].engine.as_ref().unwrap();
+        engine.status().base.map_or(0, |base| base.members.len())
+    }
+
+    /// What each node holds.
+    pub(super) fn tables(&self) -> Vec<Vec<(RecordId, Kept)>> {
+        let engines = self.nodes.iter().filter_map(|node| node.engine.as_ref());
+        engines.map(Engine::records).collect()
     }
 
     /// Puts the wall clock of a node ahead.
@@ -139,14 +226,39 @@ impl World {
         self.with(observer, |engine| engine.down(now, &name));
     }
 
-    pub(super) fn call(&mut self, n: usize, request: Request, within: Duration) -> Option<u64> {
+    /// Whether the process that took a call still runs.
+    pub(super) fn runs(&self, id: CallId) -> bool {
+        let node = &self.nodes[id.node];
+        node.engine.is_some() && node.starts == id.start
+    }
+
+    /// How many nodes hold such a copy of a record, confirmed or not.
+    pub(super) fn holders(&self, id: RecordId, such: impl Fn(&Record) -> bool) -> usize {
+        let engines = self.nodes.iter().filter_map(|node| node.engine.as_ref());
+        engines.filter(|engine| engine.copies_of(id).any(&such)).count()
+    }
+
+    pub(super) fn is_live(&self, id: RecordId) -> bool {
+        self.holders(id, |_| true) > 0
+    }
+
+    /// Whether no memory was ever lost, so that who acknowledged a write has it.
+    pub(super) fn is_all_there(&self) -> bool {
+        let is_first = |node: &Node| {
+            node.starts == u64::from(node.belongs) && node.engine.is_some() == node.belongs
+        };
+        let waits = self.setup.without != Some(Rule::Acknowledge);
+        waits && self.setup.partition == Partition::Fail && self.nodes.iter().all(is_first)
+    }
+
+    pub(super) fn call(&mut self, n: usize, request: Request, within: Duration) -> Option<CallId> {
         let now = self.now(n);
         if self.time < self.nodes[n].paused_until {
             return None;
         }
         let mut number = None;
         self.with(n, |engine| number = Some(engine.call(now, request, within)));
-        number
+        Some(CallId { node: n, start: self.nodes[n].starts, number: number? })
     }
 
     pub(super) fn is_up(&self, n: usize) -> bool {
@@ -171,21 +283,28 @@ impl World {
     /// Whether every node is up and has nothing left to do.
     pub(super) fn is_settled(&self) -> bool {
         let mut digests = BTreeSet::new();
-        let settled = self.nodes.iter().enumerate().all(|(n, node)| {
-            self.is_up(n)
-                && node.engine.as_ref().is_some_and(|engine| {
-                    let status = engine.status();
-                    digests.insert(status.view);
-                    status.settled
-                        && status.down.is_empty()
-                        && engine.is_idle()
-                        && status.base.is_some_and(|base| {
-                            base.members.len() == self.nodes.len()
-                                && base.members.contains(&(node.name.clone(), status.incarnation))
-                        })
+        let members = self.members();
+        let settled = members.iter().all(|n| {
+            let Some(engine) = self.nodes[*n].engine.as_ref().filter(|_| self.is_up(*n)) else {
+                return false;
+            };
+            let (name, status) = (&self.nodes[*n].name, engine.status());
+            digests.insert(status.view);
+            let is_one_of = |name: &Name| members.iter().any(|n| self.nodes[*n].name == *name);
+            status.settled
+                && !status.down.iter().any(|(name, _)| is_one_of(name))
+                && engine.is_idle()
+                && status.base.is_some_and(|base| {
+                    base.members.len() == members.len()
+                        && base.members.contains(&(name.clone(), status.incarnation))
                 })
         });
         settled && digests.len() == 1
+    }
+
+    /// The nodes of the service.
+    fn members(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].belongs).collect()
     }
 
     pub(super) fn run_until_settled(&mut self, within: Duration) -> Result<(), String> {
@@ -213,20 +332,22 @@ impl World {
 
     /// At rest, all holders hold the same, and nobody else holds anything.
     pub(super) fn is_at_rest(&mut self) -> Result<(), String> {
+        let members = self.members();
         let copies = match self.setup.copies {
-            crate::engine::config::Copies::All => self.nodes.len(),
-            crate::engine::config::Copies::Backups(k) => 1 + k,
+            Copies::All => members.len(),
+            Copies::Backups(k) => 1 + k,
         };
-        let placement = Placement::new(self.nodes.iter().map(|node| node.name.clone()), copies);
+        let names = members.into_iter().map(|n| self.nodes[n].name.clone());
+        let placement = Placement::new(names, copies);
         let mut wrong = String::new();
-        for _ in 0..400 {
+        for _ in 0..1_000 {
             wrong = self.misplaced(&placement);
             if wrong.is_empty() {
                 return Ok(());
             }
             self.step(Duration::from_millis(100));
         }
-        Err(format!("holders are not R, or differ: {wrong}"))
+        Err(format!("invariant 3: holders are not R, or differ: {wrong}"))
     }
 
     fn misplaced(&self, placement: &Placement) -> String {
@@ -239,13 +360,43 @@ impl World {
         for (id, copies) in held {
             let holders: BTreeSet<_> = placement.holders(id).into_iter().collect();
             let names: BTreeSet<_> = copies.keys().cloned().collect();
-            let stamps: BTreeSet<_> = copies.values().map(Kept::stamp).collect();
             let is_dead = copies.values().any(|kept| matches!(kept, Kept::Dead { .. }));
-            if (holders != names || stamps.len() != 1) && !(is_dead && stamps.len() == 1) {
-                return format!("{id}: {names:?} instead of {holders:?}, {stamps:?}");
+            let mut states = copies.values();
+            let first = states.next();
+            let are_equal = states.all(|kept| Some(kept) == first);
+            if !are_equal || (holders != names && !is_dead) {
+                return format!("{id}: {names:?} instead of {holders:?}: {copies:?}");
             }
         }
         String::new()
+    }
+
+    /// Memory of what is over returns to zero: all clocks go on by more than anything lives.
+    pub(super) fn forgets_everything(&mut self) -> Result<(), String> {
+        for n in 0..self.nodes.len() {
+            self.turn_clock(n, Duration::from_secs(3_600 * 200));
+        }
+        for _ in 0..600 {
+            if self.members().iter().all(|n| self.held(*n) == 0) {
+                return Ok(());
+            }
+            self.step(Duration::from_millis(200));
+        }
+        let left: Vec<_> = self.members().iter().map(|n| self.held(*n)).collect();
+        Err(format!("invariant 12: records are left: {left:?}"))
+    }
+
+    /// No queue grows without bound, also of frames that wait for a cut to heal.
+    pub(super) fn bounds_queues(&self) -> Result<(), String> {
+        match self.ends.iter().find(|(_, end)| end.blocked.len() > BLOCKED) {
+            Some((way, end)) => Err(format!("invariant 8: {} wait on {way:?}", end.blocked.len())),
+            None => Ok(()),
+        }
+    }
+
+    /// How much time has passed by the clients' clock.
+    pub(super) fn wall(&self) -> Duration {
+        self.time * self.setup.wall_speed
     }
 
     pub(super) fn trace(&self) -> u64 {
@@ -255,7 +406,7 @@ impl World {
     pub(super) fn now(&self, n: usize) -> Now {
         let start = UtcDateTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let skew = self.nodes.get(n).map_or(Duration::ZERO, |node| node.skew);
-        Now { mono: self.time, wall: start + self.time + skew }
+        Now { mono: self.time, wall: start + self.wall() + skew }
     }
 
     fn later(&mut self, after: Duration, event: Event) {
@@ -411,11 +562,12 @@ impl World {
                     self.later(after, Event::Closed { from: n, to: other, link: end.link });
                 }
             }
-            Effect::Answer(number, reply) => self.answers.push((n, number, reply)),
-            Effect::Changed(_)
-            | Effect::Expired(_)
-            | Effect::TakenForDead(_)
-            | Effect::Drained { .. } => {}
+            Effect::Answer(number, reply) => {
+                let id = CallId { node: n, start: self.nodes[n].starts, number };
+                self.answers.push(Answer { id, reply });
+            }
+            Effect::Drained { .. } => self.nodes[n].is_drained = true,
+            Effect::Changed(_) | Effect::Expired(_) | Effect::TakenForDead(_) => {}
         }
     }
 
@@ -424,6 +576,9 @@ impl World {
         let Some(to) = self.nodes.iter().position(|node| node.name == *to) else {
             return;
         };
+        if let Some(log) = &mut self.log {
+            log.push((from, to, message.clone()));
+        }
         let delay = match self.random.below(50) {
             0 => self.random.micros(5_000, 60_000),
             _ => self.random.micros(100, 2_000),
@@ -442,6 +597,10 @@ impl World {
         self.later(arrival - self.time, deliver);
     }
 }
+
+/// Frames that may wait on a link: some hundreds of writes, until a link on which nothing is
+/// acknowledged is closed.
+const BLOCKED: usize = 1_000;
 
 /// A small generator, so that a run depends on its seed alone.
 pub(super) struct Random(pub(super) u64);
