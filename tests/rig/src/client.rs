@@ -107,7 +107,7 @@ impl Client {
         pairs.join("; ")
     }
 
-    fn keep(&self, reply: &Reply) {
+    pub(crate) fn keep(&self, reply: &Reply) {
         let mut jar = self.jar.lock().unwrap();
         for line in reply.set_cookies() {
             let (name, rest) = line.split_once('=').unwrap();
@@ -165,7 +165,7 @@ pub async fn over_h2c(address: &str, path: &str, headers: &[(&str, &str)]) -> Re
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
     let request = request("GET", &format!("http://{address}{path}"), headers, "");
-    read(within(sender.send_request(request)).await.unwrap()).await
+    read(within(sender.send_request(request)).await.unwrap()).await.unwrap()
 }
 
 /// Asks over HTTP/1.1.
@@ -187,7 +187,7 @@ async fn exchange_from(
     let connection = TokioIo::new(socket.connect(address.parse().unwrap()).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(connection).await.unwrap();
     tokio::spawn(connection);
-    read(within(sender.send_request(request)).await.unwrap()).await
+    read(within(sender.send_request(request)).await.unwrap()).await.unwrap()
 }
 
 pub fn request(
@@ -203,9 +203,9 @@ pub fn request(
     request.body(Full::from(body.to_owned())).unwrap()
 }
 
-async fn read(response: hyper::Response<hyper::body::Incoming>) -> Reply {
+pub(crate) async fn read(response: hyper::Response<hyper::body::Incoming>) -> hyper::Result<Reply> {
     let (parts, body) = response.into_parts();
-    let body = within(body.collect()).await.unwrap().to_bytes();
+    let body = within(body.collect()).await?.to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    Reply { status: parts.status, headers: parts.headers, body }
+    Ok(Reply { status: parts.status, headers: parts.headers, body })
 }

@@ -17,14 +17,20 @@ pub mod client;
 pub mod raw;
 pub mod nginx;
 pub mod haproxy;
+pub mod cluster;
+pub mod balancer;
+pub mod load;
 pub mod place;
 pub mod patience;
 
 pub mod postgres;
 pub mod redis;
 
+pub use balancer::{Balancer, Policy};
 pub use client::{Client, Reply};
+pub use cluster::Cluster;
 pub use haproxy::Haproxy;
+pub use load::Load;
 pub use nginx::Nginx;
 pub use patience::{eventually, within};
 pub use postgres::Postgres;

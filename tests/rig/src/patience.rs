@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Waits until something is so, at most as long as [`within`].
-pub async fn eventually(is_so: impl AsyncFn() -> bool) {
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     within(async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -27,34 +27,22 @@ impl Server {
 
     /// With a control port, and with what else the program is to be started with.
     pub async fn run(mut program: Command) -> Self {
-        let mut server = Self::launch(program.args(["--control", "127.0.0.1:0"])).await;
-        let control = announced(&mut server.1, "control on http://").await;
-        Self { control: Some(control), ..server.0 }
+        Self::launch(program.args(["--control", "127.0.0.1:0"])).await.controlled().await
     }
 
     pub async fn without_control(options: &[&str]) -> Self {
-        Self::launch(&mut program(options)).await.0
+        Self::launch(&mut program(options)).await.server
     }
 
     /// With a control port, at an address where another one was before.
     pub async fn start_at(address: &str, options: &[&str]) -> Self {
         let mut program = program(options);
         program.args(["--control", "127.0.0.1:0", "--listen", address]);
-        let mut server = Self::announced(&mut program).await;
-        let control = announced(&mut server.1, "control on http://").await;
-        Self { control: Some(control), ..server.0 }
+        Started::of(&mut program).await.controlled().await
     }
 
-    async fn launch(program: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
-        Self::announced(program.args(["--listen", "127.0.0.1:0"])).await
-    }
-
-    async fn announced(program: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
-        let mut process = program.spawn().unwrap();
-        let said = tokio::spawn(all(process.stderr.take().unwrap()));
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = announced(&mut lines, "listening on http://").await;
-        (Self { process, said, address, control: None }, lines)
+    async fn launch(program: &mut Command) -> Started {
+        Started::of(program.args(["--listen", "127.0.0.1:0"])).await
     }
 
     /// A client that has never been here.
@@ -109,6 +97,37 @@ impl Server {
     }
 }
 
+/// A server, and the lines that it prints at its start.
+struct Started {
+    server: Server,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Started {
+    async fn of(program: &mut Command) -> Self {
+        let mut process = program.spawn().unwrap();
+        let said = tokio::spawn(all(process.stderr.take().unwrap()));
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let server = Server { process, said, address: String::new(), control: None };
+        let mut started = Self { server, lines };
+        started.server.address = started.announced("listening on http://").await;
+        started
+    }
+
+    /// With the address of its control port.
+    async fn controlled(mut self) -> Server {
+        self.server.control = Some(self.announced("control on http://").await);
+        self.server
+    }
+
+    async fn announced(&mut self, start: &str) -> String {
+        let Some(line) = within(self.lines.next_line()).await.unwrap() else {
+            panic!("the server ends: {}", within(&mut self.server.said).await.unwrap());
+        };
+        line.strip_prefix(start).unwrap_or_else(|| panic!("unexpected: {line}")).to_owned()
+    }
+}
+
 /// The program, not started yet, without anything of the environment of these tests.
 pub fn program(options: &[&str]) -> Command {
     let path = std::env::var_os("CARGO_BIN_EXE_reference");
@@ -124,11 +143,6 @@ pub async fn refusal(mut program: Command) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{said}");
     said
-}
-
-async fn announced(lines: &mut Lines<BufReader<ChildStdout>>, start: &str) -> String {
-    let line = within(lines.next_line()).await.unwrap().expect("the server starts");
-    line.strip_prefix(start).unwrap_or_else(|| panic!("unexpected: {line}")).to_owned()
 }
 
 async fn all(mut stderr: impl AsyncReadExt + Unpin) -> String {

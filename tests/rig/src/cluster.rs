@@ -1,0 +1,243 @@
+//! Nodes that hold sessions in their own memory, as processes: each keeps its name and its addresses
+//! over its ends and starts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::patience::eventually;
+use crate::place::{fresh_directory, own_addresses};
+use crate::server::Server;
+
+/// Nodes of one service. They are killed when this is dropped.
+pub struct Cluster {
+    members: Vec<Member>,
+    settings: String,
+    seeds: String,
+    directory: PathBuf,
+}
+
+/// A name and addresses, and the process there, if one runs.
+struct Member {
+    label: String,
+    /// Where it serves.
+    address: String,
+    /// Where the other nodes reach it.
+    peer_address: String,
+    server: Option<Server>,
+}
+
+impl Member {
+    fn new(n: usize) -> Self {
+        let [address, peer_address] = own_addresses();
+        Self { label: format!("n{}", n + 1), address, peer_address, server: None }
+    }
+}
+
+impl Cluster {
+    /// So many nodes with settings as in a URL, `copies=1` for example, all started at once. They are
+    /// ready, and agree on who is there.
+    pub async fn start(nodes: usize, settings: &str) -> Self {
+        let directory = fresh_directory("cluster");
+        std::fs::write(directory.join("secret"), "a secret of the nodes, and of nobody else")
+            .unwrap();
+        let members: Vec<_> = (0..nodes).map(Member::new).collect();
+        let seeds: Vec<_> = members.iter().map(|member| member.peer_address.as_str()).collect();
+        let (settings, seeds) = (settings.to_owned(), seeds.join(","));
+        let mut cluster = Self { members, settings, seeds, directory };
+        let launched = join_all((0..nodes).map(|n| cluster.launch(n))).await;
+        for (member, server) in cluster.members.iter_mut().zip(launched) {
+            member.server = Some(server);
+        }
+        cluster.settled().await;
+        cluster
+    }
+
+    /// Starts one more node, and waits until it is ready.
+    pub async fn grow(&mut self) {
+        self.members.push(Member::new(self.members.len()));
+        self.restart(self.members.len() - 1).await;
+    }
+
+    /// Starts a node again, under its name and where it was, and waits until it is ready.
+    pub async fn restart(&mut self, n: usize) {
+        assert!(self.members[n].server.is_none(), "it runs already");
+        self.members[n].server = Some(self.launch(n).await);
+        self.ready(n).await;
+    }
+
+    /// Ends a node as a power cut does.
+    pub async fn kill(&mut self, n: usize) {
+        let server = self.members[n].server.take().expect("it runs");
+        server.signal("KILL");
+        server.ended().await;
+    }
+
+    /// Ends a node as a deployment does: it drains. What it said on standard error.
+    pub async fn terminate(&mut self, n: usize) -> String {
+        let server = self.members[n].server.take().expect("it runs");
+        server.signal("TERM");
+        let (status, said) = server.ended().await;
+        assert!(status.success(), "{said}");
+        said
+    }
+
+    /// Lets a node stand still.
+    pub fn pause(&self, n: usize) {
+        self.node(n).signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, n: usize) {
+        self.node(n).signal("CONT");
+    }
+
+    pub fn node(&self, n: usize) -> &Server {
+        self.members[n].server.as_ref().expect("it runs")
+    }
+
+    pub fn label(&self, n: usize) -> &str {
+        &self.members[n].label
+    }
+
+    /// The names of all nodes and where they serve, those included that do not run.
+    pub fn addresses(&self) -> Vec<(String, String)> {
+        self.members.iter().map(|member| (member.label.clone(), member.address.clone())).collect()
+    }
+
+    /// The numbers of the nodes that run.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|n| self.members[*n].server.is_some()).collect()
+    }
+
+    /// A client that has never been here.
+    pub fn client(&self) -> Client {
+        Client::new(&self.members[0].address)
+    }
+
+    /// Waits until a node takes clients.
+    pub async fn ready(&self, n: usize) {
+        let client = self.node(n).client();
+        eventually(async || client.get("/readyz").await.status == 200).await;
+    }
+
+    /// Waits until those that run are the members, agreed on, and miss no copy; by more than one
+    /// publication of their figures, so that what they say is not from before.
+    pub async fn settled(&self) {
+        let mut since = Instant::now();
+        eventually(async || {
+            if !self.is_settled().await {
+                since = Instant::now();
+            }
+            since.elapsed() > PUBLISHED_EVERY
+        })
+        .await;
+    }
+
+    async fn is_settled(&self) -> bool {
+        let nodes = self.running();
+        let count = nodes.len() as f64;
+        let figures = join_all(nodes.into_iter().map(|n| self.figures(n))).await;
+        let wanted = [("members", count), ("base_members", count), ("under_replicated", 0.0)];
+        figures.iter().all(|of| wanted.iter().all(|(name, value)| of.get(*name) == Some(value)))
+    }
+
+    /// What a node says of itself, once a second: the metrics that it publishes under its name alone,
+    /// without `steadfast_` before their names.
+    pub async fn figures(&self, n: usize) -> BTreeMap<String, f64> {
+        let metrics = self.node(n).client().get("/metrics").await.ok().body;
+        let labels = format!("{{node=\"{}\"}}", self.label(n));
+        let figure = |line: &str| {
+            let (name, value) = line.strip_prefix("steadfast_")?.split_once(&labels)?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        metrics.lines().filter_map(figure).collect()
+    }
+
+    /// What every running node holds.
+    pub async fn copies(&self) -> Copies {
+        let dumps = self.running().into_iter().map(|n| async move {
+            let dump = self.node(n).told("/dump").await;
+            let records = dump["records"].as_array().expect("a dump has records").clone();
+            (n, records.into_iter().map(|record| (id(&record), record)).collect())
+        });
+        Copies { nodes: join_all(dumps).await.into_iter().collect() }
+    }
+
+    /// Waits until each record is on so many nodes, and the same on all of them.
+    pub async fn at_rest(&self, holders: usize) {
+        let started = Instant::now();
+        loop {
+            let faults = self.copies().await.faults(holders);
+            if faults.is_empty() {
+                return;
+            }
+            assert!(started.elapsed() < RESTS_WITHIN, "{} faults, {:#?}", faults.len(), faults[0]);
+        }
+    }
+
+    async fn launch(&self, n: usize) -> Server {
+        let member = &self.members[n];
+        let store = format!(
+            "replicated:?{}&bind={}&seeds={}&secret-file={}/secret",
+            self.settings,
+            member.peer_address,
+            self.seeds,
+            self.directory.display(),
+        );
+        let options = ["--store", &store, "--node", &member.label];
+        Server::start_at(&member.address, &options).await
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The records of all nodes at about the same time.
+#[derive(Debug)]
+pub struct Copies {
+    /// By the number of the node, then by the id of the record.
+    pub nodes: BTreeMap<usize, BTreeMap<String, Value>>,
+}
+
+impl Copies {
+    /// All copies of each record, by its id.
+    pub fn records(&self) -> BTreeMap<&str, Vec<&Value>> {
+        let mut records = BTreeMap::<_, Vec<_>>::new();
+        for (id, record) in self.nodes.values().flatten() {
+            records.entry(id.as_str()).or_default().push(record);
+        }
+        records
+    }
+
+    /// What is not as it is at rest: records on more or fewer nodes than wanted, or different ones.
+    pub fn faults(&self, holders: usize) -> Vec<String> {
+        let is_sound =
+            |copies: &[&Value]| copies.len() == holders && copies.iter().all(|c| *c == copies[0]);
+        let faulty = self.records().into_iter().filter(|(_, copies)| !is_sound(copies));
+        faulty.map(|(id, copies)| format!("{id} on {}: {copies:?}", copies.len())).collect()
+    }
+
+    /// Whether all of these nodes hold a record, and the same.
+    pub fn are_the_same(&self, id: &str, nodes: &[usize]) -> bool {
+        let copies: Vec<_> = nodes.iter().map(|node| self.nodes[node].get(id)).collect();
+        copies.iter().all(|copy| copy.is_some() && *copy == copies[0])
+    }
+}
+
+fn id(record: &Value) -> String {
+    record["id"].as_str().expect("a record has an id").to_owned()
+}
+
+/// How often a node publishes its figures, and a little more.
+const PUBLISHED_EVERY: Duration = Duration::from_millis(1_200);
+
+/// How long nodes may differ that nobody writes to.
+const RESTS_WITHIN: Duration = Duration::from_secs(30);
