@@ -4,3 +4,6 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod agreement;
+mod crashes;
+mod pauses;
+mod routes;
