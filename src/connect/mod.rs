@@ -132,8 +132,14 @@ impl Connect {
             Some(file) => &read(file)?,
             None => &self.url,
         };
-        let store = build(Url::parse(url)?, self.env, self.node).await?;
-        store.ready().await.map_err(ConnectError::Unavailable)?;
+        let url = Url::parse(url)?;
+        // A node has joined its service once it is open. Whether the others are in sight, too, may
+        // change from moment to moment while several start, and is no reason to give up.
+        let has_joined = url.scheme == "replicated";
+        let store = build(url, self.env, self.node).await?;
+        if !has_joined {
+            store.ready().await.map_err(ConnectError::Unavailable)?;
+        }
         Ok(store)
     }
 }
