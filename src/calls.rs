@@ -1,4 +1,5 @@
-//! Every call of the middleware to its store goes through here: a deadline, and a breaker.
+//! Every call of the middleware to its store goes through here: a deadline, and a breaker for stores
+//! that fail as a whole.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -88,16 +89,18 @@ impl Calls {
     }
 
     async fn within<T>(&self, deadline: Duration, call: impl Answer<T>) -> Result<T, StoreError> {
-        self.breaker.admit()?;
+        let breaker = self.store.fails_as_a_whole().then_some(&self.breaker);
+        breaker.map_or(Ok(()), |breaker| breaker.admit())?;
         let mut call = pin!(call);
         // A store in memory has answered by now: no timer for it, and no room for one.
         let answer = match poll_immediate(call.as_mut()).await {
             Some(answer) => answer,
             None => Box::pin(timeout(deadline, call)).await.unwrap_or(Err(StoreError::Timeout)),
         };
-        match &answer {
-            Err(error) if error.is_outage() => self.breaker.failed(),
-            _ => self.breaker.answered(),
+        match (&answer, breaker) {
+            (Err(error), Some(breaker)) if error.is_outage() => breaker.failed(),
+            (_, Some(breaker)) => breaker.answered(),
+            (_, None) => {}
         }
         if answer.is_err() {
             Event::StoreError.emit(None);

@@ -70,6 +70,13 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether a call that fails says that the next one will, whatever record it is about: then a few
+    /// failures in a row spare requests the wait. `false` for a store whose records have owners of
+    /// their own, each of which may be away.
+    fn fails_as_a_whole(&self) -> bool {
+        true
+    }
+
     /// How the routes that a request carries relate to this node; `None` for a store without places.
     ///
     /// Asked for every request, touched or not, so it looks at the labels and at nothing else.
@@ -346,6 +353,10 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 
     fn carries(&self) -> bool {
         (**self).carries()
+    }
+
+    fn fails_as_a_whole(&self) -> bool {
+        (**self).fails_as_a_whole()
     }
 
     fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {

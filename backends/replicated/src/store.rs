@@ -91,6 +91,11 @@ impl SessionStore for ReplicatedStore {
         true
     }
 
+    /// Where one node is lost, so are the answers about its records, until they have a new owner.
+    fn fails_as_a_whole(&self) -> bool {
+        false
+    }
+
     /// Draws ids until this node would own the record, 64 at most: with sticky clients, the node that
     /// serves a session then owns it.
     fn mint(&self) -> Result<RecordId, StoreError> {

@@ -149,6 +149,10 @@ impl SessionStore for FaultyStore {
         self.0.store.carries()
     }
 
+    fn fails_as_a_whole(&self) -> bool {
+        self.0.store.fails_as_a_whole()
+    }
+
     fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
         self.0.store.routed(routes)
     }

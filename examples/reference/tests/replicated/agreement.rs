@@ -74,6 +74,20 @@ async fn what_a_load_leaves_is_on_two_nodes_and_the_same_on_both() {
     cluster.at_rest(2).await;
 }
 
+/// The owner of one record may be away, and the owner of the next may not.
+#[tokio::test]
+async fn calls_that_fail_keep_no_other_call_from_being_made() {
+    let cluster = Cluster::start(1, "copies=1").await;
+    let node = cluster.node(0);
+    let alice = node.member("alice").await;
+    node.order("/fault?op=all&mode=down").await;
+    for _ in 0..20 {
+        assert_eq!(alice.get("/peek").await.status, 503);
+    }
+    node.order("/fault?op=all&mode=none").await;
+    assert_eq!(alice.user().await.as_deref(), Some("alice"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_share_nothing_are_found_out() {
     let nodes = [Server::start(&["--node", "n1"]).await, Server::start(&["--node", "n2"]).await];
