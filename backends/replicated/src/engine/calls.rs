@@ -154,7 +154,7 @@ impl Engine {
         match reply {
             Reply::Refused => self.try_again(number),
             Reply::Failed(Failure::Moving | Failure::NoMajority | Failure::Unreachable)
-                if matches!(call.request, Request::Load { .. }) =>
+                if call.request.is_repeatable() =>
             {
                 self.try_again(number);
             }
@@ -165,11 +165,10 @@ impl Engine {
     /// A call whose answer is lost is sent again where that cannot do anything else.
     pub(super) fn lose_replies(&mut self, name: &Name) {
         let lost = self.calls.iter().filter(|(_, call)| call.at.as_ref() == Some(name));
-        let is_read =
-            |call: &Call| matches!(call.request, Request::Load { .. } | Request::Peek { .. });
-        let lost: Vec<_> = lost.map(|(number, call)| (*number, is_read(call))).collect();
-        for (number, is_read) in lost {
-            if is_read {
+        let is_repeatable = |call: &Call| call.request.is_repeatable();
+        let lost: Vec<_> = lost.map(|(number, call)| (*number, is_repeatable(call))).collect();
+        for (number, is_repeatable) in lost {
+            if is_repeatable {
                 self.try_again(number);
             } else {
                 self.answer(number, Reply::Failed(Failure::Unreachable));

@@ -226,6 +226,16 @@ impl Request {
             Self::List { principal } | Self::DeleteAll { principal, .. } => index_of(principal),
         }
     }
+
+    /// Whether it may be sent again, since it does nothing the second time: a patch with a new secret
+    /// is told by it.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Load { .. } | Self::Peek { .. } | Self::Delete { .. } => true,
+            Self::Update { patch, .. } => patch.rotation().is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// The answer to a call.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Lookup, Outcome, Patch, Record, RecordId, SecretHash, Version,
+    Admission, KeyId, Lookup, Outcome, Patch, Record, RecordId, Rotation, SecretHash, Version,
 };
 
 use super::Setup;
-use super::world::World;
+use super::world::{CallId, World};
 use crate::engine::config::Partition;
 use crate::engine::{Failure, Message, Reply, Request, Rule};
 use crate::placement::Placement;
@@ -82,6 +82,20 @@ fn the_minority_of_a_split_refuses() {
     let reply = ask(&mut world, 0, load.clone());
     assert!(matches!(reply, Reply::Failed(Failure::NoMajority)), "{reply:?}");
     assert!(matches!(ask(&mut world, 1, load), Reply::Lookup(Lookup::Found(_))));
+}
+
+#[test]
+fn a_session_ends_and_a_secret_is_replaced_though_the_owner_went_down_with_the_call() {
+    for request in [delete, rotate] {
+        let mut world = World::new(three(), 1);
+        world.run_until_settled(30 * SECOND).unwrap();
+        let id = owned_by("n0", "n1");
+        create(&mut world, 0, id);
+        let number = world.call(2, request(id), 5 * SECOND).unwrap();
+        world.crash(0);
+        let reply = answer(&mut world, number);
+        assert!(matches!(reply, Reply::Ended(true)) || is_applied(&reply), "{reply:?}");
+    }
 }
 
 #[test]
@@ -420,6 +434,17 @@ fn creation(world: &World, id: RecordId) -> Request {
     Request::Create { id, record: record.into(), admission: Admission::default() }
 }
 
+fn delete(id: RecordId) -> Request {
+    Request::Delete { id, proof: None }
+}
+
+fn rotate(id: RecordId) -> Request {
+    let mut patch = Patch::new();
+    let [old, hash] = [1, 2].map(|n| SecretHash::from_parts(KeyId::NONE, [n; 32]));
+    patch.rotate(old.into(), Rotation { hash, authentication: None });
+    Request::Update { id, patch: patch.into() }
+}
+
 fn put(world: &mut World, n: usize, id: RecordId, value: i64) {
     let mut patch = Patch::new();
     patch.put("a", value.into()).unwrap();
@@ -440,7 +465,11 @@ fn value(world: &mut World, n: usize, id: RecordId, key: &str) -> Option<i64> {
 /// Puts a call, and lets time pass until it is answered.
 pub(super) fn ask(world: &mut World, n: usize, request: Request) -> Reply {
     let number = world.call(n, request, 3 * SECOND).unwrap();
-    for _ in 0..4_000 {
+    answer(world, number)
+}
+
+fn answer(world: &mut World, number: CallId) -> Reply {
+    for _ in 0..6_000 {
         let answered = world.answers.iter().position(|answer| answer.id == number);
         if let Some(at) = answered {
             return world.answers.remove(at).reply;
