@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::patience::eventually;
 use crate::place::{fresh_directory, own_addresses};
 use crate::server::Server;
+use crate::wires::Wires;
 
 /// Nodes of one service. They are killed when this is dropped.
 pub struct Cluster {
@@ -19,6 +20,7 @@ pub struct Cluster {
     settings: String,
     seeds: String,
     directory: PathBuf,
+    wires: Option<Wires>,
 }
 
 /// A name and addresses, and the process there, if one runs.
@@ -28,13 +30,16 @@ struct Member {
     address: String,
     /// Where the other nodes reach it.
     peer_address: String,
+    /// Where it listens for them: its wire is between the two, if it has one.
+    bound: String,
     server: Option<Server>,
 }
 
 impl Member {
     fn new(n: usize) -> Self {
         let [address, peer_address] = own_addresses();
-        Self { label: format!("n{}", n + 1), address, peer_address, server: None }
+        let (label, bound) = (format!("n{}", n + 1), peer_address.clone());
+        Self { label, address, peer_address, bound, server: None }
     }
 }
 
@@ -42,13 +47,23 @@ impl Cluster {
     /// So many nodes with settings as in a URL, `copies=1` for example, all started at once. They are
     /// ready, and agree on who is there.
     pub async fn start(nodes: usize, settings: &str) -> Self {
+        Self::start_over(None, nodes, settings).await
+    }
+
+    /// The same with [`wires`](Self::wires) between the nodes.
+    pub async fn start_wired(nodes: usize, settings: &str) -> Self {
+        Self::start_over(Some(Wires::default()), nodes, settings).await
+    }
+
+    async fn start_over(wires: Option<Wires>, nodes: usize, settings: &str) -> Self {
         let directory = fresh_directory("cluster");
         std::fs::write(directory.join("secret"), "a secret of the nodes, and of nobody else")
             .unwrap();
-        let members: Vec<_> = (0..nodes).map(Member::new).collect();
-        let seeds: Vec<_> = members.iter().map(|member| member.peer_address.as_str()).collect();
-        let (settings, seeds) = (settings.to_owned(), seeds.join(","));
-        let mut cluster = Self { members, settings, seeds, directory };
+        let (members, settings, seeds) = (Vec::new(), settings.to_owned(), String::new());
+        let mut cluster = Self { members, settings, seeds, directory, wires };
+        (0..nodes).for_each(|_| cluster.admit());
+        let seeds = cluster.members.iter().map(|member| member.peer_address.as_str());
+        cluster.seeds = seeds.collect::<Vec<_>>().join(",");
         let launched = join_all((0..nodes).map(|n| cluster.launch(n))).await;
         for (member, server) in cluster.members.iter_mut().zip(launched) {
             member.server = Some(server);
@@ -59,7 +74,7 @@ impl Cluster {
 
     /// Starts one more node, and waits until it is ready.
     pub async fn grow(&mut self) {
-        self.members.push(Member::new(self.members.len()));
+        self.admit();
         self.restart(self.members.len() - 1).await;
     }
 
@@ -94,6 +109,11 @@ impl Cluster {
     /// Lets it go on.
     pub fn resume(&self, n: usize) {
         self.node(n).signal("CONT");
+    }
+
+    /// What is between the nodes, if they were started with it.
+    pub fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("there are wires")
     }
 
     pub fn node(&self, n: usize) -> &Server {
@@ -180,11 +200,20 @@ impl Cluster {
         }
     }
 
+    fn admit(&mut self) {
+        let mut member = Member::new(self.members.len());
+        if let Some(wires) = &mut self.wires {
+            member.bound = wires.lay(&member.peer_address);
+        }
+        self.members.push(member);
+    }
+
     async fn launch(&self, n: usize) -> Server {
         let member = &self.members[n];
         let store = format!(
-            "replicated:?{}&bind={}&seeds={}&secret-file={}/secret",
+            "replicated:?{}&bind={}&advertise={}&seeds={}&secret-file={}/secret",
             self.settings,
+            member.bound,
             member.peer_address,
             self.seeds,
             self.directory.display(),
