@@ -7,3 +7,5 @@ mod agreement;
 mod crashes;
 mod pauses;
 mod routes;
+mod partitions;
+mod wire;
