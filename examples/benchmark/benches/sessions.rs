@@ -1,5 +1,6 @@
 //! The one command: `cargo bench` measures everything and writes `results/`; `cargo bench -- --quick`
-//! takes a minute and writes beside the build.
+//! takes a few minutes and writes beside the build. `cargo bench -- cluster` measures what goes between
+//! nodes alone, and leaves all other results as they are.
 
 use std::iter;
 use std::path::Path;
@@ -10,8 +11,8 @@ use benchmark::cases::{Case, Size};
 use benchmark::measure::instructions::{self, Workload, check_callgrind, count_with_callgrind};
 use benchmark::measure::memory::Memory;
 use benchmark::measure::{
-    CountingJob, Job, allocations, ask, distance, memory, overlap, remote_instructions, scaling,
-    time, wire,
+    CountingJob, Job, allocations, ask, cluster, distance, memory, overlap, remote_instructions,
+    scaling, time, wire,
 };
 use benchmark::peers::{self, PassThrough, Peer, REMOTE};
 use benchmark::report::{Machine, Results, write};
@@ -23,8 +24,11 @@ fn main() -> anyhow::Result<()> {
         true => (Effort::quick(), Path::new(env!("CARGO_TARGET_TMPDIR"))),
         false => (Effort::full(), Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/results"))),
     };
-    check_callgrind()?;
-    println!("{}", write(&measure(&effort)?, place)?);
+    let results = match arguments.iter().any(|argument| argument == "cluster") {
+        true => Results { cluster: cluster(&effort)?, ..Results::read(place).unwrap_or_default() },
+        false => measure(&effort)?,
+    };
+    println!("{}", write(&results, place)?);
     println!("written to {}", place.display());
     Ok(())
 }
@@ -37,6 +41,7 @@ struct Effort {
     sessions: &'static [usize],
     memory: &'static [(usize, u64)],
     distance: distance::Plan,
+    cluster: cluster::Plan,
 }
 
 impl Effort {
@@ -48,6 +53,11 @@ impl Effort {
             sessions: &[1_000, 10_000, 100_000],
             memory: &[(100_000, 15), (1_000_000, 75)],
             distance: distance::Plan { rounds: 21, requests: 1_000 },
+            cluster: cluster::Plan {
+                requests: 1_000,
+                idle: Duration::from_secs(30),
+                sessions: 20_000,
+            },
         }
     }
 
@@ -59,13 +69,16 @@ impl Effort {
             sessions: &[1_000, 4_000],
             memory: &[(10_000, 3)],
             distance: distance::Plan { rounds: 7, requests: 300 },
+            cluster: cluster::Plan { requests: 400, idle: Duration::from_secs(6), sessions: 2_000 },
         }
     }
 }
 
 fn measure(effort: &Effort) -> anyhow::Result<Results> {
+    check_callgrind()?;
     let mut results = Results { machine: Machine::this()?, ..Results::default() };
     measure_remote(effort, &mut results)?;
+    results.cluster = cluster(effort)?;
     progress("overlapping requests");
     results.overlap = ask(PROBE, &Job::Overlap(overlap::Plan { requests: 64 }))?;
     progress("allocations");
@@ -83,6 +96,12 @@ fn measure(effort: &Effort) -> anyhow::Result<Results> {
         }
     }
     Ok(results)
+}
+
+/// What is measured with sessions on the nodes themselves.
+fn cluster(effort: &Effort) -> anyhow::Result<cluster::Cluster> {
+    progress("what goes between nodes");
+    cluster::run(PROBE, COUNTING, effort.cluster)
 }
 
 /// What is measured with sessions on a server.

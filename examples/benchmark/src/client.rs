@@ -34,6 +34,15 @@ impl Client {
         Ok(self)
     }
 
+    /// The client as visitors who bring these cookies.
+    pub fn with_cookies(self, cookies: Vec<HeaderValue>) -> Self {
+        Self { cookies, ..self }
+    }
+
+    pub fn cookies(&self) -> &[HeaderValue] {
+        &self.cookies
+    }
+
     /// The application, warm, with sessions for so many requests of a case that nobody used yet.
     pub async fn warm(app: Router, case: Case, requests: usize) -> anyhow::Result<Self> {
         let client = Self::new(app).with_sessions(requests, case.size()).await?;
@@ -83,6 +92,11 @@ impl Client {
         let text = to_bytes(answer.into_body(), 1_024).await?;
         ensure!(*text == *b"ok", "{} lost its session", case.name());
         Ok(())
+    }
+
+    /// One request of the n-th session, or of whose turn it is after the last.
+    pub async fn visit_as(&self, n: usize, path: &str) -> anyhow::Result<()> {
+        self.call(request(path, self.cookies.get(n % self.sessions()))).await.map(drop)
     }
 
     /// One request of the first session.

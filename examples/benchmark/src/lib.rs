@@ -5,6 +5,8 @@ pub mod cases;
 pub mod client;
 pub mod peers;
 pub mod servers;
+pub mod node;
+pub mod service;
 
 pub mod measure;
 pub mod report;

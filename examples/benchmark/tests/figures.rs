@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use benchmark::cases::Case;
 use benchmark::measure::allocations::{self, Allocations};
+use benchmark::measure::cluster;
 use benchmark::measure::memory::{self, Memory};
 use benchmark::measure::overlap::{self, Kept};
 use benchmark::measure::wire::{self, Wires};
@@ -60,6 +61,17 @@ fn a_session_is_small_and_its_memory_is_given_back() -> Result<()> {
     let plan = memory::Plan { peer, sessions: 2_000, lifetime };
     let memory: Memory = ask(COUNTING, &CountingJob::Memory(plan))?;
     assert!(memory.live <= 480.0 && memory.expired <= 5.0, "{memory:?}");
+    Ok(())
+}
+
+#[test]
+fn nodes_say_no_more_to_each_other_than_they_have_to() -> Result<()> {
+    let plan = cluster::Plan { requests: 200, idle: Duration::from_secs(6), sessions: 200 };
+    let traffic = cluster::traffic(PROBE, plan, 3, Some(1))?;
+    assert!(traffic.small_write <= 450.0 && traffic.idle <= 5_000.0, "{traffic:?}");
+    assert!(traffic.read <= 50.0, "a backup answers by itself: {traffic:?}");
+    let memory = cluster::memory(PROBE, COUNTING, plan, Some(1))?;
+    assert!(memory.other.is_some_and(|other| other <= memory.owner / 20.0), "{memory:?}");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! How it is measured: each job in a process of its own, so that none sees what another left behind.
 
 pub mod allocations;
+pub mod cluster;
 pub mod distance;
 pub mod instructions;
 pub mod memory;
@@ -18,6 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::node;
+
 /// What a process is started for. It prints its answer as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
@@ -30,6 +33,8 @@ pub enum Job {
     RemoteInstructions(remote_instructions::Plan),
     Wire(wire::Plan),
     Distance(distance::Plan),
+    /// To the end of its input, by which it is told what to do.
+    Node(node::Plan),
 }
 
 impl Job {
@@ -45,6 +50,7 @@ impl Job {
             }
             Self::Wire(plan) => serde_json::to_string(&wire::run(&plan)?)?,
             Self::Distance(plan) => serde_json::to_string(&distance::run(&plan)?)?,
+            Self::Node(plan) => serde_json::to_string(&node::run(plan, None)?)?,
         })
     }
 }
@@ -54,6 +60,7 @@ impl Job {
 pub enum CountingJob {
     Allocations(allocations::Plan),
     Memory(memory::Plan),
+    Node(node::Plan),
 }
 
 impl CountingJob {
@@ -62,6 +69,7 @@ impl CountingJob {
         Ok(match self {
             Self::Allocations(plan) => serde_json::to_string(&allocations::run(&plan, heap)?)?,
             Self::Memory(plan) => serde_json::to_string(&memory::run(&plan, heap)?)?,
+            Self::Node(plan) => serde_json::to_string(&node::run(plan, Some(heap))?)?,
         })
     }
 }
@@ -87,7 +95,7 @@ pub fn ask<T: DeserializeOwned>(binary: &str, job: &impl Serialize) -> anyhow::R
     serde_json::from_str(&answer).with_context(|| format!("{binary} answered {answer:?}"))
 }
 
-fn output(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_owned();
     let name = OsStr::to_string_lossy(&program);
     let output = command.stderr(Stdio::inherit()).output().with_context(|| name.to_string())?;

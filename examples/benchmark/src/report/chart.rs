@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use super::Results;
+use super::{Results, cluster};
 use crate::cases::Case;
+use crate::measure::cluster::NODES;
 use crate::peers::{self, Peer, REMOTE};
 use crate::servers::Server;
 
 pub(super) fn of(results: &Results) -> String {
     let peers: Vec<_> = peers::with_sessions().map(Peer::name).collect();
-    draw(TITLE, &peers, &CASES.map(|case| (case, bars(results, case))))
+    draw(TITLE, &peers, &CASES.map(|case| (case.name().to_owned(), bars(results, case))))
 }
 
 /// The same with sessions on a server.
@@ -18,10 +19,16 @@ pub(super) fn of_server(results: &Results, server: Server) -> String {
     let of = |peer, case| results.remote_over_pass_through(peer, case).unwrap_or_default().max(0.0);
     let bars = |case| peers.iter().map(|peer| of(peer, case)).collect();
     let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
-    draw(SERVER, &names, &Case::REMOTE.map(|case| (case, bars(case))))
+    draw(SERVER, &names, &Case::REMOTE.map(|case| (case.name().to_owned(), bars(case))))
 }
 
-fn draw(title: &str, peers: &[&str], groups: &[(Case, Vec<f64>)]) -> String {
+/// Bytes of a write between the nodes of a service.
+pub(super) fn of_cluster(results: &Results) -> String {
+    let bars = |nodes| (format!("{nodes} nodes"), cluster::writes(results, nodes));
+    draw(CLUSTER, &MANAGERS, &NODES.map(bars))
+}
+
+fn draw(title: &str, peers: &[&str], groups: &[(String, Vec<f64>)]) -> String {
     let longest = groups.iter().flat_map(|(_, bars)| bars).copied().fold(1.0, f64::max);
     let group = BAR * peers.len() + GAP;
     let height = TOP + group * groups.len();
@@ -30,12 +37,12 @@ fn draw(title: &str, peers: &[&str], groups: &[(Case, Vec<f64>)]) -> String {
          role=\"img\" aria-label=\"{title}\">\n{STYLE}<text class=\"title\" x=\"0\" y=\"18\">{title}</text>\n"
     );
     legend(&mut svg, peers);
-    for (n, (case, bars)) in groups.iter().enumerate() {
+    for (n, (name, bars)) in groups.iter().enumerate() {
         let top = TOP + n * group;
-        label(&mut svg, *case, top + BAR * peers.len() / 2 + 4);
-        for (peer, instructions) in bars.iter().enumerate() {
+        label(&mut svg, name, top + BAR * peers.len() / 2 + 4);
+        for (peer, figure) in bars.iter().enumerate() {
             let colour = colour(peer, peers.len());
-            bar(&mut svg, &colour, top + peer * BAR, *instructions, longest);
+            bar(&mut svg, &colour, top + peer * BAR, *figure, longest);
         }
     }
     svg.push_str("</svg>\n");
@@ -47,9 +54,9 @@ fn colour(peer: usize, peers: usize) -> String {
     if peer + 1 == peers { "own".to_owned() } else { format!("p{peer}") }
 }
 
-fn label(svg: &mut String, case: Case, y: usize) {
-    let (x, name) = (LEFT - 10, case.name());
-    put(svg, format_args!("<text class=\"case\" x=\"{x}\" y=\"{y}\">{name}</text>"));
+fn label(svg: &mut String, group: &str, y: usize) {
+    let x = LEFT - 10;
+    put(svg, format_args!("<text class=\"case\" x=\"{x}\" y=\"{y}\">{group}</text>"));
 }
 
 /// What each peer with sessions takes for a case.
@@ -58,8 +65,8 @@ fn bars(results: &Results, case: Case) -> Vec<f64> {
     peers::with_sessions().map(|peer| of(peer).unwrap_or_default().max(0.0)).collect()
 }
 
-fn bar(svg: &mut String, colour: &str, y: usize, instructions: f64, longest: f64) {
-    let width = (instructions / longest * (WIDTH - LEFT - RIGHT) as f64).max(1.0);
+fn bar(svg: &mut String, colour: &str, y: usize, figure: f64, longest: f64) {
+    let width = (figure / longest * (WIDTH - LEFT - RIGHT) as f64).max(1.0);
     put(
         svg,
         format_args!(
@@ -68,7 +75,7 @@ fn bar(svg: &mut String, colour: &str, y: usize, instructions: f64, longest: f64
             BAR - 2,
             LEFT as f64 + width + 5.0,
             y + BAR - 5,
-            instructions / 1_000.0,
+            figure / 1_000.0,
         ),
     );
 }
@@ -109,6 +116,17 @@ const TITLE: &str = "Instructions of a request, over a pass-through layer: less 
 
 const SERVER: &str =
     "Instructions of a request with a server, over a pass-through layer: less is better";
+
+const CLUSTER: &str =
+    "Bytes between all nodes for a write of 100 B at its owner, in thousands: less is better";
+
+/// In the order of the figures.
+const MANAGERS: [&str; 4] = [
+    "Tomcat DeltaManager",
+    "Tomcat BackupManager",
+    "steadfast, a copy on every node",
+    "steadfast, an owner and a backup",
+];
 
 const WIDTH: usize = 820;
 const LEFT: usize = 84;

@@ -1,6 +1,7 @@
 //! What came of it: a table, the figures, and a picture.
 
 mod chart;
+mod cluster;
 mod remote;
 mod table;
 
@@ -10,10 +11,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cases::{Case, Size};
 use crate::measure::allocations::Allocations;
+use crate::measure::cluster::Cluster;
 use crate::measure::distance::Distances;
 use crate::measure::instructions::Workload;
 use crate::measure::memory::Memory;
@@ -26,7 +28,7 @@ use crate::peers::{self, Floor, PassThrough, Peer, Remote};
 use crate::servers::Server;
 
 /// Everything that was measured. A peer or a kind of figure more is an entry more.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
     /// Of a request, by peer; the hash of a secret is among them.
@@ -40,10 +42,13 @@ pub struct Results {
     pub distance: Distances,
     /// Of a request with sessions on a server, by peer; the pass-through layer is among them.
     pub remote_instructions: BTreeMap<String, Instructions>,
+    /// Of sessions on the nodes themselves.
+    #[serde(default)]
+    pub cluster: Cluster,
 }
 
 /// Where it was measured.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     pub processor: String,
     pub cores: usize,
@@ -71,11 +76,19 @@ pub fn write(results: &Results, place: &Path) -> anyhow::Result<String> {
     fs::write(place.join("table.md"), &table)?;
     fs::write(place.join("chart.svg"), chart::of(results))?;
     fs::write(place.join("redis.svg"), chart::of_server(results, Server::Redis))?;
+    fs::write(place.join("cluster.svg"), chart::of_cluster(results))?;
     fs::write(place.join("postgres.svg"), chart::of_server(results, Server::Postgres))?;
     Ok(table)
 }
 
 impl Results {
+    /// What an earlier run wrote.
+    pub fn read(place: &Path) -> anyhow::Result<Self> {
+        let path = place.join("results.json");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// Instructions of a request, as callgrind counted them.
     fn instructions(&self, peer: &dyn Peer, workload: Workload) -> Option<f64> {
         let counted = self.instructions.get(peer.name())?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Results, names, remote};
+use super::{Results, cluster, names, remote};
 use crate::cases::{Case, Size};
 use crate::measure::scaling;
 use crate::peers::{self, Floor, PassThrough, Peer};
@@ -26,6 +26,7 @@ pub(super) fn of(results: &Results) -> String {
         text.push_str(&table);
     }
     text.push_str(&remote::of(results));
+    text.push_str(&cluster::of(results));
     text
 }
 
@@ -174,12 +175,12 @@ pub(super) fn ratio(figure: Option<f64>) -> String {
     figure.map_or_else(missing, |figure| format!("{figure:.2}"))
 }
 
-fn missing() -> String {
+pub(super) fn missing() -> String {
     "–".to_owned()
 }
 
 /// A whole number with a comma between thousands.
-fn grouped(figure: f64) -> String {
+pub(super) fn grouped(figure: f64) -> String {
     let digits = format!("{:.0}", figure.max(0.0));
     let mut text = String::new();
     for (n, digit) in digits.chars().enumerate() {

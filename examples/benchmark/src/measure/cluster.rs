@@ -1,0 +1,216 @@
+//! What goes from node to node in a replicated service, and what a session takes on each of them.
+
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CountingJob, Job, median};
+use crate::cases::Size;
+use crate::node::{Order, Visitor};
+use crate::service::{Cost, Service};
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub requests: usize,
+    /// How long nothing happens, to see what nothing costs.
+    pub idle: Duration,
+    /// Sessions that are weighed.
+    pub sessions: usize,
+}
+
+/// A mode: how many backups a session has, or on all nodes without.
+pub type Backups = Option<usize>;
+
+/// The modes, and of how many nodes the services are.
+pub const MODES: [Backups; 2] = [None, Some(1)];
+pub const NODES: [usize; 4] = [2, 3, 4, 6];
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Cluster {
+    pub traffic: Vec<Traffic>,
+    pub memory: Vec<Memory>,
+}
+
+/// Of a service at its pace: bytes in both directions of all links, TLS included, what an idle service
+/// sends left out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    pub backups: Backups,
+    pub nodes: usize,
+    /// Of a write of 100 bytes at the owner, for each copy beside its own.
+    pub small_write: f64,
+    /// The same of 4 KB.
+    pub large_write: f64,
+    /// Of a write of 100 bytes at a node that holds no copy, for all of it.
+    pub forwarded_write: Option<f64>,
+    /// Of one more read at a holder that is not the owner.
+    pub read: f64,
+    /// Of the leases under which it answers, for a second with reads.
+    pub leases: f64,
+    /// At a node that holds no copy.
+    pub read_elsewhere: Option<f64>,
+    /// Of a new session with 100 bytes in 3 keys, for each copy beside the owner's.
+    pub create: f64,
+    /// Bytes in a second in which nothing happens.
+    pub idle: f64,
+    /// Seconds of all nodes for 1,000 small writes at the owner.
+    pub cpu: f64,
+    /// The same of a second in which nothing happens.
+    pub idle_cpu: f64,
+}
+
+/// Bytes of the allocator for a session of 100 bytes, on each of three nodes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Memory {
+    pub backups: Backups,
+    pub owner: f64,
+    pub backup: f64,
+    /// On a node that does not hold it.
+    pub other: Option<f64>,
+}
+
+/// Measures everything: of both modes at once, since most of it is waiting.
+pub fn run(probe: &str, counting: &str, plan: Plan) -> anyhow::Result<Cluster> {
+    let mut cluster = Cluster::default();
+    for nodes in NODES {
+        cluster.traffic.extend(of_both(|backups| traffic(probe, plan, nodes, backups))?);
+    }
+    cluster.memory = of_both(|backups| memory(probe, counting, plan, backups))?;
+    cluster.traffic.sort_by_key(|traffic| (traffic.backups, traffic.nodes));
+    Ok(cluster)
+}
+
+fn of_both<T: Send>(
+    measure: impl Fn(Backups) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let measure = &measure;
+    thread::scope(|scope| {
+        let both = MODES.map(|backups| scope.spawn(move || measure(backups)));
+        both.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
+}
+
+/// Measures one service.
+pub fn traffic(probe: &str, plan: Plan, nodes: usize, backups: Backups) -> anyhow::Result<Traffic> {
+    let mut service = Service::start(probe, Job::Node, nodes, backups)?;
+    let copies = backups.unwrap_or(nodes - 1) as f64;
+    // All of one owner and one backup, so that this link is warm.
+    let visitors = service.visitors(&create(20 * nodes, Size::LARGE), &ROUTE)?;
+    let idle = service.idle(plan.idle)?;
+    let mut visited = Visited { service, visitors, idle };
+    let (many, few) = (plan.requests, plan.requests / 4);
+
+    let small = visited.cost(1, SMALL, many, PER_SECOND)?;
+    let large = visited.cost(1, LARGE, few, PER_SECOND)?;
+    let (read, leases) = visited.reads(many / 2)?;
+    let is_elsewhere = nodes > 2 && backups.is_some();
+    let mut elsewhere = |path| {
+        let cost = is_elsewhere.then(|| visited.cost(3, path, many, PER_SECOND)).transpose()?;
+        anyhow::Ok(cost.map(|cost| cost.bytes / many as f64))
+    };
+    Ok(Traffic {
+        backups,
+        nodes,
+        small_write: small.bytes / many as f64 / copies,
+        large_write: large.bytes / few as f64 / copies,
+        forwarded_write: elsewhere(SMALL)?,
+        read,
+        leases,
+        read_elsewhere: elsewhere(READ)?,
+        create: visited.created(few)?.bytes / few as f64 / copies,
+        idle: idle.rate(),
+        cpu: small.cpu.as_secs_f64() * 1_000.0 / many as f64,
+        idle_cpu: idle.cpu.as_secs_f64() / idle.time.as_secs_f64(),
+    })
+}
+
+/// A service, visitors of it, and what it costs to do nothing.
+struct Visited {
+    service: Service,
+    visitors: Vec<Visitor>,
+    idle: Cost,
+}
+
+impl Visited {
+    /// What requests at a node cost, when it is warm.
+    fn cost(
+        &mut self,
+        node: usize,
+        path: &str,
+        requests: usize,
+        rate: u32,
+    ) -> anyhow::Result<Cost> {
+        // Half a second, in which leases are had.
+        self.service.ask::<()>(node, &visit(&self.visitors, path, rate as usize / 2, rate))?;
+        self.service.cost(node, &visit(&self.visitors, path, requests, rate), self.idle)
+    }
+
+    /// What one more read at the backup costs, and its leases in a second. The median of some rounds:
+    /// a node that the system stops for longer than a lease runs has to ask.
+    fn reads(&mut self, requests: usize) -> anyhow::Result<(f64, f64)> {
+        let (mut reads, mut leases) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let some = self.cost(2, READ, requests, PER_SECOND)?;
+            let more = self.cost(2, READ, 4 * requests, 4 * PER_SECOND)?;
+            let read = (more.bytes - some.bytes) / (3 * requests) as f64;
+            reads.push(read);
+            leases.push((some.bytes - read * requests as f64) / some.time.as_secs_f64());
+        }
+        Ok((median(reads), median(leases)))
+    }
+
+    fn created(&mut self, sessions: usize) -> anyhow::Result<Cost> {
+        self.service.cost(1, &create(sessions, Size::SMALL), self.idle)
+    }
+}
+
+/// Weighs sessions on three nodes.
+pub fn memory(probe: &str, counting: &str, plan: Plan, backups: Backups) -> anyhow::Result<Memory> {
+    // Where a session goes follows from its id and the names of the nodes, so one service tells which
+    // sessions of another have the same holders.
+    let visitors = {
+        let mut scout = Service::start(probe, Job::Node, 3, backups)?;
+        let order = Order::Create { sessions: 2 * plan.sessions, size: TINY, per_second: 10_000 };
+        scout.visitors(&order, &ROUTE)?
+    };
+    let mut service = Service::start(counting, CountingJob::Node, 3, backups)?;
+    let before = heaps(&mut service)?;
+    let sessions = visitors.len() as f64;
+    service.ask::<()>(1, &Order::Store { visitors, size: Size::SMALL })?;
+    thread::sleep(AT_REST_AFTER);
+    let after = heaps(&mut service)?;
+    let [owner, backup, other] = [0, 1, 2].map(|n| (after[n] - before[n]) as f64 / sessions);
+    Ok(Memory { backups, owner, backup, other: backups.is_some().then_some(other) })
+}
+
+fn heaps(service: &mut Service) -> anyhow::Result<Vec<i64>> {
+    (1..=3).map(|node| service.ask(node, &Order::Heap)).collect()
+}
+
+fn create(sessions: usize, size: Size) -> Order {
+    Order::Create { sessions, size, per_second: PER_SECOND }
+}
+
+fn visit(visitors: &[Visitor], path: &str, requests: usize, per_second: u32) -> Order {
+    let (visitors, path) = (visitors.to_vec(), path.to_owned());
+    Order::Visit { visitors, path, requests, per_second }
+}
+
+/// Of the sessions that are asked for.
+const ROUTE: [&str; 2] = ["n1", "n2"];
+
+const SMALL: &str = "/put/100";
+const LARGE: &str = "/put/4096";
+const READ: &str = "/read";
+
+const TINY: Size = Size { keys: 1, bytes: 0 };
+
+/// Requests in a second: a link is warm, and every write travels alone.
+const PER_SECOND: u32 = 250;
+
+const ROUNDS: usize = 3;
+
+/// By then, nothing of a write is under way any more.
+const AT_REST_AFTER: Duration = Duration::from_secs(1);
