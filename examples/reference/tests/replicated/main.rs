@@ -6,6 +6,7 @@
 mod agreement;
 mod crashes;
 mod pauses;
+mod deployments;
 mod routes;
 mod partitions;
 mod wire;
