@@ -16,7 +16,7 @@ pub use steadfast_redis::{
 
 #[cfg(feature = "replicated")]
 pub use steadfast_replicated::{
-    Acks, Copies, OpenError as ReplicatedOpenError, Partition, ReplicatedStore,
+    Acks, Copies, DrainAs, OpenError as ReplicatedOpenError, Partition, ReplicatedStore,
     ReplicatedStoreBuilder,
 };
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use steadfast_core::{Env, RouteLabel};
 use steadfast_replicated::{
-    Acks, Copies, OpenError, Partition, ReplicatedStore, ReplicatedStoreBuilder,
+    Acks, Copies, DrainAs, OpenError, Partition, ReplicatedStore, ReplicatedStoreBuilder,
 };
 
 use super::error::ConnectError;
@@ -64,6 +64,9 @@ fn agreed(
     }
     if let Some(Word(partition)) = url.take::<Word<Partition>>("partition", "fail or degrade")? {
         builder = builder.partition(partition);
+    }
+    if let Some(Word(drain_as)) = url.take::<Word<DrainAs>>("drain", "restart or leave")? {
+        builder = builder.drain_as(drain_as);
     }
     Ok(builder)
 }
@@ -133,6 +136,18 @@ impl FromStr for Word<Partition> {
     }
 }
 
+impl FromStr for Word<DrainAs> {
+    type Err = ();
+
+    fn from_str(drain_as: &str) -> Result<Self, ()> {
+        match drain_as {
+            "restart" => Ok(Self(DrainAs::Restart)),
+            "leave" => Ok(Self(DrainAs::Leave)),
+            _ => Err(()),
+        }
+    }
+}
+
 fn setup(error: OpenError) -> ConnectError {
     ConnectError::Setup(error.into())
 }
@@ -148,6 +163,7 @@ mod tests {
             ("copies=some", "\"copies\" wants"),
             ("acks=none", "\"acks\" wants one or all"),
             ("partition=heal", "\"partition\" wants fail or degrade"),
+            ("drain=heal", "\"drain\" wants restart or leave"),
             ("bind=localhost", "\"bind\" wants an address and a port"),
             ("seeds=h", "\"seeds\" wants hosts and ports"),
             ("secret-file=/nowhere", "/nowhere"),

@@ -91,7 +91,7 @@
 //! | `steadfast_copies` | `role` | records held as their `owner` or as a `backup`, as the last walk over all of them found; owners of one node far above the others' are an imbalance |
 //! | `steadfast_under_replicated` | | copies of records owned here that other nodes should hold and may lack: 0 at rest |
 //! | `steadfast_degraded` | | 1 while there are fewer nodes than a record should have copies |
-//! | `steadfast_ready` | | 1 while the node has joined, and sees a majority where it needs one |
+//! | `steadfast_ready` | | 1 while the node has joined, and where a majority is needed, sees one and is counted in it |
 //! | `steadfast_members` | | nodes that records are placed on |
 //! | `steadfast_base_members` | | nodes whose majority counts |
 //! | `steadfast_queued_bytes` | `peer` | bytes that wait to be sent; at 16 MiB the link is closed, and the peer repaired later |

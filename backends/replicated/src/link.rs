@@ -54,6 +54,7 @@ struct Open {
     addresses: Addresses,
     membership: Box<dyn Membership>,
     look_up_at: Duration,
+    has_looked_up: bool,
 }
 
 struct Link {
@@ -88,6 +89,7 @@ impl Links {
             addresses: Addresses::default(),
             membership: Box::new(membership),
             look_up_at: Duration::ZERO,
+            has_looked_up: false,
         };
         Ok(Arc::new(Self {
             node: Arc::downgrade(node),
@@ -140,12 +142,13 @@ impl Links {
 
     /// Lets time pass for the membership, and tells the engine who is dead.
     fn tend(&self, node: &Node) {
-        let dead = {
+        let (dead, may_hide) = {
             let (mut open, now) = (self.lock(), self.now());
             open.membership.pass(now);
             open.carry_gossip();
-            open.membership.dead()
+            (open.membership.dead(), open.may_hide_somebody(&self.name))
         };
+        node.drive(|engine, _| engine.expect_others(may_hide));
         for name in dead {
             node.drive(|engine, now| {
                 let is_linked = self.lock().links.contains_key(&name);
@@ -176,6 +179,7 @@ impl Links {
             let addresses = looked_up.ok().and_then(Result::ok).unwrap_or_default();
             self.lock().addresses.learn(addresses.iter().map(ToString::to_string));
         }
+        self.lock().has_looked_up = true;
     }
 
     async fn call(self: Arc<Self>, address: String) {
@@ -183,7 +187,11 @@ impl Links {
         let (mut open, now) = (self.lock(), self.now());
         match connected {
             Ok(Ok(name)) => open.addresses.found(&address, &name),
-            Ok(Err(_)) | Err(_) => open.addresses.failed(now, &address),
+            Ok(Err(error)) => {
+                let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                open.addresses.failed(now, &address, is_refused);
+            }
+            Err(_) => open.addresses.failed(now, &address, false),
         }
         open.addresses.dialled(&address);
     }
@@ -421,6 +429,12 @@ impl Open {
         self.membership.reached(link.since, &hello.name);
         self.links.insert(hello.name.clone(), link);
         true
+    }
+
+    /// Whether others may be there whom this node has not met.
+    fn may_hide_somebody(&self, me: &Name) -> bool {
+        let is_linked = |name: &Name| self.links.contains_key(name);
+        !self.has_looked_up || self.addresses.hide_somebody(me, is_linked)
     }
 
     fn is_current(&self, name: &Name, number: u64) -> bool {

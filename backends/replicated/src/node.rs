@@ -49,6 +49,8 @@ struct Driven {
 /// How a node is, for whoever waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
+    pub(crate) has_joined: bool,
+    /// Whether it has joined, and another node could leave.
     pub(crate) is_ready: bool,
     /// The members that records are placed on.
     pub(crate) members: usize,

@@ -30,6 +30,7 @@ pub struct ReplicatedStoreBuilder {
     copies: Copies,
     acks: Acks,
     partition: Option<Partition>,
+    drain_as: DrainAs,
     env: Env,
     limits: Limits,
     join: Duration,
@@ -48,6 +49,7 @@ impl ReplicatedStoreBuilder {
             copies: Copies::default(),
             acks: Acks::default(),
             partition: None,
+            drain_as: DrainAs::default(),
             env: Env::system(),
             limits: Limits::default(),
             join: Duration::from_secs(10),
@@ -124,6 +126,12 @@ impl ReplicatedStoreBuilder {
         Self { partition: Some(partition), ..self }
     }
 
+    /// What a drain is for: a restart by default.
+    #[must_use]
+    pub fn drain_as(self, drain_as: DrainAs) -> Self {
+        Self { drain_as, ..self }
+    }
+
     /// The clock and the randomness: the system's by default.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
@@ -159,7 +167,7 @@ impl ReplicatedStoreBuilder {
         links.start(listener);
         node.start(links);
         let mut health = node.health();
-        let joined = tokio::time::timeout(self.join, health.wait_for(|health| health.is_ready));
+        let joined = tokio::time::timeout(self.join, health.wait_for(|health| health.has_joined));
         if joined.await.is_err() {
             return Err(OpenError::NotJoined { within: self.join });
         }
@@ -191,7 +199,7 @@ impl ReplicatedStoreBuilder {
             copies: self.copies,
             acks: self.acks,
             partition: self.partition,
-            drain_as: DrainAs::default(),
+            drain_as: self.drain_as,
             limits: self.limits,
             expects_peers: !self.seeds.is_empty(),
             #[cfg(test)]

@@ -173,7 +173,8 @@ impl SessionStore for ReplicatedStore {
 
 #[async_trait]
 impl Operate for ReplicatedStore {
-    /// Whether this node has joined, and sees a majority where it needs one.
+    /// Whether this node has joined, and where it needs a majority, sees one and is counted in it. Once
+    /// it is ready, the next node can be restarted.
     async fn ready(&self) -> Result<(), StoreError> {
         match self.node.look().is_ready {
             true => Ok(()),

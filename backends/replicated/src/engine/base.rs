@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::config::{Partition, RESTART_WITHIN};
-use super::message::{Ballot, Base, Message};
+use super::message::{Ballot, Base, Message, Status};
 use crate::placement::Name;
 
 /// What a node knows of the base, and its part in the agreement on the next one.
@@ -44,7 +44,8 @@ impl Engine {
         let is_time = match &self.agreement.base {
             Some(base) => self.is_lost(base) && self.sees_names_of(base),
             None => match &self.join {
-                Some(join) => join.has_waited(self.now.mono) || !self.config.expects_peers,
+                Some(_) if !self.config.expects_peers => true,
+                Some(join) => join.has_waited(self.now.mono) && !self.expects_others,
                 None => false,
             },
         };
@@ -143,8 +144,9 @@ impl Engine {
         if !is_time || !self.is_in(base) {
             return;
         }
-        let members = match self.is_settled() && !self.has_past() && self.proposes(base) {
-            true => self.wanted_members(base),
+        let members = match self.proposes(base) {
+            true if self.is_settled() && !self.has_past() => self.wanted_members(base),
+            true => self.renewed_members(base),
             false => base.members.clone(),
         };
         if (members == base.members && !self.accuses_falsely(base)) || members.is_empty() {
@@ -300,7 +302,11 @@ impl Engine {
             placed.filter_map(|name| Some((name.clone(), self.incarnation_of(name)?))).collect();
         let restarts = |name: &Name| {
             self.peers.get(name).is_some_and(|peer| {
-                peer.status.as_ref().is_some_and(|status| status.draining && !status.leaving)
+                let comes_back = |status: &Status| match status.complete {
+                    true => status.draining && !status.leaving,
+                    false => peer.linked,
+                };
+                peer.status.as_ref().is_some_and(comes_back)
                     && (!peer.is_dead() || peer.dead_since + RESTART_WITHIN > self.now.mono)
             })
         };
@@ -310,6 +316,18 @@ impl Engine {
         wanted.extend(kept);
         wanted.sort();
         wanted
+    }
+
+    /// The same members, those that were started anew as who they are now. That need not wait for a
+    /// repair: nobody is added, and whoever it replaces is gone. Otherwise nodes that are restarted
+    /// one after the other take the majority along.
+    fn renewed_members(&self, base: &Base) -> Vec<(Name, u64)> {
+        let renewed = |(name, before): &(Name, u64)| {
+            let placed = self.view.placement.contains(name);
+            let now = self.incarnation_of(name).filter(|_| placed).unwrap_or(*before);
+            (name.clone(), now.max(*before))
+        };
+        base.members.iter().map(renewed).collect()
     }
 
     fn incarnation_of(&self, name: &Name) -> Option<u64> {

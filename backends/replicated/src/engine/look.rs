@@ -5,6 +5,7 @@ use std::sync::Arc;
 use steadfast_core::{RecordId, Scan, Scanned, Stats};
 
 use super::Engine;
+use super::config::Partition;
 use super::message::is_index;
 use crate::metrics::Figures;
 use crate::node::Health;
@@ -14,12 +15,20 @@ use crate::record::Copy;
 impl Engine {
     pub(crate) fn health(&self) -> Health {
         Health {
-            is_ready: self.is_ready(),
+            has_joined: self.is_ready(),
+            is_ready: self.is_ready() && self.is_counted(),
             members: self.view.placement.len(),
             is_agreed: self.is_agreed(),
             under_replicated: self.under_replicated(),
             base: self.agreement.base.as_ref().map_or(0, |base| base.members.len()),
         }
+    }
+
+    /// Whether this node is one of those whose majority counts, where a majority does: until then,
+    /// the service cannot do without another one of them.
+    fn is_counted(&self) -> bool {
+        let base = self.agreement.base.as_ref();
+        self.policy() == Partition::Degrade || base.is_some_and(|base| self.is_in(base))
     }
 
     pub(crate) fn figures(&self) -> Figures {

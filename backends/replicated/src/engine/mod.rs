@@ -82,6 +82,8 @@ pub(crate) struct Engine {
     alarms: Alarms,
     leases: reader::Leases,
     scrub: Scrub,
+    /// Whether others may be there whom this node has not met.
+    expects_others: bool,
     listens: bool,
     /// Whether the others may have to hear who this node is.
     speaks: bool,
@@ -149,6 +151,7 @@ impl Engine {
             alarms: Alarms::default(),
             leases: reader::Leases::default(),
             scrub: Scrub::default(),
+            expects_others: false,
             listens: false,
             speaks: true,
             last_number: 0,
@@ -215,6 +218,11 @@ impl Engine {
         self.pass(now);
         self.take_for_dead(name);
         self.say_status();
+    }
+
+    /// Others may be there whom this node has not met: it founds no service of its own then.
+    pub(crate) fn expect_others(&mut self, expects_others: bool) {
+        self.expects_others = expects_others;
     }
 
     /// Somebody listens to changes here.

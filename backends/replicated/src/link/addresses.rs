@@ -13,6 +13,8 @@ pub(super) struct Addresses(BTreeMap<String, Address>);
 struct Address {
     name: Option<Name>,
     is_being_dialled: bool,
+    /// Whether it was certain at the last attempt that nobody is there.
+    is_refused: bool,
     failures: u32,
     failing_since: Option<Duration>,
     next: Duration,
@@ -39,10 +41,11 @@ impl Addresses {
 
     /// An address was dialled, and nobody answered. It is dialled less and less often, and forgotten
     /// in the end.
-    pub(super) fn failed(&mut self, now: Duration, address: &str) {
+    pub(super) fn failed(&mut self, now: Duration, address: &str, is_refused: bool) {
         let Some(known) = self.0.get_mut(address) else {
             return;
         };
+        known.is_refused = is_refused;
         known.failures += 1;
         let since = *known.failing_since.get_or_insert(now);
         let pause = DIAL_EVERY * 2_u32.saturating_pow(known.failures - 1);
@@ -57,6 +60,16 @@ impl Addresses {
         if let Some(known) = self.0.get_mut(address) {
             known.is_being_dialled = false;
         }
+    }
+
+    /// Whether somebody may be out of sight here: who is neither linked nor known not to be there,
+    /// unless most of the others are linked.
+    pub(super) fn hide_somebody(&self, me: &Name, is_linked: impl Fn(&Name) -> bool) -> bool {
+        let others = || self.0.values().filter(|known| known.name.as_ref() != Some(me));
+        let is_linked = |known: &&Address| known.name.as_ref().is_some_and(&is_linked);
+        let is_silent = |known: &Address| !is_linked(&known) && !known.is_refused;
+        let linked = others().filter(is_linked).count();
+        others().any(is_silent) && 2 * (linked + 1) <= others().count() + 1
     }
 
     /// Addresses to be dialled now: of nobody who is linked.
@@ -107,12 +120,28 @@ mod tests {
         let mut addresses = Addresses::default();
         addresses.learn(["a:1".to_owned()]);
         for n in 1..10 {
-            addresses.failed(SECOND * n, "a:1");
+            addresses.failed(SECOND * n, "a:1", true);
         }
         assert!(addresses.due(SECOND * 9 + SECOND / 2, |_| false).is_empty());
         assert_eq!(addresses.due(SECOND * 10, |_| false), ["a:1"]);
-        addresses.failed(SECOND + FORGET_AFTER, "a:1");
+        addresses.failed(SECOND + FORGET_AFTER, "a:1", true);
         assert!(addresses.0.is_empty());
+    }
+
+    #[test]
+    fn who_is_silent_may_be_there_and_who_refuses_is_not() {
+        let mut addresses = Addresses::default();
+        let [me, other]: [Name; 2] = ["n0", "n1"].map(|name| name.parse().unwrap());
+        addresses.learn(["a:1", "a:2", "a:3"].map(str::to_owned));
+        addresses.found("a:1", &me);
+        addresses.failed(SECOND, "a:2", true);
+        addresses.failed(SECOND, "a:3", false);
+        assert!(addresses.hide_somebody(&me, |_| false));
+        addresses.found("a:2", &other);
+        assert!(!addresses.hide_somebody(&me, |name| *name == other), "two of three are there");
+        addresses.failed(SECOND, "a:2", true);
+        addresses.failed(SECOND, "a:3", true);
+        assert!(!addresses.hide_somebody(&me, |_| false), "nobody else is");
     }
 
     #[test]

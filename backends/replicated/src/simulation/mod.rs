@@ -237,8 +237,8 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn without_acknowledgements_a_loss_is_found() {
-    assert_found(Rule::Acknowledge, "invariant 2");
+fn without_acknowledgements_a_read_of_less_than_was_answered_is_found() {
+    assert_found(Rule::Acknowledge, "invariant 1");
 }
 
 #[test]

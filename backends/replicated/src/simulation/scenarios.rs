@@ -339,6 +339,34 @@ fn cursors_and_parts_of_a_snapshot_that_make_no_sense_change_nothing() {
 }
 
 #[test]
+fn invariant_2_what_was_answered_is_not_lost_with_its_owner() {
+    assert!(!is_an_answered_write_lost(None));
+}
+
+#[test]
+fn without_acknowledgements_invariant_2_is_broken() {
+    assert!(is_an_answered_write_lost(Some(Rule::Acknowledge)));
+}
+
+/// The owner of a record crashes before its backup has a change.
+fn is_an_answered_write_lost(without: Option<Rule>) -> bool {
+    let mut world = World::new(Setup { without, ..three() }, 1);
+    world.run_until_settled(30 * SECOND).unwrap();
+    let id = owned_by("n0", "n1");
+    create(&mut world, 0, id);
+    world.cut.insert((0, 1));
+    let mut patch = Patch::new();
+    patch.put("a", 5.into()).unwrap();
+    let answered = is_applied(&ask(&mut world, 0, Request::Update { id, patch: patch.into() }));
+    world.crash(0);
+    world.cut.clear();
+    world.step(5 * SECOND);
+    let is_kept = value(&mut world, 1, id, "a") == Some(5);
+    assert_eq!(is_kept, world.holders(id, |record| record.values.get("a") == Some(b"5")) > 0);
+    answered && !is_kept
+}
+
+#[test]
 fn invariant_7_a_copy_that_a_wrong_view_made_outlives_its_owner() {
     assert!(is_kept_by_a_node_that_should_not_hold_it(None));
 }
