@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::conformance::Subject;
 use crate::conformance::fixture::{Fixture, HELD_AFTER, MINUTE, UnderWay, answers, put};
 use crate::error::StoreError;
-use crate::operate::Scan;
+use crate::operate::{Operate, Scan, Store};
 use crate::patch::Patch;
 use crate::record::Version;
 use crate::route::RouteLabel;
@@ -64,7 +64,7 @@ pub async fn collecting_leaves_live_records_alone(subject: &impl Subject) {
     let live = service.visitor(&[("n", "1")]).await;
     service.advance(10 * MINUTE);
     for node in service.nodes() {
-        node.ready().await.expect("a healthy store is ready");
+        assert!(becomes_ready(node.as_ref()).await, "a healthy store is ready");
         node.collect().await.expect("a healthy store collects");
     }
     assert!(service.opens(live.id, &live.proof()).await, "a live record is not collected");
@@ -159,6 +159,16 @@ async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bo
     tokio::time::timeout(TOLD_WITHIN, told).await.unwrap_or(false)
 }
 
+/// Whether a store is ready before long: a node that just joined others has to be counted by them.
+async fn becomes_ready(node: &dyn Store) -> bool {
+    let ready = async {
+        while node.ready().await.is_err() {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(READY_WITHIN, ready).await.is_ok()
+}
+
 fn take_over(owner: &str, fence: u64) -> Patch {
     let mut patch = Patch::new();
     patch.fence(fence);
@@ -172,3 +182,6 @@ fn label(name: &str) -> RouteLabel {
 
 /// Changes may cross a network; a call's answer does not wait for them.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(20);
