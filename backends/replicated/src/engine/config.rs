@@ -106,7 +106,7 @@ pub(crate) const BEAT: Duration = Duration::from_millis(25);
 pub(crate) const DIGEST_EVERY: Duration = Duration::from_secs(3);
 
 /// How long a record stays after every holder was found to have it.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a node that expects others waits for them before it founds a service.
 pub(crate) const FOUND_AFTER: Duration = Duration::from_millis(1_500);
