@@ -54,6 +54,8 @@ pub(crate) struct Health {
     pub(crate) is_ready: bool,
     /// The members that records are placed on.
     pub(crate) members: usize,
+    /// Whether they are too many for each to hold everything.
+    pub(crate) is_crowded: bool,
     /// Whether all of them compute with the same ones.
     pub(crate) is_agreed: bool,
     pub(crate) under_replicated: usize,
@@ -167,7 +169,13 @@ impl Node {
     /// Looks how the node is.
     pub(crate) fn look(&self) -> Health {
         let health = self.lock().engine.health();
-        self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
+        self.health.send_if_modified(|known| {
+            if health.is_crowded && !known.is_crowded {
+                let nodes = health.members;
+                tracing::warn!(target: "steadfast", nodes, "every write goes to every node: use backups");
+            }
+            std::mem::replace(known, health) != health
+        });
         health
     }
 

@@ -90,6 +90,9 @@ pub(crate) enum Rule {
     TakeOver,
 }
 
+/// How many nodes may hold everything before that is said to be too much.
+pub(crate) const CROWDED_ABOVE: usize = 10;
+
 /// How long an owner waits for acknowledgements.
 pub(crate) const ACK_WITHIN: Duration = Duration::from_millis(200);
 

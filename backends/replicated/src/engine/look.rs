@@ -5,7 +5,7 @@ use std::sync::Arc;
 use steadfast_core::{RecordId, Scan, Scanned, Stats};
 
 use super::Engine;
-use super::config::Partition;
+use super::config::{CROWDED_ABOVE, Copies, Partition};
 use super::message::is_index;
 use crate::metrics::Figures;
 use crate::node::Health;
@@ -18,6 +18,8 @@ impl Engine {
             has_joined: self.is_ready(),
             is_ready: self.is_ready() && self.is_counted(),
             members: self.view.placement.len(),
+            is_crowded: self.config.copies == Copies::All
+                && self.view.placement.len() > CROWDED_ABOVE,
             is_agreed: self.is_agreed(),
             under_replicated: self.under_replicated(),
             base: self.agreement.base.as_ref().map_or(0, |base| base.members.len()),

@@ -8,8 +8,8 @@ use steadfast_core::{
 
 use super::Setup;
 use super::world::{CallId, World};
-use crate::engine::config::Partition;
-use crate::engine::{Failure, Message, Reply, Request, Rule};
+use crate::engine::config::{Copies, Partition};
+use crate::engine::{Engine, Failure, Message, Reply, Request, Rule};
 use crate::placement::Placement;
 
 #[test]
@@ -392,6 +392,18 @@ fn is_kept_by_a_node_that_should_not_hold_it(without: Option<Rule>) -> bool {
     let reply = ask(&mut world, 1, Request::Load { id, proof: None, seen: None });
     assert_eq!(matches!(reply, Reply::Lookup(Lookup::Found(_))), world.is_live(id));
     world.is_live(id)
+}
+
+#[test]
+fn more_than_ten_nodes_that_hold_everything_are_said_to_be_too_many() {
+    for (nodes, copies, is_crowded) in
+        [(10, Copies::All, false), (11, Copies::All, true), (11, Copies::Backups(1), false)]
+    {
+        let mut world = World::new(Setup { nodes, copies, ..three() }, 1);
+        world.run_until_settled(30 * SECOND).unwrap();
+        let health = world.nodes[0].engine.as_ref().map(Engine::health);
+        assert_eq!(health.map(|health| health.is_crowded), Some(is_crowded));
+    }
 }
 
 fn three() -> Setup {
