@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -41,7 +42,7 @@ impl Wires {
     /// One more node, which is reached at an address: where it has to be bound.
     pub fn lay(&mut self, reached: &str) -> String {
         let [bound] = own_addresses();
-        let listener = std::net::TcpListener::bind(reached).unwrap();
+        let listener = listen(reached);
         listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
         let mut nodes = self.shared.bound.lock().unwrap();
@@ -80,24 +81,38 @@ impl Shared {
     }
 }
 
+/// Listens at an address that was free. A process that is being started holds for a moment what this one
+/// has closed.
+fn listen(address: &str) -> std::net::TcpListener {
+    for _ in 0..100 {
+        if let Ok(listener) = std::net::TcpListener::bind(address) {
+            return listener;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{address} is taken");
+}
+
 async fn accept(listener: TcpListener, to: usize, shared: Arc<Shared>) {
     let mut carried = JoinSet::new();
     while let Ok((dialled, _)) = listener.accept().await {
         while carried.try_join_next().is_some() {}
-        let bound = shared.bound.lock().unwrap().clone();
-        // Whoever is gone already has nothing to say.
-        if let Some(from) = dialler(&dialled, &bound) {
-            carried.spawn(carry(dialled, (from, to), bound[to].clone(), Arc::clone(&shared)));
-        }
+        carried.spawn(carry(dialled, to, Arc::clone(&shared)));
     }
 }
 
-async fn carry(dialled: TcpStream, (from, to): Way, bound: String, shared: Arc<Shared>) {
+async fn carry(dialled: TcpStream, to: usize, shared: Arc<Shared>) {
+    let bound = shared.bound.lock().unwrap().clone();
+    let (near, far) = (dialled.local_addr().unwrap(), dialled.peer_addr());
+    let nodes = bound.clone();
+    let dialler = move || dialler(far.ok()?, near, &nodes);
+    // Whoever is gone already has nothing to say.
+    let Some(from) = tokio::task::spawn_blocking(dialler).await.unwrap() else { return };
     // Shaking hands takes both directions.
     if !shared.open(&[(from, to), (to, from)]).await {
         return;
     }
-    let Ok(accepted) = TcpStream::connect(bound).await else { return };
+    let Ok(accepted) = TcpStream::connect(&bound[to]).await else { return };
     let _ = (dialled.set_nodelay(true), accepted.set_nodelay(true));
     let ((from_one, to_one), (from_other, to_other)) =
         (dialled.into_split(), accepted.into_split());
@@ -121,10 +136,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, shared:
     }
 }
 
-/// The number of the node at the other end of a connection.
-fn dialler(connection: &TcpStream, bound: &[String]) -> Option<usize> {
-    let (near, far) = (connection.local_addr().ok()?, connection.peer_addr().ok()?);
-    let socket = socket(far, near)?;
+/// The number of the node that dialled from one address to another.
+fn dialler(from: SocketAddr, to: SocketAddr, bound: &[String]) -> Option<usize> {
+    let socket = socket(from, to)?;
     processes().into_iter().find_map(|process| {
         let line = std::fs::read(process.join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line);
@@ -136,11 +150,10 @@ fn dialler(connection: &TcpStream, bound: &[String]) -> Option<usize> {
 /// What the system calls the socket of a connection from one address to another.
 fn socket(from: SocketAddr, to: SocketAddr) -> Option<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
-    let ends = [hexadecimal(from), hexadecimal(to)];
-    table.lines().find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        (fields[1..3] == ends).then(|| format!("socket:[{}]", fields[9]))
-    })
+    let ends = format!(" {} {} ", hexadecimal(from), hexadecimal(to));
+    // It may have many thousands of lines, of connections that ended.
+    let line = &table[table.find(&ends)?..];
+    line.split_whitespace().nth(INODE).map(|inode| format!("socket:[{inode}]"))
 }
 
 /// An address as that table has it.
@@ -160,3 +173,6 @@ fn owns(process: &std::path::Path, socket: &str) -> bool {
     let mut targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     targets.any(|target| target.as_os_str() == socket)
 }
+
+/// Where the number of a socket stands in a line of that table, counted from its addresses on.
+const INODE: usize = 8;
