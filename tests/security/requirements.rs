@@ -151,12 +151,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         &["an_evicted_record_never_comes_back", "collecting_leaves_live_records_alone"],
     ),
     here("RC-09", "P0", "a logout on one node against a write on another"),
-    elsewhere(
-        "RC-10",
-        "P0",
-        "a node that was away brings nothing back",
-        "several nodes: the replicated store",
-    ),
+    here("RC-10", "P0", "a node that was away brings nothing back"),
     by(
         "RC-11",
         "P0",
@@ -308,16 +303,27 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("CL-09", "P1", "a new CA without loss"),
     here("CL-10", "P1", "no token on the wire"),
     here("CL-11", "P1", "quotas hold against a peer"),
-    elsewhere(
+    by(
         "CL-12",
         "P0",
         "a logout wins over a partition",
-        "several nodes: the replicated store",
+        &[
+            "a_logout_wins_over_a_partition_and_what_was_written_behind_it",
+            "a_write_beyond_a_cut_brings_nothing_back",
+        ],
     ),
     elsewhere("CL-13", "later", "mixed versions", "later"),
     here("CL-14", "P1", "no datagrams"),
-    elsewhere("CL-15", "P1", "skewed clocks", "several nodes: the replicated store"),
-    elsewhere("CL-16", "P1", "snapshots", "several nodes: the replicated store"),
+    by("CL-15", "P1", "skewed clocks", &["what_expired_by_one_clock_stays_over_by_all"]),
+    by(
+        "CL-16",
+        "P1",
+        "snapshots",
+        &[
+            "a_snapshot_that_was_interrupted_goes_on_where_it_was",
+            "cursors_and_parts_of_a_snapshot_that_make_no_sense_change_nothing",
+        ],
+    ),
     here("CL-17", "P1", "two clusters with one secret never merge"),
     here("CL-18", "P1", "one port, and nothing else on it"),
     here("SK-01", "P1", "a label changes no identity"),
