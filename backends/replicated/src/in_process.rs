@@ -1,12 +1,12 @@
 //! Nodes of one process, connected by channels: the contract, without a network.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use async_trait::async_trait;
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, Limits, Store};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::ReplicatedStore;
 use crate::engine::config::{Acks, Copies, DrainAs, Partition};
@@ -53,29 +53,67 @@ impl Nodes {
 
 /// Knows every node.
 #[derive(Default)]
-struct Hub(Mutex<Vec<(Weak<Node>, Inbox)>>);
+struct Hub {
+    nodes: Mutex<Vec<(Weak<Node>, Inbox)>>,
+    /// The number of the link in each direction.
+    links: Mutex<BTreeMap<(Name, Name), u64>>,
+    /// Held by who delivers, and for as long as one end of a link is there and the other is not.
+    gate: RwLock<()>,
+}
 
-type Inbox = UnboundedSender<(Name, Message)>;
+type Inbox = UnboundedSender<Frame>;
+
+/// A message, from whom, and over which link.
+type Frame = (Name, u64, Message);
 
 impl Hub {
-    fn connect(&self, nodes: &[Arc<Node>]) {
+    fn connect(self: &Arc<Self>, nodes: &[Arc<Node>]) {
         for node in nodes {
-            let (sender, mut messages) = unbounded_channel::<(Name, Message)>();
-            self.0.lock().unwrap().push((Arc::downgrade(node), sender));
-            let node = Arc::downgrade(node);
-            tokio::spawn(async move {
-                while let Some((from, message)) = messages.recv().await {
-                    if let Some(node) = node.upgrade() {
-                        node.drive(|engine, now| engine.receive(now, &from, message));
-                    }
-                }
+            let (sender, frames) = unbounded_channel();
+            self.nodes.lock().unwrap().push((Arc::downgrade(node), sender));
+            tokio::spawn(Arc::clone(self).deliver(Arc::downgrade(node), frames));
+        }
+        for (n, node) in nodes.iter().enumerate() {
+            nodes[..n].iter().for_each(|other| self.link(node, other));
+        }
+    }
+
+    /// Links two nodes anew. What was on its way between them is lost.
+    fn link(&self, one: &Node, other: &Node) {
+        let _shut = self.gate.write().unwrap();
+        for (from, to) in [(one, other), (other, one)] {
+            from.drive(|engine, now| {
+                engine.unlinked(now, to.name());
+                let way = (from.name().clone(), to.name().clone());
+                *self.links.lock().unwrap().entry(way).or_default() += 1;
             });
         }
-        for node in nodes {
-            for other in nodes.iter().filter(|other| other.name() != node.name()) {
-                node.drive(|engine, now| engine.linked(now, other.name()));
+        for (from, to) in [(one, other), (other, one)] {
+            from.drive(|engine, now| engine.linked(now, to.name()));
+        }
+    }
+
+    async fn deliver(self: Arc<Self>, node: Weak<Node>, mut frames: UnboundedReceiver<Frame>) {
+        while let Some((from, link, message)) = frames.recv().await {
+            let _open = self.gate.read().unwrap();
+            if let Some(node) = node.upgrade()
+                && self.link_of(&from, node.name()) == link
+            {
+                node.drive(|engine, now| engine.receive(now, &from, message));
             }
         }
+    }
+
+    fn link_of(&self, from: &Name, to: &Name) -> u64 {
+        let way = (from.clone(), to.clone());
+        self.links.lock().unwrap().get(&way).copied().unwrap_or(0)
+    }
+
+    fn node(&self, name: &Name) -> Option<(Arc<Node>, Inbox)> {
+        let nodes = self.nodes.lock().unwrap();
+        let mut nodes =
+            nodes.iter().filter_map(|(node, inbox)| Some((node.upgrade()?, inbox.clone())));
+        nodes.find(|(node, _)| node.name() == name)
     }
 }
 
@@ -86,11 +124,9 @@ struct Port {
 
 impl Net for Port {
     fn send(&self, to: &Name, message: Message) -> usize {
-        let nodes = self.hub.0.lock().unwrap();
-        let to =
-            nodes.iter().find(|(node, _)| node.upgrade().is_some_and(|node| node.name() == to));
-        if let Some((_, sender)) = to {
-            let _ = sender.send((self.name.clone(), message));
+        if let Some((_, inbox)) = self.hub.node(to) {
+            let link = self.hub.link_of(&self.name, to);
+            let _ = inbox.send((self.name.clone(), link, message));
         }
         0
     }
@@ -99,8 +135,14 @@ impl Net for Port {
         BTreeMap::new()
     }
 
+    /// On a machine that is busy with other things, a node can be late.
     fn close(&self, peer: &Name) {
-        panic!("{peer:?} is late, in one process");
+        let (hub, me, peer) = (Arc::clone(&self.hub), self.name.clone(), peer.clone());
+        tokio::spawn(async move {
+            if let (Some((me, _)), Some((peer, _))) = (hub.node(&me), hub.node(&peer)) {
+                hub.link(&me, &peer);
+            }
+        });
     }
 
     fn leave(&self) {}
