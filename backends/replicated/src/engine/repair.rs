@@ -330,7 +330,7 @@ impl Engine {
             if !self.owns(id) {
                 continue;
             }
-            if self.busy.contains_key(&id) {
+            if self.is_consulting(id) {
                 // It is offered again when this is over.
             } else if self.kept(id).stamp() != stamp {
                 // In simulation, an owner that was not sure asked everybody but who offered it.
@@ -352,13 +352,14 @@ impl Engine {
         }
     }
 
-    fn is_everywhere(&self, id: RecordId) -> bool {
+    /// Whether this owner knows what it has of a record, and every holder has it, too.
+    pub(super) fn is_everywhere(&self, id: RecordId) -> bool {
         let filled = self.table.get(&id).is_some_and(|entry| entry.filled == self.view.number);
         let has = |name: &Name| {
             let peer = self.peers.get(name);
             peer.is_some_and(|peer| peer.linked && !peer.stale.contains(&id))
         };
-        filled && self.backups(id).iter().all(has)
+        filled && self.is_known(id) && self.backups(id).iter().all(has)
     }
 
     pub(super) fn found_safe(&mut self, ids: Vec<RecordId>) {

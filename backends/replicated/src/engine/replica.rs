@@ -221,7 +221,10 @@ impl Engine {
         if !is_covered {
             return self.absorb(id, vec![held]);
         }
-        // It has nothing that this node lacks, so it gets the same.
+        // It has nothing that this node lacks, so it need not hold it any more, or gets the same.
+        if !self.other_holders(id).contains(from) && self.is_everywhere(id) {
+            return self.send(from, Message::Safe(vec![id]));
+        }
         let replica = match self.kept(id) {
             Kept::Live(copy) => Replica::Full(copy.clone(), true),
             Kept::Dead { stamp, until } => Replica::Dead { stamp: *stamp, until: *until },
