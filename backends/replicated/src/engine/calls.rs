@@ -103,13 +103,18 @@ impl Engine {
         self.forward(number);
     }
 
-    /// Puts a call in the queue of its record.
+    /// Puts a call in the queue of its record. What a list asks goes first: others may wait for the list.
     pub(super) fn enqueue(&mut self, number: u64) {
         let Some(call) = self.calls.get(&number) else {
             return;
         };
-        let key = call.request.key();
-        self.busy.entry(key).or_default().queue.push_back(number);
+        let (key, is_from_list) = (call.request.key(), call.request.is_from_list());
+        let queue = &mut self.busy.entry(key).or_default().queue;
+        if is_from_list {
+            queue.push_front(number);
+        } else {
+            queue.push_back(number);
+        }
         self.answer_to_dead(key);
         self.overtake(key);
         self.advance(key);

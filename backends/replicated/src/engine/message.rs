@@ -227,6 +227,11 @@ impl Request {
         }
     }
 
+    /// Whether a list asks it of one of its sessions.
+    pub(crate) fn is_from_list(&self) -> bool {
+        matches!(self, Self::Peek { .. } | Self::End { .. })
+    }
+
     /// Whether it may be sent again, since it does nothing the second time: a patch with a new secret
     /// is told by it.
     pub(crate) fn is_repeatable(&self) -> bool {

@@ -221,19 +221,14 @@ impl Engine {
         let Some(busy) = self.busy.get_mut(&id) else {
             return;
         };
-        let (Some(Stage::Admit { call, .. }), Some(&last)) = (&busy.stage, busy.queue.back())
+        let (Some(Stage::Admit { call, .. }), Some(first)) = (&busy.stage, busy.queue.front())
         else {
             return;
         };
         let call = *call;
-        let is_from_list = self.calls.get(&last).is_some_and(|waiting| {
-            matches!(waiting.request, Request::Peek { .. } | Request::End { .. })
-        });
-        if is_from_list {
+        if self.calls.get(first).is_some_and(|first| first.request.is_from_list()) {
             busy.stage = None;
-            busy.queue.pop_back();
-            busy.queue.push_front(call);
-            busy.queue.push_front(last);
+            busy.queue.insert(1, call);
         }
     }
 
