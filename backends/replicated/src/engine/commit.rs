@@ -12,6 +12,7 @@ use super::config::{ACK_WITHIN, Acks, BEAT, Copies, END_WITHIN, Partition};
 use super::entry::Stage;
 use super::index::Procedure;
 use super::message::{Ack, Failure, Held, Kept, Message, Replica, Reply};
+use super::undecided::Undecided;
 use super::view::Sent;
 use super::{Engine, Rule};
 use crate::placement::Name;
@@ -31,11 +32,13 @@ pub(super) struct Commit {
     started: Duration,
     waits_for: BTreeSet<Name>,
     acknowledged: BTreeSet<Name>,
+    /// Whether a holder takes another node for the owner: one of the two will change its view.
+    is_disputed: bool,
 }
 
 impl Commit {
     pub(super) fn is_take_over(&self) -> bool {
-        matches!(self.then, Then::TakeOver)
+        matches!(self.then, Then::TakeOver { .. })
     }
 
     pub(super) fn is_end(&self) -> bool {
@@ -92,8 +95,10 @@ pub(super) enum Then {
         call: u64,
         was_live: bool,
     },
-    /// A record was taken over in a state that nobody had confirmed.
-    TakeOver,
+    /// A record was taken over in a state that nobody had confirmed, and that these nodes held.
+    TakeOver {
+        from: Vec<Name>,
+    },
     /// A list of sessions changed.
     Index(Box<Procedure>),
 }
@@ -122,6 +127,7 @@ impl Engine {
             started: self.now.mono,
             waits_for: holders,
             acknowledged: BTreeSet::new(),
+            is_disputed: false,
         };
         self.busy(id).stage = Some(Stage::Commit(Box::new(commit)));
         self.answer_to_dead(id);
@@ -167,6 +173,10 @@ impl Engine {
             Ack::Held => self.held(from, id, stamp),
             Ack::Refused => {
                 peer.stale.insert(id);
+                let commit = self.commit_of(id).filter(|commit| commit.change.stamp() == stamp);
+                if let Some(commit) = commit {
+                    commit.is_disputed = true;
+                }
             }
             Ack::Gap(held) => self.gap(from, id, stamp, *held),
         }
@@ -230,6 +240,20 @@ impl Engine {
         }
     }
 
+    /// Whoever became a holder while a change waits may acknowledge it, too.
+    pub(super) fn ask_new_holders(&mut self, id: RecordId) {
+        let holders = self.other_holders(id);
+        let Some(commit) = self.commit_of(id) else {
+            return;
+        };
+        let new: Vec<_> = holders.difference(&commit.waits_for).cloned().collect();
+        let (stamp, replica) = (commit.change.stamp(), commit.change.replica(true));
+        commit.waits_for.extend(new.iter().cloned());
+        for name in new {
+            self.replicate(&name, id, stamp, Stamp::ZERO, replica.clone());
+        }
+    }
+
     /// Looks whether a change has what it waits for, or cannot have it any more.
     pub(super) fn settle_commit(&mut self, id: RecordId) {
         let backups = self.backups(id);
@@ -248,10 +272,12 @@ impl Engine {
         let had = commit.acknowledged.intersection(&backups).count();
         let (started, fence) = (commit.started, commit.fence);
         let (everywhere, is_end) = (commit.everywhere, commit.change.is_end());
+        let is_disputed = commit.is_disputed;
         let waits: Vec<_> = commit.waits_for.difference(&commit.acknowledged).cloned().collect();
         let can_come =
             |name: &Name| self.peers.get(name).is_some_and(|peer| peer.in_flight.has(id));
-        let may_come = waits.iter().any(|name| backups.contains(name) && can_come(name));
+        let may_come =
+            is_disputed || waits.iter().any(|name| backups.contains(name) && can_come(name));
         let is_late = now >= started + ACK_WITHIN || !may_come;
         if had < needed && !is_late {
             return self.alarms.set(Alarm::Commit(id), started + ACK_WITHIN);
@@ -306,7 +332,7 @@ impl Engine {
                 self.answer(call, Reply::Outcome(Outcome::Applied(applied)));
             }
             Then::End { call, was_live } => self.answer(call, Reply::Ended(was_live)),
-            Then::TakeOver => {}
+            Then::TakeOver { from } => self.confirm_to(&from, id, commit.change.stamp()),
             Then::Index(procedure) => return self.list_changed(id, procedure),
         }
         self.advance(id);
@@ -355,7 +381,7 @@ impl Engine {
             Then::Apply { call, .. } | Then::End { call, .. } => {
                 self.answer(call, Reply::Failed(failure));
             }
-            Then::TakeOver => self.take_over_failed(id),
+            Then::TakeOver { .. } => self.take_over_failed(id),
             Then::Index(procedure) => self.answer(procedure.call, Reply::Failed(failure)),
         }
         self.advance(id);
@@ -369,8 +395,8 @@ impl Engine {
         };
         match commit.then {
             Then::Apply { call, .. } => self.answer(call, Reply::Outcome(Outcome::Gone)),
-            Then::Index(procedure) => self.abandon_procedure(&procedure),
-            Then::End { .. } | Then::TakeOver => {}
+            Then::Index(procedure) => self.route(procedure.call),
+            Then::End { .. } | Then::TakeOver { .. } => {}
         }
     }
 
@@ -402,19 +428,32 @@ impl Engine {
         }
     }
 
-    /// A change whose record got another owner while it waited.
+    /// A change whose record got another owner while it waited: that one decides whether it happened,
+    /// and asks for what was not confirmed, too.
     pub(super) fn abandon(&mut self, id: RecordId, commit: Commit) {
-        match commit.then {
-            Then::End { call, .. } => self.route(call),
-            Then::Apply { call, .. } => self.answer(call, Reply::Failed(Failure::Moving)),
-            Then::Index(procedure) => self.abandon_procedure(&procedure),
-            Then::TakeOver => {}
-        }
-        // The new owner decides whether it happened: it asks for what was not confirmed, too.
+        let stamp = commit.change.stamp();
         if let (Kept::Live(copy), Some(entry)) = (commit.change.kept(), self.table.get_mut(&id)) {
             entry.tentative = Some(Box::new(copy));
             self.unsettled.insert(id);
             self.alarms.set(Alarm::Unsettled(id), self.now.mono);
+        }
+        match commit.then {
+            Then::End { call, .. } => self.route(call),
+            Then::Apply { call, counters, ended } => {
+                let before = commit.before;
+                self.leave_undecided(id, Undecided { call, before, stamp, counters, ended });
+            }
+            Then::Index(procedure) => self.route(procedure.call),
+            Then::TakeOver { .. } => {}
+        }
+    }
+
+    /// Tells nodes, with the next frame, which state of a record counts.
+    pub(super) fn confirm_to(&mut self, names: &[Name], id: RecordId, counts: Stamp) {
+        for name in names {
+            if let Some(peer) = self.peers.get_mut(name) {
+                peer.confirmed.push((id, counts));
+            }
         }
     }
 

@@ -50,6 +50,7 @@ impl Engine {
     fn is_drained(&self) -> bool {
         let is_member = self.agreement.base.as_ref().is_some_and(|base| self.is_in(base));
         self.busy.is_empty()
+            && self.undecided.is_empty()
             && (self.table.is_empty() || self.is_clean())
             && self.others_are_settled()
             && !(is_member && self.is_leaving())

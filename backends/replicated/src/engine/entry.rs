@@ -10,7 +10,7 @@ use super::commit::Commit;
 use super::index::Procedure;
 use super::message::{Held, Kept};
 use super::takeover::Consult;
-use crate::record::Copy;
+use crate::record::{Copy, Stamp};
 
 /// What a node holds of one record.
 #[derive(Debug, Default)]
@@ -72,17 +72,19 @@ impl Engine {
 
     /// What is kept from now on, and known to be what the owner has.
     pub(super) fn keep(&mut self, id: RecordId, kept: Kept) {
-        let number = self.view.number;
+        let (number, stamp) = (self.view.number, kept.stamp());
         let entry = self.table.entry(id).or_default();
         entry.kept = kept;
         entry.sure = number;
         entry.tentative = None;
         self.unsettled.remove(&id);
+        self.decide(id, stamp);
     }
 
     pub(super) fn drop_entry(&mut self, id: RecordId) {
         self.table.remove(&id);
         self.unsettled.remove(&id);
+        self.decide(id, Stamp::ZERO);
         for peer in self.peers.values_mut() {
             peer.stale.remove(&id);
         }

@@ -210,10 +210,6 @@ impl Engine {
         self.answer(procedure.call, reply);
     }
 
-    pub(super) fn abandon_procedure(&mut self, procedure: &Procedure) {
-        self.answer(procedure.call, Reply::Failed(Failure::Moving));
-    }
-
     fn list_of(&self, id: RecordId) -> List {
         match self.live(id).filter(|copy| !copy.record.is_expired(self.now.wall)) {
             Some(copy) => List::read(&copy.record.values),

@@ -232,13 +232,12 @@ impl Request {
         matches!(self, Self::Peek { .. } | Self::End { .. })
     }
 
-    /// Whether it may be sent again, since it does nothing the second time: a patch with a new secret
-    /// is told by it.
+    /// Whether it may be sent again, since it does nothing the second time: a new session and a new
+    /// secret are told by their hash, and who ended something may hear that it was over.
     pub(crate) fn is_repeatable(&self) -> bool {
         match self {
-            Self::Load { .. } | Self::Peek { .. } | Self::Delete { .. } => true,
             Self::Update { patch, .. } => patch.rotation().is_some(),
-            _ => false,
+            _ => true,
         }
     }
 }

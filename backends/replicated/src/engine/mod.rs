@@ -15,6 +15,7 @@
 //! | [`replica`] | the other side of it: what a holder keeps |
 //! | [`reader`] | reads, and the leases under which copies answer |
 //! | [`takeover`] | what a new owner does before it serves |
+//! | [`undecided`] | what becomes of writes that it found under way |
 //! | [`index`] | whose sessions are whose |
 //! | [`repair`] | whatever went missing is found again |
 //! | [`join`], [`drain`] | coming and going |
@@ -37,6 +38,7 @@ mod reader;
 mod repair;
 mod replica;
 mod takeover;
+mod undecided;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +57,7 @@ use self::entry::{Busy, Entry};
 use self::join::Join;
 pub(crate) use self::message::{Failure, Message, Reply, Request};
 use self::repair::Scrub;
+use self::undecided::Undecided;
 use self::view::{Peer, View};
 use crate::placement::{Name, node_number};
 use crate::record::StampClock;
@@ -78,6 +81,8 @@ pub(crate) struct Engine {
     busy: BTreeMap<RecordId, Busy>,
     /// Records with a change that nobody confirmed.
     unsettled: BTreeSet<RecordId>,
+    /// Writes under way whose record got another owner.
+    undecided: BTreeMap<RecordId, Undecided>,
     calls: BTreeMap<u64, Call>,
     alarms: Alarms,
     leases: reader::Leases,
@@ -147,6 +152,7 @@ impl Engine {
             table: BTreeMap::new(),
             busy: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            undecided: BTreeMap::new(),
             calls: BTreeMap::new(),
             alarms: Alarms::default(),
             leases: reader::Leases::default(),

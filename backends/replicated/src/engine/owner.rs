@@ -274,7 +274,7 @@ impl Engine {
         match busy.stage {
             Some(Stage::Commit(commit)) => self.abandon(id, *commit),
             Some(Stage::Admit { call, .. }) => self.route(call),
-            Some(Stage::Index(procedure)) => self.abandon_procedure(&procedure),
+            Some(Stage::Index(procedure)) => self.route(procedure.call),
             Some(Stage::Consult(_)) | None => {}
         }
         for number in busy.queue {

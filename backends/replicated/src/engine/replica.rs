@@ -55,6 +55,7 @@ impl Engine {
         match &entry.kept {
             Kept::Live(copy) if copy.stamp == prev => {
                 let changed = copy.changed(delta);
+                self.decide(id, prev);
                 self.hold(id, changed);
                 Ack::Held
             }
@@ -114,6 +115,7 @@ impl Engine {
             } else if entry.kept.stamp() == stamp {
                 entry.tentative = None;
                 self.unsettled.remove(&id);
+                self.decide(id, stamp);
                 self.drop_if_empty(id);
             } else {
                 let held = entry.held();

@@ -247,10 +247,15 @@ impl Engine {
         let is_confirmed = kept.into_iter().any(|copy| copy.same_writes(&merged));
         self.stamps.observe(merged.stamp, self.now.wall);
         self.mark_stale(id, found, merged.stamp);
+        // Whoever held something unconfirmed may have a write that waits to hear whether it counts.
+        let from = found.iter().filter(|(_, held)| held.tentative.is_some());
+        let from: Vec<_> = from.map(|(name, _)| name.clone()).collect();
         if is_confirmed || !self.config.keeps(Rule::RollBack) {
+            let stamp = merged.stamp;
             self.keep(id, Kept::Live(merged));
+            self.confirm_to(&from, id, stamp);
         } else {
-            self.commit(id, Change::Whole(merged), false, Then::TakeOver);
+            self.commit(id, Change::Whole(merged), false, Then::TakeOver { from });
         }
     }
 

@@ -430,6 +430,7 @@ impl Engine {
         }
         for id in self.busy.keys().copied().collect::<Vec<_>>() {
             if self.owns(id) {
+                self.ask_new_holders(id);
                 self.settle_commit(id);
             } else {
                 self.step_down(id);

@@ -277,6 +277,11 @@ impl Account {
                 self.sessions[session].state = State::Unknown;
                 Ok(())
             }
+            // It was asked for again when it was done already, and ended by then.
+            Outcome::Exists if self.sessions[session].is_at_risk => {
+                self.sessions[session].state = State::Ended;
+                Ok(())
+            }
             _ => Err("a login has no such outcome".to_owned()),
         }
     }

@@ -22,6 +22,7 @@
 mod accounts;
 mod calls;
 mod clients;
+mod deployments;
 mod faults;
 mod replays;
 mod scenarios;

@@ -467,7 +467,7 @@ pub(super) fn create(world: &mut World, n: usize, id: RecordId) {
     assert!(is_applied(&reply), "{reply:?}");
 }
 
-fn creation(world: &World, id: RecordId) -> Request {
+pub(super) fn creation(world: &World, id: RecordId) -> Request {
     let now = world.now(usize::MAX).wall;
     let hash = SecretHash::from_parts(KeyId::NONE, [1; 32]);
     let record = Record::new(hash, now, now + 3_600 * SECOND, now + 8 * 3_600 * SECOND);
@@ -492,7 +492,7 @@ fn put(world: &mut World, n: usize, id: RecordId, value: i64) {
     assert!(is_applied(&reply), "{reply:?}");
 }
 
-fn value(world: &mut World, n: usize, id: RecordId, key: &str) -> Option<i64> {
+pub(super) fn value(world: &mut World, n: usize, id: RecordId, key: &str) -> Option<i64> {
     match ask(world, n, Request::Load { id, proof: None, seen: None }) {
         Reply::Lookup(Lookup::Found(found)) => {
             let json = found.record.values.get(key)?;
