@@ -27,8 +27,6 @@ pub(super) struct Commit {
     before: Stamp,
     /// Whether it must be known to everybody who may read: the end of a record, a new secret.
     everywhere: bool,
-    /// When nobody can read any more who owned the record before.
-    fence: Duration,
     started: Duration,
     waits_for: BTreeSet<Name>,
     acknowledged: BTreeSet<Name>,
@@ -117,13 +115,11 @@ impl Engine {
             let is_stale = self.peers.get(name).is_some_and(|peer| peer.stale.contains(&id));
             self.replicate(name, id, stamp, before, change.replica(is_stale));
         }
-        let fence = if everywhere { self.fenced_until(id) } else { Duration::ZERO };
         let commit = Commit {
             change,
             then,
             before,
             everywhere,
-            fence,
             started: self.now.mono,
             waits_for: holders,
             acknowledged: BTreeSet::new(),
@@ -254,6 +250,19 @@ impl Engine {
         }
     }
 
+    /// A holder lost a change that waits for it, or refused it by a view that was old.
+    pub(super) fn ask_again(&mut self, name: &Name, id: RecordId) {
+        let waits = |commit: &&mut Commit| {
+            commit.waits_for.contains(name) && !commit.acknowledged.contains(name)
+        };
+        let again = self.commit_of(id).filter(waits);
+        if let Some((stamp, change)) =
+            again.map(|commit| (commit.change.stamp(), commit.change.replica(true)))
+        {
+            self.replicate(name, id, stamp, Stamp::ZERO, change);
+        }
+    }
+
     /// Looks whether a change has what it waits for, or cannot have it any more.
     pub(super) fn settle_commit(&mut self, id: RecordId) {
         let backups = self.backups(id);
@@ -270,7 +279,7 @@ impl Engine {
             Acks::All => backups.len(),
         };
         let had = commit.acknowledged.intersection(&backups).count();
-        let (started, fence) = (commit.started, commit.fence);
+        let started = commit.started;
         let (everywhere, is_end) = (commit.everywhere, commit.change.is_end());
         let is_disputed = commit.is_disputed;
         let waits: Vec<_> = commit.waits_for.difference(&commit.acknowledged).cloned().collect();
@@ -285,10 +294,10 @@ impl Engine {
         if had < needed && policy == Partition::Fail && !is_end {
             return self.roll_back(id);
         }
-        let reads =
-            |name: &Name| self.peers.get(name).is_some_and(|peer| peer.lease.granted_until > now);
-        let is_certain = now >= fence && (had >= needed || policy == Partition::Degrade);
-        let all_know = !self.config.keeps(Rule::Lease) || (is_certain && !waits.iter().any(reads));
+        let is_certain =
+            now >= self.fenced_until(id) && (had >= needed || policy == Partition::Degrade);
+        let all_know = !self.config.keeps(Rule::Lease)
+            || (is_certain && !waits.iter().any(|name| self.may_read(name)));
         if !everywhere || all_know {
             return self.finish(id);
         }
@@ -460,9 +469,8 @@ impl Engine {
     /// Whether every node that may hold a record knows of its end.
     pub(super) fn is_dead_everywhere(&self, id: RecordId) -> bool {
         let knows = |name: &Name| {
-            self.peers.get(name).is_none_or(|peer| {
-                !peer.stale.contains(&id) || peer.lease.granted_until <= self.now.mono
-            })
+            let is_stale = self.peers.get(name).is_some_and(|peer| peer.stale.contains(&id));
+            !is_stale || !self.may_read(name)
         };
         self.sources(id).iter().all(knows) && self.fenced_until(id) <= self.now.mono
     }

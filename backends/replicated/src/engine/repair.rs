@@ -97,7 +97,7 @@ impl Engine {
             Kept::Dead { stamp, until } => Some(Replica::Dead { stamp: *stamp, until: *until }),
         };
         if self.busy.contains_key(&id) {
-            return;
+            return self.ask_again(name, id);
         }
         match replica {
             Some(replica) if self.is_known(id) => {

@@ -198,14 +198,32 @@ impl Engine {
 
     /// When nobody can serve a record any more who owned it before.
     pub(super) fn fenced_until(&self, id: RecordId) -> Duration {
+        if self.view.past.is_empty() {
+            return Duration::ZERO;
+        }
         let is_agreed = self.is_agreed();
+        // Who computes with this view, too, does not take itself for the owner.
+        let may_serve = |owner: &Name| {
+            !is_agreed || !(self.view.placement.contains(owner) || self.has_withdrawn(owner))
+        };
         let others = self.view.past.iter().filter(|past| {
             let owner = past.placement.owner(id).filter(|owner| **owner != self.me);
-            // Who computes with this view, too, does not take itself for the owner.
-            let may_serve = |owner: &Name| !is_agreed || !self.view.placement.contains(owner);
             owner.is_some_and(may_serve) || past.doubt
         });
         others.map(|past| past.until + 2 * LEASE).max().unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether a node drains, and computes with this view: it serves nothing any more that it holds,
+    /// and will not again.
+    fn has_withdrawn(&self, name: &Name) -> bool {
+        let status = self.peers.get(name).and_then(|peer| peer.status.as_ref());
+        status.is_some_and(|status| status.draining && status.view == self.view.placement.digest())
+    }
+
+    /// Whether a node may read a record here, by a lease that this one granted.
+    pub(super) fn may_read(&self, name: &Name) -> bool {
+        let until = self.peers.get(name).map_or(Duration::ZERO, |peer| peer.lease.granted_until);
+        until > self.now.mono && !self.has_withdrawn(name)
     }
 
     pub(super) fn policy(&self) -> Partition {

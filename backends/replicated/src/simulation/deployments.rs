@@ -22,9 +22,11 @@ fn a_node_that_is_drained_and_comes_back_fails_no_call() {
         let mut load = Load::new(Setup { copies, acks, ..Setup::plain() }, seed);
         load.go_on(300);
         load.drain_and_stop(0);
-        load.go_on(200);
+        let calls = load.world.random.below(300);
+        load.go_on(calls);
         load.world.start(0);
         load.go_on(500);
+        load.answer_all();
         load.world.run_until_settled(30 * SECOND).unwrap();
         load.check(seed);
     }
@@ -36,6 +38,7 @@ fn a_node_that_joins_and_one_that_leaves_fail_no_call() {
         let mut load = Load::new(Setup { spares: 1, ..Setup::plain() }, seed);
         load.world.join(3);
         load.go_on(500);
+        load.answer_all();
         load.world.run_until_settled(30 * SECOND).unwrap();
         load.drain_and_stop(3);
         load.go_on(500);
@@ -49,10 +52,11 @@ struct Load {
     sessions: Vec<RecordId>,
     /// Sessions of users that were created so far.
     logins: u128,
-    /// Calls without an answer, and whose visits they count.
-    under_way: BTreeMap<CallId, Option<RecordId>>,
+    /// Calls without an answer: since when, and whose visits they count.
+    under_way: BTreeMap<CallId, (Duration, Option<RecordId>)>,
     visits: BTreeMap<RecordId, i64>,
     failed: Vec<Reply>,
+    slowest: Duration,
     drains: Option<usize>,
 }
 
@@ -64,8 +68,16 @@ impl Load {
         for (n, id) in sessions.iter().enumerate() {
             create(&mut world, n % 3, *id);
         }
-        let (under_way, visits) = (BTreeMap::new(), BTreeMap::new());
-        Self { world, sessions, logins: 0, under_way, visits, failed: Vec::new(), drains: None }
+        Self {
+            world,
+            sessions,
+            logins: 0,
+            under_way: BTreeMap::new(),
+            visits: BTreeMap::new(),
+            failed: Vec::new(),
+            slowest: Duration::ZERO,
+            drains: None,
+        }
     }
 
     /// Calls, a few milliseconds apart.
@@ -75,7 +87,7 @@ impl Load {
             let node = up[self.world.random.below(up.len() as u64) as usize];
             let (visited, request) = self.next_call();
             let call = self.world.call(node, request, 3 * SECOND).unwrap();
-            self.under_way.insert(call, visited);
+            self.under_way.insert(call, (self.world.time, visited));
             self.world.step(BETWEEN_CALLS);
             self.hear();
         }
@@ -127,25 +139,33 @@ impl Load {
 
     fn hear(&mut self) {
         for answer in std::mem::take(&mut self.world.answers) {
-            match (self.under_way.remove(&answer.id), answer.reply) {
-                (None, _) => {}
-                (_, reply @ Reply::Failed(_)) => self.failed.push(reply),
-                (Some(None), _) => {}
-                (Some(Some(id)), reply) => {
-                    assert!(is_applied(&reply), "{reply:?}");
-                    *self.visits.entry(id).or_default() += 1;
-                }
+            let Some((since, visited)) = self.under_way.remove(&answer.id) else {
+                continue;
+            };
+            self.slowest = self.slowest.max(self.world.time - since);
+            if let Reply::Failed(_) = answer.reply {
+                self.failed.push(answer.reply);
+            } else if let Some(id) = visited {
+                assert!(is_applied(&answer.reply), "{:?}", answer.reply);
+                *self.visits.entry(id).or_default() += 1;
             }
         }
     }
 
-    /// Every call was answered, and every visit counted once.
+    fn answer_all(&mut self) {
+        for _ in 0..3_000 {
+            self.world.step(Duration::from_millis(1));
+            self.hear();
+        }
+    }
+
+    /// Every call was answered soon, and every visit counted once.
     fn check(&mut self, seed: u64) {
-        self.world.step(3 * SECOND);
-        self.hear();
+        self.answer_all();
         let failed = self.failed.first();
         assert!(failed.is_none(), "seed {seed}: {}, first {failed:?}", self.failed.len());
         assert!(self.under_way.is_empty(), "seed {seed}: {:?}", self.under_way);
+        assert!(self.slowest < SECOND / 2, "seed {seed}: {:?}", self.slowest);
         for (id, visits) in self.visits.clone() {
             assert_eq!(value(&mut self.world, 1, id, "n"), Some(visits), "seed {seed}: {id}");
         }
