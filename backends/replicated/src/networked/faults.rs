@@ -10,7 +10,7 @@ use super::{Setup, host};
 
 pub(super) struct Faults {
     random: SmallRng,
-    nodes: usize,
+    setup: Setup,
     /// What is in trouble, and until when; it is over when the nodes are at rest afterwards.
     trouble: Option<(Duration, Trouble)>,
     count: u64,
@@ -31,7 +31,7 @@ enum Trouble {
 impl Faults {
     pub(super) fn new(seed: u64, setup: Setup) -> Self {
         let random = SmallRng::seed_from_u64(seed ^ 0xfa17);
-        Self { random, nodes: setup.nodes, trouble: None, count: 0 }
+        Self { random, setup, trouble: None, count: 0 }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -58,11 +58,12 @@ impl Faults {
     }
 
     fn strike(&mut self, sim: &mut Sim<'_>) {
-        let victim = self.random.random_range(0..self.nodes);
-        let other = (victim + self.random.random_range(1..self.nodes)) % self.nodes;
+        let victim = self.random.random_range(0..self.setup.nodes);
+        let other = (victim + self.random.random_range(1..self.setup.nodes)) % self.setup.nodes;
         let (first, second) = (host::name(victim), host::name(other));
         self.count += 1;
-        let trouble = match self.random.random_range(0..6) {
+        let first_kind = if self.setup.crashes { 0 } else { 2 };
+        let trouble = match self.random.random_range(first_kind..6) {
             0 => {
                 sim.crash(first);
                 Trouble::Crash(victim)
@@ -106,6 +107,6 @@ impl Faults {
     }
 
     fn others(&self, n: usize) -> impl Iterator<Item = String> {
-        (0..self.nodes).filter(move |other| *other != n).map(host::name)
+        (0..self.setup.nodes).filter(move |other| *other != n).map(host::name)
     }
 }

@@ -31,6 +31,8 @@ struct Setup {
     copies: Copies,
     acks: Acks,
     partition: Partition,
+    /// Whether hosts crash, too.
+    crashes: bool,
 }
 
 impl Setup {
@@ -41,7 +43,7 @@ impl Setup {
             (4, Copies::Backups(1), Acks::One),
             (5, Copies::Backups(2), Acks::All),
         ][n as usize % 4];
-        Self { nodes, copies, acks, partition: Partition::Fail }
+        Self { nodes, copies, acks, partition: Partition::Fail, crashes: true }
     }
 }
 
@@ -173,7 +175,10 @@ impl Simulation {
 
 /// Runs one seed to its end, and says what was wrong.
 fn run(seed: u64) -> Result<Ran, String> {
-    let setup = Setup::number(seed);
+    run_as(Setup::number(seed), seed)
+}
+
+fn run_as(setup: Setup, seed: u64) -> Result<Ran, String> {
     let mut simulation = Simulation::begin(setup, seed)?;
     simulation.begin_phase(Phase::Busy);
     let mut faults = Faults::new(seed, setup);
@@ -212,11 +217,12 @@ fn many_seeds_hold_over_a_network_if_they_are_asked_for() {
     }
 }
 
-/// Of seeds that crash no host: what its tasks held is dropped in an order that tokio chooses.
+/// But for crashes: what the tasks of a host held is dropped in an order that tokio chooses.
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in [5, 18] {
-        assert_eq!(run(seed).unwrap(), run(seed).unwrap());
+    let run = |seed| run_as(Setup { crashes: false, ..Setup::number(seed) }, seed).unwrap();
+    for seed in [5, 7] {
+        assert_eq!(run(seed), run(seed));
     }
 }
 
