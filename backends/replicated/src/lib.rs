@@ -59,6 +59,10 @@
 //! be restarted one after the other. [`DrainAs::Leave`] is over when the others agreed to decide
 //! without it: of five nodes, two may leave, and one of the three that stay may be lost at once.
 //!
+//! Nodes that come and go in this way fail no call. A write that is under way when its record gets
+//! another owner waits for that one's word: it took over what it found, and says whether it counts.
+//! Where the two lose their link meanwhile, that may stay unknown, and the call is an error.
+//!
 //! # Where acknowledgements cannot be had
 //!
 //! [`Partition::Fail`], the default from three nodes up: the write is rolled back, and a node that
