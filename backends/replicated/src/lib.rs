@@ -79,7 +79,8 @@
 //!
 //! An address of a seed may stand for several nodes, such as a headless service in Kubernetes: it is
 //! looked up again and again. A node that is bound to all addresses of its host has to be told which
-//! one to advertise.
+//! one to advertise. Why a node that was reached is no peer (another secret, service or protocol, the
+//! same name, a clock that is more than 5 min off) is said once in a line of `tracing`.
 //!
 //! Sessions end when all nodes end at once. Where more than half of the nodes are lost at once, those
 //! that are left refuse until the others are back under their names. `Copies::All` sends each write

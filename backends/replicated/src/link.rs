@@ -7,6 +7,7 @@
 mod addresses;
 mod frames;
 mod queue;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use self::addresses::Addresses;
 use self::frames::{HEADER, read_frame, write_frame};
 use self::queue::{Frames, Queue, queue};
+use self::refusals::{Refusal, Refusals};
 use crate::credentials::Credentials;
 use crate::engine::Message;
 use crate::membership::{BEAT, Membership, SwimMembership};
@@ -52,6 +54,7 @@ pub(crate) struct Links {
 struct Open {
     links: BTreeMap<Name, Link>,
     addresses: Addresses,
+    refusals: Refusals,
     membership: Box<dyn Membership>,
     look_up_at: Duration,
     has_looked_up: bool,
@@ -87,6 +90,7 @@ impl Links {
         let open = Open {
             links: BTreeMap::new(),
             addresses: Addresses::default(),
+            refusals: Refusals::default(),
             membership: Box::new(membership),
             look_up_at: Duration::ZERO,
             has_looked_up: false,
@@ -131,13 +135,28 @@ impl Links {
         }
     }
 
-    /// Whether a peer may be linked with.
-    fn is_welcome(&self, node: &Node, hello: &Hello) -> bool {
+    /// Whether a node may be linked with.
+    fn examine(&self, node: &Node, hello: &Hello) -> Result<(), Refusal> {
         let skew = millis(node.env.now()).abs_diff(hello.wall);
-        hello.cluster == self.cluster
-            && hello.name != self.name
-            && hello.protocol == 1
-            && skew <= MAX_SKEW.as_millis() as u64
+        if hello.cluster != self.cluster {
+            Err(Refusal::OtherService(hello.cluster.clone()))
+        } else if hello.protocol != 1 {
+            Err(Refusal::Protocol(hello.protocol))
+        } else if hello.name == self.name {
+            Err(Refusal::SameName)
+        } else if skew > MAX_SKEW.as_millis() as u64 {
+            Err(Refusal::Clock(Duration::from_millis(skew)))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells the operator why the node at an address is no peer, unless that was said already.
+    fn refuse(&self, address: &str, why: &Refusal) -> io::Error {
+        if self.lock().refusals.is_new(address, why) {
+            tracing::warn!(target: "steadfast", address, %why, "a node is refused as a peer");
+        }
+        io::ErrorKind::PermissionDenied.into()
     }
 
     /// Lets time pass for the membership, and tells the engine who is dead.
@@ -186,7 +205,10 @@ impl Links {
         let connected = tokio::time::timeout(CONNECT_WITHIN, self.connect(&address)).await;
         let (mut open, now) = (self.lock(), self.now());
         match connected {
-            Ok(Ok(name)) => open.addresses.found(&address, &name),
+            Ok(Ok(name)) => {
+                open.addresses.found(&address, &name);
+                open.refusals.forget(&address);
+            }
             Ok(Err(error)) => {
                 let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
                 open.addresses.failed(now, &address, is_refused);
@@ -201,25 +223,32 @@ impl Links {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         match self.credentials.clone() {
-            None => self.greet_dialled(stream).await,
+            None => self.greet_dialled(stream, address).await,
             Some(credentials) => {
                 let connector = TlsConnector::from(credentials.client);
-                let stream = connector.connect(Credentials::server_name(), stream).await?;
+                let connected = connector.connect(Credentials::server_name(), stream).await;
+                let stream = connected.map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidData => self.refuse(address, &Refusal::Stranger),
+                    _ => error,
+                })?;
                 if !Credentials::is_node(stream.get_ref().1) {
-                    return Err(io::ErrorKind::InvalidData.into());
+                    return Err(self.refuse(address, &Refusal::Stranger));
                 }
-                self.greet_dialled(stream).await
+                self.greet_dialled(stream, address).await
             }
         }
     }
 
-    async fn greet_dialled<S: Stream>(self: &Arc<Self>, mut stream: S) -> io::Result<Name> {
+    async fn greet_dialled<S: Stream>(
+        self: &Arc<Self>,
+        mut stream: S,
+        address: &str,
+    ) -> io::Result<Name> {
         let hello = self.greet(&mut stream).await?;
         let node = self.node.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        if hello.name != self.name {
-            if !self.is_welcome(&node, &hello) {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
+        let is_this_node = hello.name == self.name && hello.address == self.address;
+        if !is_this_node {
+            self.examine(&node, &hello).map_err(|why| self.refuse(address, &why))?;
             self.register(&node, stream, &hello, None);
         }
         Ok(hello.name)
@@ -251,9 +280,8 @@ impl Links {
         };
         let (hello, first) = in_time(HELLO_WITHIN, greet).await?;
         let node = self.node.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        if self.is_welcome(&node, &hello) {
-            self.register(&node, stream, &hello, Some(first));
-        }
+        self.examine(&node, &hello).map_err(|why| self.refuse(&hello.address, &why))?;
+        self.register(&node, stream, &hello, Some(first));
         Ok(())
     }
 

@@ -86,6 +86,38 @@ async fn cl_06_the_oldest_stranger_makes_room() {
     assert_eq!(strangers.0.len(), MAX_STRANGERS);
 }
 
+#[tokio::test]
+async fn who_is_refused_as_a_peer_is_told_apart() {
+    let (links, node) = node("n1");
+    let peer = Hello { name: name("n2"), ..links.hello(&node) };
+    assert_eq!(links.examine(&node, &peer), Ok(()));
+    let ahead = peer.wall + MAX_SKEW.as_millis() as u64;
+    let refused = [
+        (Hello { cluster: "forum".into(), ..peer.clone() }, "it belongs to the service \"forum\""),
+        (Hello { protocol: 2, ..peer.clone() }, "it speaks protocol 2, and this node speaks 1"),
+        (Hello { name: name("n1"), ..peer.clone() }, "it has the name of this node"),
+        (Hello { wall: ahead + 60_000, ..peer.clone() }, "its clock differs"),
+        (Hello { wall: 0, ..peer }, "its clock differs"),
+    ];
+    for (hello, why) in refused {
+        let refusal = links.examine(&node, &hello).unwrap_err().to_string();
+        assert!(refusal.starts_with(why), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn another_node_of_the_same_name_is_no_peer_and_this_one_is_nobody_to_refuse() {
+    let (links, node) = node("n1");
+    for (address, is_refused) in [("127.0.0.1:1", false), ("127.0.0.1:2", true)] {
+        let (stream, mut other) = duplex(1 << 10);
+        let hello = Hello { address: address.to_owned(), ..links.hello(&node) };
+        write_frame(&mut other, &hello.encode()).await.unwrap();
+        let dialled = links.greet_dialled(stream, address).await;
+        assert_eq!(dialled.is_err(), is_refused, "{address}");
+    }
+    assert!(links.lock().links.is_empty());
+}
+
 /// A node without peers.
 fn node(of: &str) -> (Arc<Links>, Arc<Node>) {
     let config = Config {
