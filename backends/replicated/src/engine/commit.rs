@@ -28,7 +28,7 @@ pub(super) struct Commit {
     /// Whether it must be known to everybody who may read: the end of a record, a new secret.
     everywhere: bool,
     started: Duration,
-    waits_for: BTreeSet<Name>,
+    asked: BTreeSet<Name>,
     acknowledged: BTreeSet<Name>,
     /// Whether a holder takes another node for the owner: one of the two will change its view.
     is_disputed: bool,
@@ -42,6 +42,22 @@ impl Commit {
     pub(super) fn is_end(&self) -> bool {
         self.change.is_end()
     }
+
+    fn waits_for(&self, name: &Name) -> bool {
+        self.asked.contains(name) && !self.acknowledged.contains(name)
+    }
+}
+
+/// How a change stands.
+enum Standing {
+    Waits {
+        until: Duration,
+    },
+    Counts,
+    /// Too few nodes acknowledged it.
+    Missed,
+    /// It is done, but somebody may not know.
+    NotConfirmed,
 }
 
 /// What a change leaves.
@@ -121,7 +137,7 @@ impl Engine {
             before,
             everywhere,
             started: self.now.mono,
-            waits_for: holders,
+            asked: holders,
             acknowledged: BTreeSet::new(),
             is_disputed: false,
         };
@@ -229,6 +245,13 @@ impl Engine {
         }
     }
 
+    fn commit_at(&self, id: RecordId) -> Option<&Commit> {
+        match self.busy.get(&id)?.stage.as_ref()? {
+            Stage::Commit(commit) => Some(commit),
+            _ => None,
+        }
+    }
+
     fn commit_of(&mut self, id: RecordId) -> Option<&mut Commit> {
         match self.busy.get_mut(&id)?.stage.as_mut()? {
             Stage::Commit(commit) => Some(commit),
@@ -242,9 +265,9 @@ impl Engine {
         let Some(commit) = self.commit_of(id) else {
             return;
         };
-        let new: Vec<_> = holders.difference(&commit.waits_for).cloned().collect();
+        let new: Vec<_> = holders.difference(&commit.asked).cloned().collect();
         let (stamp, replica) = (commit.change.stamp(), commit.change.replica(true));
-        commit.waits_for.extend(new.iter().cloned());
+        commit.asked.extend(new.iter().cloned());
         for name in new {
             self.replicate(&name, id, stamp, Stamp::ZERO, replica.clone());
         }
@@ -252,59 +275,66 @@ impl Engine {
 
     /// A holder lost a change that waits for it, or refused it by a view that was old.
     pub(super) fn ask_again(&mut self, name: &Name, id: RecordId) {
-        let waits = |commit: &&mut Commit| {
-            commit.waits_for.contains(name) && !commit.acknowledged.contains(name)
-        };
-        let again = self.commit_of(id).filter(waits);
-        if let Some((stamp, change)) =
-            again.map(|commit| (commit.change.stamp(), commit.change.replica(true)))
-        {
+        let again = self.commit_at(id).filter(|commit| commit.waits_for(name));
+        let again = again.map(|commit| (commit.change.stamp(), commit.change.replica(true)));
+        if let Some((stamp, change)) = again {
             self.replicate(name, id, stamp, Stamp::ZERO, change);
         }
     }
 
-    /// Looks whether a change has what it waits for, or cannot have it any more.
+    /// Goes on with a change that has what it waits for, or cannot have it any more.
     pub(super) fn settle_commit(&mut self, id: RecordId) {
-        let backups = self.backups(id);
-        let acks = self.config.acks;
-        let policy = self.policy();
-        let keeps = self.config.keeps(Rule::Acknowledge);
-        let now = self.now.mono;
-        let Some(commit) = self.commit_of(id) else {
-            return;
+        match self.standing(id) {
+            None => {}
+            Some(Standing::Waits { until }) => self.alarms.set(Alarm::Commit(id), until),
+            Some(Standing::Counts) => self.finish(id),
+            Some(Standing::Missed) => self.roll_back(id),
+            Some(Standing::NotConfirmed) => self.give_up(id),
+        }
+    }
+
+    fn standing(&self, id: RecordId) -> Option<Standing> {
+        let commit = self.commit_at(id)?;
+        let (now, acks_until) = (self.now.mono, commit.started + ACK_WITHIN);
+        let is_acknowledged = self.is_acknowledged(id, commit);
+        if !is_acknowledged && now < acks_until && self.may_be_acknowledged(id, commit) {
+            return Some(Standing::Waits { until: acks_until });
+        }
+        let counts = is_acknowledged || self.policy() == Partition::Degrade;
+        let standing = if !counts && !commit.is_end() {
+            Standing::Missed
+        } else if !commit.everywhere || (counts && self.nobody_reads_what_was_before(id, commit)) {
+            Standing::Counts
+        } else if now >= commit.started + END_WITHIN {
+            Standing::NotConfirmed
+        } else {
+            Standing::Waits { until: now + BEAT }
         };
-        let needed = match acks {
-            _ if !keeps => 0,
+        Some(standing)
+    }
+
+    fn is_acknowledged(&self, id: RecordId, commit: &Commit) -> bool {
+        let backups = self.backups(id);
+        let needed = match self.config.acks {
+            _ if !self.config.keeps(Rule::Acknowledge) => 0,
             Acks::One => backups.len().min(1),
             Acks::All => backups.len(),
         };
-        let had = commit.acknowledged.intersection(&backups).count();
-        let started = commit.started;
-        let (everywhere, is_end) = (commit.everywhere, commit.change.is_end());
-        let is_disputed = commit.is_disputed;
-        let waits: Vec<_> = commit.waits_for.difference(&commit.acknowledged).cloned().collect();
+        commit.acknowledged.intersection(&backups).count() >= needed
+    }
+
+    fn may_be_acknowledged(&self, id: RecordId, commit: &Commit) -> bool {
         let can_come =
             |name: &Name| self.peers.get(name).is_some_and(|peer| peer.in_flight.has(id));
-        let may_come =
-            is_disputed || waits.iter().any(|name| backups.contains(name) && can_come(name));
-        let is_late = now >= started + ACK_WITHIN || !may_come;
-        if had < needed && !is_late {
-            return self.alarms.set(Alarm::Commit(id), started + ACK_WITHIN);
-        }
-        if had < needed && policy == Partition::Fail && !is_end {
-            return self.roll_back(id);
-        }
-        let is_certain =
-            now >= self.fenced_until(id) && (had >= needed || policy == Partition::Degrade);
-        let all_know = !self.config.keeps(Rule::Lease)
-            || (is_certain && !waits.iter().any(|name| self.may_read(name)));
-        if !everywhere || all_know {
-            return self.finish(id);
-        }
-        if now >= started + END_WITHIN {
-            return self.give_up(id, is_end);
-        }
-        self.alarms.set(Alarm::Commit(id), now + BEAT);
+        let mut waits = self.backups(id).into_iter().filter(|name| commit.waits_for(name));
+        commit.is_disputed || waits.any(|name| can_come(&name))
+    }
+
+    /// Whether every node knows of a change, or certainly does not answer by what was before.
+    fn nobody_reads_what_was_before(&self, id: RecordId, commit: &Commit) -> bool {
+        let mut waits = commit.asked.iter().filter(|name| commit.waits_for(name));
+        !self.config.keeps(Rule::Lease)
+            || (self.fenced_until(id) <= self.now.mono && !waits.any(|name| self.may_read(name)))
     }
 
     /// The change counts: whoever asked is answered, and the holders hear it with the next frame.
@@ -373,10 +403,9 @@ impl Engine {
         self.fail(id, commit.then, Failure::Unacknowledged);
     }
 
-    /// The change is done, but somebody may not know. An end goes on; a secret that was acknowledged
-    /// by too few is taken back.
-    fn give_up(&mut self, id: RecordId, is_end: bool) {
-        if !is_end {
+    /// The change is done, but somebody may not know. An end goes on; a new secret is taken back.
+    fn give_up(&mut self, id: RecordId) {
+        if !self.commit_at(id).is_some_and(Commit::is_end) {
             return self.roll_back(id);
         }
         if let Some(commit) = self.take_commit(id) {
@@ -425,7 +454,7 @@ impl Engine {
 
     /// Tells those that acknowledged a change what counts, and has the others repaired.
     fn settle_for_holders(&mut self, id: RecordId, commit: &Commit, counts: Stamp) {
-        for name in &commit.waits_for {
+        for name in &commit.asked {
             let Some(peer) = self.peers.get_mut(name) else {
                 continue;
             };
