@@ -33,7 +33,7 @@ async fn haproxy_sends_clients_to_owners_and_when_one_dies_to_its_backups() {
 
 /// HAProxy before the nodes, which follows both labels of a route.
 async fn haproxy(cluster: &Cluster) -> Haproxy {
-    let mut configuration = include_str!("ranked.cfg").replace("127.0.0.1:8080", "LISTEN");
+    let mut configuration = RANKED.replace("127.0.0.1:8080", "LISTEN");
     for (n, (_, address)) in cluster.addresses().iter().enumerate() {
         configuration = configuration.replace(&format!("127.0.0.1:808{}", n + 1), address);
     }
@@ -44,5 +44,7 @@ async fn haproxy(cluster: &Cluster) -> Haproxy {
 fn astray(verdict: &Verdict) -> usize {
     verdict.reads - verdict.at_owner - verdict.at_backup
 }
+
+const RANKED: &str = include_str!("../../../replicated/haproxy/ranked.cfg");
 
 const THINKS: Duration = Duration::from_millis(250);
