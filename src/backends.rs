@@ -1,7 +1,7 @@
 //! The stores, one feature each.
 
 #[cfg(feature = "memory")]
-pub use steadfast_memory::{Budget, MemoryStore};
+pub use steadfast_memory::MemoryStore;
 
 #[cfg(feature = "postgres")]
 pub use steadfast_postgres::{

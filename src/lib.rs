@@ -21,7 +21,8 @@ mod connect;
 
 pub use steadfast_core as core;
 pub use steadfast_core::{
-    Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore, StoreError,
+    Budget, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore,
+    StoreError,
 };
 
 #[allow(unused_imports, unreachable_pub, reason = "empty without a backend")]

@@ -1,8 +1,10 @@
 //! The URL of a store, and the settings in its query.
 
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use steadfast_core::Budget;
 
 use super::error::ConnectError;
 
@@ -53,6 +55,31 @@ impl Url {
         };
         let (_, value) = self.settings.swap_remove(at);
         value.parse().map(Some).map_err(|_| ConnectError::Setting { name, wants })
+    }
+
+    /// Takes the budgets of a store in memory out, for anonymous sessions and for authenticated ones.
+    pub(super) fn take_budgets(&mut self) -> Result<[Budget; 2], ConnectError> {
+        Ok([
+            self.take_budget(Budget::ANONYMOUS, "anonymous-records", "anonymous-bytes")?,
+            self.take_budget(
+                Budget::AUTHENTICATED,
+                "authenticated-records",
+                "authenticated-bytes",
+            )?,
+        ])
+    }
+
+    fn take_budget(
+        &mut self,
+        default: Budget,
+        records: &'static str,
+        bytes: &'static str,
+    ) -> Result<Budget, ConnectError> {
+        let mut number = |name| self.take::<NonZeroU64>(name, "a whole number from 1");
+        Ok(Budget {
+            records: number(records)?.map_or(default.records, NonZeroU64::get),
+            bytes: number(bytes)?.map_or(default.bytes, NonZeroU64::get),
+        })
     }
 
     /// To be called when every setting that the store has was taken.

@@ -19,6 +19,7 @@
 //! | [`patch`] | what a request wants changed, and how it is applied |
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
+//! | [`budget`] | how much memory sessions may take |
 //! | [`mod@env`] | the clock and the randomness, injected |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -38,6 +39,7 @@ pub mod store;
 pub mod route;
 pub mod error;
 pub mod operate;
+pub mod budget;
 
 pub mod env;
 pub mod event;
@@ -45,6 +47,7 @@ pub mod event;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use budget::Budget;
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
 pub use error::StoreError;
 pub use event::Event;

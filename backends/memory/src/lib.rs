@@ -9,6 +9,9 @@
 //! and once for those that somebody did: see [`Budget`]. Where a budget is used up, the session that
 //! was not used for the longest time ends. A flood of visitors never ends the session of a user.
 //!
+//! Eviction follows the writes by about a hundred records, and by a thousand while many threads write
+//! at once. Each record counts for the next power of two of the bytes it takes, 512 for a small one.
+//!
 //! # Expiry
 //!
 //! A record that expired is absent at once. What it held is given back little by little by the calls
@@ -25,17 +28,17 @@
 //! | --- | --- |
 //! | `store` | [`MemoryStore`], its set-up, and the traits |
 //! | `sessions` | what each operation does, and the order of the locks |
-//! | `shelf` | what goes when a budget is used up; `board`, a part of it; `slot`, what stands there |
+//! | `shelf` | what goes when a budget is used up; `weight`, what counts for it; `board`, a part of it; `slot`, what stands there |
 //! | `index` | whose sessions are whose, and the floors under logins |
 //! | `expiry` | the queue of deadlines |
 
-mod budget;
 mod store;
 
 mod sessions;
 
 mod hash;
 mod shelf;
+mod weight;
 mod board;
 mod slot;
 
@@ -46,5 +49,5 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-pub use budget::Budget;
+pub use steadfast_core::Budget;
 pub use store::{MemoryStore, MemoryStoreBuilder};

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use steadfast_core::{RecordId, Stats};
+use steadfast_core::{Budget, RecordId, Stats};
 
 use crate::board::{Board, Kind};
-use crate::budget::Budget;
 use crate::hash::IdHash;
 use crate::slot::Slot;
+use crate::weight::Scale;
 
 /// Every slot, by id. Sessions that somebody signed in to have a budget of their own, so that a flood
 /// of others ends none of them. Over a budget, the slot goes that was not used for the longest time.
@@ -45,7 +45,7 @@ impl Shelf {
     /// Puts a new slot up, unless there is one of that id.
     pub(crate) fn add(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
         let room = self.room(slot.kind());
-        let weight = room.budget.weight(slot.bytes());
+        let weight = room.scale.weight(slot.bytes());
         let is_added = self.stand(id).change(|board| {
             let is_added = board.add(id, slot, (slot.kind(), weight), self.tick());
             if is_added {
@@ -101,7 +101,7 @@ impl Shelf {
     /// Counts a slot for a budget with what it weighs now, unless it was evicted.
     fn count_for(&self, id: RecordId, slot: &Arc<Slot>, kind: Kind) {
         let room = self.room(kind);
-        let weight = room.budget.weight(slot.bytes());
+        let weight = room.scale.weight(slot.bytes());
         self.stand(id).change(|board| {
             if board.holds(id, slot)
                 && let Some((before, weighed)) = board.change(id, kind, weight)
@@ -185,7 +185,7 @@ impl Stand {
 
 /// What a budget has room for, and what is held.
 struct Room {
-    budget: Budget,
+    scale: Scale,
     records: AtomicU64,
     weight: AtomicU64,
     making: Mutex<()>,
@@ -194,7 +194,7 @@ struct Room {
 impl Room {
     fn new(budget: Budget) -> Self {
         let (records, weight) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { budget, records, weight, making: Mutex::new(()) }
+        Self { scale: Scale::of(budget), records, weight, making: Mutex::new(()) }
     }
 
     fn take(&self, weight: u32) {
@@ -208,7 +208,7 @@ impl Room {
     }
 
     fn is_overfull(&self) -> bool {
-        self.held().1 > self.budget.capacity()
+        self.held().1 > self.scale.capacity
     }
 
     fn held(&self) -> (u64, u64) {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, ChangeStream, Drained, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
+    Admission, Budget, ChangeStream, Drained, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
     Principal, Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
 };
 
-use crate::budget::Budget;
 use crate::sessions::Sessions;
 use crate::shelf::Shelf;
 

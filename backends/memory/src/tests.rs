@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Change, Env, Keyring, Limits, Lookup, ManualClock,
-    Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Rejection, Rotation,
-    SecretHash, Token, Version,
+    Absence, Admission, Applied, Authentication, Budget, Change, Env, Keyring, Limits, Lookup,
+    ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Rejection,
+    Rotation, SecretHash, Token, Version,
 };
 use time::UtcDateTime;
 
-use crate::budget::Budget;
 use crate::sessions::Sessions;
 use crate::shelf::Shelf;
 
