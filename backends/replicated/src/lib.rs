@@ -94,6 +94,8 @@
 //! | name | labels | what it says |
 //! | --- | --- | --- |
 //! | `steadfast_copies` | `role` | records held as their `owner` or as a `backup`, as the last walk over all of them found; owners of one node far above the others' are an imbalance |
+//! | `steadfast_held_records` | `class` | sessions held, `anonymous` ones and `authenticated` ones |
+//! | `steadfast_held_bytes` | `class` | the memory of them, and of the lists of users' sessions |
 //! | `steadfast_under_replicated` | | copies of records owned here that other nodes should hold and may lack: 0 at rest |
 //! | `steadfast_degraded` | | 1 while there are fewer nodes than a record should have copies |
 //! | `steadfast_ready` | | 1 while the node has joined, and where a majority is needed, sees one and is counted in it |

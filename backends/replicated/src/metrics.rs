@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::Unit;
 
 use crate::engine::message::Replica;
+use crate::engine::table::{Class, Totals};
 use crate::engine::{Counts, Message};
 use crate::node::Health;
 use crate::placement::Name;
@@ -16,6 +17,7 @@ pub(crate) struct Figures {
     pub(crate) health: Health,
     pub(crate) counts: Counts,
     pub(crate) holdings: Holdings,
+    pub(crate) held: Totals,
     /// Whether there are fewer nodes than a record should have copies.
     pub(crate) is_degraded: bool,
 }
@@ -180,6 +182,13 @@ fn publish_gauges(node: &Name, figures: &Figures) {
     {
         metrics::gauge!(COPIES, "node" => label(node), "role" => role).set(copies as f64);
     }
+    for class in Class::ALL {
+        let held = figures.held.of(class);
+        for (name, value) in [(HELD_RECORDS, held.records), (HELD_BYTES, held.bytes)] {
+            let gauge = metrics::gauge!(name, "node" => label(node), "class" => class.name());
+            gauge.set(value as f64);
+        }
+    }
 }
 
 fn publish_counts(node: &Name, counts: &Counts, before: &Counts) {
@@ -214,6 +223,8 @@ fn label(name: &Name) -> String {
 }
 
 const COPIES: &str = "steadfast_copies";
+const HELD_RECORDS: &str = "steadfast_held_records";
+const HELD_BYTES: &str = "steadfast_held_bytes";
 const UNDER_REPLICATED: &str = "steadfast_under_replicated";
 const DEGRADED: &str = "steadfast_degraded";
 const READY: &str = "steadfast_ready";
@@ -231,8 +242,10 @@ const MESSAGES: &str = "steadfast_sent_messages_total";
 const BYTES: &str = "steadfast_sent_bytes_total";
 const DETECTION: &str = "steadfast_detection_seconds";
 
-const GAUGES: [(&str, Unit, &str); 7] = [
+const GAUGES: [(&str, Unit, &str); 9] = [
     (COPIES, Unit::Count, "Copies of records that a node holds, as their owner or as a backup"),
+    (HELD_RECORDS, Unit::Count, "Sessions that a node holds, by class"),
+    (HELD_BYTES, Unit::Bytes, "Memory of what a node holds, by class"),
     (UNDER_REPLICATED, Unit::Count, "Copies that other nodes should hold and may lack"),
     (DEGRADED, Unit::Count, "Whether there are fewer nodes than a record should have copies"),
     (READY, Unit::Count, "Whether a node has joined, and sees a majority where it needs one"),

@@ -392,10 +392,9 @@ impl Engine {
         };
         self.counts.rolled_back += 1;
         if self.config.keeps(Rule::RollBack) {
-            let entry = self.table.entry(id).or_default();
-            if let Kept::Live(copy) = commit.change.kept() {
-                entry.spent = entry.spent.max(Some(copy.record.version));
-            }
+            let kept = commit.change.kept();
+            let version = kept.live().map(|copy| copy.record.version);
+            self.table.make(id, |entry| entry.spent = entry.spent.max(version));
             self.settle_for_holders(id, &commit, commit.before);
         } else {
             self.keep(id, commit.change.kept());
@@ -470,8 +469,9 @@ impl Engine {
     /// and asks for what was not confirmed, too.
     pub(super) fn abandon(&mut self, id: RecordId, commit: Commit) {
         let stamp = commit.change.stamp();
-        if let (Kept::Live(copy), Some(entry)) = (commit.change.kept(), self.table.get_mut(&id)) {
-            entry.tentative = Some(Box::new(copy));
+        if let Kept::Live(copy) = commit.change.kept()
+            && self.table.change(id, |entry| entry.tentative = Some(Box::new(copy))).is_some()
+        {
             self.unsettled.insert(id);
             self.alarms.set(Alarm::Unsettled(id), self.now.mono);
         }

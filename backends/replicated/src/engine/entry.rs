@@ -73,16 +73,17 @@ impl Engine {
     /// What is kept from now on, and known to be what the owner has.
     pub(super) fn keep(&mut self, id: RecordId, kept: Kept) {
         let (number, stamp) = (self.view.number, kept.stamp());
-        let entry = self.table.entry(id).or_default();
-        entry.kept = kept;
-        entry.sure = number;
-        entry.tentative = None;
+        self.table.make(id, |entry| {
+            entry.kept = kept;
+            entry.sure = number;
+            entry.tentative = None;
+        });
         self.unsettled.remove(&id);
         self.decide(id, stamp);
     }
 
     pub(super) fn drop_entry(&mut self, id: RecordId) {
-        self.table.remove(&id);
+        self.table.remove(id);
         self.unsettled.remove(&id);
         self.decide(id, Stamp::ZERO);
         for peer in self.peers.values_mut() {

@@ -166,9 +166,10 @@ impl Engine {
         };
         if is_new {
             let number = self.view.number;
-            let entry = self.table.entry(id).or_default();
-            entry.kept = kept;
-            entry.sure = number;
+            self.table.make(id, |entry| {
+                entry.kept = kept;
+                entry.sure = number;
+            });
         }
     }
 }

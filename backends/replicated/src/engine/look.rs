@@ -7,6 +7,7 @@ use steadfast_core::{RecordId, Scan, Scanned, Stats};
 use super::Engine;
 use super::config::{CROWDED_ABOVE, Copies, Partition};
 use super::message::is_index;
+use super::table::Class;
 use crate::metrics::Figures;
 use crate::node::Health;
 use crate::placement::Name;
@@ -39,6 +40,7 @@ impl Engine {
             health,
             counts: self.counts,
             holdings: self.scrub.holdings,
+            held: self.table.totals(),
             is_degraded: health.members < self.wanted_copies(),
         }
     }
@@ -71,11 +73,13 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.copies_after(None).fold(Stats::default(), |sum, (_, copy)| Stats {
-            records: sum.records + 1,
-            authenticated: sum.authenticated + u64::from(copy.record.principal.is_some()),
-            bytes: sum.bytes + copy.memory() as u64,
-        })
+        let totals = self.table.totals();
+        let [anonymous, authenticated] = Class::ALL.map(|class| totals.of(class));
+        Stats {
+            records: anonymous.records + authenticated.records,
+            authenticated: authenticated.records,
+            bytes: anonymous.bytes + authenticated.bytes,
+        }
     }
 
     fn copies_after(&self, after: Option<RecordId>) -> impl Iterator<Item = (RecordId, &Copy)> {

@@ -6,6 +6,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`message`] | what nodes say to each other |
+//! | [`table`] | what is held, and how much memory that takes |
 //! | [`view`] | who is there, who owns what, and since when |
 //! | [`base`] | the members whose majority counts |
 //! | [`alarm`] | what is to be looked at again, and when |
@@ -37,6 +38,7 @@ mod owner;
 mod reader;
 mod repair;
 mod replica;
+pub(crate) mod table;
 mod takeover;
 mod undecided;
 mod view;
@@ -53,10 +55,11 @@ use self::calls::Call;
 pub(crate) use self::config::{Config, Rule};
 use self::config::{LEASE, TOMBSTONE};
 use self::drain::Drain;
-use self::entry::{Busy, Entry};
+use self::entry::Busy;
 use self::join::Join;
 pub(crate) use self::message::{Failure, Message, Reply, Request};
 use self::repair::Scrub;
+use self::table::Table;
 use self::undecided::Undecided;
 use self::view::{Peer, View};
 use crate::placement::{Name, node_number};
@@ -76,7 +79,7 @@ pub(crate) struct Engine {
     join: Option<Join>,
     drain: Option<Drain>,
     peers: BTreeMap<Name, Peer>,
-    table: BTreeMap<RecordId, Entry>,
+    table: Table,
     /// Records that something is under way with.
     busy: BTreeMap<RecordId, Busy>,
     /// Records with a change that nobody confirmed.
@@ -149,7 +152,7 @@ impl Engine {
             join: Some(Join::begin(now.mono)),
             drain: None,
             peers: BTreeMap::new(),
-            table: BTreeMap::new(),
+            table: Table::default(),
             busy: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             undecided: BTreeMap::new(),
@@ -387,6 +390,11 @@ impl Engine {
 
     pub(crate) fn records(&self) -> Vec<(RecordId, message::Kept)> {
         self.table.iter().map(|(id, entry)| (*id, entry.kept.clone())).collect()
+    }
+
+    /// Whether the sums of what is held are what counting it anew comes to.
+    pub(crate) fn counts_right(&self) -> bool {
+        self.table.totals() == self.table.recounted()
     }
 
     pub(crate) fn describe(&self) -> String {

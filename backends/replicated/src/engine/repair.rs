@@ -8,6 +8,7 @@ use steadfast_core::{Change, RecordId};
 
 use super::alarm::Alarm;
 use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, LEASE, Partition};
+use super::entry::Entry;
 use super::message::{Kept, Message, Replica, is_index};
 use super::{Effect, Engine, Rule};
 use crate::metrics::Holdings;
@@ -169,9 +170,9 @@ impl Engine {
         if !should_hold && !self.config.keeps(Rule::Grace) {
             return self.drop_entry(id);
         }
-        if !should_hold && let Some(entry) = self.table.get_mut(&id) {
+        if !should_hold {
             // Its owner tells this node nothing any more.
-            entry.sure = 0;
+            self.table.change(id, |entry| entry.sure = 0);
         }
         if owner == self.me {
             self.look_at_own(id);
@@ -226,10 +227,8 @@ impl Engine {
             return;
         }
         let number = self.view.number;
-        let Some(entry) = self.table.get_mut(&id) else {
-            return;
-        };
-        if std::mem::replace(&mut entry.filled, number) == number {
+        let filled = self.table.change(id, |entry| std::mem::replace(&mut entry.filled, number));
+        if filled.is_none_or(|before| before == number) {
             return;
         }
         let new: Vec<_> =
@@ -363,19 +362,20 @@ impl Engine {
     }
 
     pub(super) fn found_safe(&mut self, ids: Vec<RecordId>) {
-        let safe = Some((self.view.number, self.now.mono));
+        let (number, now) = (self.view.number, self.now.mono);
         for id in ids {
-            if let Some(entry) = self.table.get_mut(&id)
-                && entry.safe.is_none_or(|(view, _)| view != self.view.number)
-            {
-                entry.safe = safe;
-            }
+            let is_new = |entry: &Entry| entry.safe.is_none_or(|(view, _)| view != number);
+            self.table.change(id, |entry| {
+                if is_new(entry) {
+                    entry.safe = Some((number, now));
+                }
+            });
         }
     }
 
     pub(super) fn wanted(&mut self, from: &Name, ids: Vec<RecordId>) {
         for id in ids {
-            if let Some(held) = self.table.get(&id).map(super::entry::Entry::held) {
+            if let Some(held) = self.table.get(&id).map(Entry::held) {
                 self.send(from, Message::Handover { id, held });
             }
         }

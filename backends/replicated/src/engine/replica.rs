@@ -43,15 +43,17 @@ impl Engine {
     }
 
     fn hold_delta(&mut self, id: RecordId, prev: Stamp, delta: &Delta) -> Ack {
-        let Some(entry) = self.table.get_mut(&id) else {
+        // A change after an unconfirmed one confirms it.
+        self.table.change(id, |entry| {
+            if entry.kept.stamp() != prev
+                && let Some(tentative) = entry.tentative.take_if(|copy| copy.stamp == prev)
+            {
+                entry.kept = Kept::Live(*tentative);
+            }
+        });
+        let Some(entry) = self.table.get(&id) else {
             return Ack::Gap(Box::default());
         };
-        // A change after an unconfirmed one confirms it.
-        if entry.kept.stamp() != prev
-            && let Some(tentative) = entry.tentative.take_if(|copy| copy.stamp == prev)
-        {
-            entry.kept = Kept::Live(*tentative);
-        }
         match &entry.kept {
             Kept::Live(copy) if copy.stamp == prev => {
                 let changed = copy.changed(delta);
@@ -64,11 +66,12 @@ impl Engine {
     }
 
     fn hold_full(&mut self, id: RecordId, copy: Copy, is_confirmed: bool) -> Ack {
-        let entry = self.table.entry(id).or_default();
-        let mine = entry.kept.live().into_iter().chain(entry.tentative.as_deref());
-        let is_dead = matches!(entry.kept, Kept::Dead { .. });
-        if is_dead || !mine.into_iter().all(|mine| copy.covers(mine)) {
-            return Ack::Gap(Box::new(entry.held()));
+        if let Some(entry) = self.table.get(&id) {
+            let mut mine = entry.kept.live().into_iter().chain(entry.tentative.as_deref());
+            let is_dead = matches!(entry.kept, Kept::Dead { .. });
+            if is_dead || !mine.all(|mine| copy.covers(mine)) {
+                return Ack::Gap(Box::new(entry.held()));
+            }
         }
         if is_confirmed {
             self.show(id, copy);
@@ -85,9 +88,10 @@ impl Engine {
             return self.show(id, copy);
         }
         let number = self.view.number;
-        let entry = self.table.entry(id).or_default();
-        entry.tentative = Some(Box::new(copy));
-        entry.sure = number;
+        self.table.make(id, |entry| {
+            entry.tentative = Some(Box::new(copy));
+            entry.sure = number;
+        });
         self.unsettled.insert(id);
         self.alarms.set(Alarm::Unsettled(id), self.now.mono + SETTLE_AFTER);
     }
@@ -107,18 +111,18 @@ impl Engine {
             if self.owner(id) != Some(from) {
                 continue;
             }
-            let Some(entry) = self.table.get_mut(&id) else {
+            let taken = |entry: &mut Entry| entry.tentative.take_if(|copy| copy.stamp == stamp);
+            let Some(taken) = self.table.change(id, taken) else {
                 continue;
             };
-            if let Some(copy) = entry.tentative.take_if(|copy| copy.stamp == stamp) {
+            if let Some(copy) = taken {
                 self.show(id, *copy);
-            } else if entry.kept.stamp() == stamp {
-                entry.tentative = None;
+            } else if self.kept(id).stamp() == stamp {
+                self.table.change(id, |entry| entry.tentative = None);
                 self.unsettled.remove(&id);
                 self.decide(id, stamp);
                 self.drop_if_empty(id);
-            } else {
-                let held = entry.held();
+            } else if let Some(held) = self.table.get(&id).map(Entry::held) {
                 self.send(from, Message::Handover { id, held });
             }
         }

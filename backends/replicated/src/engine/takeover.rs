@@ -111,9 +111,7 @@ impl Engine {
         if let Some(dead) = held.iter().find(|held| matches!(held.kept, Kept::Dead { .. })) {
             return self.hear_end(id, dead.kept.clone());
         }
-        if let Some(entry) = self.table.get_mut(&id) {
-            entry.sure = 0;
-        }
+        self.table.change(id, |entry| entry.sure = 0);
         self.consult(id);
         let me = self.me.clone();
         if let Some(consult) = self.consult_of(id) {
@@ -273,12 +271,11 @@ impl Engine {
 
     fn mark_sure(&mut self, id: RecordId) {
         let number = self.view.number;
-        match self.table.get_mut(&id) {
-            Some(entry) if entry.kept != Kept::Nothing => entry.sure = number,
-            _ => {
-                self.drop_entry(id);
-                self.busy(id).absent = Some(number);
-            }
+        if *self.kept(id) == Kept::Nothing {
+            self.drop_entry(id);
+            self.busy(id).absent = Some(number);
+        } else {
+            self.table.change(id, |entry| entry.sure = number);
         }
     }
 
@@ -295,9 +292,7 @@ impl Engine {
     }
 
     pub(super) fn take_over_failed(&mut self, id: RecordId) {
-        if let Some(entry) = self.table.get_mut(&id) {
-            entry.sure = 0;
-        }
+        self.table.change(id, |entry| entry.sure = 0);
     }
 }
 

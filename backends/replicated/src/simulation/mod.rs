@@ -18,6 +18,8 @@
 //! | 8 | `calls`: deadlines; `world`: frames that wait; `scenarios` |
 //! | 9, 10, 11 | `scenarios` |
 //! | 12 | `world`, after every eighth run; `scenarios` |
+//!
+//! That the sums of what is held are right is checked in `world`, after every run.
 
 mod accounts;
 mod calls;
@@ -166,6 +168,7 @@ fn run(setup: Setup, seed: u64) -> Result<Ran, String> {
     world.run_until_settled(Duration::from_secs(60))?;
     clients.read_everything(&mut world)?;
     world.is_at_rest()?;
+    world.counts_right()?;
     if seed.is_multiple_of(8) {
         world.forgets_everything()?;
     }

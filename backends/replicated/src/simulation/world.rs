@@ -386,6 +386,15 @@ impl World {
         Err(format!("invariant 12: records are left: {left:?}"))
     }
 
+    /// The sums of what each node holds are what it holds.
+    pub(super) fn counts_right(&self) -> Result<(), String> {
+        let is_wrong = |node: &&Node| node.engine.as_ref().is_some_and(|e| !e.counts_right());
+        match self.nodes.iter().find(is_wrong) {
+            Some(node) => Err(format!("{:?} holds other than it counts", node.name)),
+            None => Ok(()),
+        }
+    }
+
     /// No queue grows without bound, also of frames that wait for a cut to heal.
     pub(super) fn bounds_queues(&self) -> Result<(), String> {
         match self.ends.iter().find(|(_, end)| end.blocked.len() > BLOCKED) {
