@@ -9,7 +9,7 @@ use steadfast_core::{Env, Limits, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::ReplicatedStore;
-use crate::engine::config::{Acks, Copies, DrainAs, Partition};
+use crate::engine::config::{Acks, Budgets, Copies, DrainAs, Partition};
 use crate::engine::{Config, Message};
 use crate::node::{Net, Node};
 use crate::placement::Name;
@@ -41,6 +41,7 @@ impl Nodes {
             partition: Some(self.2),
             drain_as: DrainAs::default(),
             limits: Limits::default(),
+            budgets: Budgets::default(),
             expects_peers: n > 0,
             without: None,
         };

@@ -52,6 +52,27 @@
 //! A node that was alone for 24 h, while the others went on, forgets what it holds when it is back:
 //! nobody remembers longer what ended meanwhile.
 //!
+//! # Budgets
+//!
+//! The memory of a node is bounded, by a number of records and of bytes, of all copies that it holds, as
+//! their owner and as a backup: once for sessions that nobody signed in to, by default 100,000 of them
+//! in 256 MiB, and once for those that somebody did, 1,000,000 in 1 GiB. See [`Budget`]. A session
+//! counts on every node that holds it: with one backup, N nodes have room for N/2 times as many as one
+//! of them, and with [`Copies::All`] for no more than one.
+//!
+//! A node that holds more ends sessions of that kind that it owns: of 16, the one that was quiet for
+//! longest, until it is within its budget or owns none. It does so with the write that is too many, so
+//! that no flood outruns it, and is over its budget by what is on its way between the nodes. All nodes
+//! should have the same budgets, or one with less ends sessions for which the others have room. Who
+//! joins, drains, or sees no majority where it needs one ends nothing until that is over. A flood of
+//! visitors ends no session of a user.
+//!
+//! Listeners hear of such an end, and it is counted as the event `capacity`; but it is no logout. A
+//! session that nobody signed in to is remembered by nobody, so that a flood leaves nothing behind. It
+//! may come back from a node that was cut off meanwhile, which harms nobody. One of a user stays
+//! ended, also on such a node: some hundred bytes of it are kept until it would have expired, beside
+//! the budget. The list of the sessions of a user counts for the bytes of users and never ends early.
+//!
 //! # Restarts and leaves
 //!
 //! A drain hands every record over. By default it announces a restart, [`DrainAs::Restart`]: the node
@@ -94,8 +115,9 @@
 //! | name | labels | what it says |
 //! | --- | --- | --- |
 //! | `steadfast_copies` | `role` | records held as their `owner` or as a `backup`, as the last walk over all of them found; owners of one node far above the others' are an imbalance |
-//! | `steadfast_held_records` | `class` | sessions held, `anonymous` ones and `authenticated` ones |
-//! | `steadfast_held_bytes` | `class` | the memory of them, and of the lists of users' sessions |
+//! | `steadfast_held_records` | `class` | sessions held for the budget of their class, `anonymous` or `authenticated` |
+//! | `steadfast_held_bytes` | `class` | the memory of what is held for the budget of that class |
+//! | `steadfast_evicted_total` | `class` | sessions owned here that a budget ended early |
 //! | `steadfast_under_replicated` | | copies of records owned here that other nodes should hold and may lack: 0 at rest |
 //! | `steadfast_degraded` | | 1 while there are fewer nodes than a record should have copies |
 //! | `steadfast_ready` | | 1 while the node has joined, and where a majority is needed, sees one and is counted in it |
@@ -156,4 +178,5 @@ mod simulation;
 
 pub use engine::config::{Acks, Copies, DrainAs, Partition};
 pub use open::{OpenError, ReplicatedStoreBuilder};
+pub use steadfast_core::Budget;
 pub use store::ReplicatedStore;

@@ -82,7 +82,7 @@ impl Kind {
             | Message::Handover { .. }
             | Message::Snapshot { .. }
             | Message::Chunk { .. } => Self::Repair,
-            Message::Replicate { .. } | Message::Expired(_) => Self::Patch,
+            Message::Replicate { .. } | Message::Expired(_) | Message::Evicted(_) => Self::Patch,
             Message::Ack { .. } | Message::Confirm(_) | Message::Unsettled(_) => Self::Ack,
             Message::Ask { .. } | Message::Reply { .. } => Self::Call,
             Message::Lease { .. } | Message::Grant { .. } => Self::Lease,
@@ -203,6 +203,10 @@ fn publish_counts(node: &Name, counts: &Counts, before: &Counts) {
     ] {
         metrics::counter!(name, "node" => label(node)).increment(count);
     }
+    for class in Class::ALL {
+        let count = counts.evicted[class as usize] - before.evicted[class as usize];
+        metrics::counter!(EVICTED, "node" => label(node), "class" => class.name()).increment(count);
+    }
 }
 
 fn publish_sent(node: &Name, peer: &Name, sent: &[Sent], before: &[Sent]) {
@@ -238,14 +242,15 @@ const DEGRADED_WRITES: &str = "steadfast_degraded_writes_total";
 const ROLLED_BACK: &str = "steadfast_rolled_back_writes_total";
 const CONFLICTS: &str = "steadfast_conflicts_total";
 const TAKEOVERS: &str = "steadfast_takeovers_total";
+const EVICTED: &str = "steadfast_evicted_total";
 const MESSAGES: &str = "steadfast_sent_messages_total";
 const BYTES: &str = "steadfast_sent_bytes_total";
 const DETECTION: &str = "steadfast_detection_seconds";
 
 const GAUGES: [(&str, Unit, &str); 9] = [
     (COPIES, Unit::Count, "Copies of records that a node holds, as their owner or as a backup"),
-    (HELD_RECORDS, Unit::Count, "Sessions that a node holds, by class"),
-    (HELD_BYTES, Unit::Bytes, "Memory of what a node holds, by class"),
+    (HELD_RECORDS, Unit::Count, "Sessions that a node holds, for the budget of their class"),
+    (HELD_BYTES, Unit::Bytes, "Memory of what a node holds, for the budget of its class"),
     (UNDER_REPLICATED, Unit::Count, "Copies that other nodes should hold and may lack"),
     (DEGRADED, Unit::Count, "Whether there are fewer nodes than a record should have copies"),
     (READY, Unit::Count, "Whether a node has joined, and sees a majority where it needs one"),
@@ -254,7 +259,7 @@ const GAUGES: [(&str, Unit, &str); 9] = [
     (QUEUED, Unit::Bytes, "What waits to be sent to a node"),
 ];
 
-const COUNTERS: [(&str, Unit, &str); 9] = [
+const COUNTERS: [(&str, Unit, &str); 10] = [
     (CALLS, Unit::Count, "Calls of the application"),
     (FORWARDED, Unit::Count, "Calls of the application that were sent to another node"),
     (LEASE_MISSES, Unit::Count, "Reads at a holder that had no lease, and asked the owner"),
@@ -262,6 +267,7 @@ const COUNTERS: [(&str, Unit, &str); 9] = [
     (ROLLED_BACK, Unit::Count, "Writes that missed their acknowledgements"),
     (CONFLICTS, Unit::Count, "Copies that went apart and were merged"),
     (TAKEOVERS, Unit::Count, "Records that changed their owner"),
+    (EVICTED, Unit::Count, "Sessions that a budget ended early"),
     (MESSAGES, Unit::Count, "Messages to a node, by what they are for"),
     (BYTES, Unit::Bytes, "Bytes of messages to a node before encryption, by what they are for"),
 ];

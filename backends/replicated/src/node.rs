@@ -212,6 +212,7 @@ impl Node {
                     }
                 }
                 Effect::Expired(id) => self.expired(id),
+                Effect::Evicted(id) => Event::Capacity.emit(Some(id)),
                 Effect::Drained { moved, lost } => {
                     self.on_net(Net::leave);
                     self.drained.send_replace(Some(Drained { moved, lost }));

@@ -5,13 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use steadfast_core::{Env, Limits, RouteLabel, StoreError};
+use steadfast_core::{Budget, Env, Limits, RouteLabel, StoreError};
 use zeroize::Zeroizing;
 
 use crate::ReplicatedStore;
 use crate::credentials::{Credentials, Secret};
 use crate::engine::Config;
-use crate::engine::config::{Acks, Copies, DrainAs, Partition};
+use crate::engine::config::{Acks, Budgets, Copies, DrainAs, Partition};
 use crate::link::Links;
 use crate::node::Node;
 use crate::placement::siphash;
@@ -33,6 +33,7 @@ pub struct ReplicatedStoreBuilder {
     drain_as: DrainAs,
     env: Env,
     limits: Limits,
+    budgets: Budgets,
     join: Duration,
 }
 
@@ -52,6 +53,7 @@ impl ReplicatedStoreBuilder {
             drain_as: DrainAs::default(),
             env: Env::system(),
             limits: Limits::default(),
+            budgets: Budgets::default(),
             join: Duration::from_secs(10),
         }
     }
@@ -144,6 +146,20 @@ impl ReplicatedStoreBuilder {
         Self { limits, ..self }
     }
 
+    /// How much this node holds of sessions that nobody signed in to, as their owner and as a backup:
+    /// [`Budget::ANONYMOUS`] by default. Give all nodes the same.
+    #[must_use]
+    pub fn anonymous(self, anonymous: Budget) -> Self {
+        Self { budgets: Budgets { anonymous, ..self.budgets }, ..self }
+    }
+
+    /// How much this node holds of sessions that somebody signed in to, as their owner and as a
+    /// backup: [`Budget::AUTHENTICATED`] by default. Give all nodes the same.
+    #[must_use]
+    pub fn authenticated(self, authenticated: Budget) -> Self {
+        Self { budgets: Budgets { authenticated, ..self.budgets }, ..self }
+    }
+
     /// How long [`open`](Self::open) waits for this node to join: 10 s by default.
     #[must_use]
     pub fn join(self, within: Duration) -> Self {
@@ -201,6 +217,7 @@ impl ReplicatedStoreBuilder {
             partition: self.partition,
             drain_as: self.drain_as,
             limits: self.limits,
+            budgets: self.budgets,
             expects_peers: !self.seeds.is_empty(),
             #[cfg(test)]
             without: None,

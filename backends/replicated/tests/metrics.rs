@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use steadfast_core::{
-    Admission, Hint, KeyId, Lifetime, Lookup, Outcome, Patch, RawJson, Record, RecordId,
-    SecretHash, SessionStore,
+    Admission, Change, Hint, KeyId, Lifetime, Lookup, Operate, Outcome, Patch, RawJson, Record,
+    RecordId, SecretHash, SessionStore,
 };
-use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
+use steadfast_replicated::{Budget, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -60,6 +60,30 @@ async fn an_operator_sees_that_a_node_is_lost() {
     seen.eventually(r#"detection_seconds_count{node="n0"}"#, 1.0).await;
     create(&first).await;
     seen.eventually(r#"degraded_writes_total{node="n0"}"#, 1.0).await;
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_the_budgets_hold_and_end() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let seen = Seen(recorder.handle());
+    let two = Budget { records: 2, ..Budget::ANONYMOUS };
+    let store = node("n0").anonymous(two).open().await.unwrap();
+    let mut changes = store.changes().unwrap();
+    for _ in 0..5 {
+        create(&store).await;
+    }
+
+    assert_eq!(store.stats().await.unwrap().records, 2);
+    seen.eventually(r#"held_records{node="n0",class="anonymous"}"#, 2.0).await;
+    seen.eventually(r#"held_records{node="n0",class="authenticated"}"#, 0.0).await;
+    seen.eventually(r#"evicted_total{node="n0",class="anonymous"}"#, 3.0).await;
+    seen.eventually(r#"events_total{event="capacity"}"#, 3.0).await;
+    assert!(seen.figure(r#"held_bytes{node="n0",class="anonymous"}"#) > Some(500.0));
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.extend(changes.next().await.filter(|change| matches!(change, Change::Ended(_))));
+    }
 }
 
 /// What is rendered for whoever scrapes.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use steadfast_core::Limits;
+use steadfast_core::{Budget, Limits};
 
+use super::table::Class;
 use crate::record::MAX_SKEW;
 
 /// How many nodes hold a record.
@@ -63,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) partition: Option<Partition>,
     pub(crate) drain_as: DrainAs,
     pub(crate) limits: Limits,
+    pub(crate) budgets: Budgets,
     /// Whether others are expected, so that a node does not found a service of its own at once.
     pub(crate) expects_peers: bool,
     #[cfg(test)]
@@ -77,6 +79,28 @@ impl Config {
         return self.without != Some(rule);
         #[cfg(not(test))]
         return matches!(rule, _);
+    }
+}
+
+/// How much a node holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budgets {
+    pub(crate) anonymous: Budget,
+    pub(crate) authenticated: Budget,
+}
+
+impl Budgets {
+    pub(super) fn of(self, class: Class) -> Budget {
+        match class {
+            Class::Anonymous => self.anonymous,
+            Class::Authenticated => self.authenticated,
+        }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { anonymous: Budget::ANONYMOUS, authenticated: Budget::AUTHENTICATED }
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Unsettled(Vec<RecordId>),
     /// Records that the owner saw expire.
     Expired(Vec<RecordId>),
+    /// Records that a budget of the owner ended, as they were then.
+    Evicted(Vec<(RecordId, Stamp)>),
     /// Asks for a read lease, as a member of the base and as a holder.
     Lease { number: u64, applied: u64 },
     /// A read lease, counted from when it was asked for: whether the sender takes the other one for

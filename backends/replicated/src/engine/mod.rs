@@ -19,6 +19,7 @@
 //! | [`undecided`] | what becomes of writes that it found under way |
 //! | [`index`] | whose sessions are whose |
 //! | [`repair`] | whatever went missing is found again |
+//! | [`budget`] | what ends early, so that memory is bounded |
 //! | [`join`], [`drain`] | coming and going |
 //! | [`look`] | what an engine says of itself |
 
@@ -27,6 +28,7 @@ pub(crate) mod message;
 
 mod alarm;
 mod base;
+mod budget;
 mod calls;
 mod commit;
 mod drain;
@@ -100,6 +102,8 @@ pub(crate) struct Engine {
     last_contact: UtcDateTime,
     /// Whether this node heard of nobody for as long as the end of a record is remembered.
     was_alone: bool,
+    /// Of which classes nothing was found that could end, in this beat: it is not looked for again.
+    found_none: [bool; 2],
     counts: Counts,
     effects: Vec<Effect>,
 }
@@ -120,6 +124,8 @@ pub(crate) enum Effect {
     Answer(u64, Reply),
     Changed(Change),
     Expired(RecordId),
+    /// A budget ended a session.
+    Evicted(RecordId),
     /// A peer was taken for dead, so long after its last sign of life.
     TakenForDead(Duration),
     /// A drain came to its end: sessions that moved, sessions that are lost.
@@ -141,6 +147,8 @@ pub(crate) struct Counts {
     pub(crate) forwarded: u64,
     /// Reads at a holder without a lease.
     pub(crate) lease_misses: u64,
+    /// Sessions that the budgets ended, by class.
+    pub(crate) evicted: [u64; 2],
 }
 
 impl Engine {
@@ -167,6 +175,7 @@ impl Engine {
             last_beat: now.mono,
             last_contact: now.wall,
             was_alone: false,
+            found_none: [false; 2],
             counts: Counts::default(),
             effects: Vec::new(),
             stamps: StampClock::new(node),
@@ -185,6 +194,7 @@ impl Engine {
         self.pass(now);
         let number = self.number();
         self.begin_call(number, request, within);
+        self.make_room();
         self.say_status();
         number
     }
@@ -197,6 +207,7 @@ impl Engine {
             self.was_alone |= self.last_contact + TOMBSTONE < now.wall;
             self.last_contact = now.wall;
             self.dispatch(from, message);
+            self.make_room();
         }
         self.say_status();
     }
@@ -284,6 +295,7 @@ impl Engine {
         self.keep_joining();
         self.agree_on_base();
         self.repair();
+        self.make_room_in_beat();
         self.keep_draining();
         self.flush();
     }
@@ -297,10 +309,14 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(to).filter(|peer| peer.linked) else {
             return;
         };
-        // Confirmations ride on the next frame.
+        // Confirmations ride on the next frame, and so do the ends of what makes room for it.
         let confirmed = std::mem::take(&mut peer.confirmed);
+        let evicted = std::mem::take(&mut peer.evicted);
         if !confirmed.is_empty() {
             self.effects.push(Effect::Send(to.clone(), Message::Confirm(confirmed)));
+        }
+        if !evicted.is_empty() {
+            self.effects.push(Effect::Send(to.clone(), Message::Evicted(evicted)));
         }
         self.effects.push(Effect::Send(to.clone(), message));
     }
@@ -331,6 +347,7 @@ impl Engine {
             Message::Confirm(confirmed) => self.confirmed(from, confirmed),
             Message::Unsettled(ids) => self.settle_for(from, ids),
             Message::Expired(ids) => self.expired(from, ids),
+            Message::Evicted(evicted) => self.evicted(from, evicted),
             Message::Lease { number, applied } => self.lease_asked(from, number, applied),
             Message::Grant { number, alive, data } => self.granted(from, number, alive, data),
             Message::Pull { number, id } => self.pulled_by(from, number, id),
@@ -368,6 +385,11 @@ impl Random {
 
     fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
+    }
+
+    /// A place among the records.
+    fn id(&mut self) -> RecordId {
+        RecordId::from_bytes((u128::from(self.next()) << 64).to_be_bytes())
     }
 }
 

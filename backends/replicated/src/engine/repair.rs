@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// Gives back what is over: the owner at once, others late.
-    fn expire(&mut self, id: RecordId) -> bool {
+    pub(super) fn expire(&mut self, id: RecordId) -> bool {
         let (now, owns) = (self.now.wall, self.owns(id));
         let late = if owns { Duration::ZERO } else { DROP_LATE };
         let is_over = match self.kept(id) {
@@ -388,7 +388,7 @@ impl Engine {
             return;
         }
         let name = linked[self.random.below(linked.len())].clone();
-        let start = RecordId::from_bytes((u128::from(self.random.next()) << 64).to_be_bytes());
+        let start = self.random.id();
         let end = self.table.range(start..).nth(COMPARED).map(|(id, _)| *id);
         let from = if self.table.len() <= COMPARED { FIRST } else { start };
         let to = if from == FIRST { None } else { end };
@@ -466,6 +466,7 @@ impl Engine {
             let confirmed = std::mem::take(&mut peer.confirmed);
             let changes = std::mem::take(&mut peer.changes);
             let expired = std::mem::take(&mut peer.expired);
+            let evicted = std::mem::take(&mut peer.evicted);
             if !confirmed.is_empty() {
                 self.send(&name, Message::Confirm(confirmed));
             }
@@ -474,6 +475,9 @@ impl Engine {
             }
             if !expired.is_empty() {
                 self.send(&name, Message::Expired(expired));
+            }
+            if !evicted.is_empty() {
+                self.send(&name, Message::Evicted(evicted));
             }
         }
     }

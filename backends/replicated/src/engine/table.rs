@@ -15,6 +15,9 @@ use crate::record::Copy;
 pub(super) struct Table {
     entries: BTreeMap<RecordId, Entry>,
     totals: Totals,
+    /// The record that grew last, and whether any did since that was asked.
+    grown: Option<RecordId>,
+    has_grown: bool,
 }
 
 impl Deref for Table {
@@ -36,8 +39,7 @@ impl Table {
         let before = Totals::taken_by(id, entry);
         let changed = change(entry);
         let after = Totals::taken_by(id, entry);
-        self.totals += after;
-        self.totals -= before;
+        self.count(id, before, after);
         Some(changed)
     }
 
@@ -47,8 +49,7 @@ impl Table {
         let before = Totals::taken_by(id, entry);
         let changed = change(entry);
         let after = Totals::taken_by(id, entry);
-        self.totals += after;
-        self.totals -= before;
+        self.count(id, before, after);
         changed
     }
 
@@ -67,6 +68,28 @@ impl Table {
         self.totals
     }
 
+    /// The record that grew last.
+    pub(super) fn grown(&self) -> Option<RecordId> {
+        self.grown
+    }
+
+    /// Whether anything grew since this was asked last.
+    pub(super) fn take_has_grown(&mut self) -> bool {
+        std::mem::take(&mut self.has_grown)
+    }
+
+    fn count(&mut self, id: RecordId, before: Totals, after: Totals) {
+        if before == after {
+            return;
+        }
+        self.totals += after;
+        self.totals -= before;
+        if Class::ALL.into_iter().any(|class| after.of(class).exceeds(before.of(class))) {
+            self.grown = Some(id);
+            self.has_grown = true;
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn recounted(&self) -> Totals {
         let mut totals = Totals::default();
@@ -75,7 +98,7 @@ impl Table {
     }
 }
 
-/// Whose session it is.
+/// Whose budget a session counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Sessions that nobody signed in to.
@@ -154,4 +177,10 @@ impl SubAssign for Totals {
 pub(crate) struct Total {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
+}
+
+impl Total {
+    fn exceeds(self, other: Self) -> bool {
+        self.records > other.records || self.bytes > other.bytes
+    }
 }

@@ -34,6 +34,7 @@ pub(super) struct Peer {
     pub(super) lease: PeerLease,
     pub(super) confirmed: Vec<(RecordId, Stamp)>,
     pub(super) expired: Vec<RecordId>,
+    pub(super) evicted: Vec<(RecordId, Stamp)>,
     pub(super) changes: Vec<Change>,
 }
 
@@ -315,6 +316,7 @@ impl Engine {
         peer.applied = 0;
         peer.lease.forget();
         peer.confirmed.clear();
+        peer.evicted.clear();
         let missed_changes = !std::mem::take(&mut peer.changes).is_empty();
         let missed = std::mem::take(&mut peer.in_flight).into_ids();
         peer.stale.extend(&missed);

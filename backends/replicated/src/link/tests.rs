@@ -126,6 +126,7 @@ fn node(of: &str) -> (Arc<Links>, Arc<Node>) {
         drain_as: Default::default(),
         partition: None,
         limits: Limits::default(),
+        budgets: Default::default(),
         expects_peers: false,
         without: None,
     };

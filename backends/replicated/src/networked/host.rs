@@ -88,6 +88,7 @@ impl From<super::Setup> for Config {
             drain_as: Default::default(),
             partition: Some(setup.partition),
             limits: Limits::default(),
+            budgets: Default::default(),
             expects_peers: true,
             without: None,
         }

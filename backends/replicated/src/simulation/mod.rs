@@ -19,9 +19,11 @@
 //! | 9, 10, 11 | `scenarios` |
 //! | 12 | `world`, after every eighth run; `scenarios` |
 //!
-//! That the sums of what is held are right is checked in `world`, after every run.
+//! That memory is bounded, by sums that are those of what is held, is in `budgets`, and in `world` after
+//! every run.
 
 mod accounts;
+mod budgets;
 mod calls;
 mod clients;
 mod deployments;
@@ -39,7 +41,7 @@ use self::clients::Clients;
 use self::faults::Faults;
 use self::world::World;
 use crate::engine::Rule;
-use crate::engine::config::{Acks, Copies, Partition};
+use crate::engine::config::{Acks, Budgets, Copies, Partition};
 use crate::record::MAX_SKEW;
 
 /// What is simulated.
@@ -57,6 +59,7 @@ struct Setup {
     /// The idle time of half of the sessions, which are touched.
     idle: Option<Duration>,
     without: Option<Rule>,
+    budgets: Budgets,
     /// For how long faults and calls go on.
     for_seconds: u64,
 }
@@ -96,6 +99,7 @@ impl Setup {
             wall_speed: 1,
             idle: None,
             without: None,
+            budgets: Budgets::default(),
             for_seconds: 12,
         }
     }

@@ -10,6 +10,7 @@ use time::UtcDateTime;
 use super::Setup;
 use crate::engine::config::{BEAT, Copies, DrainAs, Partition};
 use crate::engine::message::Kept;
+use crate::engine::table::{Class, Total};
 use crate::engine::{Config, Counts, Effect, Engine, Message, Now, Reply, Request, Rule};
 use crate::placement::{Name, Placement};
 
@@ -116,6 +117,7 @@ impl World {
             partition: Some(self.setup.partition),
             drain_as: if n < self.setup.nodes { DrainAs::Restart } else { DrainAs::Leave },
             limits: Limits::default(),
+            budgets: self.setup.budgets,
             expects_peers: true,
             without: self.setup.without,
         };
@@ -395,6 +397,12 @@ impl World {
         }
     }
 
+    /// How much a node holds of a class.
+    pub(super) fn total(&self, n: usize, class: Class) -> Total {
+        let engine = self.nodes[n].engine.as_ref();
+        engine.map(|engine| engine.figures().held.of(class)).unwrap_or_default()
+    }
+
     /// No queue grows without bound, also of frames that wait for a cut to heal.
     pub(super) fn bounds_queues(&self) -> Result<(), String> {
         match self.ends.iter().find(|(_, end)| end.blocked.len() > BLOCKED) {
@@ -576,7 +584,10 @@ impl World {
                 self.answers.push(Answer { id, reply });
             }
             Effect::Drained { .. } => self.nodes[n].is_drained = true,
-            Effect::Changed(_) | Effect::Expired(_) | Effect::TakenForDead(_) => {}
+            Effect::Changed(_)
+            | Effect::Expired(_)
+            | Effect::Evicted(_)
+            | Effect::TakenForDead(_) => {}
         }
     }
 

@@ -37,6 +37,7 @@ impl From<&Message> for proto::Kind {
             Message::Confirm(confirmed) => Self::Confirm(stamped(confirmed)),
             Message::Unsettled(ids) => Self::Unsettled(list(ids)),
             Message::Expired(ids) => Self::Expired(list(ids)),
+            Message::Evicted(evicted) => Self::Evicted(stamped(evicted)),
             Message::Lease { number, applied } => {
                 Self::Lease(proto::Lease { number: *number, applied: *applied })
             }
@@ -111,6 +112,7 @@ impl TryFrom<proto::Kind> for Frame {
             proto::Kind::Confirm(confirmed) => Message::Confirm(pairs(&confirmed)?),
             proto::Kind::Unsettled(list) => Message::Unsettled(ids(&list.ids)?),
             proto::Kind::Expired(list) => Message::Expired(ids(&list.ids)?),
+            proto::Kind::Evicted(evicted) => Message::Evicted(pairs(&evicted)?),
             proto::Kind::Lease(lease) => {
                 Message::Lease { number: lease.number, applied: lease.applied }
             }

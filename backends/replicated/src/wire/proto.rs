@@ -25,7 +25,7 @@ use prost::{Enumeration, Message, Oneof};
 pub(crate) struct Frame {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub(crate) kind: Option<Kind>,
 }
@@ -80,6 +80,8 @@ pub(crate) enum Kind {
     Chunk(Chunk),
     #[prost(message, tag = "23")]
     Base(Ballot),
+    #[prost(message, tag = "24")]
+    Evicted(Stamped),
 }
 
 /// What both sides of a link say first, before any frame.

@@ -35,6 +35,7 @@ pub(super) fn message() -> impl Strategy<Value = Message> {
         stamped().prop_map(Message::Confirm).boxed(),
         ids().prop_map(Message::Unsettled).boxed(),
         ids().prop_map(Message::Expired).boxed(),
+        stamped().prop_map(Message::Evicted).boxed(),
         (number(), number())
             .prop_map(|(number, applied)| Message::Lease { number, applied })
             .boxed(),
