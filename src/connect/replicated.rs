@@ -20,6 +20,8 @@ pub(super) async fn open(
     url.has_no_address()?;
     let mut builder = placed(ReplicatedStore::builder().env(env), &mut url)?;
     builder = agreed(builder, &mut url)?;
+    let [anonymous, authenticated] = url.take_budgets()?;
+    builder = builder.anonymous(anonymous).authenticated(authenticated);
     for name in ["secret-file", "old-secret-file"] {
         if let Some(path) = url.take::<PathBuf>(name, "the path of a file")? {
             builder = builder.secret(secret(path)?);
@@ -164,6 +166,8 @@ mod tests {
             ("acks=none", "\"acks\" wants one or all"),
             ("partition=heal", "\"partition\" wants fail or degrade"),
             ("drain=heal", "\"drain\" wants restart or leave"),
+            ("anonymous-records=0", "\"anonymous-records\" wants a whole number from 1"),
+            ("authenticated-bytes=1GB", "\"authenticated-bytes\" wants a whole number"),
             ("bind=localhost", "\"bind\" wants an address and a port"),
             ("seeds=h", "\"seeds\" wants hosts and ports"),
             ("secret-file=/nowhere", "/nowhere"),
