@@ -6,28 +6,9 @@ use std::time::Duration;
 use metrics::Unit;
 
 use crate::engine::message::Replica;
-use crate::engine::table::{Class, Totals};
-use crate::engine::{Counts, Message};
-use crate::node::Health;
+use crate::engine::table::Class;
+use crate::engine::{Counts, Figures, Message};
 use crate::placement::Name;
-
-/// How a node is, in numbers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) health: Health,
-    pub(crate) counts: Counts,
-    pub(crate) holdings: Holdings,
-    pub(crate) held: Totals,
-    /// Whether there are fewer nodes than a record should have copies.
-    pub(crate) is_degraded: bool,
-}
-
-/// The copies on a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Holdings {
-    pub(crate) owned: usize,
-    pub(crate) backups: usize,
-}
 
 /// What was sent to each peer since the node began.
 #[derive(Clone, Debug, Default)]

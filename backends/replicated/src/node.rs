@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::engine::config::BEAT;
-use crate::engine::{Config, Effect, Engine, Failure, Message, Now, Reply, Request};
+use crate::engine::{Config, Effect, Engine, Failure, Health, Message, Now, Reply, Request};
 use crate::metrics::{self, Kind, Published, Traffic};
 use crate::placement::Name;
 use crate::sockets;
@@ -44,22 +44,6 @@ struct Driven {
     engine: Engine,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     sent: Traffic,
-}
-
-/// How a node is, for whoever waits for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Health {
-    pub(crate) has_joined: bool,
-    /// Whether it has joined, and another node could leave.
-    pub(crate) is_ready: bool,
-    /// The members that records are placed on.
-    pub(crate) members: usize,
-    /// Whether they are too many for each to hold everything.
-    pub(crate) is_crowded: bool,
-    /// Whether all of them compute with the same ones.
-    pub(crate) is_agreed: bool,
-    pub(crate) under_replicated: usize,
-    pub(crate) base: usize,
 }
 
 impl Node {

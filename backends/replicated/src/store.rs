@@ -52,7 +52,7 @@ impl ReplicatedStore {
     }
 
     #[cfg(test)]
-    pub(crate) fn health(&self) -> crate::node::Health {
+    pub(crate) fn health(&self) -> crate::engine::Health {
         self.node.look()
     }
 

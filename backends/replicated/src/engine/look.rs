@@ -4,14 +4,46 @@ use std::sync::Arc;
 
 use steadfast_core::{RecordId, Scan, Scanned, Stats};
 
-use super::Engine;
 use super::config::{CROWDED_ABOVE, Copies, Partition};
 use super::message::is_index;
-use super::table::Class;
-use crate::metrics::Figures;
-use crate::node::Health;
+use super::table::{Class, Totals};
+use super::{Counts, Engine};
 use crate::placement::Name;
 use crate::record::Copy;
+
+/// How a node is, for whoever waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) has_joined: bool,
+    /// Whether it has joined, and another node could leave.
+    pub(crate) is_ready: bool,
+    /// The members that records are placed on.
+    pub(crate) members: usize,
+    /// Whether they are too many for each to hold everything.
+    pub(crate) is_crowded: bool,
+    /// Whether all of them compute with the same ones.
+    pub(crate) is_agreed: bool,
+    pub(crate) under_replicated: usize,
+    pub(crate) base: usize,
+}
+
+/// How a node is, in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) health: Health,
+    pub(crate) counts: Counts,
+    pub(crate) holdings: Holdings,
+    pub(crate) held: Totals,
+    /// Whether there are fewer nodes than a record should have copies.
+    pub(crate) is_degraded: bool,
+}
+
+/// The copies on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) owned: usize,
+    pub(crate) backups: usize,
+}
 
 impl Engine {
     pub(crate) fn health(&self) -> Health {

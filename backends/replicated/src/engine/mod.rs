@@ -25,6 +25,7 @@
 
 pub(crate) mod config;
 pub(crate) mod message;
+pub(crate) mod table;
 
 mod alarm;
 mod base;
@@ -40,7 +41,6 @@ mod owner;
 mod reader;
 mod repair;
 mod replica;
-pub(crate) mod table;
 mod takeover;
 mod undecided;
 mod view;
@@ -59,6 +59,7 @@ use self::config::{LEASE, TOMBSTONE};
 use self::drain::Drain;
 use self::entry::Busy;
 use self::join::Join;
+pub(crate) use self::look::{Figures, Health};
 pub(crate) use self::message::{Failure, Message, Reply, Request};
 use self::repair::Scrub;
 use self::table::Table;

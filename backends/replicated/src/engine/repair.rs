@@ -9,9 +9,9 @@ use steadfast_core::{Change, RecordId};
 use super::alarm::Alarm;
 use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, LEASE, Partition};
 use super::entry::Entry;
+use super::look::Holdings;
 use super::message::{Kept, Message, Replica, is_index};
 use super::{Effect, Engine, Rule};
-use crate::metrics::Holdings;
 use crate::placement::{Name, siphash};
 use crate::record::Stamp;
 
