@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::addresses::Addresses;
-use self::frames::{HEADER, read_frame, write_frame};
+use self::frames::{EmptyFrames, HEADER, read_frame, write_frame};
 use self::queue::{Frames, Queue, queue};
 use self::refusals::{Refusal, Refusals};
 use crate::credentials::Credentials;
@@ -356,11 +356,15 @@ impl Links {
         first: Option<Vec<u8>>,
     ) -> io::Result<()> {
         let mut next = first;
+        let mut empty = EmptyFrames::since(Instant::now());
         loop {
             let body = match next.take() {
                 Some(first) => first,
                 None => read_frame(&mut reader, MAX_FRAME, SILENT_FOR).await?,
             };
+            if body.is_empty() && empty.are_too_many(Instant::now()) {
+                return Err(io::Error::other("a flood of empty frames"));
+            }
             // Frames that are there already are read without waiting: others have their turn, too.
             tokio::task::coop::consume_budget().await;
             let node = self.node.upgrade().ok_or(io::ErrorKind::NotConnected)?;

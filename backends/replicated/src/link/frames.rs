@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub(super) async fn write_frame<W: AsyncWrite + Unpin>(
     writer: &mut W,
@@ -47,6 +47,33 @@ async fn fill<R: AsyncRead + Unpin>(
     }
     Ok(())
 }
+
+/// Empty frames of a peer. It sends two in a second, where it has nothing else to say.
+#[derive(Debug)]
+pub(super) struct EmptyFrames {
+    since: Instant,
+    count: u32,
+}
+
+impl EmptyFrames {
+    pub(super) fn since(since: Instant) -> Self {
+        Self { since, count: 0 }
+    }
+
+    /// Counts one more, and says whether that makes too many in a second.
+    pub(super) fn are_too_many(&mut self, now: Instant) -> bool {
+        if self.since + SECOND <= now {
+            *self = Self::since(now);
+        }
+        self.count += 1;
+        self.count > MAX_EMPTY
+    }
+}
+
+/// How many empty frames are taken in a second: those that came while this node stood still, too.
+const MAX_EMPTY: u32 = 100;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The bytes before the body of a frame: its length.
 pub(super) const HEADER: usize = size_of::<u32>();

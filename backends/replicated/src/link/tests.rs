@@ -31,6 +31,19 @@ async fn gossip_that_is_none_ends_the_link() {
     peer.read_to_end(&mut Vec::new()).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn cl_07_a_flood_of_empty_frames_ends_the_link_and_signs_of_life_do_not() {
+    let (links, node) = node("n1");
+    let mut peer = linked(&links, &node, "n2", None);
+    for _ in 0..1_000 {
+        write_frame(&mut peer, &[]).await.unwrap();
+        tokio::time::sleep(SPEAK_EVERY).await;
+    }
+    assert!(links.lock().links[&name("n2")].is_up());
+    let flood = async { while write_frame(&mut peer, &[]).await.is_ok() {} };
+    tokio::time::timeout(SILENT_FOR, flood).await.expect("nobody reads it any more");
+}
+
 #[tokio::test]
 async fn what_still_comes_over_a_link_that_was_replaced_is_not_taken() {
     let (links, node) = node("n1");
