@@ -23,8 +23,8 @@ async fn three_nodes_restarted_in_turn_under_load_lose_nothing_and_refuse_few() 
     let (unsuccessful, requests) = (verdict.refused + verdict.unanswered, verdict.requests());
     eprintln!("six restarts: {unsuccessful} of {requests} without success: {}", verdict.figures());
     verdict.assert_nothing_lost();
-    // Under 1 in 200 on a machine that is idle otherwise.
-    assert!(unsuccessful * 10 < requests, "{unsuccessful} of {requests}");
+    // On a machine that is idle otherwise, none is refused, and under 1 in 400 loses its connection.
+    assert!(unsuccessful * 20 < requests, "{unsuccessful} of {requests}");
     cluster.at_rest(2).await;
 }
 
