@@ -420,6 +420,11 @@ impl Engine {
         self.table.totals() == self.table.recounted()
     }
 
+    /// The other nodes that it remembers, there or not.
+    pub(crate) fn known(&self) -> usize {
+        self.peers.len()
+    }
+
     pub(crate) fn describe(&self) -> String {
         let stale: Vec<_> = self
             .peers

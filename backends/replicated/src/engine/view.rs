@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use steadfast_core::{Change, RecordId};
+use time::UtcDateTime;
 
-use super::config::{ACK_WITHIN, Copies, LEASE, Partition};
+use super::config::{ACK_WITHIN, Copies, DROP_LATE, LEASE, Partition, TOMBSTONE};
 use super::message::{Base, Message, Status};
 use super::reader::PeerLease;
 use super::{Effect, Engine};
@@ -23,6 +24,8 @@ pub(super) struct Peer {
     /// another one.
     pub(super) dead: Option<u64>,
     pub(super) dead_since: Duration,
+    /// The same by the wall clock.
+    gone_since: Option<UtcDateTime>,
     /// Its last sign of life.
     pub(super) heard: Duration,
     /// The number of the last change sent over this link, and of the last one received.
@@ -355,6 +358,7 @@ impl Engine {
         if peer.dead.is_none() {
             peer.dead = Some(peer.incarnation());
             peer.dead_since = now;
+            peer.gone_since = Some(self.now.wall);
             self.effects.push(Effect::TakenForDead(now.saturating_sub(peer.heard)));
             self.speaks = true;
             self.refresh_view();
@@ -474,7 +478,21 @@ impl Engine {
             for peer in self.peers.values_mut().filter(|peer| peer.is_dead() && !peer.linked) {
                 peer.stale.clear();
             }
+            self.forget_the_gone();
         }
+    }
+
+    /// Forgets nodes that are gone for longer than the end of a record is remembered: by then, they
+    /// forgot what they held, too. Where nodes get new names, there would be more and more of them.
+    fn forget_the_gone(&mut self) {
+        let long_ago = self.now.wall - TOMBSTONE - DROP_LATE;
+        let members = self.agreement.base.iter().flat_map(|base| &base.members);
+        let members: BTreeSet<_> = members.map(|(name, _)| name).collect();
+        let placement = &self.view.placement;
+        self.peers.retain(|name, peer| {
+            let is_gone = peer.is_dead() && peer.gone_since.is_some_and(|since| since < long_ago);
+            peer.linked || !is_gone || members.contains(name) || placement.contains(name)
+        });
     }
 
     /// Whether the others that are placed on compute with this view, and have nothing to repair.

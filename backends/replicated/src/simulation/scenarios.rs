@@ -280,6 +280,21 @@ fn who_does_not_come_back_from_a_restart_leaves_the_base_after_a_minute() {
 }
 
 #[test]
+fn a_node_that_left_is_forgotten_when_it_holds_nothing_any_more() {
+    let (mut world, _) = world_with_a_record(Setup { spares: 1, ..three() });
+    world.join(3);
+    world.run_until_settled(60 * SECOND).unwrap();
+    world.drain(3);
+    world.stop_drained(3, false);
+    world.step(5 * SECOND);
+    let known = |world: &World| world.nodes[0].engine.as_ref().map(Engine::known);
+    assert_eq!(known(&world), Some(3), "it may come back");
+    (0..3).for_each(|n| world.turn_clock(n, 25 * 3_600 * SECOND));
+    world.step(5 * SECOND);
+    assert_eq!(known(&world), Some(2));
+}
+
+#[test]
 fn a_joining_node_has_its_share_within_15_seconds() {
     let (mut world, _) = world_with_records(Setup { spares: 1, ..three() }, 20_000);
     world.join(3);
