@@ -85,6 +85,8 @@ pub(crate) struct Engine {
     table: Table,
     /// Records that something is under way with.
     busy: BTreeMap<RecordId, Busy>,
+    /// Records whose next calls are being taken right now.
+    advancing: BTreeSet<RecordId>,
     /// Records with a change that nobody confirmed.
     unsettled: BTreeSet<RecordId>,
     /// Writes under way whose record got another owner.
@@ -163,6 +165,7 @@ impl Engine {
             peers: BTreeMap::new(),
             table: Table::default(),
             busy: BTreeMap::new(),
+            advancing: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             undecided: BTreeMap::new(),
             calls: BTreeMap::new(),

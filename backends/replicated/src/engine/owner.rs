@@ -12,33 +12,39 @@ use super::message::{Failure, Kept, Login, Reply, Request};
 use crate::record::{Copy, Delta};
 
 impl Engine {
-    /// Goes on with a record, until something is under way or nothing is left to do.
+    /// Goes on with a record, until something is under way or nothing is left to do. A call that is
+    /// over at once comes back here: whoever went on with the record first takes the next one, or a
+    /// long queue would fill the stack.
     pub(super) fn advance(&mut self, id: RecordId) {
-        loop {
-            let Some(busy) = self.busy.get_mut(&id) else {
-                return;
-            };
-            if busy.stage.is_some() {
-                return;
-            }
-            let Some(number) = busy.queue.pop_front() else {
-                self.busy.remove(&id);
-                return;
-            };
-            if !self.calls.contains_key(&number) {
-                continue;
-            }
-            if !self.owns(id) {
-                self.reroute(number);
-            } else if !self.may_decide() {
-                self.wait_for_leave(number);
-            } else if self.is_known(id) {
-                self.start(number);
-            } else {
-                self.busy(id).queue.push_front(number);
-                self.consult(id);
-            }
+        if self.advancing.insert(id) {
+            while self.take_next(id) {}
+            self.advancing.remove(&id);
         }
+    }
+
+    /// Begins with the next call of a record, and says whether another one may follow.
+    fn take_next(&mut self, id: RecordId) -> bool {
+        let Some(busy) = self.busy.get_mut(&id).filter(|busy| busy.stage.is_none()) else {
+            return false;
+        };
+        let Some(number) = busy.queue.pop_front() else {
+            self.busy.remove(&id);
+            return false;
+        };
+        if !self.calls.contains_key(&number) {
+            return true;
+        }
+        if !self.owns(id) {
+            self.reroute(number);
+        } else if !self.may_decide() {
+            self.wait_for_leave(number);
+        } else if self.is_known(id) {
+            self.start(number);
+        } else {
+            self.busy(id).queue.push_front(number);
+            self.consult(id);
+        }
+        true
     }
 
     /// Whether this node, as the owner, may decide by what it has.
