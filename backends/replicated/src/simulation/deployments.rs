@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast_core::{Patch, Principal, Realm, RecordId};
 
 use super::Setup;
-use super::scenarios::{create, creation, is_applied, record_id, value};
+use super::scenarios::{create, creation, is_applied, owned_by, record_id, value};
 use super::world::{CallId, World};
 use crate::engine::config::{Acks, Copies};
 use crate::engine::{Reply, Request};
@@ -46,10 +46,36 @@ fn a_node_that_joins_and_one_that_leaves_fail_no_call() {
     }
 }
 
+#[test]
+fn lists_and_logins_of_one_user_wait_for_each_other_at_no_new_owner() {
+    for seed in 0..SEEDS {
+        let mut load = Load { users: 1, ..Load::new(Setup { spares: 1, ..Setup::plain() }, seed) };
+        load.world.join(3);
+        load.go_on(300);
+        load.drain_and_stop(3);
+        load.go_on(100);
+        load.check(seed);
+    }
+}
+
+#[test]
+fn a_session_that_is_written_all_the_time_leaves_a_node_that_drains() {
+    let mut load = Load::new(Setup::plain(), 1);
+    let id = owned_by("n0", "n1");
+    create(&mut load.world, 2, id);
+    load.world.drain(0);
+    for _ in 0..5_000 {
+        load.world.call(2, visit_to(id), SECOND).unwrap();
+        load.world.step(Duration::from_millis(1));
+    }
+    assert!(load.world.nodes[0].is_drained);
+}
+
 /// Visitors whose visits are counted, many of them at once in one session, and users who come and go.
 struct Load {
     world: World,
     sessions: Vec<RecordId>,
+    users: u64,
     /// Sessions of users that were created so far.
     logins: u128,
     /// Calls without an answer: since when, and whose visits they count.
@@ -71,6 +97,7 @@ impl Load {
         Self {
             world,
             sessions,
+            users: 10,
             logins: 0,
             under_way: BTreeMap::new(),
             visits: BTreeMap::new(),
@@ -95,10 +122,11 @@ impl Load {
 
     /// Of eight calls, five are visits, and one of these is to the first session.
     fn next_call(&mut self) -> (Option<RecordId>, Request) {
-        let user = user(self.world.random.below(10));
+        let user = user(self.world.random.below(self.users));
+        let recent = self.logins.saturating_sub(self.world.random.below(6).into());
         let request = match self.world.random.below(8) {
             0 => Request::List { principal: user },
-            1 => Request::Delete { id: record_id(1_000 + self.logins / 2), proof: None },
+            1 => Request::Delete { id: record_id(1_000 + recent), proof: None },
             2 => {
                 self.logins += 1;
                 login(creation(&self.world, record_id(1_000 + self.logins)), user)
@@ -115,9 +143,7 @@ impl Load {
 
     fn visit(&self, session: usize) -> (Option<RecordId>, Request) {
         let id = self.sessions[session];
-        let mut patch = Patch::new();
-        patch.add("n", 1).unwrap();
-        (Some(id), Request::Update { id, patch: patch.into() })
+        (Some(id), visit_to(id))
     }
 
     /// Whether a balancer sends requests to a node: one that has joined and is not about to go.
@@ -170,6 +196,12 @@ impl Load {
             assert_eq!(value(&mut self.world, 1, id, "n"), Some(visits), "seed {seed}: {id}");
         }
     }
+}
+
+fn visit_to(id: RecordId) -> Request {
+    let mut patch = Patch::new();
+    patch.add("n", 1).unwrap();
+    Request::Update { id, patch: patch.into() }
 }
 
 fn user(n: u64) -> Principal {

@@ -99,6 +99,28 @@ fn a_session_ends_and_a_secret_is_replaced_though_the_owner_went_down_with_the_c
 }
 
 #[test]
+fn a_session_is_created_though_the_owner_went_down_with_the_call() {
+    let mut world = World::new(three(), 1);
+    world.run_until_settled(30 * SECOND).unwrap();
+    let request = creation(&world, owned_by("n0", "n1"));
+    let number = world.call(2, request, 5 * SECOND).unwrap();
+    world.crash(0);
+    assert!(is_applied(&answer(&mut world, number)));
+}
+
+#[test]
+fn a_logout_goes_on_when_the_link_to_a_holder_breaks_and_is_back() {
+    let mut world = World::new(three(), 1);
+    world.run_until_settled(30 * SECOND).unwrap();
+    let id = owned_by("n0", "n1");
+    create(&mut world, 0, id);
+    let number = world.call(0, delete(id), 3 * SECOND).unwrap();
+    world.relink(0, 1);
+    let reply = answer(&mut world, number);
+    assert!(matches!(reply, Reply::Ended(true)), "{reply:?}");
+}
+
+#[test]
 fn both_halves_of_a_split_go_on_where_that_is_wanted_and_are_merged() {
     let setup = Setup { nodes: 2, partition: Partition::Degrade, ..three() };
     let (mut world, id) = world_with_a_record(setup);
@@ -462,7 +484,7 @@ fn world_with_records(setup: Setup, count: u128) -> (World, Vec<RecordId>) {
 }
 
 /// An id whose record has this owner and this backup, of three nodes.
-fn owned_by(owner: &str, backup: &str) -> RecordId {
+pub(super) fn owned_by(owner: &str, backup: &str) -> RecordId {
     let names = (0..3).map(|n| format!("n{n}").parse().unwrap());
     let placement = Placement::new(names, 2);
     let is_right = |id: &RecordId| {
