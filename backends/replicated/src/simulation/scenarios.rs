@@ -121,6 +121,21 @@ fn a_logout_goes_on_when_the_link_to_a_holder_breaks_and_is_back() {
 }
 
 #[test]
+fn a_long_queue_that_nobody_can_acknowledge_is_answered() {
+    let mut world = World::new(three(), 1);
+    world.run_until_settled(30 * SECOND).unwrap();
+    let id = owned_by("n0", "n1");
+    create(&mut world, 0, id);
+    for _ in 0..5_000 {
+        let mut patch = Patch::new();
+        patch.add("n", 1).unwrap();
+        world.call(0, Request::Update { id, patch: patch.into() }, SECOND).unwrap();
+    }
+    world.unlink(0, 1);
+    assert_eq!(world.answers.len(), 5_000);
+}
+
+#[test]
 fn both_halves_of_a_split_go_on_where_that_is_wanted_and_are_merged() {
     let setup = Setup { nodes: 2, partition: Partition::Degrade, ..three() };
     let (mut world, id) = world_with_a_record(setup);
