@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use steadfast_core::{
-    Admission, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId,
+    Admission, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Scope,
     SessionInfo, SessionStore, StoreError,
 };
 use tokio::time::{Instant, timeout};
@@ -98,7 +98,7 @@ impl Calls {
             None => Box::pin(timeout(deadline, call)).await.unwrap_or(Err(StoreError::Timeout)),
         };
         match (&answer, breaker) {
-            (Err(error), Some(breaker)) if error.is_outage() => breaker.failed(),
+            (Err(error), Some(breaker)) if error.scope() == Scope::Server => breaker.failed(),
             (_, Some(breaker)) => breaker.answered(),
             (_, None) => {}
         }

@@ -1,22 +1,34 @@
-//! How a store fails.
+//! How a store fails, and what else will fail with it.
 
 use std::error::Error;
 
 use crate::env::RandomError;
 
-/// A store did not do what it was asked, by what the caller can do about it.
+/// A store did not do what it was asked.
 ///
-/// `Unavailable` and `Timeout` mean *not confirmed*: the call happened whole or not at all.
+/// Each variant says how far the failure reaches ([`scope`](Self::scope)) and what the caller can do
+/// about it. Unless its documentation says otherwise, an error means *not confirmed*: the call either
+/// took full effect or none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The authority cannot be reached, or refuses to serve. Try again later.
+    /// The server cannot be reached. Try again later.
     #[error("the session store is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// No answer came before the deadline. Try again later.
     #[error("the session store did not answer in time")]
     Timeout,
-    /// What is kept under the id is no record. Trying again changes nothing; deleting it does.
+    /// The server answers, and takes no writes: it is full, read-only, or lacks replicas. Reads work.
+    #[error("the session store takes no writes")]
+    WritesRefused(#[source] Box<dyn Error + Send + Sync>),
+    /// This record cannot be served now, because something else holds it. Other records can.
+    #[error("the session's record is busy")]
+    Busy(#[source] Box<dyn Error + Send + Sync>),
+    /// The server refuses what this service asks of it: a privilege, a table or a setting is missing,
+    /// or its answer makes no sense. An operator has to act; trying again changes nothing.
+    #[error("the session store refuses the call")]
+    Refused(#[source] Box<dyn Error + Send + Sync>),
+    /// What is kept under the id is not a record. Trying again changes nothing; deleting it does.
     #[error("the session's record is corrupt")]
     Corrupt(#[source] Box<dyn Error + Send + Sync>),
     /// The store cannot do this, as it is configured.
@@ -27,10 +39,39 @@ pub enum StoreError {
     Random(#[from] RandomError),
 }
 
+/// How far a failure reaches: which other calls will fail for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// Every call: the server cannot be reached.
+    Server,
+    /// Every write. Reads work, and so does what frees memory.
+    Writes,
+    /// Calls about this record. Others work.
+    Record,
+    /// Calls of this kind, until an operator changes something: the fault is on our side.
+    Service,
+}
+
 impl StoreError {
     /// An outage with its cause.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable(cause.into())
+    }
+
+    /// A server that takes no writes, with its reason.
+    pub fn writes_refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::WritesRefused(cause.into())
+    }
+
+    /// A record that something else holds, with what says so.
+    pub fn busy(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Busy(cause.into())
+    }
+
+    /// A call that the server refuses, with its reason.
+    pub fn refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Refused(cause.into())
     }
 
     /// A corrupt record with the reason.
@@ -38,8 +79,27 @@ impl StoreError {
         Self::Corrupt(cause.into())
     }
 
-    /// Whether it says something of the store's health rather than of this call.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout)
+    /// How far the failure reaches.
+    pub const fn scope(&self) -> Scope {
+        match self {
+            Self::Unavailable(_) | Self::Timeout => Scope::Server,
+            Self::WritesRefused(_) => Scope::Writes,
+            Self::Busy(_) | Self::Corrupt(_) => Scope::Record,
+            Self::Refused(_) | Self::Unsupported(_) | Self::Random(_) => Scope::Service,
+        }
+    }
+
+    /// The name of the variant, as metrics and logs have it.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout => "timeout",
+            Self::WritesRefused(_) => "writes_refused",
+            Self::Busy(_) => "busy",
+            Self::Refused(_) => "refused",
+            Self::Corrupt(_) => "corrupt",
+            Self::Unsupported(_) => "unsupported",
+            Self::Random(_) => "random",
+        }
     }
 }

@@ -49,7 +49,7 @@ pub mod conformance;
 
 pub use budget::Budget;
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
-pub use error::StoreError;
+pub use error::{Scope, StoreError};
 pub use event::Event;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
