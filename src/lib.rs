@@ -12,7 +12,9 @@ mod error;
 
 mod config;
 mod calls;
+mod breaker;
 mod watch;
+mod sync;
 
 #[cfg(feature = "axum")]
 pub mod extract;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use http::StatusCode;
 use steadfast::core::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast::core::{
@@ -157,6 +158,85 @@ async fn st_09_a_dead_store_is_not_asked_by_every_request() {
 }
 
 #[tokio::test]
+async fn where_writes_fail_reads_and_sign_outs_are_served() {
+    for fault in [Fault::Down, Fault::ReadOnly] {
+        let site = Site::new();
+        let members = members(&site, 40).await;
+        site.store.set(Call::Create, fault.clone());
+        site.store.set(Call::Update, fault.clone());
+        for _ in 0..40 {
+            let add = |session: Session| async move { session.increment("n", 1).await.map(drop) };
+            assert_eq!(site.browser().visit(add).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        for member in &members {
+            assert_eq!(member.user().await.as_deref(), Some("alice"), "{fault:?}");
+        }
+        for member in &members {
+            member.visit(|session| async move { session.flush().await }).await.ok();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stuck_record_leaves_the_others_alone() {
+    let site = Site::new();
+    let others = members(&site, 8).await;
+    let stuck = site.member("bob").await;
+    let add = |session: Session| async move { session.increment("n", 1).await.map(drop) };
+    tokio::time::advance(Duration::from_secs(60)).await;
+    site.store.set(Call::Update, Fault::Hang);
+    let waiting = join_all((0..12).map(|_| stuck.visit(add)));
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        site.store.heal();
+    };
+    let (waited, ()) = tokio::join!(waiting, healing);
+    assert!(waited.iter().all(|reply| reply.status == StatusCode::SERVICE_UNAVAILABLE));
+    for n in 0..88 {
+        others[n % 8].visit(add).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn failures_of_single_records_do_not_spread() {
+    for fault in [Fault::Busy, Fault::Corrupt] {
+        let site = Site::new();
+        let browser = site.member("alice").await;
+        site.store.set(Call::Update, fault);
+        let loaded_add = |session: Session| async move {
+            session.principal().await?;
+            session.increment("n", 1).await.map(drop)
+        };
+        for _ in 0..40 {
+            assert_eq!(browser.visit(loaded_add).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        site.store.heal();
+        browser.visit(loaded_add).await.ok();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_are_probed_although_sign_outs_fail() {
+    let site = Site::new();
+    let members = members(&site, 100).await;
+    let add = |session: Session| async move { session.increment("n", 1).await.map(drop) };
+    for call in [Call::Create, Call::Update, Call::Delete] {
+        site.store.set(call, Fault::Down);
+    }
+    for member in &members {
+        let before = site.store.calls(Call::Delete);
+        member.visit(add).await;
+        let reply = member.visit(|session| async move { session.flush().await }).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(site.store.calls(Call::Delete) - before, 1, "it is tried every time");
+        tokio::time::advance(Duration::from_millis(20)).await;
+    }
+    site.store.heal();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    members[0].visit(add).await.ok();
+}
+
+#[tokio::test]
 async fn in_06_a_corrupt_record_is_absent_and_a_write_starts_afresh() {
     let site = Site::new();
     let browser = site.member("alice").await;
@@ -243,6 +323,10 @@ impl SessionStore for Liar {
 }
 
 type Answer<T> = Result<T, StoreError>;
+
+async fn members(site: &Site, count: usize) -> Vec<Browser> {
+    join_all((0..count).map(|_| site.member("alice"))).await
+}
 
 async fn time(browser: &Browser, call: Call) -> Duration {
     let start = tokio::time::Instant::now();

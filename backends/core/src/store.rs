@@ -70,8 +70,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Whether a call that fails says that the next one will, whatever record it is about: then a few
-    /// failures in a row spare requests the wait. `false` for a store whose records have owners of
+    /// Whether a call that fails says that the next one will, whatever record it is about: then a share
+    /// of failures spares requests the wait. `false` for a store whose records have owners of
     /// their own, each of which may be away.
     fn fails_as_a_whole(&self) -> bool {
         true

@@ -99,6 +99,8 @@ impl FaultyStore {
         match self.take(call) {
             Fault::None => work.await,
             Fault::Down => Err(StoreError::unavailable("the fault `down` is set")),
+            Fault::ReadOnly => Err(StoreError::writes_refused("the fault `read only` is set")),
+            Fault::Busy => Err(StoreError::busy("the fault `busy` is set")),
             Fault::Slow(by) => {
                 tokio::time::sleep(by).await;
                 work.await
@@ -284,6 +286,10 @@ pub enum Fault {
     None,
     /// It is [`StoreError::Unavailable`] without reaching the store.
     Down,
+    /// It is [`StoreError::WritesRefused`] without reaching the store.
+    ReadOnly,
+    /// It is [`StoreError::Busy`] without reaching the store.
+    Busy,
     /// It reaches the store this much later, by Tokio's clock.
     Slow(Duration),
     /// It never reaches the store, and is never answered.
