@@ -19,6 +19,8 @@ pub mod nginx;
 pub mod haproxy;
 pub mod cluster;
 pub mod wires;
+pub mod faults;
+pub mod messages;
 pub mod balancer;
 pub mod load;
 pub mod place;

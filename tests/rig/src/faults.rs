@@ -1,0 +1,454 @@
+//! A wire between clients and one server that fails at a given byte.
+//!
+//! It knows nothing of what it carries, so a conversation under TLS is cut at any byte like a plain one.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// Stands between clients and a server, writes down what passes, and breaks one conversation where it is
+/// told to. Every connection ends with it.
+pub struct FaultProxy {
+    address: String,
+    wire: Arc<Wire>,
+    accepting: JoinHandle<()>,
+}
+
+/// What breaks, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The conversation, by its number since the last [`FaultProxy::mark`].
+    pub conversation: usize,
+    pub direction: Direction,
+    /// How many bytes pass in this direction before it happens, counted from that mark.
+    pub after: u64,
+    pub action: Action,
+}
+
+/// A direction of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    ToServer,
+    ToClient,
+}
+
+/// What happens to a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Both sides see a reset.
+    Reset,
+    /// Both sides see an orderly end.
+    Close,
+    /// The receiving side sees an orderly end. The other direction goes on.
+    HalfClose,
+    /// Nothing more passes in this direction, and both connections stay open.
+    Swallow,
+    /// The rest passes this much later.
+    Delay(Duration),
+    /// The client sees a reset. What it had sent reaches the server this much later.
+    Strand(Duration),
+}
+
+/// What passed in one conversation since the last mark.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    pub to_server: Stream,
+    pub to_client: Stream,
+}
+
+/// What passed in one direction.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    pub bytes: Vec<u8>,
+    /// Where each piece ended that came at once, in bytes.
+    pub ends: Vec<usize>,
+}
+
+impl FaultProxy {
+    pub async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let wire = Arc::new(Wire::default());
+        let accepting = tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&wire)));
+        Self { address, wire, accepting }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Begins to count anew, while nothing is under way: waits for what is late, ends broken
+    /// conversations, and numbers the others in the order in which they were opened.
+    pub async fn mark(&self) {
+        self.settled().await;
+        let mut state = self.wire.state();
+        state.fault = None;
+        state.conversations.retain(|conversation| conversation.is_open && !conversation.is_broken);
+        for conversation in &mut state.conversations {
+            conversation.heard = Heard::default();
+            conversation.was_struck = false;
+        }
+    }
+
+    /// Has a conversation break, once. It may have to be opened first.
+    pub fn arm(&self, fault: Fault) {
+        self.wire.state().fault = Some(fault);
+        self.wire.armed.send_modify(|times| *times += 1);
+    }
+
+    /// Takes a fault back that did not happen yet, and says whether it did.
+    pub fn lift(&self) -> bool {
+        let mut state = self.wire.state();
+        state.fault = None;
+        state.conversations.iter().any(|conversation| conversation.was_struck)
+    }
+
+    /// Waits until nothing is on its way that is late.
+    pub async fn settled(&self) {
+        let mut late = self.wire.late.subscribe();
+        late.wait_for(|late| *late == 0).await.expect("the wire is there");
+    }
+
+    /// How many conversations are open and whole.
+    pub fn open(&self) -> usize {
+        let state = self.wire.state();
+        let is_whole = |one: &&Conversation| one.is_open && !one.is_broken;
+        state.conversations.iter().filter(is_whole).count()
+    }
+
+    /// What passed since the last mark, one conversation each.
+    pub fn heard(&self) -> Vec<Heard> {
+        let state = self.wire.state();
+        state.conversations.iter().map(|conversation| conversation.heard.clone()).collect()
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.wire.state().conversations.clear();
+    }
+}
+
+#[derive(Default)]
+struct Wire {
+    state: Mutex<State>,
+    /// How often a fault was armed.
+    armed: watch::Sender<u64>,
+    /// How many pieces are late.
+    late: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    opened: u64,
+    conversations: Vec<Conversation>,
+}
+
+struct Conversation {
+    key: u64,
+    heard: Heard,
+    is_open: bool,
+    was_struck: bool,
+    is_broken: bool,
+    /// Dropped, it ends the conversation.
+    _leash: oneshot::Sender<()>,
+}
+
+impl Wire {
+    fn open(&self) -> (u64, oneshot::Receiver<()>) {
+        let (leash, end) = oneshot::channel();
+        let mut state = self.state();
+        let key = state.opened;
+        state.opened += 1;
+        let (is_open, was_struck, is_broken) = (true, false, false);
+        let heard = Heard::default();
+        let conversation =
+            Conversation { key, heard, is_open, was_struck, is_broken, _leash: leash };
+        state.conversations.push(conversation);
+        (key, end)
+    }
+
+    fn close(&self, key: u64) {
+        let mut state = self.state();
+        if let Some(conversation) = state.conversations.iter_mut().find(|one| one.key == key) {
+            conversation.is_open = false;
+        }
+    }
+
+    /// How many of so many bytes pass before the fault.
+    fn passing(&self, key: u64, direction: Direction, bytes: usize) -> usize {
+        let left = self.state().left(key, direction).unwrap_or(u64::MAX);
+        bytes.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    fn passed(&self, key: u64, direction: Direction, bytes: &[u8]) {
+        let mut state = self.state();
+        if let Some(conversation) = state.conversations.iter_mut().find(|one| one.key == key) {
+            let stream = conversation.heard.of_mut(direction);
+            stream.bytes.extend_from_slice(bytes);
+            stream.ends.push(stream.bytes.len());
+        }
+    }
+
+    /// What is to happen here and now, told once.
+    fn due(&self, key: u64, direction: Direction) -> Option<Action> {
+        let mut state = self.state();
+        if state.left(key, direction) != Some(0) {
+            return None;
+        }
+        let action = state.fault.take()?.action;
+        let conversation = state.conversations.iter_mut().find(|one| one.key == key)?;
+        conversation.was_struck = true;
+        conversation.is_broken = !matches!(action, Action::Delay(_));
+        Some(action)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How many bytes are left in a direction before the fault, if it is there.
+    fn left(&self, key: u64, direction: Direction) -> Option<u64> {
+        let fault = self.fault.as_ref().filter(|fault| fault.direction == direction)?;
+        let conversation = self.conversations.get(fault.conversation)?;
+        let passed = conversation.heard.of(direction).bytes.len() as u64;
+        (conversation.key == key).then(|| fault.after.checked_sub(passed))?
+    }
+}
+
+impl Heard {
+    pub fn of(&self, direction: Direction) -> &Stream {
+        match direction {
+            Direction::ToServer => &self.to_server,
+            Direction::ToClient => &self.to_client,
+        }
+    }
+
+    fn of_mut(&mut self, direction: Direction) -> &mut Stream {
+        match direction {
+            Direction::ToServer => &mut self.to_server,
+            Direction::ToClient => &mut self.to_client,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, server: String, wire: Arc<Wire>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (key, leash) = wire.open();
+        let (server, wire) = (server.clone(), Arc::clone(&wire));
+        tokio::spawn(async move {
+            converse(client, &server, &wire, key, leash).await;
+            wire.close(key);
+        });
+    }
+}
+
+async fn converse(
+    client: TcpStream,
+    server: &str,
+    wire: &Wire,
+    key: u64,
+    mut leash: oneshot::Receiver<()>,
+) {
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (to, from) = (&mut to_server, &mut from_client);
+    let forth = Passage { wire, key, direction: Direction::ToServer, from, to };
+    let (to, from) = (&mut to_client, &mut from_server);
+    let back = Passage { wire, key, direction: Direction::ToClient, from, to };
+    let end = tokio::select! {
+        end = both(forth.run(), back.run()) => end,
+        _ = &mut leash => End::Finished,
+    };
+    match end {
+        End::Finished => {}
+        End::Reset => {
+            reset(to_client);
+            reset(to_server);
+        }
+        End::Close => {
+            let _ = tokio::join!(to_client.shutdown(), to_server.shutdown());
+            // With something unread, the end would be a reset.
+            tokio::select! {
+                _ = async { tokio::join!(drain(&mut from_client), drain(&mut from_server)) } => {}
+                _ = leash => {}
+            }
+        }
+        End::Strand { mut late, by } => {
+            let _late = Late::new(wire);
+            late.extend(received(&from_client));
+            reset(to_client);
+            drop(from_client);
+            sleep(by).await;
+            let _ = to_server.write_all(&late).await;
+            let _ = to_server.shutdown().await;
+            // The server is through with it when it hangs up.
+            let _ = timeout(HANGS_UP_WITHIN, drain(&mut from_server)).await;
+        }
+    }
+}
+
+/// How a direction ended, or both.
+enum End {
+    /// By itself.
+    Finished,
+    Reset,
+    Close,
+    Strand {
+        late: Vec<u8>,
+        by: Duration,
+    },
+}
+
+/// Waits for both directions, unless one ends for both.
+async fn both(forth: impl Future<Output = End>, back: impl Future<Output = End>) -> End {
+    let (mut forth, mut back) = (pin!(forth), pin!(back));
+    tokio::select! {
+        end = &mut forth => match end {
+            End::Finished => back.await,
+            end => end,
+        },
+        end = &mut back => match end {
+            End::Finished => forth.await,
+            end => end,
+        },
+    }
+}
+
+/// One direction of a conversation.
+struct Passage<'w> {
+    wire: &'w Wire,
+    key: u64,
+    direction: Direction,
+    from: &'w mut OwnedReadHalf,
+    to: &'w mut OwnedWriteHalf,
+}
+
+impl Passage<'_> {
+    async fn run(mut self) -> End {
+        let mut armed = self.wire.armed.subscribe();
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            if let Some(end) = self.strike(&[]).await {
+                return end;
+            }
+            let read = tokio::select! {
+                read = self.from.read(&mut buffer) => read,
+                _ = armed.changed() => continue,
+            };
+            match read {
+                Ok(0) => {
+                    let _ = self.to.shutdown().await;
+                    return End::Finished;
+                }
+                Ok(read) => {
+                    if let Some(end) = self.pass(&buffer[..read]).await {
+                        return end;
+                    }
+                }
+                Err(_) => return End::Reset,
+            }
+        }
+    }
+
+    /// Passes bytes on, up to the fault if it is on the way.
+    async fn pass(&mut self, bytes: &[u8]) -> Option<End> {
+        let (now, rest) = bytes.split_at(self.wire.passing(self.key, self.direction, bytes.len()));
+        match self.write(now).await {
+            Some(end) => Some(end),
+            None => self.strike(rest).await,
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Option<End> {
+        // What the other side does not take any more is lost; it may still have something to say.
+        if self.to.write_all(bytes).await.is_err() {
+            drain(self.from).await;
+            return Some(End::Finished);
+        }
+        self.wire.passed(self.key, self.direction, bytes);
+        None
+    }
+
+    /// Has the fault happen if it is due before these bytes, and says how the direction ends by it.
+    async fn strike(&mut self, rest: &[u8]) -> Option<End> {
+        match self.wire.due(self.key, self.direction)? {
+            Action::Reset => Some(End::Reset),
+            Action::Close => Some(End::Close),
+            Action::HalfClose => {
+                let _ = self.to.shutdown().await;
+                drain(self.from).await;
+                Some(End::Finished)
+            }
+            Action::Swallow => {
+                drain(self.from).await;
+                std::future::pending().await
+            }
+            Action::Delay(by) => {
+                let _late = Late::new(self.wire);
+                sleep(by).await;
+                self.write(rest).await
+            }
+            Action::Strand(by) => {
+                let late = match self.direction {
+                    Direction::ToServer => rest.to_vec(),
+                    Direction::ToClient => Vec::new(),
+                };
+                Some(End::Strand { late, by })
+            }
+        }
+    }
+}
+
+/// Something is late until this is dropped.
+struct Late<'w>(&'w Wire);
+
+impl<'w> Late<'w> {
+    fn new(wire: &'w Wire) -> Self {
+        wire.late.send_modify(|late| *late += 1);
+        Self(wire)
+    }
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.late.send_modify(|late| *late -= 1);
+    }
+}
+
+/// Has a connection end with a reset, once its other half is dropped too.
+fn reset(half: OwnedWriteHalf) {
+    let _ = half.as_ref().set_zero_linger();
+    // Dropped, it would send an orderly end first.
+    half.forget();
+}
+
+/// What arrived and was not read yet.
+fn received(from: &OwnedReadHalf) -> Vec<u8> {
+    let (mut received, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
+    while let Ok(read @ 1..) = from.try_read(&mut buffer) {
+        received.extend_from_slice(&buffer[..read]);
+    }
+    received
+}
+
+async fn drain(from: &mut OwnedReadHalf) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(1..) = from.read(&mut buffer).await {}
+}
+
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(2);
