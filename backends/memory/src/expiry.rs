@@ -1,11 +1,12 @@
 //! When records end: their deadlines, in order.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::RecordId;
 use time::UtcDateTime;
+
+use crate::sync::atomic::{AtomicI64, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A deadline as the queue knows it: milliseconds since 1970, rounded up, so that what is due is
 /// past.

@@ -3,13 +3,14 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use steadfast_core::{Principal, RecordId};
 use time::{Duration, UtcDateTime};
 
 use crate::hash::IdHash;
 use crate::slot::Slot;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The sessions of every principal, and the floors under their logins.
 ///

@@ -31,6 +31,7 @@
 //! | `shelf` | what goes when a budget is used up; `weight`, what counts for it; `board`, a part of it; `slot`, what stands there |
 //! | `index` | whose sessions are whose, and the floors under logins |
 //! | `expiry` | the queue of deadlines |
+//! | `sync` | locks and atomics, from where a model checker can replace them |
 
 mod store;
 
@@ -45,6 +46,7 @@ mod slot;
 mod changes;
 mod expiry;
 mod index;
+mod sync;
 
 #[cfg(test)]
 mod tests;

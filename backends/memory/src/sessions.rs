@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use steadfast_core::{
     Absence, Admission, Applied, Carry, Change, Env, Event, Found, Limits, Lookup, Outcome, Patch,
@@ -16,6 +15,7 @@ use crate::expiry::Expiry;
 use crate::index::{Index, Listed, Shard};
 use crate::shelf::Shelf;
 use crate::slot::{Content, Locked, Slot};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Everything a store shares with its clones.
 ///

@@ -1,13 +1,14 @@
 //! Where the slots stand, within their budgets.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use steadfast_core::{Budget, RecordId, Stats};
 
 use crate::board::{Board, Kind};
 use crate::hash::IdHash;
 use crate::slot::Slot;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::weight::Scale;
 
 /// Every slot, by id. Sessions that somebody signed in to have a budget of their own, so that a flood

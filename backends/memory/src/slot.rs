@@ -1,12 +1,13 @@
 //! The place of one record: what is patched in place, and who decides that it is over.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use steadfast_core::{Owner, Principal, Record, Replaced};
 
 use crate::board::Kind;
 use crate::expiry::Due;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The place of one record, from its creation to its end. A slot whose record ended stays empty.
 ///

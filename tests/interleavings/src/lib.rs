@@ -11,7 +11,26 @@ pub mod models;
 #[path = "../../../src/breaker.rs"]
 mod breaker;
 
-/// What `sync` of each package has, from the checker.
+#[path = "../../../backends/memory/src/board.rs"]
+mod board;
+#[path = "../../../backends/memory/src/changes.rs"]
+mod changes;
+#[path = "../../../backends/memory/src/expiry.rs"]
+mod expiry;
+#[path = "../../../backends/memory/src/hash.rs"]
+mod hash;
+#[path = "../../../backends/memory/src/index.rs"]
+mod index;
+#[path = "../../../backends/memory/src/sessions.rs"]
+mod sessions;
+#[path = "../../../backends/memory/src/shelf.rs"]
+mod shelf;
+#[path = "../../../backends/memory/src/slot.rs"]
+mod slot;
+#[path = "../../../backends/memory/src/weight.rs"]
+mod weight;
+
+/// What the `sync` of each package has, from the checker.
 mod sync {
-    pub(crate) use shuttle::sync::atomic;
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, PoisonError, atomic};
 }
