@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::future::poll_immediate;
 use metrics::gauge;
 use steadfast_core::{
-    Admission, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Scope,
-    SessionInfo, SessionStore, StoreError,
+    Admission, Deleted, Deletion, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record,
+    RecordId, Revocation, Scope, SessionInfo, SessionStore, StoreError,
 };
 use tokio::time::{Instant, timeout};
 
@@ -78,9 +78,13 @@ impl Calls {
         self.within(call, self.store.update(id, patch, hint))
     }
 
-    pub(crate) fn delete(&self, id: RecordId) -> impl Answer<bool> {
+    pub(crate) fn delete<'a>(
+        &'a self,
+        id: RecordId,
+        deletion: &'a Deletion<'a>,
+    ) -> impl Answer<Deleted> + 'a {
         let call = Call { kind: Kind::End, about: id.about(), deadline: self.deadlines.decisive };
-        self.within(call, self.store.delete(id, None))
+        self.within(call, self.store.delete(id, deletion))
     }
 
     pub(crate) fn list<'a>(&'a self, whose: &'a Principal) -> impl Answer<Vec<SessionInfo>> + 'a {
@@ -91,11 +95,11 @@ impl Calls {
     pub(crate) fn delete_all<'a>(
         &'a self,
         whose: &'a Principal,
-        except: Option<RecordId>,
+        revocation: Revocation,
     ) -> impl Answer<u64> + 'a {
         let call =
             Call { kind: Kind::End, about: whose.about(), deadline: self.deadlines.decisive };
-        self.within(call, self.store.delete_all(whose, except, None))
+        self.within(call, self.store.delete_all(whose, revocation))
     }
 
     async fn within<T>(&self, call: Call, answer: impl Answer<T>) -> Result<T, StoreError> {

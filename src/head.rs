@@ -55,7 +55,7 @@ fn credential(issue: Issue, notes: &Notes, session: &Session) -> Option<HeaderVa
     match (issue, session.uses_header()) {
         (Issue::Keep, _) => None,
         (Issue::Set(token, until), false) => {
-            let left = || (until - shared.calls.store.env().now()).try_into().unwrap_or_default();
+            let left = || until.since(shared.calls.store.env().now());
             Some(shared.cookie.issue(&token, route.unwrap_or_default(), left))
         }
         (Issue::Remove, false) => Some(shared.cookie.removal()),

@@ -90,9 +90,9 @@ impl Watch {
             }
         };
         match change {
-            Change::Ended(id) => waiting.bells.get(&id).into_iter().for_each(ring),
+            Change::Ended(id, _) => waiting.bells.get(&id).into_iter().for_each(ring),
             Change::Missed => waiting.bells.values().for_each(ring),
-            Change::Patched(..) => {}
+            Change::Patched(..) | Change::SignedIn(..) => {}
         }
     }
 

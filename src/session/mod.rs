@@ -16,7 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steadfast_core::{
-    Env, Event, Hint, Principal, RawJson, RecordId, SessionInfo, StoreError, Version,
+    Deleted, Deletion, Env, Event, Hint, Principal, RawJson, RecordId, Revocation, SessionInfo,
+    StoreError, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -324,7 +325,7 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn created(&self) -> Result<Option<UtcDateTime>, Error> {
-        Ok(self.read().await?.state.live().map(|live| live.record.created))
+        Ok(self.read().await?.state.live().map(|live| live.record.created.into()))
     }
 
     /// When the principal last proved who they are. Loads.
@@ -333,7 +334,13 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn authenticated(&self) -> Result<Option<UtcDateTime>, Error> {
-        Ok(self.read().await?.state.live().and_then(|live| live.record.authenticated))
+        Ok(self
+            .read()
+            .await?
+            .state
+            .live()
+            .and_then(|live| live.record.authenticated)
+            .map(Into::into))
     }
 
     /// Whether the principal proved who they are within this time: ask it before what needs more than
@@ -344,7 +351,7 @@ impl Session {
     /// When the store cannot be asked.
     pub async fn authenticated_within(&self, time: Duration) -> Result<bool, Error> {
         let now = self.inner.env().now();
-        Ok(self.authenticated().await?.is_some_and(|at| now - at <= time))
+        Ok(self.authenticated().await?.is_some_and(|at| now.since(at.into()) <= time))
     }
 
     /// The live sessions of whoever is signed in.
@@ -371,7 +378,8 @@ impl Session {
             return Ok(false);
         }
         self.detached(move |session| async move {
-            let ended = session.inner.calls().delete(handle).await?;
+            let logout = Deletion::LOGOUT;
+            let ended = session.inner.calls().delete(handle, &logout).await? == Deleted::Ended;
             if ended {
                 Event::Logout.emit(Some(handle));
             }
@@ -393,7 +401,8 @@ impl Session {
             turn.state.check_current()?;
             let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
             let this = turn.state.live().map(|live| live.id);
-            let ended = session.inner.calls().delete_all(&whose, this).await?;
+            let logout = Revocation { except: this, ..Revocation::LOGOUT };
+            let ended = session.inner.calls().delete_all(&whose, logout).await?;
             turn.state.intend(Intent::Cycle);
             Ok(ended)
         })
@@ -411,7 +420,8 @@ impl Session {
             turn.read().await?;
             turn.state.check_current()?;
             let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
-            let answer = session.inner.calls().delete_all(&whose, None).await;
+            let logout = Revocation::LOGOUT;
+            let answer = session.inner.calls().delete_all(&whose, logout).await;
             let ended = turn.or_poison(answer)?;
             match turn.state.live().map(|live| live.id) {
                 Some(id) => turn.ended(id, true),

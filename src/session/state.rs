@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use steadfast_core::{
     Carry, Counters, Found, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record,
-    RecordId, Rotation, RouteLabel, Token, Version,
+    RecordId, Rehash, RouteLabel, Timestamp, Token, Version,
 };
-use time::UtcDateTime;
 
 use super::Status;
 use super::key::PRE_AUTH;
@@ -58,7 +57,7 @@ pub(super) struct Live {
     pub(super) record: Arc<Record>,
     /// What this request committed on top of it.
     written: Patch,
-    idle_deadline: UtcDateTime,
+    idle_deadline: Timestamp,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
     /// What the store said that the client should carry, when it was loaded.
@@ -81,7 +80,7 @@ pub(crate) enum Issue {
     #[default]
     Keep,
     /// Hands out a token, for a session that ends at this time.
-    Set(Token, UtcDateTime),
+    Set(Token, Timestamp),
     /// Removes it.
     Remove,
 }
@@ -216,27 +215,23 @@ impl Live {
         self.record = record;
     }
 
-    /// The rotation that only hashes the same secret under the keyring's current key.
-    pub(super) fn rehash(&self, keyring: &Keyring) -> Option<Rotation> {
-        let hash = *self.proof.hashes().next()?;
-        let is_stale = !keyring.is_current(&self.record.secret) && keyring.is_current(&hash);
-        is_stale.then_some(Rotation { hash, authentication: None })
+    /// The move of the secret to the keyring's current key, if it is hashed under an older one.
+    pub(super) fn rehash(&self, keyring: &Keyring) -> Option<Rehash> {
+        keyring.rehash(&self.proof).filter(|rehash| rehash.of(&self.record.secret).is_some())
     }
 
     /// The deadline to move to at this time, if that is due.
-    pub(super) fn due_touch(&self, lifetime: &Lifetime, now: UtcDateTime) -> Option<UtcDateTime> {
-        // Most requests end here, so no date is computed for them.
-        if self.idle_deadline - now > lifetime.idle() - lifetime.touch_interval() {
-            return None;
-        }
+    pub(super) fn due_touch(&self, lifetime: &Lifetime, now: Timestamp) -> Option<Timestamp> {
         let deadline = lifetime.idle_deadline(now).min(self.record.absolute_deadline);
-        let lag = deadline - self.idle_deadline;
-        let is_due = lag.is_positive() && lag >= lifetime.touch_interval();
-        is_due.then_some(deadline)
+        let is_due = deadline.since(self.idle_deadline) >= lifetime.touch_interval();
+        (is_due && deadline > self.idle_deadline).then_some(deadline)
     }
 
     /// Follows a patch that the store applied.
     pub(super) fn follow(&mut self, patch: Patch, counters: &Counters) {
+        if let Some(hash) = patch.rehashing().and_then(|rehash| rehash.of(&self.record.secret)) {
+            Arc::make_mut(&mut self.record).secret = hash;
+        }
         if let Some(rotation) = patch.rotation() {
             let record = Arc::make_mut(&mut self.record);
             record.secret = rotation.hash;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Event, Hint, Lookup, Outcome, Patch,
-    RawJson, Record, RecordId, Rotation, SecretHash, StoreError, Token, Values,
+    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, Event, Hint, Lookup,
+    Outcome, Patch, RawJson, Record, RecordId, Rotation, SecretHash, StoreError, Timestamp, Token,
+    Values,
 };
-use time::UtcDateTime;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
@@ -132,8 +132,9 @@ impl Turn<'_> {
         let Some(id) = self.state.live().map(|live| live.id) else {
             return Ok(());
         };
-        let answer = self.inner.calls().delete(id).await;
-        let was_live = self.or_poison(answer)?;
+        let logout = Deletion::LOGOUT;
+        let answer = self.inner.calls().delete(id, &logout).await;
+        let was_live = self.or_poison(answer)? == Deleted::Ended;
         self.ended(id, was_live);
         Ok(())
     }
@@ -165,7 +166,9 @@ impl Turn<'_> {
     pub(super) fn touch(&self) -> Option<(RecordId, Patch)> {
         let live = self.state.live()?;
         let deadline = live.due_touch(&self.inner.shared.lifetime, self.inner.env().now())?;
-        Some((live.id, Patch::touch(deadline)))
+        let mut touch = Patch::touch(deadline);
+        self.add_rehash(&mut touch);
+        Some((live.id, touch))
     }
 
     async fn look_up(&self) -> Result<(View, Status), StoreError> {
@@ -231,6 +234,9 @@ impl Turn<'_> {
         patch: &mut Patch,
     ) -> Result<Option<Applied>, Error> {
         patch.prove(claim.proof.clone());
+        if let Some(rehash) = self.inner.shared.keyring.rehash(&claim.proof) {
+            patch.rehash(rehash);
+        }
         patch.keep_until(self.idle_deadline());
         let outcome = match self.inner.calls().update(claim.id, patch, self.inner.hint()).await {
             // What cannot be read is absent, and left as it is.
@@ -266,12 +272,7 @@ impl Turn<'_> {
         patch.keep_until(self.idle_deadline());
         self.add_rehash(patch);
         let hint = self.hint().into_owned();
-        let mut outcome = self.inner.calls().update(id, patch, &hint).await?;
-        // Another request rotated meanwhile: how its secret is hashed is not this one's concern.
-        if patch.rotation().is_some() && matches!(outcome, Outcome::Superseded | Outcome::Gone) {
-            *patch = std::mem::take(patch).unproven();
-            outcome = self.inner.calls().update(id, patch, &hint).await?;
-        }
+        let outcome = self.inner.calls().update(id, patch, &hint).await?;
         match outcome {
             Outcome::Applied(applied) => {
                 self.follow(std::mem::take(patch), &applied);
@@ -288,9 +289,9 @@ impl Turn<'_> {
 
     /// Has the secret hashed under the keyring's current key along with a patch, if it is not.
     fn add_rehash(&self, patch: &mut Patch) {
-        let Some(live) = self.state.live() else { return };
-        if let Some(rotation) = live.rehash(&self.inner.shared.keyring) {
-            patch.rotate(live.proof.clone(), rotation);
+        let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.shared.keyring));
+        if let Some(rehash) = rehash {
+            patch.rehash(rehash);
         }
     }
 
@@ -380,7 +381,7 @@ impl Turn<'_> {
         self.inner.shared.keyring.hash(&self.inner.shared.realm, token.secret())
     }
 
-    fn authentication(&self, intent: &Intent, now: UtcDateTime) -> Option<Authentication> {
+    fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {
         let (principal, epoch) = match intent {
             Intent::Cycle | Intent::Elevate => return None,
             Intent::Reauthenticate => (None, None),
@@ -391,6 +392,7 @@ impl Turn<'_> {
             at: now,
             absolute_deadline: shared.lifetime.absolute_deadline(now),
             principal,
+            facts: None,
             admission: Admission { cap: shared.max_per_principal, epoch },
         })
     }
@@ -441,7 +443,7 @@ impl Turn<'_> {
         }
     }
 
-    fn idle_deadline(&self) -> UtcDateTime {
+    fn idle_deadline(&self) -> Timestamp {
         self.inner.shared.lifetime.idle_deadline(self.inner.env().now())
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use steadfast::core::conformance::faults::FaultyStore;
 use steadfast::core::{
-    Admission, Carry, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Routed,
-    Version,
+    Admission, Carry, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record,
+    Revocation, RouteLabel, Routed, Version,
 };
 use steadfast::{
     Affinity, Principal, RecordId, Session, SessionInfo, SessionLayer, SessionStore, StoreError,
@@ -242,8 +242,8 @@ impl SessionStore for Placed {
         self.store.update(id, patch, hint).await.map(|outcome| self.placed(outcome))
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        self.store.delete(id, proof).await
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.store.delete(id, deletion).await
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -253,10 +253,9 @@ impl SessionStore for Placed {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        self.store.delete_all(principal, except, epoch).await
+        self.store.delete_all(principal, revocation).await
     }
 }
 

@@ -226,7 +226,7 @@ impl History {
         let opens = |token: &&String| {
             let token = Token::decode(token.as_bytes()).unwrap();
             let proof = Keyring::unkeyed().prove(&Realm::default(), token.secret());
-            !record.is_expired(now) && record.verify(&proof, now) == Verdict::Right
+            !record.is_expired(now.into()) && record.verify(&proof, now.into()) == Verdict::Right
         };
         tokens.iter().filter(opens).count()
     }

@@ -233,7 +233,7 @@ async fn record(site: &Site, browser: &Browser) -> Arc<Record> {
     found.record
 }
 
-async fn absolute_deadline(site: &Site) -> time::UtcDateTime {
+async fn absolute_deadline(site: &Site) -> steadfast::core::Timestamp {
     let page = site.store.scan(None, 1).await.unwrap();
     page.records[0].record.as_ref().unwrap().absolute_deadline
 }

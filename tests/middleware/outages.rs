@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use steadfast::core::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast::core::{
-    Admission, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Random, RandomError, Record,
-    SystemClock, Token,
+    Admission, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Random,
+    RandomError, Record, Revocation, SystemClock, Token,
 };
 use steadfast::{
     Deadlines, Error, MemoryStore, Principal, RecordId, Session, SessionInfo, SessionLayer,
@@ -304,21 +304,16 @@ impl SessionStore for Liar {
         self.store.update(id, patch, hint).await
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Answer<bool> {
-        self.store.delete(id, proof).await
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Answer<Deleted> {
+        self.store.delete(id, deletion).await
     }
 
     async fn list(&self, whose: &Principal) -> Answer<Vec<SessionInfo>> {
         self.store.list(whose).await
     }
 
-    async fn delete_all(
-        &self,
-        whose: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
-    ) -> Answer<u64> {
-        self.store.delete_all(whose, except, epoch).await
+    async fn delete_all(&self, whose: &Principal, revocation: Revocation) -> Answer<u64> {
+        self.store.delete_all(whose, revocation).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Signing in, and the sessions of whoever did.
 
 use http::StatusCode;
-use steadfast::core::{Principal, Realm, SessionStore};
+use steadfast::core::{Principal, Realm, Revocation, SessionStore};
 use steadfast::{Error, Key, Login, Session};
 use tokio::task::JoinSet;
 
@@ -148,7 +148,11 @@ async fn lo_07_a_login_decided_before_the_account_was_closed_is_refused() {
         async move {
             session.login(Login::new("alice").epoch(1)).await?;
             let alice = Principal::new(Realm::default(), "alice").unwrap();
-            site.store.delete_all(&alice, None, Some(2)).await.map(drop).unwrap();
+            site.store
+                .delete_all(&alice, Revocation { epoch: Some(2), ..Revocation::LOGOUT })
+                .await
+                .map(drop)
+                .unwrap();
             Ok(())
         }
     });

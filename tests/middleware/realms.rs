@@ -58,32 +58,42 @@ async fn one_cookie_in_two_realms_is_refused() {
 
 #[tokio::test]
 async fn ar_07_a_new_hash_key_takes_over_without_a_logout() {
-    let keyed = |key: u8| Keyring::keyed(&[key; 32]).unwrap();
     let site = Site::new();
     let browser = site.member("alice").await;
-    let with = |ring: Keyring| Site { layer: site.layer.clone().keyring(ring), ..site.clone() };
-    let visit = |site: Site| {
-        let there = site.browser();
+    let visit = |ring: Keyring| {
+        let there = Site { layer: site.layer.clone().keyring(ring), ..site.clone() }.browser();
         there.set_token(&browser.token().unwrap());
         async move {
-            there
-                .visit(|session| async move {
-                    session.get::<i64>("seed").await?;
-                    session.insert("b", 1).await
-                })
-                .await
-                .ok();
+            let reply = there.visit(|session| async move { session.insert("b", 1).await }).await;
+            reply.ok();
             there.user().await
         }
     };
-    assert_eq!(visit(with(keyed(1))).await, None, "a keyed layer does not take a plain hash");
-    let migrating = with(keyed(1).accept_unkeyed());
-    assert_eq!(visit(migrating).await.as_deref(), Some("alice"));
-    assert_eq!(visit(with(keyed(1))).await.as_deref(), Some("alice"), "it was hashed anew");
-    let rotated = with(keyed(2).accept(&[1; 32]).unwrap());
-    assert_eq!(visit(rotated).await.as_deref(), Some("alice"));
-    assert_eq!(visit(with(keyed(2))).await.as_deref(), Some("alice"));
-    assert_eq!(visit(with(keyed(1))).await, None, "the old key is retired");
+    assert_eq!(visit(keyed(1).accept_unkeyed()).await.as_deref(), Some("alice"));
+    assert_eq!(visit(keyed(1)).await.as_deref(), Some("alice"), "the write moved the hash");
+    assert_eq!(visit(keyed(2).accept("k1", &[1; 32]).unwrap()).await.as_deref(), Some("alice"));
+    assert_eq!(visit(keyed(2)).await.as_deref(), Some("alice"));
+}
+
+#[tokio::test]
+async fn an_unknown_hash_key_is_no_sign_out() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    let there = Site { layer: site.layer.clone().keyring(keyed(1)), ..site.clone() }.browser();
+    there.set_token(&browser.token().unwrap());
+    for reply in [
+        there.visit(|session| async move { session.get::<i64>("seed").await.map(drop) }).await,
+        there.visit(|session| async move { session.insert("b", 1).await }).await,
+        there.visit(|session| async move { session.flush().await }).await,
+    ] {
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!reply.headers.contains_key(header::SET_COOKIE));
+    }
+    assert_eq!(browser.user().await.as_deref(), Some("alice"));
+}
+
+fn keyed(key: u8) -> Keyring {
+    Keyring::keyed(&format!("k{key}"), &[key; 32]).unwrap()
 }
 
 #[cfg(feature = "axum")]

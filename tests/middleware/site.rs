@@ -79,7 +79,7 @@ impl Site {
     }
 
     pub fn now(&self) -> UtcDateTime {
-        self.store.env().now()
+        self.store.env().now().into()
     }
 
     /// How many records are kept.

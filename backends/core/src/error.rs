@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::env::RandomError;
+use crate::proof::KeyId;
 
 /// A store did not do what it was asked.
 ///
@@ -31,6 +32,21 @@ pub enum StoreError {
     /// What is kept under the id is not a record. Trying again changes nothing; deleting it does.
     #[error("the session's record is corrupt")]
     Corrupt(#[source] Box<dyn Error + Send + Sync>),
+    /// The record was written by a later release, in a format this one does not know. It is left as
+    /// it is, and can be deleted.
+    #[error(
+        "the session's record has format {found}, and this release knows formats up to {known}"
+    )]
+    NewerFormat {
+        /// The record's format.
+        found: u16,
+        /// The latest format that this release knows.
+        known: u16,
+    },
+    /// The record's secret is hashed under a key that this node does not have, so the node can
+    /// neither accept nor refuse it. Nothing was changed.
+    #[error("the session's secret is hashed under {0}, which is not in this node's keyring")]
+    UnknownKey(KeyId),
     /// The store cannot do this, as it is configured.
     #[error("the session store does not support {0}")]
     Unsupported(&'static str),
@@ -84,8 +100,10 @@ impl StoreError {
         match self {
             Self::Unavailable(_) | Self::Timeout => Scope::Server,
             Self::WritesRefused(_) => Scope::Writes,
-            Self::Busy(_) | Self::Corrupt(_) => Scope::Record,
-            Self::Refused(_) | Self::Unsupported(_) | Self::Random(_) => Scope::Service,
+            Self::Busy(_) | Self::Corrupt(_) | Self::NewerFormat { .. } => Scope::Record,
+            Self::Refused(_) | Self::UnknownKey(_) | Self::Unsupported(_) | Self::Random(_) => {
+                Scope::Service
+            }
         }
     }
 
@@ -98,6 +116,8 @@ impl StoreError {
             Self::Busy(_) => "busy",
             Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
+            Self::NewerFormat { .. } => "newer_format",
+            Self::UnknownKey(_) => "unknown_key",
             Self::Unsupported(_) => "unsupported",
             Self::Random(_) => "random",
         }

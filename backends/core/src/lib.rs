@@ -20,6 +20,7 @@
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
 //! | [`budget`] | how much memory sessions may take |
+//! | [`mod@timestamp`] | times as whole milliseconds |
 //! | [`mod@env`] | the clock and the randomness, injected |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -41,6 +42,7 @@ pub mod error;
 pub mod operate;
 pub mod budget;
 
+pub mod timestamp;
 pub mod env;
 pub mod event;
 
@@ -53,16 +55,17 @@ pub use error::{Scope, StoreError};
 pub use event::Event;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
-pub use operate::{Drained, Operate, Scan, Scanned, Stats, Store};
-pub use patch::{Admission, Authentication, Counters, Op, Patch, Rotation};
+pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
+pub use patch::{Admission, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
-pub use proof::{KeyError, KeyId, Keyring, Proof, SecretHash};
-pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
+pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
+pub use record::{Facts, Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
 pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError, Routed};
 pub use store::{
-    Absence, Applied, Carry, Change, ChangeStream, Found, Hint, Lookup, Outcome, SessionInfo,
-    SessionStore,
+    Absence, Applied, Carry, Change, ChangeStream, Deleted, Deletion, EndReason, Found, Hint,
+    Lookup, Outcome, Revocation, SessionInfo, SessionStore,
 };
+pub use timestamp::Timestamp;
 pub use token::{RecordId, Secret, Token};
 pub use values::{RawJson, Values};

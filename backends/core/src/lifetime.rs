@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use time::UtcDateTime;
-
-use crate::env::later;
+use crate::timestamp::Timestamp;
 
 /// The idle and the absolute lifetime of a session. Both are mandatory.
 ///
@@ -58,13 +56,13 @@ impl Lifetime {
     }
 
     /// The idle deadline of a session used `now`.
-    pub fn idle_deadline(&self, now: UtcDateTime) -> UtcDateTime {
-        later(now, self.idle)
+    pub fn idle_deadline(&self, now: Timestamp) -> Timestamp {
+        now + self.idle
     }
 
     /// The absolute deadline of a session that begins `now`.
-    pub fn absolute_deadline(&self, now: UtcDateTime) -> UtcDateTime {
-        later(now, self.absolute)
+    pub fn absolute_deadline(&self, now: Timestamp) -> Timestamp {
+        now + self.absolute
     }
 
     /// How far a deadline may lag behind the last request: the 20th part of the idle lifetime.
@@ -153,6 +151,6 @@ mod tests {
     #[test]
     fn a_deadline_never_passes_the_end_of_the_calendar() {
         let lifetime = Lifetime::default();
-        assert_eq!(lifetime.absolute_deadline(UtcDateTime::MAX), UtcDateTime::MAX);
+        assert_eq!(lifetime.absolute_deadline(Timestamp::MAX), Timestamp::MAX);
     }
 }

@@ -116,6 +116,14 @@ pub enum LimitError {
         /// How many it may have.
         limit: usize,
     },
+    /// The session says too much of itself.
+    #[error("facts of {len} bytes are over the limit of {limit}")]
+    Facts {
+        /// Their length in bytes.
+        len: usize,
+        /// How long they may be.
+        limit: usize,
+    },
     /// The value is nested too deeply.
     #[error("a value nested {depth} levels deep is over the limit of {limit}")]
     Depth {

@@ -1,19 +1,25 @@
 //! Operating a store: what an administrator and a health check ask of it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::env::Env;
 use crate::error::StoreError;
+use crate::patch::Admission;
+use crate::principal::{Principal, Realm};
+use crate::proof::{KeyId, SecretHash};
 use crate::record::Record;
-use crate::store::SessionStore;
+use crate::store::{Deleted, Deletion, EndReason, Outcome, SessionStore};
 use crate::token::RecordId;
 
 /// Operating a store. Every method has a default, for stores that have nothing to do or to tell.
 #[async_trait]
 pub trait Operate: fmt::Debug + Send + Sync + 'static {
-    /// Whether the store can serve now.
+    /// Whether a sign-in works now: true exactly then, so a store does the least that one does
+    /// ([`Probe`]).
     ///
     /// # Errors
     ///
@@ -86,6 +92,91 @@ impl<S: Operate + ?Sized> Operate for Arc<S> {
     async fn stats(&self) -> Result<Stats, StoreError> {
         (**self).stats().await
     }
+}
+
+/// Finds out whether a sign-in works, by doing the least that one does: it creates a record of a
+/// reserved principal and deletes it.
+///
+/// It asks the store at most once a second; in between, it repeats the last answer.
+#[derive(Debug, Default)]
+pub struct Probe(Mutex<Option<Checked>>);
+
+#[derive(Debug)]
+struct Checked {
+    at: Instant,
+    error: Option<Arc<StoreError>>,
+}
+
+impl Probe {
+    /// How long an answer holds: 1 s.
+    pub const INTERVAL: Duration = Duration::from_secs(1);
+
+    /// Whether a sign-in works.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    pub async fn check(&self, store: &dyn SessionStore) -> Result<(), StoreError> {
+        if let Some(known) = self.known() {
+            return known.map_or(Ok(()), |error| Err(StoreError::unavailable(error)));
+        }
+        let answer = sign_in_and_out(store).await;
+        let error = answer.err().map(Arc::new);
+        *self.lock() = Some(Checked { at: Instant::now(), error: error.clone() });
+        error.map_or(Ok(()), |error| Err(StoreError::unavailable(error)))
+    }
+
+    /// The last answer while it holds. Otherwise it holds for another interval, in which the caller
+    /// asks the store and concurrent ones do not.
+    fn known(&self) -> Option<Option<Arc<StoreError>>> {
+        let mut checked = self.lock();
+        let checked = checked.as_mut()?;
+        if checked.at.elapsed() < Self::INTERVAL {
+            return Some(checked.error.clone());
+        }
+        checked.at = Instant::now();
+        None
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Checked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn sign_in_and_out(store: &dyn SessionStore) -> Result<(), StoreError> {
+    let id = store.mint()?;
+    let record = reserved_record(store.env())?;
+    match store.create(id, record, Admission::default()).await? {
+        Outcome::Applied(_) => {}
+        Outcome::Rejected(rejection) => return Err(StoreError::refused(rejection)),
+        _ => return Err(StoreError::refused("the store did not take a new record")),
+    }
+    match store.delete(id, &Deletion::for_reason(EndReason::Logout)).await? {
+        Deleted::Ended => Ok(()),
+        Deleted::Gone | Deleted::Superseded => {
+            Err(StoreError::refused("the store lost a record that it had just taken"))
+        }
+    }
+}
+
+/// A record of a few seconds that no token opens. Each probe has a principal of its own, so that nodes
+/// do not wait for each other.
+fn reserved_record(env: &Env) -> Result<Record, StoreError> {
+    let mut random = [0; 48];
+    env.fill(&mut random)?;
+    let (name, digest) = random.split_first_chunk::<16>().expect("48 bytes are 16 and 32");
+    let digest = digest.try_into().expect("48 bytes are 16 and 32");
+    let realm = Realm::new("steadfast-ready").expect("the name of the realm fits");
+    let name = format!("{:032x}", u128::from_be_bytes(*name));
+    let now = env.now();
+    let end = now + Duration::from_secs(10);
+    let hash = SecretHash::from_parts(KeyId::NONE, digest);
+    let principal = Principal::new(realm, &name).expect("hexadecimal digits are a principal's id");
+    Ok(Record {
+        principal: Some(principal),
+        authenticated: Some(now),
+        ..Record::new(hash, now, end, end)
+    })
 }
 
 /// What a drain came to.

@@ -1,13 +1,12 @@
 //! What a request wants changed.
 
-use time::UtcDateTime;
-
 use crate::limits::{LimitError, Limits};
 use crate::principal::Principal;
-use crate::proof::{Proof, SecretHash};
+use crate::proof::{Proof, Rehash, SecretHash};
+use crate::record::Facts;
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
-
+use crate::timestamp::Timestamp;
 use crate::values::{Entries, Packing, RawJson, Values, integer};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
@@ -19,13 +18,15 @@ use crate::values::{Entries, Packing, RawJson, Values, integer};
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
     proof: Option<Proof>,
+    sign_in: Option<u64>,
     expectations: Vec<(Box<str>, Option<RawJson>)>,
     fence: Option<u64>,
     clear: bool,
     /// Sorted by key, each key once.
     ops: Vec<(Box<str>, Op)>,
     rotation: Option<Box<Rotation>>,
-    idle_deadline: Option<UtcDateTime>,
+    rehash: Option<Box<Rehash>>,
+    idle_deadline: Option<Timestamp>,
     owner: Option<RouteLabel>,
 }
 
@@ -36,7 +37,7 @@ impl Patch {
     }
 
     /// A patch that moves the idle deadline and nothing else.
-    pub fn touch(idle_deadline: UtcDateTime) -> Self {
+    pub fn touch(idle_deadline: Timestamp) -> Self {
         Self { idle_deadline: Some(idle_deadline), ..Self::default() }
     }
 
@@ -90,6 +91,12 @@ impl Patch {
         self.proof = Some(proof);
     }
 
+    /// Applies the patch only while the record is in this sign-in: the number it had when the request
+    /// loaded it.
+    pub fn within(&mut self, sign_in: u64) {
+        self.sign_in = Some(sign_in);
+    }
+
     /// Applies the patch only while `key` has exactly this value, or is absent.
     ///
     /// # Errors
@@ -111,6 +118,12 @@ impl Patch {
     pub fn rotate(&mut self, proof: Proof, rotation: Rotation) {
         self.proof = Some(proof);
         self.rotation = Some(Box::new(rotation));
+    }
+
+    /// Hashes the same secret under a newer key, if the record still has it under an older one. That
+    /// is not a rotation: the rest of the patch applies either way.
+    pub fn rehash(&mut self, rehash: Rehash) {
+        self.rehash = Some(Box::new(rehash));
     }
 
     /// The same without a proof, and so without a rotation.
@@ -142,7 +155,7 @@ impl Patch {
     }
 
     /// Moves the idle deadline; of several, the latest counts.
-    pub fn keep_until(&mut self, idle_deadline: UtcDateTime) {
+    pub fn keep_until(&mut self, idle_deadline: Timestamp) {
         self.idle_deadline = self.idle_deadline.max(Some(idle_deadline));
     }
 
@@ -154,6 +167,11 @@ impl Patch {
     /// The proof it demands.
     pub fn proof(&self) -> Option<&Proof> {
         self.proof.as_ref()
+    }
+
+    /// The sign-in that the request saw.
+    pub fn sign_in(&self) -> Option<u64> {
+        self.sign_in
     }
 
     /// The values it expects, each key once.
@@ -186,8 +204,20 @@ impl Patch {
         self.rotation.as_deref()
     }
 
+    /// The move of the secret to a newer key.
+    pub fn rehashing(&self) -> Option<&Rehash> {
+        self.rehash.as_deref()
+    }
+
+    /// Whether it removes the values that belong to the time before a sign-in, except those it puts: a
+    /// rotation that names a principal does. Their keys begin with [`PRE_AUTH`].
+    pub fn clears_pre_auth(&self) -> bool {
+        let authentication = self.rotation().and_then(|rotation| rotation.authentication.as_ref());
+        authentication.is_some_and(|authentication| authentication.principal.is_some())
+    }
+
     /// The idle deadline it asks for.
-    pub fn idle_deadline(&self) -> Option<UtcDateTime> {
+    pub fn idle_deadline(&self) -> Option<Timestamp> {
         self.idle_deadline
     }
 
@@ -201,7 +231,7 @@ impl Patch {
         self.clear || !self.ops.is_empty()
     }
 
-    /// Whether it changes the deadline at most, and so leaves the version alone.
+    /// Whether it changes the deadline at most, a re-hash aside, and so leaves the version alone.
     pub fn is_touch(&self) -> bool {
         !self.writes() && self.rotation.is_none() && self.owner.is_none()
     }
@@ -241,6 +271,14 @@ impl Patch {
     ///
     /// When an addition meets what is no integer, or does not fit in an `i64`.
     pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
+        if self.clears_pre_auth() {
+            let kept = values.iter().filter(|(key, _)| !key.starts_with(PRE_AUTH)).collect();
+            return self.merge_ops(&kept);
+        }
+        self.merge_ops(values)
+    }
+
+    fn merge_ops(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
         if !self.writes() {
             return Ok((values.clone(), Counters::new()));
         }
@@ -337,11 +375,13 @@ pub struct Rotation {
 #[derive(Clone, Debug)]
 pub struct Authentication {
     /// When they did.
-    pub at: UtcDateTime,
+    pub at: Timestamp,
     /// The absolute deadline from then on.
-    pub absolute_deadline: UtcDateTime,
+    pub absolute_deadline: Timestamp,
     /// Who they are; `None` leaves the record's principal as it is.
     pub principal: Option<Principal>,
+    /// What the session says of itself from then on; `None` leaves that as it is.
+    pub facts: Option<Facts>,
     /// On which terms the principal gets another session.
     pub admission: Admission,
 }
@@ -361,6 +401,9 @@ impl Default for Admission {
         Self { cap: 1_000, epoch: None }
     }
 }
+
+/// The first character of keys whose values belong to the time before a sign-in, which removes them.
+pub const PRE_AUTH: char = '~';
 
 /// Counters by key, with their committed values.
 pub type Counters = Vec<(Box<str>, i64)>;
@@ -417,6 +460,25 @@ mod tests {
         patch.then(later, &vec![("n".into(), 7)]);
         let (after, _) = patch.merge(&values(&[("b", "0"), ("c", "0")])).unwrap();
         assert_eq!(after, values(&[("a", "1"), ("c", "0"), ("n", "7")]));
+    }
+
+    #[test]
+    fn a_sign_in_removes_pre_auth_values_but_its_own() {
+        let mut patch = Patch::new();
+        patch.put("~csrf", 2.into()).unwrap();
+        let hash = SecretHash::from_parts(crate::KeyId::NONE, [1; 32]);
+        let alice = Principal::new(crate::Realm::default(), "alice").unwrap();
+        let authentication = Authentication {
+            at: Timestamp::UNIX_EPOCH,
+            absolute_deadline: Timestamp::MAX,
+            principal: Some(alice),
+            facts: None,
+            admission: Admission::default(),
+        };
+        patch.rotate(hash.into(), Rotation { hash, authentication: Some(authentication) });
+        let before = values(&[("cart", "1"), ("~csrf", "1"), ("~unseen", "1")]);
+        let (after, _) = patch.merge(&before).unwrap();
+        assert_eq!(after, values(&[("cart", "1"), ("~csrf", "2")]));
     }
 
     #[test]

@@ -12,9 +12,23 @@ use crate::token::Secret;
 
 /// Turns secrets into hashes: `SHA-256(realm, secret)`, or `HMAC-SHA-256` where a key is given.
 ///
-/// A secret has 256 random bits, so its plain hash cannot be searched for. A key adds that a stolen
-/// store cannot even be matched against tokens seen elsewhere. The realm is part of the hash: a
-/// token of one realm opens nothing in another.
+/// A secret has 256 random bits, so its plain hash cannot be searched for. With a key, a stolen store
+/// cannot even be matched against tokens seen elsewhere. The realm is part of the hash: a token of one
+/// realm opens nothing in another.
+///
+/// # Changing a key
+///
+/// The keys of a service form a ring that is ordered by name: of two keys, the one whose name sorts
+/// later (byte by byte) is the newer. A stored hash moves to the current key with the next patch of its
+/// session, and only from an older key, so nodes at neighbouring steps of a change never move a hash
+/// back and forth. Change a key in three steps, each on every node before the next begins:
+///
+/// 1. accept the new key: `Keyring::keyed("k1", old)?.accept("k2", new)?`
+/// 2. make it current: `Keyring::keyed("k2", new)?.accept("k1", old)?`
+/// 3. after the absolute lifetime, drop the old one: `Keyring::keyed("k2", new)?`
+///
+/// A node that lacks the key which a hash names cannot judge the secret. It answers
+/// [`StoreError::UnknownKey`](crate::StoreError::UnknownKey) and changes nothing.
 #[derive(Clone, Default)]
 pub struct Keyring {
     current: Option<HashKey>,
@@ -28,26 +42,33 @@ impl Keyring {
         Self::default()
     }
 
-    /// Hashes under `key`, at least 32 bytes of it.
+    /// Hashes under the key of this name.
     ///
     /// # Errors
     ///
-    /// When the key is shorter.
-    pub fn keyed(key: &[u8]) -> Result<Self, KeyError> {
-        Ok(Self { current: Some(HashKey::new(key)?), ..Self::default() })
+    /// When the key is shorter than 32 bytes, or the name is not 1 to 16 of `A-Z a-z 0-9 . _ -`.
+    pub fn keyed(name: &str, key: &[u8]) -> Result<Self, KeyError> {
+        Ok(Self { current: Some(HashKey::new(name, key)?), ..Self::default() })
     }
 
-    /// Also accepts hashes under an earlier key. A match is hashed anew with the next patch.
+    /// Also accepts hashes under another key of the ring, an older or a newer one.
     ///
     /// # Errors
     ///
-    /// When the key is shorter than 32 bytes.
-    pub fn accept(mut self, earlier: &[u8]) -> Result<Self, KeyError> {
-        self.accepted.push(HashKey::new(earlier)?);
+    /// When the key is shorter than 32 bytes, the name is not 1 to 16 of `A-Z a-z 0-9 . _ -`, or
+    /// another key of the ring has that name.
+    pub fn accept(mut self, name: &str, key: &[u8]) -> Result<Self, KeyError> {
+        let key = HashKey::new(name, key)?;
+        if self.current.iter().chain(&self.accepted).any(|known| known.id.name == key.id.name) {
+            return Err(KeyError::Taken { name: name.to_owned() });
+        }
+        self.accepted.push(key);
         Ok(self)
     }
 
-    /// Also accepts hashes without a key, while a service moves from none to one.
+    /// Also accepts hashes without a key, which are older than any key: for a service that moves
+    /// from none to one.
+    #[must_use]
     pub fn accept_unkeyed(mut self) -> Self {
         self.accept_unkeyed = true;
         self
@@ -63,15 +84,26 @@ impl Keyring {
 
     /// The proof that a presented secret gives: one hash per key that is still accepted.
     pub fn prove(&self, realm: &Realm, secret: &Secret) -> Proof {
-        let unkeyed =
-            (self.accept_unkeyed && self.current.is_some()).then(|| unkeyed_hash(realm, secret));
-        let earlier = self.accepted.iter().map(|key| key.hash(realm, secret)).chain(unkeyed);
-        Proof { current: self.hash(realm, secret), earlier: earlier.collect() }
+        let accepts_unkeyed = self.accept_unkeyed && self.current.is_some();
+        let unkeyed = accepts_unkeyed.then(|| unkeyed_hash(realm, secret));
+        let others = self.accepted.iter().map(|key| key.hash(realm, secret)).chain(unkeyed);
+        Proof { current: self.hash(realm, secret), others: others.collect() }
     }
 
-    /// Whether a stored hash was made under the key that is current now.
-    pub fn is_current(&self, hash: &SecretHash) -> bool {
-        hash.key == self.current.as_ref().map_or(KeyId::NONE, |key| key.id)
+    /// The move of a secret to the current key, from those hashes of the proof that an older key made;
+    /// `None` if there are none.
+    pub fn rehash(&self, proof: &Proof) -> Option<Rehash> {
+        let to = proof.current;
+        if to.key != self.current_id() {
+            return None;
+        }
+        let is_older = |hash: &&SecretHash| hash.key.is_older_than(&to.key);
+        let from: Vec<_> = proof.others.iter().filter(is_older).copied().collect();
+        (!from.is_empty()).then_some(Rehash { from, to })
+    }
+
+    fn current_id(&self) -> KeyId {
+        self.current.as_ref().map_or(KeyId::NONE, |key| key.id)
     }
 }
 
@@ -85,7 +117,24 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// The hash of a secret, and the name of the key it was made under.
+/// The same secret hashed under a newer key. Unlike a rotation it replaces no secret: a record whose
+/// hash is none of `from` keeps the one it has, and the rest of the patch applies all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehash {
+    /// Hashes of the secret under older keys.
+    pub from: Vec<SecretHash>,
+    /// Its hash under the current key.
+    pub to: SecretHash,
+}
+
+impl Rehash {
+    /// The hash that a record with this one has afterwards, if it is another.
+    pub fn of(&self, stored: &SecretHash) -> Option<SecretHash> {
+        self.from.contains(stored).then_some(self.to)
+    }
+}
+
+/// The hash of a secret, and the key it was made under.
 ///
 /// Equality is constant-time. It opens nothing: presented as a secret, it is hashed again.
 #[derive(Clone, Copy)]
@@ -95,7 +144,11 @@ pub struct SecretHash {
 }
 
 impl SecretHash {
-    /// The hash a store kept.
+    /// Bytes that two hashes of one secret under one key have in common, at the start of
+    /// [`to_bytes`](Self::to_bytes): for stores that compare on their server.
+    pub const COMPARED: usize = 4 + 32;
+
+    /// A hash made under `key`.
     pub const fn from_parts(key: KeyId, digest: [u8; 32]) -> Self {
         Self { key, digest }
     }
@@ -105,9 +158,31 @@ impl SecretHash {
         self.key
     }
 
-    /// The 32 bytes to keep.
+    /// The 32 bytes of the digest.
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// What stores keep: the key's fingerprint (4 bytes), the digest (32 bytes), and the key's name
+    /// (up to 16 bytes; none where there is no key).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.key.print.to_be_bytes(), &self.digest[..], self.key.name().as_bytes()].concat()
+    }
+
+    /// The first [`COMPARED`](Self::COMPARED) of those bytes.
+    pub fn compared(&self) -> [u8; Self::COMPARED] {
+        let mut bytes = [0; Self::COMPARED];
+        bytes[..4].copy_from_slice(&self.key.print.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    /// The hash that a store kept; `None` if these are not the bytes of one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (print, rest) = bytes.split_first_chunk()?;
+        let (digest, name) = rest.split_first_chunk()?;
+        let name = std::str::from_utf8(name).ok()?;
+        Some(Self { key: KeyId::from_parts(u32::from_be_bytes(*print), name)?, digest: *digest })
     }
 }
 
@@ -125,54 +200,132 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// The name of a hash key: derived from the key, so that it cannot be configured wrongly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KeyId(pub u32);
+/// A hash key as it is known from outside: a fingerprint of its bytes, and the name that an operator
+/// gave it.
+///
+/// Two ids are equal when the fingerprints are, so that a key of the same name and other bytes is
+/// another key. The name is for ordering and for people.
+#[derive(Clone, Copy)]
+pub struct KeyId {
+    print: u32,
+    /// Padded with zeros.
+    name: [u8; Self::NAME_BYTES],
+}
 
 impl KeyId {
-    /// Names the plain hash, made without a key.
-    pub const NONE: Self = Self(0);
+    /// Stands for the plain hash, made without a key.
+    pub const NONE: Self = Self { print: 0, name: [0; Self::NAME_BYTES] };
+
+    /// Bytes of a name, at most.
+    pub const NAME_BYTES: usize = 16;
+
+    /// The key with this fingerprint and name; `None` if the name is not 0 to 16 of
+    /// `A-Z a-z 0-9 . _ -`. Records from before keys had names have an empty one.
+    pub fn from_parts(print: u32, name: &str) -> Option<Self> {
+        let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let mut padded = [0; Self::NAME_BYTES];
+        padded.get_mut(..name.len()).filter(|_| is_plain)?.copy_from_slice(name.as_bytes());
+        Some(Self { print, name: padded })
+    }
+
+    /// The fingerprint; 0 where there is no key.
+    pub const fn print(&self) -> u32 {
+        self.print
+    }
+
+    /// The name; empty where there is no key, or where it is not known.
+    pub fn name(&self) -> &str {
+        let len = self.name.iter().position(|b| *b == 0).unwrap_or(Self::NAME_BYTES);
+        std::str::from_utf8(&self.name[..len]).expect("a name is ASCII")
+    }
+
+    /// Whether hashes move from this key to the other: no key is the oldest, and names decide.
+    fn is_older_than(&self, other: &Self) -> bool {
+        *self != *other && self.name < other.name
+    }
+}
+
+impl PartialEq for KeyId {
+    fn eq(&self, other: &Self) -> bool {
+        self.print == other.print
+    }
+}
+
+impl Eq for KeyId {}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.print, self.name()) {
+            (0, _) => f.write_str("no key"),
+            (print, name) => write!(f, "key {name:?} (fingerprint {print:08x})"),
+        }
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What a request shows for the right to a record: the hashes of the secret it presented.
 #[derive(Clone, Debug)]
 pub struct Proof {
     current: SecretHash,
-    earlier: Vec<SecretHash>,
+    others: Vec<SecretHash>,
 }
 
 impl Proof {
-    /// Whether the proof shows knowledge of the secret behind `stored`, in constant time.
-    pub fn matches(&self, stored: &SecretHash) -> bool {
-        self.current == *stored || self.earlier.iter().any(|hash| hash == stored)
+    /// Whether the proof shows knowledge of the secret behind `stored`, in constant time. `None` when
+    /// `stored` was made under a key that made none of these hashes, so that it cannot be judged.
+    pub fn judge(&self, stored: &SecretHash) -> Option<bool> {
+        let mut comparable = self.hashes().filter(|hash| hash.key == stored.key).peekable();
+        comparable.peek()?;
+        Some(comparable.fold(false, |found, hash| found | (hash == stored)))
     }
 
-    /// The same proof with a hash under an earlier key: for a store that takes a proof apart to send
-    /// it from node to node.
+    /// The same proof with a hash under another key: for a store that takes a proof apart to send it
+    /// from node to node.
     #[must_use]
-    pub fn with_earlier(mut self, earlier: SecretHash) -> Self {
-        self.earlier.push(earlier);
+    pub fn with_other(mut self, other: SecretHash) -> Self {
+        self.others.push(other);
         self
     }
 
     /// The hashes, the one under the current key first, for a store that compares on its server.
     pub fn hashes(&self) -> impl Iterator<Item = &SecretHash> {
-        std::iter::once(&self.current).chain(&self.earlier)
+        std::iter::once(&self.current).chain(&self.others)
     }
 }
 
 impl From<SecretHash> for Proof {
     fn from(current: SecretHash) -> Self {
-        Self { current, earlier: Vec::new() }
+        Self { current, others: Vec::new() }
     }
 }
 
-/// A key of the keyring is too short to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hash key of {len} bytes is too short: use at least {} random bytes", HashKey::MIN)]
-pub struct KeyError {
-    /// The length of the key that was given, in bytes.
-    pub len: usize,
+/// A key that a keyring does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The key is too short to use.
+    #[error("a hash key of {len} bytes is too short: use at least {} random bytes", HashKey::MIN)]
+    TooShort {
+        /// The length of the key that was given, in bytes.
+        len: usize,
+    },
+    /// The name has the wrong form.
+    #[error("the key name {name:?} is not 1 to 16 of the characters A-Z a-z 0-9 . _ -")]
+    Name {
+        /// The name that was given.
+        name: String,
+    },
+    /// Another key of the ring has this name.
+    #[error("two keys of the ring are named {name:?}: give the newer one a name that sorts later")]
+    Taken {
+        /// The name.
+        name: String,
+    },
 }
 
 #[derive(Clone)]
@@ -184,13 +337,15 @@ struct HashKey {
 impl HashKey {
     const MIN: usize = 32;
 
-    fn new(key: &[u8]) -> Result<Self, KeyError> {
+    fn new(name: &str, key: &[u8]) -> Result<Self, KeyError> {
         if key.len() < Self::MIN {
-            return Err(KeyError { len: key.len() });
+            return Err(KeyError::TooShort { len: key.len() });
         }
-        let named = Sha256::new_with_prefix(b"steadfast key id").chain_update(key).finalize();
-        let id = u32::from_be_bytes([named[0], named[1], named[2], named[3]]).max(1);
-        Ok(Self { id: KeyId(id), key: Zeroizing::new(key.to_vec()) })
+        let digest = Sha256::new_with_prefix(b"steadfast key id").chain_update(key).finalize();
+        let print = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(1);
+        let id = KeyId::from_parts(print, name).filter(|_| !name.is_empty());
+        let id = id.ok_or_else(|| KeyError::Name { name: name.to_owned() })?;
+        Ok(Self { id, key: Zeroizing::new(key.to_vec()) })
     }
 
     fn hash(&self, realm: &Realm, secret: &Secret) -> SecretHash {
@@ -252,31 +407,69 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_key_still_matches_while_it_is_accepted() {
-        let (old, token) = (Keyring::keyed(&[1; 32]).unwrap(), token());
-        let new = Keyring::keyed(&[2; 32]).unwrap();
-        let both = new.clone().accept(&[1; 32]).unwrap();
+    fn an_accepted_key_still_matches() {
+        let (old, token) = (ring("k1"), token());
+        let both = ring("k2").accept("k1", &[b'1'; 32]).unwrap();
         let stored = old.hash(&Realm::default(), token.secret());
         assert!(proves(&both, &token, &stored));
-        assert!(!both.is_current(&stored));
-        assert!(!proves(&new, &token, &stored));
     }
 
     #[test]
-    fn a_plain_hash_matches_only_while_that_is_accepted() {
-        let (keyed, token) = (Keyring::keyed(&[2; 32]).unwrap(), token());
-        let stored = Keyring::unkeyed().hash(&Realm::default(), token.secret());
-        assert!(!proves(&keyed, &token, &stored));
-        assert!(proves(&keyed.accept_unkeyed(), &token, &stored));
+    fn a_hash_under_an_unknown_key_cannot_be_judged() {
+        let (old, new, token) = (ring("k1"), ring("k2"), token());
+        let stored = old.hash(&Realm::default(), token.secret());
+        let proof = new.prove(&Realm::default(), token.secret());
+        assert_eq!(proof.judge(&stored), None);
+        let plain = Keyring::unkeyed().hash(&Realm::default(), token.secret());
+        assert_eq!(proof.judge(&plain), None);
+        let accepting = new.accept_unkeyed().prove(&Realm::default(), token.secret());
+        assert_eq!(accepting.judge(&plain), Some(true));
     }
 
     #[test]
-    fn a_short_key_is_refused_with_its_length() {
-        let error = Keyring::keyed(&[0; 31]).unwrap_err();
+    fn a_hash_moves_to_the_current_key_from_an_older_one() {
+        let token = token();
+        let moves = |ring: &Keyring, from: &Keyring| {
+            let stored = from.hash(&Realm::default(), token.secret());
+            let rehash = ring.rehash(&ring.prove(&Realm::default(), token.secret()));
+            rehash.and_then(|rehash| rehash.of(&stored)).is_some()
+        };
+        let (first, second) = (ring("k1"), ring("k2"));
+        let accepts_newer = ring("k1").accept("k2", &[b'2'; 32]).unwrap();
+        let accepts_older = ring("k2").accept("k1", &[b'1'; 32]).unwrap();
+        assert!(moves(&accepts_older, &first));
+        assert!(!moves(&accepts_newer, &second));
+        assert!(!moves(&accepts_older, &second));
+        assert!(moves(&ring("k1").accept_unkeyed(), &Keyring::unkeyed()));
+        assert!(!moves(&ring("k1"), &Keyring::unkeyed()));
+    }
+
+    #[test]
+    fn a_hash_survives_its_stored_form() {
+        for ring in [Keyring::unkeyed(), ring("k1"), ring("november-16bytes")] {
+            let hash = ring.hash(&Realm::default(), token().secret());
+            let back = SecretHash::from_bytes(&hash.to_bytes()).unwrap();
+            assert_eq!(back, hash);
+            assert_eq!(back.key().name(), hash.key().name());
+            assert_eq!(hash.to_bytes()[..SecretHash::COMPARED], hash.compared());
+        }
+        assert!(SecretHash::from_bytes(&[0; 35]).is_none());
+        assert!(SecretHash::from_bytes(&[7; 53]).is_none());
+    }
+
+    #[test]
+    fn a_key_that_is_not_taken_says_why() {
+        let error = Keyring::keyed("k1", &[0; 31]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a hash key of 31 bytes is too short: use at least 32 random bytes"
         );
+        for bad in ["", "a b", "k=1", "seventeen-letters"] {
+            let error = Keyring::keyed(bad, &[0; 32]).unwrap_err();
+            assert_eq!(error, KeyError::Name { name: bad.to_owned() });
+        }
+        let error = ring("k1").accept("k1", &[9; 32]).unwrap_err();
+        assert_eq!(error, KeyError::Taken { name: "k1".to_owned() });
     }
 
     #[test]
@@ -292,7 +485,12 @@ mod tests {
         Token::generate(RecordId::random(&env).unwrap(), &env).unwrap()
     }
 
+    /// A ring of one key, whose bytes follow from the name.
+    fn ring(name: &str) -> Keyring {
+        Keyring::keyed(name, &[*name.as_bytes().last().unwrap(); 32]).unwrap()
+    }
+
     fn proves(ring: &Keyring, token: &Token, stored: &SecretHash) -> bool {
-        ring.prove(&Realm::default(), token.secret()).matches(stored)
+        ring.prove(&Realm::default(), token.secret()).judge(stored) == Some(true)
     }
 }

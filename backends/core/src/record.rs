@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use time::UtcDateTime;
-
-use crate::env::later;
-use crate::limits::Limits;
+use crate::error::StoreError;
+use crate::limits::{LimitError, Limits};
 use crate::patch::{Counters, Patch, Rotation};
 use crate::principal::Principal;
-use crate::proof::{Proof, SecretHash};
+use crate::proof::{KeyId, Proof, SecretHash};
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
+use crate::store::{Deleted, Deletion, Outcome};
+use crate::timestamp::Timestamp;
 use crate::values::Values;
 
 /// What a store keeps under a [`RecordId`](crate::RecordId).
@@ -29,15 +29,20 @@ pub struct Record {
     /// The application's values.
     pub values: Values,
     /// When the record was created.
-    pub created: UtcDateTime,
+    pub created: Timestamp,
     /// When the principal last proved who they are.
-    pub authenticated: Option<UtcDateTime>,
+    pub authenticated: Option<Timestamp>,
     /// When the session ends if nobody uses it.
-    pub idle_deadline: UtcDateTime,
+    pub idle_deadline: Timestamp,
     /// When the session ends however much it is used.
-    pub absolute_deadline: UtcDateTime,
+    pub absolute_deadline: Timestamp,
     /// Whose session it is, once somebody signed in.
     pub principal: Option<Principal>,
+    /// How often a login changed whose session it is. A request that loaded the record before the
+    /// latest of these logins reads and writes nothing of it any more.
+    pub sign_in: u64,
+    /// What the session says of itself, beside its values.
+    pub facts: Facts,
     /// The node that serves it, where a store keeps that.
     pub owner: Option<Box<Owner>>,
 }
@@ -47,12 +52,24 @@ impl Record {
     /// apart from strangers. It opens nothing.
     pub const REPLACED_KEPT: Duration = Duration::from_secs(60);
 
+    /// The latest stored format that this release knows. Format 1 is that of release 0.1.
+    pub const FORMAT: u16 = if cfg!(feature = "next-format") { 3 } else { 2 };
+
+    /// The format to write the record in: the oldest that can hold it, so that neighbouring releases
+    /// can serve the same store for as long as no record needs what is new.
+    pub fn format(&self) -> u16 {
+        match cfg!(feature = "next-format") && self.facts.as_bytes().starts_with(b"next") {
+            true => 3,
+            false => 2,
+        }
+    }
+
     /// A record without values that nobody signed in to.
     pub fn new(
         secret: SecretHash,
-        created: UtcDateTime,
-        idle_deadline: UtcDateTime,
-        absolute_deadline: UtcDateTime,
+        created: Timestamp,
+        idle_deadline: Timestamp,
+        absolute_deadline: Timestamp,
     ) -> Self {
         Self {
             secret,
@@ -64,38 +81,45 @@ impl Record {
             idle_deadline: idle_deadline.min(absolute_deadline),
             absolute_deadline,
             principal: None,
+            sign_in: 0,
+            facts: Facts::default(),
             owner: None,
         }
     }
 
     /// When the record stops being live: the earlier of its two deadlines.
-    pub fn deadline(&self) -> UtcDateTime {
+    pub fn deadline(&self) -> Timestamp {
         self.idle_deadline.min(self.absolute_deadline)
     }
 
     /// Whether the record is dead. It never lives again.
-    pub fn is_expired(&self, now: UtcDateTime) -> bool {
+    pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.deadline()
     }
 
     /// What a proof is worth: the one function that decides it, in constant time.
-    pub fn verify(&self, proof: &Proof, now: UtcDateTime) -> Verdict {
-        if proof.matches(&self.secret) {
-            return Verdict::Right;
+    pub fn verify(&self, proof: &Proof, now: Timestamp) -> Verdict {
+        match proof.judge(&self.secret) {
+            Some(true) => return Verdict::Right,
+            Some(false) => {}
+            None => return Verdict::UnknownKey(self.secret.key()),
         }
-        match &self.replaced {
-            Some(replaced) if proof.matches(&replaced.hash) && now < replaced.until => {
-                Verdict::Superseded
-            }
-            _ => Verdict::Wrong,
+        let Some(replaced) = self.replaced.as_ref().filter(|replaced| now < replaced.until) else {
+            return Verdict::Wrong;
+        };
+        match proof.judge(&replaced.hash) {
+            Some(true) => Verdict::Superseded,
+            Some(false) => Verdict::Wrong,
+            None => Verdict::UnknownKey(replaced.hash.key()),
         }
     }
 
     /// What the record becomes under a patch: the one function that decides it.
     ///
     /// A store calls this where nothing else can change the record, and keeps the result in the same
-    /// step. The order of the checks is part of the contract: liveness, proof, expectations, the
-    /// owner's fence, limits; nothing changes unless all of them pass.
+    /// step. The order of the checks is part of the contract: liveness, proof, sign-in, expectations,
+    /// the owner's fence, limits; nothing changes unless all of them pass. A rotation whose new hash
+    /// the record already has was sent twice, and passes after the first.
     ///
     /// # Errors
     ///
@@ -103,7 +127,7 @@ impl Record {
     pub fn apply(
         &self,
         patch: &Patch,
-        now: UtcDateTime,
+        now: Timestamp,
         limits: &Limits,
     ) -> Result<Patched, Refusal> {
         if self.is_expired(now) {
@@ -116,6 +140,10 @@ impl Record {
             None | Some(Verdict::Right) => {}
             Some(Verdict::Superseded) => return Err(Refusal::Superseded),
             Some(Verdict::Wrong) => return Err(Refusal::Gone),
+            Some(Verdict::UnknownKey(key)) => return Err(Refusal::UnknownKey(key)),
+        }
+        if patch.sign_in().is_some_and(|seen| seen != self.sign_in) {
+            return Err(Refusal::Superseded);
         }
         if !patch.is_expected(&self.values) || !patch.is_fenced(self.fence()) {
             return Err(Refusal::Conflict);
@@ -126,6 +154,8 @@ impl Record {
 
         let mut record = Self { values, ..self.clone_without_values() };
         record.replaced = record.replaced.filter(|replaced| now < replaced.until);
+        let rehashed = patch.rehashing().and_then(|rehash| rehash.of(&record.secret));
+        record.secret = rehashed.unwrap_or(record.secret);
         if let Some(rotation) = patch.rotation() {
             record.rotate(rotation, now);
         }
@@ -137,10 +167,31 @@ impl Record {
             let deadline = record.idle_deadline.max(deadline);
             record.idle_deadline = deadline.min(record.absolute_deadline);
         }
-        if !patch.is_touch() {
+        if !patch.is_touch() || rehashed.is_some() {
             record.version = record.version.next();
         }
         Ok(Patched { record, counters })
+    }
+
+    /// What a deletion comes to, for a store that removes the record on [`Deleted::Ended`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownKey`].
+    pub fn delete(&self, deletion: &Deletion<'_>, now: Timestamp) -> Result<Deleted, StoreError> {
+        if self.is_expired(now) {
+            return Ok(Deleted::Gone);
+        }
+        match deletion.proof.map(|proof| self.verify(proof, now)) {
+            None | Some(Verdict::Right) => {}
+            Some(Verdict::Superseded) => return Ok(Deleted::Superseded),
+            Some(Verdict::Wrong) => return Ok(Deleted::Gone),
+            Some(Verdict::UnknownKey(key)) => return Err(StoreError::UnknownKey(key)),
+        }
+        match deletion.sign_in.is_none_or(|seen| seen == self.sign_in) {
+            true => Ok(Deleted::Ended),
+            false => Ok(Deleted::Superseded),
+        }
     }
 
     /// How often the record changed its owner; 0 while it has none.
@@ -148,15 +199,19 @@ impl Record {
         self.owner.as_ref().map_or(0, |owner| owner.fence)
     }
 
-    fn rotate(&mut self, rotation: &Rotation, now: UtcDateTime) {
-        let until = later(now, Self::REPLACED_KEPT);
+    fn rotate(&mut self, rotation: &Rotation, now: Timestamp) {
+        let until = now + Self::REPLACED_KEPT;
         self.replaced = Some(Box::new(Replaced { hash: self.secret, until }));
         self.secret = rotation.hash;
         if let Some(authentication) = &rotation.authentication {
             self.authenticated = Some(authentication.at);
             self.absolute_deadline = authentication.absolute_deadline;
-            if let Some(principal) = &authentication.principal {
-                self.principal = Some(principal.clone());
+            if let Some(facts) = &authentication.facts {
+                self.facts = facts.clone();
+            }
+            if authentication.principal.is_some() && self.principal != authentication.principal {
+                self.principal = authentication.principal.clone();
+                self.sign_in += 1;
             }
         }
     }
@@ -172,6 +227,8 @@ impl Record {
             idle_deadline: self.idle_deadline,
             absolute_deadline: self.absolute_deadline,
             principal: self.principal.clone(),
+            sign_in: self.sign_in,
+            facts: self.facts.clone(),
             owner: self.owner.clone(),
         }
     }
@@ -191,12 +248,32 @@ pub struct Patched {
 pub enum Refusal {
     /// The record is dead, or the proof was wrong.
     Gone,
-    /// The proof was right until a moment ago.
+    /// The proof was right until a moment ago, or somebody else signed in since the request loaded the
+    /// record.
     Superseded,
+    /// The proof has no hash under the key of the record's.
+    UnknownKey(KeyId),
     /// An expected value, or the fence, is another.
     Conflict,
     /// The patch cannot be applied to this record.
     Rejected(Rejection),
+}
+
+impl Refusal {
+    /// What a store answers.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownKey`].
+    pub fn answer(self) -> Result<Outcome, StoreError> {
+        match self {
+            Self::Gone => Ok(Outcome::Gone),
+            Self::Superseded => Ok(Outcome::Superseded),
+            Self::UnknownKey(key) => Err(StoreError::UnknownKey(key)),
+            Self::Conflict => Ok(Outcome::Conflict),
+            Self::Rejected(rejection) => Ok(Outcome::Rejected(rejection)),
+        }
+    }
 }
 
 impl<R: Into<Rejection>> From<R> for Refusal {
@@ -211,7 +288,45 @@ pub struct Replaced {
     /// The hash.
     pub hash: SecretHash,
     /// Until when it is kept.
-    pub until: UtcDateTime,
+    pub until: Timestamp,
+}
+
+/// What a session says of itself beside its values: opaque bytes, which stores keep as they are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Facts(Box<[u8]>);
+
+impl Facts {
+    /// Bytes, at most.
+    pub const MAX: usize = 4 << 10;
+
+    /// Facts of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than [`Facts::MAX`].
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, LimitError> {
+        let bytes = bytes.into();
+        match bytes.len() <= Self::MAX {
+            true => Ok(Self(bytes)),
+            false => Err(LimitError::Facts { len: bytes.len(), limit: Self::MAX }),
+        }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Facts({} bytes)", self.0.len())
+    }
 }
 
 /// The node that serves a record, where a store keeps that.
@@ -252,6 +367,8 @@ pub enum Verdict {
     Right,
     /// It shows the secret that was replaced a moment ago: the request raced with a rotation.
     Superseded,
-    /// It shows neither; whoever asks learns no more than that there is no such session.
+    /// It shows neither; the request learns no more than that there is no such session.
     Wrong,
+    /// It cannot be judged: the record's hash is under a key that the proof has no hash for.
+    UnknownKey(KeyId),
 }

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::patch::{Admission, Counters, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
-use crate::record::{Record, Refusal, Version};
+use crate::record::{Record, Version};
 use crate::rejection::Rejection;
 use crate::route::{RouteLabel, Routed};
 use crate::token::RecordId;
@@ -34,11 +34,19 @@ use crate::token::RecordId;
 /// - **Whole or not at all.** A call that fails or is dropped at any await happened completely or
 ///   had no effect, `delete_all` for each record by itself; the error says "not confirmed".
 /// - **A wrong proof changes nothing** and learns nothing: it is [`Lookup::Absent`],
-///   [`Outcome::Gone`] or `false`, decided by [`Record::verify`] inside the same atomic step.
+///   [`Outcome::Gone`] or [`Deleted::Gone`], decided by [`Record::verify`] inside the same atomic step.
+/// - **A hash under an unknown key** is neither right nor wrong: [`StoreError::UnknownKey`], and nothing
+///   changes.
 /// - **Replacing a secret is compare-and-set** on the proof it carries. A rotation whose new hash the
 ///   record already has is [`Outcome::Applied`]: it was sent twice.
-/// - **The replaced secret** is [`Lookup::Superseded`] and [`Outcome::Superseded`] for
-///   [`Record::REPLACED_KEPT`], and opens nothing.
+/// - **The replaced secret** is [`Lookup::Superseded`], [`Outcome::Superseded`] and
+///   [`Deleted::Superseded`] for [`Record::REPLACED_KEPT`], and opens nothing.
+/// - **A re-hash is not a rotation.** It moves a hash that it names, replaces no secret, and a patch
+///   whose re-hash finds another hash applies all the same.
+/// - **A sign-in is a border.** A login that changes the principal raises [`Record::sign_in`]; a patch or
+///   a deletion that saw an earlier number is superseded and changes nothing. Other rotations, and a
+///   login of the same principal, leave the number alone.
+/// - **A login removes pre-auth values**, also those that its request never saw.
 /// - **Expectations** compare the named keys byte for byte, and nothing else.
 /// - **Counters are exact**: concurrent additions all count, and each answer is the value it made.
 /// - **A patch is rejected whole**, over a limit or on a counter that cannot be added to.
@@ -54,6 +62,9 @@ use crate::token::RecordId;
 /// - **The cap** holds at every moment; the oldest by authentication end, and `Applied` names them.
 /// - **A floor** set by `delete_all` rejects logins below it, and logins without an epoch, for at
 ///   least a day. One that was applied before and is sent again is `Applied`.
+/// - **Facts travel with the record** byte for byte, and change with a create or an authentication only.
+/// - **A record of a newer format** is [`StoreError::NewerFormat`] to `load` and `update`, is not
+///   changed, and can be deleted.
 /// - **A corrupt record** is absent to `load`, [`StoreError::Corrupt`] to `update`, can be deleted
 ///   (whatever `delete` then says), and is otherwise left as it is.
 #[async_trait]
@@ -132,12 +143,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint)
     -> Result<Outcome, StoreError>;
 
-    /// Ends a record, and says whether it was live. With a proof, only for the holder of the secret.
+    /// Ends a record: `Ended`, `Gone`, or `Superseded`.
     ///
     /// # Errors
     ///
     /// When it is not confirmed that the record is dead on every node.
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError>;
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError>;
 
     /// The live sessions of a principal, in no particular order.
     ///
@@ -146,8 +157,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// When the authority cannot be asked, or the store keeps no index.
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError>;
 
-    /// Ends the sessions of a principal, all or all but one, and says how many; a login that is under
-    /// way is ended or comes after. With an epoch, raises the floor for later logins to it.
+    /// Ends the sessions of a principal and returns how many were live. A login that is under way is
+    /// ended or comes after.
     ///
     /// # Errors
     ///
@@ -155,8 +166,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError>;
 
     /// What changes, here or elsewhere, from now on: for caches, and for connections that must close.
@@ -211,6 +221,117 @@ pub enum Absence {
     Lost,
 }
 
+/// On which conditions a record ends, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion<'a> {
+    /// Ends it only for the holder of the secret.
+    pub proof: Option<&'a Proof>,
+    /// Ends it only while it is in this sign-in.
+    pub sign_in: Option<u64>,
+    /// What [`Change::Ended`] says of it.
+    pub reason: EndReason,
+}
+
+impl Deletion<'_> {
+    /// A sign-out, without a condition.
+    pub const LOGOUT: Deletion<'static> = Deletion::for_reason(EndReason::Logout);
+
+    /// Without a condition.
+    pub const fn for_reason(reason: EndReason) -> Self {
+        Self { proof: None, sign_in: None, reason }
+    }
+}
+
+/// The answer to a delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The record was live, and is dead on every node.
+    Ended,
+    /// No live record has this id, or the proof was wrong.
+    Gone,
+    /// The proof was right until a moment ago, or the record is in another sign-in. It lives on.
+    Superseded,
+}
+
+impl Deleted {
+    /// Whether the record was live, and ended.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Ended)
+    }
+}
+
+/// Which sessions of a principal end, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Revocation {
+    /// The one session to keep, if any.
+    pub except: Option<RecordId>,
+    /// Raises the floor for later logins to this epoch.
+    pub epoch: Option<u64>,
+    /// What [`Change::Ended`] says of them.
+    pub reason: EndReason,
+}
+
+impl Revocation {
+    /// A sign-out of all sessions, without a floor.
+    pub const LOGOUT: Self = Self::for_reason(EndReason::Logout);
+
+    /// All sessions, without a floor.
+    pub const fn for_reason(reason: EndReason) -> Self {
+        Self { except: None, epoch: None, reason }
+    }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Its user signed out, here or from another session.
+    Logout,
+    /// A deadline passed.
+    Expired,
+    /// Its principal signed in too often.
+    Cap,
+    /// A budget needed its memory.
+    Evicted,
+    /// An administrator ended it.
+    Admin,
+    /// Another principal signed in to it. The record lives on, and is no longer this session.
+    Superseded,
+    /// The process stops; the session itself lives on.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Logout,
+        Self::Expired,
+        Self::Cap,
+        Self::Evicted,
+        Self::Admin,
+        Self::Superseded,
+        Self::Shutdown,
+    ];
+
+    /// The name in change feeds, logs and event streams.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Expired => "expired",
+            Self::Cap => "cap",
+            Self::Evicted => "evicted",
+            Self::Admin => "admin",
+            Self::Superseded => "superseded",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The reason of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
 /// The answer to a create or an update.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -220,23 +341,13 @@ pub enum Outcome {
     Exists,
     /// To an update: there is no such live record, or the proof was wrong.
     Gone,
-    /// To an update: the proof was right until a moment ago.
+    /// To an update: the proof was right until a moment ago, or the record is in another sign-in than
+    /// the patch saw.
     Superseded,
     /// To an update: an expected value, or the fence, was another.
     Conflict,
     /// It cannot be done, and nothing of it was.
     Rejected(Rejection),
-}
-
-impl From<Refusal> for Outcome {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Gone => Self::Gone,
-            Refusal::Superseded => Self::Superseded,
-            Refusal::Conflict => Self::Conflict,
-            Refusal::Rejected(rejection) => Self::Rejected(rejection),
-        }
-    }
 }
 
 /// What was done.
@@ -294,9 +405,9 @@ impl SessionInfo {
     pub fn of(id: RecordId, record: &Record) -> Self {
         Self {
             id,
-            created: record.created,
-            authenticated: record.authenticated,
-            deadline: record.deadline(),
+            created: record.created.into(),
+            authenticated: record.authenticated.map(Into::into),
+            deadline: record.deadline().into(),
         }
     }
 }
@@ -306,8 +417,11 @@ impl SessionInfo {
 pub enum Change {
     /// A patch was applied.
     Patched(RecordId, Version),
-    /// The record ended: deleted, expired, or evicted.
-    Ended(RecordId),
+    /// A patch was applied that began another sign-in: requests that loaded the record before are
+    /// superseded.
+    SignedIn(RecordId, Version),
+    /// The record ended.
+    Ended(RecordId, EndReason),
     /// The stream fell behind or was cut: anything may have changed.
     Missed,
 }
@@ -407,12 +521,17 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
         (**self).update(id, patch, hint)
     }
 
-    fn delete<'s, 'p, 'f>(&'s self, id: RecordId, proof: Option<&'p Proof>) -> Answer<'f, bool>
+    fn delete<'s, 'd, 'p, 'f>(
+        &'s self,
+        id: RecordId,
+        deletion: &'d Deletion<'p>,
+    ) -> Answer<'f, Deleted>
     where
         's: 'f,
+        'd: 'f,
         'p: 'f,
     {
-        (**self).delete(id, proof)
+        (**self).delete(id, deletion)
     }
 
     fn list<'s, 'p, 'f>(&'s self, principal: &'p Principal) -> Answer<'f, Vec<SessionInfo>>
@@ -426,14 +545,13 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     fn delete_all<'s, 'p, 'f>(
         &'s self,
         principal: &'p Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Answer<'f, u64>
     where
         's: 'f,
         'p: 'f,
     {
-        (**self).delete_all(principal, except, epoch)
+        (**self).delete_all(principal, revocation)
     }
 
     fn changes(&self) -> Option<ChangeStream> {

@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use common::{SimpleStore, found};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{
-    Admission, ChangeStream, Env, Found, Hint, Limits, Lookup, Operate, Outcome, Patch, Principal,
-    Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, Store, StoreError, Verdict,
+    Admission, ChangeStream, Deleted, Deletion, Env, Found, Hint, Limits, Lookup, Operate, Outcome,
+    Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
+    Store, StoreError, Verdict,
 };
 use tokio::task::yield_now;
 
@@ -104,7 +105,7 @@ impl SessionStore for AwkwardStore {
         }
         let generation = self.copies[self.number].kept().generation;
         delay().await;
-        let lookup = self.authority.look_up(id, proof);
+        let lookup = self.authority.look_up(id, proof)?;
         delay().await;
         let mut kept = self.copies[self.number].kept();
         match &lookup {
@@ -131,14 +132,16 @@ impl SessionStore for AwkwardStore {
         .await
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        let (node, proof) = (self.clone(), proof.cloned());
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        let (node, proof) = (self.clone(), deletion.proof.cloned());
+        let (sign_in, reason) = (deletion.sign_in, deletion.reason);
         detached(async move {
             delay().await;
-            let was_live = node.authority.end(id, proof.as_ref());
+            let deletion = Deletion { proof: proof.as_ref(), sign_in, reason };
+            let deleted = node.authority.end(id, &deletion)?;
             // Also where it was not live: the call that ended it may not have come this far.
             node.invalidate(&[id]).await;
-            Ok(was_live)
+            Ok(deleted)
         })
         .await
     }
@@ -151,13 +154,12 @@ impl SessionStore for AwkwardStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         let (node, principal) = (self.clone(), principal.clone());
         detached(async move {
             delay().await;
-            let ended = node.authority.end_all(&principal, except, epoch);
+            let ended = node.authority.end_all(&principal, revocation);
             node.invalidate(&ended).await;
             Ok(ended.len() as u64)
         })

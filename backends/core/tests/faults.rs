@@ -8,8 +8,11 @@ use std::time::Duration;
 use common::SimpleStore;
 use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast_core::{
-    Env, Hint, Lookup, Operate, Outcome, Patch, RawJson, RecordId, SessionStore, StoreError,
+    Deletion, EndReason, Env, Hint, Lookup, Operate, Outcome, Patch, RawJson, RecordId,
+    SessionStore, StoreError,
 };
+
+const LOGOUT: Deletion<'_> = Deletion::for_reason(EndReason::Logout);
 
 #[tokio::test]
 async fn without_a_fault_every_call_reaches_the_store_and_is_counted() {
@@ -24,7 +27,7 @@ async fn a_store_that_is_down_fails_until_it_is_healed() {
     let store = faulty();
     store.set_all(&Fault::Down);
     assert!(matches!(load(&store).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(store.delete(ID, None).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.delete(ID, &LOGOUT).await, Err(StoreError::Unavailable(_))));
     assert!(store.ready().await.is_err());
     store.heal();
     assert!(load(&store).await.is_ok() && store.ready().await.is_ok());
@@ -86,7 +89,7 @@ async fn a_call_that_is_paused_afterwards_is_done() {
     let pause = store.pause_after(Call::Delete);
     let call = tokio::spawn({
         let store = store.clone();
-        async move { store.delete(ID, None).await.is_ok() }
+        async move { store.delete(ID, &LOGOUT).await.is_ok() }
     });
     pause.arrived(1).await;
     assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));

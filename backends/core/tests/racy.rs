@@ -17,8 +17,9 @@ use steadfast_core::conformance::checks::{
 };
 use steadfast_core::conformance::{Subject, model_check};
 use steadfast_core::{
-    Absence, Admission, Env, Hint, Limits, Lookup, Op, Operate, Outcome, Patch, Principal, Proof,
-    Record, RecordId, Rejection, SessionInfo, SessionStore, Store, StoreError, Verdict,
+    Absence, Admission, Deleted, Deletion, EndReason, Env, Hint, Limits, Lookup, Op, Operate,
+    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, SessionInfo,
+    SessionStore, Store, StoreError, Verdict,
 };
 use tokio::task::yield_now;
 
@@ -254,7 +255,7 @@ impl FlawedStore {
         yield_now().await;
         let patched = match record.apply(patch, self.env().now(), self.limits()) {
             Ok(patched) => patched,
-            Err(refusal) => return Ok(refusal.into()),
+            Err(refusal) => return refusal.answer(),
         };
         let mut shelf = self.inner.shelf();
         if self.flaw == Flaw::SavesWhatWasDeleted || shelf.records.contains_key(&id) {
@@ -279,7 +280,7 @@ impl FlawedStore {
     /// Checks the proof, and then rotates for whoever has got this far.
     async fn prove_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         if let (Some(proof), Some(_)) = (patch.proof(), patch.rotation()) {
-            let lookup = self.inner.look_up(id, Some(proof));
+            let lookup = self.inner.look_up(id, Some(proof))?;
             yield_now().await;
             let record = self.inner.shelf().read(id)?;
             if let (Lookup::Found(_), Some(record)) = (lookup, record) {
@@ -302,7 +303,7 @@ impl FlawedStore {
         live.truncate((live.len() + 1).saturating_sub(admission.cap));
         yield_now().await;
         for info in live {
-            self.inner.end(info.id, None);
+            self.inner.end(info.id, &Deletion::for_reason(EndReason::Cap))?;
         }
         self.inner.try_update(id, &admitted(patch, Admission { cap: usize::MAX, ..admission }))
     }
@@ -427,13 +428,13 @@ impl SessionStore for FlawedStore {
             (Flaw::OpensForTheReplacedSecret, Some(record), Some(proof))
                 if record.verify(proof, now) == Verdict::Superseded =>
             {
-                Ok(unproven())
+                unproven()
             }
             (Flaw::ExpiresWhenCollected, Some(record), None) => {
                 Ok(Lookup::Found(common::found(id, Arc::new(record))))
             }
             (Flaw::ExpiresWhenCollected, None, _) => Ok(Lookup::Absent(Absence::Unknown)),
-            _ => Ok(self.inner.look_up(id, proof)),
+            _ => self.inner.look_up(id, proof),
         }
     }
 
@@ -457,8 +458,8 @@ impl SessionStore for FlawedStore {
         }
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        self.inner.delete(id, proof).await
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.inner.delete(id, deletion).await
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -472,16 +473,19 @@ impl SessionStore for FlawedStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         if self.flaw != Flaw::PrunesLoginsUnderWay {
-            return self.inner.delete_all(principal, except, epoch).await;
+            return self.inner.delete_all(principal, revocation).await;
         }
         let live = self.list(principal).await?;
         self.indexed().retain(|id| live.iter().any(|info| info.id == *id));
-        let ended = live.iter().filter(|info| Some(info.id) != except);
-        Ok(ended.filter(|info| self.inner.end(info.id, None)).count() as u64)
+        let mut ended = 0;
+        for info in live.iter().filter(|info| Some(info.id) != revocation.except) {
+            let deletion = Deletion::for_reason(revocation.reason);
+            ended += u64::from(self.inner.end(info.id, &deletion)? == Deleted::Ended);
+        }
+        Ok(ended)
     }
 }
 

@@ -191,8 +191,7 @@ const NOWHERE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
-    use steadfast_core::{KeyId, Record, SecretHash};
-    use time::UtcDateTime;
+    use steadfast_core::{KeyId, Record, SecretHash, Timestamp};
 
     use super::*;
 
@@ -264,7 +263,7 @@ mod tests {
 
     fn slot() -> Arc<Slot> {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         Arc::new(Slot::new(Record::new(hash, start, end, end)))
     }
 }

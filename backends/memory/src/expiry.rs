@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use steadfast_core::RecordId;
-use time::UtcDateTime;
+use steadfast_core::{RecordId, Timestamp};
 
 use crate::sync::atomic::{AtomicI64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A deadline as the queue knows it: milliseconds since 1970, rounded up, so that what is due is
-/// past.
+/// A deadline as the queue knows it: milliseconds since 1970.
 pub(crate) type Due = i64;
 
 /// One entry per record, so that a flood of short-lived records cannot grow it past the budgets.
@@ -30,8 +28,8 @@ impl Expiry {
     }
 
     /// Queues a record, and says under what: `remove` wants it back.
-    pub(crate) fn insert(&self, id: RecordId, deadline: UtcDateTime) -> Due {
-        let due = due_at(deadline);
+    pub(crate) fn insert(&self, id: RecordId, deadline: Timestamp) -> Due {
+        let due = deadline.as_millis();
         let mut queue = self.lock();
         queue.insert((due, id));
         self.note_first(&queue);
@@ -43,13 +41,13 @@ impl Expiry {
     }
 
     /// Whether a sweep is worth a lock.
-    pub(crate) fn is_due(&self, now: UtcDateTime) -> bool {
-        due_at(now) >= self.next.load(Ordering::Relaxed)
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        now.as_millis() >= self.next.load(Ordering::Relaxed)
     }
 
     /// Takes at most `limit` entries that are due.
-    pub(crate) fn take_due(&self, now: UtcDateTime, limit: usize) -> Vec<(Due, RecordId)> {
-        let now = due_at(now);
+    pub(crate) fn take_due(&self, now: Timestamp, limit: usize) -> Vec<(Due, RecordId)> {
+        let now = now.as_millis();
         let mut queue = self.lock();
         let mut taken = Vec::new();
         while taken.len() < limit && queue.first().is_some_and(|(due, _)| *due <= now) {
@@ -77,17 +75,13 @@ impl Expiry {
     }
 }
 
-fn due_at(deadline: UtcDateTime) -> Due {
-    deadline.unix_timestamp() * 1_000 + Due::from(deadline.nanosecond().div_ceil(1_000_000))
-}
-
 fn end_of_second(due: Due) -> Due {
     due.div_euclid(1_000).saturating_add(1) * 1_000
 }
 
 #[cfg(test)]
 mod tests {
-    use time::Duration;
+    use std::time::Duration;
 
     use super::*;
 
@@ -106,8 +100,8 @@ mod tests {
     #[test]
     fn nothing_is_due_before_the_second_of_the_first_entry_is_over() {
         let expiry = Expiry::new();
-        assert!(!expiry.is_due(UtcDateTime::MAX));
-        expiry.insert(id(1), at(5) + Duration::nanoseconds(1));
+        assert!(!expiry.is_due(Timestamp::MAX));
+        expiry.insert(id(1), at(5) + Duration::from_millis(1));
         assert!(!expiry.is_due(at(5)) && expiry.is_due(at(6)));
         assert_eq!(expiry.take_due(at(5), 9), []);
     }
@@ -117,8 +111,8 @@ mod tests {
         let expiry = Expiry::new();
         let due = expiry.insert(id(1), at(1));
         expiry.remove(id(1), due);
-        assert_eq!(expiry.take_due(UtcDateTime::MAX, 9), []);
-        assert!(!expiry.is_due(UtcDateTime::MAX));
+        assert_eq!(expiry.take_due(Timestamp::MAX, 9), []);
+        assert!(!expiry.is_due(Timestamp::MAX));
     }
 
     fn ids(taken: &[(Due, RecordId)]) -> Vec<RecordId> {
@@ -129,7 +123,7 @@ mod tests {
         RecordId::from_bytes(i128::from(n).to_be_bytes())
     }
 
-    fn at(second: i64) -> UtcDateTime {
-        UtcDateTime::UNIX_EPOCH + Duration::seconds(second)
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
     }
 }

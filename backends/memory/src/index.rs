@@ -4,9 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::time::Duration;
 
-use steadfast_core::{Principal, RecordId};
-use time::{Duration, UtcDateTime};
+use steadfast_core::{Principal, RecordId, Timestamp};
 
 use crate::hash::IdHash;
 use crate::slot::Slot;
@@ -34,7 +34,7 @@ impl Index {
     }
 
     /// Drops the floors that were kept long enough.
-    pub(crate) fn drop_old_floors(&self, now: UtcDateTime) {
+    pub(crate) fn drop_old_floors(&self, now: Timestamp) {
         for shard in &self.shards {
             lock(shard).drop_old_floors(now, usize::MAX);
         }
@@ -54,7 +54,7 @@ pub(crate) struct Shard {
     sessions: HashMap<Principal, Vec<Listed>>,
     floors: HashMap<Principal, Floor>,
     /// Every floor once, under a time at which it may be old enough.
-    ageing: BTreeSet<(UtcDateTime, Principal)>,
+    ageing: BTreeSet<(Timestamp, Principal)>,
 }
 
 /// A session in a principal's list. It may have ended, or be somebody else's by now.
@@ -67,7 +67,7 @@ pub(crate) struct Listed {
 #[derive(Debug)]
 struct Floor {
     epoch: u64,
-    until: UtcDateTime,
+    until: Timestamp,
 }
 
 impl Shard {
@@ -105,7 +105,7 @@ impl Shard {
         &mut self,
         principal: &Principal,
         epoch: Option<u64>,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> bool {
         self.drop_old_floors(now, DROPPED_AT_ONCE);
         self.floors
@@ -114,9 +114,9 @@ impl Shard {
     }
 
     /// Raises the floor, if it is lower, and keeps it for another day.
-    pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: UtcDateTime) {
+    pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: Timestamp) {
         self.drop_old_floors(now, DROPPED_AT_ONCE);
-        let until = now.saturating_add(FLOOR_KEPT);
+        let until = now + FLOOR_KEPT;
         match self.floors.entry(principal.clone()) {
             Entry::Occupied(mut floor) => {
                 let floor = floor.get_mut();
@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// Looks at no more than `limit` floors.
-    pub(crate) fn drop_old_floors(&mut self, now: UtcDateTime, limit: usize) {
+    pub(crate) fn drop_old_floors(&mut self, now: Timestamp, limit: usize) {
         for _ in 0..limit {
             if self.ageing.first().is_none_or(|(until, _)| *until > now) {
                 return;
@@ -164,7 +164,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 /// How long a floor is kept after it was last raised or confirmed.
-const FLOOR_KEPT: Duration = Duration::DAY;
+const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Old floors that a login or a revocation looks at: more than the one it may set.
 const DROPPED_AT_ONCE: usize = 2;

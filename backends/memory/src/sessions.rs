@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Change, Env, Event, Found, Limits, Lookup, Outcome, Patch,
-    Patched, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SecretHash, SessionInfo,
-    Verdict, Version,
+    Absence, Admission, Applied, Carry, Change, Deleted, Deletion, EndReason, Env, Event, Found,
+    Limits, Lookup, Outcome, Patch, Patched, Principal, Proof, Record, RecordId, Refusal,
+    Rejection, Revocation, Scan, Scanned, SecretHash, SessionInfo, StoreError, Timestamp, Verdict,
+    Version,
 };
-use time::UtcDateTime;
 
 use crate::changes::Changes;
 use crate::expiry::Expiry;
@@ -78,41 +78,45 @@ impl Sessions {
     }
 
     /// Sweeps last, so that the holder of a record that expired is told so.
-    pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+    pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Result<Lookup, StoreError> {
         let now = self.env.now();
         let lookup = self.look_up(id, proof, now);
         self.tend(now);
         lookup
     }
 
-    pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
+    pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
-            return Outcome::Gone;
+            return Ok(Outcome::Gone);
         };
         let applied = match Login::of(patch) {
             Some(login) => self.login(id, &slot, patch, &login, now),
             None => self.patch(id, &slot, patch, now),
         };
-        applied.map_or_else(|refusal| refusal, Outcome::Applied)
+        applied.map_or_else(Refusal::answer, |applied| Ok(Outcome::Applied(applied)))
     }
 
-    pub(crate) fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
+    pub(crate) fn delete(
+        &self,
+        id: RecordId,
+        deletion: &Deletion<'_>,
+    ) -> Result<Deleted, StoreError> {
         let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
-            return false;
+            return Ok(Deleted::Gone);
         };
         let content = slot.lock();
         let Some(record) = slot.live(&content) else {
-            return false;
+            return Ok(Deleted::Gone);
         };
-        let is_live = !record.is_expired(now);
-        if proof.is_some_and(|proof| record.verify(proof, now) != Verdict::Right) {
-            return false;
+        let deleted = record.delete(deletion, now)?;
+        if record.is_expired(now) {
+            self.end(id, &slot, content, EndReason::Expired);
+        } else if deleted == Deleted::Ended {
+            self.end(id, &slot, content, deletion.reason);
         }
-        let cause = if is_live { Cause::Deleted } else { Cause::Expired };
-        self.end(id, &slot, content, cause);
-        is_live
+        Ok(deleted)
     }
 
     pub(crate) fn list(&self, principal: &Principal) -> Vec<SessionInfo> {
@@ -124,8 +128,7 @@ impl Sessions {
     pub(crate) fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        Revocation { except, epoch, reason }: Revocation,
     ) -> u64 {
         let now = self.begin();
         let (mut ended, mut expired) = (0, Vec::new());
@@ -139,18 +142,18 @@ impl Sessions {
             }
             let mut content = listed.slot.lock();
             if let Some(record) = listed.slot.owned(&content, principal) {
-                // One that expired is nobody's to end, but as dead as the others from now on.
-                if record.is_expired(now) {
-                    expired.push(listed.id);
-                } else {
-                    ended += 1;
+                let is_live = !record.is_expired(now);
+                let reason = if is_live { reason } else { EndReason::Expired };
+                match is_live {
+                    true => ended += 1,
+                    false => expired.push(listed.id),
                 }
-                self.retire(listed.id, &listed.slot, &mut content);
+                self.retire(listed.id, &listed.slot, &mut content, reason);
             }
             false
         });
         drop(shard);
-        // Not under the lock: who listens to events is not ours to know.
+        // Emitted after unlocking: event subscribers may run arbitrary code.
         for id in expired {
             Event::Expired.emit(Some(id));
         }
@@ -209,14 +212,14 @@ impl Sessions {
     }
 
     /// The time of a call, after its share of the housekeeping.
-    fn begin(&self) -> UtcDateTime {
+    fn begin(&self) -> Timestamp {
         let now = self.env.now();
         self.tend(now);
         now
     }
 
     /// A little housekeeping, which every call does before it takes a lock or after it gave it back.
-    fn tend(&self, now: UtcDateTime) {
+    fn tend(&self, now: Timestamp) {
         self.bury_evicted();
         if self.expiry.is_due(now) {
             self.sweep(now, SWEPT_AT_ONCE);
@@ -225,7 +228,7 @@ impl Sessions {
 
     /// Looks at no more than `limit` records that are queued as due; says at how many, and how many of
     /// them it ended.
-    fn sweep(&self, now: UtcDateTime, limit: usize) -> (usize, u64) {
+    fn sweep(&self, now: Timestamp, limit: usize) -> (usize, u64) {
         let mut ended = 0;
         let due = self.expiry.take_due(now, limit);
         for &(due, id) in &due {
@@ -236,7 +239,7 @@ impl Sessions {
             let mut content = slot.lock();
             match slot.live(&content) {
                 Some(record) if content.due == due && record.is_expired(now) => {
-                    ended += u64::from(self.end(id, &slot, content, Cause::Expired));
+                    ended += u64::from(self.end(id, &slot, content, EndReason::Expired));
                 }
                 Some(record) if content.due == due => {
                     content.due = self.expiry.insert(id, record.deadline());
@@ -255,33 +258,40 @@ impl Sessions {
                 return;
             }
             for (id, slot) in evicted {
-                self.end(id, &slot, slot.lock(), Cause::Evicted);
+                self.end(id, &slot, slot.lock(), EndReason::Evicted);
             }
         }
     }
 
-    fn look_up(&self, id: RecordId, proof: Option<&Proof>, now: UtcDateTime) -> Lookup {
+    fn look_up(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        now: Timestamp,
+    ) -> Result<Lookup, StoreError> {
         let Some(slot) = self.shelf.find(id) else {
-            return Lookup::Absent(Absence::Unknown);
+            return Ok(Lookup::Absent(Absence::Unknown));
         };
         let content = slot.lock();
         let Some(record) = slot.live(&content) else {
-            return Lookup::Absent(Absence::Unknown);
+            return Ok(Lookup::Absent(Absence::Unknown));
         };
         let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
         if record.is_expired(now) {
-            self.end(id, &slot, content, Cause::Expired);
-            return Lookup::Absent(match verdict {
+            self.end(id, &slot, content, EndReason::Expired);
+            return Ok(Lookup::Absent(match verdict {
                 Verdict::Right => Absence::Expired,
-                Verdict::Superseded | Verdict::Wrong => Absence::Unknown,
-            });
+                Verdict::Superseded | Verdict::Wrong | Verdict::UnknownKey(_) => Absence::Unknown,
+            }));
         }
         match verdict {
             Verdict::Right => {
-                Lookup::Found(Found { id, record: Arc::clone(record), carry: Carry::default() })
+                let (record, carry) = (Arc::clone(record), Carry::default());
+                Ok(Lookup::Found(Found { id, record, carry }))
             }
-            Verdict::Superseded => Lookup::Superseded,
-            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+            Verdict::Superseded => Ok(Lookup::Superseded),
+            Verdict::Wrong => Ok(Lookup::Absent(Absence::Unknown)),
+            Verdict::UnknownKey(key) => Err(StoreError::UnknownKey(key)),
         }
     }
 
@@ -293,20 +303,20 @@ impl Sessions {
     }
 
     /// The record that holds an id, if it is live; one that is not makes room.
-    fn occupied(&self, id: RecordId, slot: &Arc<Slot>, now: UtcDateTime) -> Option<Arc<Record>> {
+    fn occupied(&self, id: RecordId, slot: &Arc<Slot>, now: Timestamp) -> Option<Arc<Record>> {
         let content = slot.lock();
         let there = slot.live(&content).cloned();
         let cause = match &there {
             Some(record) if !record.is_expired(now) => return there,
-            Some(_) => Cause::Expired,
-            None => Cause::Evicted,
+            Some(_) => EndReason::Expired,
+            None => EndReason::Evicted,
         };
         self.end(id, slot, content, cause);
         None
     }
 
     /// Puts a new record up; `None` if its id is taken after all.
-    fn place(&self, new: &New, now: UtcDateTime) -> Option<Outcome> {
+    fn place(&self, new: &New, now: Timestamp) -> Option<Outcome> {
         if let Some(rejection) = &new.rejection {
             return Some(Outcome::Rejected(rejection.clone()));
         }
@@ -342,11 +352,11 @@ impl Sessions {
         id: RecordId,
         slot: &Arc<Slot>,
         patch: &Patch,
-        now: UtcDateTime,
-    ) -> Result<Applied, Outcome> {
+        now: Timestamp,
+    ) -> Result<Applied, Refusal> {
         let mut content = slot.lock();
-        let record = slot.live(&content).ok_or(Outcome::Gone)?;
-        let before = record.version;
+        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let before = Before::of(record);
         let patched = record.apply(patch, now, &self.limits)?;
         Ok(self.swap(id, slot, &mut content, before, patched))
     }
@@ -359,23 +369,23 @@ impl Sessions {
         slot: &Arc<Slot>,
         patch: &Patch,
         login: &Login<'_>,
-        now: UtcDateTime,
-    ) -> Result<Applied, Outcome> {
+        now: Timestamp,
+    ) -> Result<Applied, Refusal> {
         let mut shard = self.index.lock(login.principal);
         let mut content = slot.lock();
-        let record = slot.live(&content).ok_or(Outcome::Gone)?;
-        let (before, left) = (record.version, record.principal.clone());
+        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let (before, left) = (Before::of(record), record.principal.clone());
         let was_sent_twice = record.secret == login.hash;
         let patched = record.apply(patch, now, &self.limits)?;
         // It was admitted the first time.
         if was_sent_twice {
-            return Ok(Applied::at(before));
+            return Ok(Applied::at(before.version));
         }
         if shard.is_below_floor(login.principal, login.admission.epoch, now) {
-            return Err(Outcome::Rejected(Rejection::BelowFloor));
+            return Err(Refusal::Rejected(Rejection::BelowFloor));
         }
         if !self.shelf.promote(id, slot) {
-            return Err(Outcome::Gone);
+            return Err(Refusal::Gone);
         }
         let mut applied = self.swap(id, slot, &mut content, before, patched);
         shard.add(login.principal, id, slot);
@@ -393,14 +403,16 @@ impl Sessions {
         id: RecordId,
         slot: &Arc<Slot>,
         content: &mut Content,
-        before: Version,
+        before: Before,
         patched: Patched,
     ) -> Applied {
-        let version = patched.record.version;
+        let (version, sign_in) = (patched.record.version, patched.record.sign_in);
         if slot.replace(content, patched.record) {
             self.shelf.weigh(id, slot);
         }
-        if version != before {
+        if sign_in != before.sign_in {
+            self.changes.send(Change::SignedIn(id, version));
+        } else if version != before.version {
             self.changes.send(Change::Patched(id, version));
         }
         Applied { counters: patched.counters, ..Applied::at(version) }
@@ -414,7 +426,7 @@ impl Sessions {
         principal: &Principal,
         newest: RecordId,
         cap: usize,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> Vec<RecordId> {
         if shard.sessions(principal).len() <= cap.max(1) {
             return Vec::new();
@@ -436,13 +448,19 @@ impl Sessions {
     fn expel(&self, listed: &Listed, principal: &Principal) -> Option<RecordId> {
         let mut content = listed.slot.lock();
         listed.slot.owned(&content, principal)?;
-        self.retire(listed.id, &listed.slot, &mut content);
+        self.retire(listed.id, &listed.slot, &mut content, EndReason::Cap);
         Some(listed.id)
     }
 
     /// Ends a record, and says whether this call did. Call it without a lock of the index.
-    fn end(&self, id: RecordId, slot: &Arc<Slot>, mut content: Locked<'_>, cause: Cause) -> bool {
-        let Some(record) = self.retire(id, slot, &mut content) else {
+    fn end(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        mut content: Locked<'_>,
+        reason: EndReason,
+    ) -> bool {
+        let Some(record) = self.retire(id, slot, &mut content, reason) else {
             return false;
         };
         // The index is locked before a slot, never after it.
@@ -450,20 +468,26 @@ impl Sessions {
         if let Some(principal) = &record.principal {
             self.unlist(principal, slot);
         }
-        match cause {
-            Cause::Deleted => {}
-            Cause::Expired => Event::Expired.emit(Some(id)),
-            Cause::Evicted => Event::Capacity.emit(Some(id)),
+        match reason {
+            EndReason::Expired => Event::Expired.emit(Some(id)),
+            EndReason::Evicted => Event::Capacity.emit(Some(id)),
+            _ => {}
         }
         true
     }
 
     /// Ends a record everywhere but in the index.
-    fn retire(&self, id: RecordId, slot: &Arc<Slot>, content: &mut Content) -> Option<Arc<Record>> {
+    fn retire(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        content: &mut Content,
+        reason: EndReason,
+    ) -> Option<Arc<Record>> {
         let record = Slot::empty(content)?;
         self.expiry.remove(id, content.due);
         self.shelf.remove(id, slot);
-        self.changes.send(Change::Ended(id));
+        self.changes.send(Change::Ended(id, reason));
         Some(record)
     }
 
@@ -479,7 +503,7 @@ impl Sessions {
 struct New {
     id: RecordId,
     version: Version,
-    deadline: UtcDateTime,
+    deadline: Timestamp,
     principal: Option<Principal>,
     admission: Admission,
     rejection: Option<Rejection>,
@@ -505,19 +529,24 @@ impl<'p> Login<'p> {
     }
 }
 
-/// Why a record ends.
+/// What a patch may have changed of a record.
 #[derive(Clone, Copy)]
-enum Cause {
-    Deleted,
-    Expired,
-    Evicted,
+struct Before {
+    version: Version,
+    sign_in: u64,
+}
+
+impl Before {
+    fn of(record: &Record) -> Self {
+        Self { version: record.version, sign_in: record.sign_in }
+    }
 }
 
 /// The live sessions of a principal. What the list has too many is dropped from it.
 fn live_sessions(
     shard: &mut Shard,
     principal: &Principal,
-    now: UtcDateTime,
+    now: Timestamp,
 ) -> Vec<(Listed, Arc<Record>)> {
     let mut live = Vec::new();
     shard.retain(principal, |listed| {

@@ -110,6 +110,7 @@ fn size_class(record: &Record) -> u8 {
 fn memory(record: &Record) -> usize {
     let replaced = record.replaced.as_ref().map_or(0, |_| size_of::<Replaced>());
     let owner = record.owner.as_ref().map_or(0, |_| size_of::<Owner>());
+    let facts = record.facts.as_bytes().len();
     let principal =
         record.principal.as_ref().map_or(0, |principal| INDEX_ENTRY + principal.id().len());
     BOOKKEEPING
@@ -118,6 +119,7 @@ fn memory(record: &Record) -> usize {
         + record.values.packed_len()
         + replaced
         + owner
+        + facts
         + principal
 }
 
@@ -129,8 +131,7 @@ const INDEX_ENTRY: usize = 180;
 
 #[cfg(test)]
 mod tests {
-    use steadfast_core::{KeyId, Realm, SecretHash};
-    use time::UtcDateTime;
+    use steadfast_core::{KeyId, Realm, SecretHash, Timestamp};
 
     use super::*;
 
@@ -164,7 +165,7 @@ mod tests {
 
     fn slot(principal: Option<&str>) -> Slot {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         let mut record = Record::new(hash, start, end, end);
         record.principal = principal.map(|id| Principal::new(Realm::default(), id).unwrap());
         Slot::new(record)

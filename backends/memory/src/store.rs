@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, Budget, ChangeStream, Drained, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+    Admission, Budget, ChangeStream, Deleted, Deletion, Drained, Env, Hint, Limits, Lookup,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo,
+    SessionStore, Stats, StoreError,
 };
 
 use crate::sessions::Sessions;
@@ -130,15 +131,15 @@ impl SessionStore for MemoryStore {
         proof: Option<&Proof>,
         _: &Hint,
     ) -> Result<Lookup, StoreError> {
-        Ok(self.0.load(id, proof))
+        self.0.load(id, proof)
     }
 
     async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
-        Ok(self.0.update(id, patch))
+        self.0.update(id, patch)
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        Ok(self.0.delete(id, proof))
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.0.delete(id, deletion)
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -148,10 +149,9 @@ impl SessionStore for MemoryStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        Ok(self.0.delete_all(principal, except, epoch))
+        Ok(self.0.delete_all(principal, revocation))
     }
 
     /// Up to 1,024 changes wait for a slow listener; then it gets `Change::Missed`.
@@ -188,8 +188,7 @@ impl Operate for MemoryStore {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use steadfast_core::{KeyId, SecretHash};
-    use time::UtcDateTime;
+    use steadfast_core::{KeyId, SecretHash, Timestamp};
 
     use super::*;
 
@@ -214,7 +213,7 @@ mod tests {
     fn create(store: &MemoryStore) -> RecordId {
         let id = store.mint().unwrap();
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         let record = Record::new(hash, start, end, end);
         ready(store.create(id, record, Admission::default()));
         id

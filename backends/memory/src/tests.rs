@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Budget, Change, Env, Keyring, Limits, Lookup,
-    ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Rejection,
-    Rotation, SecretHash, Token, Version,
+    Absence, Admission, Applied, Authentication, Budget, Change, Deleted, Deletion, EndReason, Env,
+    Keyring, Limits, Lookup, ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm, Record,
+    RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp, Token, Version,
 };
-use time::UtcDateTime;
 
 use crate::sessions::Sessions;
 use crate::shelf::Shelf;
@@ -196,9 +195,8 @@ mod races {
         let store = Store::new();
         let alice = principal("alice");
         thread::scope(|scope| {
-            let ender = scope.spawn(|| {
-                (0..900).map(|_| store.sessions.delete_all(&alice, None, None)).sum::<u64>()
-            });
+            let ender =
+                scope.spawn(|| (0..900).map(|_| store.delete_all(&alice, None, None)).sum::<u64>());
             for _ in 0..900 {
                 store.user("alice");
             }
@@ -231,7 +229,7 @@ mod races {
                 scope.spawn(|| {
                     while store.try_put(id, "blob", 2_000) && store.try_put(id, "blob", 1) {}
                 });
-                assert!(store.sessions.delete(id, None));
+                assert!(store.delete(id, None));
                 assert!(!store.has(id));
             });
             assert!(!store.has(id));
@@ -289,11 +287,11 @@ mod expiry {
         let store = Store::new();
         let start = store.now();
         let early = store.visitor();
-        store.clock.set(UtcDateTime::UNIX_EPOCH);
+        store.clock.set(Timestamp::UNIX_EPOCH);
         assert!(store.has(early.id()));
         assert_eq!(store.sessions.collect(), 0);
         let late = store.visitor();
-        store.clock.set(UtcDateTime::MAX);
+        store.clock.set(Timestamp::MAX);
         assert!(!store.has(early.id()) && !store.has(late.id()));
         assert_eq!(store.sessions.collect(), 0);
         store.clock.set(start);
@@ -306,7 +304,7 @@ mod expiry {
         let (one, other) = (store.visitor(), store.visitor());
         store.clock.advance(IDLE);
         let proof = store.prove(&one);
-        let asked = |token: &Token| absence(store.sessions.load(token.id(), Some(&proof)));
+        let asked = |token: &Token| absence(store.load(token.id(), Some(&proof)));
         assert_eq!(asked(&one), Absence::Expired);
         assert_eq!(asked(&one), Absence::Unknown);
         assert_eq!(asked(&other), Absence::Unknown);
@@ -317,7 +315,7 @@ mod expiry {
         let store = Store::new();
         let token = store.visitor();
         store.clock.advance(DAY);
-        let asked = || absence(store.sessions.load(token.id(), None));
+        let asked = || absence(store.load(token.id(), None));
         assert_eq!((asked(), asked()), (Absence::Expired, Absence::Unknown));
     }
 
@@ -327,7 +325,7 @@ mod expiry {
         let token = store.visitor();
         store.clock.advance(IDLE);
         assert!(!store.try_put(token.id(), "a", 1));
-        assert!(!store.sessions.delete(token.id(), None));
+        assert!(!store.delete(token.id(), None));
         let fresh = store.token(token.id());
         assert!(matches!(store.create(token.id(), &fresh, None), Outcome::Applied(_)));
         assert_eq!((store.stats().records, store.sessions.queued()), (1, 1));
@@ -380,7 +378,7 @@ mod principals {
     #[test]
     fn a_floor_rejects_older_logins_for_a_day_and_is_only_raised() {
         let store = Store::new();
-        let revoke = |epoch| store.sessions.delete_all(&principal("alice"), None, Some(epoch));
+        let revoke = |epoch| store.delete_all(&principal("alice"), None, Some(epoch));
         let admits = |epoch| store.admits("alice", epoch);
         assert!(admits(None));
         assert_eq!((revoke(7), revoke(3)), (1, 0));
@@ -395,12 +393,12 @@ mod principals {
     #[test]
     fn a_refused_login_changes_nothing() {
         let store = Store::new();
-        store.sessions.delete_all(&principal("alice"), None, Some(1));
+        store.delete_all(&principal("alice"), None, Some(1));
         let token = store.visitor();
         let outcome = store.try_login(&token, &principal("alice"), Admission::default());
         assert!(matches!(outcome, Outcome::Rejected(Rejection::BelowFloor)));
         assert!(matches!(
-            store.sessions.load(token.id(), Some(&store.prove(&token))),
+            store.load(token.id(), Some(&store.prove(&token))),
             Lookup::Found(found) if found.record.version == Version::FIRST
         ));
         assert_eq!(store.stats().authenticated, 0);
@@ -412,7 +410,7 @@ mod principals {
         let tokens: Vec<_> = (0..3).map(|_| store.user("alice")).collect();
         let bob = store.user("bob");
         let kept = tokens[1].id();
-        assert_eq!(store.sessions.delete_all(&principal("alice"), Some(kept), None), 2);
+        assert_eq!(store.delete_all(&principal("alice"), Some(kept), None), 2);
         assert!(store.has(kept) && store.has(bob.id()) && !store.has(tokens[0].id()));
     }
 
@@ -422,7 +420,7 @@ mod principals {
         let token = store.user("alice");
         let again = store.login(&token, &principal("bob"));
         assert_eq!((store.listed("alice"), store.listed("bob")), (0, 1));
-        assert_eq!(store.sessions.delete_all(&principal("alice"), None, None), 0);
+        assert_eq!(store.delete_all(&principal("alice"), None, None), 0);
         store.login(&again, &principal("alice"));
         assert_eq!((store.listed("alice"), store.listed("bob")), (1, 0));
     }
@@ -432,7 +430,7 @@ mod principals {
         let store = Store::new();
         let token = store.user("alice");
         store.login(&token, &principal("bob"));
-        store.sessions.delete(token.id(), None);
+        store.delete(token.id(), None);
         assert!(store.sessions.is_spotless());
     }
 
@@ -442,7 +440,7 @@ mod principals {
         let (one, two) = (store.user("alice"), store.user("alice"));
         store.clock.advance(IDLE / 2);
         store.touch(two.id());
-        store.sessions.delete(one.id(), None);
+        store.delete(one.id(), None);
         assert_eq!(store.listed("alice"), 1);
         store.clock.advance(IDLE);
         assert_eq!(store.listed("alice"), 0);
@@ -453,9 +451,9 @@ mod principals {
         let store = Store::new();
         let (token, next) = (store.visitor(), store.token(store.id()));
         let patch = store.rotation(&token, &next, Some(&principal("alice")), Admission::default());
-        let first = applied(store.sessions.update(token.id(), &patch));
-        store.sessions.delete_all(&principal("alice"), Some(token.id()), Some(1));
-        assert_eq!(applied(store.sessions.update(token.id(), &patch)), first);
+        let first = applied(store.update(token.id(), &patch));
+        store.delete_all(&principal("alice"), Some(token.id()), Some(1));
+        assert_eq!(applied(store.update(token.id(), &patch)), first);
     }
 }
 
@@ -478,9 +476,9 @@ mod answers {
         let store = Store::new();
         let token = store.visitor();
         let wrong = store.prove(&store.token(token.id()));
-        assert_eq!(absence(store.sessions.load(token.id(), Some(&wrong))), Absence::Unknown);
-        assert!(!store.sessions.delete(token.id(), Some(&wrong)));
-        assert!(store.sessions.delete(token.id(), Some(&store.prove(&token))));
+        assert_eq!(absence(store.load(token.id(), Some(&wrong))), Absence::Unknown);
+        assert!(!store.delete(token.id(), Some(&wrong)));
+        assert!(store.delete(token.id(), Some(&store.prove(&token))));
     }
 
     #[test]
@@ -488,7 +486,7 @@ mod answers {
         let store = Store::new();
         let token = store.user("alice");
         let again = store.login(&token, &principal("alice"));
-        let load = |token: &Token| store.sessions.load(again.id(), Some(&store.prove(token)));
+        let load = |token: &Token| store.load(again.id(), Some(&store.prove(token)));
         assert!(matches!(load(&token), Lookup::Superseded));
         assert!(matches!(load(&again), Lookup::Found(_)));
         store.clock.advance(Record::REPLACED_KEPT);
@@ -542,10 +540,10 @@ mod answers {
         let id = store.visitor().id();
         store.touch(id);
         store.put(id, "a", 1);
-        store.sessions.delete(id, None);
+        store.delete(id, None);
         let mut next = || changes.next().now_or_never();
         assert_eq!(next(), Some(Some(Change::Patched(id, Version(2)))));
-        assert_eq!(next(), Some(Some(Change::Ended(id))));
+        assert_eq!(next(), Some(Some(Change::Ended(id, EndReason::Logout))));
         assert_eq!(next(), None);
     }
 
@@ -558,7 +556,7 @@ mod answers {
         store.stats();
         drop(store);
         let mut next = || changes.next().now_or_never().expect("no wait");
-        assert_eq!((next(), next()), (Some(Change::Ended(first.id())), None));
+        assert_eq!((next(), next()), (Some(Change::Ended(first.id(), EndReason::Evicted)), None));
     }
 
     #[test]
@@ -601,7 +599,7 @@ impl Store {
         }
     }
 
-    fn now(&self) -> UtcDateTime {
+    fn now(&self) -> Timestamp {
         self.sessions.env.now()
     }
 
@@ -660,6 +658,7 @@ impl Store {
             at: self.now(),
             absolute_deadline: self.now() + 2 * IDLE,
             principal: principal.cloned(),
+            facts: None,
             admission,
         };
         let rotation = Rotation { hash: self.hash(new), authentication: Some(authentication) };
@@ -669,13 +668,30 @@ impl Store {
 
     fn try_login(&self, token: &Token, principal: &Principal, admission: Admission) -> Outcome {
         let patch = self.rotation(token, &self.token(token.id()), Some(principal), admission);
-        self.sessions.update(token.id(), &patch)
+        self.update(token.id(), &patch)
+    }
+
+    fn load(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+        self.sessions.load(id, proof).unwrap()
+    }
+
+    fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
+        self.sessions.update(id, patch).unwrap()
+    }
+
+    fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
+        let deletion = Deletion { proof, ..Deletion::for_reason(EndReason::Logout) };
+        self.sessions.delete(id, &deletion).unwrap() == Deleted::Ended
+    }
+
+    fn delete_all(&self, of: &Principal, except: Option<RecordId>, epoch: Option<u64>) -> u64 {
+        self.sessions.delete_all(of, Revocation { except, epoch, reason: EndReason::Logout })
     }
 
     fn login(&self, token: &Token, principal: &Principal) -> Token {
         let next = self.token(token.id());
         let patch = self.rotation(token, &next, Some(principal), Admission::default());
-        applied(self.sessions.update(token.id(), &patch));
+        applied(self.update(token.id(), &patch));
         next
     }
 
@@ -695,7 +711,7 @@ impl Store {
     fn try_put(&self, id: RecordId, key: &str, bytes: usize) -> bool {
         let mut patch = Patch::new();
         patch.put(key, RawJson::encode(&"x".repeat(bytes)).unwrap()).unwrap();
-        matches!(self.sessions.update(id, &patch), Outcome::Applied(_))
+        matches!(self.update(id, &patch), Outcome::Applied(_))
     }
 
     fn put(&self, id: RecordId, key: &str, bytes: usize) {
@@ -705,12 +721,12 @@ impl Store {
     fn add(&self, id: RecordId) -> Applied {
         let mut patch = Patch::new();
         patch.add("n", 1).unwrap();
-        applied(self.sessions.update(id, &patch))
+        applied(self.update(id, &patch))
     }
 
     fn touch(&self, id: RecordId) {
         let patch = Patch::touch(self.now() + IDLE);
-        applied(self.sessions.update(id, &patch));
+        applied(self.update(id, &patch));
     }
 
     /// Makes records grow and shrink until each is gone, and then asks for it once more.
@@ -730,7 +746,7 @@ impl Store {
     }
 
     fn has(&self, id: RecordId) -> bool {
-        matches!(self.sessions.load(id, None), Lookup::Found(_))
+        matches!(self.load(id, None), Lookup::Found(_))
     }
 
     fn listed(&self, name: &str) -> usize {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use steadfast_core::{Change, ChangeStream, Version};
+use steadfast_core::{Change, ChangeStream, EndReason, Version};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
@@ -95,7 +95,7 @@ fn change(payload: &str) -> Option<Change> {
     let mut words = payload.split(' ');
     let (what, id) = (words.next()?, words.next()?.parse().ok()?);
     match what {
-        "ended" => Some(Change::Ended(id)),
+        "ended" => Some(Change::Ended(id, EndReason::Logout)),
         "patched" => Some(Change::Patched(id, Version(words.next()?.parse().ok()?))),
         _ => None,
     }
@@ -120,7 +120,7 @@ mod tests {
     fn a_payload_is_a_change_or_nothing() {
         let id = "7f0c0b5e-95ee-4b1c-8a53-1d2b1f3d9a11";
         let parsed = id.parse().unwrap();
-        assert_eq!(change(&format!("ended {id}")), Some(Change::Ended(parsed)));
+        assert_eq!(change(&format!("ended {id}")), Some(Change::Ended(parsed, EndReason::Logout)));
         let patched = change(&format!("patched {id} 7"));
         assert_eq!(patched, Some(Change::Patched(parsed, Version(7))));
         for other in ["", "ended", "ended x", "patched", "born x", &format!("patched {id} x")] {

@@ -6,9 +6,8 @@ use sqlx::query::Query;
 use sqlx::types::Uuid;
 use steadfast_core::{
     Applied, Authentication, Counters, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
-    Record, RecordId, Rejection, RouteLabel, StoreError, Version,
+    Record, RecordId, Rejection, RouteLabel, StoreError, Timestamp, Version,
 };
-use time::UtcDateTime;
 
 use crate::pool::Resend;
 use crate::rows::{self, millis, text};
@@ -82,13 +81,13 @@ impl<'p> Arguments<'p> {
         statement: &'q str,
         channel: Option<&'q str>,
         id: RecordId,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> Query<'q, Postgres, PgArguments> {
         let rotation = self.patch.rotation();
         let authentication = rotation.and_then(|rotation| rotation.authentication.as_ref());
         let principal = authentication.and_then(|login| login.principal.as_ref());
         let admission = authentication.map(|login: &Authentication| login.admission);
-        let replaced_until = now.saturating_add(KEPT);
+        let replaced_until = now + Record::REPLACED_KEPT;
         let query = sqlx::query(statement)
             .bind(id.as_uuid())
             .bind(millis(now))
@@ -173,5 +172,3 @@ pub(crate) fn bound(bound: usize) -> i64 {
 pub(crate) fn given<T>(items: &[T]) -> Option<&[T]> {
     Some(items).filter(|items| !items.is_empty())
 }
-
-const KEPT: time::Duration = time::Duration::seconds(Record::REPLACED_KEPT.as_secs() as i64);

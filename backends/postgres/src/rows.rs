@@ -9,18 +9,14 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
 use steadfast_core::{
-    KeyId, Limits, Owner, Principal, Proof, Realm, Record, RecordId, Replaced, SecretHash,
-    SessionInfo, StoreError, Values, Version,
+    Facts, KeyId, Limits, Owner, Principal, Proof, Realm, Record, RecordId, Replaced, SecretHash,
+    SessionInfo, StoreError, Timestamp, Values, Version,
 };
-use time::UtcDateTime;
 
 pub(crate) type Hash = [u8; 36];
 
 pub(crate) fn hash(hash: &SecretHash) -> Hash {
-    let mut bytes = [0; 36];
-    bytes[..4].copy_from_slice(&hash.key().0.to_be_bytes());
-    bytes[4..].copy_from_slice(hash.digest());
-    bytes
+    hash.compared()
 }
 
 pub(crate) fn hashes(proof: &Proof) -> Vec<Hash> {
@@ -28,8 +24,8 @@ pub(crate) fn hashes(proof: &Proof) -> Vec<Hash> {
 }
 
 /// Milliseconds since 1970. What is finer is cut off: a deadline is never later than it was.
-pub(crate) fn millis(time: UtcDateTime) -> i64 {
-    time.unix_timestamp() * 1_000 + i64::from(time.millisecond())
+pub(crate) fn millis(time: Timestamp) -> i64 {
+    time.as_millis()
 }
 
 /// An epoch in the order of `bigint`.
@@ -70,6 +66,8 @@ pub(crate) fn record(row: &PgRow) -> Result<Record, Corrupt> {
         idle_deadline: time(row.try_get(8)?)?,
         absolute_deadline: time(row.try_get(9)?)?,
         principal: principal(row.try_get(10)?, row.try_get(11)?)?,
+        sign_in: 0,
+        facts: Facts::default(),
         owner,
     })
 }
@@ -78,9 +76,9 @@ pub(crate) fn record(row: &PgRow) -> Result<Record, Corrupt> {
 pub(crate) fn session(row: &PgRow) -> Result<SessionInfo, Corrupt> {
     Ok(SessionInfo {
         id: id(row)?,
-        created: time(row.try_get(1)?)?,
-        authenticated: row.try_get::<Option<i64>, _>(2)?.map(time).transpose()?,
-        deadline: time(row.try_get(3)?)?,
+        created: time(row.try_get(1)?)?.into(),
+        authenticated: row.try_get::<Option<i64>, _>(2)?.map(time).transpose()?.map(Into::into),
+        deadline: time(row.try_get(3)?)?.into(),
     })
 }
 
@@ -94,11 +92,12 @@ pub(crate) type Corrupt = Box<dyn Error + Send + Sync>;
 
 fn secret_hash(bytes: &[u8]) -> Result<SecretHash, Corrupt> {
     let (key, digest) = bytes.split_first_chunk().ok_or("the hash is too short")?;
-    Ok(SecretHash::from_parts(KeyId(u32::from_be_bytes(*key)), digest.try_into()?))
+    let key = KeyId::from_parts(u32::from_be_bytes(*key), "").ok_or("the key has no name")?;
+    Ok(SecretHash::from_parts(key, digest.try_into()?))
 }
 
-fn time(millis: i64) -> Result<UtcDateTime, Corrupt> {
-    Ok(UtcDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)?)
+fn time(millis: i64) -> Result<Timestamp, Corrupt> {
+    Ok(Timestamp::from_millis(millis))
 }
 
 /// An object of strings. The parser's message may show a value, and is not passed on.
@@ -199,13 +198,13 @@ mod tests {
         for at in [0, 1, -1, 253_402_300_799_999] {
             assert_eq!(millis(time(at).unwrap()), at);
         }
-        assert!(time(millis(UtcDateTime::MAX)).unwrap() < UtcDateTime::MAX);
+        assert!(time(millis(Timestamp::MAX)).unwrap() < Timestamp::MAX);
         assert!(time(i64::MAX).is_err());
     }
 
     #[test]
     fn a_hash_survives_and_any_other_length_is_none() {
-        let kept = SecretHash::from_parts(KeyId(7), [9; 32]);
+        let kept = SecretHash::from_parts(KeyId::from_parts(7, "").unwrap(), [9; 32]);
         let bytes = hash(&kept);
         assert_eq!(secret_hash(&bytes).unwrap(), kept);
         for wrong in [&bytes[..3], &bytes[..35], &[&bytes[..], &[0]].concat()] {

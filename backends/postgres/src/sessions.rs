@@ -1,16 +1,16 @@
 //! What the store does: every operation, one statement each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Env, Event, Found, Limits, Lookup, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo, Stats, StoreError,
-    Verdict, Version,
+    Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup,
+    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo,
+    Stats, StoreError, Timestamp, Verdict, Version,
 };
-use time::{Duration, UtcDateTime};
 
 use crate::changes::Changes;
 use crate::patches::{Arguments, bound, ended, given};
@@ -64,6 +64,7 @@ impl Sessions {
                 Lookup::Found(Found { id, record: Arc::new(record), carry: Carry::default() })
             }
             (Verdict::Superseded, false) => Lookup::Superseded,
+            (Verdict::UnknownKey(key), false) => return Err(StoreError::UnknownKey(key)),
             _ => Lookup::Absent(Absence::Unknown),
         })
     }
@@ -84,8 +85,9 @@ impl Sessions {
     pub(crate) async fn delete(
         &self,
         id: RecordId,
-        proof: Option<&Proof>,
-    ) -> Result<bool, StoreError> {
+        deletion: &Deletion<'_>,
+    ) -> Result<Deleted, StoreError> {
+        let proof = deletion.proof;
         let rows = self.pool.rows(Resend::AfterDeath, || {
             sqlx::query(&self.statements.delete)
                 .bind(id.as_uuid())
@@ -94,13 +96,14 @@ impl Sessions {
                 .bind(&self.statements.channel)
         });
         let Some(row) = rows.await?.pop() else {
-            return Ok(false);
+            return Ok(Deleted::Gone);
         };
         let was_live: bool = row.try_get(0).map_err(StoreError::unavailable)?;
-        if !was_live {
-            Event::Expired.emit(Some(id));
+        if was_live {
+            return Ok(Deleted::Ended);
         }
-        Ok(was_live)
+        Event::Expired.emit(Some(id));
+        Ok(Deleted::Gone)
     }
 
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -127,7 +130,7 @@ impl Sessions {
                 .bind(except.map(|id| id.as_uuid()))
                 .bind(epoch.map(rows::epoch))
                 .bind(millis(now))
-                .bind(millis(now.saturating_add(FLOOR_KEPT)))
+                .bind(millis(now + FLOOR_KEPT))
                 .bind(&self.statements.channel)
         });
         let row = one(rows.await?)?;
@@ -138,7 +141,7 @@ impl Sessions {
     }
 
     /// Ends at most `limit` records that expired before `due`, and says how many.
-    pub(crate) async fn collect(&self, due: UtcDateTime, limit: i64) -> Result<u64, StoreError> {
+    pub(crate) async fn collect(&self, due: Timestamp, limit: i64) -> Result<u64, StoreError> {
         let rows = self.pool.rows(Resend::AfterDeath, || {
             sqlx::query(&self.statements.collect)
                 .bind(millis(due))
@@ -155,7 +158,7 @@ impl Sessions {
     /// Forgets at most `limit` principals who have no floor and did not sign in lately.
     pub(crate) async fn collect_principals(
         &self,
-        due: UtcDateTime,
+        due: Timestamp,
         limit: i64,
     ) -> Result<u64, StoreError> {
         let rows = self.pool.rows(Resend::AfterDeath, || {
@@ -241,7 +244,7 @@ impl<'r> New<'r> {
         &'q self,
         statements: &'q Statements,
         id: RecordId,
-        now: UtcDateTime,
+        now: Timestamp,
     ) -> Query<'q, Postgres, PgArguments> {
         let record = self.record;
         let principal = record.principal.as_ref();
@@ -286,4 +289,4 @@ fn one(mut rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
 }
 
 /// How long a floor is kept after it was last raised or confirmed.
-const FLOOR_KEPT: Duration = Duration::DAY;
+const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,14 +3,13 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use steadfast_core::StoreError;
-use time::UtcDateTime;
+use steadfast_core::{StoreError, Timestamp};
 use tokio::time::sleep;
 
 use crate::sessions::Sessions;
 
 /// Takes out what is due, a batch at a time, and says how many records it was.
-pub(crate) async fn sweep(sessions: &Sessions, due: UtcDateTime) -> Result<u64, StoreError> {
+pub(crate) async fn sweep(sessions: &Sessions, due: Timestamp) -> Result<u64, StoreError> {
     let mut ended = 0;
     loop {
         let batch = sessions.collect(due, BATCH).await?;
@@ -33,7 +32,7 @@ pub(crate) async fn keep_sweeping(sessions: Weak<Sessions>, every: Duration) {
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
-        let due = sessions.env.now().saturating_sub(GRACE);
+        let due = sessions.env.now() - GRACE;
         if let Err(error) = sweep(&sessions, due).await {
             tracing::warn!(target: "steadfast", %error, "expired sessions stay in the database");
         }
@@ -53,4 +52,4 @@ fn jittered(sessions: &Weak<Sessions>, every: Duration) -> Duration {
 /// Rows of one statement: some milliseconds of work.
 const BATCH: i64 = 1_000;
 
-const GRACE: time::Duration = time::Duration::minutes(5);
+const GRACE: Duration = Duration::from_secs(5 * 60);

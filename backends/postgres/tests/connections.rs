@@ -12,8 +12,9 @@ use futures_util::{FutureExt, poll};
 use rig::postgres::{Certificates, Postgres, Proxy};
 use rig::{eventually, within};
 use steadfast_core::{
-    Admission, Authentication, Change, Env, Hint, Lookup, Operate, Outcome, Patch, Principal,
-    Proof, RawJson, Realm, Record, RecordId, Rotation, SessionStore, StoreError, Values,
+    Admission, Authentication, Change, Deletion, EndReason, Env, Hint, Lookup, Operate, Outcome,
+    Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Revocation, Rotation, SessionStore,
+    StoreError, Values,
 };
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, SetupError, Tls};
 
@@ -101,6 +102,7 @@ impl Calls {
             at: record.created,
             absolute_deadline: record.absolute_deadline,
             principal: Some(who.clone()),
+            facts: None,
             admission: Admission::default(),
         };
         let hash = visitor(store, [1; 32]).secret;
@@ -126,8 +128,11 @@ impl Calls {
             calls.push((name, store.update(self.id, patch, &HINT).map(done).boxed()));
         }
         calls.push(("list", store.list(&self.who).map(done).boxed()));
-        calls.push(("delete", store.delete(self.id, None).map(done).boxed()));
-        calls.push(("delete_all", store.delete_all(&self.who, None, None).map(done).boxed()));
+        calls.push(("delete", store.delete(self.id, &Deletion::LOGOUT).map(done).boxed()));
+        calls.push((
+            "delete_all",
+            store.delete_all(&self.who, Revocation::LOGOUT).map(done).boxed(),
+        ));
         calls
     }
 }
@@ -330,8 +335,8 @@ async fn listeners_hear_of_changes_and_of_what_they_may_have_missed() {
     assert_eq!(within(changes.next()).await, Some(Change::Missed));
     assert_eq!(within(changes.next()).await, Some(Change::Missed));
     writer.update(id, &Patch::touch(writer.env().now()), &HINT).await.unwrap();
-    writer.delete(id, None).await.unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Ended(id)));
+    writer.delete(id, &Deletion::LOGOUT).await.unwrap().is_ended();
+    assert_eq!(within(changes.next()).await, Some(Change::Ended(id, EndReason::Logout)));
     drop(listener);
     assert_eq!(within(changes.next()).await, None);
 }
@@ -344,10 +349,10 @@ async fn a_store_that_tells_of_nothing_has_no_changes() {
     let listener = service.store(Env::system()).await;
     let mut changes = listener.changes().unwrap();
     assert_eq!(within(changes.next()).await, Some(Change::Missed));
-    store.delete(create(&store).await, None).await.unwrap();
+    store.delete(create(&store).await, &Deletion::LOGOUT).await.unwrap();
     let id = create(&listener).await;
-    listener.delete(id, None).await.unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Ended(id)));
+    listener.delete(id, &Deletion::LOGOUT).await.unwrap().is_ended();
+    assert_eq!(within(changes.next()).await, Some(Change::Ended(id, EndReason::Logout)));
 }
 
 async fn create(store: &PostgresStore) -> RecordId {

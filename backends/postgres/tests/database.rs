@@ -10,9 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::{Service, server, visitor};
 use steadfast_core::{
-    Admission, Applied, Authentication, Env, Hint, Keyring, Lookup, ManualClock, Operate, Outcome,
-    Patch, Principal, RawJson, Realm, Record, RecordId, Rotation, SessionStore, StoreError, Token,
-    Values,
+    Admission, Applied, Authentication, Deletion, Env, Hint, Keyring, Lookup, ManualClock, Operate,
+    Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, Revocation, Rotation,
+    SessionStore, StoreError, Token, Values,
 };
 use steadfast_postgres::{PostgresStore, SetupError};
 
@@ -206,7 +206,13 @@ async fn in_03_hostile_text_is_kept_as_it_is() {
     let id = store.mint().unwrap();
     store.create(id, record.clone(), Admission::default()).await.unwrap();
     assert_eq!(store.list(&principal).await.unwrap()[0].id, id);
-    assert_eq!(store.delete_all(&principal, None, Some(u64::MAX)).await.unwrap(), 1);
+    assert_eq!(
+        store
+            .delete_all(&principal, Revocation { epoch: Some(u64::MAX), ..Revocation::LOGOUT })
+            .await
+            .unwrap(),
+        1
+    );
     let again = store.create(id, record, Admission { cap: 9, epoch: Some(u64::MAX - 1) }).await;
     assert!(matches!(again, Ok(Outcome::Rejected(_))), "{again:?}");
 }
@@ -233,7 +239,7 @@ async fn in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
         }
         let page = store.scan(None, 9).await.unwrap();
         assert!(page.records.iter().any(|found| found.id == id && found.record.is_none()));
-        assert!(store.delete(id, None).await.unwrap());
+        assert!(store.delete(id, &Deletion::LOGOUT).await.unwrap().is_ended());
     }
 }
 
@@ -302,7 +308,7 @@ async fn principals_without_a_floor_are_forgotten_after_a_day() {
     let (service, clock) = (Service::new(), ManualClock::default());
     let store = service.store(Env::with_clock(clock.clone())).await;
     let alice = Principal::new(Realm::default(), "alice").unwrap();
-    store.delete_all(&alice, None, Some(1)).await.unwrap();
+    store.delete_all(&alice, Revocation { epoch: Some(1), ..Revocation::LOGOUT }).await.unwrap();
     clock.advance(Duration::from_secs(24 * 3_600));
     store.collect().await.unwrap();
     assert_eq!(service.sql("SELECT count(*) FROM {principals}"), "1");
@@ -340,6 +346,7 @@ fn login(store: &PostgresStore, principal: &Principal) -> Patch {
         at: record.created,
         absolute_deadline: record.absolute_deadline,
         principal: Some(principal.clone()),
+        facts: None,
         admission: ONE,
     };
     let hash = visitor(store, [1; 32]).secret;

@@ -9,13 +9,13 @@ use common::Service;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use std::time::Duration;
 use steadfast_core::{
     Admission, Authentication, Counters, Env, Hint, KeyId, Limits, ManualClock, Operate, Outcome,
     Owner, Patch, Patched, Principal, Proof, RawJson, Realm, Record, RecordId, Refusal, Rejection,
-    Replaced, Rotation, SecretHash, SessionStore, Version,
+    Replaced, Rotation, SecretHash, SessionStore, Timestamp, Version,
 };
 use steadfast_postgres::PostgresStore;
-use time::{Duration, UtcDateTime};
 use tokio::runtime::Runtime;
 
 #[test]
@@ -119,12 +119,12 @@ impl From<Outcome> for Answer {
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        Outcome::from(refusal).into()
+        refusal.answer().expect("every proof can be judged").into()
     }
 }
 
 /// A replaced hash that opens nothing any more may be kept or not.
-fn comparable(record: Record, now: UtcDateTime) -> Record {
+fn comparable(record: Record, now: Timestamp) -> Record {
     Record { replaced: record.replaced.clone().filter(|replaced| now < replaced.until), ..record }
 }
 
@@ -159,6 +159,7 @@ fn build(steps: &[Step]) -> Patch {
                     at: at(3),
                     absolute_deadline: at(absolute),
                     principal: who.map(principal),
+                    facts: None,
                     admission: Admission::default(),
                 });
                 patch.rotate(proof(*from), Rotation { hash: secret(*to), authentication });
@@ -256,12 +257,12 @@ fn deadline() -> impl Strategy<Value = i64> {
 
 const NOWS: [i64; 3] = [4, 5, 11];
 
-fn at(minute: i64) -> UtcDateTime {
-    UtcDateTime::UNIX_EPOCH + Duration::minutes(30_000_000 + minute)
+fn at(minute: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + Duration::from_secs(60 * (30_000_000 + minute as u64))
 }
 
 fn secret(n: u8) -> SecretHash {
-    SecretHash::from_parts(KeyId(u32::from(n / 3)), [n; 32])
+    SecretHash::from_parts(KeyId::NONE, [n; 32])
 }
 
 fn proof(n: u8) -> Proof {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream;
-use steadfast_core::{Change, ChangeStream, RecordId, Version};
+use steadfast_core::{Change, ChangeStream, EndReason, RecordId, Version};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 use tokio::task::AbortHandle;
@@ -76,7 +76,7 @@ fn change(message: &[u8]) -> Option<Change> {
     let id: RecordId = id.parse().ok()?;
     match kind {
         "p" => Some(Change::Patched(id, Version(version.parse().ok()?))),
-        "e" => Some(Change::Ended(id)),
+        "e" => Some(Change::Ended(id, EndReason::Logout)),
         _ => None,
     }
 }
@@ -104,7 +104,10 @@ mod tests {
         let id = RecordId::from_bytes([0xab; 16]);
         let hex = "ab".repeat(16);
         assert_eq!(change(format!("p{hex}12").as_bytes()), Some(Change::Patched(id, Version(12))));
-        assert_eq!(change(format!("e{hex}").as_bytes()), Some(Change::Ended(id)));
+        assert_eq!(
+            change(format!("e{hex}").as_bytes()),
+            Some(Change::Ended(id, EndReason::Logout))
+        );
         for junk in ["", "p", "pzz", &format!("p{hex}"), &format!("q{hex}"), "\u{e9}"] {
             assert_eq!(change(junk.as_bytes()), None, "{junk}");
         }

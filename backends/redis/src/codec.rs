@@ -19,9 +19,9 @@
 
 use redis::Value;
 use steadfast_core::{
-    KeyId, Limits, Owner, Principal, Realm, Record, Replaced, SecretHash, Values, Version,
+    Facts, KeyId, Limits, Owner, Principal, Realm, Record, Replaced, SecretHash, Timestamp, Values,
+    Version,
 };
-use time::UtcDateTime;
 
 use crate::keys::name;
 use crate::reply;
@@ -72,21 +72,17 @@ pub(crate) fn decode(answer: Value, limits: &Limits) -> Result<Option<Record>, C
 
 /// A hash as its 36 bytes.
 pub(crate) fn hash(hash: &SecretHash) -> [u8; 36] {
-    let mut bytes = [0; 36];
-    bytes[..4].copy_from_slice(&hash.key().0.to_be_bytes());
-    bytes[4..].copy_from_slice(hash.digest());
-    bytes
+    hash.compared()
 }
 
 /// A time in milliseconds.
-pub(crate) fn millis(time: UtcDateTime) -> String {
-    time.unix_timestamp_nanos().div_euclid(1_000_000).to_string()
+pub(crate) fn millis(time: Timestamp) -> String {
+    time.as_millis().to_string()
 }
 
 /// The time that a text of milliseconds says.
-pub(crate) fn time(text: &[u8]) -> Option<UtcDateTime> {
-    let millis: i64 = number(text)?;
-    UtcDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
+pub(crate) fn time(text: &[u8]) -> Option<Timestamp> {
+    number(text).map(Timestamp::from_millis)
 }
 
 pub(crate) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
@@ -133,6 +129,8 @@ fn record(fields: &[Value], limits: &Limits) -> Result<Record, Corrupt> {
         idle_deadline: time_of(b'i', "i")?,
         absolute_deadline: time_of(b'a', "a")?,
         principal: optional(content(b'u'), principal, "u")?,
+        sign_in: 0,
+        facts: Facts::default(),
         owner: optional(content(b'o').zip(content(b'f')), owner, "o")?,
     })
 }
@@ -147,7 +145,10 @@ fn optional<C, T>(
 
 fn secret(bytes: &[u8]) -> Option<SecretHash> {
     let (key, digest) = bytes.split_first_chunk()?;
-    Some(SecretHash::from_parts(KeyId(u32::from_be_bytes(*key)), digest.try_into().ok()?))
+    Some(SecretHash::from_parts(
+        KeyId::from_parts(u32::from_be_bytes(*key), "")?,
+        digest.try_into().ok()?,
+    ))
 }
 
 fn replaced(bytes: &[u8]) -> Option<Box<Replaced>> {
@@ -191,6 +192,8 @@ const MOST_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use steadfast_core::RouteLabel;
 
     use super::*;
@@ -241,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_time_before_1970_is_a_time() {
-        let time = UtcDateTime::UNIX_EPOCH - time::Duration::milliseconds(1_500);
+        let time = Timestamp::from_millis(-1_500);
         assert_eq!(super::time(millis(time).as_bytes()), Some(time));
     }
 
     fn plain() -> Record {
-        let secret = SecretHash::from_parts(KeyId(7), [9; 32]);
-        let start = UtcDateTime::UNIX_EPOCH + time::Duration::days(20_000);
-        let later = |minutes| start + time::Duration::minutes(minutes);
+        let secret = SecretHash::from_parts(KeyId::from_parts(7, "").unwrap(), [9; 32]);
+        let start = Timestamp::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
+        let later = |minutes: u64| start + Duration::from_secs(60 * minutes);
         Record::new(secret, start, later(30), later(480))
     }
 

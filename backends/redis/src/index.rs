@@ -17,10 +17,11 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use redis::{Value, cmd};
+use std::time::Duration;
+
 use steadfast_core::{
-    Admission, Patch, Principal, Record, RecordId, Rejection, SessionInfo, StoreError,
+    Admission, Patch, Principal, Record, RecordId, Rejection, SessionInfo, StoreError, Timestamp,
 };
-use time::{Duration, UtcDateTime};
 
 use crate::codec::{millis, time};
 use crate::connection::Call;
@@ -35,8 +36,8 @@ use crate::sessions::{Change, Sessions};
 pub(crate) struct Login {
     pub(crate) id: RecordId,
     pub(crate) name: String,
-    pub(crate) at: UtcDateTime,
-    pub(crate) absolute_deadline: UtcDateTime,
+    pub(crate) at: Timestamp,
+    pub(crate) absolute_deadline: Timestamp,
     pub(crate) admission: Admission,
 }
 
@@ -230,7 +231,7 @@ impl Sessions {
     async fn dead(
         &self,
         login: &Login,
-        listed: Vec<(Entry, UtcDateTime)>,
+        listed: Vec<(Entry, Timestamp)>,
     ) -> Result<Vec<Entry>, StoreError> {
         let now = self.env.now();
         let ids = by_id(listed.iter().map(|(entry, _)| entry));
@@ -240,7 +241,7 @@ impl Sessions {
         for ((id, entries), look) in ids.into_iter().zip(looks) {
             let is_old = |entry: &&Entry| {
                 let since = listed.iter().find(|(listed, _)| listed == *entry).map(|(_, at)| *at);
-                since.is_some_and(|since| now - since > UNDER_WAY)
+                since.is_some_and(|since| now.since(since) > UNDER_WAY)
             };
             match look? {
                 Look::Live(_) => {}
@@ -298,7 +299,7 @@ impl Sessions {
         }
     }
 
-    async fn listed(&self, name: &str) -> Result<Vec<(Entry, UtcDateTime)>, StoreError> {
+    async fn listed(&self, name: &str) -> Result<Vec<(Entry, Timestamp)>, StoreError> {
         let index = self.prefix.index(name);
         let command = cmd("HGETALL").arg(&index).to_owned();
         Ok(entries(self.servers.call(index.as_bytes(), &Call::repeatable(&command)).await?))
@@ -325,7 +326,7 @@ impl Sessions {
         }
         fields[0] = Value::BulkString(hex(id).into());
         let info = info(Value::Array(fields));
-        Ok(match info.filter(|info| self.env.now() < info.deadline) {
+        Ok(match info.filter(|info| self.env.now() < info.deadline.into()) {
             Some(info) => Look::Live(info),
             None => Look::Dead,
         })
@@ -406,7 +407,7 @@ enum Look {
 }
 
 /// The entries of an index, and when each was authenticated.
-fn entries(answer: Value) -> Vec<(Entry, UtcDateTime)> {
+fn entries(answer: Value) -> Vec<(Entry, Timestamp)> {
     let pair = |pair: &[String]| {
         let at = pair[1].split(':').next()?;
         Some((pair[0].parse().ok()?, time(at.as_bytes())?))
@@ -435,9 +436,9 @@ fn info(fields: Value) -> Option<SessionInfo> {
     let time = |value: &Value| time(reply::bytes(value)?);
     Some(SessionInfo {
         id: std::str::from_utf8(reply::bytes(id)?).ok()?.parse().ok()?,
-        created: time(created)?,
-        authenticated: time(authenticated),
-        deadline: time(idle)?.min(time(absolute)?),
+        created: time(created)?.into(),
+        authenticated: time(authenticated).map(Into::into),
+        deadline: time(idle)?.min(time(absolute)?).into(),
     })
 }
 
@@ -453,7 +454,7 @@ struct RevokedAgain;
 const ATTEMPTS: usize = 8;
 
 /// How long a login may be under way before another one may tell it to start again.
-const UNDER_WAY: Duration = Duration::minutes(5);
+const UNDER_WAY: Duration = Duration::from_secs(5 * 60);
 
 /// How long a mark is kept: longer than any login is under way.
 const MARK_KEPT_MILLIS: u64 = 60 * 60 * 1_000;

@@ -1,7 +1,6 @@
 //! What the scripts are told, in the order in which they take it.
 
-use steadfast_core::{Admission, Limits, Op, Patch, Proof, RawJson, Record};
-use time::UtcDateTime;
+use steadfast_core::{Admission, Limits, Op, Patch, Proof, RawJson, Record, Timestamp};
 
 use crate::codec::{encode, hash, millis};
 use crate::script::Invocation;
@@ -54,15 +53,14 @@ pub(crate) fn rotation(
     call: &mut Invocation<'_>,
     patch: &Patch,
     name: &str,
-    now: UtcDateTime,
+    now: Timestamp,
     ticket: &str,
 ) {
     let Some(rotation) = patch.rotation() else {
         call.arg("");
         return;
     };
-    let kept = time::Duration::try_from(Record::REPLACED_KEPT).unwrap_or(time::Duration::MINUTE);
-    call.arg(hash(&rotation.hash)).arg(millis(now.saturating_add(kept)));
+    call.arg(hash(&rotation.hash)).arg(millis(now + Record::REPLACED_KEPT));
     let Some(authentication) = &rotation.authentication else {
         call.arg("").arg("").arg("").arg("").arg("").arg("");
         return;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use redis::{Value, cmd};
 use steadfast_core::{
-    Absence, Admission, Carry, Env, Event, Found, Limits, Lookup, Outcome, Patch, Proof, Record,
-    RecordId, StoreError, Verdict,
+    Absence, Admission, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup, Outcome,
+    Patch, Proof, Record, RecordId, StoreError, Timestamp, Verdict,
 };
-use time::UtcDateTime;
 
 use crate::changes::Changes;
 use crate::codec::{self, Corrupt, hash, millis};
@@ -75,6 +74,8 @@ impl Sessions {
             }
             Verdict::Superseded if !is_expired => Lookup::Superseded,
             Verdict::Superseded | Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+            Verdict::UnknownKey(_) if is_expired => Lookup::Absent(Absence::Unknown),
+            Verdict::UnknownKey(key) => return Err(StoreError::UnknownKey(key)),
         })
     }
 
@@ -86,8 +87,9 @@ impl Sessions {
     pub(crate) async fn delete(
         &self,
         id: RecordId,
-        proof: Option<&Proof>,
-    ) -> Result<bool, StoreError> {
+        deletion: &Deletion<'_>,
+    ) -> Result<Deleted, StoreError> {
+        let proof = deletion.proof;
         let record = self.prefix.record(id);
         let mut call = self.scripts.delete.on(&[record.as_str()]);
         self.address(&mut call, id);
@@ -96,11 +98,11 @@ impl Sessions {
         let mut answer = self.run(&record, call.once().on(self.copies)).await?;
         match answer.word.as_str() {
             "ended" | "gone" => {
-                let was_live = answer.word == "ended";
+                let deleted = if answer.word == "ended" { Deleted::Ended } else { Deleted::Gone };
                 if let (Some(name), Some(ticket)) = (answer.text(), answer.text()) {
                     self.unlist(&name, id, &ticket).await;
                 }
-                Ok(was_live)
+                Ok(deleted)
             }
             "corrupt" => Err(corrupt(id, Corrupt::Form)),
             _ => Err(StoreError::unavailable(Unexpected)),
@@ -143,7 +145,7 @@ impl Sessions {
     }
 
     /// The arguments that scripts on a record begin with.
-    pub(crate) fn address(&self, call: &mut Invocation<'_>, id: RecordId) -> UtcDateTime {
+    pub(crate) fn address(&self, call: &mut Invocation<'_>, id: RecordId) -> Timestamp {
         let now = self.env.now();
         call.arg(self.prefix.as_str()).arg(hex(id)).arg(millis(now));
         now

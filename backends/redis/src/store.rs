@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::RedisConnectionInfo;
 use steadfast_core::{
-    Admission, ChangeStream, Env, Hint, Limits, Lookup, Operate, Outcome, Patch, Principal, Proof,
-    Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+    Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
+    Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
+    StoreError,
 };
 
 use crate::address::Address;
@@ -273,8 +274,8 @@ impl SessionStore for RedisStore {
         self.0.update(id, patch).await
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        self.0.delete(id, proof).await
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.0.delete(id, deletion).await
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -284,8 +285,7 @@ impl SessionStore for RedisStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        Revocation { except, epoch, .. }: Revocation,
     ) -> Result<u64, StoreError> {
         self.0.delete_all(principal, except, epoch).await
     }

@@ -170,14 +170,14 @@ struct Leaf {
 
 impl Leaves {
     fn new(issuer: Issuer<'static, KeyPair>, env: Env) -> Result<Self, OpenError> {
-        let newest = Mutex::new(Leaf::issue(&issuer, env.now())?);
+        let newest = Mutex::new(Leaf::issue(&issuer, env.now().into())?);
         Ok(Self { issuer, env, newest })
     }
 
     /// The leaf of this moment: another one after half of its life, and when the clock was put back.
     fn newest(&self) -> Arc<CertifiedKey> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.env.now();
+        let now = UtcDateTime::from(self.env.now());
         let is_fresh = (now - newest.issued).unsigned_abs() < LEAF_LIFE / 2;
         // Without randomness the old one stays, which peers take until its end.
         if !is_fresh && let Ok(leaf) = Leaf::issue(&self.issuer, now) {
@@ -249,7 +249,7 @@ struct Time(Env);
 
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from(self.0.now().unix_timestamp()).ok()?;
+        let seconds = u64::try_from(self.0.now().as_millis() / 1_000).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }
@@ -414,10 +414,10 @@ mod tests {
         let (issuer, _) = authority(cluster, &secret(by)).unwrap();
         let (_, root) = authority("shop", &secret(1)).unwrap();
         let env = Env::system();
-        let mut params = leaf(env.now()).unwrap();
+        let mut params = leaf(env.now().into()).unwrap();
         change(&mut params);
         let key = signed_by(&issuer, &params).unwrap();
-        let newest = Mutex::new(Leaf { issued: env.now(), key });
+        let newest = Mutex::new(Leaf { issued: env.now().into(), key });
         let mut roots = RootCertStore::empty();
         roots.add(root).unwrap();
         let leaves = Leaves { issuer, env: env.clone(), newest };

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Owner, Patch, Principal, Record, Replaced, SecretHash, Values, Version};
-use time::UtcDateTime;
+use steadfast_core::{
+    Facts, Owner, Patch, Principal, Record, Replaced, SecretHash, Timestamp, Values, Version,
+};
 
 /// When something was written, and by which node: a hybrid logical clock (Kulkarni et al., 2014).
 ///
@@ -43,14 +44,14 @@ impl StampClock {
         self.node
     }
 
-    pub(crate) fn stamp(&mut self, wall: UtcDateTime) -> Stamp {
+    pub(crate) fn stamp(&mut self, wall: Timestamp) -> Stamp {
         self.last = (self.last + 1).max(millis(wall) << 16);
         Stamp { time: self.last, node: self.node }
     }
 
     /// Makes later stamps follow one that was seen, unless it is from further ahead than clocks may
     /// differ: nobody pushes this clock.
-    pub(crate) fn observe(&mut self, seen: Stamp, wall: UtcDateTime) {
+    pub(crate) fn observe(&mut self, seen: Stamp, wall: Timestamp) {
         let bound = millis(wall).saturating_add(MAX_SKEW.as_millis() as u64) << 16;
         self.last = self.last.max(seen.time.min(bound));
     }
@@ -59,8 +60,8 @@ impl StampClock {
 /// How far the wall clocks of two nodes may differ; a peer beyond it is refused.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 
-pub(crate) fn millis(at: UtcDateTime) -> u64 {
-    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+pub(crate) fn millis(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(0)
 }
 
 /// A record with the stamps of its parts.
@@ -113,7 +114,7 @@ impl Copy {
     }
 
     /// The same with a later idle deadline.
-    pub(crate) fn kept_until(&self, idle_deadline: UtcDateTime) -> Self {
+    pub(crate) fn kept_until(&self, idle_deadline: Timestamp) -> Self {
         let until = idle_deadline.min(self.record.absolute_deadline);
         if until <= self.record.idle_deadline {
             return self.clone();
@@ -229,7 +230,7 @@ pub(crate) struct Delta {
     pub(crate) ops: Vec<(Box<str>, Written)>,
     /// Everything but values, version and idle deadline, where any of it changed.
     pub(crate) head: Option<Box<Head>>,
-    pub(crate) idle_deadline: UtcDateTime,
+    pub(crate) idle_deadline: Timestamp,
 }
 
 impl Delta {
@@ -258,10 +259,12 @@ impl Delta {
 pub(crate) struct Head {
     pub(crate) secret: SecretHash,
     pub(crate) replaced: Option<Box<Replaced>>,
-    pub(crate) created: UtcDateTime,
-    pub(crate) authenticated: Option<UtcDateTime>,
-    pub(crate) absolute_deadline: UtcDateTime,
+    pub(crate) created: Timestamp,
+    pub(crate) authenticated: Option<Timestamp>,
+    pub(crate) absolute_deadline: Timestamp,
     pub(crate) principal: Option<Principal>,
+    pub(crate) sign_in: u64,
+    pub(crate) facts: Facts,
     pub(crate) owner: Option<Box<Owner>>,
 }
 
@@ -274,6 +277,8 @@ impl Head {
             authenticated: record.authenticated,
             absolute_deadline: record.absolute_deadline,
             principal: record.principal.clone(),
+            sign_in: record.sign_in,
+            facts: record.facts.clone(),
             owner: record.owner.clone(),
         }
     }
@@ -290,6 +295,8 @@ impl Head {
             idle_deadline: rest.idle_deadline,
             absolute_deadline: self.absolute_deadline,
             principal: self.principal,
+            sign_in: self.sign_in,
+            facts: self.facts,
             owner: self.owner,
         }
     }
@@ -357,7 +364,7 @@ mod tests {
     #[test]
     fn stamps_grow_and_cannot_be_pushed() {
         let mut clock = StampClock::new(7);
-        let wall = UtcDateTime::UNIX_EPOCH + Duration::from_secs(10);
+        let wall = Timestamp::UNIX_EPOCH + Duration::from_secs(10);
         let first = clock.stamp(wall);
         clock.observe(Stamp { time: u64::MAX, node: 9 }, wall);
         let second = clock.stamp(wall);
@@ -367,7 +374,7 @@ mod tests {
 
     fn copy(entries: &[(&str, &str)]) -> Copy {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         let record = Record { values: values(entries), ..Record::new(hash, start, end, end) };
         Copy::new(record, stamp(1, 9))
     }
@@ -376,7 +383,7 @@ mod tests {
         let mut patch = Patch::new();
         fill(&mut patch);
         let limits = Limits { keys: 1_000, ..Limits::default() };
-        let after = before.record.apply(&patch, UtcDateTime::UNIX_EPOCH, &limits).unwrap();
+        let after = before.record.apply(&patch, Timestamp::UNIX_EPOCH, &limits).unwrap();
         let copy = before.changed(&Delta::of(&patch, &before.record, &after.record, stamp));
         assert_eq!(*copy.record, after.record);
         copy

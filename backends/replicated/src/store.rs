@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream;
 use steadfast_core::{
-    Admission, Change, ChangeStream, Drained, Env, Event, Hint, Limits, Lookup, Operate, Outcome,
-    Patch, Principal, Proof, Record, RecordId, Scan, SessionInfo, SessionStore, Stats, StoreError,
+    Admission, Change, ChangeStream, Deleted, Deletion, Drained, Env, Event, Hint, Limits, Lookup,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo,
+    SessionStore, Stats, StoreError,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -136,9 +137,11 @@ impl SessionStore for ReplicatedStore {
         self.outcome(Request::Update { id, patch: Box::new(patch.clone()) }, within).await
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        match self.node.call(Request::Delete { id, proof: proof.cloned() }, END_WITHIN).await? {
-            Reply::Ended(was_live) => Ok(was_live),
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        let request = Request::Delete { id, proof: deletion.proof.cloned() };
+        match self.node.call(request, END_WITHIN).await? {
+            Reply::Ended(true) => Ok(Deleted::Ended),
+            Reply::Ended(false) => Ok(Deleted::Gone),
             _ => Err(moving()),
         }
     }
@@ -154,8 +157,7 @@ impl SessionStore for ReplicatedStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        Revocation { except, epoch, .. }: Revocation,
     ) -> Result<u64, StoreError> {
         let request = Request::DeleteAll { principal: principal.clone(), except, epoch };
         match self.node.call(request, END_WITHIN).await? {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use steadfast_core::{
-    Admission, Change, Hint, KeyId, Lifetime, Lookup, Operate, Outcome, Patch, RawJson, Record,
-    RecordId, SecretHash, SessionStore,
+    Admission, Change, EndReason, Hint, KeyId, Lifetime, Lookup, Operate, Outcome, Patch, RawJson,
+    Record, RecordId, SecretHash, SessionStore,
 };
 use steadfast_replicated::{Budget, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::net::TcpListener;
@@ -82,7 +82,12 @@ async fn an_operator_sees_what_the_budgets_hold_and_end() {
     assert!(seen.figure(r#"held_bytes{node="n0",class="anonymous"}"#) > Some(500.0));
     let mut told = Vec::new();
     while told.len() < 3 {
-        told.extend(changes.next().await.filter(|change| matches!(change, Change::Ended(_))));
+        told.extend(
+            changes
+                .next()
+                .await
+                .filter(|change| matches!(change, Change::Ended(_, EndReason::Logout))),
+        );
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Alone {
 
 impl Alone {
     pub(crate) fn new(memory: MemoryStore, label: RouteLabel) -> Self {
-        let start = memory.env().now().unix_timestamp_nanos() / 1_000;
-        let start = Version(u64::try_from(start).unwrap_or_default());
+        let start = u64::try_from(memory.env().now().as_millis()).unwrap_or_default();
+        let start = Version(start.saturating_mul(1_000));
         Self { memory, label, start, is_draining: AtomicBool::new(false) }
     }
 

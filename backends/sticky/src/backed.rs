@@ -5,8 +5,9 @@ use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Applied, Carry, Change, Drained, Event, Found, Hint, Lookup, Outcome, Owner, Patch,
-    Principal, Proof, Record, RecordId, RouteLabel, Store, StoreError, Verdict,
+    Admission, Applied, Carry, Change, Deleted, Deletion, Drained, Event, Found, Hint, Lookup,
+    Outcome, Owner, Patch, Principal, Proof, Record, RecordId, Revocation, RouteLabel, Store,
+    StoreError, Verdict,
 };
 use tokio::time::Instant;
 
@@ -131,12 +132,12 @@ impl Backed {
     pub(crate) async fn delete(
         &self,
         id: RecordId,
-        proof: Option<&Proof>,
-    ) -> Result<bool, StoreError> {
+        deletion: &Deletion<'_>,
+    ) -> Result<Deleted, StoreError> {
         // Dropped or failed, it may have happened: the copy is given up in any case.
         let _write = Write::begin(self, id);
-        let deleted = self.backup.delete(id, proof).await?;
-        if deleted {
+        let deleted = self.backup.delete(id, deletion).await?;
+        if deleted == Deleted::Ended {
             self.shed.forget(id);
         }
         Ok(deleted)
@@ -145,10 +146,9 @@ impl Backed {
     pub(crate) async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        let ended = self.backup.delete_all(principal, except, epoch).await;
+        let ended = self.backup.delete_all(principal, revocation).await;
         self.copies.forget_all(principal);
         ended
     }
@@ -359,8 +359,10 @@ impl Backed {
 
     fn hear(&self, now: Instant) -> Option<Instant> {
         self.feed.catch_up(now, |change| match change {
-            Change::Patched(id, version) => self.copies.heard(id, version),
-            Change::Ended(id) => self.copies.forget(id),
+            Change::Patched(id, version) | Change::SignedIn(id, version) => {
+                self.copies.heard(id, version);
+            }
+            Change::Ended(id, _) => self.copies.forget(id),
             Change::Missed => {}
         })
     }

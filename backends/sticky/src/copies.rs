@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::policy::EvictionPolicy;
 use moka::sync::{Cache, CacheBuilder};
-use steadfast_core::{Limits, Owner, Patch, Principal, Record, RecordId, RouteLabel, Version};
-use time::UtcDateTime;
+use steadfast_core::{
+    Limits, Owner, Patch, Principal, Record, RecordId, RouteLabel, Timestamp, Version,
+};
 use tokio::time::Instant;
 
 /// Copies of records, by id, the longest unused of which give way when there is no more room.
@@ -89,7 +90,7 @@ impl Copies {
         ticket: Ticket,
         patch: &Patch,
         version: Version,
-        (now, limits): (UtcDateTime, &Limits),
+        (now, limits): (Timestamp, &Limits),
     ) {
         let mut stripe = self.stripe(id);
         stripe.happens();
@@ -247,7 +248,7 @@ mod tests {
         let mut patch = Patch::new();
         patch.put("n", 1.into()).unwrap();
         for (version, follows) in [(2, true), (3, false)] {
-            let (copies, at) = (filled(1), (UtcDateTime::UNIX_EPOCH, &Limits::default()));
+            let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
             let ticket = copies.ticket(ID, Instant::now());
             copies.heard(ID, Version(version));
             copies.advance(ID, ticket, &patch, Version(version), at);
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn what_was_under_way_when_somebodys_sessions_ended_is_not_kept() {
         let alice = Principal::new(steadfast_core::Realm::default(), "alice").unwrap();
-        let (copies, at) = (filled(1), (UtcDateTime::UNIX_EPOCH, &Limits::default()));
+        let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
         let ticket = copies.ticket(ID, Instant::now());
         copies.forget_all(&alice);
         copies.advance(ID, ticket, &Patch::new(), Version(1), at);
@@ -276,7 +277,7 @@ mod tests {
 
     fn record(version: u64) -> Arc<Record> {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         Arc::new(Record { version: Version(version), ..Record::new(hash, start, end, end) })
     }
 

@@ -110,7 +110,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use steadfast_core::RecordId;
+    use steadfast_core::{EndReason, RecordId};
 
     use super::*;
 
@@ -169,7 +169,7 @@ mod tests {
         };
         feed.open(|| Some(ChangeStream::new(stream::unfold(receiver, next))));
         listen(&feed);
-        sender.send(Change::Ended(ID)).unwrap();
+        sender.send(Change::Ended(ID, EndReason::Logout)).unwrap();
         let start = Instant::now();
         rung(feed.bell(), RECHECK).await;
         assert_eq!((Instant::now(), listen(&feed).1), (start, 1));
@@ -195,5 +195,5 @@ mod tests {
 
     const RECHECK: Duration = Duration::from_secs(1);
     const ID: RecordId = RecordId::from_bytes([7; 16]);
-    const CHANGE: Poll<Change> = Poll::Ready(Change::Ended(ID));
+    const CHANGE: Poll<Change> = Poll::Ready(Change::Ended(ID, EndReason::Logout));
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, ChangeStream, Drained, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Rejection, RouteLabel, Routed, Scan, SessionInfo,
-    SessionStore, Stats, Store, StoreError,
+    Admission, ChangeStream, Deleted, Deletion, Drained, Env, Hint, Limits, Lookup, Operate,
+    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, RouteLabel, Routed,
+    Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
 };
 use steadfast_memory::MemoryStore;
 
@@ -277,10 +277,10 @@ impl SessionStore for StickyStore {
         }
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
         match &self.place {
-            Place::Alone(node) => node.memory.delete(id, proof).await,
-            Place::Backed(node) => node.delete(id, proof).await,
+            Place::Alone(node) => node.memory.delete(id, deletion).await,
+            Place::Backed(node) => node.delete(id, deletion).await,
         }
     }
 
@@ -294,12 +294,11 @@ impl SessionStore for StickyStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         match &self.place {
             Place::Alone(_) => Err(StoreError::Unsupported("ending all sessions without a backup")),
-            Place::Backed(node) => node.delete_all(principal, except, epoch).await,
+            Place::Backed(node) => node.delete_all(principal, revocation).await,
         }
     }
 

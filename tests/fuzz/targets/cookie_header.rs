@@ -65,7 +65,7 @@ fn start(lines: &[HeaderValue]) {
     let reply = SITE.site.visit(lines, |session| async move { session.increment("n", 1).await });
     assert_eq!(reply.said, Some(1));
     let started = Token::decode(token(reply.set_cookie()).as_bytes()).expect("a cookie is a token");
-    let end = SITE.site.store.delete(started.id(), None);
+    let end = SITE.site.store.delete(started.id(), &Deletion::LOGOUT);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let ended = std::pin::pin!(end).poll(&mut context);
     assert!(matches!(ended, std::task::Poll::Ready(Ok(true))), "what was set opens a live record");

@@ -18,7 +18,10 @@ use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
 use crate::route::{RouteLabel, Routed};
-use crate::store::{Absence, ChangeStream, Hint, Lookup, Outcome, SessionInfo, SessionStore};
+use crate::store::{
+    Absence, ChangeStream, Deleted, Deletion, Hint, Lookup, Outcome, Revocation, SessionInfo,
+    SessionStore,
+};
 use crate::token::RecordId;
 
 /// A store in front of another one, which counts its calls and makes them fail on demand.
@@ -201,8 +204,8 @@ impl SessionStore for FaultyStore {
         self.run(Call::Update, corrupt, work).await
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        let work = self.0.store.delete(id, proof);
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        let work = self.0.store.delete(id, deletion);
         self.run(Call::Delete, corrupt_error, work).await
     }
 
@@ -214,10 +217,9 @@ impl SessionStore for FaultyStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        let work = self.0.store.delete_all(principal, except, epoch);
+        let work = self.0.store.delete_all(principal, revocation);
         self.run(Call::DeleteAll, corrupt_error, work).await
     }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use time::UtcDateTime;
 use tokio::task::JoinSet;
 
 use super::Subject;
@@ -20,7 +19,10 @@ use crate::patch::{Admission, Authentication, Patch, Rotation};
 use crate::principal::{Principal, Realm};
 use crate::proof::{KeyId, Proof, SecretHash};
 use crate::record::{Record, Version};
-use crate::store::{Applied, Carry, Hint, Lookup, Outcome};
+use crate::store::{
+    Applied, Carry, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Revocation,
+};
+use crate::timestamp::Timestamp;
 use crate::token::RecordId;
 use crate::values::{RawJson, Values};
 
@@ -79,7 +81,7 @@ impl Fixture {
         self.moves_records
     }
 
-    pub(crate) fn now(&self) -> UtcDateTime {
+    pub(crate) fn now(&self) -> Timestamp {
         self.env.now()
     }
 
@@ -230,8 +232,9 @@ impl Fixture {
     }
 
     pub(crate) async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
-        let deleted = self.node().delete(id, proof).await;
-        deleted.expect("a healthy store answers a delete")
+        let deletion = Deletion { proof, ..Deletion::for_reason(EndReason::Logout) };
+        let deleted = self.node().delete(id, &deletion).await;
+        deleted.expect("a healthy store answers a delete") == Deleted::Ended
     }
 
     /// Asserts that every node lists these sessions, where there is an index.
@@ -259,7 +262,8 @@ impl Fixture {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> u64 {
-        let ended = self.node().delete_all(principal, except, epoch).await;
+        let revocation = Revocation { except, epoch, reason: EndReason::Logout };
+        let ended = self.node().delete_all(principal, revocation).await;
         ended.expect("a healthy store with an index answers a delete_all")
     }
 
@@ -276,6 +280,7 @@ impl Fixture {
             at: self.now(),
             absolute_deadline: Lifetime::default().absolute_deadline(self.now()),
             principal: Some(principal.clone()),
+            facts: None,
             admission,
         };
         patch.rotate(visitor.proof(), Rotation { hash: to, authentication: Some(authentication) });

@@ -288,6 +288,7 @@ impl<'s> Game<'s> {
                 at,
                 absolute_deadline: Lifetime::default().absolute_deadline(at),
                 principal: Some(self.principal(login.who)),
+                facts: None,
                 admission: self.admission(login),
             }),
         }

@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use futures_core::Stream;
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Change, ChangeStream, Env, Found, Hint, Limits, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned,
-    SessionInfo, SessionStore, Stats, StoreError, Verdict,
+    Absence, Admission, Applied, Carry, Change, ChangeStream, Deleted, Deletion, EndReason, Env,
+    Found, Hint, Limits, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId,
+    Rejection, Revocation, Scan, Scanned, SessionInfo, SessionStore, Stats, StoreError, Timestamp,
+    Verdict,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -71,7 +72,7 @@ impl SimpleStore {
         };
         let patched = match record.apply(patch, now, &self.limits) {
             Ok(patched) => patched,
-            Err(refusal) => return Ok(refusal.into()),
+            Err(refusal) => return refusal.answer(),
         };
         let sent_twice = patched.record == record && !patch.is_touch();
         let login = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
@@ -93,25 +94,32 @@ impl SimpleStore {
         Ok(outcome)
     }
 
-    pub(crate) fn look_up(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+    pub(crate) fn look_up(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+    ) -> Result<Lookup, StoreError> {
         self.shelf().look_up(id, proof, self.env.now())
     }
 
-    pub(crate) fn end(&self, id: RecordId, proof: Option<&Proof>) -> bool {
+    pub(crate) fn end(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
         let mut shelf = self.shelf();
-        let live = matches!(shelf.look_up(id, proof, self.env.now()), Lookup::Found(_));
-        let corrupt = matches!(shelf.records.get(&id), Some(None));
-        if live || (corrupt && proof.is_none()) {
-            shelf.remove(id);
+        let deleted = match shelf.records.get(&id) {
+            None => Deleted::Gone,
+            Some(Some(record)) => record.delete(deletion, self.env.now())?,
+            Some(None) if deletion.proof.is_none() && deletion.sign_in.is_none() => Deleted::Ended,
+            Some(None) => return Err(StoreError::corrupt("junk")),
+        };
+        if deleted == Deleted::Ended {
+            shelf.remove(id, deletion.reason);
         }
-        live
+        Ok(deleted)
     }
 
     pub(crate) fn end_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        Revocation { except, epoch, reason }: Revocation,
     ) -> Vec<RecordId> {
         let mut shelf = self.shelf();
         if let Some(epoch) = epoch {
@@ -121,7 +129,7 @@ impl SimpleStore {
         let live = shelf.live_of(principal, self.env.now()).into_iter();
         let ended: Vec<_> = live.map(|info| info.id).filter(|id| Some(*id) != except).collect();
         for id in &ended {
-            shelf.remove(*id);
+            shelf.remove(*id, reason);
         }
         ended
     }
@@ -145,28 +153,39 @@ impl Shelf {
         }
     }
 
-    fn look_up(&self, id: RecordId, proof: Option<&Proof>, now: time::UtcDateTime) -> Lookup {
+    fn look_up(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        now: Timestamp,
+    ) -> Result<Lookup, StoreError> {
         let Some(Some(record)) = self.records.get(&id) else {
-            return Lookup::Absent(Absence::Unknown);
+            return Ok(Lookup::Absent(Absence::Unknown));
         };
         if record.is_expired(now) {
-            return Lookup::Absent(Absence::Expired);
+            return Ok(Lookup::Absent(Absence::Expired));
         }
         match proof.map_or(Verdict::Right, |proof| record.verify(proof, now)) {
-            Verdict::Right => Lookup::Found(found(id, Arc::new(record.clone()))),
-            Verdict::Superseded => Lookup::Superseded,
-            Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+            Verdict::Right => Ok(Lookup::Found(found(id, Arc::new(record.clone())))),
+            Verdict::Superseded => Ok(Lookup::Superseded),
+            Verdict::Wrong => Ok(Lookup::Absent(Absence::Unknown)),
+            Verdict::UnknownKey(key) => Err(StoreError::UnknownKey(key)),
         }
     }
 
     pub(crate) fn keep(&mut self, id: RecordId, record: Record) {
-        self.tell(Change::Patched(id, record.version));
+        let before = self.records.get(&id).and_then(Option::as_ref);
+        let is_new_sign_in = before.is_some_and(|before| before.sign_in != record.sign_in);
+        self.tell(match is_new_sign_in {
+            true => Change::SignedIn(id, record.version),
+            false => Change::Patched(id, record.version),
+        });
         self.records.insert(id, Some(record));
     }
 
-    pub(crate) fn remove(&mut self, id: RecordId) {
+    pub(crate) fn remove(&mut self, id: RecordId, reason: EndReason) {
         self.records.remove(&id);
-        self.tell(Change::Ended(id));
+        self.tell(Change::Ended(id, reason));
     }
 
     pub(crate) fn is_below_floor(&self, principal: &Principal, admission: Admission) -> bool {
@@ -174,11 +193,7 @@ impl Shelf {
         floor.is_some_and(|floor| admission.epoch.is_none_or(|epoch| epoch < *floor))
     }
 
-    pub(crate) fn live_of(
-        &self,
-        principal: &Principal,
-        now: time::UtcDateTime,
-    ) -> Vec<SessionInfo> {
+    pub(crate) fn live_of(&self, principal: &Principal, now: Timestamp) -> Vec<SessionInfo> {
         let records = self.records.iter();
         let live = records.filter_map(|(id, record)| {
             let record = record.as_ref().filter(|record| !record.is_expired(now))?;
@@ -192,7 +207,7 @@ impl Shelf {
         &mut self,
         id: RecordId,
         cap: usize,
-        now: time::UtcDateTime,
+        now: Timestamp,
     ) -> Vec<RecordId> {
         let record = self.records.get(&id).and_then(Option::as_ref);
         let Some(principal) = record.and_then(|record| record.principal.clone()) else {
@@ -202,7 +217,7 @@ impl Shelf {
         sessions.sort_by_key(|info| (info.id == id, info.authenticated, info.id));
         sessions.truncate(sessions.len().saturating_sub(cap));
         for info in &sessions {
-            self.remove(info.id);
+            self.remove(info.id, EndReason::Cap);
         }
         sessions.iter().map(|info| info.id).collect()
     }
@@ -237,15 +252,15 @@ impl SessionStore for SimpleStore {
         proof: Option<&Proof>,
         _: &Hint,
     ) -> Result<Lookup, StoreError> {
-        Ok(self.look_up(id, proof))
+        self.look_up(id, proof)
     }
 
     async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
         self.try_update(id, patch)
     }
 
-    async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> Result<bool, StoreError> {
-        Ok(self.end(id, proof))
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.end(id, deletion)
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
@@ -258,13 +273,12 @@ impl SessionStore for SimpleStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         if !self.has_index {
             return Err(StoreError::Unsupported("ending all sessions of a principal"));
         }
-        Ok(self.end_all(principal, except, epoch).len() as u64)
+        Ok(self.end_all(principal, revocation).len() as u64)
     }
 
     fn changes(&self) -> Option<ChangeStream> {

@@ -2,7 +2,7 @@
 
 use rig::redis::Redis;
 use rig::within;
-use steadfast_core::{Change, ChangeStream, Outcome, SessionStore};
+use steadfast_core::{Change, ChangeStream, Deletion, EndReason, Outcome, SessionStore};
 
 use crate::fixture::{CLUSTER, Visitor, across, builder, on};
 
@@ -47,6 +47,6 @@ async fn hears(changes: &mut ChangeStream, there: &steadfast_redis::RedisStore) 
     };
     let heard = within(changes.next()).await;
     assert_eq!(heard, Some(Change::Patched(visitor.id, applied.version)));
-    there.delete(visitor.id, None).await.unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Ended(visitor.id)));
+    there.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended();
+    assert_eq!(within(changes.next()).await, Some(Change::Ended(visitor.id, EndReason::Logout)));
 }

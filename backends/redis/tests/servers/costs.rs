@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use rig::redis::{Redis, RedisCluster};
-use steadfast_core::{Admission, Hint, Patch, SessionStore};
+use steadfast_core::{Admission, Deletion, Hint, Patch, Revocation, SessionStore};
 
 use crate::fixture::{Visitor, across, builder, principal, store};
 
@@ -15,9 +15,9 @@ async fn every_operation_is_one_command() {
     visitor.write(&store, 1).await.unwrap();
     visitor.count(&store).await.unwrap();
     // The server knows the scripts from then on.
-    store.delete(Visitor::arrive(&store).await.id, None).await.unwrap();
+    store.delete(Visitor::arrive(&store).await.id, &Deletion::LOGOUT).await.unwrap();
     store.list(&principal("nobody")).await.unwrap();
-    store.delete_all(&principal("nobody"), None, None).await.unwrap();
+    store.delete_all(&principal("nobody"), Revocation::LOGOUT).await.unwrap();
 
     let monitor = server.monitor();
     visitor.load(&store).await.unwrap();
@@ -26,7 +26,7 @@ async fn every_operation_is_one_command() {
     let monitor = server.monitor();
     visitor.write(&store, 2).await.unwrap();
     visitor.count(&store).await.unwrap();
-    let touch = Patch::touch(store.env().now() + time::Duration::hours(1));
+    let touch = Patch::touch(store.env().now() + std::time::Duration::from_secs(3_600));
     store.update(visitor.id, &touch, &Hint::default()).await.unwrap();
     Visitor::arrive(&store).await;
     assert_eq!(server.seen(monitor), ["evalsha"; 4], "a write, a count, a touch, a create");
@@ -38,12 +38,15 @@ async fn every_operation_is_one_command() {
 
     let monitor = server.monitor();
     visitor.load(&store).await.unwrap();
-    assert!(store.delete(visitor.id, None).await.unwrap());
+    assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended());
     assert_eq!(server.seen(monitor), ["hgetall", "evalsha"], "a logout with its load");
 
     let monitor = server.monitor();
     store.list(&principal("alice")).await.unwrap();
-    store.delete_all(&principal("alice"), None, Some(1)).await.unwrap();
+    store
+        .delete_all(&principal("alice"), Revocation { epoch: Some(1), ..Revocation::LOGOUT })
+        .await
+        .unwrap();
     assert_eq!(server.seen(monitor), ["evalsha"; 2], "a list, and the end of all");
 }
 
@@ -68,7 +71,7 @@ async fn in_a_cluster_a_login_costs_one_trip_more() {
     for n in 0..64 {
         let visitor = Visitor::arrive(&store).await.log_in(&store, &format!("user{n}")).await;
         visitor.write(&store, 1).await.unwrap();
-        store.delete(visitor.id, None).await.unwrap();
+        store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended();
     }
     let visitor = Visitor::arrive(&store).await;
     let seen = watch_all(async || drop(visitor.load(&store).await.unwrap())).await;
@@ -82,7 +85,10 @@ async fn in_a_cluster_a_login_costs_one_trip_more() {
     })
     .await;
     assert_eq!(seen, ["evalsha", "evalsha", "hgetall"], "a login with its load");
-    let seen = watch_all(async || assert!(store.delete(visitor.id, None).await.unwrap())).await;
+    let seen = watch_all(async || {
+        assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended());
+    })
+    .await;
     assert_eq!(seen, ["evalsha", "hdel"], "a logout, and the index behind it");
 }
 

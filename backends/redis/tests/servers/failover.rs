@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::redis::{RedisCluster, RedisWithSentinels};
 use rig::within;
-use steadfast_core::{Outcome, SessionStore, StoreError};
+use steadfast_core::{Deletion, Outcome, SessionStore, StoreError};
 
 use crate::fixture::{Visitor, across, behind, builder, until_ok};
 
@@ -16,7 +16,7 @@ async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
     let rotated = Visitor::arrive(&store).await;
     let (patch, new) = rotated.login(&store, "alice", steadfast_core::Admission::default());
     servers.wait_for_replica();
-    assert!(store.delete(out.id, None).await.unwrap());
+    assert!(store.delete(out.id, &Deletion::LOGOUT).await.unwrap().is_ended());
     store.update(rotated.id, &patch, &steadfast_core::Hint::default()).await.unwrap();
     servers.servers[0].kill();
     let (_, took) = until_ok(async || live.load(&store).await).await;
@@ -24,7 +24,7 @@ async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
     assert!(live.is_live(&store).await);
     assert!(!out.is_live(&store).await, "a logout that two servers have outlives one");
     assert!(new.is_live(&store).await && !rotated.is_live(&store).await, "so does a new secret");
-    let alone = store.delete(live.id, None).await;
+    let alone = store.delete(live.id, &Deletion::LOGOUT).await;
     assert!(matches!(alone, Err(StoreError::Unavailable(_))), "no replica is left: {alone:?}");
 }
 
@@ -38,7 +38,10 @@ async fn st_06_without_wait_a_failover_may_undo_a_logout() {
     servers.servers[1].pause();
     // Not even what is on its way to the replica gets there.
     servers.servers[0].ask(&["CLIENT", "KILL", "TYPE", "replica"]);
-    assert!(store.delete(visitor.id, None).await.unwrap(), "the primary confirms it");
+    assert!(
+        store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended(),
+        "the primary confirms it"
+    );
     servers.servers[0].kill();
     servers.servers[1].resume();
     let (_, _) = until_ok(async || visitor.load(&store).await).await;
@@ -51,11 +54,11 @@ async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
     let store = behind(&servers, builder().wait(1, Duration::from_millis(200)));
     let visitor = Visitor::arrive(&store).await;
     servers.servers[1].pause();
-    let alone = store.delete(visitor.id, None).await;
+    let alone = store.delete(visitor.id, &Deletion::LOGOUT).await;
     assert!(matches!(alone, Err(StoreError::Unavailable(_))), "{alone:?}");
     servers.servers[1].resume();
-    let (was_live, _) = until_ok(async || store.delete(visitor.id, None).await).await;
-    assert!(!was_live, "it had been ended on the primary");
+    let (was_live, _) = until_ok(async || store.delete(visitor.id, &Deletion::LOGOUT).await).await;
+    assert!(!was_live.is_ended(), "it had been ended on the primary");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +70,8 @@ async fn a_primary_that_was_replaced_while_it_hung_is_asked_no_more() {
     within(until_replicated(&servers)).await;
     servers.servers[0].pause();
     servers.wait_for_primary(1);
-    let ((), _) = until_ok(async || busy.delete(visitor.id, None).await.map(drop)).await;
+    let ((), _) =
+        until_ok(async || busy.delete(visitor.id, &Deletion::LOGOUT).await.map(drop)).await;
     servers.servers[0].resume();
     assert!(!visitor.is_live(&idle).await, "the old primary would say that it is live");
 }

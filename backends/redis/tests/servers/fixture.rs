@@ -102,6 +102,7 @@ impl Visitor {
             at: now,
             absolute_deadline: Lifetime::default().absolute_deadline(now),
             principal: Some(principal(user)),
+            facts: None,
             admission,
         };
         let mut patch = Patch::new();

@@ -1,7 +1,7 @@
 //! The index of principals holds no more than it must.
 
 use rig::redis::Redis;
-use steadfast_core::{Admission, Hint, Operate, SessionStore};
+use steadfast_core::{Admission, Deletion, Hint, Operate, Revocation, SessionStore};
 
 use crate::fixture::{CLUSTER, Visitor, across, builder, clock, on, principal, store};
 
@@ -12,7 +12,10 @@ async fn every_key_has_a_time_to_live() {
     for n in 0..4 {
         let visitor = Visitor::arrive(&store).await.log_in(&store, &format!("user{n}")).await;
         visitor.count(&store).await.unwrap();
-        store.delete_all(&principal("nobody"), None, Some(n)).await.unwrap();
+        store
+            .delete_all(&principal("nobody"), Revocation { epoch: Some(n), ..Revocation::LOGOUT })
+            .await
+            .unwrap();
     }
     for key in server.ask(&["KEYS", "*"]).list() {
         let left = server.ask(&["PTTL", &key.text()]).number();
@@ -26,10 +29,10 @@ async fn nothing_is_left_of_sessions_that_ended_whoever_ended_them() {
     let (clock, env) = clock();
     let store = on(&server, builder().env(env));
     let deleted = Visitor::arrive(&store).await.log_in(&store, "alice").await;
-    store.delete(deleted.id, None).await.unwrap();
+    store.delete(deleted.id, &Deletion::LOGOUT).await.unwrap().is_ended();
     let moved = Visitor::arrive(&store).await.log_in(&store, "alice").await;
     moved.log_in(&store, "bob").await;
-    store.delete_all(&principal("bob"), None, None).await.unwrap();
+    store.delete_all(&principal("bob"), Revocation::LOGOUT).await.unwrap();
     Visitor::arrive(&store).await.log_in(&store, "alice").await;
     clock.advance(std::time::Duration::from_secs(1_800));
     assert_eq!(store.collect().await.unwrap(), 1);
@@ -89,7 +92,7 @@ async fn in_a_cluster_a_logout_and_a_refused_login_leave_no_entry() {
     assert!(visitor.is_live(&store).await, "a wrong proof ends nothing");
     let key = "*:p:{session:dave}";
     assert_eq!(keys(key).len(), 1);
-    store.delete(visitor.id, None).await.unwrap();
+    store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended();
     assert_eq!(keys(key), Vec::<String>::new());
 }
 

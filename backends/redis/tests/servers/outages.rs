@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rig::redis::Redis;
 use rig::within;
-use steadfast_core::{Operate, Outcome, SessionStore, StoreError};
+use steadfast_core::{Deletion, Operate, Outcome, SessionStore, StoreError};
 use steadfast_redis::RedisStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -110,7 +110,7 @@ async fn st_05_what_can_be_repeated_is_sent_again_after_a_lost_answer() {
     let visitor = Visitor::arrive(&through).await;
     // The server knows the scripts from then on.
     visitor.write(&through, 1).await.unwrap();
-    through.delete(Visitor::arrive(&through).await.id, None).await.unwrap();
+    through.delete(Visitor::arrive(&through).await.id, &Deletion::LOGOUT).await.unwrap();
     proxy.lose_the_next_answer();
     assert!(visitor.is_live(&through).await, "a load");
     proxy.lose_the_next_answer();
@@ -122,7 +122,7 @@ async fn st_05_what_can_be_repeated_is_sent_again_after_a_lost_answer() {
     proxy.lose_the_next_answer();
     assert!(matches!(Visitor::new(&through).create(&through).await, Ok(Outcome::Applied(_))));
     proxy.lose_the_next_answer();
-    let lost = through.delete(visitor.id, None).await;
+    let lost = through.delete(visitor.id, &Deletion::LOGOUT).await;
     assert!(lost.is_err(), "sent again, a delete would say that nothing was there: {lost:?}");
     assert!(!visitor.is_live(&through).await);
 }
@@ -136,7 +136,7 @@ async fn st_07_a_full_memory_fails_writes_and_a_policy_that_evicts_is_warned_of(
     let refused = visitor.count(&store).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     assert!(visitor.is_live(&store).await, "what is there can be read");
-    assert!(store.delete(visitor.id, None).await.is_ok(), "and ended");
+    assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.is_ok(), "and ended");
     store.check_eviction().await.unwrap();
 }
 

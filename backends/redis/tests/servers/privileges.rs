@@ -1,7 +1,7 @@
 //! What the store's user may not do, and what a stolen dump holds.
 
 use rig::redis::{Redis, Reply};
-use steadfast_core::{Hint, Keyring, Lookup, Realm, SecretHash, SessionStore, Token};
+use steadfast_core::{Deletion, Hint, Keyring, Lookup, Realm, SecretHash, SessionStore, Token};
 
 use crate::fixture::{Visitor, builder, on, store};
 
@@ -95,7 +95,13 @@ async fn ar_02_what_is_stored_opens_nothing() {
     let hash: SecretHash = Keyring::unkeyed().hash(&Realm::default(), stolen.secret());
     let lookup = store.load(visitor.id, Some(&hash.into()), &Hint::default()).await.unwrap();
     assert!(matches!(lookup, Lookup::Absent(_)));
-    assert!(!store.delete(visitor.id, Some(&hash.into())).await.unwrap());
+    assert!(
+        !store
+            .delete(visitor.id, &Deletion { proof: Some(&hash.into()), ..Deletion::LOGOUT })
+            .await
+            .unwrap()
+            .is_ended()
+    );
     assert!(visitor.is_live(&store).await);
 }
 

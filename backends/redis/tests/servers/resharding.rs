@@ -1,7 +1,7 @@
 //! Slots of a cluster that move from one server to another under load.
 
 use rig::redis::{Redis, RedisCluster, Reply};
-use steadfast_core::{Operate, Outcome, SessionStore};
+use steadfast_core::{Deletion, Operate, Outcome, SessionStore};
 
 use crate::fixture::{CLUSTER, Visitor, across, builder, principal};
 
@@ -30,7 +30,7 @@ async fn a_session_is_served_while_its_slot_moves() {
     assert_eq!(visitor.counted(&store).await, 4, "the slot has moved");
     assert_eq!(store.list(&principal("alice")).await.unwrap().len(), 1);
     assert_eq!(store.stats().await.unwrap().records, 1);
-    assert!(store.delete(visitor.id, None).await.unwrap());
+    assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended());
     assert!(matches!(visitor.count(&store).await, Ok(Outcome::Gone)));
 }
 

@@ -10,7 +10,7 @@
 //! to is remembered until it would have expired. A copy of it that was cut off may have a secret that
 //! was replaced since, and a logout that finds nothing would not reach it.
 
-use steadfast_core::{Change, RecordId};
+use steadfast_core::{Change, EndReason, RecordId};
 
 use super::config::DROP_LATE;
 use super::entry::Entry;
@@ -94,7 +94,7 @@ impl Engine {
 
     fn evict(&mut self, id: RecordId, class: Class) {
         self.counts.evicted[class as usize] += 1;
-        self.changed(Change::Ended(id));
+        self.changed(Change::Ended(id, EndReason::Evicted));
         self.effects.push(Effect::Evicted(id));
         match class {
             Class::Anonymous => self.forget(id),

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use steadfast_core::{Counters, Outcome, RecordId};
-use time::UtcDateTime;
+use steadfast_core::{Counters, Outcome, RecordId, Timestamp};
 
 use super::alarm::Alarm;
 use super::config::{ACK_WITHIN, Acks, BEAT, Copies, END_WITHIN, Partition};
@@ -65,7 +64,7 @@ enum Standing {
 pub(super) enum Change {
     Whole(Copy),
     Part(Copy, Delta),
-    End { stamp: Stamp, until: UtcDateTime },
+    End { stamp: Stamp, until: Timestamp },
 }
 
 impl Change {
@@ -148,7 +147,7 @@ impl Engine {
 
     fn keep_end(&mut self, id: RecordId, kept: Kept) {
         if self.live(id).is_some() {
-            self.changed(steadfast_core::Change::Ended(id));
+            self.changed(steadfast_core::Change::Ended(id, steadfast_core::EndReason::Logout));
         }
         self.keep(id, kept);
     }

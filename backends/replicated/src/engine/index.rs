@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use steadfast_core::{KeyId, RawJson, Record, RecordId, SecretHash, SessionInfo, Values, Version};
-use time::UtcDateTime;
+use steadfast_core::{
+    KeyId, RawJson, Record, RecordId, SecretHash, SessionInfo, Timestamp, Values, Version,
+};
 
 use super::Engine;
 use super::commit::{Change, Then};
@@ -64,7 +65,7 @@ impl Engine {
 
     fn admit(&mut self, id: RecordId, procedure: Procedure, login: &Login) {
         let list = self.list_of(id);
-        let is_below = |(floor, until): (u64, UtcDateTime)| {
+        let is_below = |(floor, until): (u64, Timestamp)| {
             until > self.now.wall && login.admission.epoch.is_none_or(|epoch| epoch < floor)
         };
         if list.floor.is_some_and(is_below) {
@@ -243,8 +244,8 @@ impl Engine {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct List {
     /// Each session, and until when it lives at most.
-    sessions: BTreeMap<RecordId, UtcDateTime>,
-    floor: Option<(u64, UtcDateTime)>,
+    sessions: BTreeMap<RecordId, Timestamp>,
+    floor: Option<(u64, Timestamp)>,
 }
 
 impl List {
@@ -264,7 +265,7 @@ impl List {
     }
 
     fn values(&self) -> Values {
-        let session = |(id, until): (&RecordId, &UtcDateTime)| {
+        let session = |(id, until): (&RecordId, &Timestamp)| {
             (id.to_string(), millis(*until).to_string().into_bytes())
         };
         let floor = self.floor.map(|(epoch, until)| {
@@ -275,7 +276,7 @@ impl List {
     }
 
     /// The record of the list. It lives as long as anything in it counts.
-    fn record(&self, now: UtcDateTime) -> Record {
+    fn record(&self, now: Timestamp) -> Record {
         let ends = self.sessions.values().copied().chain(self.floor.map(|(_, until)| until));
         let until = ends.chain([now + EMPTY_KEPT]).max().unwrap_or(now);
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
@@ -306,8 +307,8 @@ impl List {
     }
 }
 
-fn at(millis: i64) -> UtcDateTime {
-    UtcDateTime::UNIX_EPOCH.saturating_add(time::Duration::milliseconds(millis))
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
 }
 
 const FLOOR: &str = "floor";

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use steadfast_core::{
-    Admission, Change, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, SessionInfo,
-    Version,
+    Admission, Change, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Refusal,
+    SessionInfo, Timestamp, Version,
 };
-use time::UtcDateTime;
 
 use crate::placement::Name;
 use crate::record::{Copy, Delta, Stamp};
@@ -111,7 +110,7 @@ pub(crate) enum Kept {
     /// It was deleted; remembered until then.
     Dead {
         stamp: Stamp,
-        until: UtcDateTime,
+        until: Timestamp,
     },
 }
 
@@ -147,7 +146,7 @@ pub(crate) enum Replica {
     Full(Copy, bool),
     Dead {
         stamp: Stamp,
-        until: UtcDateTime,
+        until: Timestamp,
     },
 }
 
@@ -210,7 +209,7 @@ pub(crate) enum Request {
 pub(crate) struct Login {
     pub(crate) id: RecordId,
     pub(crate) principal: Principal,
-    pub(crate) until: UtcDateTime,
+    pub(crate) until: Timestamp,
     pub(crate) admission: Admission,
 }
 
@@ -258,6 +257,13 @@ pub(crate) enum Reply {
     /// It is not for the other one to answer; nothing happened.
     Refused,
     Failed(Failure),
+}
+
+impl Reply {
+    /// The answer to a patch that is refused.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        refusal.answer().map_or(Self::Failed(Failure::NotConfirmed), Self::Outcome)
+    }
 }
 
 /// Why a call has no answer.

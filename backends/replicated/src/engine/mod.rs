@@ -48,8 +48,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use steadfast_core::{Change, RecordId};
-use time::UtcDateTime;
+use steadfast_core::{Change, RecordId, Timestamp};
 
 use self::alarm::Alarms;
 use self::base::Agreement;
@@ -102,7 +101,7 @@ pub(crate) struct Engine {
     speaks: bool,
     last_number: u64,
     last_beat: Duration,
-    last_contact: UtcDateTime,
+    last_contact: Timestamp,
     /// Whether this node heard of nobody for as long as the end of a record is remembered.
     was_alone: bool,
     /// Of which classes nothing was found that could end, in this beat: it is not looked for again.
@@ -115,7 +114,7 @@ pub(crate) struct Engine {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) mono: Duration,
-    pub(crate) wall: UtcDateTime,
+    pub(crate) wall: Timestamp,
 }
 
 /// What an engine wants done.
@@ -335,7 +334,7 @@ impl Engine {
     }
 
     /// How long a record that ends now is remembered.
-    fn tombstone_until(&self, absolute: UtcDateTime) -> UtcDateTime {
+    fn tombstone_until(&self, absolute: Timestamp) -> Timestamp {
         absolute.min(self.now.wall + TOMBSTONE)
     }
 

@@ -111,7 +111,7 @@ impl Engine {
             return self.answer(number, Reply::Outcome(Outcome::Gone));
         };
         if let Err(refusal) = copy.record.apply(patch, self.now.wall, &self.config.limits) {
-            return self.answer(number, Reply::Outcome(refusal.into()));
+            return self.answer(number, Reply::refused(refusal));
         }
         match login_of(id, patch, &copy.record) {
             Some(login) => self.ask_admission(number, login),
@@ -125,7 +125,7 @@ impl Engine {
         };
         let patched = match copy.record.apply(patch, self.now.wall, &self.config.limits) {
             Ok(patched) => patched,
-            Err(refusal) => return self.answer(number, Reply::Outcome(refusal.into())),
+            Err(refusal) => return self.answer(number, Reply::refused(refusal)),
         };
         let mut record = patched.record;
         if record == *copy.record {

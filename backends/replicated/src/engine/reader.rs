@@ -179,7 +179,9 @@ impl Engine {
                 Lookup::Found(Found { id, record: record.clone(), carry: self.carry(id, copy) })
             }
             Verdict::Superseded if !record.is_expired(now) => Lookup::Superseded,
-            Verdict::Superseded | Verdict::Wrong => Lookup::Absent(Absence::Unknown),
+            Verdict::Superseded | Verdict::Wrong | Verdict::UnknownKey(_) => {
+                Lookup::Absent(Absence::Unknown)
+            }
         }
     }
 

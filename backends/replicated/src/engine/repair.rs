@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfast_core::{Change, RecordId};
+use steadfast_core::{Change, EndReason, RecordId};
 
 use super::alarm::Alarm;
 use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, LEASE, Partition};
@@ -272,7 +272,7 @@ impl Engine {
             self.expire_later(id);
             return false;
         }
-        self.changed(Change::Ended(id));
+        self.changed(Change::Ended(id, EndReason::Expired));
         self.effects.push(Effect::Expired(id));
         for name in self.other_holders(id) {
             if let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.linked) {

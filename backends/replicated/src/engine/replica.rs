@@ -184,7 +184,10 @@ impl Engine {
             self.keep(id, kept);
         } else if !known {
             if self.live(id).is_some() && self.listens {
-                self.effects.push(Effect::Changed(steadfast_core::Change::Ended(id)));
+                self.effects.push(Effect::Changed(steadfast_core::Change::Ended(
+                    id,
+                    steadfast_core::EndReason::Logout,
+                )));
             }
             self.keep(id, kept);
         }

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use steadfast_core::{Change, RecordId};
-use time::UtcDateTime;
+use steadfast_core::{Change, RecordId, Timestamp};
 
 use super::config::{ACK_WITHIN, Copies, DROP_LATE, LEASE, Partition, TOMBSTONE};
 use super::message::{Base, Message, Status};
@@ -25,7 +24,7 @@ pub(super) struct Peer {
     pub(super) dead: Option<u64>,
     pub(super) dead_since: Duration,
     /// The same by the wall clock.
-    gone_since: Option<UtcDateTime>,
+    gone_since: Option<Timestamp>,
     /// Its last sign of life.
     pub(super) heard: Duration,
     /// The number of the last change sent over this link, and of the last one received.

@@ -1,4 +1,4 @@
-use steadfast_core::{Change, Env, Limits, RecordId};
+use steadfast_core::{Change, EndReason, Env, Limits, RecordId};
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -12,7 +12,12 @@ async fn a_queue_that_is_full_ends_the_link_and_the_engine_hears_of_it() {
     let (links, node) = node("n1");
     let mut changes = node.listen();
     let mut silent = linked(&links, &node, "n2", None);
-    let message = || Message::Changes(vec![Change::Ended(RecordId::from_bytes([1; 16])); 20_000]);
+    let message = || {
+        Message::Changes(vec![
+            Change::Ended(RecordId::from_bytes([1; 16]), EndReason::Logout);
+            20_000
+        ])
+    };
     let peer = name("n2");
     while links.lock().links[&peer].is_up() {
         links.send(&peer, message());

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use steadfast_core::{
-    Admission, Clock, Hint, KeyId, Lookup, Outcome, Patch, Record, RecordId, SecretHash,
-    SessionStore, StoreError, Version,
+    Admission, Clock, Deletion, Hint, KeyId, Lookup, Outcome, Patch, Record, RecordId, SecretHash,
+    SessionStore, StoreError, Timestamp, Version,
 };
 
 use super::host::SimulatedClock;
@@ -191,7 +191,7 @@ pub(super) async fn read_everything(world: &Rc<RefCell<World>>, store: &Replicat
 async fn create(world: &Rc<RefCell<World>>, store: &ReplicatedStore) {
     let at = world.borrow_mut().oracle.add_session();
     let id = world.borrow().oracle.sessions[at].id;
-    let now = SimulatedClock.now();
+    let now = Timestamp::from(SimulatedClock.now());
     let hash = SecretHash::from_parts(KeyId::NONE, [7; 32]);
     let record = Record::new(hash, now, now + HOUR, now + 8 * HOUR);
     let outcome = store.create(id, record, Admission::default()).await;
@@ -239,7 +239,7 @@ async fn delete(world: &Rc<RefCell<World>>, store: &ReplicatedStore, at: usize) 
         session.state = State::Unknown;
         session.id
     };
-    let deleted = store.delete(id, None).await;
+    let deleted = store.delete(id, &Deletion::LOGOUT).await;
     let oracle = &mut world.borrow_mut().oracle;
     oracle.note((at, "delete"), deleted.is_err());
     if deleted.is_ok() {

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use steadfast_core::{Limits, Record, RecordId};
-use time::UtcDateTime;
+use steadfast_core::{Limits, Record, RecordId, Timestamp};
 
 use super::Setup;
 use crate::engine::config::{BEAT, Copies, DrainAs, Partition};
@@ -421,7 +420,7 @@ impl World {
     }
 
     pub(super) fn now(&self, n: usize) -> Now {
-        let start = UtcDateTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let start = Timestamp::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let skew = self.nodes.get(n).map_or(Duration::ZERO, |node| node.skew);
         Now { mono: self.time, wall: start + self.wall() + skew }
     }

@@ -341,9 +341,9 @@ impl From<&SessionInfo> for proto::Session {
     fn from(session: &SessionInfo) -> Self {
         Self {
             id: id_bytes(session.id),
-            created: millis(session.created),
-            authenticated: session.authenticated.map(millis),
-            deadline: millis(session.deadline),
+            created: millis(session.created.into()),
+            authenticated: session.authenticated.map(|at| millis(at.into())),
+            deadline: millis(session.deadline.into()),
         }
     }
 }
@@ -354,9 +354,9 @@ impl TryFrom<proto::Session> for SessionInfo {
     fn try_from(wire: proto::Session) -> Result<Self, WireError> {
         Ok(Self {
             id: id(&wire.id)?,
-            created: time(wire.created)?,
-            authenticated: optional_time(wire.authenticated)?,
-            deadline: time(wire.deadline)?,
+            created: time(wire.created)?.into(),
+            authenticated: optional_time(wire.authenticated)?.map(Into::into),
+            deadline: time(wire.deadline)?.into(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::{Change, RecordId, Version};
+use steadfast_core::{Change, EndReason, RecordId, Version};
 
 use super::scalars::{
     id, id_bytes, ids, ids_bytes, label, millis, optional, optional_id, required, stamp,
@@ -256,10 +256,10 @@ impl TryFrom<proto::Part> for (RecordId, Kept) {
 impl From<&Change> for proto::Change {
     fn from(change: &Change) -> Self {
         let changed = match change {
-            Change::Patched(id, version) => {
+            Change::Patched(id, version) | Change::SignedIn(id, version) => {
                 proto::Changed::Patched(proto::Patched { id: id_bytes(*id), version: version.0 })
             }
-            Change::Ended(id) => proto::Changed::Ended(id_bytes(*id)),
+            Change::Ended(id, _) => proto::Changed::Ended(id_bytes(*id)),
             Change::Missed => proto::Changed::Missed(()),
         };
         Self { changed: Some(changed) }
@@ -274,7 +274,7 @@ impl TryFrom<proto::Change> for Change {
             proto::Changed::Patched(patched) => {
                 Self::Patched(id(&patched.id)?, Version(patched.version))
             }
-            proto::Changed::Ended(bytes) => Self::Ended(id(&bytes)?),
+            proto::Changed::Ended(bytes) => Self::Ended(id(&bytes)?, EndReason::Logout),
             proto::Changed::Missed(()) => Self::Missed,
         })
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use steadfast_core::{
-    Admission, Authentication, LimitError, Limits, Op, Owner, Patch, Principal, RawJson, Realm,
-    Record, Rejection, Replaced, Rotation, Values, Version,
+    Admission, Authentication, Facts, LimitError, Limits, Op, Owner, Patch, Principal, RawJson,
+    Realm, Record, Rejection, Replaced, Rotation, Values, Version,
 };
 
 use super::scalars::{
@@ -43,6 +43,8 @@ impl TryFrom<proto::Record> for Record {
             idle_deadline: time(wire.idle_deadline)?,
             absolute_deadline: head.absolute_deadline,
             principal: head.principal,
+            sign_in: head.sign_in,
+            facts: head.facts,
             owner: head.owner,
         })
     }
@@ -79,6 +81,8 @@ impl TryFrom<proto::Head> for Head {
             authenticated: optional_time(wire.authenticated)?,
             absolute_deadline: time(wire.absolute_deadline)?,
             principal: optional(wire.principal)?,
+            sign_in: 0,
+            facts: Facts::default(),
             owner: optional(wire.owner)?.map(Box::new),
         })
     }
@@ -353,6 +357,7 @@ impl TryFrom<proto::Authentication> for Authentication {
             at: time(wire.at)?,
             absolute_deadline: time(wire.absolute_deadline)?,
             principal: optional(wire.principal)?,
+            facts: None,
             admission: required(wire.admission, "the terms of a login")?,
         })
     }

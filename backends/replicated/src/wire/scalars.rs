@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use steadfast_core::{KeyId, Limits, Proof, RecordId, RouteLabel, SecretHash};
-use time::UtcDateTime;
+use steadfast_core::{KeyId, Limits, Proof, RecordId, RouteLabel, SecretHash, Timestamp};
 
 use super::WireError;
 use crate::record::Stamp;
@@ -87,11 +86,12 @@ pub(super) fn stamps_bytes<'s>(stamps: impl IntoIterator<Item = &'s Stamp>) -> V
 pub(super) fn hash(bytes: &[u8]) -> Result<SecretHash, WireError> {
     let (key, digest) = bytes.split_first_chunk().ok_or(WireError::Part(HASH))?;
     let digest = digest.try_into().map_err(|_| WireError::Part(HASH))?;
-    Ok(SecretHash::from_parts(KeyId(u32::from_be_bytes(*key)), digest))
+    let key = KeyId::from_parts(u32::from_be_bytes(*key), "").ok_or(WireError::Part(HASH))?;
+    Ok(SecretHash::from_parts(key, digest))
 }
 
 pub(super) fn hash_bytes(hash: &SecretHash) -> Vec<u8> {
-    [&hash.key().0.to_be_bytes()[..], hash.digest()].concat()
+    hash.compared().to_vec()
 }
 
 /// The proof of these hashes; of none, there is none.
@@ -99,7 +99,7 @@ pub(super) fn proof(bytes: &[u8]) -> Result<Option<Proof>, WireError> {
     let mut proof = None;
     for bytes in chunks::<36>(bytes, HASH)? {
         let hash = hash(bytes)?;
-        proof = Some(proof.map_or_else(|| hash.into(), |proof: Proof| proof.with_earlier(hash)));
+        proof = Some(proof.map_or_else(|| hash.into(), |proof: Proof| proof.with_other(hash)));
     }
     Ok(proof)
 }
@@ -108,17 +108,17 @@ pub(super) fn proof_bytes(proof: Option<&Proof>) -> Vec<u8> {
     proof.into_iter().flat_map(Proof::hashes).flat_map(hash_bytes).collect()
 }
 
-pub(super) fn time(millis: i64) -> Result<UtcDateTime, WireError> {
-    let nanos = i128::from(millis) * 1_000_000;
-    UtcDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| WireError::Part("a time"))
+pub(super) fn time(millis: i64) -> Result<Timestamp, WireError> {
+    let time = Timestamp::from_millis(millis);
+    (time.as_millis() == millis).then_some(time).ok_or(WireError::Part("a time"))
 }
 
 /// Milliseconds since 1970. What is finer is cut off: a deadline is never later than it was.
-pub(super) fn millis(time: UtcDateTime) -> i64 {
-    time.unix_timestamp() * 1_000 + i64::from(time.millisecond())
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millis()
 }
 
-pub(super) fn optional_time(millis: Option<i64>) -> Result<Option<UtcDateTime>, WireError> {
+pub(super) fn optional_time(millis: Option<i64>) -> Result<Option<Timestamp>, WireError> {
     millis.map(time).transpose()
 }
 

@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
 use steadfast_core::{
-    Authentication, Env, Hint, Keyring, Operate, Outcome, Patch, Principal, Realm, Rotation,
-    SessionStore, Token,
+    Authentication, Deletion, Env, Hint, Keyring, Operate, Outcome, Patch, Principal, Realm,
+    Rotation, SessionStore, Token,
 };
 use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
 
@@ -52,7 +52,7 @@ async fn cl_05_what_was_recorded_is_not_taken_a_second_time() {
     let visitor = Visitor::at(first, &[("n", "0")]).await;
     assert!(visitor.count(second, "n").await);
     let recorded = pair.tap.connections();
-    assert!(first.delete(visitor.id(), None).await.unwrap());
+    assert!(first.delete(visitor.id(), &Deletion::LOGOUT).await.unwrap().is_ended());
     let before = [first.stats().await.unwrap(), second.stats().await.unwrap()];
     for connection in recorded {
         say(connection.to, &connection.said).await;
@@ -105,7 +105,16 @@ async fn overheard(node: impl Fn(usize) -> ReplicatedStoreBuilder) -> (Vec<u8>, 
     assert!(signed_in.value(first, "kept-under").await.is_some());
     let user = Principal::new(Realm::default(), USER).unwrap();
     assert_eq!(second.list(&user).await.unwrap().len(), 1);
-    assert!(second.delete(signed_in.id(), Some(&signed_in.proof())).await.unwrap());
+    assert!(
+        second
+            .delete(
+                signed_in.id(),
+                &Deletion { proof: Some(&signed_in.proof()), ..Deletion::LOGOUT }
+            )
+            .await
+            .unwrap()
+            .is_ended()
+    );
     (pair.tap.heard(), vec![visitor.token, signed_in.token])
 }
 
@@ -117,6 +126,7 @@ async fn sign_in(visitor: &Visitor, store: &ReplicatedStore) -> Token {
         at: env.now(),
         absolute_deadline: env.now() + std::time::Duration::from_secs(3_600),
         principal: Some(Principal::new(Realm::default(), USER).unwrap()),
+        facts: None,
         admission: Default::default(),
     };
     let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Drained, Env, Hint, Lookup, ManualClock, Operate, Outcome, Principal,
-    Realm, RecordId, SessionStore, StoreError, Version,
+    Absence, Admission, Deletion, Drained, Env, Hint, Lookup, ManualClock, Operate, Outcome,
+    Principal, Realm, RecordId, Revocation, SessionStore, StoreError, Version,
 };
 use steadfast_memory::MemoryStore;
 use steadfast_sticky::StickyStore;
@@ -30,7 +30,7 @@ async fn a_session_of_an_earlier_process_of_this_node_is_lost() {
     assert_eq!(absence(&second, &["n1"], seen).await, Absence::Lost);
     let ended = create(&second).await;
     let seen = second.write(ended, &put("n", 1)).await;
-    second.delete(ended, None).await.unwrap();
+    second.delete(ended, &Deletion::LOGOUT).await.unwrap().is_ended();
     assert_eq!(absence(&second, &["n1"], seen).await, Absence::Unknown, "it was signed out");
 }
 
@@ -39,7 +39,7 @@ async fn what_no_node_can_know_is_unsupported() {
     let node = alone("n1", &ManualClock::default());
     let alice = Principal::new(Realm::default(), "alice").unwrap();
     assert!(matches!(node.list(&alice).await, Err(StoreError::Unsupported(_))));
-    let ended = node.delete_all(&alice, None, None).await;
+    let ended = node.delete_all(&alice, Revocation::LOGOUT).await;
     assert!(matches!(ended, Err(StoreError::Unsupported(_))));
     assert!(matches!(node.rehome(1.0), Err(StoreError::Unsupported(_))));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::conformance::faults::{Call, Fault};
-use steadfast_core::{Hint, Operate, Outcome, SessionStore};
+use steadfast_core::{Deletion, Hint, Operate, Outcome, SessionStore};
 use tokio::time::{Instant, timeout};
 
 use crate::service::{Node, Service, add, hash, put, rotate};
@@ -91,7 +91,7 @@ async fn what_ends_a_session_or_its_secret_never_goes_behind() {
     let kept = service.kept(id).await;
     assert_eq!((kept.secret, kept.values.get("n")), (hash(1), Some(&b"1"[..])));
     service.nodes[0].write(other, &put("n", 1)).await;
-    assert!(service.nodes[0].delete(other, None).await.unwrap());
+    assert!(service.nodes[0].delete(other, &Deletion::LOGOUT).await.unwrap().is_ended());
     service.nodes[0].drain().await.unwrap();
     assert!(!service.backup.opens(other).await);
 }

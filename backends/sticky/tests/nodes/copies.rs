@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::conformance::faults::{Call, Fault};
-use steadfast_core::{Hint, Lookup, Outcome, SessionStore, Version};
+use steadfast_core::{Deletion, Hint, Lookup, Outcome, SessionStore, Version};
 
 use crate::service::{Node, Service, add, hash, proof, put, rotate};
 
@@ -66,7 +66,13 @@ async fn a_session_that_ended_on_one_node_is_dead_on_all_at_once_while_the_feed_
         for _ in 0..2 {
             assert!(service.nodes[0].opens(id).await);
         }
-        assert!(service.nodes[ends_on].delete(id, Some(&proof())).await.unwrap());
+        assert!(
+            service.nodes[ends_on]
+                .delete(id, &Deletion { proof: Some(&proof()), ..Deletion::LOGOUT })
+                .await
+                .unwrap()
+                .is_ended()
+        );
         for node in &service.nodes {
             assert!(!node.opens(id).await);
         }
@@ -77,7 +83,7 @@ async fn a_session_that_ended_on_one_node_is_dead_on_all_at_once_while_the_feed_
 async fn a_session_that_ended_on_one_node_is_dead_on_all_within_recheck_without_the_feed() {
     let service = Service::with(2, |node| node.follow_changes(false));
     let id = service.session().await;
-    service.nodes[1].delete(id, None).await.unwrap();
+    service.nodes[1].delete(id, &Deletion::LOGOUT).await.unwrap().is_ended();
     assert!(!service.nodes[1].opens(id).await);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(!service.nodes[0].opens(id).await);
@@ -101,7 +107,7 @@ async fn rc_11_a_read_that_began_before_the_end_revives_nothing() {
     let node = service.nodes[0].clone();
     let read = tokio::spawn(async move { node.opens(id).await });
     pause.arrived(1).await;
-    service.nodes[0].delete(id, None).await.unwrap();
+    service.nodes[0].delete(id, &Deletion::LOGOUT).await.unwrap().is_ended();
     service.backup.heal();
     pause.release();
     assert!(read.await.unwrap(), "it began before");

@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use shuttle::thread::{self, JoinHandle};
 use steadfast_core::{
-    Admission, Authentication, Budget, Change, ChangeStream, Env, Keyring, Limits, Lookup,
-    ManualClock, Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, Rotation, Token,
+    Admission, Authentication, Budget, Change, ChangeStream, Deletion, Env, Keyring, Limits,
+    Lookup, ManualClock, Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, Revocation,
+    Rotation, Token,
 };
 
 use crate::sessions::Sessions;
@@ -216,6 +217,7 @@ impl Store {
             at,
             absolute_deadline: at + 4 * IDLE,
             principal: Some(alice()),
+            facts: None,
             admission,
         };
         let hash = keyring.hash(&realm, new.secret());
@@ -239,19 +241,19 @@ impl Store {
     }
 
     fn update(&self, visitor: &Visitor, patch: &Patch) -> bool {
-        matches!(self.sessions.update(visitor.id(), patch), Outcome::Applied(_))
+        matches!(self.sessions.update(visitor.id(), patch), Ok(Outcome::Applied(_)))
     }
 
     fn delete(&self, visitor: &Visitor) {
-        self.sessions.delete(visitor.id(), None);
+        self.sessions.delete(visitor.id(), &Deletion::LOGOUT).unwrap();
     }
 
     fn revoke(&self, epoch: Option<u64>) -> u64 {
-        self.sessions.delete_all(&alice(), None, epoch)
+        self.sessions.delete_all(&alice(), Revocation { epoch, ..Revocation::LOGOUT })
     }
 
     fn has(&self, visitor: &Visitor) -> bool {
-        matches!(self.sessions.load(visitor.id(), None), Lookup::Found(_))
+        matches!(self.sessions.load(visitor.id(), None), Ok(Lookup::Found(_)))
     }
 
     fn listed(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::operate::{Operate, Scan, Store};
 use crate::patch::Patch;
 use crate::record::Version;
 use crate::route::RouteLabel;
-use crate::store::{Change, ChangeStream, Outcome};
+use crate::store::{Change, ChangeStream, EndReason, Outcome};
 use crate::token::RecordId;
 
 /// A takeover expects a fence and raises it; whoever expects an earlier one gets `Conflict`.
@@ -120,7 +120,7 @@ pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
     }
     service.delete(visitor.id, None).await;
     for stream in &mut streams {
-        let told = |change| change == Change::Ended(visitor.id);
+        let told = |change| change == Change::Ended(visitor.id, EndReason::Logout);
         assert!(tells(stream, told).await, "a change stream tells of an end");
     }
 }

@@ -9,7 +9,9 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::patch::{Admission, Patch};
-use crate::store::{Applied, Hint, Lookup, Outcome, SessionStore};
+use crate::store::{
+    Applied, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Revocation, SessionStore,
+};
 use crate::token::RecordId;
 
 /// A create whose answer was lost is `Applied` when it is sent again, and there is one record.
@@ -70,10 +72,12 @@ pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
     let visitor = service.visitor(&[]).await;
     let store = losing(&service, Call::Delete);
     let proof = visitor.proof();
-    let lost = store.delete(visitor.id, Some(&proof)).await;
+    let logout = Deletion::for_reason(EndReason::Logout);
+    let deletion = Deletion { proof: Some(&proof), ..logout };
+    let lost = store.delete(visitor.id, &deletion).await;
     answers!(lost, Err(StoreError::Timeout), "the answer is lost");
-    let again = store.delete(visitor.id, Some(&proof)).await;
-    answers!(again, Ok(false), "a delete sent twice finds nothing");
+    let again = store.delete(visitor.id, &deletion).await;
+    answers!(again, Ok(Deleted::Gone), "a delete sent twice finds nothing");
     assert!(service.is_absent(visitor.id).await, "the record is gone");
 }
 
@@ -85,9 +89,11 @@ pub async fn a_delete_all_is_sent_again_after_a_lost_answer(subject: &impl Subje
     let alice = principal("alice");
     service.member(&alice).await;
     let store = losing(&service, Call::DeleteAll);
-    let lost = store.delete_all(&alice, None, Some(1)).await;
+    let logout = Revocation::for_reason(EndReason::Logout);
+    let revocation = Revocation { epoch: Some(1), ..logout };
+    let lost = store.delete_all(&alice, revocation).await;
     answers!(lost, Err(StoreError::Timeout), "the answer is lost");
-    let again = store.delete_all(&alice, None, Some(1)).await;
+    let again = store.delete_all(&alice, revocation).await;
     answers!(again, Ok(0), "a delete_all sent twice finds nothing");
     service.assert_listed(&alice, &[]).await;
 }

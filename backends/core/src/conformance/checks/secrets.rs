@@ -45,9 +45,9 @@ pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Sub
 pub async fn a_proof_under_an_earlier_key_opens_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let realm = Realm::default();
-    let ring = |key| Keyring::keyed(&[key; 32]).expect("a key of 32 bytes");
-    let (old, new) = (ring(1), ring(2));
-    let both = new.clone().accept(&[1; 32]).expect("a key of 32 bytes");
+    let ring = |name, key| Keyring::keyed(name, &[key; 32]).expect("a key of 32 bytes");
+    let (old, new) = (ring("k1", 1), ring("k2", 2));
+    let both = new.clone().accept("k1", &[1; 32]).expect("a key of 32 bytes");
     let token = Token::generate(service.id(), service.node().env()).expect("randomness");
     let (id, secret) = (token.id(), token.secret());
     service.create(id, service.record(old.hash(&realm, secret))).await;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use time::UtcDateTime;
+use crate::timestamp::Timestamp;
 
 use super::steps::{Change, Login, PatchStep, Replace, Who};
 use crate::proof::SecretHash;
@@ -15,7 +15,7 @@ use crate::token::RecordId;
 /// The records that are live or expired, and the floors.
 #[derive(Debug)]
 pub(super) struct Model {
-    pub(super) now: UtcDateTime,
+    pub(super) now: Timestamp,
     has_index: bool,
     records: BTreeMap<RecordId, Kept>,
     floors: BTreeMap<Who, u64>,
@@ -25,12 +25,12 @@ pub(super) struct Model {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kept {
     pub(super) secret: SecretHash,
-    pub(super) replaced: Option<(SecretHash, UtcDateTime)>,
+    pub(super) replaced: Option<(SecretHash, Timestamp)>,
     pub(super) values: BTreeMap<String, String>,
-    pub(super) created: UtcDateTime,
-    pub(super) authenticated: Option<UtcDateTime>,
-    pub(super) idle: UtcDateTime,
-    pub(super) absolute: UtcDateTime,
+    pub(super) created: Timestamp,
+    pub(super) authenticated: Option<Timestamp>,
+    pub(super) idle: Timestamp,
+    pub(super) absolute: Timestamp,
     pub(super) version: Version,
     pub(super) who: Option<Who>,
     pub(super) fence: u64,
@@ -103,7 +103,7 @@ impl Model {
     /// A model of a store that keeps an index, and so a cap, or of one that does not.
     pub(super) fn new(has_index: bool) -> Self {
         Self {
-            now: UtcDateTime::UNIX_EPOCH,
+            now: Timestamp::UNIX_EPOCH,
             has_index,
             records: BTreeMap::new(),
             floors: BTreeMap::new(),

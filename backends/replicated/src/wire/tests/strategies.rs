@@ -8,11 +8,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Change, Found, KeyId, LimitError, Lookup,
-    Outcome, Owner, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Rejection, Replaced,
-    Rotation, RouteLabel, SecretHash, SessionInfo, Version,
+    Absence, Admission, Applied, Authentication, Carry, Change, EndReason, Facts, Found, KeyId,
+    LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm, Record, RecordId,
+    Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo, Timestamp, Version,
 };
-use time::UtcDateTime;
 
 use crate::engine::Failure;
 use crate::engine::message::{
@@ -137,7 +136,7 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (id(), version()).prop_map(|(id, version)| Change::Patched(id, version)),
-        id().prop_map(Change::Ended),
+        id().prop_map(|id| Change::Ended(id, EndReason::Logout)),
         Just(Change::Missed),
     ]
 }
@@ -211,6 +210,8 @@ fn head() -> impl Strategy<Value = Head> {
     let times = (time(), option::of(time()), time());
     (hash(), option::of(replaced), times, option::of(principal()), option::of(owner)).prop_map(
         |(secret, replaced, (created, authenticated, absolute_deadline), principal, owner)| Head {
+            sign_in: 0,
+            facts: Facts::default(),
             secret,
             replaced,
             created,
@@ -290,6 +291,7 @@ fn writes() -> impl Strategy<Value = Patch> {
 fn rotation() -> impl Strategy<Value = Rotation> {
     let authentication = (time(), time(), option::of(principal()), admission()).prop_map(
         |(at, absolute_deadline, principal, admission)| Authentication {
+            facts: None,
             at,
             absolute_deadline,
             principal,
@@ -386,7 +388,8 @@ fn lookup() -> impl Strategy<Value = Lookup> {
 
 fn session() -> impl Strategy<Value = SessionInfo> {
     (id(), time(), option::of(time()), time()).prop_map(|(id, created, authenticated, deadline)| {
-        SessionInfo { id, created, authenticated, deadline }
+        let authenticated = authenticated.map(Into::into);
+        SessionInfo { id, created: created.into(), authenticated, deadline: deadline.into() }
     })
 }
 
@@ -415,18 +418,19 @@ fn stamp_or_zero() -> impl Strategy<Value = Stamp> {
 }
 
 fn proof() -> impl Strategy<Value = Proof> {
-    (hash(), vec(hash(), 0..3)).prop_map(|(current, earlier)| {
-        earlier.into_iter().fold(current.into(), Proof::with_earlier)
-    })
+    (hash(), vec(hash(), 0..3))
+        .prop_map(|(current, earlier)| earlier.into_iter().fold(current.into(), Proof::with_other))
 }
 
 fn hash() -> impl Strategy<Value = SecretHash> {
-    any::<(u32, [u8; 32])>()
-        .prop_map(|(key, digest)| SecretHash::from_parts(KeyId(7 << 24 | key >> 8), digest))
+    any::<(u32, [u8; 32])>().prop_map(|(key, digest)| {
+        let key = KeyId::from_parts(7 << 24 | key >> 8, "").unwrap();
+        SecretHash::from_parts(key, digest)
+    })
 }
 
-fn time() -> impl Strategy<Value = UtcDateTime> {
-    let (first, last) = (UtcDateTime::MIN, UtcDateTime::MAX);
+fn time() -> impl Strategy<Value = Timestamp> {
+    let (first, last) = (Timestamp::MIN, Timestamp::MAX);
     (scalars::millis(first)..=scalars::millis(last))
         .prop_map(|millis| scalars::time(millis).unwrap())
 }
