@@ -66,6 +66,30 @@ impl fmt::Debug for Address {
     }
 }
 
+/// Where a connection leads.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Endpoint {
+    Tcp(Address),
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
+}
+
+impl From<Address> for Endpoint {
+    fn from(address: Address) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => fmt::Display::fmt(address, f),
+            #[cfg(unix)]
+            Self::Unix(path) => fmt::Display::fmt(&path.display(), f),
+        }
+    }
+}
+
 /// A text is no address. It is not shown: what is no address may be a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an address is host:port, host, or [ip]:port")]

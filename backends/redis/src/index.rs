@@ -133,7 +133,7 @@ impl Sessions {
                 return Ok(made);
             }
         }
-        Err(StoreError::unavailable(RevokedAgain))
+        Err(StoreError::busy(RevokedAgain))
     }
 
     /// Takes a session that is the principal's no more off the list, in a cluster. What stays is
@@ -443,7 +443,7 @@ fn info(fields: Value) -> Option<SessionInfo> {
 }
 
 fn unexpected() -> StoreError {
-    StoreError::unavailable(Unexpected)
+    StoreError::refused(Unexpected)
 }
 
 #[derive(Debug, thiserror::Error)]

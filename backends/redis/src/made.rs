@@ -37,7 +37,7 @@ impl Made {
             "corrupt" => return Err(corrupt(id, Corrupt::Form)),
             _ => rejection(&mut answer).map(Self::rejected),
         };
-        made.ok_or_else(|| StoreError::unavailable(Unexpected))
+        made.ok_or_else(|| StoreError::refused(Unexpected))
     }
 
     pub(crate) fn rejected(why: Rejection) -> Self {
@@ -49,7 +49,7 @@ impl Made {
             Self::Applied { applied, .. } => Ok(Outcome::Applied(applied)),
             Self::Unchanged(version) => Ok(Outcome::Applied(Applied::at(version))),
             Self::Refused(outcome) => Ok(outcome),
-            Self::Again | Self::Fine => Err(StoreError::unavailable(Unexpected)),
+            Self::Again | Self::Fine => Err(StoreError::refused(Unexpected)),
         }
     }
 }

@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 use redis::{Value, cmd};
 use steadfast_core::{Event, RecordId, Scan, Scanned, Stats, StoreError};
 
-use crate::connection::{Fault, Server};
+use crate::connection::Server;
+use crate::error::Fault;
 use crate::made::Unexpected;
 use crate::reply;
 use crate::sessions::Sessions;
@@ -117,7 +118,7 @@ async fn ping(server: &Server) -> Result<(), Fault> {
 }
 
 fn unexpected() -> StoreError {
-    StoreError::unavailable(Unexpected)
+    StoreError::refused(Unexpected)
 }
 
 /// Keys that a server looks at in one go.

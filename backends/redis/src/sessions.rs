@@ -105,7 +105,7 @@ impl Sessions {
                 Ok(deleted)
             }
             "corrupt" => Err(corrupt(id, Corrupt::Form)),
-            _ => Err(StoreError::unavailable(Unexpected)),
+            _ => Err(StoreError::refused(Unexpected)),
         }
     }
 
@@ -141,7 +141,7 @@ impl Sessions {
     /// Makes a call of a script, and takes its answer apart.
     pub(crate) async fn run(&self, key: &str, call: Call<'_>) -> Result<Answer, StoreError> {
         let answer = self.servers.call(key.as_bytes(), &call).await?;
-        Answer::of(answer).ok_or_else(|| StoreError::unavailable(Unexpected))
+        Answer::of(answer).ok_or_else(|| StoreError::refused(Unexpected))
     }
 
     /// The arguments that scripts on a record begin with.

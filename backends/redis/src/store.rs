@@ -1,6 +1,7 @@
 //! The store, as an application and the middleware see it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use steadfast_core::{
     StoreError,
 };
 
-use crate::address::Address;
+use crate::address::{Address, Endpoint};
 use crate::changes::Changes;
 use crate::connection::{Copies, Dialer, Sentinels, Servers};
 use crate::error::SetupError;
@@ -155,7 +156,22 @@ impl RedisStoreBuilder {
     ///
     /// When it cannot be set up like this.
     pub fn standalone(self, address: Address) -> Result<RedisStore, SetupError> {
-        let servers = Servers::standalone(self.dialer(&self.login), address);
+        let servers = Servers::standalone(self.dialer(&self.login), address.into());
+        Ok(self.over(servers))
+    }
+
+    /// The store on one server of this machine, by the path of its Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be set up like this: with TLS, for example.
+    #[cfg(unix)]
+    pub fn unix_socket(self, path: impl Into<PathBuf>) -> Result<RedisStore, SetupError> {
+        if self.tls.is_some() {
+            return Err(SetupError::TlsOverUnixSocket);
+        }
+        let endpoint = Endpoint::Unix(path.into());
+        let servers = Servers::standalone(self.dialer(&self.login), endpoint);
         Ok(self.over(servers))
     }
 

@@ -10,8 +10,9 @@ use redis::{ServerError, Value, cmd};
 use tokio::time::Instant;
 
 use super::slot::slot;
-use super::{Call, Dialer, Fault, Origin, Server};
+use super::{Call, Dialer, Origin, Server};
 use crate::address::Address;
+use crate::error::{Fault, Next};
 use crate::reply;
 
 /// The servers of a cluster, and which slots each is thought to have.
@@ -60,7 +61,7 @@ impl Cluster {
                     is_second_try = true;
                     (self.server_anew(slot).await?, false)
                 }
-                _ if !is_second_try && fault.is_worth_another_try(call.is_repeatable) => {
+                _ if !is_second_try && fault.next(call.is_repeatable) == Next::Elsewhere => {
                     is_second_try = true;
                     (self.server_anew(slot).await?, false)
                 }
@@ -149,7 +150,7 @@ impl Map {
     }
 
     fn known(&mut self, dialer: &Dialer, address: Address) -> &Arc<Server> {
-        let origin = |address: &Address| Origin::Fixed(dialer.clone(), address.clone());
+        let origin = |address: &Address| Origin::Fixed(dialer.clone(), address.clone().into());
         self.servers
             .entry(address)
             .or_insert_with_key(|address| Arc::new(Server::new(origin(address))))
@@ -205,10 +206,10 @@ fn redirection(fault: &Fault) -> Option<Redirection> {
     let Fault::Refused(why) = fault else {
         return None;
     };
-    match why.code() {
-        "MOVED" => Some(Redirection::Moved(target(why)?)),
-        "ASK" => Some(Redirection::Ask(target(why)?)),
-        "TRYAGAIN" => Some(Redirection::Later),
+    match (fault.next(false), why.code()) {
+        (Next::There, "ASK") => Some(Redirection::Ask(target(why)?)),
+        (Next::There, _) => Some(Redirection::Moved(target(why)?)),
+        (Next::Later, _) => Some(Redirection::Later),
         _ => None,
     }
 }

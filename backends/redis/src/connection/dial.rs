@@ -1,19 +1,25 @@
-//! Opens a connection to one address: the socket, TLS, and the login.
+//! Opens a connection to a server: the socket, TLS, and the login.
 
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, RedisConnectionInfo};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Fault;
-use crate::address::Address;
+use crate::address::{Address, Endpoint};
+use crate::error::Fault;
 
 /// How every server of a store is spoken to.
 #[derive(Clone)]
@@ -27,37 +33,148 @@ impl Dialer {
     /// A connection for any number of callers, and what drives it until it is closed.
     pub(crate) async fn open(
         &self,
-        address: &Address,
+        endpoint: &Endpoint,
     ) -> Result<(MultiplexedConnection, Driver), Fault> {
-        let opening = async {
-            let socket = self.socket(address).await?;
-            let config = AsyncConnectionConfig::new().set_pipeline_buffer_size(PIPELINE);
-            let opened = MultiplexedConnection::new_with_config(&self.login, socket, config).await;
-            let (connection, driver) = opened.map_err(Fault::unsent)?;
-            Ok((connection, Box::pin(driver) as Driver))
-        };
-        in_time(opening).await
+        self.dial(endpoint, |socket| self.converse(socket)).await
     }
 
     /// A connection that listens.
-    pub(crate) async fn listen(&self, address: &Address) -> Result<PubSub, Fault> {
-        let opening = async {
-            let socket = self.socket(address).await?;
-            PubSub::new(&self.login, socket).await.map_err(Fault::unsent)
-        };
-        in_time(opening).await
+    pub(crate) async fn listen(&self, endpoint: &Endpoint) -> Result<PubSub, Fault> {
+        let listen =
+            |socket| async { PubSub::new(&self.login, socket).await.map_err(Fault::unsent) };
+        self.dial(endpoint, listen).await
     }
 
-    async fn socket(&self, address: &Address) -> Result<Box<dyn Socket>, Fault> {
-        let plain = TcpStream::connect((address.host(), address.port())).await;
-        let plain = plain.map_err(Fault::unsent)?;
-        plain.set_nodelay(true).map_err(Fault::unsent)?;
+    /// Tries every address of a host, the next one a moment later or when one has failed, up to and
+    /// including the login: an address may also accept connections and answer nothing.
+    async fn dial<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        endpoint: &Endpoint,
+        log_in: impl Fn(Box<dyn Socket>) -> F,
+    ) -> Result<T, Fault> {
+        let log_in = &log_in;
+        let dialling = async {
+            match endpoint {
+                Endpoint::Tcp(address) => {
+                    let found = tokio::net::lookup_host((address.host(), address.port())).await;
+                    let found: Vec<_> = found.map_err(Fault::unsent)?.collect();
+                    let attempt = |to| async move { log_in(self.tcp(address, to).await?).await };
+                    first_of(found.into_iter().map(attempt)).await
+                }
+                #[cfg(unix)]
+                Endpoint::Unix(path) => {
+                    let socket = tokio::net::UnixStream::connect(path).await;
+                    log_in(Box::new(socket.map_err(Fault::unsent)?)).await
+                }
+            }
+        };
+        let dialled = tokio::time::timeout(OPEN_WITHIN, dialling).await;
+        dialled.unwrap_or_else(|_| Err(Fault::unsent(Unanswered)))
+    }
+
+    async fn tcp(&self, address: &Address, to: SocketAddr) -> Result<Box<dyn Socket>, Fault> {
+        let plain = TcpStream::connect(to).await.map_err(Fault::unsent)?;
+        prepare(&plain).map_err(Fault::unsent)?;
         let Some(config) = &self.tls else {
             return Ok(Box::new(plain));
         };
         let name = ServerName::try_from(address.host().to_owned()).map_err(Fault::unsent)?;
         let tls = TlsConnector::from(Arc::clone(config)).connect(name, plain).await;
         Ok(Box::new(tls.map_err(Fault::unsent)?))
+    }
+
+    /// The driver says no more of a connection that breaks than that it broke, so the reason is noted
+    /// on the way.
+    async fn converse(
+        &self,
+        socket: Box<dyn Socket>,
+    ) -> Result<(MultiplexedConnection, Driver), Fault> {
+        let note = Note::default();
+        let socket = Noting { socket, note: Arc::clone(&note) };
+        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let config = AsyncConnectionConfig::new()
+            .set_pipeline_buffer_size(PIPELINE)
+            .set_response_timeout(None);
+        let opened = MultiplexedConnection::new_with_config(&nobody, socket, config).await;
+        let (mut connection, driver) = opened.map_err(Fault::unsent)?;
+        let mut driver = Box::pin(driver) as Driver;
+        tokio::select! {
+            biased;
+            logged_in = self.log_in(&mut connection) => logged_in?,
+            () = &mut driver => {
+                let noted = note.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(Fault::unsent(noted.unwrap_or_else(closed)));
+            }
+        }
+        Ok((connection, driver))
+    }
+
+    async fn log_in(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
+        let mut commands = redis::pipe();
+        match (self.login.username(), self.login.password()) {
+            (_, None) => {}
+            (None, Some(password)) => drop(commands.cmd("AUTH").arg(password)),
+            (Some(name), Some(password)) => drop(commands.cmd("AUTH").arg(name).arg(password)),
+        }
+        if self.login.db() != 0 {
+            commands.cmd("SELECT").arg(self.login.db());
+        }
+        // Also where there is nothing to say: a server that hangs accepts connections.
+        commands.cmd("PING");
+        let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
+        let Ok(mut answers) = answers else {
+            // The driver ends with the connection, and knows why.
+            return std::future::pending().await;
+        };
+        let pong = answers.pop().unwrap_or_default();
+        answers.into_iter().try_for_each(|answer| Fault::unless_refused(answer).map(drop))?;
+        match Fault::unless_refused(pong) {
+            Err(fault) if fault.code().is_some_and(|code| UNWELCOME.contains(&code)) => Err(fault),
+            // A server that cannot save its data refuses this question, and answers others.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Answers without delay, and an end within half a minute for a connection that leads nowhere.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(2 * QUIET))?;
+    Ok(())
+}
+
+/// The first of several attempts that succeeds; the next one begins a moment later than the one before
+/// it, or when one has failed.
+async fn first_of<T>(
+    attempts: impl ExactSizeIterator<Item = impl Future<Output = Result<T, Fault>>>,
+) -> Result<T, Fault> {
+    let (mut attempts, mut running) = (attempts, FuturesUnordered::new());
+    let mut fault = None;
+    loop {
+        running.extend(attempts.next());
+        let is_last = attempts.len() == 0;
+        loop {
+            tokio::select! {
+                ended = running.next() => match ended {
+                    Some(Ok(opened)) => return Ok(opened),
+                    // What a server said tells more than that another one said nothing.
+                    Some(Err(why)) => {
+                        if !matches!(fault, Some(Fault::Refused(_))) {
+                            fault = Some(why);
+                        }
+                        if !is_last {
+                            break;
+                        }
+                    }
+                    None => return Err(fault.unwrap_or_else(|| Fault::unsent(NoAddress))),
+                },
+                () = tokio::time::sleep(NEXT_AFTER), if !is_last => break,
+            }
+        }
     }
 }
 
@@ -68,14 +185,111 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
-async fn in_time<T>(opening: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let opened = tokio::time::timeout(OPEN_WITHIN, opening).await;
-    opened.unwrap_or_else(|elapsed| Err(Fault::unsent(elapsed)))
+/// Why reading from a socket failed.
+type Note = Arc<Mutex<Option<io::Error>>>;
+
+/// Notes why reading from a socket failed.
+struct Noting {
+    socket: Box<dyn Socket>,
+    note: Note,
 }
 
-/// A hung server accepts connections and answers nothing. Below the middleware's deadline, so that
-/// there is time to turn to another server.
-const OPEN_WITHIN: Duration = Duration::from_millis(500);
+impl AsyncRead for Noting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.socket).poll_read(context, into);
+        if let Poll::Ready(Err(error)) = &read {
+            let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+            note.get_or_insert_with(|| io::Error::new(error.kind(), error.to_string()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Noting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the new connection")
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not answer")]
+struct Unanswered;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name of the host has no address")]
+struct NoAddress;
+
+/// With what a server turns a connection away.
+const UNWELCOME: [&str; 3] = ["NOAUTH", "DENIED", "ERR"];
+
+/// A hung server accepts connections and answers nothing. No longer than the middleware's deadline, so
+/// that there is time to turn to another server.
+const OPEN_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// How long an address may take before the next one of the same host is tried as well.
+const NEXT_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a connection may be silent before the system asks whether the other side is there.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// Commands that wait to be written; more make their callers wait.
 const PIPELINE: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_hangs_holds_up_the_next_for_a_moment() {
+        let start = tokio::time::Instant::now();
+        let attempts =
+            [None, Some(Err("refused")), Some(Ok(3))].into_iter().map(|end| async move {
+                match end {
+                    Some(end) => end.map_err(Fault::unsent),
+                    None => std::future::pending().await,
+                }
+            });
+        assert_eq!(first_of(attempts).await.unwrap(), 3);
+        assert_eq!(start.elapsed(), NEXT_AFTER, "and one that is refused for none");
+    }
+
+    #[tokio::test]
+    async fn an_end_of_all_attempts_has_a_reason() {
+        let attempts = (0..3).map(|_| async { Err::<(), _>(Fault::unsent("refused")) });
+        assert!(matches!(first_of(attempts).await, Err(Fault::Unsent(_))));
+        let none: [std::future::Ready<Result<(), Fault>>; 0] = [];
+        assert!(matches!(first_of(none.into_iter()).await, Err(Fault::Unsent(_))));
+    }
+}

@@ -1,33 +1,40 @@
 //! One connection to a server, opened again when it breaks or hangs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::Origin;
 use super::dial::Driver;
-use super::{Fault, Origin};
-use crate::address::Address;
+use crate::address::Endpoint;
+use crate::error::Fault;
 
 /// A connection that all callers share, opened by the first one that finds none.
 ///
 /// A broken connection is noticed when it breaks, not when it is used next, so that what is sent on a
-/// new one was never written to the old one. A server that hangs is noticed by whoever gives up on
-/// it: nobody waits twice for the same silence.
-pub(crate) struct Link {
+/// new one was never written to the old one. A connection that hangs is known by its oldest call
+/// without an answer; the next call looks for another one. No call has a time limit here: deadlines are
+/// the callers', and a call that is dropped leaves a probe in its place.
+#[derive(Clone)]
+pub(crate) struct Link(Arc<Shared>);
+
+struct Shared {
     origin: Arc<Origin>,
     current: Mutex<Option<Arc<Live>>>,
-    /// Held by the one who opens; when that last failed.
-    opening: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while a connection is being opened; when that last failed.
+    opening: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl Link {
     pub(crate) fn new(origin: Arc<Origin>) -> Self {
-        Self { origin, current: Mutex::default(), opening: tokio::sync::Mutex::new(None) }
+        Self(Arc::new(Shared { origin, current: Mutex::default(), opening: Arc::default() }))
     }
 
     /// Sends a command, and returns the answer of the server, unless that is an error.
@@ -46,77 +53,100 @@ impl Link {
         live.wait_for(connection.send_packed_commands(commands, 0, count)).await
     }
 
-    /// Opens a new connection for the calls that follow, unless it leads to this address already.
-    pub(crate) fn go_to(&self, address: &Address) {
-        let mut current = self.current();
-        if current.as_ref().is_some_and(|live| live.address != *address) {
+    /// Opens a new connection for the calls that follow, unless it leads there already.
+    pub(crate) fn go_to(&self, endpoint: &Endpoint) {
+        let mut current = self.0.current();
+        if current.as_ref().is_some_and(|live| live.endpoint != *endpoint) {
             *current = None;
         }
     }
 
     /// Opens a new connection for the calls that follow.
     pub(crate) fn discard(&self) {
-        *self.current() = None;
+        *self.0.current() = None;
     }
 
-    /// Whether there is a connection.
+    /// Whether there is a connection that answers.
     pub(crate) fn is_open(&self) -> bool {
-        self.open_one().is_some()
+        self.0.answering().is_some()
     }
 
+    /// The connection, opened if there is none that answers. While another one cannot be had, one that
+    /// hangs is better than none: the server may be busy for a moment.
     async fn live(&self) -> Result<Arc<Live>, Fault> {
-        if let Some(live) = self.open_one() {
+        if let Some(live) = self.0.answering() {
             return Ok(live);
         }
-        let mut failed = self.opening.lock().await;
-        if let Some(live) = self.open_one() {
+        let last_failure = Arc::clone(&self.0.opening).lock_owned().await;
+        if let Some(live) = self.0.answering() {
             return Ok(live);
         }
-        if failed.is_some_and(|at| at.elapsed() < PAUSE) {
-            return Err(Fault::unsent(JustFailed));
-        }
+        let opened = match *last_failure {
+            Some(at) if at.elapsed() < PAUSE => Err(Fault::unsent(JustFailed)),
+            _ => self.open(last_failure).await,
+        };
+        opened.or_else(|fault| self.0.unbroken().ok_or(fault))
+    }
+
+    /// Opens in a task of its own: a caller who gives up leaves the connection to the next one.
+    async fn open(
+        &self,
+        last_failure: OwnedMutexGuard<Option<Instant>>,
+    ) -> Result<Arc<Live>, Fault> {
+        let opening = tokio::spawn(Arc::clone(&self.0).open(last_failure));
+        opening.await.unwrap_or_else(|error| Err(Fault::unsent(error)))
+    }
+}
+
+impl Shared {
+    async fn open(
+        self: Arc<Self>,
+        mut last_failure: OwnedMutexGuard<Option<Instant>>,
+    ) -> Result<Arc<Live>, Fault> {
         let opened = self.origin.open().await;
-        let (address, connection, driver) =
-            opened.inspect_err(|_| *failed = Some(Instant::now()))?;
-        *failed = None;
-        let live = Arc::new(Live::new(address, connection, driver));
+        *last_failure = opened.is_err().then(Instant::now);
+        let (endpoint, connection, driver) = opened?;
+        let live = Arc::new(Live::new(endpoint, connection, driver));
         *self.current() = Some(Arc::clone(&live));
         Ok(live)
     }
 
-    fn open_one(&self) -> Option<Arc<Live>> {
+    /// The connection, unless it is broken or hangs.
+    fn answering(&self) -> Option<Arc<Live>> {
+        self.unbroken().filter(|live| !live.unanswered().hang())
+    }
+
+    fn unbroken(&self) -> Option<Arc<Live>> {
         self.current().as_ref().filter(|live| live.is_open()).map(Arc::clone)
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Live>>> {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Live>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Live {
-    address: Address,
+    endpoint: Endpoint,
     connection: MultiplexedConnection,
-    start: Instant,
     closed: Arc<AtomicBool>,
-    /// Milliseconds after `start` of the last answer.
-    answered: AtomicU64,
+    unanswered: Arc<Mutex<Unanswered>>,
     driver: AbortHandle,
 }
 
 impl Live {
-    fn new(address: Address, connection: MultiplexedConnection, driver: Driver) -> Self {
+    fn new(endpoint: Endpoint, connection: MultiplexedConnection, driver: Driver) -> Self {
         let closed = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&closed);
+        let end = SetOnDrop(Arc::clone(&closed));
         let driver = tokio::spawn(async move {
+            // Also where the runtime ends before the connection does.
+            let _end = end;
             driver.await;
-            end.store(true, Ordering::Release);
         });
         Self {
-            address,
+            endpoint,
             connection,
-            start: Instant::now(),
             closed,
-            answered: AtomicU64::new(0),
+            unanswered: Arc::default(),
             driver: driver.abort_handle(),
         }
     }
@@ -125,24 +155,41 @@ impl Live {
         !self.closed.load(Ordering::Acquire)
     }
 
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
+        locked(&self.unanswered)
+    }
+
     async fn wait_for<T>(
         &self,
         answer: impl Future<Output = redis::RedisResult<T>>,
     ) -> Result<T, Fault> {
-        let mut waiting = Waiting { live: self, since: self.now(), answered: false };
-        let answer = tokio::time::timeout(PATIENCE, answer).await;
-        let Ok(answer) = answer else {
-            return Err(Fault::Silent);
-        };
-        waiting.answered = true;
-        if answer.is_ok() {
-            self.answered.store(self.now(), Ordering::Release);
+        let mut waiting = Waiting { live: self, number: Some(self.unanswered().send()) };
+        let answer = answer.await;
+        if let Some(number) = waiting.number.take() {
+            self.unanswered().answer(number);
         }
         answer.map_err(Fault::Lost)
     }
 
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+    /// Learns with a call of its own whether those that were dropped have been answered.
+    fn probe(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if !self.unanswered().begin_probe() {
+            return;
+        }
+        let (mut connection, unanswered) = (self.connection.clone(), Arc::clone(&self.unanswered));
+        runtime.spawn(async move {
+            loop {
+                let number = locked(&unanswered).send();
+                let ping = redis::cmd("PING");
+                let answer = connection.send_packed_command(&ping).await;
+                if answer.is_err() || !locked(&unanswered).end_probe(number) {
+                    return;
+                }
+            }
+        });
     }
 }
 
@@ -152,34 +199,144 @@ impl Drop for Live {
     }
 }
 
-/// A call that waits for its answer. Dropped without one, it tells a hung connection from a caller who
-/// was in a hurry.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A call that waits for its answer.
 struct Waiting<'l> {
     live: &'l Live,
-    since: u64,
-    answered: bool,
+    /// Taken once the answer is there.
+    number: Option<u64>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.answered || self.live.now() - self.since < SILENCE.as_millis() as u64 {
-            return;
-        }
-        if self.live.answered.load(Ordering::Acquire) < self.since {
-            self.live.closed.store(true, Ordering::Release);
+        if self.number.is_some() {
+            self.live.probe();
         }
     }
+}
+
+/// The calls of a connection that have no answer yet, the oldest first. Answers come in the order of
+/// the calls, so each one stands for all before it, those of callers who went away included.
+#[derive(Default)]
+struct Unanswered {
+    sent: u64,
+    /// When a call was sent, and the number of the last one sent in that moment.
+    moments: VecDeque<(Instant, u64)>,
+    probe: Probe,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    None,
+    UnderWay,
+    /// Another one has to follow: since that one was sent, more calls were dropped.
+    Again,
+}
+
+impl Unanswered {
+    fn send(&mut self) -> u64 {
+        let now = Instant::now();
+        self.sent += 1;
+        match self.moments.back_mut() {
+            Some((since, last)) if now - *since < MOMENT => *last = self.sent,
+            _ => self.moments.push_back((now, self.sent)),
+        }
+        self.sent
+    }
+
+    fn answer(&mut self, number: u64) {
+        while self.moments.front().is_some_and(|(_, last)| *last <= number) {
+            self.moments.pop_front();
+        }
+    }
+
+    /// Whether the oldest one waits for so long that the connection hangs.
+    fn hang(&self) -> bool {
+        self.moments.front().is_some_and(|(since, _)| since.elapsed() > SILENCE)
+    }
+
+    /// Whether to send a probe now.
+    fn begin_probe(&mut self) -> bool {
+        let is_first = self.probe == Probe::None;
+        self.probe = if is_first { Probe::UnderWay } else { Probe::Again };
+        is_first
+    }
+
+    /// Whether to send another one.
+    fn end_probe(&mut self, number: u64) -> bool {
+        self.answer(number);
+        let is_again = self.probe == Probe::Again;
+        self.probe = if is_again { Probe::UnderWay } else { Probe::None };
+        is_again
+    }
+}
+
+fn locked(unanswered: &Mutex<Unanswered>) -> MutexGuard<'_, Unanswered> {
+    unanswered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the server could not be reached a moment ago")]
 struct JustFailed;
 
-/// How long an answer may take, whoever waits for it. The middleware's deadlines are shorter.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the oldest call may be without an answer before the connection is taken to hang.
+const SILENCE: Duration = Duration::from_millis(400);
 
-/// How long a connection may answer nothing at all before a caller who gives up takes it along.
-const SILENCE: Duration = Duration::from_millis(250);
+/// Calls that are sent within this time are one entry among those without an answer.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// How long after a failure the next attempt to connect may come.
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_judged_by_its_oldest_call() {
+        let mut calls = Unanswered::default();
+        let first = calls.send();
+        tokio::time::advance(SILENCE).await;
+        let second = calls.send();
+        assert!(!calls.hang());
+        tokio::time::advance(MOMENT).await;
+        assert!(calls.hang(), "a new call makes the first one no younger");
+        calls.answer(first);
+        assert!(!calls.hang());
+        tokio::time::advance(SILENCE).await;
+        assert!(calls.hang(), "now the second one is the oldest");
+        calls.answer(second);
+        assert!(calls.moments.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_stands_for_all_calls_before_it() {
+        let mut calls = Unanswered::default();
+        for _ in 0..1_000 {
+            calls.send();
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(calls.moments.len() <= 101);
+        let last = calls.send();
+        calls.answer(last);
+        assert!(calls.moments.is_empty());
+    }
+
+    #[test]
+    fn calls_that_are_dropped_during_a_probe_ask_for_another() {
+        let mut calls = Unanswered::default();
+        assert!(calls.begin_probe());
+        assert!(!calls.begin_probe(), "one is under way");
+        assert!(calls.end_probe(0), "and another follows");
+        assert!(!calls.end_probe(0));
+        assert!(calls.begin_probe());
+    }
+}

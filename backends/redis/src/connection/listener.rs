@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
 
-use super::Fault;
+use crate::error::Fault;
 
 /// Hears one channel, until its connection breaks or hangs.
 pub(crate) struct Listener {

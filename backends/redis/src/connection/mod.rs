@@ -7,14 +7,12 @@ mod listener;
 mod sentinel;
 mod slot;
 
-use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{Cmd, Pipeline, RedisError, ServerError, Value};
-use steadfast_core::StoreError;
+use redis::{Cmd, Pipeline, Value};
 
 use self::cluster::Cluster;
 pub(crate) use self::dial::Dialer;
@@ -23,7 +21,8 @@ use self::link::Link;
 pub(crate) use self::listener::Listener;
 use self::sentinel::Following;
 pub(crate) use self::sentinel::Sentinels;
-use crate::address::Address;
+use crate::address::Endpoint;
+use crate::error::{Fault, Next};
 use crate::script::Script;
 
 /// Where records are.
@@ -35,15 +34,15 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    pub(crate) fn standalone(dialer: Dialer, address: Address) -> Self {
-        Self::One(Arc::new(Server::new(Origin::Fixed(dialer, address))))
+    pub(crate) fn standalone(dialer: Dialer, endpoint: Endpoint) -> Self {
+        Self::One(Arc::new(Server::new(Origin::Fixed(dialer, endpoint))))
     }
 
     pub(crate) fn behind_sentinels(dialer: Dialer, sentinels: Sentinels) -> Self {
         Self::One(Arc::new(Server::new(Origin::Primary(dialer, sentinels))))
     }
 
-    pub(crate) fn cluster(dialer: Dialer, seeds: Vec<Address>) -> Self {
+    pub(crate) fn cluster(dialer: Dialer, seeds: Vec<crate::address::Address>) -> Self {
         Self::Many(Box::new(Cluster::new(dialer, seeds)))
     }
 
@@ -115,7 +114,7 @@ pub(crate) struct Server {
     /// `WAIT` holds up what comes behind it on its connection, and counts the writes of that one alone.
     waiting: [Link; WAITING],
     turn: AtomicUsize,
-    following: OnceLock<Following>,
+    following: Mutex<Option<Following>>,
 }
 
 impl Server {
@@ -125,7 +124,7 @@ impl Server {
             shared: Link::new(Arc::clone(&origin)),
             waiting: std::array::from_fn(|_| Link::new(Arc::clone(&origin))),
             turn: AtomicUsize::new(0),
-            following: OnceLock::new(),
+            following: Mutex::default(),
             origin,
         }
     }
@@ -149,9 +148,10 @@ impl Server {
     async fn call_again(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Fault> {
         self.follow();
         match self.call(call, false).await {
-            Err(fault) if fault.is_worth_another_try(call.is_repeatable) => {
-                self.call(call, false).await
-            }
+            Err(fault) => match fault.next(call.is_repeatable) {
+                Next::Elsewhere => self.call(call, false).await,
+                _ => Err(fault),
+            },
             answer => answer,
         }
     }
@@ -160,27 +160,31 @@ impl Server {
     async fn call(&self, call: &Call<'_>, asks: bool) -> Result<Value, Fault> {
         let link = self.link(call);
         let answer = match (send(link, call.command, call.copies, asks).await, call.script) {
-            (Err(Fault::Refused(why)), Some(script)) if why.code() == "NOSCRIPT" => {
+            (Err(fault), Some(script)) if fault.next(call.is_repeatable) == Next::InFull => {
                 send(link, &script.in_full(call.command), call.copies, asks).await
             }
             (answer, _) => answer,
         };
         answer.inspect_err(|fault| {
-            if fault.says_it_is_no_primary() {
+            // The answer to a call that was refused; a connection that broke is noticed by itself.
+            if matches!(fault, Fault::Refused(_)) && fault.next(false) == Next::Elsewhere {
                 link.discard();
             }
         })
     }
 
     /// Opens new connections for the calls that follow, unless they lead to this address already.
-    fn go_to(&self, primary: &Address) {
+    fn go_to(&self, primary: &Endpoint) {
         self.waiting.iter().chain([&self.shared]).for_each(|link| link.go_to(primary));
     }
 
     /// Sees to it that a primary that was replaced is left, even if it still answers.
     fn follow(self: &Arc<Self>) {
         if let Origin::Primary(_, sentinels) = &*self.origin {
-            self.following.get_or_init(|| Following::start(sentinels, self));
+            let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+            if following.as_ref().is_none_or(Following::has_ended) {
+                *following = Some(Following::start(sentinels, self));
+            }
         }
     }
 
@@ -235,106 +239,36 @@ fn copied(answer: Option<&Value>) -> i64 {
 /// Where connections to a server lead.
 pub(crate) enum Origin {
     /// To one address.
-    Fixed(Dialer, Address),
+    Fixed(Dialer, Endpoint),
     /// To the primary, as the sentinels have it.
     Primary(Dialer, Sentinels),
 }
 
 impl Origin {
-    async fn open(&self) -> Result<(Address, MultiplexedConnection, Driver), Fault> {
+    async fn open(&self) -> Result<(Endpoint, MultiplexedConnection, Driver), Fault> {
         match self {
-            Self::Fixed(dialer, address) => {
-                let (connection, driver) = dialer.open(address).await?;
-                Ok((address.clone(), connection, driver))
+            Self::Fixed(dialer, endpoint) => {
+                let (connection, driver) = dialer.open(endpoint).await?;
+                Ok((endpoint.clone(), connection, driver))
             }
             Self::Primary(dialer, sentinels) => {
-                let address = sentinels.primary().await?;
-                let (mut connection, mut driver) = dialer.open(&address).await?;
+                let endpoint = sentinels.primary().await?;
+                let (mut connection, mut driver) = dialer.open(&endpoint).await?;
                 tokio::select! {
                     checked = sentinel::check_role(&mut connection) => checked?,
                     () = &mut driver => return Err(Fault::unsent(sentinel::NoPrimary)),
                 }
-                Ok((address, connection, driver))
+                Ok((endpoint, connection, driver))
             }
         }
     }
 
     async fn listen(&self) -> Result<PubSub, Fault> {
         match self {
-            Self::Fixed(dialer, address) => dialer.listen(address).await,
+            Self::Fixed(dialer, endpoint) => dialer.listen(endpoint).await,
             Self::Primary(dialer, sentinels) => dialer.listen(&sentinels.primary().await?).await,
         }
     }
-}
-
-/// Why there is no answer, by what is known of the command.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// It was not sent.
-    Unsent(Box<dyn Error + Send + Sync>),
-    /// The connection broke while it was under way.
-    Lost(RedisError),
-    /// Nothing came back.
-    Silent,
-    /// The server refused it, and did nothing.
-    Refused(ServerError),
-    /// It was done, and is on fewer replicas than it should be.
-    TooFewCopies { wanted: usize, got: i64 },
-}
-
-impl Fault {
-    pub(crate) fn unsent(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Unsent(cause.into())
-    }
-
-    /// Whether what is kept under a key has another type than it should.
-    pub(crate) fn is_wrong_type(&self) -> bool {
-        matches!(self, Self::Refused(why) if why.code() == "WRONGTYPE")
-    }
-
-    fn unless_refused(answer: Value) -> Result<Value, Self> {
-        match answer {
-            Value::ServerError(why) => Err(Self::Refused(why)),
-            answer => Ok(answer),
-        }
-    }
-
-    /// Whether the server does not take writes, or has nothing to say on reads either.
-    fn says_it_is_no_primary(&self) -> bool {
-        matches!(self, Self::Refused(why) if ["READONLY", "MASTERDOWN", "LOADING"].contains(&why.code()))
-    }
-
-    /// A connection that broke tells nothing of what it carried; a server that refuses did nothing.
-    fn is_worth_another_try(&self, is_repeatable: bool) -> bool {
-        match self {
-            Self::Lost(_) => is_repeatable,
-            Self::Refused(_) => self.says_it_is_no_primary(),
-            Self::Unsent(_) | Self::Silent | Self::TooFewCopies { .. } => false,
-        }
-    }
-}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Unsent(cause) => Self::Unavailable(cause),
-            Fault::Lost(cause) => Self::unavailable(cause),
-            Fault::Silent => Self::Timeout,
-            Fault::Refused(why) => Self::unavailable(Refused(why)),
-            Fault::TooFewCopies { wanted, got } => Self::unavailable(TooFewCopies { wanted, got }),
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the server refuses: {0}")]
-struct Refused(ServerError);
-
-#[derive(Debug, thiserror::Error)]
-#[error("{got} replicas confirmed what {wanted} should have")]
-struct TooFewCopies {
-    wanted: usize,
-    got: i64,
 }
 
 /// Connections for those who wait for copies.

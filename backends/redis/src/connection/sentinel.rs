@@ -8,8 +8,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{Value, cmd};
 use tokio::task::AbortHandle;
 
-use super::{Dialer, Fault, Listener, Server};
-use crate::address::Address;
+use super::{Dialer, Listener, Server};
+use crate::address::{Address, Endpoint};
+use crate::error::Fault;
 use crate::reply;
 
 /// The sentinels of a service. All are asked at once, over connections for that, when one to the primary
@@ -25,7 +26,7 @@ pub(crate) struct Sentinels {
 impl Sentinels {
     /// The address of the primary. One sentinel after another hears that it was replaced; the highest
     /// epoch counts.
-    pub(crate) async fn primary(&self) -> Result<Address, Fault> {
+    pub(crate) async fn primary(&self) -> Result<Endpoint, Fault> {
         let (mut known, mut fault) = (None, Fault::unsent(NoPrimary));
         for answer in join_all(self.addresses.iter().map(|sentinel| self.ask(sentinel))).await {
             match answer {
@@ -33,12 +34,12 @@ impl Sentinels {
                 Err(why) => fault = why,
             }
         }
-        known.map(|Named { address, .. }| address).ok_or(fault)
+        known.map(|Named { address, .. }| address.into()).ok_or(fault)
     }
 
     async fn ask(&self, sentinel: &Address) -> Result<Named, Fault> {
         let asking = async {
-            let (mut connection, driver) = self.dialer.open(sentinel).await?;
+            let (mut connection, driver) = self.dialer.open(&sentinel.clone().into()).await?;
             let question = cmd("SENTINEL").arg("MASTER").arg(&self.service).to_owned();
             tokio::select! {
                 answer = connection.send_packed_command(&question) => answer.map_err(Fault::unsent),
@@ -84,6 +85,11 @@ impl Following {
         };
         Self(sentinels.addresses.iter().map(follow).collect())
     }
+
+    /// Whether nothing is heard any more: the runtime that it was started in has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.iter().all(AbortHandle::is_finished)
+    }
 }
 
 impl Drop for Following {
@@ -104,7 +110,7 @@ async fn follow(sentinels: Sentinels, sentinel: Address, server: Weak<Server>) {
 impl Sentinels {
     /// Hears one sentinel, as long as it says anything.
     async fn hear(&self, sentinel: &Address, server: &Weak<Server>) -> Result<(), Fault> {
-        let connection = self.dialer.listen(sentinel).await?;
+        let connection = self.dialer.listen(&sentinel.clone().into()).await?;
         let mut listener = Listener::subscribe(connection, "+switch-master").await?;
         // What happened before this was not heard.
         let mut primary = Some(self.primary().await?);
@@ -117,7 +123,7 @@ impl Sentinels {
             let Some(message) = listener.next().await else {
                 return Ok(());
             };
-            primary = self.switched_to(&message);
+            primary = self.switched_to(&message).map(Endpoint::from);
         }
     }
 

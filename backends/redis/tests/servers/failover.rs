@@ -25,7 +25,7 @@ async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
     assert!(!out.is_live(&store).await, "a logout that two servers have outlives one");
     assert!(new.is_live(&store).await && !rotated.is_live(&store).await, "so does a new secret");
     let alone = store.delete(live.id, &Deletion::LOGOUT).await;
-    assert!(matches!(alone, Err(StoreError::Unavailable(_))), "no replica is left: {alone:?}");
+    assert!(matches!(alone, Err(StoreError::WritesRefused(_))), "no replica is left: {alone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
     let visitor = Visitor::arrive(&store).await;
     servers.servers[1].pause();
     let alone = store.delete(visitor.id, &Deletion::LOGOUT).await;
-    assert!(matches!(alone, Err(StoreError::Unavailable(_))), "{alone:?}");
+    assert!(matches!(alone, Err(StoreError::WritesRefused(_))), "{alone:?}");
     servers.servers[1].resume();
     let (was_live, _) = until_ok(async || store.delete(visitor.id, &Deletion::LOGOUT).await).await;
     assert!(!was_live.is_ended(), "it had been ended on the primary");

@@ -57,6 +57,28 @@ async fn a_redis_that_hangs_for_ten_seconds_is_noticed_by_those_who_need_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_full_redis_read_and_sign_out_while_visitors_are_refused() {
+    let redis = Redis::start();
+    let nodes = nodes(&redis.url()).await;
+    let mut members = Vec::new();
+    for n in 0..40 {
+        members.push(nodes[n % 3].member(&format!("user{n}")).await);
+    }
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let (mut refused, mut read, mut signed_out) = (0, 0, 0);
+    for (n, member) in members.iter().enumerate() {
+        for node in nodes.iter() {
+            refused += usize::from(node.client().post("/incr").await.status == 503);
+        }
+        read += usize::from(member.user().await == Some(format!("user{n}")));
+        signed_out += usize::from(is_done(&member.post("/logout").await));
+    }
+    assert_eq!((refused, read, signed_out), (120, 40, 40));
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    nodes[0].client().post("/incr").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_keeps_its_data_on_disk_is_killed_and_started_again() {
     let mut redis = Redis::configured("appendonly yes\nappendfsync always");
     let nodes = nodes(&redis.url()).await;

@@ -83,6 +83,17 @@ impl Monitor {
     }
 }
 
+/// A command that was sent, on a connection that stays open for as long as this is kept.
+pub struct Unanswered(#[expect(dead_code, reason = "kept open")] BufReader<TcpStream>);
+
+impl Unanswered {
+    pub(super) fn start(port: u16, user: (&str, &str), command: &[&str]) -> Self {
+        let mut stream = connect(port, Some(user)).unwrap();
+        send(&mut stream, command).unwrap();
+        Self(stream)
+    }
+}
+
 /// Sends one command on a connection of its own.
 pub(super) fn ask(port: u16, user: Option<(&str, &str)>, command: &[&str]) -> io::Result<Reply> {
     let mut stream = connect(port, user)?;

@@ -12,7 +12,7 @@ mod tls;
 
 use std::path::PathBuf;
 
-pub use admin::{Monitor, Reply};
+pub use admin::{Monitor, Reply, Unanswered};
 pub use cluster::RedisCluster;
 pub use sentinel::{RedisWithSentinels, SERVICE};
 pub use tls::Certificates;
@@ -51,6 +51,12 @@ impl Redis {
         Self::launch(port, &more, &[])
     }
 
+    /// A server that listens on a Unix socket as well, and the path of that.
+    pub fn with_unix_socket() -> (Self, PathBuf) {
+        let path = fresh_dir().join("redis.sock");
+        (Self::configured(&format!("unixsocket {}\n", path.display())), path)
+    }
+
     fn launch(port: u16, more: &str, arguments: &[&str]) -> Self {
         let config = format!(
             "port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly no\nloglevel warning\n\
@@ -79,6 +85,21 @@ impl Redis {
     pub fn ask(&self, command: &[&str]) -> Reply {
         let reply = admin::ask(self.port, Some((ADMIN, ADMIN_PASSWORD)), command);
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Sends it a command as the administrator, and reads no answer for as long as the result is kept.
+    pub fn ask_without_waiting(&self, command: &[&str]) -> Unanswered {
+        Unanswered::start(self.port, (ADMIN, ADMIN_PASSWORD), command)
+    }
+
+    /// Takes the directory away in which it saves its data, and lets it notice.
+    pub fn lose_disk(&self) {
+        self.process.remove_dir();
+        self.ask(&["CONFIG", "SET", "save", "3600 1"]);
+        self.ask(&["BGSAVE"]);
+        let has_noticed =
+            || self.ask(&["INFO", "persistence"]).text().contains("rdb_last_bgsave_status:err");
+        wait_until(has_noticed);
     }
 
     /// What it says if it can be reached as the administrator.

@@ -48,6 +48,11 @@ impl Process {
         Self { shell, id: id.trim().to_owned(), dir: dir.to_owned() }
     }
 
+    /// Removes the directory that it works in.
+    pub(super) fn remove_dir(&self) {
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+
     /// Sends a signal, by its name without the `SIG`.
     pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.id]).status();
