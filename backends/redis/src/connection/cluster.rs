@@ -1,10 +1,11 @@
 //! A cluster: every slot has a primary, which may be another one a moment later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::PubSub;
 use redis::{ServerError, Value, cmd};
 use tokio::time::Instant;
@@ -45,12 +46,17 @@ impl Cluster {
         let slot = slot(key);
         let mut server = self.server(slot).await?;
         let (mut asks, mut is_second_try) = (false, false);
-        for _ in 0..REDIRECTIONS {
+        let mut redirections = 0;
+        loop {
             let fault = match server.call(call, asks).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            (server, asks) = match (&fault, redirection(&fault)) {
+            redirections += 1;
+            if redirections == REDIRECTIONS {
+                return Err(fault);
+            }
+            (server, asks) = match (&fault, redirection(&fault, &server)) {
                 (_, Some(Redirection::Moved(to))) => (self.moved(slot, to), false),
                 (_, Some(Redirection::Ask(to))) => (self.known(to), true),
                 (_, Some(Redirection::Later)) => {
@@ -68,7 +74,6 @@ impl Cluster {
                 _ => return Err(fault),
             };
         }
-        Err(Fault::unsent(TooManyRedirections))
     }
 
     pub(super) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Fault> {
@@ -126,13 +131,39 @@ impl Cluster {
         if asked.is_some_and(|at| at.elapsed() < ASKED_EVERY) {
             return Ok(());
         }
-        let mut known: Vec<_> = self.map().ranges.values().map(|(_, s)| Arc::clone(s)).collect();
-        known.extend(self.seeds.iter().map(|seed| self.known(seed.clone())));
-        let known = known.iter().map(|server| Box::pin(slots(server)));
-        let (slots, _) = select_ok(known).await?;
-        self.map().learn(&self.dialer, slots);
+        let view = self.believed_view().await?;
+        self.map().learn(&self.dialer, view);
         *asked = Some(Instant::now());
         Ok(())
+    }
+
+    /// Asks the servers that are known, and those that they name, until most of the primaries that one
+    /// view names have the same: a server that was cut off from the others goes on telling what was.
+    async fn believed_view(&self) -> Result<View, Fault> {
+        let (mut votes, mut fault) = (Votes::default(), Fault::unsent(NoServer));
+        let mut asking = FuturesUnordered::new();
+        let mut asked: Vec<Arc<Server>> = Vec::new();
+        let primaries: Vec<_> = self.map().ranges.values().map(|(_, s)| Arc::clone(s)).collect();
+        let seeds = self.seeds.iter().map(|seed| self.known(seed.clone()));
+        let mut next: Vec<_> = primaries.into_iter().chain(seeds).collect();
+        loop {
+            for server in next.drain(..) {
+                if asked.iter().all(|known| !Arc::ptr_eq(known, &server)) {
+                    asked.push(Arc::clone(&server));
+                    asking.push(async move { view(&server).await });
+                }
+            }
+            match asking.next().await {
+                Some(Ok((view, voter))) => {
+                    next.extend(view.primaries().map(|address| self.known(address.clone())));
+                    if let Some(view) = votes.count(view, voter) {
+                        return Ok(view);
+                    }
+                }
+                Some(Err(why)) => fault = why,
+                None => return votes.most().ok_or(fault),
+            }
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {
@@ -156,11 +187,11 @@ impl Map {
             .or_insert_with_key(|address| Arc::new(Server::new(origin(address))))
     }
 
-    fn learn(&mut self, dialer: &Dialer, slots: Vec<(u16, u16, Address)>) {
+    fn learn(&mut self, dialer: &Dialer, view: View) {
         self.moved.clear();
         self.ranges.clear();
-        for (first, last, address) in slots {
-            let server = Arc::clone(self.known(dialer, address));
+        for Range { first, last, primary, .. } in view.0 {
+            let server = Arc::clone(self.known(dialer, primary));
             self.ranges.insert(first, (last, server));
         }
         // A server that has no slots any more is let go, with its connections.
@@ -169,28 +200,99 @@ impl Map {
     }
 }
 
+/// The slots as a server has them.
+#[derive(Clone, Debug)]
+struct View(Vec<Range>);
+
+#[derive(Clone, Debug)]
+struct Range {
+    first: u16,
+    last: u16,
+    primary: Address,
+    /// What the primary is called among the servers; its address may depend on which one is asked.
+    id: String,
+}
+
+impl View {
+    fn primaries(&self) -> impl Iterator<Item = &Address> {
+        self.0.iter().map(|range| &range.primary)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let known = |view: &Self| {
+            let range = |range: &Range| (range.first, range.last, range.id.clone());
+            view.0.iter().map(range).collect::<BTreeSet<_>>()
+        };
+        known(self) == known(other)
+    }
+}
+
+/// How many servers have which view.
+#[derive(Default)]
+struct Votes(Vec<(View, usize)>);
+
+impl Votes {
+    /// Counts a view, and returns it once most of its primaries have told it. What another server tells,
+    /// or a primary under another name, says whom to ask.
+    fn count(&mut self, view: View, voter: Voter) -> Option<View> {
+        let at = match self.0.iter().position(|(counted, _)| counted.is_same(&view)) {
+            Some(at) => at,
+            None => {
+                self.0.push((view, 0));
+                self.0.len() - 1
+            }
+        };
+        let (view, votes) = &mut self.0[at];
+        *votes += usize::from(voter == Voter::Primary);
+        let primaries: BTreeSet<_> = view.0.iter().map(|range| &range.id).collect();
+        (2 * *votes > primaries.len()).then(|| view.clone())
+    }
+
+    /// The view of most servers, where there is no better one.
+    fn most(self) -> Option<View> {
+        self.0.into_iter().rev().max_by_key(|(_, votes)| *votes).map(|(view, _)| view)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voter {
+    /// One of the primaries that the view names.
+    Primary,
+    Other,
+}
+
 /// The ranges of slots, and the primary of each, as a server has them.
-async fn slots(server: &Server) -> Result<Vec<(u16, u16, Address)>, Fault> {
+async fn view(server: &Server) -> Result<(View, Voter), Fault> {
     let question = cmd("CLUSTER").arg("SLOTS").to_owned();
     let asking = server.ask(&question);
     let answer =
         tokio::time::timeout(ANSWERS_WITHIN, asking).await.unwrap_or(Err(Fault::Silent))?;
+    let range = |answer| range(answer, server.host());
     let ranges = reply::items(answer).into_iter().filter_map(range).collect::<Vec<_>>();
     match ranges.is_empty() {
         true => Err(Fault::unsent(NoServer)),
-        false => Ok(ranges),
+        false => {
+            let is_named = ranges.iter().any(|range| server.is_at(&range.primary));
+            Ok((View(ranges), if is_named { Voter::Primary } else { Voter::Other }))
+        }
     }
 }
 
-/// A range is its first slot, its last one, its primary (host, port, id), and the replicas.
-fn range(range: Value) -> Option<(u16, u16, Address)> {
-    let mut parts = reply::items(range).into_iter();
+/// A range is its first slot, its last one, its primary (host, port, id, more), and the replicas. A
+/// primary without a host is on the one that was asked.
+fn range(answer: Value, asked: &str) -> Option<Range> {
+    let mut parts = reply::items(answer).into_iter();
     let mut slot = || reply::integer(&parts.next()?).and_then(|slot| u16::try_from(slot).ok());
     let (first, last) = (slot()?, slot()?);
     let mut primary = reply::items(parts.next()?).into_iter();
-    let host = reply::text(primary.next()?).filter(|host| !host.is_empty() && host != "?")?;
+    let host = primary.next().and_then(reply::text);
     let port = reply::integer(&primary.next()?).and_then(|port| u16::try_from(port).ok())?;
-    Some((first, last, Address::new(host, port)))
+    let id = reply::text(primary.next()?)?;
+    let more = primary.next().map(reply::texts).unwrap_or_default();
+    let ip = more.chunks_exact(2).find(|pair| pair[0] == "ip").map(|pair| pair[1].clone());
+    let host = host.into_iter().chain(ip).find(|host| !host.is_empty() && host != "?");
+    let primary = Address::new(host.unwrap_or_else(|| asked.to_owned()), port);
+    Some(Range { first, last, primary, id })
 }
 
 enum Redirection {
@@ -202,33 +304,30 @@ enum Redirection {
     Later,
 }
 
-fn redirection(fault: &Fault) -> Option<Redirection> {
+fn redirection(fault: &Fault, from: &Server) -> Option<Redirection> {
     let Fault::Refused(why) = fault else {
         return None;
     };
     match (fault.next(false), why.code()) {
-        (Next::There, "ASK") => Some(Redirection::Ask(target(why)?)),
-        (Next::There, _) => Some(Redirection::Moved(target(why)?)),
+        (Next::There, "ASK") => Some(Redirection::Ask(target(why, from.host())?)),
+        (Next::There, _) => Some(Redirection::Moved(target(why, from.host())?)),
         (Next::Later, _) => Some(Redirection::Later),
         _ => None,
     }
 }
 
-/// The address in `MOVED 3999 127.0.0.1:6381`.
-fn target(why: &ServerError) -> Option<Address> {
+/// The address in `MOVED 3999 127.0.0.1:6381`. One without a host is on the host that was asked.
+fn target(why: &ServerError, asked: &str) -> Option<Address> {
     let (_, address) = why.details()?.split_once(' ')?;
     let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_matches(['[', ']']);
-    (!host.is_empty()).then_some(Address::new(host, port.parse().ok()?))
+    let host = if host.is_empty() || host == "?" { asked } else { host };
+    Some(Address::new(host, port.parse().ok()?))
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("no server of the cluster says who has the slot")]
 struct NoServer;
-
-#[derive(Debug, thiserror::Error)]
-#[error("the servers of the cluster send each other's callers in circles")]
-struct TooManyRedirections;
 
 /// Redirections of one call, at most.
 const REDIRECTIONS: usize = 6;
@@ -250,12 +349,67 @@ mod tests {
     fn the_range_of_a_slot_is_found() {
         let dialer = Dialer { login: redis::RedisConnectionInfo::default(), tls: None };
         let mut map = Map::default();
-        let [one, other] = [Address::new("h", 1), Address::new("h", 2)];
-        map.learn(&dialer, vec![(0, 99, one.clone()), (200, 299, other.clone())]);
-        let has = |slot| map.server(slot).map(|s| Arc::ptr_eq(&s, &map.servers[&one]));
+        map.learn(&dialer, seen(&[(0, 99, "a"), (200, 299, "b")]));
+        let one = &map.servers[&Address::new("a", 1)];
+        let has = |slot| map.server(slot).map(|server| Arc::ptr_eq(&server, one));
         assert_eq!(
             [has(0), has(99), has(100), has(250), has(300)],
             [Some(true), Some(true), None, Some(false), None]
         );
+    }
+
+    #[test]
+    fn a_view_is_believed_once_most_of_its_primaries_have_it() {
+        let before = seen(&[(0, 99, "a"), (100, 199, "b"), (200, 299, "c")]);
+        let now = seen(&[(0, 99, "d"), (100, 199, "b"), (200, 299, "c")]);
+        let mut votes = Votes::default();
+        assert!(
+            votes.count(before.clone(), Voter::Primary).is_none(),
+            "one that was cut off has it"
+        );
+        assert!(votes.count(before, Voter::Other).is_none(), "and has another name");
+        assert!(votes.count(now.clone(), Voter::Primary).is_none());
+        let believed = votes.count(now.clone(), Voter::Primary);
+        assert!(believed.is_some_and(|view| view.is_same(&now)));
+        assert!(votes.most().is_some_and(|view| view.is_same(&now)));
+        let alone = seen(&[(0, 299, "a")]);
+        assert!(Votes::default().count(alone, Voter::Primary).is_some());
+    }
+
+    #[test]
+    fn a_server_without_a_host_is_where_the_question_went() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let range_of = |host: Value, more: &[&str]| {
+            let more = Value::Array(more.iter().copied().map(text).collect());
+            let primary = Value::Array(vec![host, Value::Int(7), text("id"), more]);
+            let answer = Value::Array(vec![Value::Int(0), Value::Int(99), primary]);
+            range(answer, "asked").map(|range| range.primary)
+        };
+        for (host, more, expected) in [
+            (text("h"), &[][..], "h"),
+            (text(""), &[], "asked"),
+            (Value::Nil, &[], "asked"),
+            (text("?"), &[], "asked"),
+            (text("?"), &["ip", "10.0.0.1"], "10.0.0.1"),
+        ] {
+            assert_eq!(range_of(host, more), Some(Address::new(expected, 7)));
+        }
+        for (wire, host) in [("-MOVED 3999 :7\r\n", "asked"), ("-ASK 3999 [::1]:7\r\n", "::1")] {
+            let Ok(Value::ServerError(why)) = redis::parse_redis_value(wire.as_bytes()) else {
+                panic!("{wire} is an error");
+            };
+            assert_eq!(target(&why, "asked"), Some(Address::new(host, 7)));
+        }
+    }
+
+    /// A view of ranges, each of a primary of this name, which is its host.
+    fn seen(ranges: &[(u16, u16, &str)]) -> View {
+        let range = |(first, last, name): &(u16, u16, &str)| Range {
+            first: *first,
+            last: *last,
+            primary: Address::new(*name, 1),
+            id: (*name).to_owned(),
+        };
+        View(ranges.iter().map(range).collect())
     }
 }

@@ -21,7 +21,7 @@ use self::link::Link;
 pub(crate) use self::listener::Listener;
 use self::sentinel::Following;
 pub(crate) use self::sentinel::Sentinels;
-use crate::address::Endpoint;
+use crate::address::{Address, Endpoint};
 use crate::error::{Fault, Next};
 use crate::script::Script;
 
@@ -42,7 +42,7 @@ impl Servers {
         Self::One(Arc::new(Server::new(Origin::Primary(dialer, sentinels))))
     }
 
-    pub(crate) fn cluster(dialer: Dialer, seeds: Vec<crate::address::Address>) -> Self {
+    pub(crate) fn cluster(dialer: Dialer, seeds: Vec<Address>) -> Self {
         Self::Many(Box::new(Cluster::new(dialer, seeds)))
     }
 
@@ -126,6 +126,19 @@ impl Server {
             turn: AtomicUsize::new(0),
             following: Mutex::default(),
             origin,
+        }
+    }
+
+    /// Whether it is reached at this address.
+    fn is_at(&self, address: &Address) -> bool {
+        matches!(&*self.origin, Origin::Fixed(_, Endpoint::Tcp(own)) if own == address)
+    }
+
+    /// The host that it is reached by.
+    fn host(&self) -> &str {
+        match &*self.origin {
+            Origin::Fixed(_, Endpoint::Tcp(address)) => address.host(),
+            _ => "",
         }
     }
 

@@ -7,7 +7,32 @@ use crate::fixture::{CLUSTER, Visitor, across, builder, principal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_served_while_its_slot_moves() {
-    let cluster = &*CLUSTER;
+    follows_a_slot(&CLUSTER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_name_no_host_are_on_the_one_that_was_asked() {
+    let cluster = RedisCluster::start();
+    for server in &cluster.servers {
+        let endpoint = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"];
+        assert!(server.ask(&endpoint).is("OK"));
+    }
+    follows_a_slot(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_cluster_of_one_that_met_no_other_is_used() {
+    let node = Redis::configured("cluster-enabled yes\n");
+    node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let store = builder().cluster(vec![node.address().parse().unwrap()]).unwrap();
+    let arrive = async || Visitor::new(&store).create(&store).await;
+    crate::fixture::until_ok(arrive).await;
+    let visitor = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    assert!(visitor.is_live(&store).await);
+    assert_eq!(store.list(&principal("alice")).await.unwrap().len(), 1);
+}
+
+async fn follows_a_slot(cluster: &RedisCluster) {
     let store = across(cluster, builder());
     let visitor = Visitor::arrive(&store).await;
     visitor.count(&store).await.unwrap();
