@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rig::redis::{Redis, RedisCluster, RedisWithSentinels};
 use rig::within;
-use steadfast_core::{Outcome, SessionStore, StoreError};
+use steadfast_core::{Deletion, Outcome, SessionStore, StoreError};
 use steadfast_redis::RedisStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +35,7 @@ async fn replicas_have_the_whole_time_that_was_set_to_confirm() {
     let store = crate::fixture::on(&server, builder().wait(1, within));
     let visitor = Visitor::arrive(&store).await;
     let start = Instant::now();
-    let alone = store.delete(visitor.id, None).await;
+    let alone = store.delete(visitor.id, &Deletion::LOGOUT).await;
     assert!(matches!(alone, Err(StoreError::WritesRefused(_))), "{alone:?}");
     assert!(start.elapsed() >= within, "{:?}", start.elapsed());
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rig::redis::{PASSWORD, Redis, USER};
-use steadfast_core::{Hint, Lookup, Operate, Outcome, Patch, SessionStore, StoreError};
+use steadfast_core::{
+    Deletion, Hint, Lookup, Operate, Outcome, Patch, Revocation, SessionStore, StoreError,
+};
 use steadfast_redis::RedisStore;
 
 use crate::fixture::{Visitor, builder, on, principal, store, until_ok};
@@ -23,8 +25,9 @@ async fn a_full_server_refuses_what_takes_memory_and_nothing_else() {
     takes_no_writes(store.update(member.id, &login, &Hint::default()).await);
     assert!(member.is_live(&store).await);
     assert_eq!(store.list(&principal("alice")).await.unwrap().len(), 2);
-    assert!(store.delete(member.id, None).await.unwrap());
-    assert_eq!(store.delete_all(&principal("alice"), None, Some(1)).await.unwrap(), 1);
+    assert!(store.delete(member.id, &Deletion::LOGOUT).await.unwrap().is_ended());
+    let revocation = Revocation { epoch: Some(1), ..Revocation::LOGOUT };
+    assert_eq!(store.delete_all(&principal("alice"), revocation).await.unwrap(), 1);
     assert!(!other.is_live(&store).await);
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     Visitor::arrive(&store).await;
@@ -147,18 +150,20 @@ async fn a_key_of_another_type_is_a_corrupt_record() {
     assert!(matches!(visitor.load(&store).await, Ok(Lookup::Absent(_))));
     let corrupt = store.update(visitor.id, &Patch::new(), &Hint::default()).await;
     assert!(matches!(corrupt, Err(StoreError::Corrupt(_))), "{corrupt:?}");
-    store.delete(visitor.id, None).await.unwrap();
+    store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap();
     assert!(matches!(visitor.count(&store).await, Ok(Outcome::Gone)));
 }
 
 #[track_caller]
 fn takes_no_writes<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
-    assert!(matches!(answer, Err(StoreError::WritesRefused(_))), "{answer:?}");
+    let error = answer.expect_err("it is refused");
+    assert!(matches!(error, StoreError::WritesRefused(_)), "{error:?}");
 }
 
 #[track_caller]
 fn refused<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
-    assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
+    let error = answer.expect_err("it is refused");
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
 }
 
 fn unavailable<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> Result<(), String> {
