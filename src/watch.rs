@@ -91,7 +91,7 @@ impl Watch {
         };
         match change {
             Change::Ended(id, _) => waiting.bells.get(&id).into_iter().for_each(ring),
-            Change::Missed => waiting.bells.values().for_each(ring),
+            Change::Missed | Change::Down => waiting.bells.values().for_each(ring),
             Change::Patched(..) | Change::SignedIn(..) => {}
         }
     }

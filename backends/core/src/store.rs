@@ -422,11 +422,17 @@ pub enum Change {
     SignedIn(RecordId, Version),
     /// The record ended.
     Ended(RecordId, EndReason),
-    /// The stream fell behind or was cut: anything may have changed.
+    /// Anything may have changed until now; what changes from here on is told.
     Missed,
+    /// Nothing is told from here on, because the feed is cut or not connected yet. `Missed` follows as
+    /// soon as it is.
+    Down,
 }
 
 /// Changes, as they happen. It ends when the store is dropped.
+///
+/// Unless it begins with [`Change::Down`], everything that changes from the call of
+/// [`SessionStore::changes`] on is told. A stream that has a doubt says [`Change::Missed`] or `Down`.
 pub struct ChangeStream(Pin<Box<dyn Stream<Item = Change> + Send>>);
 
 impl ChangeStream {

@@ -363,7 +363,7 @@ impl Backed {
                 self.copies.heard(id, version);
             }
             Change::Ended(id, _) => self.copies.forget(id),
-            Change::Missed => {}
+            Change::Missed | Change::Down => {}
         })
     }
 

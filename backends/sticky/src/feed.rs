@@ -67,7 +67,7 @@ impl Feed {
         state.expire(now, self.recheck);
         while let Some(change) = state.next(&waker) {
             state.alive = match (change, state.alive) {
-                (Change::Missed, _) => None,
+                (Change::Missed | Change::Down, _) => None,
                 (_, Some((since, _))) => Some((since, now)),
                 (_, None) => Some((now, now)),
             };

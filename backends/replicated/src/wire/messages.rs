@@ -260,7 +260,7 @@ impl From<&Change> for proto::Change {
                 proto::Changed::Patched(proto::Patched { id: id_bytes(*id), version: version.0 })
             }
             Change::Ended(id, _) => proto::Changed::Ended(id_bytes(*id)),
-            Change::Missed => proto::Changed::Missed(()),
+            Change::Missed | Change::Down => proto::Changed::Missed(()),
         };
         Self { changed: Some(changed) }
     }

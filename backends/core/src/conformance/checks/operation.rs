@@ -150,7 +150,7 @@ fn is_patch(change: Change, id: RecordId, at_least: Version) -> bool {
 async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bool {
     let told = async {
         while let Some(change) = stream.next().await {
-            if change == Change::Missed || wanted(change) {
+            if matches!(change, Change::Missed) || wanted(change) {
                 return true;
             }
         }
