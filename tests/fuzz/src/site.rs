@@ -44,7 +44,7 @@ impl Site {
 
     /// The time.
     pub fn now(&self) -> UtcDateTime {
-        self.store.env().now()
+        self.store.env().now().into()
     }
 
     /// How many loads the store has had.

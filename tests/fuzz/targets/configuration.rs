@@ -11,21 +11,20 @@ use std::time::Duration;
 
 use fuzz::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use steadfast::core::{RouteLabel, SecretHash, Token};
+use steadfast::core::{RouteLabel, SecretHash, Timestamp, Token};
 use steadfast::{Connect, Keyring, Lifetime, Limits, Principal, Realm};
-use time::UtcDateTime;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let mut input = Input::new(data);
     let kind = input.byte();
     let Ok(text) = std::str::from_utf8(input.rest()) else {
-        keyring(input.rest());
+        keyring(input);
         return Corpus::Keep;
     };
     match kind {
         b'u' => return url(text),
         b'l' => lifetime(input),
-        b'k' => keyring(input.rest()),
+        b'k' => keyring(input),
         _ => words(text),
     }
     Corpus::Keep
@@ -65,28 +64,35 @@ fn lifetime(mut input: Input<'_>) {
     assert!(!said.is_empty());
     let Ok(lifetime) = made else { return };
     assert!(lifetime.touch_interval() <= lifetime.idle() / 20);
-    for now in [UtcDateTime::MIN, UtcDateTime::UNIX_EPOCH, UtcDateTime::MAX] {
+    for now in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
         assert!(now <= lifetime.idle_deadline(now));
         assert!(lifetime.idle_deadline(now) <= lifetime.absolute_deadline(now));
     }
 }
 
-fn keyring(key: &[u8]) {
+/// A line that names the key, and the key.
+fn keyring(mut input: Input<'_>) {
+    let (name, key) = (input.line(), input.rest());
     let token = Token::decode(&[b'A'; Token::LEN]).expect("a token");
+    let prove = |ring: &Keyring| ring.prove(&Realm::default(), token.secret());
     let hash = |ring: &Keyring| ring.hash(&Realm::default(), token.secret());
-    let proves = |ring: &Keyring, stored: &SecretHash| {
-        ring.prove(&Realm::default(), token.secret()).matches(stored)
-    };
-    let made = Keyring::keyed(key);
-    assert_eq!(made.is_ok(), key.len() >= 32);
+    let judge = |ring: &Keyring, stored: &SecretHash| prove(ring).judge(stored);
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let made = Keyring::keyed(&name, key);
+    assert_eq!(made.is_ok(), is_name && (1..=16).contains(&name.len()) && key.len() >= 32);
     let Ok(ring) = made else { return };
-    let other = Keyring::keyed(&[7; 33]).expect("a long key");
-    assert!(proves(&ring, &hash(&ring)) && ring.is_current(&hash(&ring)));
-    assert!(!proves(&ring, &hash(&Keyring::unkeyed())));
-    assert_eq!(proves(&other, &hash(&ring)), key == [7; 33]);
-    let both = other.accept(key).expect("a long key");
-    assert!(proves(&both, &hash(&ring)) && !proves(&both, &hash(&Keyring::unkeyed())));
-    assert!(proves(&both.accept_unkeyed(), &hash(&Keyring::unkeyed())));
+    let (other, plain) = (Keyring::keyed("other", &OTHER), hash(&Keyring::unkeyed()));
+    let (other, is_same) = (other.expect("a long key"), key == OTHER);
+    assert_eq!((judge(&ring, &hash(&ring)), judge(&ring, &plain)), (Some(true), None));
+    assert_eq!(judge(&other, &hash(&ring)), is_same.then_some(true));
+    let both = other.accept(&name, key);
+    assert_eq!(both.is_ok(), name != "other");
+    let Ok(both) = both else { return };
+    assert_eq!((judge(&both, &hash(&ring)), judge(&both, &plain)), (Some(true), None));
+    let moves = both.rehash(&prove(&both)).and_then(|rehash| rehash.of(&hash(&ring)));
+    let is_older = *name < *"other" && !is_same;
+    assert_eq!(moves, is_older.then(|| hash(&both)));
+    assert_eq!(judge(&both.accept_unkeyed(), &plain), Some(true));
 }
 
 fn words(text: &str) {
@@ -114,3 +120,5 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// With a sign behind it that neither a scheme nor the name of a setting has.
 const PASSWORD: &str = "hunter2";
+
+const OTHER: [u8; 33] = [7; 33];

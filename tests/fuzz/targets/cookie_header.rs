@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use fuzz::Site;
 use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
-use steadfast::core::{SessionStore, Token};
+use steadfast::core::{Deleted, Deletion, SessionStore, Token};
 use steadfast::{Session, Status};
 
 fuzz_target!(|data: &[u8]| {
@@ -68,7 +68,10 @@ fn start(lines: &[HeaderValue]) {
     let end = SITE.site.store.delete(started.id(), &Deletion::LOGOUT);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let ended = std::pin::pin!(end).poll(&mut context);
-    assert!(matches!(ended, std::task::Poll::Ready(Ok(true))), "what was set opens a live record");
+    assert!(
+        matches!(ended, std::task::Poll::Ready(Ok(Deleted::Ended))),
+        "what was set opens a live record"
+    );
 }
 
 fn line(text: &[u8]) -> Option<HeaderValue> {

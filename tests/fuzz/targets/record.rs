@@ -6,16 +6,17 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use steadfast::core::{
-    Admission, Authentication, Counters, Op, Patch, Patched, Proof, RawJson, Record, Refusal,
-    Rotation, SecretHash, Token, Values,
+    Admission, Authentication, Counters, Facts, Op, Patch, Patched, Principal, Proof, RawJson,
+    Record, Refusal, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
 };
 use steadfast::{Keyring, Limits, Realm};
-use time::{Duration, UtcDateTime};
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input::new(data);
@@ -30,7 +31,7 @@ struct Run {
     record: Record,
     known: Known,
     limits: Limits,
-    now: UtcDateTime,
+    now: Timestamp,
     patch: Patch,
     plan: Plan,
     /// The last patch that was applied, and the values that it met.
@@ -41,12 +42,15 @@ struct Run {
 #[derive(Clone)]
 struct Known {
     values: BTreeMap<String, Vec<u8>>,
-    secret: u8,
-    replaced: Option<(u8, UtcDateTime)>,
+    secret: Hash,
+    replaced: Option<(Hash, Timestamp)>,
     version: u64,
     fence: u64,
-    idle: UtcDateTime,
-    absolute: UtcDateTime,
+    idle: Timestamp,
+    absolute: Timestamp,
+    who: Option<u8>,
+    sign_in: u64,
+    facts: Vec<u8>,
 }
 
 /// The model of a patch.
@@ -54,11 +58,31 @@ struct Known {
 struct Plan {
     writes: Vec<Write>,
     expected: BTreeMap<String, Option<Vec<u8>>>,
-    proof: Option<u8>,
-    rotation: Option<(u8, Option<UtcDateTime>)>,
+    proof: Option<Shown>,
+    sign_in: Option<u64>,
+    rotation: Option<(Hash, Option<Login>)>,
+    rehash: Option<(Shown, Hash)>,
     fence: Option<u64>,
-    idle: Option<UtcDateTime>,
+    idle: Option<Timestamp>,
     owns: bool,
+}
+
+/// A secret, and the key that it is hashed under.
+type Hash = (u8, u8);
+
+/// A secret, hashed under each key of a set.
+#[derive(Clone, Copy)]
+struct Shown {
+    secret: u8,
+    keys: u8,
+}
+
+/// What an authentication changes.
+#[derive(Clone)]
+struct Login {
+    absolute: Timestamp,
+    who: Option<u8>,
+    facts: Option<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -79,8 +103,8 @@ enum Slot {
 
 impl Run {
     fn new(input: &mut Input<'_>) -> Self {
-        let now = UtcDateTime::UNIX_EPOCH;
-        let (idle, absolute) = (now + Duration::MINUTE, now + Duration::HOUR);
+        let now = Timestamp::UNIX_EPOCH;
+        let (idle, absolute) = (now + MINUTE, now + HOUR);
         let limits = match input.byte() {
             0 => Limits::default(),
             n => {
@@ -89,15 +113,18 @@ impl Run {
             }
         };
         Self {
-            record: Record::new(hash(0), now, idle, absolute),
+            record: Record::new(hash((0, 0)), now, idle, absolute),
             known: Known {
                 values: BTreeMap::new(),
-                secret: 0,
+                secret: (0, 0),
                 replaced: None,
                 version: 1,
                 fence: 0,
                 idle,
                 absolute,
+                who: None,
+                sign_in: 0,
+                facts: Vec::new(),
             },
             limits,
             now,
@@ -118,8 +145,15 @@ impl Run {
                 self.plan.writes.push(Write::Clear);
             }
             b'e' => self.expect(key(input), input),
-            b's' => self.prove(input.byte() % SECRETS),
-            b't' => self.rotate(input),
+            b's' => self.prove(Shown::read(input)),
+            b'n' => {
+                let seen = u64::from(input.byte() % 4);
+                self.patch.within(seen);
+                self.plan.sign_in = Some(seen);
+            }
+            b't' => self.rotate(input, false),
+            b'l' => self.rotate(input, true),
+            b'h' => self.rehash(Shown::read(input), read_hash(input)),
             b'f' => {
                 let fence = u64::from(input.byte() % 4);
                 self.patch.fence(fence);
@@ -130,11 +164,11 @@ impl Run {
                 self.plan.owns = true;
             }
             b'k' => {
-                let until = self.now + Duration::seconds(i64::from(input.small()));
+                let until = self.now + Duration::from_secs(u64::from(input.small()));
                 self.patch.keep_until(until);
                 self.plan.idle = self.plan.idle.max(Some(until));
             }
-            b'w' => self.now += Duration::seconds(i64::from(input.byte())),
+            b'w' => self.now = self.now + Duration::from_secs(u64::from(input.byte())),
             b'\n' => self.apply(),
             _ => {}
         }
@@ -175,22 +209,32 @@ impl Run {
         }
     }
 
-    fn prove(&mut self, secret: u8) {
-        self.patch.prove(Proof::from(hash(secret)));
-        self.plan.proof = Some(secret);
+    fn prove(&mut self, shown: Shown) {
+        self.patch.prove(shown.proof());
+        self.plan.proof = Some(shown);
     }
 
-    fn rotate(&mut self, input: &mut Input<'_>) {
-        let (from, to, hours) = (input.byte() % SECRETS, input.byte() % SECRETS, input.byte());
-        let absolute = (hours > 0).then(|| self.now + Duration::hours(i64::from(hours)));
-        let authentication = absolute.map(|absolute_deadline| Authentication {
+    fn rehash(&mut self, from: Shown, to: Hash) {
+        let from_hashes = from.hashes().map(hash).collect();
+        self.patch.rehash(Rehash { from: from_hashes, to: hash(to) });
+        self.plan.rehash = Some((from, to));
+    }
+
+    fn rotate(&mut self, input: &mut Input<'_>, is_full: bool) {
+        let (from, to, hours) = (Shown::read(input), read_hash(input), input.byte());
+        let login = (hours > 0).then(|| {
+            let (who, facts) = if is_full { who_and_facts(input) } else { (None, None) };
+            Login { absolute: self.now + HOUR * u32::from(hours), who, facts }
+        });
+        let authentication = login.clone().map(|login| Authentication {
             at: self.now,
-            absolute_deadline,
-            principal: None,
+            absolute_deadline: login.absolute,
+            principal: login.who.map(principal),
+            facts: login.facts.map(|facts| Facts::new(facts).expect("a few bytes")),
             admission: Admission::default(),
         });
-        self.patch.rotate(Proof::from(hash(from)), Rotation { hash: hash(to), authentication });
-        (self.plan.proof, self.plan.rotation) = (Some(from), Some((to, absolute)));
+        self.patch.rotate(from.proof(), Rotation { hash: hash(to), authentication });
+        (self.plan.proof, self.plan.rotation) = (Some(from), Some((to, login)));
     }
 
     fn apply(&mut self) {
@@ -220,19 +264,16 @@ impl Run {
 }
 
 impl Known {
-    fn after(&self, plan: &Plan, now: UtcDateTime, limits: &Limits) -> Result<Self, &'static str> {
+    fn after(&self, plan: &Plan, now: Timestamp, limits: &Limits) -> Result<Self, &'static str> {
         if now >= self.idle.min(self.absolute) {
             return Err("gone");
         }
-        if plan.rotation.is_some_and(|(to, _)| to == self.secret) {
+        if plan.rotation.as_ref().is_some_and(|(to, _)| *to == self.secret) {
             return Ok(self.clone());
         }
-        let is_replaced = |secret| self.replaced.is_some_and(|(s, end)| s == secret && now < end);
-        match plan.proof {
-            Some(secret) if secret == self.secret => {}
-            Some(secret) if is_replaced(secret) => return Err("superseded"),
-            Some(_) => return Err("gone"),
-            None => {}
+        self.verify(plan.proof, now)?;
+        if plan.sign_in.is_some_and(|seen| seen != self.sign_in) {
+            return Err("superseded");
         }
         let is_expected =
             plan.expected.iter().all(|(key, value)| self.values.get(key) == value.as_ref());
@@ -246,21 +287,50 @@ impl Known {
         Ok(Self { values, ..self.clone() }.with(plan, now))
     }
 
+    fn verify(&self, proof: Option<Shown>, now: Timestamp) -> Result<(), &'static str> {
+        let Some(shown) = proof else { return Ok(()) };
+        if !shown.can_judge(self.secret) {
+            return Err("unknown key");
+        }
+        if shown.secret == self.secret.0 {
+            return Ok(());
+        }
+        match self.replaced.filter(|(_, end)| now < *end) {
+            Some((replaced, _)) if !shown.can_judge(replaced) => Err("unknown key"),
+            Some((replaced, _)) if replaced.0 == shown.secret => Err("superseded"),
+            _ => Err("gone"),
+        }
+    }
+
     /// What a plan changes beside the values.
-    fn with(mut self, plan: &Plan, now: UtcDateTime) -> Self {
+    fn with(mut self, plan: &Plan, now: Timestamp) -> Self {
         let is_touch = plan.writes.is_empty() && plan.rotation.is_none() && !plan.owns;
-        self.version += u64::from(!is_touch);
+        let moves = |(from, _): &(Shown, Hash)| from.hashes().any(|hash| hash == self.secret);
+        let rehash = plan.rehash.filter(moves);
+        self.version += u64::from(!is_touch || rehash.is_some());
         self.fence += u64::from(plan.owns);
+        self.secret = rehash.map_or(self.secret, |(_, to)| to);
         self.replaced = self.replaced.filter(|(_, end)| now < *end);
-        if let Some((to, absolute)) = plan.rotation {
-            self.replaced = Some((self.secret, now + Duration::MINUTE));
-            self.secret = to;
-            self.absolute = absolute.unwrap_or(self.absolute);
+        if let Some((to, login)) = &plan.rotation {
+            self.replaced = Some((self.secret, now + MINUTE));
+            self.secret = *to;
+            self = login.clone().map_or(self.clone(), |login| self.signed_in(login));
         }
         if let Some(idle) = plan.idle {
             self.idle = self.idle.max(idle).min(self.absolute);
         }
         self
+    }
+
+    fn signed_in(self, login: Login) -> Self {
+        let is_another = login.who.is_some() && login.who != self.who;
+        Self {
+            absolute: login.absolute,
+            who: login.who.or(self.who),
+            sign_in: self.sign_in + u64::from(is_another),
+            facts: login.facts.unwrap_or(self.facts),
+            ..self
+        }
     }
 
     fn check(&self, record: &Record, counters: &Counters) {
@@ -279,6 +349,8 @@ impl Known {
         assert_eq!((record.version.0, record.fence()), (self.version, self.fence));
         let deadlines = (record.idle_deadline, record.absolute_deadline);
         assert_eq!(deadlines, (self.idle, self.absolute));
+        assert_eq!((&record.principal, record.sign_in), (&self.who.map(principal), self.sign_in));
+        assert_eq!(record.facts.as_bytes(), self.facts);
     }
 }
 
@@ -287,6 +359,9 @@ impl Plan {
     fn values(&self, before: &BTreeMap<String, Vec<u8>>) -> Option<BTreeMap<String, Vec<u8>>> {
         let text = |(key, text): (&String, &Vec<u8>)| (key.clone(), Slot::Text(text.clone()));
         let mut slots: BTreeMap<_, _> = before.iter().map(text).collect();
+        if self.signs_in() {
+            slots.retain(|key, _| !key.starts_with('~'));
+        }
         for write in &self.writes {
             match write {
                 Write::Clear => slots.clear(),
@@ -303,6 +378,32 @@ impl Plan {
             }
         }
         slots.into_iter().map(|(key, slot)| Some((key, slot.text()?))).collect()
+    }
+
+    fn signs_in(&self) -> bool {
+        let login = self.rotation.as_ref().and_then(|(_, login)| login.as_ref());
+        login.is_some_and(|login| login.who.is_some())
+    }
+}
+
+impl Shown {
+    fn read(input: &mut Input<'_>) -> Self {
+        let byte = input.byte();
+        Self { secret: byte % SECRETS, keys: 1 + byte / SECRETS % 7 }
+    }
+
+    fn can_judge(self, hash: Hash) -> bool {
+        self.keys & 1 << hash.1 != 0
+    }
+
+    fn hashes(self) -> impl Iterator<Item = Hash> {
+        (0..KEYS).map(move |key| (self.secret, key)).filter(move |hash| self.can_judge(*hash))
+    }
+
+    fn proof(self) -> Proof {
+        let mut hashes = self.hashes().map(hash);
+        let current = hashes.next().expect("a set of keys has one");
+        hashes.fold(current.into(), Proof::with_other)
     }
 }
 
@@ -355,6 +456,7 @@ fn depth(json: &[u8]) -> usize {
 fn key(input: &mut Input<'_>) -> String {
     match input.byte() {
         n @ b'a'..=b'h' => char::from(n).to_string(),
+        b'~' => format!("~{}", char::from(b'a' + input.byte() % 4)),
         n @ 200.. => "k".repeat(usize::from(n) - 100),
         _ => String::from_utf8_lossy(input.slice()).into_owned(),
     }
@@ -387,18 +489,42 @@ fn parsed(text: &[u8]) -> Option<RawJson> {
     Some(raw)
 }
 
+fn who_and_facts(input: &mut Input<'_>) -> (Option<u8>, Option<Vec<u8>>) {
+    let (who, facts) = (input.byte() % 3, input.slice());
+    ((who > 0).then_some(who), (!facts.is_empty()).then(|| facts.to_vec()))
+}
+
+fn read_hash(input: &mut Input<'_>) -> Hash {
+    let byte = input.byte();
+    (byte % SECRETS, byte / SECRETS % KEYS)
+}
+
 fn said(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Gone => "gone",
         Refusal::Superseded => "superseded",
+        Refusal::UnknownKey(_) => "unknown key",
         Refusal::Conflict => "conflict",
         Refusal::Rejected(_) => "rejected",
     }
 }
 
-fn hash(secret: u8) -> SecretHash {
+fn hash((secret, key): Hash) -> SecretHash {
     let token = Token::decode(&[b'A' + secret; Token::LEN]).expect("a token");
-    Keyring::unkeyed().hash(&Realm::default(), token.secret())
+    RINGS[usize::from(key)].hash(&Realm::default(), token.secret())
 }
 
+fn principal(who: u8) -> Principal {
+    Principal::new(Realm::default(), &format!("user {who}")).expect("a plain name")
+}
+
+/// A ring of no key, and rings of one.
+static RINGS: LazyLock<[Keyring; KEYS as usize]> = LazyLock::new(|| {
+    let keyed = |name, key| Keyring::keyed(name, &[key; 32]).expect("a key of 32 bytes");
+    [Keyring::unkeyed(), keyed("k1", 1), keyed("k2", 2)]
+});
+
 const SECRETS: u8 = 3;
+const KEYS: u8 = 3;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
