@@ -1,7 +1,9 @@
 //! How a session call fails, and the status that answers it.
 
 use http::StatusCode;
-use steadfast_core::{LimitError, PrincipalError, RandomError, Rejection, StoreError};
+use steadfast_core::{
+    DecodeError, EncodeError, LimitError, PrincipalError, RandomError, Rejection, StoreError,
+};
 
 use crate::calls::BreakerOpen;
 
@@ -54,13 +56,13 @@ pub enum Error {
     /// The principal's id has the wrong form. 400.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
-    /// The value cannot be encoded as JSON. 500.
-    #[error("the value of {key:?} cannot be encoded")]
+    /// The value would not come back from JSON as it is. 500.
+    #[error("the value of {key:?} cannot be kept")]
     Encode {
         /// The key.
         key: String,
         /// Why.
-        source: serde_json::Error,
+        source: EncodeError,
     },
     /// What is stored is of another type. It is left as it is. 500.
     #[error("the value of {key:?} is of another type")]
@@ -68,7 +70,7 @@ pub enum Error {
         /// The key.
         key: String,
         /// Why.
-        source: serde_json::Error,
+        source: DecodeError,
     },
     /// There is no randomness to be had. 500.
     #[error(transparent)]

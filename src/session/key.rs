@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use steadfast_core::{EncodeError, RawJson};
+
 /// A key that knows the type of its value, so that a typo or a mixed-up type does not compile.
 ///
 /// ```
@@ -61,17 +65,38 @@ impl<T> std::fmt::Debug for Key<T> {
 pub trait AsKey<T>: Send {
     /// The name that the store sees.
     fn as_key(&self) -> Cow<'_, str>;
-}
 
-impl<T> AsKey<T> for Key<T> {
-    fn as_key(&self) -> Cow<'_, str> {
-        stored_name(self)
+    /// The JSON of a value to be stored.
+    ///
+    /// # Errors
+    ///
+    /// When JSON would make something else of it. A [`Key`] also reads it back, so that a type whose
+    /// `Deserialize` does not undo its `Serialize` is found out here.
+    fn encode(&self, value: &T) -> Result<RawJson, EncodeError>
+    where
+        T: Serialize,
+    {
+        RawJson::encode(value)
     }
 }
 
-impl<T> AsKey<T> for &Key<T> {
+impl<T: Serialize + DeserializeOwned> AsKey<T> for Key<T> {
     fn as_key(&self) -> Cow<'_, str> {
         stored_name(self)
+    }
+
+    fn encode(&self, value: &T) -> Result<RawJson, EncodeError> {
+        RawJson::encode_checked(value)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> AsKey<T> for &Key<T> {
+    fn as_key(&self) -> Cow<'_, str> {
+        stored_name(self)
+    }
+
+    fn encode(&self, value: &T) -> Result<RawJson, EncodeError> {
+        RawJson::encode_checked(value)
     }
 }
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steadfast_core::{
-    Deleted, Deletion, Env, Event, Hint, Principal, RawJson, RecordId, Revocation, SessionInfo,
-    StoreError, Version,
+    DecodeError, Deleted, Deletion, EncodeError, Env, Event, Hint, Principal, RawJson, RecordId,
+    Revocation, SessionInfo, StoreError, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -109,10 +109,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the value cannot be encoded, or the key or the value is over a limit.
+    /// When the value would not come back from JSON as it is, or the key or the value is over a limit.
+    /// Under a [`Key`], the value is read back here to see that; under a plain name, numbers and
+    /// optional values are looked at.
     pub async fn insert<T: Serialize>(&self, key: impl AsKey<T>, value: T) -> Result<(), Error> {
+        let json = key.encode(&value);
         let key = key.as_key();
-        let json = self.encode(&key, &value)?;
+        let json = self.accept(&key, json)?;
         Ok(self.write().await?.state.pending.put(&key, json)?)
     }
 
@@ -173,7 +176,7 @@ impl Session {
         let mut committed = None;
         let change = |old: Option<&[u8]>| {
             let new = f(old.map(|json| decode(&key, json)).transpose()?);
-            let json = self.encode(&key, &new)?;
+            let json = self.accept(&key, RawJson::encode_checked(&new))?;
             committed = Some(new);
             Ok(json)
         };
@@ -513,9 +516,8 @@ impl Session {
         ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
     }
 
-    fn encode<T: Serialize>(&self, key: &str, value: &T) -> Result<RawJson, Error> {
-        let json = RawJson::encode(value)
-            .map_err(|source| Error::Encode { key: key.to_owned(), source })?;
+    fn accept(&self, key: &str, json: Result<RawJson, EncodeError>) -> Result<RawJson, Error> {
+        let json = json.map_err(|source| Error::Encode { key: key.to_owned(), source })?;
         self.inner.calls().store.limits().check_value(json.as_bytes())?;
         Ok(json)
     }
@@ -587,7 +589,8 @@ impl Inner {
 }
 
 fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|source| Error::Decode { key: key.to_owned(), source })
+    let value = serde_json::from_slice(json).map_err(DecodeError::from);
+    value.map_err(|source| Error::Decode { key: key.to_owned(), source })
 }
 
 fn no_counter() -> Error {

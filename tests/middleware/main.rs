@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod site;
+mod log;
 
 mod invariants;
 mod histories;
@@ -23,3 +24,4 @@ mod principals;
 mod outages;
 mod realms;
 mod leaks;
+mod values;

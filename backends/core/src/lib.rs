@@ -31,6 +31,7 @@ pub mod principal;
 
 pub mod record;
 pub mod values;
+pub mod json;
 pub mod patch;
 pub mod limits;
 pub mod rejection;
@@ -53,6 +54,7 @@ pub use budget::Budget;
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
 pub use error::{Scope, StoreError};
 pub use event::Event;
+pub use json::{DecodeCategory, DecodeError, EncodeError};
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};

@@ -11,7 +11,7 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Bytes of all keys and values of a record: 64 KiB by default.
     pub record_bytes: usize,
-    /// Levels of arrays and objects in a value: 32 by default.
+    /// Levels of arrays and objects in a value: 32 by default, at most 127.
     pub depth: usize,
 }
 
@@ -38,9 +38,9 @@ impl Limits {
         if json.len() > self.value_bytes {
             return Err(LimitError::Value { len: json.len(), limit: self.value_bytes });
         }
-        let depth = depth(json);
-        if depth > self.depth {
-            return Err(LimitError::Depth { depth, limit: self.depth });
+        let (depth, limit) = (depth(json), self.depth.min(READABLE_DEPTH));
+        if depth > limit {
+            return Err(LimitError::Depth { depth, limit });
         }
         Ok(())
     }
@@ -134,6 +134,9 @@ pub enum LimitError {
     },
 }
 
+/// Deeper values could be written, and not read again: the parser gives up.
+const READABLE_DEPTH: usize = 127;
+
 /// Levels of arrays and objects in a JSON text.
 fn depth(json: &[u8]) -> usize {
     let (mut open, mut deepest) = (0_usize, 0);
@@ -168,6 +171,17 @@ mod tests {
         assert!(limits.check_total(&values(&[("a", "123"), ("b", "123")])).is_ok());
         assert!(limits.check_total(&values(&[("a", "1234"), ("b", "123")])).is_err());
         assert!(limits.check_total(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
+    }
+
+    #[test]
+    fn what_is_too_deep_to_be_read_is_refused() {
+        let limits = Limits { depth: 1_000, ..Limits::default() };
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let is_readable = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
+        for (levels, fits) in [(READABLE_DEPTH, true), (READABLE_DEPTH + 1, false)] {
+            assert_eq!(limits.check_value(nested(levels).as_bytes()).is_ok(), fits);
+            assert_eq!(is_readable(&nested(levels)), fits);
+        }
     }
 
     #[test]

@@ -4,20 +4,41 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{DeserializeOwned, Error};
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::json::{self, DecodeCategory, DecodeError, EncodeError};
 
 /// A value as JSON text. Stores keep it byte for byte; its `Debug` shows the length alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Vec<u8>);
 
 impl RawJson {
-    /// Encodes a value.
+    /// Encodes a value, so that it comes back as it is: every finite number to its last bit.
+    ///
+    /// What this cannot see is whether the type's `Deserialize` reads what its `Serialize` writes:
+    /// [`encode_checked`](Self::encode_checked) does. Neither can see that a type writes two different
+    /// values as the same JSON.
     ///
     /// # Errors
     ///
-    /// When its `Serialize` fails, for example on a map with keys that are no strings.
-    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::to_vec(value).map(Self)
+    /// When JSON would make something else of it, or its `Serialize` fails.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
+        json::encode(value).map(Self)
+    }
+
+    /// Encodes a value, and decodes it again to see that it comes back as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`encode`](Self::encode), and when it does not come back: some types of serde's, such
+    /// as untagged enums of similar variants, are read as something else than was written.
+    pub fn encode_checked<T>(value: &T) -> Result<Self, EncodeError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let json = json::encode(value)?;
+        json::check_reads_back::<T>(&json)?;
+        Ok(Self(json))
     }
 
     /// Checks that `text` is one JSON value, and keeps it as it is. How deep it is nested is for
@@ -26,10 +47,11 @@ impl RawJson {
     /// # Errors
     ///
     /// When it is not JSON, in UTF-8.
-    pub fn parse(text: impl Into<Vec<u8>>) -> Result<Self, serde_json::Error> {
+    pub fn parse(text: impl Into<Vec<u8>>) -> Result<Self, DecodeError> {
         let text = text.into();
-        let json = std::str::from_utf8(&text).map_err(serde_json::Error::custom)?;
-        serde_json::from_str::<serde::de::IgnoredAny>(json)?;
+        let malformed = DecodeError { category: DecodeCategory::Syntax, line: 0, column: 0 };
+        let json = std::str::from_utf8(&text).map_err(|_| malformed)?;
+        serde_json::from_str::<IgnoredAny>(json)?;
         Ok(Self(text))
     }
 
@@ -43,8 +65,8 @@ impl RawJson {
     /// # Errors
     ///
     /// When the JSON is not of that type.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        json::decode(&self.0)
     }
 
     /// The JSON text.
