@@ -14,7 +14,7 @@ use time::UtcDateTime;
 ///
 /// ```
 /// use std::time::Duration;
-/// use crate::timestamp::Timestamp;
+/// use steadfast_core::Timestamp;
 ///
 /// let start = Timestamp::from_millis(1_000);
 /// let later = start + Duration::from_secs(2);

@@ -10,11 +10,13 @@ use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, RecordId, Store};
 
 steadfast_core::conformance_tests!(Simple::default(), cases = 256);
+steadfast_core::conformance_tests_to_come!(Simple::default(), cases = 256);
 
 mod without_an_index {
     use super::Unindexed;
 
     steadfast_core::conformance_tests!(Unindexed);
+    steadfast_core::conformance_tests_to_come!(Unindexed, cases = 64);
 }
 
 /// Remembers the one service that a test opens.
@@ -32,8 +34,17 @@ impl Subject for Simple {
     }
 
     async fn corrupt(&self, id: RecordId) -> bool {
-        let store = self.opened.get().expect("a service was opened");
-        store.shelf().records.insert(id, None).is_some()
+        self.opened().shelf().records.insert(id, None).is_some()
+    }
+
+    async fn set_format(&self, id: RecordId, format: u16) -> bool {
+        self.opened().shelf().set_format(id, format)
+    }
+}
+
+impl Simple {
+    fn opened(&self) -> &SimpleStore {
+        self.opened.get().expect("a service was opened")
     }
 }
 

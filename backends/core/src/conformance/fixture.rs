@@ -13,17 +13,18 @@ use tokio::task::JoinSet;
 use super::Subject;
 use super::faults::Pause;
 use crate::env::{Env, ManualClock};
+use crate::error::StoreError;
 use crate::lifetime::Lifetime;
 use crate::operate::Store;
 use crate::patch::{Admission, Authentication, Patch, Rotation};
 use crate::principal::{Principal, Realm};
-use crate::proof::{KeyId, Proof, SecretHash};
+use crate::proof::{KeyId, Keyring, Proof, SecretHash};
 use crate::record::{Record, Version};
 use crate::store::{
     Applied, Carry, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Revocation,
 };
 use crate::timestamp::Timestamp;
-use crate::token::RecordId;
+use crate::token::{RecordId, Token};
 use crate::values::{RawJson, Values};
 
 /// One fresh service. Calls go to its nodes in turn, and bring what a client would have carried
@@ -172,9 +173,12 @@ impl Fixture {
     }
 
     /// What a node says to a client that carries nothing, so that it may answer from any copy.
-    pub(crate) async fn load_bare(&self, id: RecordId, proof: &Proof) -> Lookup {
-        let lookup = self.node().load(id, Some(proof), &Hint::default()).await;
-        lookup.expect("a healthy store answers a load")
+    pub(crate) async fn try_load_bare(
+        &self,
+        id: RecordId,
+        proof: &Proof,
+    ) -> Result<Lookup, StoreError> {
+        self.node().load(id, Some(proof), &Hint::default()).await
     }
 
     /// The record as the authority has it: no copy has seen a version this high.
@@ -223,8 +227,17 @@ impl Fixture {
     }
 
     pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Outcome {
-        let outcome = self.node().update(id, patch, &self.hint(id)).await;
-        self.learn_outcome(id, outcome.expect("a healthy store answers an update"))
+        let outcome = self.try_update(id, patch).await;
+        outcome.expect("a healthy store answers an update")
+    }
+
+    pub(crate) async fn try_update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+    ) -> Result<Outcome, StoreError> {
+        let outcome = self.node().update(id, patch, &self.hint(id)).await?;
+        Ok(self.learn_outcome(id, outcome))
     }
 
     pub(crate) async fn apply(&self, id: RecordId, patch: &Patch) -> Applied {
@@ -232,9 +245,12 @@ impl Fixture {
     }
 
     pub(crate) async fn delete(&self, id: RecordId, proof: Option<&Proof>) -> bool {
-        let deletion = Deletion { proof, ..Deletion::for_reason(EndReason::Logout) };
-        let deleted = self.node().delete(id, &deletion).await;
-        deleted.expect("a healthy store answers a delete") == Deleted::Ended
+        self.end(id, &Deletion { proof, ..Deletion::LOGOUT }).await == Deleted::Ended
+    }
+
+    pub(crate) async fn end(&self, id: RecordId, deletion: &Deletion<'_>) -> Deleted {
+        let deleted = self.node().delete(id, deletion).await;
+        deleted.expect("a healthy store answers a delete")
     }
 
     /// Asserts that every node lists these sessions, where there is an index.
@@ -275,16 +291,31 @@ impl Fixture {
         principal: &Principal,
         admission: Admission,
     ) -> Patch {
+        let principal = Some(principal.clone());
+        self.authenticate(visitor, to, Authentication { principal, ..self.elevation(admission) })
+    }
+
+    /// A patch that replaces the visitor's secret with an authentication.
+    pub(crate) fn authenticate(
+        &self,
+        visitor: Visitor,
+        to: SecretHash,
+        authentication: Authentication,
+    ) -> Patch {
         let mut patch = Patch::new();
-        let authentication = Authentication {
-            at: self.now(),
-            absolute_deadline: Lifetime::default().absolute_deadline(self.now()),
-            principal: Some(principal.clone()),
-            facts: None,
-            admission,
-        };
         patch.rotate(visitor.proof(), Rotation { hash: to, authentication: Some(authentication) });
         patch
+    }
+
+    /// An authentication now, for 8 h, of the principal that the record has.
+    pub(crate) fn elevation(&self, admission: Admission) -> Authentication {
+        Authentication {
+            at: self.now(),
+            absolute_deadline: Lifetime::default().absolute_deadline(self.now()),
+            principal: None,
+            facts: None,
+            admission,
+        }
     }
 
     /// What a client carries of a record.
@@ -322,6 +353,89 @@ impl Visitor {
     pub(crate) fn proof(&self) -> Proof {
         self.secret.into()
     }
+}
+
+/// A client of a record, with the secret itself, which nodes hash under the keys that they have.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    token: Token,
+}
+
+impl Holder {
+    /// A client of the record, with a fresh secret.
+    pub(crate) fn of(service: &Fixture, id: RecordId) -> Self {
+        let token = Token::generate(id, service.node().env()).expect("the system's randomness");
+        Self { token }
+    }
+
+    /// A client whose record is created with the hash under a ring's current key.
+    pub(crate) async fn create(
+        service: &Fixture,
+        ring: &Keyring,
+        entries: &[(&str, &str)],
+    ) -> Self {
+        let holder = Self::of(service, service.id());
+        let record =
+            Record { values: values(entries), ..service.record(holder.under(ring).secret) };
+        let outcome = service.create(holder.id(), record).await;
+        applied(outcome, "a create under a fresh id is applied");
+        assert!(service.opens(holder.id(), &holder.proof(ring)).await, "what was created is live");
+        holder
+    }
+
+    pub(crate) fn id(&self) -> RecordId {
+        self.token.id()
+    }
+
+    /// The visitor that a node with this ring sees.
+    pub(crate) fn under(&self, ring: &Keyring) -> Visitor {
+        let secret = ring.hash(&Realm::default(), self.token.secret());
+        Visitor { id: self.id(), secret }
+    }
+
+    /// What the client shows to a node with this ring.
+    pub(crate) fn proof(&self, ring: &Keyring) -> Proof {
+        ring.prove(&Realm::default(), self.token.secret())
+    }
+
+    /// The patch as a node with this ring sends it.
+    pub(crate) fn rehashed(&self, ring: &Keyring, mut patch: Patch) -> Patch {
+        let proof = self.proof(ring);
+        if let Some(rehash) = ring.rehash(&proof) {
+            patch.rehash(rehash);
+        }
+        patch.prove(proof);
+        patch
+    }
+}
+
+/// The rings of nodes while a key is changed.
+pub(crate) struct Rings {
+    /// Has the old key only.
+    pub(crate) old: Keyring,
+    /// Still hashes under the old one.
+    pub(crate) accepting: Keyring,
+    /// Hashes under the new key, and accepts the old one.
+    pub(crate) both: Keyring,
+    /// Has the new key only.
+    pub(crate) new: Keyring,
+}
+
+impl Rings {
+    pub(crate) const OLD: &str = "k1";
+
+    pub(crate) fn new() -> Self {
+        let (old, new) = (ring(Self::OLD, 1), ring("k2-of-16-letters", 2));
+        let accepting = old.clone().accept("k2-of-16-letters", &[2; 32]);
+        let both = new.clone().accept(Self::OLD, &[1; 32]);
+        let long = "a key of 32 bytes";
+        Self { old, accepting: accepting.expect(long), both: both.expect(long), new }
+    }
+}
+
+/// A ring of one key.
+pub(crate) fn ring(name: &str, key: u8) -> Keyring {
+    Keyring::keyed(name, &[key; 32]).expect("a key of 32 bytes")
 }
 
 pub(crate) fn principal(id: &str) -> Principal {

@@ -58,6 +58,8 @@ use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::model::model_check;
+#[doc(hidden)]
+pub use self::model::model_check_to_come;
 use crate::env::Env;
 use crate::operate::Store;
 use crate::token::RecordId;
@@ -79,6 +81,17 @@ pub trait Subject: Send + Sync + 'static {
     /// nothing.
     async fn corrupt(&self, id: RecordId) -> bool {
         let _ = id;
+        false
+    }
+
+    /// Writes the number of another format on what is kept under `id`, in the service that was opened
+    /// last, and says whether it did; the rest stays as it is. The kit asks for a format that no
+    /// release knows yet, and for the record's own again.
+    ///
+    /// A store that keeps records as they are, in one process, never meets another format; it leaves
+    /// the default, and the check of that bullet then verifies nothing.
+    async fn set_format(&self, id: RecordId, format: u16) -> bool {
+        let _ = (id, format);
         false
     }
 
@@ -115,7 +128,7 @@ macro_rules! conformance_tests {
     };
     ($subject:expr, cases = $cases:expr) => {
         $crate::__conformance_tests! {
-            $subject, $cases;
+            mod conformance, model_check, $subject, $cases;
             creation {
                 a_created_record_is_found_on_every_node,
                 a_create_sent_twice_is_applied_and_overwrites_nothing,
@@ -215,11 +228,66 @@ macro_rules! conformance_tests {
     };
 }
 
+/// The checks that not every store of this workspace passes yet.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests_to_come {
+    ($subject:expr, cases = $cases:expr) => {
+        $crate::__conformance_tests! {
+            mod conformance_to_come, model_check_to_come, $subject, $cases;
+            keys {
+                of_rehashes_at_once_every_patch_is_applied,
+                a_rehash_replaces_no_secret,
+                a_rehash_that_finds_another_hash_applies_the_rest,
+                a_hash_never_moves_back,
+                a_touch_moves_the_hash_too,
+                a_refused_patch_moves_no_hash,
+                a_moved_secret_can_be_replaced,
+                a_hash_keeps_the_name_of_its_key,
+                a_hash_under_an_unknown_key_is_an_error,
+                a_replaced_hash_under_an_unknown_key_is_an_error,
+            }
+            sign_ins {
+                a_login_of_another_principal_raises_the_sign_in,
+                a_sign_in_continues_where_the_created_record_stood,
+                what_saw_another_sign_in_changes_nothing,
+                a_wrong_proof_learns_nothing_of_sign_ins,
+                a_deletion_with_the_replaced_secret_is_superseded,
+                a_write_is_before_the_login_or_superseded,
+                a_deletion_is_before_the_login_or_superseded,
+                a_login_sent_again_is_applied_and_counts_once,
+                a_login_removes_pre_auth_values_seen_or_not,
+                a_login_keeps_the_pre_auth_values_it_writes,
+                a_login_at_the_limit_replaces_pre_auth_values,
+                only_a_login_removes_pre_auth_values,
+                no_pre_auth_value_under_way_survives_a_login,
+                no_copy_outlives_a_login,
+            }
+            principals {
+                the_default_cap_is_exact,
+            }
+            formats {
+                facts_are_kept_byte_for_byte,
+                facts_change_with_an_authentication_only,
+                a_record_of_a_newer_format_is_left_alone,
+            }
+            operation {
+                changes_tell_of_sign_ins,
+                changes_tell_why_a_session_ended,
+                changes_tell_why_the_sessions_of_a_principal_ended,
+            }
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($subject:expr, $cases:expr; $($theme:ident { $($check:ident,)+ })+) => {
-        mod conformance {
+    (
+        mod $name:ident, $model:ident, $subject:expr, $cases:expr;
+        $($theme:ident { $($check:ident,)+ })+
+    ) => {
+        mod $name {
             #[allow(unused_imports)]
             use super::*;
 
@@ -236,7 +304,7 @@ macro_rules! __conformance_tests {
 
             #[test]
             fn the_store_agrees_with_the_model() {
-                $crate::conformance::model_check(&$subject, $cases);
+                $crate::conformance::$model(&$subject, $cases);
             }
         }
     };
@@ -256,11 +324,14 @@ mod tests {
             include_str!("checks/creation.rs"),
             include_str!("checks/patches.rs"),
             include_str!("checks/secrets.rs"),
+            include_str!("checks/keys.rs"),
+            include_str!("checks/sign_ins.rs"),
             include_str!("checks/endings.rs"),
             include_str!("checks/deadlines.rs"),
             include_str!("checks/principals.rs"),
             include_str!("checks/cancellation.rs"),
             include_str!("checks/resending.rs"),
+            include_str!("checks/formats.rs"),
             include_str!("checks/operation.rs"),
         ] {
             let checks = theme.lines().filter_map(|line| line.strip_prefix("pub async fn "));

@@ -6,7 +6,9 @@
 pub mod creation;
 pub mod patches;
 
+pub mod keys;
 pub mod secrets;
+pub mod sign_ins;
 
 pub mod deadlines;
 pub mod endings;
@@ -14,5 +16,6 @@ pub mod endings;
 pub mod principals;
 
 pub mod cancellation;
+pub mod formats;
 pub mod operation;
 pub mod resending;

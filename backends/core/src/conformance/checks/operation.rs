@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conformance::Subject;
-use crate::conformance::fixture::{Fixture, HELD_AFTER, MINUTE, UnderWay, answers, put};
+use crate::conformance::fixture::{
+    Fixture, HELD_AFTER, MINUTE, SECOND, UnderWay, answers, principal, put,
+};
 use crate::error::StoreError;
 use crate::operate::{Operate, Scan, Store};
-use crate::patch::Patch;
+use crate::patch::{Admission, Patch};
 use crate::record::Version;
 use crate::route::RouteLabel;
-use crate::store::{Change, ChangeStream, EndReason, Outcome};
+use crate::store::{Change, ChangeStream, Deletion, EndReason, Outcome, Revocation};
 use crate::token::RecordId;
 
 /// A takeover expects a fence and raises it; whoever expects an earlier one gets `Conflict`.
@@ -125,6 +127,64 @@ pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
     }
 }
 
+/// Of a login that changes whose session it is, a store that tells of changes tells every node as of a
+/// sign-in; of another one it tells as of a patch.
+pub async fn changes_tell_of_sign_ins(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
+    let mut visitor = service.visitor(&[]).await;
+    for (who, is_another) in [("alice", true), ("alice", false), ("bob", true)] {
+        let secret = service.secret();
+        let login = service.login(visitor, secret, &principal(who), Admission::default());
+        let version = service.apply(visitor.id, &login).await.version;
+        visitor.secret = secret;
+        for stream in &mut streams {
+            let told = |change| match change {
+                Change::SignedIn(id, told) if id == visitor.id && told >= version => {
+                    assert!(is_another, "a login of the same principal is no sign-in");
+                    true
+                }
+                _ => !is_another && is_patch(change, visitor.id, version),
+            };
+            assert!(tells(stream, told).await, "a change stream tells of a login");
+        }
+    }
+}
+
+/// A store that tells of changes says of each session that was ended why it was.
+pub async fn changes_tell_why_a_session_ended(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
+    for reason in EndReason::ALL {
+        let visitor = service.visitor(&[]).await;
+        service.end(visitor.id, &Deletion::for_reason(reason)).await;
+        assert_told(&mut streams, visitor.id, reason).await;
+    }
+}
+
+/// So it is where a principal's sessions end together, and where a cap ends one.
+pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
+    for reason in [EndReason::Logout, EndReason::Admin] {
+        let alice = principal("alice");
+        let visitor = service.member(&alice).await;
+        let revocation = Revocation::for_reason(reason);
+        let ended = service.node().delete_all(&alice, revocation).await;
+        assert_eq!(ended.expect("a healthy store ends them"), 1, "one session was live");
+        assert_told(&mut streams, visitor.id, reason).await;
+    }
+    let bob = principal("bob");
+    let oldest = service.member(&bob).await;
+    service.advance(SECOND);
+    let newest = service.stranger();
+    let capped = Admission { cap: 1, epoch: None };
+    service.admit(newest.id, service.record_of(newest.secret, &bob), capped).await;
+    assert_told(&mut streams, oldest.id, EndReason::Cap).await;
+}
+
 /// Every id that a node shows, two at a time.
 async fn pages(node: &Arc<dyn crate::Store>) -> Vec<RecordId> {
     let mut seen: Vec<RecordId> = Vec::new();
@@ -144,6 +204,20 @@ async fn pages(node: &Arc<dyn crate::Store>) -> Vec<RecordId> {
 
 fn is_patch(change: Change, id: RecordId, at_least: Version) -> bool {
     matches!(change, Change::Patched(told, version) if told == id && version >= at_least)
+}
+
+/// Asserts that every stream says why a session ended, where it says that it did.
+async fn assert_told(streams: &mut [ChangeStream], id: RecordId, expected: EndReason) {
+    for stream in streams {
+        let told = |change| match change {
+            Change::Ended(told, reason) if told == id => {
+                assert_eq!(reason, expected, "a change stream says why a session ended");
+                true
+            }
+            _ => false,
+        };
+        assert!(tells(stream, told).await, "a change stream tells of an end");
+    }
 }
 
 /// Whether a stream tells of something, or admits that it missed something, before long.

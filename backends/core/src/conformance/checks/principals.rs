@@ -245,6 +245,40 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
     service.assert_listed(&alice, &[third.id, fourth.id]).await;
 }
 
+/// The cap that a login has by default is exact: below it none ends, and above it the one that was
+/// authenticated the longest ago, also where sessions were authenticated again, deleted or expired.
+pub async fn the_default_cap_is_exact(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, cap) = (principal("alice"), Admission::default().cap);
+    let mut oldest_first = Vec::new();
+    for ages in (1..=cap as u32).rev().collect::<Vec<_>>().chunks(50) {
+        at_once(ages.iter().map(|age| {
+            let service = Arc::clone(&service);
+            let visitor = service.stranger();
+            oldest_first.push(visitor);
+            let record = service.record_of(visitor.secret, &alice);
+            let record = Record { authenticated: Some(service.now() - SECOND * *age), ..record };
+            async move { service.create(visitor.id, record).await }
+        }))
+        .await;
+    }
+    service.advance(SECOND);
+    // What is authenticated again is the newest from then on, and what is deleted makes room.
+    let again = oldest_first.remove(1);
+    let (_, ended) = log_in(&service, again, &alice, Admission::default()).await;
+    assert_eq!(ended, [], "a session that signs in again counts once");
+    service.delete(oldest_first.remove(cap / 2).id, None).await;
+    for expected in [None, Some(oldest_first[0].id), Some(oldest_first[1].id)] {
+        service.advance(SECOND);
+        let visitor = service.visitor(&[]).await;
+        let (_, ended) = log_in(&service, visitor, &alice, Admission::default()).await;
+        assert_eq!(ended, Vec::from_iter(expected), "the cap ends the oldest, and no other");
+    }
+    assert_eq!(service.list(&alice).await.len(), cap, "the cap is exact");
+}
+
 /// What expired or was deleted does not count against the cap, and is not named as ended by it.
 pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::timestamp::Timestamp;
-
-use super::steps::{Change, Login, PatchStep, Replace, Who};
+use super::steps::{By, Change, Key, Keys, Login, PatchStep, Who};
+use crate::error::StoreError;
 use crate::proof::SecretHash;
 use crate::record::Version;
 use crate::rejection::Rejection;
 use crate::store::Outcome;
+use crate::timestamp::Timestamp;
 use crate::token::RecordId;
 
 /// The records that are live or expired, and the floors.
@@ -33,7 +33,48 @@ pub(super) struct Kept {
     pub(super) absolute: Timestamp,
     pub(super) version: Version,
     pub(super) who: Option<Who>,
+    pub(super) sign_in: u64,
+    pub(super) facts: Vec<u8>,
     pub(super) fence: u64,
+}
+
+/// A secret, by its hashes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Secret {
+    pub(super) old: SecretHash,
+    pub(super) new: SecretHash,
+}
+
+impl Secret {
+    pub(super) fn at(&self, key: Key) -> SecretHash {
+        match key {
+            Key::Old => self.old,
+            Key::New => self.new,
+        }
+    }
+}
+
+/// What a client shows: the hashes of a secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) secret: Secret,
+    pub(super) keys: Keys,
+}
+
+impl Shown {
+    pub(super) fn hashes(self) -> Vec<SecretHash> {
+        match self.keys {
+            Keys::Old => vec![self.secret.old],
+            Keys::New => vec![self.secret.new],
+            Keys::Both => vec![self.secret.new, self.secret.old],
+        }
+    }
+
+    /// Whether it is the secret with this hash, or `None` without the key.
+    fn shows(self, stored: SecretHash) -> Option<bool> {
+        let same_key = |hash: &SecretHash| hash.key() == stored.key();
+        self.hashes().into_iter().find(same_key).map(|hash| hash.digest() == stored.digest())
+    }
 }
 
 impl Kept {
@@ -46,6 +87,21 @@ impl Kept {
             fence: if moves_records { 0 } else { self.fence },
             ..self
         }
+    }
+
+    fn authenticate(&mut self, by: &By, now: Timestamp) {
+        let facts = match by {
+            By::Rotation => return,
+            By::Elevation(facts) => facts,
+            By::Login(login) => {
+                self.sign_in += u64::from(self.who != Some(login.who));
+                self.who = Some(login.who);
+                &login.facts
+            }
+        };
+        self.facts = facts.map_or_else(|| self.facts.clone(), <[u8]>::to_vec);
+        self.authenticated = Some(now);
+        self.absolute = now + Duration::from_secs(8 * 60 * 60);
     }
 }
 
@@ -62,6 +118,7 @@ pub(super) enum Answer {
     Gone,
     Superseded,
     Conflict,
+    UnknownKey,
     Rejected(Rejection),
 }
 
@@ -80,10 +137,14 @@ impl Answer {
     pub(super) fn unchanged() -> Self {
         Self::Applied { counters: Vec::new(), ended: BTreeSet::new(), grows: Grows(false) }
     }
-}
 
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Self {
+    /// What a store said.
+    pub(super) fn from(answer: Result<Outcome, StoreError>) -> Self {
+        let outcome = match answer {
+            Ok(outcome) => outcome,
+            Err(StoreError::UnknownKey(_)) => return Self::UnknownKey,
+            Err(error) => panic!("a healthy store answers: {error:?}"),
+        };
         match outcome {
             Outcome::Applied(applied) => Self::Applied {
                 counters: applied.counters,
@@ -123,27 +184,30 @@ impl Model {
         }
     }
 
+    /// `to` is the new secret of a rotation, and `rehash` the one that moves to the newer key.
     pub(super) fn patch(
         &mut self,
         id: RecordId,
         step: &PatchStep,
-        shown: Option<SecretHash>,
-        to: SecretHash,
+        shown: Option<Shown>,
+        to: Secret,
+        rehash: Option<Secret>,
         moves_records: bool,
     ) -> Answer {
         match shown.map_or("found", |shown| self.lookup(id, shown)) {
             "found" if self.is_live(id) => {}
             "superseded" => return Answer::Superseded,
+            "unknown key" => return Answer::UnknownKey,
             _ => return Answer::Gone,
+        }
+        if step.sees == Some(false) {
+            return Answer::Superseded;
         }
         let owns = step.owns.filter(|_| !moves_records);
         if owns == Some(false) || step.expects.is_some_and(|(_, right)| !right) {
             return Answer::Conflict;
         }
-        let login = match &step.replace {
-            Some(Replace::Login(login)) => Some(login),
-            _ => None,
-        };
+        let login = step.login();
         if login.is_some_and(|login| self.is_below_floor(login)) {
             return Answer::Rejected(Rejection::BelowFloor);
         }
@@ -154,14 +218,12 @@ impl Model {
             Err(why) => return Answer::Rejected(why),
         };
         kept.values = values;
-        if step.replace.is_some() {
+        let moved = rehash.filter(|secret| secret.old == kept.secret);
+        kept.secret = moved.map_or(kept.secret, |secret| secret.new);
+        if let Some(replace) = &step.replace {
             kept.replaced = Some((kept.secret, now + Duration::from_secs(60)));
-            kept.secret = to;
-        }
-        if let Some(login) = login {
-            kept.who = Some(login.who);
-            kept.authenticated = Some(now);
-            kept.absolute = now + Duration::from_secs(8 * 60 * 60);
+            kept.secret = to.at(replace.at);
+            kept.authenticate(&replace.by, now);
         }
         if let Some(keep) = step.keep_for {
             kept.idle = kept.idle.max(now + keep).min(kept.absolute);
@@ -171,17 +233,38 @@ impl Model {
         Answer::Applied {
             counters,
             ended: login.map_or_else(BTreeSet::new, |login| self.end_over_cap(id, login)),
-            grows: Grows(grows || owns.is_some()),
+            grows: Grows(grows || owns.is_some() || moved.is_some()),
         }
     }
 
-    pub(super) fn delete(&mut self, id: RecordId, shown: Option<SecretHash>) -> bool {
-        let opens = shown.is_none_or(|shown| self.lookup(id, shown) == "found");
-        let was_live = opens && self.is_live(id);
-        if was_live {
-            self.records.remove(&id);
+    /// What a rotation comes to that is sent again.
+    pub(super) fn patch_again(&self, id: RecordId, shown: Shown, to: SecretHash) -> Answer {
+        let is_there = self.records.get(&id).is_some_and(|kept| kept.secret == to);
+        match self.lookup(id, shown) {
+            _ if is_there && self.is_live(id) => Answer::unchanged(),
+            "superseded" => Answer::Superseded,
+            "unknown key" => Answer::UnknownKey,
+            _ => Answer::Gone,
         }
-        was_live
+    }
+
+    /// The answer to a deletion, in one word.
+    pub(super) fn delete(
+        &mut self,
+        id: RecordId,
+        shown: Option<Shown>,
+        sees: Option<bool>,
+    ) -> &'static str {
+        match shown.map_or("found", |shown| self.lookup(id, shown)) {
+            _ if !self.is_live(id) => "gone",
+            "found" if sees == Some(false) => "superseded",
+            "found" => {
+                self.records.remove(&id);
+                "ended"
+            }
+            "absent" => "gone",
+            other => other,
+        }
     }
 
     pub(super) fn delete_all(
@@ -203,15 +286,35 @@ impl Model {
     }
 
     /// What a secret opens, in one word.
-    pub(super) fn lookup(&self, id: RecordId, shown: SecretHash) -> &'static str {
+    pub(super) fn lookup(&self, id: RecordId, shown: Shown) -> &'static str {
         let Some(kept) = self.records.get(&id).filter(|_| self.is_live(id)) else {
             return "absent";
         };
-        match kept.replaced {
-            _ if shown == kept.secret => "found",
-            Some((replaced, until)) if shown == replaced && self.now < until => "superseded",
+        let replaced = kept.replaced.filter(|(_, until)| self.now < *until);
+        match (shown.shows(kept.secret), replaced.map(|(replaced, _)| shown.shows(replaced))) {
+            (Some(true), _) => "found",
+            (None, _) | (_, Some(None)) => "unknown key",
+            (_, Some(Some(true))) => "superseded",
             _ => "absent",
         }
+    }
+
+    /// The hash that the record has.
+    pub(super) fn secret(&self, id: RecordId) -> Option<SecretHash> {
+        self.records.get(&id).map(|kept| kept.secret)
+    }
+
+    /// The sign-in that a client says it saw.
+    pub(super) fn sign_in(&self, id: RecordId, right: bool) -> u64 {
+        let there_is = self.records.get(&id).map_or(0, |kept| kept.sign_in);
+        if right { there_is } else { there_is.checked_sub(1).unwrap_or(1) }
+    }
+
+    /// Whether a patch has two reasons to be refused of which none comes first: nothing says whether
+    /// the floor or the sign-in does.
+    pub(super) fn is_undecided(&self, step: &PatchStep) -> bool {
+        let below_floor = step.login().is_some_and(|login| self.is_below_floor(login));
+        below_floor && step.sees == Some(false)
     }
 
     pub(super) fn list(&self, who: Who) -> Vec<RecordId> {
@@ -289,6 +392,15 @@ impl Model {
     }
 }
 
+impl PatchStep {
+    fn login(&self) -> Option<&Login> {
+        match &self.replace.as_ref()?.by {
+            By::Login(login) => Some(login),
+            By::Rotation | By::Elevation(_) => None,
+        }
+    }
+}
+
 type Changed = (BTreeMap<String, String>, Vec<(Box<str>, i64)>);
 
 /// The values after a patch, and the counters it answers.
@@ -296,6 +408,9 @@ fn changed(before: &BTreeMap<String, String>, step: &PatchStep) -> Result<Change
     let (mut values, mut counters) = (before.clone(), Vec::new());
     if step.clear {
         values.clear();
+    }
+    if step.login().is_some() {
+        values.retain(|key, _| !key.starts_with('~'));
     }
     for (key, change) in &step.changes {
         match change {

@@ -13,11 +13,11 @@ pub(super) const SLOTS: usize = 3;
 /// One call, or a while that passes.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Create { slot: usize, admit: Option<Login> },
+    Create { slot: usize, at: Key, facts: &'static [u8], admit: Option<Login> },
     CreateAgain { slot: usize, same: bool },
     Patch(PatchStep),
     RotateAgain { slot: usize },
-    Delete { slot: usize, proved: Proved },
+    Delete { slot: usize, shows: Shows, sees: Option<bool> },
     DeleteAll { who: Who, except: Option<usize>, epoch: Option<u64> },
     Advance { by: Duration },
 }
@@ -26,12 +26,16 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct PatchStep {
     pub(super) slot: usize,
-    pub(super) proved: Proved,
+    pub(super) shows: Shows,
+    /// Whether the sign-in that was seen is the one there is.
+    pub(super) sees: Option<bool>,
     pub(super) clear: bool,
     pub(super) changes: BTreeMap<&'static str, Change>,
     /// A key, and whether the value that is expected is the right one.
     pub(super) expects: Option<(&'static str, bool)>,
     pub(super) replace: Option<Replace>,
+    /// Moves a secret to the newer key: the current one, or the one before.
+    pub(super) rehash: Option<Proved>,
     pub(super) keep_for: Option<Duration>,
     /// Whether the fence that is expected is the right one.
     pub(super) owns: Option<bool>,
@@ -44,6 +48,13 @@ pub(super) enum Change {
     Add(i64),
 }
 
+/// What a client shows: a secret, as a node with these keys hashes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shows {
+    pub(super) secret: Proved,
+    pub(super) keys: Keys,
+}
+
 /// The secret that a client shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Proved {
@@ -53,9 +64,33 @@ pub(super) enum Proved {
     Wrong,
 }
 
+/// A key that hashes are made under.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Key {
+    Old,
+    New,
+}
+
+/// The keys that a node has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keys {
+    Old,
+    New,
+    Both,
+}
+
+/// How a patch replaces the secret, and under which key the new one is hashed.
 #[derive(Clone, Debug)]
-pub(super) enum Replace {
-    Secret,
+pub(super) struct Replace {
+    pub(super) at: Key,
+    pub(super) by: By,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum By {
+    Rotation,
+    /// An authentication of the principal that the record has, and the facts it brings.
+    Elevation(Option<&'static [u8]>),
     Login(Login),
 }
 
@@ -64,6 +99,33 @@ pub(super) struct Login {
     pub(super) who: Who,
     pub(super) epoch: Option<u64>,
     pub(super) cap: usize,
+    pub(super) facts: Option<&'static [u8]>,
+}
+
+impl Step {
+    /// The step without what not every store of this workspace knows yet.
+    pub(super) fn plain(self) -> Self {
+        let shows = |shows| Shows { keys: Keys::Both, ..shows };
+        match self {
+            Self::Create { slot, at, admit, .. } => Self::Create { slot, at, facts: b"", admit },
+            Self::Delete { slot, shows: shown, .. } => {
+                Self::Delete { slot, shows: shows(shown), sees: None }
+            }
+            Self::Patch(mut patch) => {
+                patch.shows = shows(patch.shows);
+                (patch.sees, patch.rehash) = (None, None);
+                patch.changes.remove("~a");
+                patch.expects = patch.expects.filter(|(key, _)| *key != "~a");
+                match &mut patch.replace {
+                    Some(Replace { by: By::Login(login), .. }) => login.facts = None,
+                    Some(Replace { by, .. }) => *by = By::Rotation,
+                    None => {}
+                }
+                Self::Patch(patch)
+            }
+            other => other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,11 +139,15 @@ impl Who {
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
-    let create =
-        (slot(), option::of(login())).prop_map(|(slot, admit)| Step::Create { slot, admit });
+    let create = (slot(), at(), facts(), option::of(login()))
+        .prop_map(|(slot, at, facts, admit)| Step::Create { slot, at, facts, admit });
     let create_again =
         (slot(), any::<bool>()).prop_map(|(slot, same)| Step::CreateAgain { slot, same });
-    let delete = (slot(), proved()).prop_map(|(slot, proved)| Step::Delete { slot, proved });
+    let delete = (slot(), shows(proved()), sees()).prop_map(|(slot, shows, sees)| Step::Delete {
+        slot,
+        shows,
+        sees,
+    });
     let delete_all = (who(), option::of(slot()), epoch())
         .prop_map(|(who, except, epoch)| Step::DeleteAll { who, except, epoch });
     let by = select(vec![1, 30, 59, 60, 600, 1_799]).prop_map(Duration::from_secs);
@@ -102,48 +168,70 @@ fn write() -> impl Strategy<Value = Step> {
     let expects = (key(), prop::bool::weighted(0.7));
     let parts = (
         slot(),
-        proved(),
+        shows(proved()),
+        sees(),
         prop::bool::weighted(0.1),
         changes(change()),
         option::weighted(0.3, expects),
+        rehash(),
         keep_for(),
         option::weighted(0.1, any::<bool>()),
     );
-    parts.prop_map(|(slot, proved, clear, changes, expects, keep_for, owns)| {
+    parts.prop_map(|(slot, shows, sees, clear, changes, expects, rehash, keep_for, owns)| {
+        let replace = None;
         Step::Patch(PatchStep {
             slot,
-            proved,
+            shows,
+            sees,
             clear,
             changes,
             expects,
-            replace: None,
+            replace,
+            rehash,
             keep_for,
             owns,
         })
     })
 }
 
-/// A patch that replaces the secret. It cannot fail for another reason than its proof and the
-/// floor, since nothing says which of two reasons comes first.
+/// A patch that replaces the secret. It cannot fail for another reason than its proof, its sign-in
+/// and the floor, since nothing says where among the reasons a floor comes.
 fn rotation() -> impl Strategy<Value = Step> {
     let proved = prop_oneof![
         6 => Just(Proved::Current),
         1 => Just(Proved::Earlier),
         1 => Just(Proved::Wrong),
     ];
-    let replace = prop_oneof![Just(Replace::Secret), login().prop_map(Replace::Login)];
+    let by = prop_oneof![
+        2 => Just(By::Rotation),
+        1 => option::of(facts()).prop_map(By::Elevation),
+        3 => login().prop_map(By::Login),
+    ];
+    let replace = (at(), by).prop_map(|(at, by)| Some(Replace { at, by }));
     let harmless = prop_oneof![value().prop_map(Change::Put), Just(Change::Remove)];
-    let parts = (slot(), proved, any::<bool>(), changes(harmless), replace, keep_for());
-    parts.prop_map(|(slot, proved, clear, changes, replace, keep_for)| {
+    let parts = (
+        slot(),
+        shows(proved),
+        sees(),
+        any::<bool>(),
+        changes(harmless),
+        replace,
+        rehash(),
+        keep_for(),
+    );
+    parts.prop_map(|(slot, shows, sees, clear, changes, replace, rehash, keep_for)| {
+        let (expects, owns) = (None, None);
         Step::Patch(PatchStep {
             slot,
-            proved,
+            shows,
+            sees,
             clear,
             changes,
-            expects: None,
-            replace: Some(replace),
+            expects,
+            replace,
+            rehash,
             keep_for,
-            owns: None,
+            owns,
         })
     })
 }
@@ -164,7 +252,34 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn login() -> impl Strategy<Value = Login> {
-    (who(), epoch(), 1..=SLOTS).prop_map(|(who, epoch, cap)| Login { who, epoch, cap })
+    (who(), epoch(), 1..=SLOTS, option::of(facts())).prop_map(|(who, epoch, cap, facts)| Login {
+        who,
+        epoch,
+        cap,
+        facts,
+    })
+}
+
+fn shows(secret: impl Strategy<Value = Proved>) -> impl Strategy<Value = Shows> {
+    let keys = prop_oneof![6 => Just(Keys::Both), 1 => Just(Keys::Old), 1 => Just(Keys::New)];
+    (secret, keys).prop_map(|(secret, keys)| Shows { secret, keys })
+}
+
+fn sees() -> impl Strategy<Value = Option<bool>> {
+    option::weighted(0.5, prop::bool::weighted(0.7))
+}
+
+fn at() -> impl Strategy<Value = Key> {
+    prop_oneof![2 => Just(Key::Old), 1 => Just(Key::New)]
+}
+
+fn rehash() -> impl Strategy<Value = Option<Proved>> {
+    let whose = prop_oneof![4 => Just(Proved::Current), 1 => Just(Proved::Earlier)];
+    option::weighted(0.3, whose)
+}
+
+fn facts() -> impl Strategy<Value = &'static [u8]> {
+    select(vec![b"".as_slice(), b"\0\xff'", b"facts"])
 }
 
 fn proved() -> impl Strategy<Value = Proved> {
@@ -194,7 +309,7 @@ fn epoch() -> impl Strategy<Value = Option<u64>> {
 }
 
 fn key() -> impl Strategy<Value = &'static str> {
-    select(vec!["a", "b", "c"])
+    select(vec!["a", "b", "~a"])
 }
 
 fn value() -> impl Strategy<Value = &'static str> {

@@ -1,0 +1,405 @@
+//! A sign-in is a border: what a request saw before it changes nothing after it.
+
+use std::sync::Arc;
+
+use crate::conformance::Subject;
+use crate::conformance::fixture::{
+    Fixture, HELD_AFTER, MINUTE, UnderWay, Visitor, add, answers, applied, json, principal, proven,
+    put, replace, rotate, values,
+};
+use crate::patch::{Admission, Authentication, Patch};
+use crate::principal::Principal;
+use crate::record::Record;
+use crate::store::{Deleted, Deletion, Lookup, Outcome};
+
+/// Only a login of another principal raises the number of the sign-in: no other rotation, no
+/// authentication of the same principal, no write.
+pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let (alice, bob) = (principal("alice"), principal("bob"));
+    let mut visitor = service.visitor(&[]).await;
+    for (who, expected) in [
+        (None, 0),
+        (Some(&alice), 1),
+        (None, 1),
+        (Some(&alice), 1),
+        (Some(&bob), 2),
+        (Some(&bob), 2),
+        (Some(&alice), 3),
+    ] {
+        for patch in quiet(&service, &mut visitor, who) {
+            service.apply(visitor.id, &patch).await;
+            visitor.secret = service.snapshot(visitor.id).await.secret;
+        }
+        let record = service.snapshot(visitor.id).await;
+        assert_eq!(record.sign_in, expected, "a login of another principal is a sign-in");
+    }
+}
+
+/// A record that comes from elsewhere is in the sign-in that it was in there, and goes on from it.
+pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    // The first integer that a double cannot hold.
+    let far = (1 << 53) + 1;
+    let visitor = service.stranger();
+    let record = Record { sign_in: far, ..service.record_of(visitor.secret, &principal("alice")) };
+    applied(service.create(visitor.id, record).await, "a create under a fresh id is applied");
+    assert_eq!(service.snapshot(visitor.id).await.sign_in, far, "a number is kept as it is");
+    service.apply(visitor.id, &within(far, put(&[("n", "1")]))).await;
+    let visitor = signed_in(&service, visitor, &principal("bob")).await;
+    assert_eq!(service.snapshot(visitor.id).await.sign_in, far + 1, "and goes on from there");
+    let late = service.update(visitor.id, &within(far, put(&[("n", "2")]))).await;
+    answers!(late, Outcome::Superseded, "one is as far as another");
+}
+
+/// What saw another sign-in is superseded and changes nothing, with the right proof or without one;
+/// what saw this one is done.
+pub async fn what_saw_another_sign_in_changes_nothing(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let alice = principal("alice");
+    let visitor = service.visitor(&[("n", "1"), ("text", "\"1\"")]).await;
+    let visitor = signed_in(&service, visitor, &alice).await;
+    let before = service.snapshot(visitor.id).await;
+    for other in [0, 2, u64::from(u32::MAX)] {
+        for patch in attempts(&service, visitor) {
+            for _ in service.nodes() {
+                let outcome = service.update(visitor.id, &within(other, patch.clone())).await;
+                answers!(outcome, Outcome::Superseded, "another sign-in is superseded");
+            }
+        }
+        for proof in [None, Some(&visitor.proof())] {
+            let deletion = Deletion { proof, sign_in: Some(other), ..Deletion::LOGOUT };
+            let deleted = service.end(visitor.id, &deletion).await;
+            assert_eq!(deleted, Deleted::Superseded, "another sign-in ends nothing");
+        }
+    }
+    assert_eq!(service.snapshot(visitor.id).await, before, "what is superseded changes nothing");
+    service.assert_listed(&alice, &[visitor.id]).await;
+    service.assert_listed(&principal("mallory"), &[]).await;
+    service.apply(visitor.id, &within(1, add("n", 1))).await;
+    let proof = visitor.proof();
+    let deletion = Deletion { proof: Some(&proof), sign_in: Some(1), ..Deletion::LOGOUT };
+    assert_eq!(service.end(visitor.id, &deletion).await, Deleted::Ended, "this sign-in ends it");
+    assert!(service.is_absent(visitor.id).await, "and it is gone");
+    service.assert_listed(&alice, &[]).await;
+}
+
+/// The secret is judged first: a wrong one learns nothing of sign-ins.
+pub async fn a_wrong_proof_learns_nothing_of_sign_ins(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let old = service.visitor(&[]).await;
+    let new = signed_in(&service, old, &principal("alice")).await;
+    let thief = Visitor { secret: service.secret(), ..new };
+    for seen in [0, 1] {
+        for (client, is_known) in [(thief, false), (old, true)] {
+            let patch = within(seen, proven(put(&[("n", "1")]), client));
+            let outcome = service.update(new.id, &patch).await;
+            let proof = client.proof();
+            let deletion =
+                Deletion { proof: Some(&proof), sign_in: Some(seen), ..Deletion::LOGOUT };
+            let deleted = service.end(new.id, &deletion).await;
+            match is_known {
+                true => {
+                    answers!(outcome, Outcome::Superseded, "a replaced secret is superseded");
+                    assert_eq!(deleted, Deleted::Superseded, "a replaced secret is superseded");
+                }
+                false => {
+                    answers!(outcome, Outcome::Gone, "a wrong proof is told that there is nothing");
+                    assert_eq!(deleted, Deleted::Gone, "a wrong proof is told the same");
+                }
+            }
+        }
+    }
+    assert!(service.opens(new.id, &new.proof()).await, "the session lives on");
+}
+
+/// A deletion that shows the replaced secret is superseded, and the session lives on.
+pub async fn a_deletion_with_the_replaced_secret_is_superseded(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let old = service.visitor(&[]).await;
+    let new = Visitor { secret: service.secret(), ..old };
+    service.apply(old.id, &rotate(old, new.secret)).await;
+    let proof = old.proof();
+    let deletion = Deletion { proof: Some(&proof), ..Deletion::LOGOUT };
+    for _ in service.nodes() {
+        let deleted = service.end(old.id, &deletion).await;
+        assert_eq!(deleted, Deleted::Superseded, "a replaced secret ends nothing");
+    }
+    assert!(service.opens(old.id, &new.proof()).await, "the session lives on");
+    service.advance(Record::REPLACED_KEPT);
+    let deleted = service.end(old.id, &deletion).await;
+    assert_eq!(deleted, Deleted::Gone, "a minute later it is a stranger's");
+}
+
+/// Writes that saw the sign-in before are applied before a login that overtakes them, or superseded.
+pub async fn a_write_is_before_the_login_or_superseded(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let visitor = service.visitor(&[("guarded", "0")]).await;
+        let late = [
+            within(0, put(&[("plain", "1")])),
+            within(0, proven(put(&[("proven", "1")]), visitor)),
+            within(0, add("added", 1)),
+            within(0, replace("guarded", Some("0"), "1")),
+        ];
+        let late = late.map(|patch| {
+            let service = Arc::clone(&service);
+            async move { (service.update(visitor.id, &patch).await, patch) }
+        });
+        let late = UnderWay::start(polls, late).await;
+        let secret = service.secret();
+        let login = service.login(visitor, secret, &principal("alice"), Admission::default());
+        let login = late.overtake(service.apply(visitor.id, &login)).await;
+        let record_after = service.snapshot(visitor.id).await;
+        for (_, (outcome, patch)) in late.finish().await {
+            let (key, _) = patch.ops().next().expect("each of them writes one key");
+            let is_written = record_after.values.get(key).is_some_and(|value| value == b"1");
+            match outcome {
+                Outcome::Applied(applied) => {
+                    assert!(is_written, "what is applied is before the login, and survives it");
+                    assert!(applied.version < login.version, "what is applied is before the login");
+                }
+                Outcome::Superseded => assert!(!is_written, "what is superseded is not written"),
+                other => panic!("a late write is applied or superseded: {other:?}"),
+            }
+        }
+        let last = service.snapshot(visitor.id).await;
+        assert_eq!(last.values, record_after.values, "nothing is written after the login");
+        assert_eq!((last.secret, last.sign_in), (secret, 1), "nothing undoes the login");
+    }
+}
+
+/// A deletion that saw the sign-in before ends the record before a login, or ends nothing.
+pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let alice = principal(&format!("alice{polls}"));
+        let visitor = service.visitor(&[]).await;
+        let deletion = Arc::clone(&service);
+        let deletion = async move {
+            let within = Deletion { sign_in: Some(0), ..Deletion::LOGOUT };
+            deletion.end(visitor.id, &within).await
+        };
+        let deletion = UnderWay::start(polls, [deletion]).await;
+        let login = service.login(visitor, service.secret(), &alice, Admission::default());
+        let login = deletion.overtake(service.update(visitor.id, &login)).await;
+        let (_, deleted) = deletion.finish().await.remove(0);
+        match (&login, deleted) {
+            (Outcome::Applied(_), Deleted::Superseded) => {
+                assert!(!service.is_absent(visitor.id).await, "the login's session lives");
+                service.assert_listed(&alice, &[visitor.id]).await;
+            }
+            (Outcome::Gone, Deleted::Ended) => {
+                assert!(service.is_absent(visitor.id).await, "what was ended is gone");
+                service.assert_listed(&alice, &[]).await;
+            }
+            other => panic!("a deletion is before the login or superseded: {other:?}"),
+        }
+    }
+}
+
+/// A login that is sent again is `Applied`, though it saw the sign-in before itself, and counts once.
+pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let alice = principal("alice");
+    let visitor = service.visitor(&[]).await;
+    let login = service.login(visitor, service.secret(), &alice, Admission::default());
+    let login = within(0, login);
+    service.apply(visitor.id, &login).await;
+    service.apply(visitor.id, &within(1, put(&[("~later", "1"), ("n", "1")]))).await;
+    let before = service.snapshot(visitor.id).await;
+    for _ in service.nodes() {
+        let outcome = service.update(visitor.id, &login).await;
+        applied(outcome, "a login whose hash is there was sent twice");
+    }
+    assert_eq!(service.snapshot(visitor.id).await, before, "it changes nothing the second time");
+    assert_eq!(before.sign_in, 1, "it counts once");
+    service.assert_listed(&alice, &[visitor.id]).await;
+}
+
+/// A login removes every value whose key begins with the sign of pre-auth ones, seen or not, and no
+/// other.
+pub async fn a_login_removes_pre_auth_values_seen_or_not(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let kept = [("cart", "1"), ("a~b", "1"), ("}", "1"), ("%", "1"), ("_", "1")];
+    let visitor = service.visitor(&kept).await;
+    service.apply(visitor.id, &put(&[("~", "1"), ("~csrf", "1")])).await;
+    service.apply(visitor.id, &put(&[("~~", "1"), ("~é", "{}"), ("~%_\\'", "1")])).await;
+    service.apply(visitor.id, &add("~count", 1)).await;
+    let visitor = signed_in(&service, visitor, &principal("alice")).await;
+    let record = service.snapshot(visitor.id).await;
+    assert_eq!(record.values, values(&kept), "a login removes pre-auth values and no other");
+    service.apply(visitor.id, &put(&[("~csrf", "2")])).await;
+    signed_in(&service, visitor, &principal("alice")).await;
+    let record = service.snapshot(visitor.id).await;
+    assert_eq!(record.values, values(&kept), "so does a login of the same principal");
+}
+
+/// The pre-auth values that a login's own patch writes are there after it, and start from nothing.
+pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let visitor = service.visitor(&[("~old", "1"), ("~both", "1"), ("~n", "5"), ("n", "5")]).await;
+    let mut login =
+        service.login(visitor, service.secret(), &principal("alice"), Admission::default());
+    login.put("~both", json("2")).expect("a plain key");
+    login.put("~new", json("3")).expect("a plain key");
+    login.remove("~gone").expect("a plain key");
+    login.add("~n", 2).expect("an addition to a fresh key");
+    login.add("n", 2).expect("an addition to a fresh key");
+    let done = service.apply(visitor.id, &login).await;
+    let mut counters = done.counters;
+    counters.sort();
+    assert_eq!(counters, [("n".into(), 7), ("~n".into(), 2)], "a removed counter starts from 0");
+    let expected = [("n", "7"), ("~both", "2"), ("~n", "2"), ("~new", "3")];
+    let record = service.snapshot(visitor.id).await;
+    assert_eq!(record.values, values(&expected), "a login keeps what it writes itself");
+}
+
+/// What a login removes makes room for what it writes: limits hold for the values afterwards.
+pub async fn a_login_at_the_limit_replaces_pre_auth_values(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let visitor = service.visitor(&[]).await;
+    let keys = service.node().limits().keys;
+    let named = |prefix: &str| {
+        let mut patch = Patch::new();
+        for n in 0..keys {
+            patch.put(&format!("{prefix}{n}"), json("0")).expect("a plain key");
+        }
+        patch
+    };
+    service.apply(visitor.id, &named("~")).await;
+    let mut login =
+        service.login(visitor, service.secret(), &principal("alice"), Admission::default());
+    for (key, _) in named("k").ops() {
+        login.put(key, json("1")).expect("a plain key");
+    }
+    service.apply(visitor.id, &login).await;
+    let record = service.snapshot(visitor.id).await;
+    assert_eq!(record.values.len(), keys, "a login makes room before it writes");
+}
+
+/// No rotation but a login removes pre-auth values.
+pub async fn only_a_login_removes_pre_auth_values(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let mut visitor = service.visitor(&[("~csrf", "1")]).await;
+    for patch in quiet(&service, &mut visitor, None) {
+        service.apply(visitor.id, &patch).await;
+        let record = service.snapshot(visitor.id).await;
+        visitor.secret = record.secret;
+        assert_eq!(record.values.get("~csrf"), Some(&b"1"[..]), "they wait for a login");
+    }
+}
+
+/// A pre-auth value that is under way while a login is applied does not survive it.
+pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let visitor = service.visitor(&[("kept", "1")]).await;
+        let late = [put(&[("~state", "1")]), proven(add("~tries", 1), visitor)].map(|patch| {
+            let (service, patch) = (Arc::clone(&service), within(0, patch));
+            async move { service.update(visitor.id, &patch).await }
+        });
+        let late = UnderWay::start(polls, late).await;
+        late.overtake(signed_in(&service, visitor, &principal("alice"))).await;
+        for (_, outcome) in late.finish().await {
+            answers!(
+                outcome,
+                Outcome::Applied(_) | Outcome::Superseded,
+                "a late write is applied or superseded"
+            );
+        }
+        let record = service.snapshot(visitor.id).await;
+        assert_eq!(record.values, values(&[("kept", "1")]), "no pre-auth value survives a login");
+    }
+}
+
+/// After a login no node serves what was there before it, whatever it copied.
+pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let old = service.unseen_visitor(&[("~state", "1")]).await;
+        let loads = service.nodes().iter().map(|_| {
+            let service = Arc::clone(&service);
+            async move { service.load(old.id, Some(&old.proof())).await }
+        });
+        let loads = UnderWay::start(polls, loads.collect::<Vec<_>>()).await;
+        let new = loads.overtake(signed_in_unseen(&service, old, &principal("alice"))).await;
+        loads.finish().await;
+        for lookup in service.loads(old.id, Some(&old.proof())).await {
+            answers!(lookup, Lookup::Superseded, "no copy opens for what was replaced");
+        }
+        for lookup in service.loads(new.id, Some(&new.proof())).await {
+            let Lookup::Found(found) = lookup else {
+                panic!("the new secret opens: {lookup:?}");
+            };
+            assert_eq!(found.record.sign_in, 1, "every node knows the sign-in");
+            assert_eq!(found.record.values.len(), 0, "no copy keeps pre-auth values");
+        }
+    }
+}
+
+/// Patches that change whose session it is only if `who` is named, in the order to apply them in: a
+/// write, rotations with and without an authentication, and the login.
+///
+/// Each rotation replaces the secret of the one before.
+fn quiet(service: &Fixture, visitor: &mut Visitor, who: Option<&Principal>) -> Vec<Patch> {
+    let secrets: [_; 3] = std::array::from_fn(|_| service.secret());
+    let at = |n: usize| Visitor { secret: secrets[n], ..*visitor };
+    let elevation = service.elevation(Admission::default());
+    let login = Authentication { principal: who.cloned(), ..elevation.clone() };
+    vec![
+        put(&[("n", "1")]),
+        Patch::touch(service.now() + 40 * MINUTE),
+        rotate(*visitor, secrets[0]),
+        service.authenticate(at(0), secrets[1], elevation),
+        service.authenticate(at(1), secrets[2], login),
+    ]
+}
+
+fn within(sign_in: u64, mut patch: Patch) -> Patch {
+    patch.within(sign_in);
+    patch
+}
+
+/// Signs a visitor in, and returns who they are now.
+async fn signed_in(service: &Fixture, visitor: Visitor, principal: &Principal) -> Visitor {
+    let new = signed_in_unseen(service, visitor, principal).await;
+    assert!(service.opens(new.id, &new.proof()).await, "a login opens the record");
+    new
+}
+
+async fn signed_in_unseen(service: &Fixture, visitor: Visitor, principal: &Principal) -> Visitor {
+    let secret = service.secret();
+    let login = service.login(visitor, secret, principal, Admission::default());
+    service.apply(visitor.id, &login).await;
+    Visitor { secret, ..visitor }
+}
+
+/// Everything that a request may send: what would be done in this sign-in, and what would be refused
+/// for a reason that comes later.
+fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
+    let (alice, mallory) = (principal("alice"), principal("mallory"));
+    let mut clear = Patch::new();
+    clear.clear();
+    let mut own = Patch::new();
+    own.own("mallory".parse().expect("a plain label"));
+    let login = |who| service.login(client, service.secret(), who, Admission::default());
+    vec![
+        Patch::new(),
+        put(&[("n", "2")]),
+        proven(put(&[("n", "2")]), client),
+        add("n", 1),
+        clear,
+        Patch::touch(service.now() + 40 * MINUTE),
+        proven(Patch::touch(service.now() + 40 * MINUTE), client),
+        own,
+        replace("n", Some("1"), "2"),
+        rotate(client, service.secret()),
+        service.authenticate(client, service.secret(), service.elevation(Admission::default())),
+        login(&alice),
+        login(&mallory),
+        replace("n", Some("9"), "2"),
+        add("text", 1),
+        put(&[("big", &format!("\"{}\"", "x".repeat(service.node().limits().value_bytes)))]),
+    ]
+}
