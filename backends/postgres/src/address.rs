@@ -1,26 +1,49 @@
 //! Where the database is: `postgres://user:password@host:port,host:port/database`.
 
+use std::env::var;
 use std::fmt;
 use std::net::IpAddr;
+#[cfg(unix)]
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// The hosts of a database, and as whom to connect to it.
 #[derive(Clone)]
 pub(crate) struct Address {
-    hosts: Vec<(String, u16)>,
-    user: Option<String>,
-    password: Option<String>,
-    database: Option<String>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) user: String,
+    pub(crate) password: Option<String>,
+    pub(crate) database: Option<String>,
+    /// Whether nothing of the traffic leaves this machine.
+    pub(crate) is_local: bool,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Tcp(String, u16),
+    /// The directory of its socket.
+    #[cfg(unix)]
+    Unix(PathBuf, u16),
+}
+
+/// What stands between a store and its server, if something does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pooler {
+    /// A pooler that lends a connection of the server for as long as a client's lasts.
+    Session,
+    /// A pooler that lends it for one transaction, as PgBouncer does with `pool_mode = transaction` or
+    /// `statement`: nothing is prepared, and no setting outlasts its statement.
+    Transaction,
 }
 
 impl Address {
     /// Takes an address apart. Its parts are percent-decoded: a socket's directory is a host as well,
     /// `%2Frun%2Fpostgresql`.
     pub(crate) fn parse(address: &str) -> Result<Self, AddressError> {
+        let address = address.trim();
         let rest = address
             .strip_prefix("postgres://")
             .or_else(|| address.strip_prefix("postgresql://"))
@@ -28,55 +51,27 @@ impl Address {
         if rest.contains(['?', '#']) {
             return Err(AddressError::Settings);
         }
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (authority, database) = match rest.rsplit_once('@') {
+            // A slash before the last `@` is one of a password that was not encoded.
+            Some((credentials, _)) if credentials.contains('/') => {
+                return Err(AddressError::Password);
+            }
+            _ => rest.split_once('/').unwrap_or((rest, "")),
+        };
         let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = match credentials.split_once(':') {
             Some((user, password)) => (user, Some(decoded(password)?)),
             None => (credentials, None),
         };
+        let user = given(decoded(user)?).or_else(|| set("PGUSER")).or_else(|| set("USER"));
+        let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            hosts: hosts.split(',').map(host).collect::<Result<_, _>>()?,
-            user: given(decoded(user)?),
-            password,
-            database: given(decoded(database)?),
+            is_local: hosts.iter().all(Host::is_local),
+            hosts,
+            user: user.ok_or(AddressError::User)?,
+            password: password.or_else(|| set("PGPASSWORD")),
+            database: given(decoded(database)?).or_else(|| set("PGDATABASE")),
         })
-    }
-
-    /// Whether nothing of the traffic leaves this machine.
-    fn is_local(&self) -> bool {
-        self.hosts.iter().all(|(host, _)| {
-            let address = host.parse::<IpAddr>();
-            host.starts_with('/')
-                || host == "localhost"
-                || address.is_ok_and(|address| address.is_loopback())
-        })
-    }
-
-    /// How to connect to each host.
-    pub(crate) fn options(&self, tls: &TlsSettings) -> Vec<(String, PgConnectOptions)> {
-        let default = if self.is_local() { Tls::Off } else { Tls::VerifyFull };
-        let mode = tls.mode.unwrap_or(default).mode();
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .application_name("steadfast")
-            .ssl_mode(mode)
-            .disable_statement_logging();
-        if let Some(user) = &self.user {
-            options = options.username(user);
-        }
-        if let Some(password) = &self.password {
-            options = options.password(password);
-        }
-        if let Some(database) = &self.database {
-            options = options.database(database);
-        }
-        if let Some(root) = &tls.root {
-            options = options.ssl_root_cert(root);
-        }
-        if let Some((certificate, key)) = &tls.client {
-            options = options.ssl_client_cert(certificate).ssl_client_key(key);
-        }
-        let hosts = self.hosts.iter();
-        hosts.map(|(host, port)| (named(host, *port), at(&options, host, *port))).collect()
     }
 }
 
@@ -86,34 +81,28 @@ impl fmt::Debug for Address {
     }
 }
 
-/// How connections are protected. There is no mode that falls back to plaintext.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Not at all: the default where every host is on this machine.
-    Off,
-    /// Encrypted, to whoever answers: nobody can listen, somebody could stand between.
-    Require,
-    /// Encrypted, to a server with a certificate of a trusted authority that names the host: the default
-    /// for every other host.
-    VerifyFull,
-}
-
-impl Tls {
-    fn mode(self) -> PgSslMode {
+impl Host {
+    fn is_local(&self) -> bool {
         match self {
-            Self::Off => PgSslMode::Disable,
-            Self::Require => PgSslMode::Require,
-            Self::VerifyFull => PgSslMode::VerifyFull,
+            Self::Tcp(name, _) => {
+                let address = name.parse::<IpAddr>();
+                name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
+            #[cfg(unix)]
+            Self::Unix(..) => true,
         }
     }
 }
 
-/// What a store is told of TLS.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TlsSettings {
-    pub(crate) mode: Option<Tls>,
-    pub(crate) root: Option<PathBuf>,
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(name, port) if name.contains(':') => write!(f, "[{name}]:{port}"),
+            Self::Tcp(name, port) => write!(f, "{name}:{port}"),
+            #[cfg(unix)]
+            Self::Unix(path, port) => write!(f, "{}:{port}", path.display()),
+        }
+    }
 }
 
 /// An address of the wrong form. It is not repeated, because it may hold a password.
@@ -123,9 +112,18 @@ pub enum AddressError {
     /// It begins otherwise.
     #[error("it does not begin with postgres://")]
     Scheme,
-    /// There are settings behind it.
-    #[error("it holds a question mark or a hash, and settings have no place in it")]
+    /// There are settings after it, or a password is not encoded.
+    #[error(
+        "it holds a question mark or a hash: settings have no place in it, and in a password they \
+         are percent-encoded, as %3F and %23"
+    )]
     Settings,
+    /// A password is not encoded.
+    #[error("a slash in a user or a password is percent-encoded, as %2F")]
+    Password,
+    /// There is no user.
+    #[error("it names no user, and neither PGUSER nor USER does")]
+    User,
     /// A port is no number, or a host is none.
     #[error("its hosts are not of the form HOST:PORT,HOST:PORT")]
     Host,
@@ -134,7 +132,7 @@ pub enum AddressError {
     Encoding,
 }
 
-fn host(host: &str) -> Result<(String, u16), AddressError> {
+fn host(host: &str) -> Result<Host, AddressError> {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => {
             (name, port.parse().map_err(|_| AddressError::Host)?)
@@ -144,22 +142,9 @@ fn host(host: &str) -> Result<(String, u16), AddressError> {
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     match decoded(name)? {
         name if name.is_empty() || port == 0 => Err(AddressError::Host),
-        name => Ok((name, port)),
-    }
-}
-
-fn at(options: &PgConnectOptions, host: &str, port: u16) -> PgConnectOptions {
-    let options = options.clone().port(port);
-    match host.starts_with('/') {
-        true => options.socket(host),
-        false => options.host(host),
-    }
-}
-
-fn named(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+        #[cfg(unix)]
+        name if name.starts_with('/') => Ok(Host::Unix(name.into(), port)),
+        name => Ok(Host::Tcp(name, port)),
     }
 }
 
@@ -175,6 +160,10 @@ fn given(part: String) -> Option<String> {
     Some(part).filter(|part| !part.is_empty())
 }
 
+fn set(variable: &str) -> Option<String> {
+    var(variable).ok().and_then(given)
+}
+
 const DEFAULT_PORT: u16 = 5432;
 
 #[cfg(test)]
@@ -184,19 +173,19 @@ mod tests {
     #[test]
     fn an_address_names_one_host_or_several() {
         let hosts = |address: &str| Address::parse(address).unwrap().hosts;
-        let pair = |host: &str, port| (host.to_owned(), port);
-        assert_eq!(hosts("postgres://db"), [pair("db", 5432)]);
+        let tcp = |host: &str, port| Host::Tcp(host.to_owned(), port);
+        assert_eq!(hosts("postgres://u@db"), [tcp("db", 5432)]);
         assert_eq!(
             hosts("postgresql://u:p@a:1,b,[::1]:2/d"),
-            [pair("a", 1), pair("b", 5432), pair("::1", 2)]
+            [tcp("a", 1), tcp("b", 5432), tcp("::1", 2)]
         );
-        assert_eq!(hosts("postgres://u@%2Frun%2Fpg:5433/d"), [pair("/run/pg", 5433)]);
+        assert_eq!(hosts("postgres://u@%2Frun%2Fpg:5433/d"), [Host::Unix("/run/pg".into(), 5433)]);
     }
 
     #[test]
     fn the_parts_of_an_address_are_decoded() {
-        let address = Address::parse("postgres://u%40x:a%2Fb%3Ac@h/d%20e").unwrap();
-        assert_eq!(address.user.as_deref(), Some("u@x"));
+        let address = Address::parse(" postgres://u%40x:a%2Fb%3Ac@h/d%20e\n").unwrap();
+        assert_eq!(address.user, "u@x");
         assert_eq!(address.password.as_deref(), Some("a/b:c"));
         assert_eq!(address.database.as_deref(), Some("d e"));
     }
@@ -207,6 +196,8 @@ mod tests {
             ("mysql://hunter2@h", AddressError::Scheme),
             ("hunter2", AddressError::Scheme),
             ("postgres://u:hunter2@h/d?x=1", AddressError::Settings),
+            ("postgres://u:hunter2#@h/d", AddressError::Settings),
+            ("postgres://u:hunter2/3@h/d", AddressError::Password),
             ("postgres://u:hunter2@h:port/d", AddressError::Host),
             ("postgres://u:hunter2@h:0/d", AddressError::Host),
             ("postgres://u:hunter2@h:99999/d", AddressError::Host),
@@ -223,19 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn st_10_plaintext_is_for_this_machine_unless_asked_for() {
-        let mode = |address: &str, mode| {
-            let tls = TlsSettings { mode, ..TlsSettings::default() };
-            let options = Address::parse(address).unwrap().options(&tls).remove(0).1;
-            format!("{:?}", options.get_ssl_mode())
-        };
+    fn only_this_machine_is_local() {
+        let is_local = |address: &str| Address::parse(address).unwrap().is_local;
         for local in ["localhost", "127.0.0.1:1,[::1]", "%2Frun%2Fpg"] {
-            assert_eq!(mode(&format!("postgres://{local}"), None), "Disable");
+            assert!(is_local(&format!("postgres://u@{local}")), "{local}");
         }
         for remote in ["db", "10.0.0.1", "localhost,db"] {
-            assert_eq!(mode(&format!("postgres://{remote}"), None), "VerifyFull");
+            assert!(!is_local(&format!("postgres://u@{remote}")), "{remote}");
         }
-        assert_eq!(mode("postgres://db", Some(Tls::Off)), "Disable");
-        assert_eq!(mode("postgres://localhost", Some(Tls::Require)), "Require");
     }
 }

@@ -1,59 +1,94 @@
 //! What happened on any node, told by the database.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::stream;
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use steadfast_core::{Change, ChangeStream, EndReason, Version};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::sync::broadcast::{self, Receiver, Sender, WeakSender};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::pool::Pool;
+use crate::connection::Connection;
+use crate::error::Failure;
+use crate::hosts::Hosts;
 
 /// The listeners of this process. They share one connection, made for the first of them.
-#[derive(Default)]
-pub(crate) struct Changes(Mutex<Option<(Sender<Change>, JoinHandle<()>)>>);
+#[derive(Clone)]
+pub(crate) struct Changes(Arc<Shared>);
+
+struct Shared {
+    hosts: Arc<Hosts>,
+    channel: String,
+    relay: Mutex<Option<Relay>>,
+}
+
+/// What listens for all, on the runtime where it was first asked for.
+struct Relay {
+    sender: WeakSender<Change>,
+    task: JoinHandle<()>,
+}
 
 impl Changes {
-    pub(crate) fn listen(&self, pool: &Pool, channel: &str) -> ChangeStream {
-        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sender, _) = shared.get_or_insert_with(|| {
-            let sender = broadcast::channel(KEPT).0;
-            let relaying = relay(pool.clone(), channel.to_owned(), sender.clone());
-            (sender, pool.runtime().spawn(relaying))
-        });
-        ChangeStream::new(stream::unfold(sender.subscribe(), next))
+    pub(crate) fn new(hosts: Arc<Hosts>, channel: String) -> Self {
+        Self(Arc::new(Shared { hosts, channel, relay: Mutex::default() }))
+    }
+
+    pub(crate) fn listen(&self) -> ChangeStream {
+        let listening = (self.0.subscribe(), Arc::downgrade(&self.0));
+        ChangeStream::new(stream::unfold(listening, next))
     }
 }
 
-impl Drop for Changes {
+impl Shared {
+    /// Begins to listen where nothing does, or where the runtime that did has ended.
+    fn subscribe(&self) -> Receiver<Change> {
+        let mut relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = relay.as_ref().and_then(|relay| relay.sender.upgrade()) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = broadcast::channel(KEPT);
+        let weak = sender.downgrade();
+        let task =
+            tokio::spawn(keep_relaying(Arc::clone(&self.hosts), self.channel.clone(), sender));
+        *relay = Some(Relay { sender: weak, task });
+        receiver
+    }
+}
+
+impl Drop for Shared {
     fn drop(&mut self) {
-        let shared = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, relaying)) = shared {
-            relaying.abort();
+        let relay = self.relay.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(relay) = relay {
+            relay.task.abort();
         }
     }
 }
 
-async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change>)> {
+type Listening = (Receiver<Change>, Weak<Shared>);
+
+async fn next((mut receiver, shared): Listening) -> Option<(Change, Listening)> {
     match receiver.recv().await {
-        Ok(change) => Some((change, receiver)),
-        Err(RecvError::Lagged(_)) => Some((Change::Missed, receiver)),
-        Err(RecvError::Closed) => None,
+        Ok(change) => Some((change, (receiver, shared))),
+        Err(RecvError::Lagged(_)) => Some((Change::Missed, (receiver, shared))),
+        // The relay says that something was missed once it listens again, and now it does not.
+        Err(RecvError::Closed) => {
+            let receiver = shared.upgrade()?.subscribe();
+            Some((Change::Missed, (receiver, shared)))
+        }
     }
 }
 
 /// Listens for ever. Whenever it begins to, and whenever it has to stop, something may have been missed.
-async fn relay(pool: Pool, channel: String, sender: Sender<Change>) {
+async fn keep_relaying(hosts: Arc<Hosts>, channel: String, sender: Sender<Change>) {
     // An error says that nobody listens any more.
     let tell = |change| drop(sender.send(change));
     loop {
-        if let Some(mut listener) = listen(&pool, &channel).await {
+        let listening = timeout(ANSWERS_WITHIN, listen(&hosts, &channel)).await;
+        if let Ok(Some(mut connection)) = listening {
             tell(Change::Missed);
-            while let Some(payload) = told(&mut listener).await {
+            while let Ok(payload) = told(&mut connection).await {
                 if let Some(change) = payload.as_deref().and_then(change) {
                     tell(change);
                 }
@@ -64,29 +99,20 @@ async fn relay(pool: Pool, channel: String, sender: Sender<Change>) {
     }
 }
 
-/// Listens on a connection of its own to the primary, which the pool finds.
-async fn listen(pool: &Pool, channel: &str) -> Option<PgListener> {
-    let listening = async {
-        pool.check().await.ok()?;
-        let single = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
-        let single = single.idle_timeout(None).max_lifetime(None);
-        let single = single.connect_lazy_with(pool.hosts().primary().clone());
-        let mut listener = PgListener::connect_with(&single).await.ok()?;
-        listener.listen(channel).await.ok()?;
-        listener.eager_reconnect(false);
-        Some(listener)
-    };
-    timeout(ANSWERS_WITHIN, listening).await.ok()?
+/// Listens on a connection of its own to the primary.
+async fn listen(hosts: &Hosts, channel: &str) -> Option<Connection> {
+    let mut connection = hosts.connect().await.ok()?;
+    connection.batch(&format!("LISTEN \"{channel}\"")).await.ok()?;
+    Some(connection)
 }
 
-/// What is told next: `None` once the connection is lost, and nothing where it is silent but alive.
-async fn told(listener: &mut PgListener) -> Option<Option<String>> {
-    match timeout(SILENT_FOR, listener.try_recv()).await {
-        Ok(received) => received.ok()?.map(|told| Some(told.payload().to_owned())),
+/// What is told next, and nothing where the connection is silent but alive.
+async fn told(connection: &mut Connection) -> Result<Option<String>, Failure> {
+    match timeout(SILENT_FOR, connection.notified()).await {
+        Ok(told) => told.map(Some),
         Err(_) => {
-            let asked = sqlx::query("SELECT").execute(&mut *listener);
-            timeout(ANSWERS_WITHIN, asked).await.ok()?.ok()?;
-            Some(None)
+            let answered = timeout(ANSWERS_WITHIN, connection.ping()).await;
+            answered.unwrap_or(Err(Failure::Hung)).map(|()| None)
         }
     }
 }

@@ -68,7 +68,9 @@ mod rows;
 mod sweep;
 
 mod pool;
+mod shares;
 mod hosts;
+mod connection;
 mod changes;
 
 mod schema;
@@ -79,7 +81,9 @@ mod names;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use address::{AddressError, Tls};
+pub use address::{AddressError, Pooler};
+pub use connection::{Binding, Tls};
 pub use error::{Failure, SetupError, Unreachable};
+pub use hosts::Keepalive;
 pub use names::NameError;
 pub use store::{PostgresStore, PostgresStoreBuilder};

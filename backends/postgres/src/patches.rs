@@ -1,15 +1,13 @@
 //! A patch as the arguments of its statement, and the answer to it.
 
-use sqlx::Row;
-use sqlx::postgres::{PgArguments, PgRow, Postgres};
-use sqlx::query::Query;
-use sqlx::types::Uuid;
 use steadfast_core::{
     Applied, Authentication, Counters, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
     Record, RecordId, Rejection, RouteLabel, StoreError, Timestamp, Version,
 };
+use uuid::Uuid;
 
-use crate::pool::Resend;
+use crate::connection::{Argument, Malformed, Row, Statement};
+use crate::pool::{Pool, Resend};
 use crate::rows::{self, millis, text};
 
 /// The arguments that take a look at the whole patch.
@@ -67,66 +65,72 @@ impl<'p> Arguments<'p> {
         Ok(())
     }
 
-    /// Whether the patch may be sent again after its connection died.
-    pub(crate) fn resend(&self) -> Resend {
-        let raises_fence = self.fence.is_some() || self.patch.owner().is_some();
-        match self.patch.is_once_only() || raises_fence {
-            true => Resend::Never,
-            false => Resend::AfterDeath,
+    /// Whether the patch may be sent again when it is not known what became of it.
+    ///
+    /// One that arrives after everything else changes nothing if it compares the secret that it replaces,
+    /// or only moves the deadline, to the latest of all.
+    fn resend(&self) -> Resend {
+        let patch = self.patch;
+        let writes = patch.is_clear() || patch.ops().next().is_some() || patch.owner().is_some();
+        let is_guarded = patch.rotation().is_some() || !writes;
+        match is_guarded && !patch.is_once_only() && self.fence.is_none() {
+            true => Resend::Freely,
+            false => Resend::Never,
         }
     }
 
-    pub(crate) fn bind<'q>(
-        &'q self,
-        statement: &'q str,
-        channel: Option<&'q str>,
+    pub(crate) async fn send(
+        &self,
+        pool: &Pool,
+        statement: &Statement,
+        channel: Option<&str>,
         id: RecordId,
         now: Timestamp,
-    ) -> Query<'q, Postgres, PgArguments> {
+    ) -> Result<Vec<Row>, StoreError> {
         let rotation = self.patch.rotation();
         let authentication = rotation.and_then(|rotation| rotation.authentication.as_ref());
         let principal = authentication.and_then(|login| login.principal.as_ref());
         let admission = authentication.map(|login: &Authentication| login.admission);
-        let replaced_until = now + Record::REPLACED_KEPT;
-        let query = sqlx::query(statement)
-            .bind(id.as_uuid())
-            .bind(millis(now))
-            .bind(channel)
-            .bind(self.patch.proof().map(rows::hashes))
-            .bind(given(&self.expected.0))
-            .bind(given(&self.expected.1))
-            .bind(self.fence)
-            .bind(self.over_limit.is_some())
-            .bind(self.patch.is_clear())
-            .bind(given(&self.put.0))
-            .bind(given(&self.put.1))
-            .bind(given(&self.removed))
-            .bind(given(&self.added.0))
-            .bind(given(&self.added.1))
-            .bind(bound(self.limits.keys))
-            .bind(bound(self.limits.record_bytes));
-        query
-            .bind(rotation.map(|rotation| rows::hash(&rotation.hash)))
-            .bind(rotation.map(|_| millis(replaced_until)))
-            .bind(authentication.map(|login| millis(login.at)))
-            .bind(authentication.map(|login| millis(login.absolute_deadline)))
-            .bind(principal.map(|principal| principal.realm().as_str()))
-            .bind(principal.map(Principal::id))
-            .bind(admission.map(|admission| bound(admission.cap)))
-            .bind(admission.and_then(|admission| admission.epoch).map(rows::epoch))
-            .bind(self.patch.idle_deadline().map(millis))
-            .bind(self.patch.owner().map(RouteLabel::as_str))
+        let arguments: [Argument<'_>; 26] = [
+            &id.as_uuid(),
+            &millis(now),
+            &channel,
+            &self.patch.proof().map(rows::hashes),
+            &given(&self.expected.0),
+            &given(&self.expected.1),
+            &self.fence,
+            &self.over_limit.is_some(),
+            &self.patch.is_clear(),
+            &given(&self.put.0),
+            &given(&self.put.1),
+            &given(&self.removed),
+            &given(&self.added.0),
+            &given(&self.added.1),
+            &bound(self.limits.keys),
+            &bound(self.limits.record_bytes),
+            &rotation.map(|rotation| rows::hash(&rotation.hash)),
+            &rotation.map(|_| millis(now + Record::REPLACED_KEPT)),
+            &authentication.map(|login| millis(login.at)),
+            &authentication.map(|login| millis(login.absolute_deadline)),
+            &principal.map(|principal| principal.realm().as_str()),
+            &principal.map(Principal::id),
+            &admission.map(|admission| bound(admission.cap)),
+            &admission.and_then(|admission| admission.epoch).map(rows::epoch),
+            &self.patch.idle_deadline().map(millis),
+            &self.patch.owner().map(RouteLabel::as_str),
+        ];
+        pool.rows(self.resend(), statement, &arguments).await
     }
 
     /// What the row says was done, and if nothing was, why.
-    pub(crate) fn outcome(&self, row: &PgRow) -> Result<Outcome, StoreError> {
-        self.read(row).unwrap_or_else(|error| Err(StoreError::unavailable(error)))
+    pub(crate) fn outcome(&self, row: &Row) -> Result<Outcome, StoreError> {
+        self.read(row).unwrap_or_else(|error| Err(StoreError::refused(error)))
     }
 
-    fn read(&self, row: &PgRow) -> Result<Result<Outcome, StoreError>, sqlx::Error> {
-        let culprit = || row.try_get::<&str, _>(4);
-        let amount = || Ok::<_, sqlx::Error>(row.try_get::<i64, _>(5)? as usize);
-        let rejection = match row.try_get(0)? {
+    fn read(&self, row: &Row) -> Result<Result<Outcome, StoreError>, Malformed> {
+        let culprit = || row.get::<&str>(4);
+        let amount = || Ok::<_, Malformed>(row.get::<i64>(5)? as usize);
+        let rejection = match row.get(0)? {
             "applied" => return Ok(Ok(Outcome::Applied(self.applied(row)?))),
             "gone" => return Ok(Ok(Outcome::Gone)),
             "superseded" => return Ok(Ok(Outcome::Superseded)),
@@ -141,25 +145,25 @@ impl<'p> Arguments<'p> {
             }
             "over limit" => self.over_limit.expect("the patch was sent as over a limit").into(),
             other => {
-                let error = format!("the database answers {other:?}");
-                return Ok(Err(StoreError::unavailable(error)));
+                let error = format!("unexpected verdict {other:?}");
+                return Ok(Err(StoreError::refused(error)));
             }
         };
         Ok(Ok(Outcome::Rejected(rejection)))
     }
 
-    fn applied(&self, row: &PgRow) -> Result<Applied, sqlx::Error> {
-        let sums: Option<Vec<i64>> = row.try_get(2)?;
+    fn applied(&self, row: &Row) -> Result<Applied, Malformed> {
+        let sums: Option<Vec<i64>> = row.get(2)?;
         let counters = self.added.0.iter().zip(sums.unwrap_or_default());
         let counters: Counters = counters.map(|(key, sum)| (Box::from(*key), sum)).collect();
-        let applied = Applied::at(Version(row.try_get::<i64, _>(1)? as u64));
+        let applied = Applied::at(Version(row.get::<i64>(1)? as u64));
         Ok(Applied { counters, ended: ended(row, 3)?, ..applied })
     }
 }
 
 /// The ids in an array of a row, which is missing where there are none.
-pub(crate) fn ended(row: &PgRow, column: usize) -> Result<Vec<RecordId>, sqlx::Error> {
-    let ids: Option<Vec<Uuid>> = row.try_get(column)?;
+pub(crate) fn ended(row: &Row, column: usize) -> Result<Vec<RecordId>, Malformed> {
+    let ids: Option<Vec<Uuid>> = row.get(column)?;
     Ok(ids.unwrap_or_default().into_iter().map(RecordId::from).collect())
 }
 

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Row;
-use sqlx::postgres::{PgArguments, PgRow, Postgres};
-use sqlx::query::Query;
 use steadfast_core::{
     Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup,
     Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo,
@@ -13,18 +10,23 @@ use steadfast_core::{
 };
 
 use crate::changes::Changes;
+use crate::connection::{Argument, Malformed, Row};
 use crate::patches::{Arguments, bound, ended, given};
 use crate::pool::{Pool, Resend};
 use crate::rows::{self, millis, text};
+use crate::shares::{Share, Shares};
 use crate::statements::Statements;
+use crate::sweep::Sweeper;
 
 /// Everything a store shares with its clones.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
     pub(crate) pool: Pool,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) statements: Statements,
     pub(crate) changes: Changes,
+    pub(crate) sweeper: Option<Sweeper>,
 }
 
 impl Sessions {
@@ -38,10 +40,9 @@ impl Sessions {
             return self.refuse_new(id, record, error.into()).await;
         }
         let new = New::of(record, admission)?;
-        let rows =
-            self.pool.rows(Resend::AfterDeath, || new.bind(&self.statements, id, self.env.now()));
-        let row = one(rows.await?)?;
-        new.outcome(&row).map_err(StoreError::unavailable)
+        let sending = new.send(&self.pool, &self.statements, id, self.env.now());
+        let row = one(self.locking(record.principal.as_ref(), None, sending).await?)?;
+        new.outcome(&row).map_err(StoreError::refused)
     }
 
     pub(crate) async fn load(
@@ -72,10 +73,10 @@ impl Sessions {
     pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let arguments = Arguments::of(patch, &self.limits)?;
         let Statements { patch: statement, channel, .. } = &self.statements;
-        let rows = self.pool.rows(arguments.resend(), || {
-            arguments.bind(statement, channel.as_deref(), id, self.env.now())
-        });
-        let outcome = arguments.outcome(&one(rows.await?)?);
+        let login = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
+        let principal = login.and_then(|login| login.principal.as_ref());
+        let sending = arguments.send(&self.pool, statement, channel.as_deref(), id, self.env.now());
+        let outcome = arguments.outcome(&one(self.locking(principal, Some(id), sending).await?)?);
         if let Err(StoreError::Corrupt(_)) = outcome {
             Event::CorruptRecord.emit(Some(id));
         }
@@ -87,18 +88,15 @@ impl Sessions {
         id: RecordId,
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
-        let proof = deletion.proof;
-        let rows = self.pool.rows(Resend::AfterDeath, || {
-            sqlx::query(&self.statements.delete)
-                .bind(id.as_uuid())
-                .bind(proof.map(rows::hashes))
-                .bind(millis(self.env.now()))
-                .bind(&self.statements.channel)
-        });
-        let Some(row) = rows.await?.pop() else {
+        let Statements { delete, channel, .. } = &self.statements;
+        let (proof, now) = (deletion.proof.map(rows::hashes), millis(self.env.now()));
+        let arguments: [Argument<'_>; 4] = [&id.as_uuid(), &proof, &now, channel];
+        // Ids are used once: what a late delete finds is what it was to end.
+        let deleting = self.pool.rows(Resend::Freely, delete, &arguments);
+        let Some(row) = self.locking(None, Some(id), deleting).await?.pop() else {
             return Ok(Deleted::Gone);
         };
-        let was_live: bool = row.try_get(0).map_err(StoreError::unavailable)?;
+        let was_live: bool = row.get(0).map_err(StoreError::refused)?;
         if was_live {
             return Ok(Deleted::Ended);
         }
@@ -107,12 +105,9 @@ impl Sessions {
     }
 
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        let rows = self.pool.rows(Resend::Freely, || {
-            sqlx::query(&self.statements.list)
-                .bind(principal.realm().as_str())
-                .bind(principal.id())
-                .bind(millis(self.env.now()))
-        });
+        let (realm, now) = (principal.realm().as_str(), millis(self.env.now()));
+        let arguments: [Argument<'_>; 3] = [&realm, &principal.id(), &now];
+        let rows = self.pool.rows(Resend::Freely, &self.statements.list, &arguments);
         Ok(rows.await?.iter().filter_map(|row| rows::session(row).ok()).collect())
     }
 
@@ -122,33 +117,30 @@ impl Sessions {
         except: Option<RecordId>,
         epoch: Option<u64>,
     ) -> Result<u64, StoreError> {
-        let rows = self.pool.rows(Resend::AfterDeath, || {
-            let now = self.env.now();
-            sqlx::query(&self.statements.end_all)
-                .bind(principal.realm().as_str())
-                .bind(principal.id())
-                .bind(except.map(|id| id.as_uuid()))
-                .bind(epoch.map(rows::epoch))
-                .bind(millis(now))
-                .bind(millis(now + FLOOR_KEPT))
-                .bind(&self.statements.channel)
-        });
-        let row = one(rows.await?)?;
-        for expired in ended(&row, 1).map_err(StoreError::unavailable)? {
+        let now = self.env.now();
+        let arguments: [Argument<'_>; 7] = [
+            &principal.realm().as_str(),
+            &principal.id(),
+            &except.map(|id| id.as_uuid()),
+            &epoch.map(rows::epoch),
+            &millis(now),
+            &millis(now + FLOOR_KEPT),
+            &self.statements.channel,
+        ];
+        // A late one would end sessions that began after it.
+        let ending = self.pool.rows(Resend::Never, &self.statements.end_all, &arguments);
+        let row = one(self.locking(Some(principal), None, ending).await?)?;
+        for expired in ended(&row, 1).map_err(StoreError::refused)? {
             Event::Expired.emit(Some(expired));
         }
-        Ok(row.try_get::<i64, _>(0).map_err(StoreError::unavailable)? as u64)
+        Ok(row.get::<i64>(0).map_err(StoreError::refused)? as u64)
     }
 
     /// Ends at most `limit` records that expired before `due`, and says how many.
     pub(crate) async fn collect(&self, due: Timestamp, limit: i64) -> Result<u64, StoreError> {
-        let rows = self.pool.rows(Resend::AfterDeath, || {
-            sqlx::query(&self.statements.collect)
-                .bind(millis(due))
-                .bind(limit)
-                .bind(&self.statements.channel)
-        });
-        let rows = rows.await?;
+        let Statements { collect, channel, .. } = &self.statements;
+        let arguments: [Argument<'_>; 3] = [&millis(due), &limit, channel];
+        let rows = self.pool.rows(Resend::Freely, collect, &arguments).await?;
         for id in rows.iter().filter_map(|row| rows::id(row).ok()) {
             Event::Expired.emit(Some(id));
         }
@@ -161,10 +153,9 @@ impl Sessions {
         due: Timestamp,
         limit: i64,
     ) -> Result<u64, StoreError> {
-        let rows = self.pool.rows(Resend::AfterDeath, || {
-            sqlx::query(&self.statements.collect_principals).bind(millis(due)).bind(limit)
-        });
-        Ok(rows.await?.len() as u64)
+        let statement = &self.statements.collect_principals;
+        let rows = self.pool.rows(Resend::Freely, statement, &[&millis(due), &limit]).await?;
+        Ok(rows.len() as u64)
     }
 
     pub(crate) async fn scan(
@@ -172,14 +163,10 @@ impl Sessions {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Scan, StoreError> {
-        let rows = self.pool.rows(Resend::Freely, || {
-            sqlx::query(&self.statements.scan)
-                .bind(after.map(|id| id.as_uuid()))
-                .bind(bound(limit).saturating_add(1))
-        });
-        let rows = rows.await?;
+        let (from, most) = (after.map(|id| id.as_uuid()), bound(limit).saturating_add(1));
+        let rows = self.pool.rows(Resend::Freely, &self.statements.scan, &[&from, &most]).await?;
         let scanned = rows.iter().take(limit).map(|row| {
-            let id = rows::id(row).map_err(StoreError::unavailable)?;
+            let id = rows::id(row).map_err(StoreError::refused)?;
             Ok(Scanned { id, record: rows::record(row).ok().map(Arc::new) })
         });
         let records = scanned.collect::<Result<Vec<_>, StoreError>>()?;
@@ -188,18 +175,38 @@ impl Sessions {
     }
 
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
-        let rows = self.pool.rows(Resend::Freely, || sqlx::query(&self.statements.stats));
-        let row = one(rows.await?)?;
+        let row = one(self.pool.rows(Resend::Freely, &self.statements.stats, &[]).await?)?;
         let count = |column: usize| {
-            let count = row.try_get::<i64, _>(column).map_err(StoreError::unavailable)?;
+            let count = row.get::<i64>(column).map_err(StoreError::refused)?;
             Ok::<_, StoreError>(count as u64)
         };
         Ok(Stats { records: count(0)?, authenticated: count(1)?, bytes: count(2)? })
     }
 
-    async fn row(&self, id: RecordId) -> Result<Option<PgRow>, StoreError> {
-        let load = || sqlx::query(&self.statements.load).bind(id.as_uuid());
-        Ok(self.pool.rows(Resend::Freely, load).await?.pop())
+    async fn row(&self, id: RecordId) -> Result<Option<Row>, StoreError> {
+        let id = id.as_uuid();
+        Ok(self.pool.rows(Resend::Freely, &self.statements.load, &[&id]).await?.pop())
+    }
+
+    /// A call that may have to wait for the lock of a principal, and then of a record.
+    async fn locking<T>(
+        &self,
+        principal: Option<&Principal>,
+        record: Option<RecordId>,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut shares = Vec::with_capacity(2);
+        if let Some(principal) = principal {
+            shares.push(self.shares.of(principal).await?);
+        }
+        if let Some(record) = record {
+            shares.push(self.shares.of(record).await?);
+        }
+        let answer = call.await;
+        if let Err(StoreError::Busy(_)) = answer {
+            shares.iter().for_each(Share::is_stuck);
+        }
+        answer
     }
 
     /// A record that is there already counts more than a limit.
@@ -240,52 +247,57 @@ impl<'r> New<'r> {
         Ok(Self { record, admission, version, fence, values })
     }
 
-    fn bind<'q>(
-        &'q self,
-        statements: &'q Statements,
+    async fn send(
+        &self,
+        pool: &Pool,
+        statements: &Statements,
         id: RecordId,
         now: Timestamp,
-    ) -> Query<'q, Postgres, PgArguments> {
+    ) -> Result<Vec<Row>, StoreError> {
         let record = self.record;
         let principal = record.principal.as_ref();
-        sqlx::query(&statements.create)
-            .bind(id.as_uuid())
-            .bind(millis(now))
-            .bind(&statements.channel)
-            .bind(rows::hash(&record.secret))
-            .bind(record.replaced.as_ref().map(|replaced| rows::hash(&replaced.hash)))
-            .bind(record.replaced.as_ref().map(|replaced| millis(replaced.until)))
-            .bind(self.version)
-            .bind(given(&self.values.0))
-            .bind(given(&self.values.1))
-            .bind(record.values.size() as i32)
-            .bind(millis(record.created))
-            .bind(record.authenticated.map(millis))
-            .bind(millis(record.idle_deadline))
-            .bind(millis(record.absolute_deadline))
-            .bind(principal.map(|principal| principal.realm().as_str()))
-            .bind(principal.map(Principal::id))
-            .bind(record.owner.as_ref().map(|owner| owner.label.as_str()))
-            .bind(self.fence)
-            .bind(bound(self.admission.cap))
-            .bind(self.admission.epoch.map(rows::epoch))
+        let replaced = record.replaced.as_ref();
+        let arguments: [Argument<'_>; 20] = [
+            &id.as_uuid(),
+            &millis(now),
+            &statements.channel,
+            &rows::hash(&record.secret),
+            &replaced.map(|replaced| rows::hash(&replaced.hash)),
+            &replaced.map(|replaced| millis(replaced.until)),
+            &self.version,
+            &given(&self.values.0),
+            &given(&self.values.1),
+            &(record.values.size() as i32),
+            &millis(record.created),
+            &record.authenticated.map(millis),
+            &millis(record.idle_deadline),
+            &millis(record.absolute_deadline),
+            &principal.map(|principal| principal.realm().as_str()),
+            &principal.map(Principal::id),
+            &record.owner.as_ref().map(|owner| owner.label.as_str()),
+            &self.fence,
+            &bound(self.admission.cap),
+            &self.admission.epoch.map(rows::epoch),
+        ];
+        // A late one would bring back what was ended after it.
+        pool.rows(Resend::Never, &statements.create, &arguments).await
     }
 
-    fn outcome(&self, row: &PgRow) -> Result<Outcome, sqlx::Error> {
-        Ok(match row.try_get(0)? {
+    fn outcome(&self, row: &Row) -> Result<Outcome, Malformed> {
+        Ok(match row.get(0)? {
             "applied" => {
-                let version = Version(row.try_get::<i64, _>(1)? as u64);
+                let version = Version(row.get::<i64>(1)? as u64);
                 Outcome::Applied(Applied { ended: ended(row, 2)?, ..Applied::at(version) })
             }
             "exists" => Outcome::Exists,
             "below floor" => Outcome::Rejected(Rejection::BelowFloor),
-            other => return Err(sqlx::Error::Protocol(format!("the answer is {other:?}"))),
+            other => return Err(format!("unexpected verdict {other:?}").into()),
         })
     }
 }
 
-fn one(mut rows: Vec<PgRow>) -> Result<PgRow, StoreError> {
-    rows.pop().ok_or_else(|| StoreError::unavailable("the database answers nothing"))
+fn one(mut rows: Vec<Row>) -> Result<Row, StoreError> {
+    rows.pop().ok_or_else(|| StoreError::refused("the database answers nothing"))
 }
 
 /// How long a floor is kept after it was last raised or confirmed.

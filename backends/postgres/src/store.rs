@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgConnection;
 use steadfast_core::{
     Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
     Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
     StoreError,
 };
 
-use crate::address::{Address, Tls, TlsSettings};
+use crate::address::{Address, Pooler};
 use crate::changes::Changes;
+use crate::connection::{Binding, Connection, Login, Roots, Tls, TlsSettings};
 use crate::error::SetupError;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, Keepalive, Network, Terms};
 use crate::names::Names;
 use crate::pool::Pool;
+use crate::schema;
 use crate::sessions::Sessions;
+use crate::shares::Shares;
 use crate::statements::Statements;
-use crate::{schema, sweep};
+use crate::sweep::{self, Sweeper};
 
 /// Sessions in a PostgreSQL database. Clones share its connections.
 ///
@@ -43,15 +45,22 @@ pub struct PostgresStore(Arc<Sessions>);
 impl PostgresStore {
     /// A store in the database at `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`, to be set up.
     ///
-    /// The parts are percent-encoded. Of several hosts the one counts that can be written to. A host may
-    /// be the directory of a socket, `%2Frun%2Fpostgresql`. What is left out comes from the variables
-    /// that `libpq` reads, `PGPASSWORD` for example; the port is 5432.
+    /// The parts are percent-encoded. Of several hosts the one is used that can be written to. A host may
+    /// be the directory of a socket, `%2Frun%2Fpostgresql`. A user, password or database that is left out
+    /// is taken from `PGUSER`, `PGPASSWORD` and `PGDATABASE`; the port is 5432 by default.
     pub fn builder(address: &str) -> PostgresStoreBuilder {
         PostgresStoreBuilder {
             address: address.to_owned(),
             env: Env::system(),
             limits: Limits::default(),
             tls: TlsSettings::default(),
+            binding: Binding::default(),
+            application_name: "steadfast".to_owned(),
+            options: None,
+            pooler: None,
+            listen_at: None,
+            connect_timeout: Duration::from_secs(2),
+            network: Network::default(),
             schema: "steadfast".to_owned(),
             table: "sessions".to_owned(),
             connections: 10,
@@ -59,6 +68,16 @@ impl PostgresStore {
             tells_changes: true,
             sweep_every: Some(Duration::from_secs(60)),
         }
+    }
+}
+
+impl PostgresStore {
+    /// What is shared, at work.
+    fn sessions(&self) -> &Sessions {
+        if let Some(sweeper) = &self.0.sweeper {
+            sweeper.keep_going(&self.0);
+        }
+        &self.0
     }
 }
 
@@ -75,6 +94,13 @@ pub struct PostgresStoreBuilder {
     env: Env,
     limits: Limits,
     tls: TlsSettings,
+    binding: Binding,
+    application_name: String,
+    options: Option<String>,
+    pooler: Option<Pooler>,
+    listen_at: Option<String>,
+    connect_timeout: Duration,
+    network: Network,
     schema: String,
     table: String,
     connections: usize,
@@ -104,10 +130,18 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// A file with certificates of authorities to trust, in PEM, beside the system's.
+    /// A PEM file with the certificates of the authorities to believe, in place of the system's.
     #[must_use]
     pub fn root_certificate(mut self, file: impl AsRef<Path>) -> Self {
-        self.tls.root = Some(file.as_ref().to_owned());
+        self.tls.roots = Roots::File(file.as_ref().to_owned());
+        self
+    }
+
+    /// Begins a connection with TLS instead of asking the server for it first, which saves a round trip:
+    /// off by default. Servers since PostgreSQL 17 know this.
+    #[must_use]
+    pub fn direct_tls(mut self, is_direct: bool) -> Self {
+        self.tls.is_direct = is_direct;
         self
     }
 
@@ -115,6 +149,61 @@ impl PostgresStoreBuilder {
     #[must_use]
     pub fn client_certificate(mut self, file: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.tls.client = Some((file.as_ref().to_owned(), key.as_ref().to_owned()));
+        self
+    }
+
+    /// Whether a login is bound to its TLS connection: [`Binding::Prefer`] by default.
+    #[must_use]
+    pub fn channel_binding(self, binding: Binding) -> Self {
+        Self { binding, ..self }
+    }
+
+    /// The name of this application in `pg_stat_activity`: `steadfast` by default.
+    #[must_use]
+    pub fn application_name(self, name: &str) -> Self {
+        Self { application_name: name.to_owned(), ..self }
+    }
+
+    /// Settings of the server for each connection, `-c name=value -c name=value`: none by default.
+    #[must_use]
+    pub fn session_options(self, options: &str) -> Self {
+        Self { options: Some(options.to_owned()), ..self }
+    }
+
+    /// What stands between this store and the server: nothing by default. A pooler has to be announced,
+    /// because it lends a connection of the server to several clients, one after the other.
+    #[must_use]
+    pub fn pooler(self, pooler: Pooler) -> Self {
+        Self { pooler: Some(pooler), ..self }
+    }
+
+    /// The address of the server itself, for the connection that listens to changes, where there is a
+    /// pooler at the other one: the same by default.
+    #[must_use]
+    pub fn listen_at(self, address: &str) -> Self {
+        Self { listen_at: Some(address.to_owned()), ..self }
+    }
+
+    /// How long a host has to let this client in, 1 ms to 60 s: 2 s by default. Other hosts are asked
+    /// after 200 ms.
+    #[must_use]
+    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// How the system asks whether an idle connection lives: [`Keepalive::default`] by default. `None`
+    /// never asks.
+    #[must_use]
+    pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
+        self.network.keepalive = keepalive;
+        self
+    }
+
+    /// How long what was sent may stay unacknowledged before the system gives a connection up: its own
+    /// default, by default. On Linux only.
+    #[must_use]
+    pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.network.user_timeout = timeout;
         self
     }
 
@@ -182,35 +271,65 @@ impl PostgresStoreBuilder {
     /// Outside of a Tokio runtime.
     pub async fn build(self) -> Result<PostgresStore, SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
-        let hosts = self.hosts()?;
-        schema::check(&mut hosts.connect().await?, &names).await?;
-        let sessions = Arc::new(Sessions {
+        let hosts = Arc::new(self.hosts(&self.address, self.pooler)?);
+        let listening = match &self.listen_at {
+            Some(address) => Arc::new(self.hosts(address, None)?),
+            None => Arc::clone(&hosts),
+        };
+        let mut connection = hosts.connect().await?;
+        schema::check(&mut connection, &names).await?;
+        let pool = Pool::new(hosts, self.connections, self.timeout);
+        pool.adopt(connection);
+        let store = PostgresStore(Arc::new(Sessions {
             env: self.env,
             limits: self.limits,
-            pool: Pool::new(hosts, self.connections, self.timeout),
+            pool,
+            shares: Shares::new(self.connections),
             statements: Statements::new(&names, self.tells_changes),
-            changes: Changes::default(),
-        });
-        if let Some(every) = self.sweep_every {
-            let sweeping = sweep::keep_sweeping(Arc::downgrade(&sessions), every);
-            sessions.pool.runtime().spawn(sweeping);
-        }
-        Ok(PostgresStore(sessions))
+            changes: Changes::new(listening, names.channel()),
+            sweeper: self.sweep_every.map(Sweeper::new),
+        }));
+        store.sessions();
+        Ok(store)
     }
 
-    async fn connect(&self) -> Result<PgConnection, SetupError> {
-        Ok(self.hosts()?.connect().await?)
+    async fn connect(&self) -> Result<Connection, SetupError> {
+        Ok(self.hosts(&self.address, self.pooler)?.connect().await?)
     }
 
-    fn hosts(&self) -> Result<Hosts, SetupError> {
+    fn hosts(&self, address: &str, pooler: Option<Pooler>) -> Result<Hosts, SetupError> {
         let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
-        let fits =
-            (1..=1_000).contains(&self.connections) && (least..=most).contains(&self.timeout);
+        let mut times = [self.timeout, self.connect_timeout].into_iter();
+        let fits = (1..=1_000).contains(&self.connections)
+            && times.all(|time| (least..=most).contains(&time));
         if !fits {
             return Err(SetupError::Bounds);
         }
-        let address = Address::parse(&self.address)?;
-        Ok(Hosts::new(address.options(&self.tls), self.timeout))
+        let Address { hosts, user, password, database, is_local } = Address::parse(address)?;
+        let default = if is_local { Tls::Off } else { Tls::VerifyFull };
+        let mode = self.tls.mode.unwrap_or(default);
+        if mode != Tls::Off {
+            // Found out here, what is wrong with a file is told by its name.
+            self.tls.config(mode)?;
+        }
+        let login = Login {
+            user,
+            password,
+            database,
+            application_name: self.application_name.clone(),
+            options: self.options.clone(),
+            binding: self.binding,
+        };
+        let terms = Terms {
+            login,
+            mode,
+            tls: self.tls.clone(),
+            pooler,
+            opens_within: self.connect_timeout,
+            statement_timeout: self.timeout,
+            network: self.network,
+        };
+        Ok(Hosts::new(hosts, terms))
     }
 }
 
@@ -218,6 +337,7 @@ impl fmt::Debug for PostgresStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStoreBuilder")
             .field("tls", &self.tls)
+            .field("pooler", &self.pooler)
             .field("schema", &self.schema)
             .field("table", &self.table)
             .finish_non_exhaustive()
@@ -240,7 +360,7 @@ impl SessionStore for PostgresStore {
         record: Record,
         admission: Admission,
     ) -> Result<Outcome, StoreError> {
-        self.0.create(id, &record, admission).await
+        self.sessions().create(id, &record, admission).await
     }
 
     async fn load(
@@ -249,19 +369,19 @@ impl SessionStore for PostgresStore {
         proof: Option<&Proof>,
         _: &Hint,
     ) -> Result<Lookup, StoreError> {
-        self.0.load(id, proof).await
+        self.sessions().load(id, proof).await
     }
 
     async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
-        self.0.update(id, patch).await
+        self.sessions().update(id, patch).await
     }
 
     async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        self.0.delete(id, deletion).await
+        self.sessions().delete(id, deletion).await
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.0.list(principal).await
+        self.sessions().list(principal).await
     }
 
     async fn delete_all(
@@ -269,13 +389,13 @@ impl SessionStore for PostgresStore {
         principal: &Principal,
         Revocation { except, epoch, .. }: Revocation,
     ) -> Result<u64, StoreError> {
-        self.0.delete_all(principal, except, epoch).await
+        self.sessions().delete_all(principal, except, epoch).await
     }
 
     /// Begins with `Change::Missed` once it listens, and says it again when the connection was lost.
     fn changes(&self) -> Option<ChangeStream> {
-        let channel = self.0.statements.channel.as_ref()?;
-        Some(self.0.changes.listen(&self.0.pool, channel))
+        let tells = self.0.statements.channel.is_some();
+        tells.then(|| self.0.changes.listen())
     }
 }
 
@@ -283,19 +403,19 @@ impl SessionStore for PostgresStore {
 #[async_trait]
 impl Operate for PostgresStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.0.pool.check().await
+        self.sessions().pool.check().await
     }
 
     async fn collect(&self) -> Result<u64, StoreError> {
-        sweep::sweep(&self.0, self.0.env.now()).await
+        sweep::sweep(self.sessions(), self.0.env.now()).await
     }
 
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
-        self.0.scan(after, limit).await
+        self.sessions().scan(after, limit).await
     }
 
     /// Looks at every record: for an administrator, not for a request.
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.0.stats().await
+        self.sessions().stats().await
     }
 }

@@ -1,12 +1,33 @@
 //! Records that expired are taken out of the table in the background.
 
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use steadfast_core::{StoreError, Timestamp};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::sessions::Sessions;
+
+/// Sweeps once in a while, on the runtime where the store is used.
+pub(crate) struct Sweeper {
+    every: Duration,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(every: Duration) -> Self {
+        Self { every, task: Mutex::default() }
+    }
+
+    /// Begins, and begins again where the runtime that did it has ended.
+    pub(crate) fn keep_going(&self, sessions: &Arc<Sessions>) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            *task = Some(tokio::spawn(keep_sweeping(Arc::downgrade(sessions), self.every)));
+        }
+    }
+}
 
 /// Takes out what is due, a batch at a time, and says how many records it was.
 pub(crate) async fn sweep(sessions: &Sessions, due: Timestamp) -> Result<u64, StoreError> {
@@ -22,11 +43,9 @@ pub(crate) async fn sweep(sessions: &Sessions, due: Timestamp) -> Result<u64, St
     Ok(ended)
 }
 
-/// Sweeps once in a while, until the store is dropped.
-///
-/// Each node does, at times that drift apart, and skips what another one has in hand. It leaves a record
+/// Each node sweeps until its store is dropped, at times that drift apart, and skips what another one has in hand. It leaves a record
 /// alone for a while after its deadline, so that a node whose clock is ahead ends nobody's session.
-pub(crate) async fn keep_sweeping(sessions: Weak<Sessions>, every: Duration) {
+async fn keep_sweeping(sessions: Weak<Sessions>, every: Duration) {
     loop {
         sleep(jittered(&sessions, every)).await;
         let Some(sessions) = sessions.upgrade() else {

@@ -44,6 +44,20 @@ impl Service {
         PostgresStore::builder(&address).schema(&self.schema)
     }
 
+    /// Another role that may use the tables.
+    pub(crate) fn role(&self, options: &str) -> String {
+        let role = format!("{}_app", self.schema);
+        let (login, set) = match options.strip_prefix("SET") {
+            Some(set) => ("", format!("ALTER ROLE {role} SET {set};")),
+            None => (options, String::new()),
+        };
+        let grants = include_str!("../../src/sql/grants.sql").replace("steadfast", &self.schema);
+        let grants = grants.replace("TO app", &format!("TO {role}"));
+        let create = format!("CREATE ROLE {role} LOGIN {login}; {set} {grants}");
+        server().sql("postgres", "app", &create);
+        role
+    }
+
     /// How many statements that name these tables the server was sent so far.
     pub(crate) fn statements(&self) -> u64 {
         let sql = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements

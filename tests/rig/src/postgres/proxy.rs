@@ -20,6 +20,8 @@ pub struct Proxy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub connections: u64,
+    /// Connections that are not closed.
+    pub open: u64,
     /// Bytes to the server.
     pub sent: u64,
     /// Bytes from the server.
@@ -46,6 +48,7 @@ impl Proxy {
         let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         Traffic {
             connections: count(&self.wire.connections),
+            open: count(&self.wire.open),
             sent: count(&self.wire.sent),
             received: count(&self.wire.received),
             round_trips: count(&self.wire.round_trips),
@@ -55,6 +58,11 @@ impl Proxy {
     /// Lets nothing pass any more, without a word to anybody.
     pub fn stop(&self) {
         self.wire.stopped.send_replace(true);
+    }
+
+    /// Lets nothing pass any more on the connections there are, for good. Later ones work.
+    pub fn swallow(&self) {
+        self.wire.swallowed.send_modify(|swallowed| *swallowed += 1);
     }
 
     /// Lets everything pass again, also what was held.
@@ -78,17 +86,24 @@ impl Drop for Proxy {
 #[derive(Default)]
 struct Wire {
     connections: AtomicU64,
+    open: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     round_trips: AtomicU64,
     stopped: watch::Sender<bool>,
     cuts: watch::Sender<u64>,
+    swallowed: watch::Sender<u64>,
 }
 
 async fn accept(listener: TcpListener, server: String, wire: Arc<Wire>) {
     while let Ok((client, _)) = listener.accept().await {
         wire.connections.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(carry(client, server.clone(), Arc::clone(&wire)));
+        wire.open.fetch_add(1, Ordering::SeqCst);
+        let (server, wire) = (server.clone(), Arc::clone(&wire));
+        tokio::spawn(async move {
+            carry(client, server, Arc::clone(&wire)).await;
+            wire.open.fetch_sub(1, Ordering::SeqCst);
+        });
     }
 }
 
@@ -117,10 +132,14 @@ async fn carry(client: TcpStream, server: String, wire: Arc<Wire>) {
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, wire: &Wire, count: impl Fn(u64)) {
     let mut stopped = wire.stopped.subscribe();
+    let swallowed = wire.swallowed.subscribe();
     let mut buffer = vec![0; 16 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if stopped.wait_for(|stopped| !stopped).await.is_err() {
             return;
+        }
+        if swallowed.has_changed().unwrap_or(true) {
+            std::future::pending::<()>().await;
         }
         count(read as u64);
         if to.write_all(&buffer[..read]).await.is_err() {

@@ -1,0 +1,317 @@
+//! One connection to a server, for one statement at a time.
+//!
+//! A statement goes out in one piece, its preparation included, and its answer comes back in one: one
+//! round trip. A driver of our own over the messages of `postgres-protocol`, because what a client may
+//! do after a failure depends on what exactly was sent and answered before it.
+
+mod row;
+mod socket;
+mod startup;
+mod tls;
+mod wire;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use postgres_protocol::IsNull;
+use postgres_protocol::message::backend::{Message, NotificationResponseBody};
+use postgres_protocol::message::frontend::{self, BindError};
+use postgres_types::{ToSql, Type};
+use tokio::runtime;
+
+pub(crate) use row::{Column, Malformed, Row};
+pub(crate) use socket::Socket;
+pub(crate) use startup::Login;
+pub use tls::{Binding, Tls};
+pub(crate) use tls::{Roots, TlsSettings, certificate_hash};
+
+use crate::error::Failure;
+use wire::Wire;
+
+pub(crate) struct Connection {
+    wire: Wire,
+    /// The process that serves it, as the other side named it at the start.
+    process: i32,
+    /// Whether statements are prepared once, and kept by the server.
+    keeps_statements: bool,
+    /// Those that were, by their numbers.
+    prepared: u64,
+    /// Whether the end of an answer is still to come.
+    is_owed_an_answer: bool,
+    is_over: bool,
+    is_in_transaction: bool,
+    heard: Instant,
+    /// Only the runtime that opened a socket tells of what comes in.
+    runtime: runtime::Id,
+    notifications: VecDeque<String>,
+}
+
+/// A statement, and what it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    /// Below 64, and each its own, if it is to be kept.
+    pub(crate) number: u8,
+    /// What the server is to call it.
+    pub(crate) name: String,
+    pub(crate) sql: String,
+    pub(crate) types: &'static [Type],
+}
+
+/// What a statement is given.
+pub(crate) type Argument<'a> = &'a (dyn ToSql + Sync);
+
+/// A statement failed.
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    /// Whether it is certain that it changed nothing, and will not.
+    pub(crate) had_no_effect: bool,
+}
+
+impl Connection {
+    /// Logs in over a socket.
+    pub(crate) async fn start(
+        socket: Socket,
+        login: &Login,
+        certificate: Option<Vec<u8>>,
+        keeps_statements: bool,
+    ) -> Result<Self, Failure> {
+        let mut wire = Wire::new(socket);
+        let process = startup::log_in(&mut wire, login, certificate).await?;
+        Ok(Self {
+            wire,
+            process,
+            keeps_statements,
+            prepared: 0,
+            is_owed_an_answer: false,
+            is_over: false,
+            is_in_transaction: false,
+            heard: Instant::now(),
+            runtime: runtime::Handle::current().id(),
+            notifications: VecDeque::new(),
+        })
+    }
+
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
+    pub(crate) fn runtime(&self) -> runtime::Id {
+        self.runtime
+    }
+
+    /// When the server last answered.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Whether it is of no use to another statement.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over || self.is_in_transaction
+    }
+
+    /// Whether an answer, or a part of one, is still to come.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_owed_an_answer && self.wire.has_sent()
+    }
+
+    /// Runs a statement, and returns its rows.
+    pub(crate) async fn run(
+        &mut self,
+        statement: &Statement,
+        arguments: &[Argument<'_>],
+    ) -> Result<Vec<Row>, Failed> {
+        if let Err(failure) = self.compose(statement, arguments) {
+            return Err(Failed { failure, had_no_effect: true });
+        }
+        self.is_owed_an_answer = true;
+        let mut answer = Answer::default();
+        match self.exchange(statement.bit(), &mut answer).await {
+            Ok(()) => Ok(answer.rows),
+            Err(failure) => Err(self.failed(failure, &answer)),
+        }
+    }
+
+    /// Runs SQL that takes nothing and returns nothing, any number of statements.
+    pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
+        frontend::query(sql, self.wire.compose()).map_err(argument)?;
+        self.is_owed_an_answer = true;
+        let mut answer = Answer::default();
+        self.exchange(0, &mut answer).await
+    }
+
+    /// Asks for an answer to nothing.
+    pub(crate) async fn ping(&mut self) -> Result<(), Failure> {
+        frontend::sync(self.wire.compose());
+        self.is_owed_an_answer = true;
+        self.wire.send().await?;
+        self.settle().await
+    }
+
+    /// Waits for the end of an answer that was given up.
+    pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
+        if !self.wire.has_sent() {
+            self.is_owed_an_answer = false;
+            return Ok(());
+        }
+        self.wire.send().await?;
+        while self.is_owed_an_answer {
+            match self.wire.receive().await? {
+                Message::ReadyForQuery(ready) => self.is_answered(ready.status()),
+                Message::ErrorResponse(error) => {
+                    let failure = Failure::server(error.fields());
+                    if failure.ends_connection() {
+                        return Err(failure);
+                    }
+                }
+                Message::NotificationResponse(body) => self.keep(&body),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the server is still there, as far as this side has heard.
+    ///
+    /// A server that ends a connection says so, and what it says is there before the next statement.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        loop {
+            match self.wire.overhear().await {
+                Ok(None) => return !self.is_over,
+                Ok(Some(Message::NotificationResponse(body))) => self.keep(&body),
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// The next notification on a channel that is listened to.
+    pub(crate) async fn notified(&mut self) -> Result<String, Failure> {
+        loop {
+            if let Some(payload) = self.notifications.pop_front() {
+                return Ok(payload);
+            }
+            match self.wire.receive().await? {
+                Message::NotificationResponse(body) => self.keep(&body),
+                Message::ErrorResponse(error) => return Err(Failure::server(error.fields())),
+                _ => return Err(Failure::Protocol("an answer to nothing")),
+            }
+        }
+    }
+
+    fn keep(&mut self, notification: &NotificationResponseBody) {
+        self.notifications.extend(notification.message().map(str::to_owned));
+    }
+
+    fn compose(
+        &mut self,
+        statement: &Statement,
+        arguments: &[Argument<'_>],
+    ) -> Result<(), Failure> {
+        debug_assert_eq!(statement.types.len(), arguments.len(), "{}", statement.sql);
+        let is_prepared = self.prepared & statement.bit() != 0;
+        let name = if self.keeps_statements { &statement.name } else { "" };
+        let out = self.wire.compose();
+        if !is_prepared {
+            let types = statement.types.iter().map(Type::oid);
+            frontend::parse(name, &statement.sql, types, out).map_err(argument)?;
+        }
+        let values = arguments.iter().zip(statement.types);
+        let bound = frontend::bind(
+            "",
+            name,
+            [BINARY],
+            values,
+            |(value, type_), out| {
+                Ok(match value.to_sql_checked(type_, out)? {
+                    postgres_types::IsNull::Yes => IsNull::Yes,
+                    postgres_types::IsNull::No => IsNull::No,
+                })
+            },
+            [BINARY],
+            out,
+        );
+        bound.map_err(|error| match error {
+            BindError::Conversion(error) => Failure::Argument(error),
+            BindError::Serialization(error) => argument(error),
+        })?;
+        frontend::execute("", 0, out).map_err(argument)?;
+        frontend::sync(out);
+        Ok(())
+    }
+
+    async fn exchange(&mut self, prepares: u64, answer: &mut Answer) -> Result<(), Failure> {
+        if let Err(error) = self.wire.send().await {
+            // A server that closes a connection says why first.
+            return Err(self.last_words().await.unwrap_or_else(|| error.into()));
+        }
+        while self.is_owed_an_answer {
+            match self.wire.receive().await? {
+                Message::ParseComplete if self.keeps_statements => self.prepared |= prepares,
+                Message::DataRow(body) => {
+                    let row = Row::new(&body);
+                    answer.rows.push(row.map_err(|_| Failure::Protocol("a row is malformed"))?);
+                }
+                Message::CommandComplete(_) => answer.is_complete = true,
+                Message::ParseComplete
+                | Message::BindComplete
+                | Message::RowDescription(_)
+                | Message::EmptyQueryResponse => {}
+                Message::NotificationResponse(body) => self.keep(&body),
+                Message::ErrorResponse(error) => {
+                    let failure = Failure::server(error.fields());
+                    if matches!(failure, Failure::Server { is_fatal: true, .. }) {
+                        return Err(failure);
+                    }
+                    answer.error = Some(failure);
+                }
+                Message::ReadyForQuery(ready) => self.is_answered(ready.status()),
+                _ => return Err(Failure::Protocol("a message at the wrong time")),
+            }
+        }
+        answer.error.take().map_or(Ok(()), Err)
+    }
+
+    async fn last_words(&mut self) -> Option<Failure> {
+        match self.wire.overhear().await {
+            Ok(Some(Message::ErrorResponse(error))) => Some(Failure::server(error.fields())),
+            _ => None,
+        }
+    }
+
+    fn is_answered(&mut self, status: u8) {
+        self.is_owed_an_answer = false;
+        self.is_in_transaction = status != b'I';
+        self.heard = Instant::now();
+    }
+
+    fn failed(&mut self, failure: Failure, answer: &Answer) -> Failed {
+        self.is_over |= self.is_owed_an_answer || failure.ends_connection();
+        let is_before_commit = !self.is_over || !answer.is_complete;
+        let is_rolled_back = failure.is_rollback() && is_before_commit;
+        Failed { had_no_effect: !self.wire.has_sent() || is_rolled_back, failure }
+    }
+}
+
+impl Statement {
+    /// A statement that is not kept.
+    pub(crate) fn once(sql: &str, types: &'static [Type]) -> Self {
+        Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), types }
+    }
+
+    fn bit(&self) -> u64 {
+        1_u64.checked_shl(self.number.into()).unwrap_or(0)
+    }
+}
+
+/// What has come of an answer.
+#[derive(Default)]
+struct Answer {
+    rows: Vec<Row>,
+    is_complete: bool,
+    error: Option<Failure>,
+}
+
+fn argument(error: std::io::Error) -> Failure {
+    Failure::Argument(error.into())
+}
+
+const BINARY: i16 = 1;

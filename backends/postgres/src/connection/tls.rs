@@ -1,0 +1,282 @@
+//! How a connection is protected, and whom to believe that it is the server.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::{Failure, SetupError};
+
+/// How connections are protected. There is no mode that falls back to plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// Not at all: the default where every host is on this machine.
+    Off,
+    /// Encrypted, to an unverified server: nobody can listen in, but an attacker could stand between.
+    Require,
+    /// Encrypted, to a server with a certificate of a trusted authority, whatever host it names.
+    VerifyCa,
+    /// Encrypted, to a server with a certificate of a trusted authority that names the host: the default
+    /// for every other host.
+    VerifyFull,
+}
+
+/// Whether a login with a password is bound to the TLS connection it is made on, so that it cannot be
+/// passed on to another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Binding {
+    /// Never.
+    Disable,
+    /// Where the server offers it: the default.
+    #[default]
+    Prefer,
+    /// Always; a server that does not is refused.
+    Require,
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Roots {
+    #[default]
+    System,
+    File(PathBuf),
+}
+
+/// What a store is told of TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsSettings {
+    pub(crate) mode: Option<Tls>,
+    pub(crate) roots: Roots,
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    /// Whether to begin with TLS, without asking first: servers can since 17.
+    pub(crate) is_direct: bool,
+}
+
+impl TlsSettings {
+    /// What rustls is told; read anew for each connection, because certificates are replaced on disk.
+    pub(crate) fn config(&self, mode: Tls) -> Result<ClientConfig, SetupError> {
+        let provider = Arc::new(default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default protocol versions");
+        let builder = match mode {
+            Tls::VerifyFull => builder.with_root_certificates(self.roots.store()?),
+            _ => builder
+                .dangerous()
+                .with_custom_certificate_verifier(self.lenient_verifier(mode, provider)?),
+        };
+        let mut config = match &self.client {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|why| unusable(certificate, why))?;
+                let loaded = PrivateKeyDer::from_pem_file(key).map_err(|why| unusable(key, why))?;
+                builder.with_client_auth_cert(chain, loaded).map_err(|why| unusable(key, why))?
+            }
+        };
+        if self.is_direct {
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
+        Ok(config)
+    }
+
+    fn lenient_verifier(
+        &self,
+        mode: Tls,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<Lenient>, SetupError> {
+        let authorities = match mode {
+            Tls::Require => None,
+            _ => {
+                let roots = Arc::new(self.roots.store()?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
+                Some(verifier.build().map_err(|why| unusable("authorities", why))?)
+            }
+        };
+        Ok(Arc::new(Lenient { authorities, provider }))
+    }
+
+    /// Makes a connection one that is protected.
+    pub(crate) async fn protect(
+        &self,
+        mut socket: TcpStream,
+        host: &str,
+        config: ClientConfig,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        if !self.is_direct {
+            request(&mut socket).await?;
+        }
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|why| Failure::Connection(why.into()))?;
+        Ok(TlsConnector::from(Arc::new(config)).connect(name, socket).await?)
+    }
+}
+
+/// Asks the server to go on in TLS. Exactly one byte answers: what came with it would be from somebody
+/// in between.
+async fn request(socket: &mut TcpStream) -> Result<(), Failure> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    socket.write_all(&request).await?;
+    match socket.read_u8().await? {
+        b'S' => Ok(()),
+        b'N' => Err(io::Error::other("the server does not support TLS").into()),
+        _ => Err(Failure::Protocol("it does not know of TLS")),
+    }
+}
+
+impl Roots {
+    fn store(&self) -> Result<RootCertStore, SetupError> {
+        match self {
+            Self::File(file) => {
+                let mut roots = RootCertStore::empty();
+                let pem = CertificateDer::pem_file_iter(file).map_err(|why| unusable(file, why))?;
+                for certificate in pem {
+                    let certificate = certificate.map_err(|why| unusable(file, why))?;
+                    roots.add(certificate).map_err(|why| unusable(file, why))?;
+                }
+                match roots.is_empty() {
+                    true => Err(unusable(file, io::Error::other("it holds no certificate"))),
+                    false => Ok(roots),
+                }
+            }
+            Self::System => Ok(system_roots().clone()),
+        }
+    }
+}
+
+/// Loading them takes milliseconds, and they change with the system's packages.
+fn system_roots() -> &'static RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots
+    })
+}
+
+/// Verifies less than everything: a chain without its name, or nothing but that the server has the key
+/// of the certificate it shows.
+#[derive(Debug)]
+struct Lenient {
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(authorities) = &self.authorities else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // The name is looked at last.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The hash of the server's certificate that a login is bound to (RFC 5929, `tls-server-end-point`): by
+/// the hash function of its signature, and SHA-256 in place of MD5 and SHA-1.
+pub(crate) fn certificate_hash(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    Some(match signature_algorithm(certificate)? {
+        // With RSA: MD5, SHA-1, SHA-256; ECDSA with SHA-1, SHA-256.
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
+        | b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"
+        | b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b"
+        | b"\x2a\x86\x48\xce\x3d\x04\x01"
+        | b"\x2a\x86\x48\xce\x3d\x04\x03\x02" => Sha256::digest(certificate).to_vec(),
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c" | b"\x2a\x86\x48\xce\x3d\x04\x03\x03" => {
+            Sha384::digest(certificate).to_vec()
+        }
+        b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d" | b"\x2a\x86\x48\xce\x3d\x04\x03\x04" => {
+            Sha512::digest(certificate).to_vec()
+        }
+        _ => return None,
+    })
+}
+
+/// The object id of the algorithm that a certificate is signed with: the first part of its second part.
+fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let (parts, _) = element(certificate)?;
+    let (_, rest) = element(parts)?;
+    let (algorithm, _) = element(rest)?;
+    Some(element(algorithm)?.0)
+}
+
+/// The contents of an element in DER, and what comes after it.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[_tag, short], rest) = der.split_first_chunk()?;
+    let (len, rest) = match short {
+        0..0x80 => (usize::from(short), rest),
+        _ => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
+            let len = bytes.iter().try_fold(0_usize, |len, byte| {
+                Some(len.checked_mul(0x100)? + usize::from(*byte))
+            })?;
+            (len, rest)
+        }
+    };
+    rest.split_at_checked(len)
+}
+
+fn unusable(
+    what: impl AsRef<std::path::Path>,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> SetupError {
+    let what = what.as_ref().display().to_string();
+    SetupError::Certificates { what, source: Box::new(source) }
+}
