@@ -1,5 +1,8 @@
 //! How a session call fails, and the status that answers it.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use http::StatusCode;
 use steadfast_core::{
     DecodeError, EncodeError, LimitError, PrincipalError, RandomError, Rejection, StoreError,
@@ -38,6 +41,9 @@ pub enum Error {
     /// The response head is sent: what needs a cookie, or a first load, comes too late. 500.
     #[error("the response head is already sent")]
     TooLate,
+    /// The request has no session, and this call does not start one. 401.
+    #[error("the request has no session")]
+    NoSession,
     /// Nobody is signed in to the session. 401.
     #[error("nobody is signed in")]
     NotSignedIn,
@@ -87,7 +93,7 @@ impl Error {
             | Self::Superseded
             | Self::Revoked
             | Self::NotACounter { .. } => StatusCode::CONFLICT,
-            Self::NotSignedIn => StatusCode::UNAUTHORIZED,
+            Self::NoSession | Self::NotSignedIn => StatusCode::UNAUTHORIZED,
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Principal(_) => StatusCode::BAD_REQUEST,
@@ -101,10 +107,22 @@ impl Error {
     /// breaker is open was said by the failures that opened it, and would flood the log.
     pub(crate) fn log(&self, what: &'static str) {
         let error = self as &(dyn std::error::Error + 'static);
-        if self.status().is_server_error() && !self.is_by_breaker() {
+        if self.is_news() {
             tracing::error!(target: "steadfast", error, "{what}");
         } else {
             tracing::debug!(target: "steadfast", error, "{what}");
+        }
+    }
+
+    /// Whether an operator has to know of it. An open breaker was reported by the failures that opened
+    /// it, and a key that is missing from the keyring is reported once, not with every request.
+    fn is_news(&self) -> bool {
+        match self {
+            Self::Store(StoreError::UnknownKey(key)) => {
+                let mut reported = REPORTED_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+                reported.insert(key.print())
+            }
+            _ => self.status().is_server_error() && !self.is_by_breaker(),
         }
     }
 
@@ -112,6 +130,9 @@ impl Error {
         matches!(self, Self::Store(StoreError::Unavailable(cause)) if cause.is::<BreakerOpen>())
     }
 }
+
+/// Keys that records name and this process does not have, as far as the log says so.
+static REPORTED_KEYS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::calls::{Calls, Deadlines};
-use crate::config::Shared;
+use crate::config::{Replaceable, Shared};
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::service::SessionService;
@@ -60,12 +60,12 @@ impl SessionLayer {
             shared: Arc::new(Shared {
                 calls: Calls::new(Arc::new(store)),
                 realm: Realm::default(),
-                keyring: Keyring::default(),
+                keyring: Replaceable::new(Arc::default()),
                 cookie: CookieProfile::default(),
                 affinity: Affinity::default(),
                 header: None,
                 vary: HeaderValue::from_static("Cookie"),
-                lifetime: Lifetime::default(),
+                lifetime: Replaceable::new(Lifetime::default()),
                 max_per_principal: 1_000,
                 commit_on_server_error: false,
                 tasks: TaskTracker::new(),
@@ -83,7 +83,7 @@ impl SessionLayer {
     /// The keys under which secrets are hashed: a plain hash without a key by default.
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
-        self.with(|shared| shared.keyring = keyring)
+        self.with(|shared| shared.keyring = Replaceable::new(Arc::new(keyring)))
     }
 
     /// What the cookie looks like: [`CookieProfile::host`] by default.
@@ -121,7 +121,7 @@ impl SessionLayer {
     /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
-        self.with(|shared| shared.lifetime = lifetime)
+        self.with(|shared| shared.lifetime = Replaceable::new(lifetime))
     }
 
     /// How many sessions a principal may have, at least 1: 1,000 by default. The oldest by
@@ -142,6 +142,26 @@ impl SessionLayer {
     #[must_use]
     pub fn commit_on_server_error(self, commit: bool) -> Self {
         self.with(|shared| shared.commit_on_server_error = commit)
+    }
+
+    /// Replaces the keys under which secrets are hashed, in the running service: for this layer, its
+    /// clones, and the routers built with them. See [`Keyring`] for the order of a change of keys.
+    pub fn replace_keyring(&self, keyring: Keyring) {
+        self.shared.keyring.replace(Arc::new(keyring));
+    }
+
+    /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers
+    /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one.
+    pub fn replace_lifetime(&self, lifetime: Lifetime) {
+        self.shared.lifetime.replace(lifetime);
+    }
+
+    /// Tells every event stream and WebSocket that waits for [`Session::ended`](crate::Session::ended)
+    /// to end, now and from now on, because the process stops. Call it before a graceful shutdown
+    /// waits for open responses, which would otherwise wait for these streams for ever. The sessions
+    /// live on.
+    pub fn close(&self) {
+        self.shared.watch.close();
     }
 
     /// Waits for what outlives its request: touches, and commits whose client disconnected. Call it

@@ -1,102 +1,360 @@
 //! Tells long-lived connections that their session is over.
+//!
+//! One task per layer serves all of them: it reads the store's changes, and asks the store about a
+//! session only where the changes cannot tell. An idle watcher costs neither time nor a store call.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use steadfast_core::{Change, Hint, Lookup, RecordId, SessionStore};
-use tokio::sync::Notify;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use steadfast_core::{
+    Absence, Change, ChangeStream, EndReason, Env, Hint, Lookup, RecordId, StoreError, Timestamp,
+};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::calls::Calls;
 
-/// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) where
-/// the store does not report it: 10 s.
+/// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
+/// the store reports no changes: 10 s.
 pub const RECHECK: Duration = Duration::from_secs(10);
 
-/// Who waits for which record. One task reads the store's changes for all of them.
+/// The sessions that connections wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
+    /// Wakes the task when there is something to look at sooner than it knows.
+    news: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    bells: HashMap<RecordId, Weak<Notify>>,
-    is_reading: bool,
+struct State {
+    watched: HashMap<RecordId, Watched>,
+    /// When to ask the store about which session.
+    looks: BTreeSet<(Instant, RecordId)>,
+    /// When sessions are due to expire, as far as is known.
+    deadlines: BTreeSet<(Timestamp, RecordId)>,
+    next_number: u64,
+    is_running: bool,
+    is_closed: bool,
+    /// Whether the changes tell everything for now.
+    is_told: bool,
+}
+
+/// A session, and who waits for its end.
+#[derive(Debug)]
+struct Watched {
+    deadline: Timestamp,
+    look: Option<Instant>,
+    watchers: HashMap<u64, Watcher>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    /// The sign-in under which the connection loaded the session.
+    sign_in: u64,
+    ended: oneshot::Sender<EndReason>,
+}
+
+/// How a session stands for a connection that wants to wait for its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standing {
+    Live(Loaded),
+    Over(EndReason),
+}
+
+/// What a connection knows of the session whose end it waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) id: RecordId,
+    pub(crate) sign_in: u64,
+    pub(crate) deadline: Timestamp,
 }
 
 impl Watch {
-    /// Returns once the record is not live any more.
-    pub(crate) async fn ended(self: &Arc<Self>, calls: &Calls, id: RecordId) {
-        let bell = self.bell(&calls.store, id);
-        loop {
-            // Registered before the question, so that no change between the two is missed.
-            let rung = bell.notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
-            if matches!(calls.load(id, None, &Hint::default()).await, Ok(Lookup::Absent(_))) {
-                break;
-            }
-            let _ = tokio::time::timeout(RECHECK, rung).await;
-        }
-        drop(bell);
-        self.forget(id);
-    }
-
-    fn bell(self: &Arc<Self>, store: &Arc<dyn SessionStore>, id: RecordId) -> Arc<Notify> {
-        let mut waiting = self.lock();
-        if !waiting.is_reading {
-            waiting.is_reading = self.read_changes(store);
-        }
-        waiting.bells.retain(|_, bell| bell.strong_count() > 0);
-        if let Some(bell) = waiting.bells.get(&id).and_then(Weak::upgrade) {
-            return bell;
-        }
-        let bell = Arc::new(Notify::new());
-        waiting.bells.insert(id, Arc::downgrade(&bell));
-        bell
-    }
-
-    fn forget(&self, id: RecordId) {
-        let mut waiting = self.lock();
-        if waiting.bells.get(&id).is_some_and(|bell| bell.strong_count() == 0) {
-            waiting.bells.remove(&id);
-        }
-    }
-
-    /// Starts the task that rings; it ends with the store's stream, or when nobody can wait any more.
-    fn read_changes(self: &Arc<Self>, store: &Arc<dyn SessionStore>) -> bool {
-        let Some(mut changes) = store.changes() else {
-            return false;
+    /// Waits for the end of a session.
+    pub(crate) async fn ended(self: &Arc<Self>, calls: &Calls, loaded: Loaded) -> EndReason {
+        let Some((registration, ended)) = self.register(calls, loaded) else {
+            return EndReason::Shutdown;
         };
-        let watch = Arc::downgrade(self);
-        tokio::spawn(async move {
-            while let Some(change) = changes.next().await {
-                let Some(watch) = watch.upgrade() else { return };
-                watch.ring(change);
-            }
-            if let Some(watch) = watch.upgrade() {
-                watch.lock().is_reading = false;
-            }
-        });
-        true
+        let reason = ended.await;
+        drop(registration);
+        // Without a reason the task was cut off together with its runtime.
+        reason.unwrap_or(EndReason::Shutdown)
     }
 
-    fn ring(&self, change: Change) {
-        let waiting = self.lock();
-        let ring = |bell: &Weak<Notify>| {
-            if let Some(bell) = bell.upgrade() {
-                bell.notify_waiters();
-            }
-        };
+    /// Ends every wait, now and from now on: the process stops.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let watched = std::mem::take(&mut state.watched);
+        state.looks.clear();
+        state.deadlines.clear();
+        drop(state);
+        for watcher in watched.into_values().flat_map(|watched| watched.watchers.into_values()) {
+            let _ = watcher.ended.send(EndReason::Shutdown);
+        }
+        self.news.notify_one();
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        calls: &Calls,
+        loaded: Loaded,
+    ) -> Option<(Registration, oneshot::Receiver<EndReason>)> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        if state.is_closed {
+            return None;
+        }
+        state.next_number += 1;
+        let number = state.next_number;
+        // The session may have ended since it was loaded, before its changes were listened to.
+        state.watch(loaded, number, sender);
+        state.look_at(loaded.id, Instant::now());
+        if !std::mem::replace(&mut state.is_running, true) {
+            let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
+            state.is_told = true;
+            let changes = calls.store.changes();
+            tokio::spawn(follow(running, calls.clone(), changes));
+        }
+        drop(state);
+        self.news.notify_one();
+        let registration = Registration { watch: Arc::clone(self), id: loaded.id, number };
+        Some((registration, receiver))
+    }
+
+    fn hear(&self, change: Change, env: &Env) {
+        let mut state = self.lock();
         match change {
-            Change::Ended(id, _) => waiting.bells.get(&id).into_iter().for_each(ring),
-            Change::Missed | Change::Down => waiting.bells.values().for_each(ring),
-            Change::Patched(..) | Change::SignedIn(..) => {}
+            Change::Ended(id, reason) => state.end(id, |_| Some(reason)),
+            // Whether a watcher is of an earlier sign-in is not told.
+            Change::SignedIn(id, _) => state.look_at(id, Instant::now()),
+            Change::Patched(..) => {}
+            Change::Missed => {
+                state.is_told = true;
+                state.look_at_all(env);
+            }
+            Change::Down => {
+                state.is_told = false;
+                state.look_at_all(env);
+            }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes note of what the store says of a session.
+    fn saw(&self, id: RecordId, answer: Result<Lookup, StoreError>, env: &Env) {
+        let mut state = self.lock();
+        match answer {
+            Ok(Lookup::Found(found)) => {
+                let (sign_in, deadline) = (found.record.sign_in, found.record.deadline());
+                state.end(id, |of| (of != sign_in).then_some(EndReason::Superseded));
+                state.lives(id, deadline, env);
+            }
+            Ok(Lookup::Absent(Absence::Expired)) => state.end(id, |_| Some(EndReason::Expired)),
+            Ok(Lookup::Absent(_) | Lookup::Superseded) => {
+                state.end(id, |_| Some(EndReason::Logout));
+            }
+            // An error is not an end: the store will say later.
+            Err(_) => state.look_later(id, env),
+        }
+    }
+
+    /// Plans to look at what is due to expire; returns when there is something to do again.
+    fn plan(&self, wall: Timestamp) -> Instant {
+        let mut state = self.lock();
+        state.expire(wall);
+        let tick = Instant::now() + TICK;
+        state.looks.first().map_or(tick, |(at, _)| tick.min(*at))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    fn watch(&mut self, loaded: Loaded, number: u64, ended: oneshot::Sender<EndReason>) {
+        let deadline = loaded.deadline;
+        let deadlines = &mut self.deadlines;
+        let watched = self.watched.entry(loaded.id).or_insert_with(|| {
+            deadlines.insert((deadline, loaded.id));
+            Watched { deadline, look: None, watchers: HashMap::new() }
+        });
+        watched.watchers.insert(number, Watcher { sign_in: loaded.sign_in, ended });
+    }
+
+    /// Ends the waits for a session for whose sign-in there is a reason.
+    fn end(&mut self, id: RecordId, reason: impl Fn(u64) -> Option<EndReason>) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        for (number, watcher) in std::mem::take(&mut watched.watchers) {
+            match reason(watcher.sign_in) {
+                // An error says that the connection is gone.
+                Some(reason) => drop(watcher.ended.send(reason)),
+                None => drop(watched.watchers.insert(number, watcher)),
+            }
+        }
+        self.forget_unwatched(id);
+    }
+
+    fn forget(&mut self, id: RecordId, number: u64) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.watchers.remove(&number);
+            self.forget_unwatched(id);
+        }
+    }
+
+    fn forget_unwatched(&mut self, id: RecordId) {
+        if self.watched.get(&id).is_some_and(|watched| watched.watchers.is_empty())
+            && let Some(watched) = self.watched.remove(&id)
+        {
+            self.deadlines.remove(&(watched.deadline, id));
+            watched.look.map(|at| self.looks.remove(&(at, id)));
+        }
+    }
+
+    /// Has the store asked about a session at a time, or sooner where that is planned.
+    fn look_at(&mut self, id: RecordId, at: Instant) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        if let Some(planned) = watched.look {
+            if planned <= at {
+                return;
+            }
+            self.looks.remove(&(planned, id));
+        }
+        watched.look = Some(at);
+        self.looks.insert((at, id));
+    }
+
+    /// Spreads the looks over [`RECHECK`], so that the store is not asked everything at once.
+    fn look_at_all(&mut self, env: &Env) {
+        let ids: Vec<_> = self.watched.keys().copied().collect();
+        for id in ids {
+            self.look_at(id, some_time_within(RECHECK, env));
+        }
+    }
+
+    fn look_later(&mut self, id: RecordId, env: &Env) {
+        let half = RECHECK / 2;
+        self.look_at(id, some_time_within(half, env) + half);
+    }
+
+    /// Takes note of a session that lives until a deadline, unless it is used again.
+    fn lives(&mut self, id: RecordId, deadline: Timestamp, env: &Env) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            self.deadlines.remove(&(watched.deadline, id));
+            watched.deadline = deadline;
+            self.deadlines.insert((deadline, id));
+        }
+        if !self.is_told {
+            self.look_later(id, env);
+        }
+    }
+
+    /// Plans to look at the sessions that are due to expire.
+    fn expire(&mut self, wall: Timestamp) {
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && deadline <= wall
+        {
+            self.deadlines.pop_first();
+            self.look_at(id, Instant::now());
+        }
+    }
+
+    /// The next session that the store is to be asked about, if its time has come.
+    fn take_due(&mut self) -> Option<RecordId> {
+        let (at, id) = *self.looks.first()?;
+        if at > Instant::now() {
+            return None;
+        }
+        self.looks.pop_first();
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.look = None;
+        }
+        Some(id)
+    }
+}
+
+/// A wait under way. Dropped with the future that waits, it is forgotten.
+struct Registration {
+    watch: Arc<Watch>,
+    id: RecordId,
+    number: u64,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.watch.lock().forget(self.id, self.number);
+    }
+}
+
+/// The task's right to run. When its runtime ends before it, the next wait starts another.
+struct Running {
+    watch: Weak<Watch>,
+    news: Arc<Notify>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.upgrade() {
+            watch.lock().is_running = false;
+        }
+    }
+}
+
+/// Serves all waits until the layer is gone.
+async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
+    let (calls, env) = (&calls, calls.store.env());
+    let mut changes = changes.unwrap_or_else(silence);
+    let mut looks = FuturesUnordered::new();
+    while let Some(watch) = running.watch.upgrade() {
+        let next_look = watch.plan(env.now());
+        while looks.len() < LOOKS_AT_ONCE
+            && let Some(id) = watch.lock().take_due()
+        {
+            looks.push(async move { (id, calls.load(id, None, &NO_HINT).await) });
+        }
+        // Waiting keeps nothing alive, or the task would outlive the layer.
+        drop(watch);
+        let event = tokio::select! {
+            change = changes.next() => Event::Told(change),
+            Some((id, answer)) = looks.next() => Event::Seen(id, answer),
+            () = running.news.notified() => continue,
+            () = sleep_until(next_look) => continue,
+        };
+        let Some(watch) = running.watch.upgrade() else { return };
+        match event {
+            Event::Told(Some(change)) => watch.hear(change, env),
+            Event::Told(None) => changes = silence(),
+            Event::Seen(id, answer) => watch.saw(id, answer, env),
+        }
+    }
+}
+
+enum Event {
+    Told(Option<Change>),
+    Seen(RecordId, Result<Lookup, StoreError>),
+}
+
+/// The feed of a store that reports no changes, or none any more.
+fn silence() -> ChangeStream {
+    ChangeStream::new(stream::iter([Change::Down]).chain(stream::pending()))
+}
+
+/// A time from now on, at random, within this span.
+fn some_time_within(span: Duration, env: &Env) -> Instant {
+    let mut random = [0; 2];
+    // Without randomness all looks come at the same time, which is no harm but to the store.
+    let _ = env.fill(&mut random);
+    Instant::now() + span * u32::from(u16::from_be_bytes(random)) / u32::from(u16::MAX)
+}
+
+/// How often the clock of the application is compared with the first deadline.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Store calls under way at a time.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// The question does not come from a client.
+static NO_HINT: Hint = Hint { routes: Vec::new(), seen: None };

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use http::StatusCode;
-use steadfast_core::{Event, Hint, StoreError};
+use steadfast_core::{Event, Hint, Outcome, StoreError};
 use tracing::Instrument;
 
 use super::Session;
@@ -170,7 +170,9 @@ impl Turn<'_> {
         let calls = self.inner.calls().clone();
         self.inner.shared.tasks.spawn(async move {
             match calls.update(id, &touch, &Hint::default()).await {
-                Ok(_) => Event::Renewed.emit(Some(id)),
+                Ok(Outcome::Applied(_)) => Event::Renewed.emit(Some(id)),
+                // The session ended, or is somebody else's by now: nothing was renewed.
+                Ok(_) => {}
                 Err(error) => tracing::debug!(target: "steadfast", %error, "touch not confirmed"),
             }
         });

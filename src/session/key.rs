@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steadfast_core::{EncodeError, RawJson};
+use steadfast_core::{EncodeError, PRE_AUTH, RawJson};
 
 /// A key that knows the type of its value, so that a typo or a mixed-up type does not compile.
 ///
@@ -117,9 +117,6 @@ impl<T> AsKey<T> for String {
         Cow::Borrowed(self)
     }
 }
-
-/// What the names of values that a login drops begin with.
-pub(crate) const PRE_AUTH: char = '~';
 
 fn stored_name<T>(key: &Key<T>) -> Cow<'static, str> {
     match key.pre_auth {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use steadfast_core::{
-    DecodeError, Deleted, Deletion, EncodeError, Env, Event, Hint, Principal, RawJson, RecordId,
-    Revocation, SessionInfo, StoreError, Version,
+    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Hint, Lifetime, Principal,
+    RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -33,6 +33,7 @@ pub(crate) use state::Issue;
 use crate::calls::Calls;
 use crate::config::Shared;
 use crate::error::Error;
+use crate::watch::Standing;
 use presented::Claim;
 use state::{Intent, State};
 use turn::{Sent, Turn};
@@ -295,6 +296,57 @@ impl Session {
         self.detached(|session| async move { session.turn().await.end().await }).await
     }
 
+    /// Loads the session again, so that reads see what other requests committed since the first one.
+    ///
+    /// What this handle wrote and has not committed yet stays over it. Long-lived handles need this:
+    /// without it, a stream sees its session as it was when it first read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn unread(session: &Session) -> Result<u64, Error> {
+    ///     session.reload().await?;
+    ///     Ok(session.get("unread").await?.unwrap_or(0))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] when the session ended, [`Error::Superseded`] when somebody else signed in to
+    /// it, or when the store cannot be asked.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let mut turn = self.turn().await;
+        turn.refresh().await?;
+        turn.state.check_current()
+    }
+
+    /// Keeps the session alive, as a request does: moves its idle deadline, at most once per 1/20 of
+    /// the idle lifetime. Calls in between cost nothing.
+    ///
+    /// A request does this by itself. A stream or a WebSocket that is in use calls it now and then,
+    /// because waiting for [`ended`](Session::ended) does not keep a session alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn on_message(session: &Session) -> Result<(), Error> {
+    ///     session.touch().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSession`] when there is none, [`Error::Ended`] when it ended,
+    /// [`Error::Superseded`] when somebody else signed in to it, or when the store cannot be asked.
+    pub async fn touch(&self) -> Result<(), Error> {
+        let mut turn = self.read().await?;
+        turn.touch_now().await
+    }
+
     /// Whether the request brought a session, and if not, why. Loads.
     ///
     /// # Errors
@@ -363,8 +415,13 @@ impl Session {
     ///
     /// When nobody is signed in, or the store cannot be asked.
     pub async fn list(&self) -> Result<Vec<SessionInfo>, Error> {
-        let whose = self.principal().await?.ok_or(Error::NotSignedIn)?;
-        Ok(self.inner.calls().list(&whose).await?)
+        let mut turn = self.turn().await;
+        let whose = turn.signed_in().await?;
+        drop(turn);
+        let mut listed = self.inner.calls().list(&whose).await?;
+        let (lifetime, now) = (self.inner.shared.lifetime(), self.inner.env().now());
+        listed.retain_mut(|info| bound(info, &lifetime, now));
+        Ok(listed)
     }
 
     /// Ends another session of whoever is signed in, or this one, at once. `false` if it is not one
@@ -374,11 +431,11 @@ impl Session {
     ///
     /// When nobody is signed in, or it is not confirmed.
     pub async fn end(&self, handle: RecordId) -> Result<bool, Error> {
-        if self.handle().await? == Some(handle) && self.principal().await?.is_some() {
-            return self.flush().await.map(|()| true);
-        }
         if !self.list().await?.iter().any(|info| info.id == handle) {
             return Ok(false);
+        }
+        if self.handle().await? == Some(handle) {
+            return self.flush().await.map(|()| true);
         }
         self.detached(move |session| async move {
             let logout = Deletion::LOGOUT;
@@ -400,9 +457,7 @@ impl Session {
     pub async fn end_others(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
             let mut turn = session.write().await?;
-            turn.read().await?;
-            turn.state.check_current()?;
-            let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+            let whose = turn.signed_in().await?;
             let this = turn.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
             let ended = session.inner.calls().delete_all(&whose, logout).await?;
@@ -420,33 +475,59 @@ impl Session {
     pub async fn end_all(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
             let mut turn = session.turn().await;
-            turn.read().await?;
-            turn.state.check_current()?;
-            let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
-            let logout = Revocation::LOGOUT;
+            let whose = turn.signed_in().await?;
+            let this = turn.state.live().map(|live| live.id);
+            let logout = Revocation { except: this, ..Revocation::LOGOUT };
             let answer = session.inner.calls().delete_all(&whose, logout).await;
-            let ended = turn.or_poison(answer)?;
-            match turn.state.live().map(|live| live.id) {
-                Some(id) => turn.ended(id, true),
-                None => turn.state.discard(),
-            }
-            Ok(ended)
+            let others = turn.or_poison(answer)?;
+            // This one by itself: it may just have become somebody else's.
+            let own = turn.end_own().await?;
+            Ok(others + u64::from(own))
         })
         .await
     }
 
-    /// Waits until this session is over, however it ends: for event streams and WebSockets, which
-    /// outlive their request. At once if there is none.
+    /// Waits until this session is over, and says why: for event streams and WebSockets, which outlive
+    /// their request.
     ///
-    /// Tells within a moment where the store reports changes, and within
-    /// [`RECHECK`](crate::layer::RECHECK) otherwise. Waiting does not keep the session alive.
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// It returns within a moment where the store reports changes, and within
+    /// [`RECHECK`](crate::layer::RECHECK) otherwise; at shutdown, it returns
+    /// [`EndReason::Shutdown`] once [`SessionLayer::close`](crate::SessionLayer::close) is called. An
+    /// outage is not an end. When somebody else signs in to the session, that is an end for this
+    /// handle: [`EndReason::Superseded`]. Waiting does not keep the session alive, see
+    /// [`touch`](Session::touch).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn stream(session: Session) -> Result<(), Error> {
+    ///     let reason = session.ended().await?;
+    ///     println!("closing: {}", reason.name());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSession`] when there is no session to wait for, or when this is the first call that
+    /// loads it and the store cannot be asked. The session lives on in that case, and waiting again
+    /// may work.
+    pub fn ended(&self) -> impl Future<Output = Result<EndReason, Error>> + Send + use<> {
         let session = self.clone();
         async move {
-            if let Ok(Some(id)) = session.handle().await {
-                let shared = &session.inner.shared;
-                shared.watch.ended(&shared.calls, id).await;
-            }
+            let turn = session.read().await?;
+            let standing = turn.state.standing()?;
+            drop(turn);
+            let loaded = match standing {
+                Standing::Live(loaded) => loaded,
+                Standing::Over(reason) => return Ok(reason),
+            };
+            let shared = Arc::clone(&session.inner.shared);
+            // The wait outlives the request, and keeps nothing of it.
+            drop(session);
+            Ok(shared.watch.ended(&shared.calls, loaded).await)
         }
     }
 
@@ -537,8 +618,10 @@ pub enum Status {
     New,
     /// It brought the token of a live session.
     Existing,
-    /// It brought a token that opens nothing: expired, ended, or never issued.
+    /// It brought a token that opens nothing: ended, or never issued.
     Unknown,
+    /// It brought the token of a session that expired, as far as the store can still tell.
+    Expired,
     /// It brought a token that was replaced a moment ago, and sees no session.
     Superseded,
     /// It brought the token of a session that was lost with its node.
@@ -586,6 +669,14 @@ impl Inner {
     fn hint(&self) -> &Hint {
         self.presented.hint(&self.shared)
     }
+}
+
+/// Bounds what a list shows of a session by the lifetimes of today; `false` when it is over by them.
+fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
+    let begun = info.authenticated.unwrap_or(info.created);
+    let absolute = lifetime.absolute_deadline(begun.into());
+    info.deadline = info.deadline.min(absolute.into());
+    now < absolute
 }
 
 fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T, Error> {

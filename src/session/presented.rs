@@ -52,9 +52,10 @@ impl Presented {
             if candidates.tokens.len() > 1 {
                 Event::DuplicateCookie.emit(None);
             }
+            let keyring = shared.keyring();
             let claim = |token: &Token| Claim {
                 id: token.id(),
-                proof: shared.keyring.prove(&shared.realm, token.secret()),
+                proof: keyring.prove(&shared.realm, token.secret()),
             };
             candidates.tokens.iter().map(claim).collect()
         })

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use steadfast_core::{
-    Carry, Counters, Found, Keyring, Lifetime, Op, Patch, Principal, Proof, RawJson, Record,
-    RecordId, Rehash, RouteLabel, Timestamp, Token, Version,
+    Carry, Counters, EndReason, Found, Keyring, Lifetime, Op, PRE_AUTH, Patch, Principal, Proof,
+    RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version,
 };
 
 use super::Status;
-use super::key::PRE_AUTH;
 use super::login::Login;
 use crate::error::Error;
+use crate::watch::{Loaded, Standing};
 
 /// The state of a request's session: what the store said, and what is buffered on top of it.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct State {
     /// What the store said at the last change that the client should carry.
     pub(super) carry: Carry,
     pub(super) touched: bool,
+    /// Pre-auth keys that this request committed after it signed somebody in.
+    pub(super) kept: Vec<Box<str>>,
     /// Whether the response head is settled, so that nothing can be buffered for it any more.
     pub(super) sent: bool,
 }
@@ -95,6 +97,7 @@ impl State {
             issue: Issue::Keep,
             carry: Carry::default(),
             touched: false,
+            kept: Vec::new(),
             sent: false,
         }
     }
@@ -171,6 +174,20 @@ impl State {
         }
     }
 
+    /// What to wait for the end of, or the end that it came to already.
+    pub(super) fn standing(&self) -> Result<Standing, Error> {
+        match &self.view {
+            View::Live(live) => Ok(Standing::Live(live.loaded())),
+            View::Ended | View::Gone => Ok(Standing::Over(EndReason::Logout)),
+            View::Superseded => Ok(Standing::Over(EndReason::Superseded)),
+            View::Absent if self.origin == Status::Expired => {
+                Ok(Standing::Over(EndReason::Expired))
+            }
+            View::Absent | View::Unread => Err(Error::NoSession),
+            View::Poisoned => Err(Error::Poisoned),
+        }
+    }
+
     pub(super) fn intend(&mut self, intent: Intent) {
         let is_stronger = self.intent.as_ref().is_none_or(|known| known.rank() <= intent.rank());
         if is_stronger {
@@ -191,6 +208,24 @@ impl State {
         }
     }
 
+    /// Takes note of what a patch wrote that the sign-in of this request must not remove.
+    pub(super) fn keep_pre_auth(&mut self, patch: &Patch) {
+        if matches!(self.intent, Some(Intent::Login(..))) {
+            let keys = patch.ops().map(|(key, _)| key).filter(|key| key.starts_with(PRE_AUTH));
+            self.kept.extend(keys.map(Box::from));
+        }
+    }
+
+    /// Has the patch of a sign-in put the pre-auth values again that this request wrote after it.
+    pub(super) fn put_kept(&mut self, patch: &mut Patch) {
+        for key in std::mem::take(&mut self.kept) {
+            let own = self.live().and_then(|live| live.value(&key));
+            if let (Some(own), None) = (own, patch.op(&key)) {
+                patch.put(&key, RawJson::copied(own)).expect("the key was accepted before");
+            }
+        }
+    }
+
     pub(super) fn discard(&mut self) {
         self.pending = Patch::new();
         self.intent = None;
@@ -208,11 +243,22 @@ impl Live {
         Self { carry: found.carry, ..Self::new(found.id, found.record, proof) }
     }
 
-    /// Sees the record as it was loaded again.
-    pub(super) fn reloaded(&mut self, record: Arc<Record>) {
-        self.idle_deadline = record.idle_deadline;
-        self.written = Patch::new();
-        self.record = record;
+    /// Sees the record as it was loaded again; `false` if it is in another sign-in, and so none of
+    /// this request's business.
+    pub(super) fn reloaded(&mut self, record: Arc<Record>) -> bool {
+        let is_same = record.sign_in == self.record.sign_in;
+        if is_same {
+            self.idle_deadline = record.idle_deadline;
+            self.written = Patch::new();
+            self.record = record;
+        }
+        is_same
+    }
+
+    /// What a wait for the end needs to know.
+    fn loaded(&self) -> Loaded {
+        let deadline = self.idle_deadline.min(self.record.absolute_deadline);
+        Loaded { id: self.id, sign_in: self.record.sign_in, deadline }
     }
 
     /// The move of the secret to the keyring's current key, if it is hashed under an older one.
@@ -239,7 +285,12 @@ impl Live {
             if let Some(authentication) = &rotation.authentication {
                 record.authenticated = Some(authentication.at);
                 record.absolute_deadline = authentication.absolute_deadline;
-                record.principal = authentication.principal.clone().or(record.principal.take());
+                let is_other = authentication.principal.is_some()
+                    && authentication.principal != record.principal;
+                if is_other {
+                    record.principal = authentication.principal.clone();
+                    record.sign_in += 1;
+                }
             }
         }
         let idle =

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use steadfast_core::{
     Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, Event, Hint, Lookup,
-    Outcome, Patch, RawJson, Record, RecordId, Rotation, SecretHash, StoreError, Timestamp, Token,
-    Values,
+    Outcome, Patch, Principal, RawJson, Record, RecordId, Rotation, SecretHash, StoreError,
+    Timestamp, Token, Values,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
@@ -41,9 +41,6 @@ impl Turn<'_> {
             View::Unread => {}
             View::Poisoned => return Err(Error::Poisoned),
             _ => return Ok(()),
-        }
-        if self.state.sent {
-            return Err(Error::TooLate);
         }
         let answer = self.look_up().await;
         (self.state.view, self.state.origin) = self.or_poison(answer)?;
@@ -75,12 +72,16 @@ impl Turn<'_> {
         let Some(live) = self.state.live() else {
             return Box::pin(self.rotate_nothing(intent, patch)).await;
         };
-        let (id, proof) = (live.id, live.proof.clone());
+        let (id, proof, sign_in) = (live.id, live.proof.clone(), live.record.sign_in);
         let token = Token::generate(id, self.inner.env())?;
         let (hash, now) = (self.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
+        if matches!(intent, Intent::Login(..)) {
+            self.state.put_kept(&mut patch);
+        }
         patch.rotate(proof, Rotation { hash, authentication });
-        patch.keep_until(self.inner.shared.lifetime.idle_deadline(now));
+        patch.within(sign_in);
+        patch.keep_until(self.inner.shared.lifetime().idle_deadline(now));
         match self.inner.calls().update(id, &patch, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
@@ -122,20 +123,47 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the session's record.
+    /// Ends every session whose secret the request showed.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
         self.read().await?;
         if matches!(self.state.view, View::Superseded) {
             return Err(Error::Superseded);
         }
         self.state.discard();
-        let Some(id) = self.state.live().map(|live| live.id) else {
-            return Ok(());
-        };
-        let logout = Deletion::LOGOUT;
+        self.end_others_shown().await?;
+        self.end_own().await.map(drop)
+    }
+
+    /// Ends the session's record, and says whether it was live.
+    pub(super) async fn end_own(&mut self) -> Result<bool, Error> {
+        self.state.discard();
+        let Some(live) = self.state.live() else { return Ok(false) };
+        let (id, sign_in) = (live.id, Some(live.record.sign_in));
+        let logout = Deletion { sign_in, ..Deletion::LOGOUT };
         let answer = self.inner.calls().delete(id, &logout).await;
-        let was_live = self.or_poison(answer)? == Deleted::Ended;
-        self.ended(id, was_live);
+        match self.or_poison(answer)? {
+            Deleted::Superseded => {
+                self.state.view = View::Superseded;
+                Err(Error::Superseded)
+            }
+            deleted => {
+                self.ended(id, deleted.is_ended());
+                Ok(deleted.is_ended())
+            }
+        }
+    }
+
+    /// Where the request showed several tokens, all but one are nobody's session to the handle.
+    async fn end_others_shown(&mut self) -> Result<(), Error> {
+        let own = self.state.live().map(|live| live.id);
+        let claims = self.inner.claims().iter();
+        for claim in claims.filter(|claim| self.inner.claims().len() > 1 && Some(claim.id) != own) {
+            let logout = Deletion { proof: Some(&claim.proof), ..Deletion::LOGOUT };
+            let answer = self.inner.calls().delete(claim.id, &logout).await;
+            if self.or_poison(answer)?.is_ended() && own.is_none() {
+                self.ended(claim.id, true);
+            }
+        }
         Ok(())
     }
 
@@ -154,6 +182,48 @@ impl Turn<'_> {
         };
     }
 
+    /// Who is signed in, asked of the store where this handle loaded the session a while ago: somebody
+    /// else may have signed in since.
+    pub(super) async fn signed_in(&mut self) -> Result<Principal, Error> {
+        self.refresh().await?;
+        self.state.check_current()?;
+        self.state.principal().cloned().ok_or(Error::NotSignedIn)
+    }
+
+    /// Loads the session, or loads it again.
+    pub(super) async fn refresh(&mut self) -> Result<(), Error> {
+        match self.state.live().map(|live| live.id) {
+            Some(id) => self.reload(id).await,
+            None => self.read().await,
+        }
+    }
+
+    /// Moves the idle deadline now, if that is due.
+    pub(super) async fn touch_now(&mut self) -> Result<(), Error> {
+        self.state.check_current()?;
+        if self.state.live().is_none() {
+            return Err(Error::NoSession);
+        }
+        let Some((id, touch)) = self.touch() else { return Ok(()) };
+        match self.inner.calls().update(id, &touch, &Hint::default()).await? {
+            Outcome::Applied(_) => {
+                Event::Renewed.emit(Some(id));
+                if let Some(live) = self.state.live_mut() {
+                    live.follow(touch, &Vec::new());
+                }
+                Ok(())
+            }
+            Outcome::Superseded => {
+                self.state.view = View::Superseded;
+                Err(Error::Superseded)
+            }
+            _ => {
+                self.state.view = View::Gone;
+                Err(Error::Ended)
+            }
+        }
+    }
+
     /// After a call that decides whether there is a session failed, the handle says nothing more.
     pub(super) fn or_poison<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, Error> {
         answer.map_err(|error| {
@@ -165,8 +235,9 @@ impl Turn<'_> {
     /// The patch that only moves the idle deadline, if that is due.
     pub(super) fn touch(&self) -> Option<(RecordId, Patch)> {
         let live = self.state.live()?;
-        let deadline = live.due_touch(&self.inner.shared.lifetime, self.inner.env().now())?;
+        let deadline = live.due_touch(&self.inner.shared.lifetime(), self.inner.env().now())?;
         let mut touch = Patch::touch(deadline);
+        touch.within(live.record.sign_in);
         self.add_rehash(&mut touch);
         Some((live.id, touch))
     }
@@ -195,6 +266,10 @@ impl Turn<'_> {
 
     fn seen(&self, claim: &Claim, answer: Lookup) -> (View, Status) {
         match answer {
+            Lookup::Found(found) if self.is_over(&found.record) => {
+                Event::ExpiredId.emit(Some(claim.id));
+                (View::Absent, Status::Expired)
+            }
             Lookup::Found(found) => {
                 (View::Live(Live::found(found, claim.proof.clone())), Status::Existing)
             }
@@ -206,11 +281,23 @@ impl Turn<'_> {
                 Event::Lost.emit(Some(claim.id));
                 (View::Absent, Status::Lost)
             }
-            Lookup::Absent(_) => {
+            Lookup::Absent(Absence::Expired) => {
+                Event::ExpiredId.emit(Some(claim.id));
+                (View::Absent, Status::Expired)
+            }
+            Lookup::Absent(Absence::Unknown) => {
                 Event::UnknownId.emit(Some(claim.id));
                 (View::Absent, Status::Unknown)
             }
         }
+    }
+
+    /// Whether a record is over by the lifetimes of today, which may be stricter than those it began
+    /// under.
+    fn is_over(&self, record: &Record) -> bool {
+        let begun = record.authenticated.unwrap_or(record.created);
+        let lifetime = self.inner.shared.lifetime();
+        self.inner.env().now() >= lifetime.absolute_deadline(begun)
     }
 
     /// Of several tokens, exactly one live one counts; two live ones count as none, because nobody
@@ -234,7 +321,7 @@ impl Turn<'_> {
         patch: &mut Patch,
     ) -> Result<Option<Applied>, Error> {
         patch.prove(claim.proof.clone());
-        if let Some(rehash) = self.inner.shared.keyring.rehash(&claim.proof) {
+        if let Some(rehash) = self.inner.shared.keyring().rehash(&claim.proof) {
             patch.rehash(rehash);
         }
         patch.keep_until(self.idle_deadline());
@@ -256,20 +343,20 @@ impl Turn<'_> {
         Ok(None)
     }
 
-    /// Why a record that is gone is absent. Only a store with places knows more than that it is.
+    /// Why a record that is gone is absent: a timeout must not count as an unknown token.
     async fn absence(&self, claim: &Claim) -> Absence {
-        match self.inner.carries() {
-            // Boxed, because it is rare, and its room would be part of every commit.
-            true => match Box::pin(self.load(claim)).await {
-                Ok(Lookup::Absent(absence)) => absence,
-                _ => Absence::Unknown,
-            },
-            false => Absence::Unknown,
+        // Boxed, because it is rare, and its room would be part of every commit.
+        match Box::pin(self.load(claim)).await {
+            Ok(Lookup::Absent(absence)) => absence,
+            _ => Absence::Unknown,
         }
     }
 
     async fn send_to(&mut self, id: RecordId, patch: &mut Patch) -> Result<Sent, Error> {
         patch.keep_until(self.idle_deadline());
+        if let Some(live) = self.state.live() {
+            patch.within(live.record.sign_in);
+        }
         self.add_rehash(patch);
         let hint = self.hint().into_owned();
         let outcome = self.inner.calls().update(id, patch, &hint).await?;
@@ -283,13 +370,17 @@ impl Turn<'_> {
                 self.state.view = View::Gone;
                 Err(Error::Ended)
             }
+            Outcome::Superseded => {
+                self.state.view = View::Superseded;
+                Err(Error::Superseded)
+            }
             outcome => Err(refused(outcome)),
         }
     }
 
     /// Has the secret hashed under the keyring's current key along with a patch, if it is not.
     fn add_rehash(&self, patch: &mut Patch) {
-        let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.shared.keyring));
+        let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.shared.keyring()));
         if let Some(rehash) = rehash {
             patch.rehash(rehash);
         }
@@ -334,7 +425,7 @@ impl Turn<'_> {
         values: Values,
         authentication: Option<Authentication>,
     ) -> Record {
-        let lifetime = &self.inner.shared.lifetime;
+        let lifetime = self.inner.shared.lifetime();
         let authenticated = authentication.as_ref().map(|authentication| authentication.at);
         let now = authenticated.unwrap_or_else(|| self.inner.env().now());
         let absolute = lifetime.absolute_deadline(now);
@@ -378,7 +469,7 @@ impl Turn<'_> {
     }
 
     fn hash(&self, token: &Token) -> SecretHash {
-        self.inner.shared.keyring.hash(&self.inner.shared.realm, token.secret())
+        self.inner.shared.keyring().hash(&self.inner.shared.realm, token.secret())
     }
 
     fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {
@@ -390,7 +481,7 @@ impl Turn<'_> {
         let shared = &self.inner.shared;
         Some(Authentication {
             at: now,
-            absolute_deadline: shared.lifetime.absolute_deadline(now),
+            absolute_deadline: shared.lifetime().absolute_deadline(now),
             principal,
             facts: None,
             admission: Admission { cap: shared.max_per_principal, epoch },
@@ -402,22 +493,30 @@ impl Turn<'_> {
         self.inner.env().fill(&mut jitter)?;
         tokio::time::sleep(Duration::from_micros(u64::from(jitter[0]) * 40)).await;
         let Some(id) = self.state.live().map(|live| live.id) else { return Ok(()) };
+        self.reload(id).await
+    }
+
+    /// Sees the record as the store has it now.
+    async fn reload(&mut self, id: RecordId) -> Result<(), Error> {
         let hint = self.hint().into_owned();
         let answer = self.inner.calls().load(id, None, &hint).await;
-        match (self.or_poison(answer)?, self.state.live_mut()) {
-            (Lookup::Found(found), Some(live)) => {
-                live.reloaded(found.record);
-                Ok(())
+        let (view, error) = match self.or_poison(answer)? {
+            Lookup::Found(found) if !self.is_over(&found.record) => {
+                let live = self.state.live_mut();
+                if live.is_some_and(|live| live.reloaded(found.record)) {
+                    return Ok(());
+                }
+                (View::Superseded, Error::Superseded)
             }
-            _ => {
-                self.state.view = View::Gone;
-                Err(Error::Ended)
-            }
-        }
+            _ => (View::Gone, Error::Ended),
+        };
+        self.state.view = view;
+        Err(error)
     }
 
     /// Takes note of a patch that the store applied to the record of this handle.
     fn follow(&mut self, patch: Patch, applied: &Applied) {
+        self.state.keep_pre_auth(&patch);
         if let Some(live) = self.state.live_mut() {
             live.follow(patch, &applied.counters);
         }
@@ -444,7 +543,7 @@ impl Turn<'_> {
     }
 
     fn idle_deadline(&self) -> Timestamp {
-        self.inner.shared.lifetime.idle_deadline(self.inner.env().now())
+        self.inner.shared.lifetime().idle_deadline(self.inner.env().now())
     }
 }
 

@@ -10,6 +10,7 @@ mod histories;
 
 mod costs;
 mod order;
+mod handles;
 mod concurrency;
 mod races;
 mod cancellation;

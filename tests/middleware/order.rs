@@ -136,13 +136,6 @@ async fn after_the_head_nothing_can_be_buffered_and_nothing_created() {
 }
 
 #[tokio::test]
-async fn after_the_head_a_first_read_is_an_error() {
-    let browser = Site::new().visitor().await;
-    let session = leaked_by(&browser, |_| async { Ok(()) }).await;
-    assert!(matches!(session.get::<i64>("seed").await, Err(Error::TooLate)));
-}
-
-#[tokio::test]
 async fn rc_13_after_the_head_what_acts_at_once_still_acts_while_the_record_lives() {
     let browser = Site::new().visitor().await;
     let session = leaked_by(&browser, |session| async move { session.status().await.map(drop) });

@@ -228,7 +228,7 @@ async fn lo_15_a_long_lived_connection_learns_that_its_session_is_over() {
     tokio::task::yield_now().await;
     assert!(!ended.is_finished());
     browser.visit(|session| async move { session.flush().await }).await.ok();
-    ended.await.unwrap();
+    ended.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn lo_10_whoever_waits_for_an_end_cannot_stop_it_by_failing() {
         async move {
             let ended = session.ended();
             let listener = tokio::spawn(async move {
-                ended.await;
+                ended.await.unwrap();
                 panic!("a listener fails");
             });
             send.lock().unwrap().take().unwrap().send(listener).ok();

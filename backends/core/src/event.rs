@@ -26,6 +26,8 @@ pub enum Event {
     Logout,
     /// A request came with a token that opens nothing.
     UnknownId,
+    /// A request came with the token of a session that expired.
+    ExpiredId,
     /// A request came for a session that was lost with its node.
     Lost,
     /// A request came with a cookie of our name that is no token.
@@ -58,6 +60,7 @@ impl Event {
             Self::Expired => "expired",
             Self::Logout => "logout",
             Self::UnknownId => "unknown_id",
+            Self::ExpiredId => "expired_id",
             Self::Lost => "lost",
             Self::MalformedId => "malformed_id",
             Self::DuplicateCookie => "duplicate_cookie",
@@ -83,13 +86,14 @@ impl Event {
     }
 
     /// Every event, in the order of the declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Created,
         Self::Renewed,
         Self::Rotated,
         Self::Expired,
         Self::Logout,
         Self::UnknownId,
+        Self::ExpiredId,
         Self::Lost,
         Self::MalformedId,
         Self::DuplicateCookie,
