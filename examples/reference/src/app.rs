@@ -18,7 +18,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::gates::Gates;
 use crate::options::Options;
-use crate::{errors, page, routes, test_routes};
+use crate::{errors, live, page, routes, test_routes};
 
 /// What all routes share.
 pub(crate) struct App {
@@ -66,6 +66,7 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
             .cookie(options.profile.cookie(word))?
             .affinity(options.affinity)
             .lifetime(options.lifetime)
+            .keyring(options.keyring.clone())
             .max_per_principal(options.max_per_principal.get());
         let cookie = options.profile.cookie_name(word);
         anyhow::Ok(Arc::new(Mount { app: Arc::clone(app), path, cookie, layer }))
@@ -76,7 +77,7 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
 
 /// Everything that is served, the routes for tests only if they are wanted.
 pub(crate) fn router(app: &Arc<App>, mounts: &[Arc<Mount>; 2], with_test_routes: bool) -> Router {
-    let mut all = routes::router().merge(page::router());
+    let mut all = routes::router().merge(live::router()).merge(page::router());
     if with_test_routes {
         all = all.merge(test_routes::router());
     }

@@ -20,6 +20,7 @@ use tower_http::csrf::CsrfLayer;
 use crate::app::App;
 use crate::clock::OffsetClock;
 use crate::errors;
+use crate::options;
 use crate::routes::{ok, rfc3339};
 
 /// What the control port can move.
@@ -54,6 +55,7 @@ pub(crate) fn router(app: Arc<App>, control: Control) -> Router {
     Router::new()
         .route("/clock/advance", post(advance))
         .route("/fault", post(fault))
+        .route("/keys", post(keys))
         .route("/gc", post(gc))
         .route("/dump", get(dump))
         .route("/stats", get(stats))
@@ -169,6 +171,24 @@ async fn fault(
     ok()
 }
 
+#[derive(Deserialize)]
+struct Keys {
+    current: String,
+    #[serde(default)]
+    accept: Vec<String>,
+}
+
+/// Replaces the ring of both layers, while requests are served.
+async fn keys(
+    State(control): State<Control>,
+    Json(Keys { current, accept }): Json<Keys>,
+) -> Result<Json<serde_json::Value>, (StatusCode, String)> {
+    let keys = std::iter::once(&current).chain(&accept).map(String::as_str);
+    let ring = options::keyring(keys).map_err(|e| (StatusCode::BAD_REQUEST, format!("{e:#}")))?;
+    control.layers.iter().for_each(|layer| layer.replace_keyring(ring.clone()));
+    Ok(ok())
+}
+
 async fn gc(State(control): State<Control>) -> Answer {
     Ok(Json(json!({ "collected": control.faults.collect().await? })))
 }
@@ -208,6 +228,8 @@ fn scanned(Scanned { id, record }: &Scanned) -> serde_json::Value {
         record.values.iter().map(|(key, json)| (key, text(json))).collect();
     json!({
         "id": id,
+        "format": record.format(),
+        "sign_in": record.sign_in,
         "hash": hex(&record.secret),
         "hash_key": record.secret.key().name(),
         "replaced_hash": record.replaced.as_ref().map(|replaced| hex(&replaced.hash)),

@@ -4,6 +4,7 @@ mod options;
 mod app;
 
 mod routes;
+mod live;
 mod page;
 mod errors;
 
@@ -22,8 +23,8 @@ use anyhow::{Context, ensure};
 use axum::Router;
 use axum::serve::ListenerExt;
 use futures_util::FutureExt;
-use steadfast::Connect;
 use steadfast::core::{Env, Store};
+use steadfast::{Connect, SessionLayer};
 use steadfast_core::conformance::faults::FaultyStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +57,7 @@ async fn main() -> ExitCode {
 
 /// Serves until a signal ends it, then drains.
 async fn run(options: Options) -> anyhow::Result<()> {
-    let stop = stopped()?.shared();
+    let stop = stopped()?;
     let clock = OffsetClock::default();
     let (store, faults) = open(&options, &clock).await?;
     let app = Arc::new(App::new(options.node.clone(), store)?);
@@ -77,7 +78,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
     announce(&lines);
 
     let router = app::router(&app, &mounts, options.control.is_some());
-    serve(listener, router, stop).await?;
+    let closing = layers.clone();
+    let stop = async move {
+        stop.await;
+        // Streams end by themselves now, or the server would wait for them.
+        closing.iter().for_each(SessionLayer::close);
+    };
+    serve(listener, router, stop.shared(), options.shutdown).await?;
     for layer in &layers {
         layer.join().await;
     }
@@ -99,11 +106,12 @@ async fn open(
     Ok((Arc::new(faults.clone()), Some(faults)))
 }
 
-/// Serves until the signal, and to the end of what is under way then.
+/// Serves until the signal, and then for as long as responses under way may take.
 async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Clone + Send + 'static,
+    shutdown: Duration,
 ) -> anyhow::Result<()> {
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
@@ -113,7 +121,7 @@ async fn serve(
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone());
     let patience = async {
         stop.await;
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(shutdown).await;
     };
     tokio::select! {
         served = server => served?,
@@ -167,6 +175,3 @@ fn log_to_stderr() {
 
 const HINT: &str = "hint: over plain http, browsers keep the session cookie on localhost only; \
     elsewhere put https in front, or use --profile dev";
-
-/// How long requests that are under way at a signal may take.
-const PATIENCE: Duration = Duration::from_secs(10);

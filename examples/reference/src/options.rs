@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use steadfast::core::RouteLabel;
-use steadfast::{Affinity, CookieProfile, Lifetime};
+use steadfast::{Affinity, CookieProfile, Keyring, Lifetime};
 
 /// The options, checked.
 pub(crate) struct Options {
@@ -19,6 +19,9 @@ pub(crate) struct Options {
     pub(crate) affinity: Affinity,
     pub(crate) lifetime: Lifetime,
     pub(crate) max_per_principal: NonZeroUsize,
+    pub(crate) keyring: Keyring,
+    /// How long open responses may take after a signal.
+    pub(crate) shutdown: Duration,
     pub(crate) control: Option<String>,
 }
 
@@ -30,9 +33,14 @@ impl Options {
     ) -> anyhow::Result<Option<Self>> {
         let mut given = Given::from_env(env);
         let mut args = args;
+        let mut has_key = false;
         while let Some(arg) = args.next() {
             if arg == "--help" {
                 return Ok(None);
+            }
+            if is_key(&arg) && !std::mem::replace(&mut has_key, true) {
+                // The command line replaces what the environment says, and its keys add up.
+                given.0.remove("key");
             }
             given.read(&arg, &mut args)?;
         }
@@ -116,9 +124,14 @@ impl Given {
         };
         // What does not look like an option may be a URL with a password.
         let name = option.strip_prefix("--").context("options begin with --: see --help")?;
-        let known = self.0.get_mut(name);
-        let text = known.with_context(|| format!("there is no option {option:?}: see --help"))?;
-        *text = value.or_else(|| rest.next()).with_context(|| format!("{option} wants a value"))?;
+        let known = OPTIONS.iter().find(|(known, ..)| *known == name);
+        let (name, ..) = known.with_context(|| format!("unknown option {option:?}: see --help"))?;
+        let value =
+            value.or_else(|| rest.next()).with_context(|| format!("{option} needs a value"))?;
+        match self.0.get_mut("key").filter(|_| *name == "key") {
+            Some(keys) => *keys += &format!(",{value}"),
+            None => drop(self.0.insert(name, value)),
+        }
         Ok(())
     }
 
@@ -135,6 +148,9 @@ impl Given {
             profile: self.parse("profile", "host, domain, partitioned or dev")?,
             affinity: affinity(self.text("affinity"))?,
             lifetime: lifetime.context("--idle and --absolute cannot be")?,
+            keyring: keyring(self.text("key").split(',').filter(|key| !key.is_empty()))
+                .context("invalid --key")?,
+            shutdown: Duration::from_secs(self.parse("shutdown", seconds)?),
             max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
             control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
         })
@@ -147,8 +163,38 @@ impl Given {
     }
 
     fn text(&self, name: &str) -> &str {
-        &self.0[name]
+        self.0.get(name).map_or("", String::as_str)
     }
+}
+
+/// The ring of keys that are written as `NAME=HEX`: the first is current, the others are accepted.
+/// `none` among the others accepts hashes without a key.
+pub(crate) fn keyring<'k>(keys: impl IntoIterator<Item = &'k str>) -> anyhow::Result<Keyring> {
+    let mut keys = keys.into_iter();
+    let Some(current) = keys.next() else { return Ok(Keyring::unkeyed()) };
+    let (name, key) = named_key(current)?;
+    let mut ring = Keyring::keyed(name, &key)?;
+    for other in keys {
+        if other == "none" {
+            ring = ring.accept_unkeyed();
+            continue;
+        }
+        let (name, key) = named_key(other)?;
+        ring = ring.accept(name, &key)?;
+    }
+    Ok(ring)
+}
+
+/// The name and the bytes of a key. No error shows the bytes.
+fn named_key(text: &str) -> anyhow::Result<(&str, Vec<u8>)> {
+    let (name, hex) = text.split_once('=').context("a key has the form NAME=HEX")?;
+    let byte = |at: usize| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    Ok((name, bytes.with_context(|| format!("the key {name:?} is not in hexadecimal digits"))?))
+}
+
+fn is_key(arg: &str) -> bool {
+    arg == "--key" || arg.starts_with("--key=")
 }
 
 fn affinity(name: &str) -> anyhow::Result<Affinity> {
@@ -165,7 +211,7 @@ fn variable(name: &str) -> String {
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 10] = [
+const OPTIONS: [(&str, &str, &str, &str); 12] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
@@ -179,6 +225,13 @@ const OPTIONS: [(&str, &str, &str, &str); 10] = [
     ("idle", "S", "1800", "how long a session lives unused"),
     ("absolute", "S", "28800", "how long a session lives"),
     ("max-per-principal", "N", "1000", "sessions a user may have, the oldest ends"),
+    (
+        "key",
+        "NAME=HEX",
+        "",
+        "a key to hash secrets under, at least 32 bytes; repeat it to accept others, newer names later",
+    ),
+    ("shutdown", "S", "10", "how long open responses may take after SIGTERM"),
     ("on-outage", "503", "503", "what a request gets while the store is away"),
     ("control", "ADDR", "", "a control port for tests, on loopback only"),
 ];

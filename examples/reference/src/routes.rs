@@ -211,6 +211,7 @@ fn name(status: Status) -> &'static str {
     match status {
         Status::New => "new",
         Status::Existing => "existing",
+        Status::Expired => "expired",
         Status::Superseded => "superseded",
         Status::Lost => "lost",
         _ => "unknown",
