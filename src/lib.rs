@@ -21,6 +21,8 @@ pub mod extract;
 mod backends;
 mod connect;
 
+pub mod guide;
+
 pub use steadfast_core as core;
 pub use steadfast_core::{
     Budget, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore,

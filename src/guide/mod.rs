@@ -1,0 +1,7 @@
+//! What to know beyond the documentation of each item.
+
+#[doc = include_str!("streams.md")]
+pub mod streams {}
+
+#[doc = include_str!("upgrading.md")]
+pub mod upgrading {}
