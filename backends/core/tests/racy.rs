@@ -4,13 +4,16 @@
 //! a race, the store yields in the middle of it, and the runtime has one thread: the outcome is the
 //! same in every run.
 
+#[macro_use]
+#[path = "common/caught.rs"]
+mod caught;
 mod common;
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use caught::{assert_caught, block_on};
 use common::{SimpleStore, applied};
 use steadfast_core::conformance::checks::{
     cancellation, creation, deadlines, endings, patches, principals, secrets,
@@ -22,18 +25,6 @@ use steadfast_core::{
     SessionStore, Store, StoreError, Verdict,
 };
 use tokio::task::yield_now;
-
-/// Runs a check against a store with a flaw, and asserts that it fails by the words given.
-macro_rules! caught {
-    ($flaw:expr, $($check:path => $words:literal),+ $(,)?) => {
-        $(assert_caught(
-            |flaw| block_on($check(&Flawed(flaw))),
-            $flaw,
-            stringify!($check),
-            $words,
-        );)+
-    };
-}
 
 #[test]
 fn saving_the_whole_record_is_caught() {
@@ -215,6 +206,12 @@ enum Flaw {
 }
 
 struct Flawed(Flaw);
+
+impl Flawed {
+    fn with(flaw: Flaw) -> Self {
+        Self(flaw)
+    }
+}
 
 #[async_trait]
 impl Subject for Flawed {
@@ -515,20 +512,6 @@ fn admitted(patch: &Patch, admission: Admission) -> Patch {
 fn caught_by_the_model(flaw: Flaw) {
     let words = "the store disagrees with the model";
     assert_caught(|flaw| model_check(&Flawed(flaw), 256), flaw, "the model", words);
-}
-
-fn assert_caught(check: impl Fn(Flaw), flaw: Flaw, name: &str, words: &str) {
-    let panic = catch_unwind(AssertUnwindSafe(|| check(flaw)));
-    let panic = panic.expect_err(&format!("{flaw:?} passes {name}"));
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-    assert!(said.contains(words), "{flaw:?} fails {name} for another reason: {said}");
-}
-
-/// One thread: tasks take turns where they yield, and nowhere else.
-fn block_on(check: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(check);
 }
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(60 * 60);

@@ -261,6 +261,7 @@ macro_rules! conformance_tests_to_come {
                 a_login_at_the_limit_replaces_pre_auth_values,
                 only_a_login_removes_pre_auth_values,
                 no_pre_auth_value_under_way_survives_a_login,
+                no_pre_auth_value_that_overtakes_a_login_survives_it,
                 no_copy_outlives_a_login,
             }
             principals {

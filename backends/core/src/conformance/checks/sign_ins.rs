@@ -313,6 +313,32 @@ pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject
     }
 }
 
+/// Nor does one that overtakes a login which is under way.
+pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for polls in HELD_AFTER {
+        let visitor = service.visitor(&[("kept", "1")]).await;
+        let secret = service.secret();
+        let login = service.login(visitor, secret, &principal("alice"), Admission::default());
+        let login = {
+            let service = Arc::clone(&service);
+            async move { service.apply(visitor.id, &login).await }
+        };
+        let login = UnderWay::start(polls, [login]).await;
+        let write = within(0, put(&[("~state", "1")]));
+        let outcome = login.overtake(service.update(visitor.id, &write)).await;
+        answers!(
+            outcome,
+            Outcome::Applied(_) | Outcome::Superseded,
+            "a write is applied or superseded"
+        );
+        login.finish().await;
+        let record = service.snapshot(visitor.id).await;
+        assert_eq!(record.values, values(&[("kept", "1")]), "no pre-auth value survives a login");
+        assert_eq!((record.secret, record.sign_in), (secret, 1), "nothing undoes the login");
+    }
+}
+
 /// After a login no node serves what was there before it, whatever it copied.
 pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
