@@ -127,7 +127,7 @@ impl Links {
         Hello {
             cluster: self.cluster.clone(),
             name: self.name.clone(),
-            protocol: 1,
+            protocol: PROTOCOL,
             features: 0,
             wall: millis(node.env.now()),
             address: self.address.clone(),
@@ -140,7 +140,7 @@ impl Links {
         let skew = millis(node.env.now()).abs_diff(hello.wall);
         if hello.cluster != self.cluster {
             Err(Refusal::OtherService(hello.cluster.clone()))
-        } else if hello.protocol != 1 {
+        } else if hello.protocol != PROTOCOL {
             Err(Refusal::Protocol(hello.protocol))
         } else if hello.name == self.name {
             Err(Refusal::SameName)
@@ -607,6 +607,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a stranger may take for its handshake, and then to say who it is.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(1);
+/// Protocol 1 knows no sign-ins: a node that speaks it would let an old request write to a session that
+/// somebody else signed in to.
+const PROTOCOL: u64 = 2;
+
 const HELLO_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many strangers there may be at a time.

@@ -239,6 +239,7 @@ impl fmt::Debug for Node {
 fn known(reply: Reply) -> Result<Reply, StoreError> {
     match reply {
         Reply::Failed(Failure::Timeout) => Err(StoreError::Timeout),
+        Reply::Failed(Failure::UnknownKey(key)) => Err(StoreError::UnknownKey(key)),
         Reply::Failed(failure) => Err(StoreError::unavailable(failure)),
         reply => Ok(reply),
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Facts, Owner, Patch, Principal, Record, Replaced, SecretHash, Timestamp, Values, Version,
+    Change, Facts, Owner, PRE_AUTH, Patch, Principal, Record, RecordId, Replaced, SecretHash,
+    Timestamp, Values, Version,
 };
 
 /// When something was written, and by which node: a hybrid logical clock (Kulkarni et al., 2014).
@@ -123,6 +124,16 @@ impl Copy {
         Self { record: Arc::new(record), ..self.clone() }
     }
 
+    /// What listeners hear of this copy when it takes the place of another one.
+    pub(crate) fn news(&self, id: RecordId, before: Option<&Self>) -> Option<Change> {
+        let (version, sign_in) = (self.record.version, self.record.sign_in);
+        match before {
+            Some(before) if before.record.version == version => None,
+            Some(before) if before.record.sign_in != sign_in => Some(Change::SignedIn(id, version)),
+            _ => Some(Change::Patched(id, version)),
+        }
+    }
+
     /// Whether this copy contains everything that another one does.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let merged = self.merged(other);
@@ -155,7 +166,9 @@ impl Copy {
     pub(crate) fn memory(&self) -> usize {
         let removed: usize = self.removed.iter().map(|(key, _)| key.len() + 40).sum();
         let stamps = self.written.len() * size_of::<Stamp>();
-        size_of::<Record>() + self.record.values.packed_len() + stamps + removed + ENTRY
+        let record = &self.record;
+        let own = record.values.packed_len() + record.facts.as_bytes().len();
+        size_of::<Record>() + own + stamps + removed + ENTRY
     }
 
     /// Whether both hold the same writes, the idle deadline and the version aside.
@@ -237,12 +250,15 @@ impl Delta {
     /// What a patch made of a record.
     pub(crate) fn of(patch: &Patch, before: &Record, after: &Record, stamp: Stamp) -> Self {
         let op = |key: &str| (key.into(), after.values.get(key).map(Into::into));
+        let unseen = before.values.iter().map(|(key, _)| key).filter(|key| {
+            patch.clears_pre_auth() && key.starts_with(PRE_AUTH) && patch.op(key).is_none()
+        });
         let (old, new) = (Head::of(before), Head::of(after));
         Self {
             stamp,
             version: after.version,
             clear: patch.is_clear(),
-            ops: patch.ops().map(|(key, _)| op(key)).collect(),
+            ops: patch.ops().map(|(key, _)| key).chain(unseen).map(op).collect(),
             head: (old != new).then(|| Box::new(new)),
             idle_deadline: after.idle_deadline,
         }

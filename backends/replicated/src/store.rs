@@ -138,10 +138,8 @@ impl SessionStore for ReplicatedStore {
     }
 
     async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        let request = Request::Delete { id, proof: deletion.proof.cloned() };
-        match self.node.call(request, END_WITHIN).await? {
-            Reply::Ended(true) => Ok(Deleted::Ended),
-            Reply::Ended(false) => Ok(Deleted::Gone),
+        match self.node.call(Request::delete(id, deletion), END_WITHIN).await? {
+            Reply::Ended(deleted) => Ok(deleted),
             _ => Err(moving()),
         }
     }
@@ -157,9 +155,9 @@ impl SessionStore for ReplicatedStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        Revocation { except, epoch, .. }: Revocation,
+        Revocation { except, epoch, reason }: Revocation,
     ) -> Result<u64, StoreError> {
-        let request = Request::DeleteAll { principal: principal.clone(), except, epoch };
+        let request = Request::DeleteAll { principal: principal.clone(), except, epoch, reason };
         match self.node.call(request, END_WITHIN).await? {
             Reply::Count(count) => Ok(count),
             _ => Err(moving()),

@@ -80,14 +80,12 @@ async fn an_operator_sees_what_the_budgets_hold_and_end() {
     seen.eventually(r#"evicted_total{node="n0",class="anonymous"}"#, 3.0).await;
     seen.eventually(r#"events_total{event="capacity"}"#, 3.0).await;
     assert!(seen.figure(r#"held_bytes{node="n0",class="anonymous"}"#) > Some(500.0));
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        told.extend(
-            changes
-                .next()
-                .await
-                .filter(|change| matches!(change, Change::Ended(_, EndReason::Logout))),
-        );
+    for told in 0..3 {
+        let evicted = async {
+            while !matches!(changes.next().await, Some(Change::Ended(_, EndReason::Evicted))) {}
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(10), evicted).await;
+        assert!(heard.is_ok(), "{told} of 3 were told");
     }
 }
 

@@ -118,9 +118,10 @@ impl Engine {
         };
         let (before, until) = (copy.stamp, copy.record.deadline() + DROP_LATE);
         let stamp = self.stamps.stamp(self.now.wall);
-        self.keep(id, Kept::Dead { stamp, until });
+        let reason = EndReason::Evicted;
+        self.keep(id, Kept::Dead { stamp, until, reason });
         for name in self.sources(id) {
-            self.replicate(&name, id, stamp, before, Replica::Dead { stamp, until });
+            self.replicate(&name, id, stamp, before, Replica::Dead { stamp, until, reason });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::{Absence, Lookup, Outcome, RecordId, Rejection};
+use steadfast_core::{Absence, Deleted, Lookup, Outcome, RecordId, Rejection};
 
 use super::Engine;
 use super::alarm::Alarm;
@@ -72,7 +72,7 @@ impl Engine {
             }
             Request::Create { id, .. } if is_index(*id) => Some(Reply::Outcome(Outcome::Exists)),
             Request::Update { id, .. } if is_index(*id) => Some(Reply::Outcome(Outcome::Gone)),
-            Request::Delete { id, .. } if is_index(*id) => Some(Reply::Ended(false)),
+            Request::Delete { id, .. } if is_index(*id) => Some(Reply::Ended(Deleted::Gone)),
             Request::Create { .. } if self.drain.is_some() => {
                 Some(Reply::Outcome(Outcome::Rejected(Rejection::Draining)))
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use steadfast_core::{Counters, Outcome, RecordId, Timestamp};
+use steadfast_core::{Counters, Deleted, EndReason, Outcome, RecordId, Timestamp};
 
 use super::alarm::Alarm;
 use super::config::{ACK_WITHIN, Acks, BEAT, Copies, END_WITHIN, Partition};
@@ -64,7 +64,7 @@ enum Standing {
 pub(super) enum Change {
     Whole(Copy),
     Part(Copy, Delta),
-    End { stamp: Stamp, until: Timestamp },
+    End { stamp: Stamp, until: Timestamp, reason: EndReason },
 }
 
 impl Change {
@@ -78,7 +78,9 @@ impl Change {
     fn kept(&self) -> Kept {
         match self {
             Self::Whole(copy) | Self::Part(copy, _) => Kept::Live(copy.clone()),
-            Self::End { stamp, until } => Kept::Dead { stamp: *stamp, until: *until },
+            Self::End { stamp, until, reason } => {
+                Kept::Dead { stamp: *stamp, until: *until, reason: *reason }
+            }
         }
     }
 
@@ -91,7 +93,9 @@ impl Change {
         match self {
             Self::Part(_, delta) if !is_stale => Replica::Delta(delta.clone()),
             Self::Whole(copy) | Self::Part(copy, _) => Replica::Full(copy.clone(), false),
-            Self::End { stamp, until } => Replica::Dead { stamp: *stamp, until: *until },
+            Self::End { stamp, until, reason } => {
+                Replica::Dead { stamp: *stamp, until: *until, reason: *reason }
+            }
         }
     }
 }
@@ -123,8 +127,8 @@ impl Engine {
         let holders = if everywhere { self.sources(id) } else { self.other_holders(id) };
         let stamp = change.stamp();
         // The end of a record is never taken back, so it counts from now on.
-        if change.is_end() {
-            self.keep_end(id, change.kept());
+        if let Change::End { reason, .. } = &change {
+            self.keep_end(id, *reason, change.kept());
         }
         for name in &holders {
             let is_stale = self.peers.get(name).is_some_and(|peer| peer.stale.contains(&id));
@@ -145,9 +149,9 @@ impl Engine {
         self.settle_commit(id);
     }
 
-    fn keep_end(&mut self, id: RecordId, kept: Kept) {
+    fn keep_end(&mut self, id: RecordId, reason: EndReason, kept: Kept) {
         if self.live(id).is_some() {
-            self.changed(steadfast_core::Change::Ended(id, steadfast_core::EndReason::Logout));
+            self.changed(steadfast_core::Change::Ended(id, reason));
         }
         self.keep(id, kept);
     }
@@ -347,14 +351,13 @@ impl Engine {
         self.settle_for_holders(id, &commit, commit.change.stamp());
         if !commit.change.is_end() {
             let is_known = self.is_known(id) || commit.is_take_over();
-            let before = self.live(id).map(|copy| copy.record.version);
+            let before = self.live(id).cloned();
             self.keep(id, commit.change.kept());
             if !is_known {
                 self.take_over_failed(id);
             }
-            let version = self.live(id).map(|copy| copy.record.version);
-            if let Some(version) = version.filter(|_| version != before) {
-                self.changed(steadfast_core::Change::Patched(id, version));
+            if let Some(change) = self.live(id).and_then(|copy| copy.news(id, before.as_ref())) {
+                self.changed(change);
             }
         }
         self.counts.degraded += u64::from(degraded);
@@ -369,7 +372,10 @@ impl Engine {
                 applied.degraded = degraded;
                 self.answer(call, Reply::Outcome(Outcome::Applied(applied)));
             }
-            Then::End { call, was_live } => self.answer(call, Reply::Ended(was_live)),
+            Then::End { call, was_live } => {
+                let deleted = if was_live { Deleted::Ended } else { Deleted::Gone };
+                self.answer(call, Reply::Ended(deleted));
+            }
             Then::TakeOver { from } => self.confirm_to(&from, id, commit.change.stamp()),
             Then::Index(procedure) => return self.list_changed(id, procedure),
         }

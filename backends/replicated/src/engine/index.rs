@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfast_core::{
-    KeyId, RawJson, Record, RecordId, SecretHash, SessionInfo, Timestamp, Values, Version,
+    Deleted, EndReason, KeyId, RawJson, Record, RecordId, SecretHash, SessionInfo, Timestamp,
+    Values, Version,
 };
 
 use super::Engine;
@@ -110,11 +111,13 @@ impl Engine {
     }
 
     fn ask_sessions(&mut self, id: RecordId, mut procedure: Procedure, sessions: Vec<RecordId>) {
-        let principal = match &procedure.request {
-            Request::Admit(login) => login.principal.clone(),
-            Request::List { principal } | Request::DeleteAll { principal, .. } => principal.clone(),
+        let (principal, reason) = match &procedure.request {
+            Request::Admit(login) => (&login.principal, EndReason::Cap),
+            Request::List { principal } => (principal, EndReason::Logout),
+            Request::DeleteAll { principal, reason, .. } => (principal, *reason),
             _ => return,
         };
+        let principal = principal.clone();
         if sessions.is_empty() {
             return self.sessions_answered(id, procedure);
         }
@@ -125,7 +128,7 @@ impl Engine {
         for (number, of) in asked {
             let principal = principal.clone();
             let request = match step {
-                Step::End => Request::End { id: of, principal },
+                Step::End => Request::End { id: of, principal, reason },
                 _ => Request::Peek { id: of, principal },
             };
             self.call_step(id, number, request);
@@ -142,11 +145,11 @@ impl Engine {
         };
         match reply {
             Reply::Peeked(Some(info)) => procedure.live.push(info),
-            Reply::Peeked(None) | Reply::Ended(false) => drop(procedure.gone.insert(session)),
-            Reply::Ended(true) => {
+            Reply::Ended(Deleted::Ended) => {
                 procedure.gone.insert(session);
                 procedure.ended.push(session);
             }
+            Reply::Peeked(None) | Reply::Ended(_) => drop(procedure.gone.insert(session)),
             Reply::Failed(failure) => return self.procedure_failed(id, failure),
             _ => return self.procedure_failed(id, Failure::Moving),
         }

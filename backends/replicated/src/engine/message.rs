@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use steadfast_core::{
-    Admission, Change, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Refusal,
-    SessionInfo, Timestamp, Version,
+    Admission, Change, Deleted, Deletion, EndReason, KeyId, Lookup, Outcome, Patch, Principal,
+    Proof, Record, RecordId, Refusal, SessionInfo, Timestamp, Version,
 };
 
 use crate::placement::Name;
@@ -111,6 +111,7 @@ pub(crate) enum Kept {
     Dead {
         stamp: Stamp,
         until: Timestamp,
+        reason: EndReason,
     },
 }
 
@@ -127,6 +128,17 @@ impl Kept {
         match self {
             Self::Live(copy) => Some(copy),
             Self::Nothing | Self::Dead { .. } => None,
+        }
+    }
+
+    /// What brings a holder to the same, confirmed.
+    pub(crate) fn replica(&self) -> Option<Replica> {
+        match self {
+            Self::Nothing => None,
+            Self::Live(copy) => Some(Replica::Full(copy.clone(), true)),
+            Self::Dead { stamp, until, reason } => {
+                Some(Replica::Dead { stamp: *stamp, until: *until, reason: *reason })
+            }
         }
     }
 }
@@ -147,6 +159,7 @@ pub(crate) enum Replica {
     Dead {
         stamp: Stamp,
         until: Timestamp,
+        reason: EndReason,
     },
 }
 
@@ -181,6 +194,8 @@ pub(crate) enum Request {
     Delete {
         id: RecordId,
         proof: Option<Proof>,
+        sign_in: Option<u64>,
+        reason: EndReason,
     },
     /// Lists a session that is about to become a principal's, on its terms.
     Admit(Box<Login>),
@@ -191,6 +206,7 @@ pub(crate) enum Request {
         principal: Principal,
         except: Option<RecordId>,
         epoch: Option<u64>,
+        reason: EndReason,
     },
     /// What a list shows of a session, if it is the principal's.
     Peek {
@@ -201,6 +217,7 @@ pub(crate) enum Request {
     End {
         id: RecordId,
         principal: Principal,
+        reason: EndReason,
     },
 }
 
@@ -214,6 +231,12 @@ pub(crate) struct Login {
 }
 
 impl Request {
+    /// Ends a record on these conditions.
+    pub(crate) fn delete(id: RecordId, deletion: &Deletion<'_>) -> Self {
+        let Deletion { proof, sign_in, reason } = *deletion;
+        Self::Delete { id, proof: proof.cloned(), sign_in, reason }
+    }
+
     /// The record whose owner answers.
     pub(crate) fn key(&self) -> RecordId {
         match self {
@@ -248,7 +271,7 @@ impl Request {
 pub(crate) enum Reply {
     Outcome(Outcome),
     Lookup(Lookup),
-    Ended(bool),
+    Ended(Deleted),
     Admitted(Vec<RecordId>),
     BelowFloor,
     Listed(Vec<SessionInfo>),
@@ -262,7 +285,13 @@ pub(crate) enum Reply {
 impl Reply {
     /// The answer to a patch that is refused.
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        refusal.answer().map_or(Self::Failed(Failure::NotConfirmed), Self::Outcome)
+        match refusal {
+            Refusal::Gone => Self::Outcome(Outcome::Gone),
+            Refusal::Superseded => Self::Outcome(Outcome::Superseded),
+            Refusal::UnknownKey(key) => Self::Failed(Failure::UnknownKey(key)),
+            Refusal::Conflict => Self::Outcome(Outcome::Conflict),
+            Refusal::Rejected(rejection) => Self::Outcome(Outcome::Rejected(rejection)),
+        }
     }
 }
 
@@ -281,6 +310,8 @@ pub(crate) enum Failure {
     NotConfirmed,
     #[error("no answer came before the deadline")]
     Timeout,
+    #[error("the record's secret is hashed under {0}, which the caller does not have")]
+    UnknownKey(KeyId),
 }
 
 /// The id of the record in which the sessions of a principal are listed: a UUID of version 8, which

@@ -1,8 +1,8 @@
 //! Calls at the owner of their record: one after the other.
 
 use steadfast_core::{
-    Admission, Applied, Authentication, Carry, Outcome, Patch, Principal, Proof, Record, RecordId,
-    Rejection, SessionInfo, Verdict,
+    Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Outcome, Patch,
+    Principal, Record, RecordId, Rejection, SessionInfo, StoreError,
 };
 
 use super::Engine;
@@ -64,12 +64,15 @@ impl Engine {
             }
             Request::Load { .. } => self.read(number),
             Request::Update { id, patch } => self.update(number, id, &patch),
-            Request::Delete { id, proof } => self.delete(number, id, proof.as_ref()),
+            Request::Delete { id, proof, sign_in, reason } => {
+                let deletion = Deletion { proof: proof.as_ref(), sign_in, reason };
+                self.delete(number, id, &deletion);
+            }
             Request::Peek { id, principal } => {
                 let reply = Reply::Peeked(self.owned_by(id, &principal));
                 self.answer(number, reply);
             }
-            Request::End { id, principal } => self.end(number, id, &principal),
+            Request::End { id, principal, reason } => self.end(number, id, &principal, reason),
             request @ (Request::Admit(_) | Request::List { .. } | Request::DeleteAll { .. }) => {
                 self.begin_procedure(number, &request);
             }
@@ -140,52 +143,62 @@ impl Engine {
         }
         let stamp = self.stamps.stamp(self.now.wall);
         let delta = Delta::of(patch, &copy.record, &record, stamp);
-        let everywhere = delta.replaces_secret_of(&copy.record);
+        let everywhere = patch.rotation().is_some() && delta.replaces_secret_of(&copy.record);
         let then = Then::Apply { call: number, counters: patched.counters, ended };
         self.commit(id, Change::Part(copy.changed(&delta), delta), everywhere, then);
     }
 
-    fn delete(&mut self, number: u64, id: RecordId, proof: Option<&Proof>) {
+    fn delete(&mut self, number: u64, id: RecordId, deletion: &Deletion<'_>) {
         let now = self.now.wall;
         let Some(copy) = self.live(id).filter(|copy| !copy.record.is_expired(now)) else {
-            return self.confirm_end(number, id);
+            return self.confirm_end(number, id, deletion.reason);
         };
-        let verdict = proof.map(|proof| copy.record.verify(proof, now));
-        if verdict.is_some_and(|verdict| verdict != Verdict::Right) {
-            return self.answer(number, Reply::Ended(false));
+        match copy.record.delete(deletion, now) {
+            Ok(Deleted::Ended) => {
+                self.bury(id, deletion.reason, Then::End { call: number, was_live: true });
+            }
+            Ok(deleted) => self.answer(number, Reply::Ended(deleted)),
+            Err(StoreError::UnknownKey(key)) => {
+                self.answer(number, Reply::Failed(Failure::UnknownKey(key)));
+            }
+            Err(_) => self.answer(number, Reply::Failed(Failure::Moving)),
         }
-        self.bury(id, Then::End { call: number, was_live: true });
     }
 
-    fn end(&mut self, number: u64, id: RecordId, principal: &Principal) {
+    fn end(&mut self, number: u64, id: RecordId, principal: &Principal, reason: EndReason) {
         match self.owned_by(id, principal) {
-            Some(_) => self.bury(id, Then::End { call: number, was_live: true }),
-            None => self.confirm_end(number, id),
+            Some(_) => self.bury(id, reason, Then::End { call: number, was_live: true }),
+            None => self.confirm_end(number, id, reason),
         }
     }
 
     /// A record that is dead here may still be readable elsewhere: then its end goes on. One that
     /// expired here may not have by another clock.
-    fn confirm_end(&mut self, number: u64, id: RecordId) {
+    fn confirm_end(&mut self, number: u64, id: RecordId, reason: EndReason) {
         let is_over = match self.kept(id) {
             Kept::Dead { .. } => self.is_dead_everywhere(id),
             Kept::Live(copy) => !copy.record.is_expired(self.now.wall),
             Kept::Nothing => true,
         };
         if is_over {
-            self.answer(number, Reply::Ended(false));
-        } else {
-            self.bury(id, Then::End { call: number, was_live: false });
+            return self.answer(number, Reply::Ended(Deleted::Gone));
         }
+        let reason = if self.live(id).is_some() { EndReason::Expired } else { reason };
+        self.bury(id, reason, Then::End { call: number, was_live: false });
     }
 
-    fn bury(&mut self, id: RecordId, then: Then) {
+    fn bury(&mut self, id: RecordId, reason: EndReason, then: Then) {
         let absolute = self.live(id).map_or(self.now.wall, |copy| copy.record.absolute_deadline);
-        let (stamp, until) = match self.kept(id) {
-            Kept::Dead { stamp, until } => (*stamp, *until),
-            _ => (self.stamps.stamp(self.now.wall), self.tombstone_until(absolute)),
+        let change = match self.kept(id) {
+            Kept::Dead { stamp, until, reason } => {
+                Change::End { stamp: *stamp, until: *until, reason: *reason }
+            }
+            _ => {
+                let stamp = self.stamps.stamp(self.now.wall);
+                Change::End { stamp, until: self.tombstone_until(absolute), reason }
+            }
         };
-        self.commit(id, Change::End { stamp, until }, true, then);
+        self.commit(id, change, true, then);
     }
 
     /// Whoever waits to write to a record whose end is under way need not wait for it.

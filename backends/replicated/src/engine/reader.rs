@@ -11,7 +11,7 @@ use std::time::Duration;
 use steadfast_core::{Absence, Found, Lookup, Proof, RecordId, Verdict, Version};
 
 use super::config::{LEASE, Partition};
-use super::message::{Kept, Message, Reply, Request};
+use super::message::{Failure, Kept, Message, Reply, Request};
 use super::view::Peer;
 use super::{Engine, Rule};
 use crate::placement::Name;
@@ -75,11 +75,11 @@ impl Engine {
         if seen.is_some_and(|seen| version.is_some_and(|version| version < seen)) && !consulted {
             return self.read_again(number, id);
         }
-        let reply = self.look_up(id, proof.as_ref());
+        let found = self.look_up(id, proof.as_ref());
         if version < seen && version.is_some() && seen != Some(Version(u64::MAX)) {
             steadfast_core::Event::RolledBack.emit(Some(id));
         }
-        self.answer(number, Reply::Lookup(reply));
+        self.answer(number, found.map_or_else(Reply::Failed, Reply::Lookup));
     }
 
     /// Whether a majority takes this node for alive, so that nobody else decides what it decides.
@@ -158,31 +158,33 @@ impl Engine {
             return None;
         }
         match self.opened(id, copy, proof) {
-            found @ Lookup::Found(_) => Some(found),
+            Ok(found @ Lookup::Found(_)) => Some(found),
             _ => None,
         }
     }
 
-    fn look_up(&self, id: RecordId, proof: Option<&Proof>) -> Lookup {
+    fn look_up(&self, id: RecordId, proof: Option<&Proof>) -> Result<Lookup, Failure> {
         match self.live(id) {
             Some(copy) => self.opened(id, copy, proof),
-            None => Lookup::Absent(Absence::Unknown),
+            None => Ok(Lookup::Absent(Absence::Unknown)),
         }
     }
 
-    fn opened(&self, id: RecordId, copy: &Copy, proof: Option<&Proof>) -> Lookup {
+    fn opened(&self, id: RecordId, copy: &Copy, proof: Option<&Proof>) -> Result<Lookup, Failure> {
         let (now, record) = (self.now.wall, &copy.record);
+        let is_expired = record.is_expired(now);
         let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
-        match verdict {
-            Verdict::Right if record.is_expired(now) => Lookup::Absent(Absence::Expired),
+        Ok(match verdict {
+            Verdict::Right if is_expired => Lookup::Absent(Absence::Expired),
             Verdict::Right => {
                 Lookup::Found(Found { id, record: record.clone(), carry: self.carry(id, copy) })
             }
-            Verdict::Superseded if !record.is_expired(now) => Lookup::Superseded,
+            Verdict::Superseded if !is_expired => Lookup::Superseded,
+            Verdict::UnknownKey(key) if !is_expired => return Err(Failure::UnknownKey(key)),
             Verdict::Superseded | Verdict::Wrong | Verdict::UnknownKey(_) => {
                 Lookup::Absent(Absence::Unknown)
             }
-        }
+        })
     }
 
     /// Until when a majority of the base takes this node for alive: for ever under `Degrade`.

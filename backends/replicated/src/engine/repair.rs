@@ -10,7 +10,7 @@ use super::alarm::Alarm;
 use super::config::{DIGEST_EVERY, DROP_LATE, GRACE, LEASE, Partition};
 use super::entry::Entry;
 use super::look::Holdings;
-use super::message::{Kept, Message, Replica, is_index};
+use super::message::{Kept, Message, is_index};
 use super::{Effect, Engine, Rule};
 use crate::placement::{Name, siphash};
 use crate::record::Stamp;
@@ -91,12 +91,7 @@ impl Engine {
         let is_wanted = self.owns(id)
             && (self.other_holders(id).contains(name)
                 || matches!(self.kept(id), Kept::Dead { .. }));
-        let replica = match self.kept(id) {
-            _ if !is_wanted => None,
-            Kept::Nothing => None,
-            Kept::Live(copy) => Some(Replica::Full(copy.clone(), true)),
-            Kept::Dead { stamp, until } => Some(Replica::Dead { stamp: *stamp, until: *until }),
-        };
+        let replica = self.kept(id).replica().filter(|_| is_wanted);
         if self.busy.contains_key(&id) {
             return self.ask_again(name, id);
         }
@@ -305,7 +300,7 @@ impl Engine {
         // Every holder of this copy makes the same of it.
         let stamp = Stamp { time: copy.stamp.time + 1, ..copy.stamp };
         let until = copy.record.deadline() + DROP_LATE;
-        self.keep(id, Kept::Dead { stamp, until });
+        self.keep(id, Kept::Dead { stamp, until, reason: EndReason::Expired });
     }
 
     /// Ends every record that is due, and says how many.

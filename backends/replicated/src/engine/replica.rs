@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfast_core::RecordId;
+use steadfast_core::{Change, RecordId};
 
 use super::alarm::Alarm;
 use super::entry::{Entry, Stage};
@@ -31,8 +31,8 @@ impl Engine {
         peer.applied = seq;
         let answer = match change {
             // The end of a record counts, whoever owns it.
-            Replica::Dead { stamp, until } => {
-                self.hear_end(id, Kept::Dead { stamp, until });
+            Replica::Dead { stamp, until, reason } => {
+                self.hear_end(id, Kept::Dead { stamp, until, reason });
                 Ack::Held
             }
             _ if self.owner(id) != Some(from) => Ack::Refused,
@@ -97,12 +97,10 @@ impl Engine {
     }
 
     fn show(&mut self, id: RecordId, copy: Copy) {
-        let version = copy.record.version;
-        let is_new = self.live(id).is_none_or(|before| before.record.version < version);
+        let before = self.live(id).map(|before| before.record.version);
+        let news = copy.news(id, self.live(id)).filter(|_| before < Some(copy.record.version));
         self.keep(id, Kept::Live(copy));
-        if is_new && self.listens {
-            self.effects.push(Effect::Changed(steadfast_core::Change::Patched(id, version)));
-        }
+        self.effects.extend(news.filter(|_| self.listens).map(Effect::Changed));
     }
 
     /// The owner says which state of a record counts.
@@ -183,11 +181,9 @@ impl Engine {
             // Two ends of one record: everybody remembers the later one.
             self.keep(id, kept);
         } else if !known {
-            if self.live(id).is_some() && self.listens {
-                self.effects.push(Effect::Changed(steadfast_core::Change::Ended(
-                    id,
-                    steadfast_core::EndReason::Logout,
-                )));
+            if let (Some(_), Kept::Dead { reason, .. }, true) = (self.live(id), &kept, self.listens)
+            {
+                self.effects.push(Effect::Changed(Change::Ended(id, *reason)));
             }
             self.keep(id, kept);
         }
@@ -234,10 +230,8 @@ impl Engine {
         if !self.other_holders(id).contains(from) && self.is_everywhere(id) {
             return self.send(from, Message::Safe(vec![id]));
         }
-        let replica = match self.kept(id) {
-            Kept::Live(copy) => Replica::Full(copy.clone(), true),
-            Kept::Dead { stamp, until } => Replica::Dead { stamp: *stamp, until: *until },
-            Kept::Nothing => return,
+        let Some(replica) = self.kept(id).replica() else {
+            return;
         };
         if !self.busy.contains_key(&id) && self.is_known(id) {
             let stamp = self.kept(id).stamp();

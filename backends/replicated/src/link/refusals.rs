@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
+use super::PROTOCOL;
+
 /// Why a node is no peer of this one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -13,7 +15,7 @@ pub(super) enum Refusal {
     OtherService(String),
     #[error("it has the name of this node, and names have to differ")]
     SameName,
-    #[error("it speaks protocol {0}, and this node speaks 1")]
+    #[error("it speaks protocol {0}, and this node speaks {PROTOCOL}")]
     Protocol(u64),
     #[error("its clock differs from that of this node by {0:?}")]
     Clock(Duration),

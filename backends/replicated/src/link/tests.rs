@@ -112,7 +112,7 @@ async fn who_is_refused_as_a_peer_is_told_apart() {
     let ahead = peer.wall + MAX_SKEW.as_millis() as u64;
     let refused = [
         (Hello { cluster: "forum".into(), ..peer.clone() }, "it belongs to the service \"forum\""),
-        (Hello { protocol: 2, ..peer.clone() }, "it speaks protocol 2, and this node speaks 1"),
+        (Hello { protocol: 1, ..peer.clone() }, "it speaks protocol 1, and this node speaks 2"),
         (Hello { name: name("n1"), ..peer.clone() }, "it has the name of this node"),
         (Hello { wall: ahead + 60_000, ..peer.clone() }, "its clock differs"),
         (Hello { wall: 0, ..peer }, "its clock differs"),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Lookup, Outcome, Principal, Realm, Record, RecordId, Rejection, SecretHash,
+    Admission, EndReason, KeyId, Lookup, Outcome, Principal, Realm, Record, RecordId, Rejection,
+    SecretHash,
 };
 
 use super::calls::Calls;
@@ -161,7 +162,12 @@ impl Accounts {
         let epoch = account.floor_asked;
         let sessions = account.all(State::Live);
         let principal = account.principal.clone();
-        let request = Request::DeleteAll { principal, except: None, epoch: Some(epoch) };
+        let request = Request::DeleteAll {
+            principal,
+            except: None,
+            epoch: Some(epoch),
+            reason: EndReason::Logout,
+        };
         self.put(world, at, Kind::EndAll { sessions, epoch }, request);
     }
 

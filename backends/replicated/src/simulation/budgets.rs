@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Budget, KeyId, Lookup, Outcome, Patch, Principal, RawJson, Realm, Record, RecordId,
-    SecretHash,
+    Admission, Budget, Deletion, KeyId, Lookup, Outcome, Patch, Principal, RawJson, Realm, Record,
+    RecordId, SecretHash,
 };
 
 use super::faults::Faults;
@@ -144,7 +144,7 @@ fn a_session_of_a_user_that_a_budget_ended_does_not_come_back() {
     let others: Vec<_> = (1..100).map(|user| log_in_at(&mut world, rest[1], user)).collect();
     assert!(world.holds(cut_off, id) && rest[1..].iter().all(|n| !world.holds(*n, id)));
     for id in others {
-        ask(&mut world, rest[1], Request::Delete { id, proof: None });
+        ask(&mut world, rest[1], Request::delete(id, &Deletion::LOGOUT));
     }
     world.cut.clear();
     world.run_until_settled(60 * SECOND).unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Lookup, Outcome, Patch, Proof, Record, RecordId, Rejection, Rotation,
-    SecretHash, Version,
+    Admission, Deletion, KeyId, Lookup, Outcome, Patch, Proof, Record, RecordId, Rejection,
+    Rotation, SecretHash, Version,
 };
 
 use super::accounts::Accounts;
@@ -254,7 +254,7 @@ impl Clients {
             }
             37 => {
                 self.sessions[at].state = State::Ending;
-                let request = Request::Delete { id: self.sessions[at].id, proof: None };
+                let request = Request::delete(self.sessions[at].id, &Deletion::LOGOUT);
                 self.put_call(world, at, Call::Delete, request, Duration::from_secs(3));
             }
             _ => {}
@@ -427,8 +427,9 @@ impl Clients {
             }
             (Call::Replay, _) => Ok(()),
             // The half of a split that does not know the session cannot end it.
-            (Call::Delete, Reply::Ended(was_live)) => {
-                session.state = if is_split && !was_live { State::Unknown } else { State::Ended };
+            (Call::Delete, Reply::Ended(deleted)) => {
+                let is_over = deleted.is_ended() || !is_split;
+                session.state = if is_over { State::Ended } else { State::Unknown };
                 Ok(())
             }
             (call, Reply::Outcome(Outcome::Applied(applied))) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfast_core::{Patch, Principal, Realm, RecordId};
+use steadfast_core::{Deletion, Patch, Principal, Realm, RecordId};
 
 use super::Setup;
 use super::scenarios::{create, creation, is_applied, owned_by, record_id, value};
@@ -126,7 +126,7 @@ impl Load {
         let recent = self.logins.saturating_sub(self.world.random.below(6).into());
         let request = match self.world.random.below(8) {
             0 => Request::List { principal: user },
-            1 => Request::Delete { id: record_id(1_000 + recent), proof: None },
+            1 => Request::delete(record_id(1_000 + recent), &Deletion::LOGOUT),
             2 => {
                 self.logins += 1;
                 login(creation(&self.world, record_id(1_000 + self.logins)), user)

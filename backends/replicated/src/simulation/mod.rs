@@ -30,6 +30,7 @@ mod deployments;
 mod faults;
 mod replays;
 mod scenarios;
+mod sign_ins;
 mod world;
 
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use super::{Setup, asked};
 use crate::engine::config::Partition;
 use crate::engine::{Message, Reply, Request};
 use crate::placement::Name;
-use steadfast_core::{KeyId, Patch, RecordId, Rotation, SecretHash};
+use steadfast_core::{Deleted, Deletion, KeyId, Patch, RecordId, Rotation, SecretHash};
 
 #[test]
 fn frames_of_an_older_link_change_nothing_on_a_new_one() {
@@ -55,7 +55,7 @@ fn is_about_records(message: &Message) -> bool {
 fn any_change(random: &mut Random, id: RecordId) -> Request {
     let mut patch = Patch::new();
     match random.below(6) {
-        0 => return Request::Delete { id, proof: None },
+        0 => return Request::delete(id, &Deletion::LOGOUT),
         1 => {
             let hash = SecretHash::from_parts(KeyId::NONE, [random.below(200) as u8; 32]);
             let old = SecretHash::from_parts(KeyId::NONE, [1; 32]);
@@ -92,14 +92,14 @@ fn log_out_behind_a_partition(setup: Setup, seed: u64) {
     }
     world.step(random.micros(1, 4_000_000));
     write(&mut world, there, id);
-    let ended = ask(&mut world, here, Request::Delete { id, proof: None });
+    let ended = ask(&mut world, here, Request::delete(id, &Deletion::LOGOUT));
     for _ in 0..random.below(4) {
         world.step(random.micros(1, 1_000_000));
         write(&mut world, there, id);
     }
     world.cut.clear();
     world.run_until_settled(60 * SECOND).unwrap();
-    if matches!(ended, Reply::Ended(true)) {
+    if matches!(ended, Reply::Ended(Deleted::Ended)) {
         for n in 0..setup.nodes {
             let reply = ask(&mut world, n, Request::Load { id, proof: None, seen: None });
             assert!(!is_found(&reply), "seed {seed}: n{n} found {reply:?}");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Lookup, Outcome, Patch, Record, RecordId, Rotation, SecretHash, Version,
+    Admission, Deleted, Deletion, KeyId, Lookup, Outcome, Patch, Record, RecordId, Rotation,
+    SecretHash, Version,
 };
 
 use super::Setup;
@@ -31,7 +32,7 @@ fn invariant_11_thirty_increments_from_three_nodes_are_thirty() {
 #[test]
 fn invariant_12_memory_returns_to_zero_after_everything_ended() {
     let (mut world, id) = world_with_a_record(three());
-    ask(&mut world, 0, Request::Delete { id, proof: None });
+    ask(&mut world, 0, Request::delete(id, &Deletion::LOGOUT));
     create(&mut world, 1, record_id(9));
     for n in 0..3 {
         world.turn_clock(n, Duration::from_secs(3_600 * 9));
@@ -94,7 +95,7 @@ fn a_session_ends_and_a_secret_is_replaced_though_the_owner_went_down_with_the_c
         let number = world.call(2, request(id), 5 * SECOND).unwrap();
         world.crash(0);
         let reply = answer(&mut world, number);
-        assert!(matches!(reply, Reply::Ended(true)) || is_applied(&reply), "{reply:?}");
+        assert!(matches!(reply, Reply::Ended(Deleted::Ended)) || is_applied(&reply), "{reply:?}");
     }
 }
 
@@ -117,7 +118,7 @@ fn a_logout_goes_on_when_the_link_to_a_holder_breaks_and_is_back() {
     let number = world.call(0, delete(id), 3 * SECOND).unwrap();
     world.relink(0, 1);
     let reply = answer(&mut world, number);
-    assert!(matches!(reply, Reply::Ended(true)), "{reply:?}");
+    assert!(matches!(reply, Reply::Ended(Deleted::Ended)), "{reply:?}");
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn invariant_6_who_is_promoted_held_a_copy_already() {
 #[test]
 fn invariant_10_strangers_and_who_has_no_link_change_nothing() {
     let (mut world, id) = world_with_log(three());
-    ask(&mut world, 0, Request::Delete { id, proof: None });
+    ask(&mut world, 0, Request::delete(id, &Deletion::LOGOUT));
     world.run_until_settled(30 * SECOND).unwrap();
     let log = world.log.take().unwrap();
     let before = world.tables();
@@ -239,8 +240,8 @@ fn a_node_that_was_alone_for_a_day_wipes_itself() {
     let ways = others.iter().flat_map(|n| [(alone, *n), (*n, alone)]);
     world.cut.extend(ways);
     world.step(5 * SECOND);
-    let delete = Request::Delete { id, proof: None };
-    assert!(matches!(ask(&mut world, others[0], delete), Reply::Ended(true)));
+    let delete = Request::delete(id, &Deletion::LOGOUT);
+    assert!(matches!(ask(&mut world, others[0], delete), Reply::Ended(Deleted::Ended)));
     (0..3).for_each(|n| world.turn_clock(n, 25 * 3_600 * SECOND));
     world.step(100 * SECOND);
     assert!(world.holds(alone, id), "nobody told it");
@@ -527,7 +528,7 @@ pub(super) fn creation(world: &World, id: RecordId) -> Request {
 }
 
 fn delete(id: RecordId) -> Request {
-    Request::Delete { id, proof: None }
+    Request::delete(id, &Deletion::LOGOUT)
 }
 
 fn rotate(id: RecordId) -> Request {

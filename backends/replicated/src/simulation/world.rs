@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use steadfast_core::{Limits, Record, RecordId, Timestamp};
+use steadfast_core::{Change, Limits, Record, RecordId, Timestamp};
 
 use super::Setup;
 use crate::engine::config::{BEAT, Copies, DrainAs, Partition};
@@ -20,6 +20,8 @@ pub(super) struct World {
     /// Directions in which nothing gets through.
     pub(super) cut: BTreeSet<(usize, usize)>,
     pub(super) answers: Vec<Answer>,
+    /// What listeners heard, and on which node.
+    pub(super) changes: Vec<(usize, Change)>,
     pub(super) random: Random,
     /// Every frame that was sent, where a test wants them.
     pub(super) log: Option<Vec<(usize, usize, Message)>>,
@@ -80,6 +82,7 @@ impl World {
             nodes: Vec::new(),
             cut: BTreeSet::new(),
             answers: Vec::new(),
+            changes: Vec::new(),
             random: Random(seed),
             log: None,
             setup,
@@ -146,6 +149,12 @@ impl World {
         self.with(n, |engine| engine.drain(now));
     }
 
+    /// Has a node listen to changes.
+    pub(super) fn listen(&mut self, n: usize) {
+        let now = self.now(n);
+        self.with(n, |engine| engine.listen(now));
+    }
+
     pub(super) fn pause(&mut self, n: usize, until: Duration) {
         self.nodes[n].paused_until = until;
     }
@@ -177,6 +186,12 @@ impl World {
     /// Whether a node holds a record that did not end.
     pub(super) fn holds(&self, n: usize, id: RecordId) -> bool {
         self.nodes[n].engine.as_ref().is_some_and(|engine| engine.copies_of(id).next().is_some())
+    }
+
+    /// The copy of a record that a node shows, if it has one.
+    pub(super) fn copy(&self, n: usize, id: RecordId) -> Option<Record> {
+        let engine = self.nodes[n].engine.as_ref()?;
+        engine.copies_of(id).next().cloned()
     }
 
     /// Starts a node that was not of the service before.
@@ -583,10 +598,8 @@ impl World {
                 self.answers.push(Answer { id, reply });
             }
             Effect::Drained { .. } => self.nodes[n].is_drained = true,
-            Effect::Changed(_)
-            | Effect::Expired(_)
-            | Effect::Evicted(_)
-            | Effect::TakenForDead(_) => {}
+            Effect::Changed(change) => self.changes.push((n, change)),
+            Effect::Expired(_) | Effect::Evicted(_) | Effect::TakenForDead(_) => {}
         }
     }
 

@@ -1,13 +1,13 @@
 //! Calls, and the answers to them.
 
 use steadfast_core::{
-    Absence, Applied, Carry, Found, LimitError, Lookup, Outcome, Record, Rejection, SessionInfo,
-    Version,
+    Absence, Applied, Carry, Deleted, EndReason, Found, KeyId, LimitError, Lookup, Outcome, Record,
+    Rejection, SessionInfo, Version,
 };
 
 use super::scalars::{
-    by_key, id, id_bytes, ids, ids_bytes, key, label, length, millis, optional, optional_id,
-    optional_time, proof, proof_bytes, required, time,
+    by_key, end_reason, end_reason_number, id, id_bytes, ids, ids_bytes, key, label, length,
+    millis, optional, optional_id, optional_time, proof, proof_bytes, required, time,
 };
 use super::{WireError, proto};
 use crate::engine::Failure;
@@ -15,7 +15,6 @@ use crate::engine::message::{Login, Reply, Request};
 
 impl From<&Request> for proto::Request {
     fn from(request: &Request) -> Self {
-        let listed = |id, principal| proto::Listed { id: id_bytes(id), principal };
         match request {
             Request::Create { id, record, admission } => Self::Create(proto::Create {
                 id: id_bytes(*id),
@@ -31,19 +30,32 @@ impl From<&Request> for proto::Request {
                 id: id_bytes(*id),
                 patch: Some(patch.as_ref().into()),
             }),
-            Request::Delete { id, proof } => Self::Delete(proto::Delete {
+            Request::Delete { id, proof, sign_in, reason } => Self::Delete(proto::Delete {
                 id: id_bytes(*id),
                 proof: proof_bytes(proof.as_ref()),
+                sign_in: *sign_in,
+                reason: end_reason_number(*reason),
             }),
             Request::Admit(login) => Self::Admit(login.as_ref().into()),
             Request::List { principal } => Self::List(principal.into()),
-            Request::DeleteAll { principal, except, epoch } => Self::DeleteAll(proto::DeleteAll {
+            Request::DeleteAll { principal, except, epoch, reason } => {
+                Self::DeleteAll(proto::DeleteAll {
+                    principal: Some(principal.into()),
+                    except: except.map(id_bytes),
+                    epoch: *epoch,
+                    reason: end_reason_number(*reason),
+                })
+            }
+            Request::Peek { id, principal } => Self::Peek(proto::Listed {
+                id: id_bytes(*id),
                 principal: Some(principal.into()),
-                except: except.map(id_bytes),
-                epoch: *epoch,
+                reason: 0,
             }),
-            Request::Peek { id, principal } => Self::Peek(listed(*id, Some(principal.into()))),
-            Request::End { id, principal } => Self::End(listed(*id, Some(principal.into()))),
+            Request::End { id, principal, reason } => Self::End(proto::Listed {
+                id: id_bytes(*id),
+                principal: Some(principal.into()),
+                reason: end_reason_number(*reason),
+            }),
         }
     }
 }
@@ -67,23 +79,29 @@ impl TryFrom<proto::Request> for Request {
                 id: id(&update.id)?,
                 patch: Box::new(required(update.patch, "a patch")?),
             },
-            proto::Request::Delete(delete) => {
-                Self::Delete { id: id(&delete.id)?, proof: proof(&delete.proof)? }
-            }
+            proto::Request::Delete(delete) => Self::Delete {
+                id: id(&delete.id)?,
+                proof: proof(&delete.proof)?,
+                sign_in: delete.sign_in,
+                reason: end_reason(delete.reason),
+            },
             proto::Request::Admit(login) => Self::Admit(Box::new(login.try_into()?)),
             proto::Request::List(principal) => Self::List { principal: principal.try_into()? },
             proto::Request::DeleteAll(all) => Self::DeleteAll {
                 principal: required(all.principal, PRINCIPAL)?,
                 except: optional_id(all.except)?,
                 epoch: all.epoch,
+                reason: end_reason(all.reason),
             },
             proto::Request::Peek(listed) => Self::Peek {
                 id: id(&listed.id)?,
                 principal: required(listed.principal, PRINCIPAL)?,
             },
-            proto::Request::End(listed) => {
-                Self::End { id: id(&listed.id)?, principal: required(listed.principal, PRINCIPAL)? }
-            }
+            proto::Request::End(listed) => Self::End {
+                id: id(&listed.id)?,
+                principal: required(listed.principal, PRINCIPAL)?,
+                reason: end_reason(listed.reason),
+            },
         })
     }
 }
@@ -117,7 +135,8 @@ impl From<&Reply> for proto::Said {
         match reply {
             Reply::Outcome(outcome) => Self::Outcome(outcome.into()),
             Reply::Lookup(lookup) => Self::Lookup(lookup.into()),
-            Reply::Ended(was_live) => Self::Ended(*was_live),
+            Reply::Ended(Deleted::Superseded) => Self::Superseded(()),
+            Reply::Ended(deleted) => Self::Ended(deleted.is_ended()),
             Reply::Admitted(ended) => Self::Admitted(ids_bytes(ended)),
             Reply::BelowFloor => Self::BelowFloor(()),
             Reply::Listed(sessions) => {
@@ -129,6 +148,7 @@ impl From<&Reply> for proto::Said {
                 Self::Peeked(proto::Peeked { session: session.as_ref().map(Into::into) })
             }
             Reply::Refused => Self::Refused(()),
+            Reply::Failed(Failure::UnknownKey(key)) => Self::UnknownKey(key.into()),
             Reply::Failed(failure) => Self::Failed(proto::Failure::from(*failure).into()),
         }
     }
@@ -141,7 +161,9 @@ impl TryFrom<proto::Said> for Reply {
         Ok(match wire {
             proto::Said::Outcome(outcome) => Self::Outcome(outcome.try_into()?),
             proto::Said::Lookup(lookup) => Self::Lookup(lookup.try_into()?),
-            proto::Said::Ended(was_live) => Self::Ended(was_live),
+            proto::Said::Ended(true) => Self::Ended(Deleted::Ended),
+            proto::Said::Ended(false) => Self::Ended(Deleted::Gone),
+            proto::Said::Superseded(()) => Self::Ended(Deleted::Superseded),
             proto::Said::Admitted(ended) => Self::Admitted(ids(&ended)?),
             proto::Said::BelowFloor(()) => Self::BelowFloor,
             proto::Said::Listed(proto::Sessions { sessions }) => {
@@ -155,6 +177,7 @@ impl TryFrom<proto::Said> for Reply {
                 let failure = proto::Failure::try_from(number);
                 Self::Failed(failure.map_err(|_| WireError::Part("a failure"))?.into())
             }
+            proto::Said::UnknownKey(key) => Self::Failed(Failure::UnknownKey(key.try_into()?)),
         })
     }
 }
@@ -270,6 +293,7 @@ impl From<LimitError> for proto::Limit {
             LimitError::Value { len, limit } => (Limited::Value, len, limit),
             LimitError::Record { len, limit } => (Limited::Record, len, limit),
             LimitError::Depth { depth, limit } => (Limited::Depth, depth, limit),
+            LimitError::Facts { len, limit } => (Limited::Facts, len, limit),
             _ => (Limited::Record, 0, 0),
         };
         Self { limited: limited.into(), is: is as u64, limit: limit as u64 }
@@ -288,6 +312,7 @@ impl TryFrom<proto::Limit> for LimitError {
             Limited::Value => Self::Value { len: is, limit },
             Limited::Record => Self::Record { len: is, limit },
             Limited::Depth => Self::Depth { depth: is, limit },
+            Limited::Facts => Self::Facts { len: is, limit },
         })
     }
 }
@@ -361,12 +386,29 @@ impl TryFrom<proto::Session> for SessionInfo {
     }
 }
 
-/// Enums that say the same on the wire.
+impl From<&KeyId> for proto::HashKey {
+    fn from(key: &KeyId) -> Self {
+        Self { print: key.print(), name: key.name().to_owned() }
+    }
+}
+
+impl TryFrom<proto::HashKey> for KeyId {
+    type Error = WireError;
+
+    fn try_from(wire: proto::HashKey) -> Result<Self, WireError> {
+        Self::from_parts(wire.print, &wire.name).ok_or(WireError::Part("a key of a hash"))
+    }
+}
+
+/// Enums that say the same on the wire. What the wire has no number for is the one after `or`.
 macro_rules! same {
-    ($($ours:ident { $($variant:ident),* })*) => {
+    ($($ours:ident $(or $other:ident)? { $($variant:ident),* })*) => {
         $(impl From<$ours> for proto::$ours {
             fn from(ours: $ours) -> Self {
-                match ours { $($ours::$variant => Self::$variant),* }
+                match ours {
+                    $($ours::$variant => Self::$variant,)*
+                    $(_ => Self::$other,)?
+                }
             }
         }
 
@@ -380,7 +422,10 @@ macro_rules! same {
 
 same! {
     Absence { Unknown, Expired, Lost }
-    Failure { NoMajority, Unacknowledged, Unreachable, Moving, NotConfirmed, Timeout }
+    EndReason or Logout { Logout, Expired, Cap, Evicted, Admin, Superseded, Shutdown }
+    Failure or NotConfirmed {
+        NoMajority, Unacknowledged, Unreachable, Moving, NotConfirmed, Timeout
+    }
 }
 
 const PRINCIPAL: &str = "a principal";

@@ -5,8 +5,9 @@ use std::time::Duration;
 use steadfast_core::{Change, EndReason, RecordId, Version};
 
 use super::scalars::{
-    id, id_bytes, ids, ids_bytes, label, millis, optional, optional_id, required, stamp,
-    stamp_bytes, stamp_or_zero, stamp_or_zero_bytes, stamps, stamps_bytes, time,
+    end_reason, end_reason_number, id, id_bytes, ids, ids_bytes, label, millis, optional,
+    optional_id, required, stamp, stamp_bytes, stamp_or_zero, stamp_or_zero_bytes, stamps,
+    stamps_bytes, time,
 };
 use super::{Frame, WireError, proto};
 use crate::engine::message::{Ack, Ballot, Base, Kept, Message, Replica, Status};
@@ -194,9 +195,11 @@ impl From<&Replica> for proto::Replica {
             Replica::Full(copy, is_confirmed) => {
                 Self::Full(proto::Full { copy: Some(copy.into()), is_confirmed: *is_confirmed })
             }
-            Replica::Dead { stamp, until } => {
-                Self::Dead(proto::Dead { stamp: stamp_bytes(*stamp), until: millis(*until) })
-            }
+            Replica::Dead { stamp, until, reason } => Self::Dead(proto::Dead {
+                stamp: stamp_bytes(*stamp),
+                until: millis(*until),
+                reason: end_reason_number(*reason),
+            }),
         }
     }
 }
@@ -210,9 +213,11 @@ impl TryFrom<proto::Replica> for Replica {
             proto::Replica::Full(full) => {
                 Self::Full(required(full.copy, "a copy")?, full.is_confirmed)
             }
-            proto::Replica::Dead(dead) => {
-                Self::Dead { stamp: stamp(&dead.stamp)?, until: time(dead.until)? }
-            }
+            proto::Replica::Dead(dead) => Self::Dead {
+                stamp: stamp(&dead.stamp)?,
+                until: time(dead.until)?,
+                reason: end_reason(dead.reason),
+            },
         })
     }
 }
@@ -255,14 +260,18 @@ impl TryFrom<proto::Part> for (RecordId, Kept) {
 
 impl From<&Change> for proto::Change {
     fn from(change: &Change) -> Self {
-        let changed = match change {
-            Change::Patched(id, version) | Change::SignedIn(id, version) => {
-                proto::Changed::Patched(proto::Patched { id: id_bytes(*id), version: version.0 })
-            }
-            Change::Ended(id, _) => proto::Changed::Ended(id_bytes(*id)),
-            Change::Missed | Change::Down => proto::Changed::Missed(()),
+        let patched = |id, version: Version| {
+            proto::Changed::Patched(proto::Patched { id: id_bytes(id), version: version.0 })
         };
-        Self { changed: Some(changed) }
+        let (changed, reason) = match *change {
+            Change::Patched(id, version) | Change::SignedIn(id, version) => {
+                (patched(id, version), EndReason::Logout)
+            }
+            Change::Ended(id, reason) => (proto::Changed::Ended(id_bytes(id)), reason),
+            Change::Missed | Change::Down => (proto::Changed::Missed(()), EndReason::Logout),
+        };
+        let is_sign_in = matches!(change, Change::SignedIn(..));
+        Self { changed: Some(changed), is_sign_in, reason: end_reason_number(reason) }
     }
 }
 
@@ -272,9 +281,14 @@ impl TryFrom<proto::Change> for Change {
     fn try_from(wire: proto::Change) -> Result<Self, WireError> {
         Ok(match wire.changed.ok_or(WireError::Part("a change"))? {
             proto::Changed::Patched(patched) => {
-                Self::Patched(id(&patched.id)?, Version(patched.version))
+                let (id, version) = (id(&patched.id)?, Version(patched.version));
+                if wire.is_sign_in {
+                    Self::SignedIn(id, version)
+                } else {
+                    Self::Patched(id, version)
+                }
             }
-            proto::Changed::Ended(bytes) => Self::Ended(id(&bytes)?, EndReason::Logout),
+            proto::Changed::Ended(bytes) => Self::Ended(id(&bytes)?, end_reason(wire.reason)),
             proto::Changed::Missed(()) => Self::Missed,
         })
     }

@@ -9,8 +9,10 @@
 //!
 //! What is absent is 0, false or empty. Beyond what Protocol Buffers say,
 //!
-//! - an id is 16 bytes; a stamp is 12, its time and its node; a hash is 36, the key's id and the
-//!   digest. Numbers in them are big-endian. Several of them in one field follow each other.
+//! - an id is 16 bytes; a stamp is 12, its time and its node. Numbers in them are big-endian. Several
+//!   ids or stamps in one field follow each other.
+//! - a hash is 36 to 52 bytes: the fingerprint of the key (4 bytes), the digest (32 bytes), and the
+//!   name of the key.
 //! - times are milliseconds since 1970, spans are microseconds;
 //! - values are JSON by key, and of a key that comes twice, the later one counts.
 //!
@@ -157,6 +159,19 @@ pub(crate) struct Dead {
     pub(crate) stamp: Vec<u8>,
     #[prost(sint64, tag = "2")]
     pub(crate) until: i64,
+    #[prost(enumeration = "EndReason", tag = "3")]
+    pub(crate) reason: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]
+pub(crate) enum EndReason {
+    Logout = 0,
+    Expired = 1,
+    Cap = 2,
+    Evicted = 3,
+    Admin = 4,
+    Superseded = 5,
+    Shutdown = 6,
 }
 
 #[derive(Message)]
@@ -205,6 +220,10 @@ pub(crate) struct Head {
     pub(crate) principal: Option<Principal>,
     #[prost(message, optional, tag = "7")]
     pub(crate) owner: Option<Owner>,
+    #[prost(uint64, tag = "8")]
+    pub(crate) sign_in: u64,
+    #[prost(bytes, tag = "9")]
+    pub(crate) facts: Vec<u8>,
 }
 
 #[derive(Message)]
@@ -361,8 +380,8 @@ pub(crate) struct Load {
     #[prost(bytes, tag = "1")]
     pub(crate) id: Vec<u8>,
     /// Hashes, the current one first.
-    #[prost(bytes, tag = "2")]
-    pub(crate) proof: Vec<u8>,
+    #[prost(bytes, repeated, tag = "2")]
+    pub(crate) proof: Vec<Vec<u8>>,
     #[prost(uint64, optional, tag = "3")]
     pub(crate) seen: Option<u64>,
 }
@@ -378,8 +397,8 @@ pub(crate) struct Update {
 #[derive(Message)]
 pub(crate) struct Patch {
     /// Hashes, the current one first.
-    #[prost(bytes, tag = "1")]
-    pub(crate) proof: Vec<u8>,
+    #[prost(bytes, repeated, tag = "1")]
+    pub(crate) proof: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "2")]
     pub(crate) rotation: Option<Rotation>,
     #[prost(bool, tag = "3")]
@@ -402,6 +421,20 @@ pub(crate) struct Patch {
     pub(crate) idle_deadline: Option<i64>,
     #[prost(string, optional, tag = "11")]
     pub(crate) owner: Option<String>,
+    /// The sign-in that the request saw.
+    #[prost(uint64, optional, tag = "12")]
+    pub(crate) within: Option<u64>,
+    #[prost(message, optional, tag = "13")]
+    pub(crate) rehash: Option<Rehash>,
+}
+
+#[derive(Message)]
+pub(crate) struct Rehash {
+    /// Hashes.
+    #[prost(bytes, repeated, tag = "1")]
+    pub(crate) from: Vec<Vec<u8>>,
+    #[prost(bytes, tag = "2")]
+    pub(crate) to: Vec<u8>,
 }
 
 #[derive(Message)]
@@ -422,6 +455,8 @@ pub(crate) struct Authentication {
     pub(crate) principal: Option<Principal>,
     #[prost(message, optional, tag = "4")]
     pub(crate) admission: Option<Admission>,
+    #[prost(bytes, optional, tag = "5")]
+    pub(crate) facts: Option<Vec<u8>>,
 }
 
 #[derive(Message)]
@@ -429,8 +464,12 @@ pub(crate) struct Delete {
     #[prost(bytes, tag = "1")]
     pub(crate) id: Vec<u8>,
     /// Hashes, the current one first.
-    #[prost(bytes, tag = "2")]
-    pub(crate) proof: Vec<u8>,
+    #[prost(bytes, repeated, tag = "2")]
+    pub(crate) proof: Vec<Vec<u8>>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) sign_in: Option<u64>,
+    #[prost(enumeration = "EndReason", tag = "4")]
+    pub(crate) reason: i32,
 }
 
 #[derive(Message)]
@@ -453,6 +492,8 @@ pub(crate) struct DeleteAll {
     pub(crate) except: Option<Vec<u8>>,
     #[prost(uint64, optional, tag = "3")]
     pub(crate) epoch: Option<u64>,
+    #[prost(enumeration = "EndReason", tag = "4")]
+    pub(crate) reason: i32,
 }
 
 /// A session in the list of a principal.
@@ -462,13 +503,16 @@ pub(crate) struct Listed {
     pub(crate) id: Vec<u8>,
     #[prost(message, optional, tag = "2")]
     pub(crate) principal: Option<Principal>,
+    /// Why it ends, if it is to.
+    #[prost(enumeration = "EndReason", tag = "3")]
+    pub(crate) reason: i32,
 }
 
 #[derive(Message)]
 pub(crate) struct Reply {
     #[prost(uint64, tag = "1")]
     pub(crate) number: u64,
-    #[prost(oneof = "Said", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Said", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(crate) said: Option<Said>,
 }
 
@@ -494,6 +538,20 @@ pub(crate) enum Said {
     Refused(()),
     #[prost(enumeration = "Failure", tag = "11")]
     Failed(i32),
+    /// To a delete: the record lives on, and is not the caller's any more.
+    #[prost(message, tag = "12")]
+    Superseded(()),
+    /// The key that a record's hash names, and that the caller does not have.
+    #[prost(message, tag = "13")]
+    UnknownKey(HashKey),
+}
+
+#[derive(Message)]
+pub(crate) struct HashKey {
+    #[prost(fixed32, tag = "1")]
+    pub(crate) print: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
 }
 
 #[derive(Message)]
@@ -579,6 +637,7 @@ pub(crate) enum Limited {
     Keys = 2,
     Value = 3,
     Depth = 4,
+    Facts = 5,
 }
 
 #[derive(Message)]
@@ -658,6 +717,12 @@ pub(crate) struct Changes {
 pub(crate) struct Change {
     #[prost(oneof = "Changed", tags = "1, 2, 3")]
     pub(crate) changed: Option<Changed>,
+    /// Whether a patch began another sign-in.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_sign_in: bool,
+    /// Why it ended, if it did.
+    #[prost(enumeration = "EndReason", tag = "5")]
+    pub(crate) reason: i32,
 }
 
 #[derive(Oneof)]

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use steadfast_core::{
     Admission, Authentication, Facts, LimitError, Limits, Op, Owner, Patch, Principal, RawJson,
-    Realm, Record, Rejection, Replaced, Rotation, Values, Version,
+    Realm, Record, Rehash, Rejection, Replaced, Rotation, Values, Version,
 };
 
 use super::scalars::{
-    KEY, by_key, hash, hash_bytes, label, length, millis, optional, optional_time, proof,
-    proof_bytes, required, stamp, stamp_bytes, stamp_or_zero, stamp_or_zero_bytes, stamps,
-    stamps_bytes, time,
+    KEY, by_key, end_reason, end_reason_number, hash, hashes, hashes_bytes, label, length, millis,
+    optional, optional_time, proof, proof_bytes, required, stamp, stamp_bytes, stamp_or_zero,
+    stamp_or_zero_bytes, stamps, stamps_bytes, time,
 };
 use super::{WireError, proto};
 use crate::engine::message::{Held, Kept};
@@ -59,13 +59,15 @@ fn values(wire: &BTreeMap<String, Vec<u8>>) -> Result<Values, WireError> {
 impl From<&Head> for proto::Head {
     fn from(head: &Head) -> Self {
         Self {
-            secret: hash_bytes(&head.secret),
+            secret: head.secret.to_bytes(),
             replaced: head.replaced.as_deref().map(Into::into),
             created: millis(head.created),
             authenticated: head.authenticated.map(millis),
             absolute_deadline: millis(head.absolute_deadline),
             principal: head.principal.as_ref().map(Into::into),
             owner: head.owner.as_deref().map(Into::into),
+            sign_in: head.sign_in,
+            facts: head.facts.as_bytes().to_vec(),
         }
     }
 }
@@ -81,16 +83,20 @@ impl TryFrom<proto::Head> for Head {
             authenticated: optional_time(wire.authenticated)?,
             absolute_deadline: time(wire.absolute_deadline)?,
             principal: optional(wire.principal)?,
-            sign_in: 0,
-            facts: Facts::default(),
+            sign_in: wire.sign_in,
+            facts: facts(wire.facts)?,
             owner: optional(wire.owner)?.map(Box::new),
         })
     }
 }
 
+fn facts(bytes: Vec<u8>) -> Result<Facts, WireError> {
+    Facts::new(bytes).map_err(|_| WireError::Part("what a session says of itself"))
+}
+
 impl From<&Replaced> for proto::Replaced {
     fn from(replaced: &Replaced) -> Self {
-        Self { hash: hash_bytes(&replaced.hash), until: millis(replaced.until) }
+        Self { hash: replaced.hash.to_bytes(), until: millis(replaced.until) }
     }
 }
 
@@ -170,8 +176,9 @@ impl From<&Kept> for proto::Kept {
         let keeping = match kept {
             Kept::Nothing => proto::Keeping::Nothing(()),
             Kept::Live(copy) => proto::Keeping::Live(Box::new(copy.into())),
-            Kept::Dead { stamp, until } => {
-                let dead = proto::Dead { stamp: stamp_bytes(*stamp), until: millis(*until) };
+            Kept::Dead { stamp, until, reason } => {
+                let (stamp, reason) = (stamp_bytes(*stamp), end_reason_number(*reason));
+                let dead = proto::Dead { stamp, until: millis(*until), reason };
                 proto::Keeping::Dead(Box::new(dead))
             }
         };
@@ -186,9 +193,11 @@ impl TryFrom<proto::Kept> for Kept {
         Ok(match wire.keeping.ok_or(WireError::Part("what is kept"))? {
             proto::Keeping::Nothing(()) => Self::Nothing,
             proto::Keeping::Live(copy) => Self::Live((*copy).try_into()?),
-            proto::Keeping::Dead(dead) => {
-                Self::Dead { stamp: stamp(&dead.stamp)?, until: time(dead.until)? }
-            }
+            proto::Keeping::Dead(dead) => Self::Dead {
+                stamp: stamp(&dead.stamp)?,
+                until: time(dead.until)?,
+                reason: end_reason(dead.reason),
+            },
         })
     }
 }
@@ -256,6 +265,8 @@ impl From<&Patch> for proto::Patch {
             fence: patch.expected_fence(),
             idle_deadline: patch.idle_deadline().map(millis),
             owner: patch.owner().map(|label| label.as_str().into()),
+            within: patch.sign_in(),
+            rehash: patch.rehashing().map(Into::into),
             ..Self::default()
         };
         for (key, op) in patch.ops() {
@@ -300,6 +311,12 @@ impl TryFrom<proto::Patch> for Patch {
         if let Some(owner) = wire.owner {
             patch.own(label(&owner)?);
         }
+        if let Some(sign_in) = wire.within {
+            patch.within(sign_in);
+        }
+        if let Some(rehash) = optional(wire.rehash)? {
+            patch.rehash(rehash);
+        }
         Ok(patch)
     }
 }
@@ -321,10 +338,24 @@ fn expect(patch: &mut Patch, wire: &proto::Patch) -> Result<(), LimitError> {
     wire.absent.iter().try_for_each(|key| patch.expect(key, None))
 }
 
+impl From<&Rehash> for proto::Rehash {
+    fn from(rehash: &Rehash) -> Self {
+        Self { from: hashes_bytes(&rehash.from), to: rehash.to.to_bytes() }
+    }
+}
+
+impl TryFrom<proto::Rehash> for Rehash {
+    type Error = WireError;
+
+    fn try_from(wire: proto::Rehash) -> Result<Self, WireError> {
+        Ok(Self { from: hashes(&wire.from)?, to: hash(&wire.to)? })
+    }
+}
+
 impl From<&Rotation> for proto::Rotation {
     fn from(rotation: &Rotation) -> Self {
         Self {
-            hash: hash_bytes(&rotation.hash),
+            hash: rotation.hash.to_bytes(),
             authentication: rotation.authentication.as_ref().map(Into::into),
         }
     }
@@ -345,6 +376,7 @@ impl From<&Authentication> for proto::Authentication {
             absolute_deadline: millis(authentication.absolute_deadline),
             principal: authentication.principal.as_ref().map(Into::into),
             admission: Some((&authentication.admission).into()),
+            facts: authentication.facts.as_ref().map(|facts| facts.as_bytes().to_vec()),
         }
     }
 }
@@ -357,7 +389,7 @@ impl TryFrom<proto::Authentication> for Authentication {
             at: time(wire.at)?,
             absolute_deadline: time(wire.absolute_deadline)?,
             principal: optional(wire.principal)?,
-            facts: None,
+            facts: wire.facts.map(facts).transpose()?,
             admission: required(wire.admission, "the terms of a login")?,
         })
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use steadfast_core::{KeyId, Limits, Proof, RecordId, RouteLabel, SecretHash, Timestamp};
+use steadfast_core::{EndReason, Limits, Proof, RecordId, RouteLabel, SecretHash, Timestamp};
 
-use super::WireError;
+use super::{WireError, proto};
 use crate::record::Stamp;
 
 /// A part that has to be there.
@@ -84,28 +84,34 @@ pub(super) fn stamps_bytes<'s>(stamps: impl IntoIterator<Item = &'s Stamp>) -> V
 }
 
 pub(super) fn hash(bytes: &[u8]) -> Result<SecretHash, WireError> {
-    let (key, digest) = bytes.split_first_chunk().ok_or(WireError::Part(HASH))?;
-    let digest = digest.try_into().map_err(|_| WireError::Part(HASH))?;
-    let key = KeyId::from_parts(u32::from_be_bytes(*key), "").ok_or(WireError::Part(HASH))?;
-    Ok(SecretHash::from_parts(key, digest))
+    SecretHash::from_bytes(bytes).ok_or(WireError::Part("a hash"))
 }
 
-pub(super) fn hash_bytes(hash: &SecretHash) -> Vec<u8> {
-    hash.compared().to_vec()
+pub(super) fn hashes(list: &[Vec<u8>]) -> Result<Vec<SecretHash>, WireError> {
+    list.iter().map(|bytes| hash(bytes)).collect()
+}
+
+pub(super) fn hashes_bytes(hashes: &[SecretHash]) -> Vec<Vec<u8>> {
+    hashes.iter().map(SecretHash::to_bytes).collect()
 }
 
 /// The proof of these hashes; of none, there is none.
-pub(super) fn proof(bytes: &[u8]) -> Result<Option<Proof>, WireError> {
-    let mut proof = None;
-    for bytes in chunks::<36>(bytes, HASH)? {
-        let hash = hash(bytes)?;
-        proof = Some(proof.map_or_else(|| hash.into(), |proof: Proof| proof.with_other(hash)));
-    }
-    Ok(proof)
+pub(super) fn proof(list: &[Vec<u8>]) -> Result<Option<Proof>, WireError> {
+    let mut hashes = hashes(list)?.into_iter();
+    Ok(hashes.next().map(|current| hashes.fold(current.into(), Proof::with_other)))
 }
 
-pub(super) fn proof_bytes(proof: Option<&Proof>) -> Vec<u8> {
-    proof.into_iter().flat_map(Proof::hashes).flat_map(hash_bytes).collect()
+pub(super) fn proof_bytes(proof: Option<&Proof>) -> Vec<Vec<u8>> {
+    proof.into_iter().flat_map(Proof::hashes).map(SecretHash::to_bytes).collect()
+}
+
+/// Why a session ended. A reason of a later version is a sign-out here.
+pub(super) fn end_reason(number: i32) -> EndReason {
+    proto::EndReason::try_from(number).unwrap_or(proto::EndReason::Logout).into()
+}
+
+pub(super) fn end_reason_number(reason: EndReason) -> i32 {
+    proto::EndReason::from(reason).into()
 }
 
 pub(super) fn time(millis: i64) -> Result<Timestamp, WireError> {
@@ -156,5 +162,4 @@ fn chunks<'b, const N: usize>(
 }
 
 const STAMP: &str = "a stamp";
-const HASH: &str = "a hash";
 pub(super) const KEY: &str = "a key";

@@ -8,9 +8,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Change, EndReason, Facts, Found, KeyId,
-    LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm, Record, RecordId,
-    Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo, Timestamp, Version,
+    Absence, Admission, Applied, Authentication, Carry, Change, Deleted, EndReason, Facts, Found,
+    KeyId, LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm, Record,
+    RecordId, Rehash, Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo,
+    Timestamp, Version,
 };
 
 use crate::engine::Failure;
@@ -136,7 +137,8 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (id(), version()).prop_map(|(id, version)| Change::Patched(id, version)),
-        id().prop_map(|id| Change::Ended(id, EndReason::Logout)),
+        (id(), version()).prop_map(|(id, version)| Change::SignedIn(id, version)),
+        (id(), end_reason()).prop_map(|(id, reason)| Change::Ended(id, reason)),
         Just(Change::Missed),
     ]
 }
@@ -145,7 +147,11 @@ fn replica() -> impl Strategy<Value = Replica> {
     prop_oneof![
         delta().prop_map(Replica::Delta),
         (copy(), any::<bool>()).prop_map(|(copy, is_confirmed)| Replica::Full(copy, is_confirmed)),
-        (stamp(), time()).prop_map(|(stamp, until)| Replica::Dead { stamp, until }),
+        (stamp(), time(), end_reason()).prop_map(|(stamp, until, reason)| Replica::Dead {
+            stamp,
+            until,
+            reason
+        }),
     ]
 }
 
@@ -177,7 +183,11 @@ fn kept() -> impl Strategy<Value = Kept> {
     prop_oneof![
         Just(Kept::Nothing),
         copy().prop_map(Kept::Live),
-        (stamp(), time()).prop_map(|(stamp, until)| Kept::Dead { stamp, until }),
+        (stamp(), time(), end_reason()).prop_map(|(stamp, until, reason)| Kept::Dead {
+            stamp,
+            until,
+            reason
+        }),
     ]
 }
 
@@ -208,19 +218,27 @@ fn head() -> impl Strategy<Value = Head> {
     let replaced = (hash(), time()).prop_map(|(hash, until)| Box::new(Replaced { hash, until }));
     let owner = (label(), number()).prop_map(|(label, fence)| Box::new(Owner { label, fence }));
     let times = (time(), option::of(time()), time());
-    (hash(), option::of(replaced), times, option::of(principal()), option::of(owner)).prop_map(
-        |(secret, replaced, (created, authenticated, absolute_deadline), principal, owner)| Head {
-            sign_in: 0,
-            facts: Facts::default(),
-            secret,
-            replaced,
-            created,
-            authenticated,
-            absolute_deadline,
-            principal,
-            owner,
+    let who = (option::of(principal()), number(), facts());
+    (hash(), option::of(replaced), times, who, option::of(owner)).prop_map(
+        |(secret, replaced, times, (principal, sign_in, facts), owner)| {
+            let (created, authenticated, absolute_deadline) = times;
+            Head {
+                sign_in,
+                facts,
+                secret,
+                replaced,
+                created,
+                authenticated,
+                absolute_deadline,
+                principal,
+                owner,
+            }
         },
     )
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    prop_oneof![Just(Facts::default()), json().prop_map(|bytes| Facts::new(bytes).unwrap())]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -231,13 +249,25 @@ fn request() -> impl Strategy<Value = Request> {
         (id(), option::of(proof()), option::of(version()))
             .prop_map(|(id, proof, seen)| Request::Load { id, proof, seen }),
         (id(), patch().prop_map(Box::new)).prop_map(|(id, patch)| Request::Update { id, patch }),
-        (id(), option::of(proof())).prop_map(|(id, proof)| Request::Delete { id, proof }),
+        (id(), option::of(proof()), option::of(number()), end_reason()).prop_map(
+            |(id, proof, sign_in, reason)| Request::Delete { id, proof, sign_in, reason }
+        ),
         login().prop_map(|login| Request::Admit(Box::new(login))),
         principal().prop_map(|principal| Request::List { principal }),
-        (principal(), except, option::of(number()))
-            .prop_map(|(principal, except, epoch)| Request::DeleteAll { principal, except, epoch }),
+        (principal(), except, option::of(number()), end_reason()).prop_map(
+            |(principal, except, epoch, reason)| Request::DeleteAll {
+                principal,
+                except,
+                epoch,
+                reason
+            }
+        ),
         (id(), principal()).prop_map(|(id, principal)| Request::Peek { id, principal }),
-        (id(), principal()).prop_map(|(id, principal)| Request::End { id, principal }),
+        (id(), principal(), end_reason()).prop_map(|(id, principal, reason)| Request::End {
+            id,
+            principal,
+            reason
+        }),
     ]
 }
 
@@ -254,8 +284,9 @@ fn patch() -> impl Strategy<Value = Patch> {
     let secrets = option::of((proof(), option::of(rotation())));
     let expected = btree_map(key(), json(), 0..3);
     let rest = (option::of(number()), option::of(time()), option::of(label()));
-    (secrets, writes(), expected, option::of(key()), rest).prop_map(
-        |(secrets, mut patch, present, absent, (fence, deadline, owner))| {
+    let seen = (option::of(number()), option::of(rehash()));
+    (secrets, writes(), expected, option::of(key()), rest, seen).prop_map(
+        |(secrets, mut patch, present, absent, (fence, deadline, owner), (sign_in, rehash))| {
             match secrets {
                 Some((proof, Some(rotation))) => patch.rotate(proof, rotation),
                 Some((proof, None)) => patch.prove(proof),
@@ -268,6 +299,8 @@ fn patch() -> impl Strategy<Value = Patch> {
             fence.into_iter().for_each(|fence| patch.fence(fence));
             deadline.into_iter().for_each(|deadline| patch.keep_until(deadline));
             owner.into_iter().for_each(|owner| patch.own(owner));
+            sign_in.into_iter().for_each(|sign_in| patch.within(sign_in));
+            rehash.into_iter().for_each(|rehash| patch.rehash(rehash));
             patch
         },
     )
@@ -289,9 +322,10 @@ fn writes() -> impl Strategy<Value = Patch> {
 }
 
 fn rotation() -> impl Strategy<Value = Rotation> {
-    let authentication = (time(), time(), option::of(principal()), admission()).prop_map(
-        |(at, absolute_deadline, principal, admission)| Authentication {
-            facts: None,
+    let who = (option::of(principal()), option::of(facts()));
+    let authentication = (time(), time(), who, admission()).prop_map(
+        |(at, absolute_deadline, (principal, facts), admission)| Authentication {
+            facts,
             at,
             absolute_deadline,
             principal,
@@ -311,7 +345,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         outcome().prop_map(Reply::Outcome),
         lookup().prop_map(Reply::Lookup),
-        any::<bool>().prop_map(Reply::Ended),
+        prop::sample::select(DELETED).prop_map(Reply::Ended),
         vec(id(), 1..4).prop_map(Reply::Admitted),
         Just(Reply::BelowFloor),
         vec(session(), 0..4).prop_map(Reply::Listed),
@@ -319,6 +353,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         option::of(session()).prop_map(Reply::Peeked),
         Just(Reply::Refused),
         prop::sample::select(FAILURES).prop_map(Reply::Failed),
+        key_id().prop_map(|key| Reply::Failed(Failure::UnknownKey(key))),
     ]
 }
 
@@ -362,13 +397,14 @@ fn rejection() -> impl Strategy<Value = Rejection> {
 }
 
 fn limit() -> impl Strategy<Value = LimitError> {
-    (0..5, any::<u16>(), any::<u16>()).prop_map(|(kind, is, limit)| {
+    (0..6, any::<u16>(), any::<u16>()).prop_map(|(kind, is, limit)| {
         let (is, limit) = (is.into(), limit.into());
         match kind {
             0 => LimitError::Key { len: is },
             1 => LimitError::Keys { keys: is, limit },
             2 => LimitError::Value { len: is, limit },
             3 => LimitError::Record { len: is, limit },
+            4 => LimitError::Facts { len: is, limit },
             _ => LimitError::Depth { depth: is, limit },
         }
     })
@@ -423,10 +459,20 @@ fn proof() -> impl Strategy<Value = Proof> {
 }
 
 fn hash() -> impl Strategy<Value = SecretHash> {
-    any::<(u32, [u8; 32])>().prop_map(|(key, digest)| {
-        let key = KeyId::from_parts(7 << 24 | key >> 8, "").unwrap();
-        SecretHash::from_parts(key, digest)
-    })
+    (key_id(), any::<[u8; 32]>()).prop_map(|(key, digest)| SecretHash::from_parts(key, digest))
+}
+
+fn key_id() -> impl Strategy<Value = KeyId> {
+    (any::<u32>(), "(w[a-z0-9._-]{0,15})?")
+        .prop_map(|(print, name)| KeyId::from_parts(7 << 24 | print >> 8, &name).unwrap())
+}
+
+fn rehash() -> impl Strategy<Value = Rehash> {
+    (vec(hash(), 1..3), hash()).prop_map(|(from, to)| Rehash { from, to })
+}
+
+fn end_reason() -> impl Strategy<Value = EndReason> {
+    prop::sample::select(&EndReason::ALL)
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -481,5 +527,7 @@ const FAILURES: &[Failure] = &[
     Failure::NotConfirmed,
     Failure::Timeout,
 ];
+
+const DELETED: &[Deleted] = &[Deleted::Ended, Deleted::Gone, Deleted::Superseded];
 
 const ABSENCES: &[Absence] = &[Absence::Unknown, Absence::Expired, Absence::Lost];
