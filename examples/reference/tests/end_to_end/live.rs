@@ -28,7 +28,7 @@ async fn a_stream_tells_new_values_and_an_expiry() {
     assert_eq!(events.next().await, ("value".into(), r#"{"value":1}"#.into()));
     server.order("/clock/advance?s=1801").await;
     assert_eq!(events.next().await, ("ended".into(), r#"{"reason":"expired"}"#.into()));
-    assert_eq!(client.peek().await["status"], "expired");
+    assert_eq!(client.user().await, None);
 }
 
 #[tokio::test]
