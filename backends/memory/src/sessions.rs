@@ -86,8 +86,7 @@ impl Sessions {
     }
 
     pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
-        let now = self.env.now();
-        self.bury_evicted();
+        let now = self.begin();
         let Some(slot) = self.shelf.find(id) else {
             return Ok(Outcome::Gone);
         };
@@ -95,10 +94,6 @@ impl Sessions {
             Some(login) => self.login(id, &slot, patch, &login, now),
             None => self.patch(id, &slot, patch, now),
         };
-        // One that expired stays for the load that asks why.
-        if applied.is_ok() {
-            self.tend(now);
-        }
         applied.map_or_else(Refusal::answer, |applied| Ok(Outcome::Applied(applied)))
     }
 
@@ -197,11 +192,6 @@ impl Sessions {
             record.map(|record| Scanned { id, record: Some(record) })
         });
         Scan { records: records.collect(), next }
-    }
-
-    /// Whether it takes no new sessions.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
     }
 
     /// Takes no new sessions from now on.

@@ -1,41 +1,149 @@
-//! What happened, for whoever listens: published by the scripts, heard on a connection of its own.
+//! What happened, for listeners: published by the scripts, heard on connections of its own.
+//!
+//! A listener subscribes on every server that has records, so that what one of them publishes reaches
+//! it without the others; what arrives twice is told once. The feed yields [`Change::Missed`] where the
+//! beats of [`feed`](crate::feed) show a gap, and [`Change::Down`] where what a listener publishes itself
+//! over each server does not come back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::stream;
-use steadfast_core::{Change, ChangeStream, EndReason, RecordId, Version};
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, BoxStream, SelectAll, StreamExt as _};
+use steadfast_core::{Change, ChangeStream, Env, StoreError};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::sync::broadcast::{self, Receiver, Sender, WeakSender};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::connection::{Listener, Servers};
+use crate::connection::{Listener, Server, Servers};
+use crate::error::Fault;
+use crate::feed::{Ledger, Message, Numbers};
+use crate::script::Script;
 
-/// The channel on which this node hears of changes, from the first listener on.
-pub(crate) struct Changes {
+/// The feed: what this node publishes, and what it hears from the first listener on.
+pub(crate) struct Changes(Arc<Shared>);
+
+struct Shared {
+    wire: Arc<Wire>,
+    state: Mutex<State>,
+}
+
+/// How something is published.
+struct Wire {
     channel: String,
-    hearing: Mutex<Option<Hearing>>,
+    servers: Arc<Servers>,
+    script: Script,
+}
+
+#[derive(Default)]
+struct State {
+    sender: Option<u64>,
+    numbers: Numbers,
+    beating: Option<AbortHandle>,
+    hearing: Option<Hearing>,
 }
 
 struct Hearing {
-    sender: Sender<Change>,
+    /// The task has the other end, so that listeners notice when it ends with its runtime.
+    sender: WeakSender<Change>,
+    is_up: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
 impl Changes {
-    pub(crate) fn new(channel: String) -> Self {
-        Self { channel, hearing: Mutex::default() }
+    pub(crate) fn new(channel: String, servers: Arc<Servers>, script: Script) -> Self {
+        let wire = Arc::new(Wire { channel, servers, script });
+        Self(Arc::new(Shared { wire, state: Mutex::default() }))
     }
 
-    pub(crate) fn listen(&self, servers: &Arc<Servers>) -> ChangeStream {
-        let mut hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        let hearing = hearing.get_or_insert_with(|| {
-            let (sender, _) = broadcast::channel(KEPT);
-            let hear = hear(Arc::clone(servers), self.channel.clone(), sender.clone());
-            let task = tokio::spawn(hear).abort_handle();
-            Hearing { sender, task }
+    /// A number for what a script may publish.
+    pub(crate) fn number(&self, env: &Env) -> Result<Numbered<'_>, StoreError> {
+        let mut state = self.0.state();
+        let sender = state.sender(env)?;
+        let number = state.numbers.begin(Instant::now());
+        Ok(Numbered { shared: &self.0, sender, number: Some(number) })
+    }
+
+    pub(crate) fn listen(&self, env: &Env) -> Result<ChangeStream, StoreError> {
+        let (heard, shared, env) = (self.0.hear(env)?, Arc::downgrade(&self.0), env.clone());
+        let next = move |mut heard: Heard| {
+            let (shared, env) = (Weak::clone(&shared), env.clone());
+            async move {
+                loop {
+                    if let Some(first) = heard.first.take() {
+                        return Some((first, heard));
+                    }
+                    match heard.receiver.recv().await {
+                        Ok(change) => return Some((change, heard)),
+                        Err(RecvError::Lagged(_)) => return Some((Change::Missed, heard)),
+                        // The store is gone, or the runtime in which it heard has ended.
+                        Err(RecvError::Closed) => heard = shared.upgrade()?.hear(&env).ok()?,
+                    }
+                }
+            }
+        };
+        Ok(ChangeStream::new(stream::unfold(heard, next)))
+    }
+}
+
+impl Shared {
+    /// Hears from now on, in a task of this runtime if there is none.
+    fn hear(&self, env: &Env) -> Result<Heard, StoreError> {
+        let mut state = self.state();
+        let heard = state.hearing.as_ref().and_then(|hearing| {
+            let receiver = hearing.sender.upgrade()?.subscribe();
+            // Looked at after subscribing, so that no change of it goes by.
+            let is_down = !hearing.is_up.load(Ordering::Acquire);
+            Some(Heard { first: is_down.then_some(Change::Down), receiver })
         });
-        ChangeStream::new(stream::unfold(hearing.sender.subscribe(), next))
+        if let Some(heard) = heard {
+            return Ok(heard);
+        }
+        let id = state.sender(env)?;
+        let (sender, receiver) = broadcast::channel(KEPT);
+        let listeners = Listeners { sender, is_up: Arc::default() };
+        let (sender, is_up) = (listeners.sender.downgrade(), Arc::clone(&listeners.is_up));
+        let task = tokio::spawn(hear(Arc::clone(&self.wire), id, listeners)).abort_handle();
+        state.hearing = Some(Hearing { sender, is_up, task });
+        Ok(Heard { first: Some(Change::Down), receiver })
+    }
+
+    /// Publishes the beats that are due, in a task of this runtime, until there are none.
+    fn beat(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.beating.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            state.beating = Some(runtime.spawn(beat(Arc::downgrade(self))).abort_handle());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wire {
+    /// Publishes on a server, if that takes writes.
+    async fn publish(&self, server: &Arc<Server>, message: &[u8]) -> Result<(), Fault> {
+        let call = self.script.publishing(&self.channel, message);
+        let call = call.once();
+        let published = server.call_again(&call);
+        tokio::time::timeout(TICK, published).await.unwrap_or(Err(Fault::Silent)).map(drop)
+    }
+}
+
+impl State {
+    fn sender(&mut self, env: &Env) -> Result<u64, StoreError> {
+        if let Some(sender) = self.sender {
+            return Ok(sender);
+        }
+        let mut bytes = [0; 8];
+        env.fill(&mut bytes)?;
+        Ok(*self.sender.insert(u64::from_be_bytes(bytes)))
     }
 }
 
@@ -45,48 +153,231 @@ impl Drop for Hearing {
     }
 }
 
-/// Listens for ever, over one connection after another. What was published between two of them is
-/// lost, and that is told.
-async fn hear(servers: Arc<Servers>, channel: String, sender: Sender<Change>) {
-    loop {
-        match servers.listen(&channel).await {
-            Ok(listener) => {
-                let _ = sender.send(Change::Missed);
-                pass_on(listener, &sender).await;
-                let _ = sender.send(Change::Missed);
-            }
-            Err(fault) => tracing::debug!(target: "steadfast", ?fault, "changes are not heard"),
+/// What a listener hears, after what it is told first.
+struct Heard {
+    first: Option<Change>,
+    receiver: Receiver<Change>,
+}
+
+/// Who hears, and whether everything is heard.
+struct Listeners {
+    sender: Sender<Change>,
+    is_up: Arc<AtomicBool>,
+}
+
+impl Listeners {
+    /// An error says that nothing listens any more.
+    fn tell(&self, change: Change) {
+        let _ = self.sender.send(change);
+    }
+
+    fn is_up(&self, is_up: bool) {
+        if self.is_up.swap(is_up, Ordering::AcqRel) != is_up {
+            self.tell(if is_up { Change::Missed } else { Change::Down });
         }
+    }
+}
+
+/// The number of a script that may publish. Dropped without an answer, it may have.
+pub(crate) struct Numbered<'s> {
+    shared: &'s Arc<Shared>,
+    sender: u64,
+    /// Taken once it is settled.
+    number: Option<u64>,
+}
+
+impl Numbered<'_> {
+    /// What the message begins with.
+    pub(crate) fn stamp(&self) -> [u8; 16] {
+        let mut stamp = [0; 16];
+        stamp[..8].copy_from_slice(&self.sender.to_be_bytes());
+        stamp[8..].copy_from_slice(&self.number.unwrap_or_default().to_be_bytes());
+        stamp
+    }
+
+    /// Whether something was published and may have been heard; `None` if that is not known.
+    pub(crate) fn settle(mut self, was_heard: Option<bool>) {
+        self.end(was_heard);
+    }
+
+    fn end(&mut self, was_heard: Option<bool>) {
+        let Some(number) = self.number.take() else {
+            return;
+        };
+        self.shared.state().numbers.settle(number, was_heard, Instant::now());
+        if was_heard != Some(false) {
+            self.shared.beat();
+        }
+    }
+}
+
+impl Drop for Numbered<'_> {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+/// What a script without anything to publish begins with.
+pub(crate) const UNSTAMPED: [u8; 16] = [0; 16];
+
+async fn beat(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let message = {
+            let mut state = shared.state();
+            let beat = state.numbers.beat(Instant::now());
+            if beat.is_none() && !state.numbers.is_waiting() {
+                state.beating = None;
+                return;
+            }
+            beat.map(|beat| Message::beat(state.sender.unwrap_or_default(), beat))
+        };
+        let wire = Arc::clone(&shared.wire);
+        drop(shared);
+        let Some(message) = message else {
+            continue;
+        };
+        for server in wire.servers.primaries().await.unwrap_or_default() {
+            if let Err(fault) = wire.publish(&server, &message).await {
+                tracing::debug!(target: "steadfast", ?fault, "failed to publish a beat");
+            }
+        }
+    }
+}
+
+/// Listens for ever, over one set of connections after another.
+async fn hear(wire: Arc<Wire>, sender: u64, listeners: Listeners) {
+    loop {
+        match Ears::open(&wire, sender).await {
+            Ok(mut ears) => {
+                listeners.is_up(true);
+                ears.pass_on(&wire, &listeners).await;
+            }
+            Err(fault) => {
+                tracing::debug!(target: "steadfast", ?fault, "failed to subscribe to the feed");
+            }
+        }
+        listeners.is_up(false);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn pass_on(mut listener: Listener, sender: &Sender<Change>) {
-    while let Some(message) = listener.next().await {
-        // What is no change is of a later version of this crate; anything may be meant. An error says
-        // that nobody listens any more.
-        let _ = sender.send(change(&message).unwrap_or(Change::Missed));
+/// A subscription on every server that has records.
+struct Ears {
+    /// Who this node is to itself.
+    sender: u64,
+    servers: Vec<Arc<Server>>,
+    /// From which server, and what; `None` at the end of a subscription.
+    messages: SelectAll<BoxStream<'static, (u64, Option<Vec<u8>>)>>,
+    /// When each server last passed on what this node published there.
+    echoed: Vec<Instant>,
+    ledger: Ledger,
+}
+
+impl Ears {
+    async fn open(wire: &Wire, sender: u64) -> Result<Self, Fault> {
+        let servers = wire.servers.primaries().await?;
+        let subscribe = |server: &Arc<Server>| {
+            let server = Arc::clone(server);
+            async move { Listener::subscribe(server.listen().await?, &wire.channel).await }
+        };
+        let listeners = try_join_all(servers.iter().map(subscribe)).await?;
+        let messages = listeners.into_iter().zip(0..).map(|(listener, server)| {
+            let next = move |listener: Option<Listener>| async move {
+                let mut listener = listener?;
+                let message = listener.next().await;
+                let rest = message.is_some().then_some(listener);
+                Some(((server, message), rest))
+            };
+            stream::unfold(Some(listener), next).boxed()
+        });
+        let messages = stream::select_all(messages);
+        let echoed = vec![Instant::now(); servers.len()];
+        Ok(Self { sender, servers, messages, echoed, ledger: Ledger::default() })
+    }
+
+    /// Passes changes on until a subscription ends, falls silent, or another server has records.
+    async fn pass_on(&mut self, wire: &Arc<Wire>, listeners: &Listeners) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                message = self.messages.next() => match message {
+                    Some((server, Some(message))) => {
+                        self.hear(server, &message).into_iter().for_each(|change| listeners.tell(change));
+                    }
+                    _ => return,
+                },
+                _ = ticks.tick() => {
+                    self.echo(wire);
+                    let now = Instant::now();
+                    let silent = self.echoed.iter().map(|at| now - *at).max().unwrap_or_default();
+                    listeners.is_up(silent <= SILENT);
+                    if self.ledger.has_silence(now) {
+                        listeners.tell(Change::Missed);
+                    }
+                    if silent > LOST {
+                        return;
+                    }
+                    if now - looked > LOOKS_EVERY {
+                        looked = now;
+                        if has_moved(&self.servers, wire).await {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, server: u64, message: &[u8]) -> Vec<Change> {
+        let now = Instant::now();
+        match Message::of(message) {
+            Some(Message::Changes { sender, number, changes }) => {
+                if self.ledger.hear(sender, number, now) { changes } else { Vec::new() }
+            }
+            Some(Message::Beat { sender, beat }) => match self.ledger.check(sender, beat, now) {
+                true => Vec::new(),
+                false => vec![Change::Missed],
+            },
+            Some(Message::Echo { sender, server: over }) => {
+                // Over another server it says nothing of this one.
+                if sender == self.sender
+                    && over == server
+                    && let Ok(at) = usize::try_from(server)
+                {
+                    self.echoed[at] = now;
+                }
+                Vec::new()
+            }
+            // Of a later version of this crate: anything may be meant.
+            None => vec![Change::Missed],
+        }
+    }
+
+    /// Publishes something over every server, to be heard there.
+    fn echo(&self, wire: &Arc<Wire>) {
+        for (server, number) in self.servers.iter().zip(0..) {
+            let (wire, server) = (Arc::clone(wire), Arc::clone(server));
+            let message = Message::echo(self.sender, number);
+            tokio::spawn(async move { wire.publish(&server, &message).await.map_err(drop) });
+        }
     }
 }
 
-/// What a message says: `p`, an id and a version, or `e` and an id.
-fn change(message: &[u8]) -> Option<Change> {
-    let (kind, rest) = std::str::from_utf8(message).ok()?.split_at_checked(1)?;
-    let (id, version) = rest.split_at_checked(32)?;
-    let id: RecordId = id.parse().ok()?;
-    match kind {
-        "p" => Some(Change::Patched(id, Version(version.parse().ok()?))),
-        "e" => Some(Change::Ended(id, EndReason::Logout)),
-        _ => None,
-    }
-}
-
-async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change>)> {
-    match receiver.recv().await {
-        Ok(change) => Some((change, receiver)),
-        Err(RecvError::Lagged(_)) => Some((Change::Missed, receiver)),
-        Err(RecvError::Closed) => None,
-    }
+/// Whether other servers have the records by now.
+async fn has_moved(servers: &[Arc<Server>], wire: &Wire) -> bool {
+    let looking = tokio::time::timeout(TICK, wire.servers.primaries()).await;
+    let Ok(Ok(primaries)) = looking else {
+        return false;
+    };
+    let is_known = |server| servers.iter().any(|known| Arc::ptr_eq(known, server));
+    primaries.len() != servers.len() || !primaries.iter().all(is_known)
 }
 
 /// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
@@ -95,21 +386,14 @@ const KEPT: usize = 1_024;
 /// Between two attempts to listen.
 const PAUSE: Duration = Duration::from_millis(200);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Between two beats, and two echoes.
+const TICK: Duration = Duration::from_millis(250);
 
-    #[test]
-    fn a_message_says_what_changed() {
-        let id = RecordId::from_bytes([0xab; 16]);
-        let hex = "ab".repeat(16);
-        assert_eq!(change(format!("p{hex}12").as_bytes()), Some(Change::Patched(id, Version(12))));
-        assert_eq!(
-            change(format!("e{hex}").as_bytes()),
-            Some(Change::Ended(id, EndReason::Logout))
-        );
-        for junk in ["", "p", "pzz", &format!("p{hex}"), &format!("q{hex}"), "\u{e9}"] {
-            assert_eq!(change(junk.as_bytes()), None, "{junk}");
-        }
-    }
-}
+/// How long an echo may be missing before something else may be missing too.
+const SILENT: Duration = Duration::from_millis(750);
+
+/// How long an echo may be missing before other connections are opened.
+const LOST: Duration = Duration::from_secs(2);
+
+/// How often it is asked which servers have records.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);

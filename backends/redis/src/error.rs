@@ -74,6 +74,11 @@ impl Fault {
         }
     }
 
+    /// Whether a script is not understood.
+    pub(crate) fn is_about_compiling(&self) -> bool {
+        matches!(self, Self::Refused(why) if why.details().is_some_and(|said| said.contains("compil")))
+    }
+
     /// What may be done about it, beside telling the caller. A connection that broke tells nothing of
     /// what it carried; a server that refuses did nothing.
     pub(crate) fn next(&self, is_repeatable: bool) -> Next {

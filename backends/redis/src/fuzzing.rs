@@ -13,5 +13,7 @@ pub fn decode(fields: &[Vec<u8>]) -> Option<Record> {
 
 /// The fields of a record, names and contents in turn.
 pub fn encode(record: &Record) -> Vec<Vec<u8>> {
-    codec::encode(record)
+    let values = record.values.iter();
+    let values = values.flat_map(|(key, value)| [format!("v{key}").into(), value.to_vec()]);
+    [codec::OWN.into(), codec::encode(record, "")].into_iter().chain(values).collect()
 }

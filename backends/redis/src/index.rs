@@ -1,42 +1,50 @@
 //! The sessions of a principal: listed, capped, ended together.
 //!
-//! On one server a login is one script, from the look at the floor to the last session that the cap
-//! ends. In a cluster the index is in another slot than most records that it lists, so a login takes
-//! two steps: it is *enlisted* under a ticket of its own, then made. What comes between finds it:
+//! The index is a sorted set; see `index.lua`. On one server a login is one script, from the look at the
+//! floor to the last session that the cap ends. Scripts name every key that they touch, so a login at
+//! the cap is told first which records may have to end for it, and comes again with their keys.
+//!
+//! In a cluster the index is in another slot than most records that it lists, so a login takes two
+//! steps: it is *enlisted* under a ticket of its own, then made. What comes between finds it:
 //!
 //! - A revocation ends what is the principal's by then, and leaves a *mark* for every ticket that is
-//!   not: a login that finds its mark starts again, behind the revocation and above its floor.
+//!   not: a login that finds its mark starts again, after the revocation and above its floor.
 //! - A login over the cap takes the place of the oldest ones *in the index*, in one step, ends them,
 //!   and is made only then. One that is ended before it was made finds a mark and ends itself.
 //!
-//! A mark is a field beside the record's own, and opens or changes nothing. So a login that shows a
-//! wrong proof has an entry for a moment, and touches no record: neither a stranger's, nor, for want of
-//! one that is theirs, anybody's.
+//! A mark is a field beside the record's own, and changes nothing else. A login with a wrong proof
+//! therefore has an entry for a moment, and touches no record.
 
 use std::collections::BTreeMap;
-
-use futures_util::future::join_all;
-use redis::{Value, cmd};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use redis::cmd;
 use steadfast_core::{
-    Admission, Patch, Principal, Record, RecordId, Rejection, SessionInfo, StoreError, Timestamp,
+    Admission, EndReason, Patch, Principal, Record, RecordId, Rejection, Revocation, SessionInfo,
+    StoreError, Timestamp,
 };
 
-use crate::codec::{millis, time};
+use crate::changes::UNSTAMPED;
+use crate::codec::{HEAD, Head, Packed, Unpacked};
 use crate::connection::Call;
 use crate::keys::{hex, name};
-use crate::made::{Made, Unexpected};
+use crate::made::{Left, Made, Unexpected};
 use crate::reply;
-use crate::request::{MARGIN_MILLIS, Terms, admitted};
+use crate::request::{Terms, admitted, epoch, letter};
 use crate::script::Answer;
-use crate::sessions::{Change, Sessions};
+use crate::sessions::{Change, Sessions, unexpected};
 
 /// A login of a principal.
 pub(crate) struct Login {
     pub(crate) id: RecordId,
     pub(crate) name: String,
     pub(crate) at: Timestamp,
+    /// The earliest time at which the session may have expired.
+    pub(crate) ends: Timestamp,
     pub(crate) absolute_deadline: Timestamp,
     pub(crate) admission: Admission,
 }
@@ -47,6 +55,7 @@ impl Login {
             id,
             name: name(record.principal.as_ref()?),
             at: record.authenticated.unwrap_or(record.created),
+            ends: record.deadline(),
             absolute_deadline: record.absolute_deadline,
             admission,
         })
@@ -54,11 +63,17 @@ impl Login {
 
     pub(crate) fn of(id: RecordId, patch: &Patch) -> Option<Self> {
         let authentication = patch.rotation()?.authentication.as_ref()?;
+        let absolute_deadline = authentication.absolute_deadline;
         Some(Self {
             id,
             name: name(authentication.principal.as_ref()?),
             at: authentication.at,
-            absolute_deadline: authentication.absolute_deadline,
+            // Nothing is known of the idle deadline that a patch leaves alone.
+            ends: patch
+                .idle_deadline()
+                .unwrap_or(authentication.at + Duration::from_secs(60))
+                .min(absolute_deadline),
+            absolute_deadline,
             admission: authentication.admission,
         })
     }
@@ -74,61 +89,161 @@ impl Sessions {
         if self.servers.are_many() {
             return self.list_apart(&name).await;
         }
-        let index = self.prefix.index(&name);
-        let mut call = self.scripts.list.on(&[&index]);
-        call.arg(self.prefix.as_str()).arg(millis(self.env.now())).arg(&name);
-        let answer = self.servers.call(index.as_bytes(), &call.repeatable()).await?;
-        let infos = reply::items(answer).into_iter().map(info);
-        infos.collect::<Option<_>>().ok_or_else(unexpected)
+        let ids = self.entries(&name, None).await?.into_iter().map(|entry| entry.id);
+        self.look_at(&name, &ids.collect::<Vec<_>>()).await
     }
 
     pub(crate) async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         let name = name(principal);
+        let listed = self.entries(&name, revocation.epoch).await?;
+        let listed: Vec<_> =
+            listed.into_iter().filter(|entry| Some(entry.id) != revocation.except).collect();
         if self.servers.are_many() {
-            return self.delete_all_apart(&name, except, epoch).await;
+            let ended = self.finish(&name, &listed, Mark::Again, revocation.reason).await?;
+            self.strike(&name, &listed).await;
+            return Ok(ended.len() as u64);
         }
-        let index = self.prefix.index(&name);
-        let mut call = self.scripts.revoke.on(&[&index]);
-        call.arg(self.prefix.as_str()).arg(millis(self.env.now())).arg(&name);
-        call.arg(except.map(hex).unwrap_or_default()).optional(epoch).number(FLOOR_KEPT_MILLIS);
-        let answer = self.servers.call(index.as_bytes(), &call.once().on(self.copies)).await?;
-        let ended = reply::integer(&answer).and_then(|ended| ended.try_into().ok());
-        ended.ok_or_else(unexpected)
+        let mut count = 0;
+        for ids in listed.chunks(PAGE) {
+            count += self.revoke(&name, ids, revocation.reason).await?;
+        }
+        Ok(count)
     }
 
-    /// Enlists a login, makes it, and tidies up behind it.
-    pub(crate) async fn log_in(
+    /// Ends those of listed sessions that are the principal's, on one server.
+    async fn revoke(
         &self,
+        name: &str,
+        listed: &[Entry],
+        reason: EndReason,
+    ) -> Result<u64, StoreError> {
+        let numbered = self.changes.number(&self.env)?;
+        let mut args = self.args(numbered.stamp());
+        args.long(name.as_bytes()).u8(letter(reason));
+        let ids: Vec<_> = listed.iter().map(|entry| entry.id).collect();
+        let keys = self.keys_of_list(name, &ids);
+        let call = self.scripts.revoke.on(&keys, &args);
+        let mut answer = self.run(&keys[0], call.once().on(self.copies)).await?;
+        numbered.settle(answer.was_told());
+        answer.take(Unpacked::u32).map(|count| count as u64).ok_or_else(unexpected)
+    }
+
+    /// Looks at listed sessions on one server: takes off the list what has ended or is not theirs.
+    async fn look_at(&self, name: &str, ids: &[RecordId]) -> Result<Vec<SessionInfo>, StoreError> {
+        let mut live = Vec::new();
+        for ids in ids.chunks(PAGE) {
+            let mut args = self.args(UNSTAMPED);
+            args.long(name.as_bytes());
+            let keys = self.keys_of_list(name, ids);
+            let call = self.scripts.look.on(&keys, &args);
+            let mut answer = self.run(&keys[0], call.repeatable()).await?;
+            while answer.word == b'l' && answer.has_more() {
+                live.push(answer.take(info).ok_or_else(unexpected)?);
+            }
+        }
+        Ok(live)
+    }
+
+    fn keys_of_list(&self, name: &str, ids: &[RecordId]) -> Vec<String> {
+        let records = ids.iter().map(|id| self.prefix.record(*id));
+        std::iter::once(self.prefix.index(name)).chain(records).collect()
+    }
+
+    /// What the index lists, and the floor raised in the same step.
+    async fn entries(&self, name: &str, floor: Option<u64>) -> Result<Vec<Entry>, StoreError> {
+        let index = self.prefix.index(name);
+        for _ in 0..2 {
+            let mut args = self.args(UNSTAMPED);
+            epoch(&mut args, floor);
+            args.millis(FLOOR_KEPT_MILLIS);
+            let call = self.scripts.entries.on(&[&index], &args);
+            let copies = self.copies.filter(|_| floor.is_some());
+            let mut answer = self.run(&index, call.repeatable().on(copies)).await?;
+            if answer.word != b'C' {
+                return parsed(&answer.texts().ok_or_else(unexpected)?);
+            }
+            self.convert(name).await?;
+        }
+        Err(unexpected())
+    }
+
+    /// Makes an index of this form out of one of an older form.
+    pub(crate) async fn convert(&self, name: &str) -> Result<(), StoreError> {
+        let index = self.prefix.index(name);
+        let call = self.scripts.convert.on(&[&index], &self.args(UNSTAMPED));
+        self.run(&index, call.repeatable()).await.map(drop)
+    }
+
+    /// Takes a session that is the principal's no more off the list. What stays is pruned when it is
+    /// read, so that it is no error if this fails.
+    pub(crate) async fn unlist(&self, id: RecordId, left: &Left) {
+        if left.name.is_empty() {
+            return;
+        }
+        if self.servers.are_many() {
+            let entry = Entry { id, ticket: left.ticket.clone() };
+            return self.strike(&left.name, [&entry]).await;
+        }
+        if let Err(error) = self.look_at(&left.name, &[id]).await {
+            not_unlisted(&error);
+        }
+    }
+
+    /// Looks after a login at entries that may have ended, so that they do not pile up where nothing
+    /// reads the list.
+    pub(crate) fn prune_behind(self: &Arc<Self>, name: &str, stale: &[String]) {
+        let Ok(stale) = parsed(stale) else {
+            return;
+        };
+        if stale.is_empty() {
+            return;
+        }
+        let (sessions, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            let pruned = match sessions.servers.are_many() {
+                true => sessions.prune_apart(&name, &stale).await,
+                false => {
+                    let ids: Vec<_> = stale.iter().map(|entry| entry.id).collect();
+                    sessions.look_at(&name, &ids).await.map(drop)
+                }
+            };
+            pruned.unwrap_or_else(|error| not_unlisted(&error));
+        });
+    }
+
+    /// Enlists a login, makes it, and tidies up after it.
+    pub(crate) async fn log_in(
+        self: &Arc<Self>,
         login: &Login,
         change: &Change<'_>,
     ) -> Result<Made, StoreError> {
         for _ in 0..ATTEMPTS {
-            let ticket = self.ticket()?;
-            let listed = match self.enlist(login, &ticket, change).await? {
+            let own = Entry { id: login.id, ticket: self.ticket()? };
+            let listed = match self.enlist(login, &own, change).await? {
                 Enlisted::Listed(listed) => listed,
                 Enlisted::Refused(made) => return Ok(made),
             };
-            let ended = self.finish(&login.name, &listed.victims, Mark::Ended).await?;
-            let terms = Terms { ticket: &ticket, only_asks: false };
+            let ended =
+                self.finish(&login.name, &listed.victims, Mark::Ended, EndReason::Cap).await?;
+            let terms = Terms { ticket: &own.ticket, ..Terms::default() };
             let mut made = self.make(login.id, change, terms).await?;
-            let own = Entry { id: login.id, ticket };
             let obsolete = match &mut made {
-                // Whoever proved the secret before this one comes too late.
+                // What proved the secret before this one comes too late.
                 Made::Applied { applied, .. } => {
                     applied.ended.extend(ended);
-                    listed.earlier
+                    None
                 }
-                Made::Again => vec![own],
+                Made::Again => Some(own),
                 // Sent twice, it may have been made all the same.
-                _ if self.is_made(&login.name, &own).await? => Vec::new(),
-                _ => vec![own],
+                _ if self.is_made(&login.name, &own).await? => None,
+                _ => Some(own),
             };
             self.strike(&login.name, listed.victims.iter().chain(&obsolete)).await;
+            self.prune_behind(&login.name, &listed.stale);
             if !matches!(made, Made::Again) {
                 return Ok(made);
             }
@@ -136,17 +251,9 @@ impl Sessions {
         Err(StoreError::busy(RevokedAgain))
     }
 
-    /// Takes a session that is the principal's no more off the list, in a cluster. What stays is
-    /// pruned when it is read, so that it is no error if this fails.
-    pub(crate) async fn unlist(&self, name: &str, id: RecordId, ticket: &str) {
-        if self.servers.are_many() && !name.is_empty() {
-            self.strike(name, [&Entry { id, ticket: ticket.to_owned() }]).await;
-        }
-    }
-
     async fn list_apart(&self, name: &str) -> Result<Vec<SessionInfo>, StoreError> {
-        let listed = self.listed(name).await?;
-        let ids = by_id(listed.iter().map(|(entry, _)| entry));
+        let listed = self.entries(name, None).await?;
+        let ids = by_id(&listed);
         let looks = join_all(ids.keys().map(|id| self.look(name, *id))).await;
         let (mut live, mut dead) = (Vec::new(), Vec::new());
         for ((_, entries), look) in ids.into_iter().zip(looks) {
@@ -160,99 +267,104 @@ impl Sessions {
         Ok(live)
     }
 
-    async fn delete_all_apart(
-        &self,
-        name: &str,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
-    ) -> Result<u64, StoreError> {
-        let index = self.prefix.index(name);
-        let mut call = self.scripts.entries.on(&[&index]);
-        call.optional(epoch).number(FLOOR_KEPT_MILLIS);
-        let call = call.repeatable().on(self.copies);
-        let answer = self.servers.call(index.as_bytes(), &call).await?;
-        let listed = entries(answer).into_iter().map(|(entry, _)| entry);
-        let listed: Vec<_> = listed.filter(|entry| Some(entry.id) != except).collect();
-        let ended = self.finish(name, &listed, Mark::Again).await?;
-        self.strike(name, &listed).await;
-        Ok(ended.len() as u64)
-    }
-
     /// Lists a login, and takes the place of the oldest ones. Before it does that, and before it is
     /// refused for its epoch, it is asked what else stands in its way.
     async fn enlist(
         &self,
         login: &Login,
-        ticket: &str,
+        own: &Entry,
         change: &Change<'_>,
     ) -> Result<Enlisted, StoreError> {
-        let mut answer = self.try_to_enlist(login, ticket, None).await?;
-        if answer.word == "full" {
-            match self.ask(login.id, change).await? {
-                Made::Fine => {}
-                made => return Ok(Enlisted::Refused(made)),
+        let mut looked = None;
+        for _ in 0..ATTEMPTS {
+            let mut answer = self.try_to_enlist(login, own, looked.as_ref()).await?;
+            match answer.word {
+                b'l' => {
+                    return Listed::of(&mut answer).map(Enlisted::Listed).ok_or_else(unexpected);
+                }
+                b'C' => self.convert(&login.name).await?,
+                b'F' => {
+                    return Ok(Enlisted::Refused(match self.ask(login.id, change).await? {
+                        Made::Fine(_) => Made::rejected(Rejection::BelowFloor),
+                        made => made,
+                    }));
+                }
+                b'L' => {
+                    let before = match self.ask(login.id, change).await? {
+                        Made::Fine(before) => before,
+                        made => return Ok(Enlisted::Refused(made)),
+                    };
+                    let unsure = unsure(&mut answer).ok_or_else(unexpected)?;
+                    let mut found = self.look_again(&login.name, unsure).await?;
+                    // The entry that the record has already gives way.
+                    let has_entry = before.name == login.name;
+                    let own = Entry { id: login.id, ticket: before.ticket };
+                    found.own = has_entry.then_some(own);
+                    looked = Some(found);
+                }
+                _ => return Err(unexpected()),
             }
-            let listed = answer.value().map(entries).unwrap_or_default();
-            let dead = self.dead(login, listed).await?;
-            answer = self.try_to_enlist(login, ticket, Some(&dead)).await?;
         }
-        match answer.word.as_str() {
-            "floor" => match self.ask(login.id, change).await? {
-                Made::Fine => Ok(Enlisted::Refused(Made::rejected(Rejection::BelowFloor))),
-                made => Ok(Enlisted::Refused(made)),
-            },
-            "listed" => Listed::of(&mut answer).map(Enlisted::Listed).ok_or_else(unexpected),
-            _ => Err(unexpected()),
-        }
+        Err(StoreError::busy(RevokedAgain))
     }
 
     /// What stands in the way of a change beside the index.
     async fn ask(&self, id: RecordId, change: &Change<'_>) -> Result<Made, StoreError> {
-        self.make(id, change, Terms { ticket: "", only_asks: true }).await
+        self.make(id, change, Terms { only_asks: true, ..Terms::default() }).await
     }
 
     async fn try_to_enlist(
         &self,
         login: &Login,
-        ticket: &str,
-        dead: Option<&[Entry]>,
+        own: &Entry,
+        looked: Option<&Looked>,
     ) -> Result<Answer, StoreError> {
         let index = self.prefix.index(&login.name);
-        let mut call = self.scripts.enlist.on(&[&index]);
-        call.arg(millis(self.env.now())).number(MARGIN_MILLIS).arg(hex(login.id)).arg(ticket);
-        call.arg(millis(login.at)).arg(millis(login.absolute_deadline));
-        admitted(&mut call, login.admission);
-        call.flag(dead.is_some()).all(dead.unwrap_or_default().iter().map(ToString::to_string));
+        let mut args = self.args(UNSTAMPED);
+        let before = looked.and_then(|looked| looked.own.as_ref());
+        args.short(own.to_string().as_bytes());
+        args.short(before.map(ToString::to_string).unwrap_or_default().as_bytes());
+        args.time(login.at).time(login.absolute_deadline).time(login.ends);
+        admitted(&mut args, login.admission);
+        args.flag(looked.is_some());
+        looked.unwrap_or(&Looked::default()).pack(&mut args);
+        let call = self.scripts.enlist.on(&[&index], &args);
         self.run(&index, call.repeatable().on(self.copies)).await
     }
 
-    /// Which entries have nothing behind them any more. An entry whose record is not the principal's
-    /// may be that of a login under way; after a while it is told to start again.
-    async fn dead(
+    /// Which entries have nothing to stand for any more. An entry whose record is not the principal's
+    /// may be that of a login under way; after a while that is told to start again.
+    async fn look_again(
         &self,
-        login: &Login,
-        listed: Vec<(Entry, Timestamp)>,
-    ) -> Result<Vec<Entry>, StoreError> {
+        name: &str,
+        unsure: Vec<(Entry, Timestamp)>,
+    ) -> Result<Looked, StoreError> {
         let now = self.env.now();
-        let ids = by_id(listed.iter().map(|(entry, _)| entry));
-        let looks = join_all(ids.keys().map(|id| self.look(&login.name, *id))).await;
-        let mut dead = Vec::new();
-        let mut stale = Vec::new();
-        for ((id, entries), look) in ids.into_iter().zip(looks) {
-            let is_old = |entry: &&Entry| {
-                let since = listed.iter().find(|(listed, _)| listed == *entry).map(|(_, at)| *at);
-                since.is_some_and(|since| now.since(since) > UNDER_WAY)
-            };
+        let looks = join_all(unsure.iter().map(|(entry, _)| self.look(name, entry.id))).await;
+        let (mut found, mut given_up) = (Looked::default(), Vec::new());
+        for ((entry, since), look) in unsure.into_iter().zip(looks) {
             match look? {
-                Look::Live(_) => {}
-                Look::Dead => dead.extend(entries),
-                Look::Unknown if id == login.id => {}
-                Look::Unknown => stale.extend(entries.into_iter().filter(is_old)),
+                Look::Live(info) => found.alive.push((entry, info.deadline.into())),
+                Look::Dead => found.dead.push(entry),
+                Look::Unknown if now.since(since) > UNDER_WAY => given_up.push(entry),
+                Look::Unknown => found.alive.push((entry, now + Duration::from_secs(1))),
             }
         }
-        let stale: Vec<_> = stale.into_iter().cloned().collect();
-        self.finish(&login.name, &stale, Mark::Again).await?;
-        Ok(dead.into_iter().cloned().chain(stale).collect())
+        self.finish(name, &given_up, Mark::Again, EndReason::Logout).await?;
+        found.dead.extend(given_up);
+        Ok(found)
+    }
+
+    async fn prune_apart(&self, name: &str, stale: &[Entry]) -> Result<(), StoreError> {
+        let looks = join_all(stale.iter().map(|entry| self.look(name, entry.id))).await;
+        let mut dead = Vec::new();
+        for (entry, look) in stale.iter().zip(looks) {
+            if matches!(look?, Look::Dead) {
+                dead.push(entry);
+            }
+        }
+        self.strike(name, dead).await;
+        Ok(())
     }
 
     /// Ends what is the principal's of these, and marks what is not. Says which live ones it ended.
@@ -261,11 +373,13 @@ impl Sessions {
         name: &str,
         entries: &[Entry],
         mark: Mark,
+        reason: EndReason,
     ) -> Result<Vec<RecordId>, StoreError> {
-        let finished = join_all(entries.iter().map(|entry| self.finish_one(name, entry, mark)));
+        let finished =
+            join_all(entries.iter().map(|entry| self.finish_one(name, entry, mark, reason)));
         let mut ended = Vec::new();
-        for (entry, said) in entries.iter().zip(finished.await) {
-            if said? == "ended" {
+        for (entry, was_live) in entries.iter().zip(finished.await) {
+            if was_live? {
                 ended.push(entry.id);
             }
         }
@@ -277,59 +391,54 @@ impl Sessions {
         name: &str,
         entry: &Entry,
         mark: Mark,
-    ) -> Result<String, StoreError> {
+        reason: EndReason,
+    ) -> Result<bool, StoreError> {
         let record = self.prefix.record(entry.id);
-        let mut call = self.scripts.finish.on(&[&record]);
-        self.address(&mut call, entry.id);
-        call.arg(name).arg(&entry.ticket).arg(mark.word()).number(MARK_KEPT_MILLIS);
-        let answer = self.servers.call(record.as_bytes(), &call.once().on(self.copies)).await?;
-        reply::text(answer).ok_or_else(unexpected)
+        let numbered = self.changes.number(&self.env)?;
+        let mut args = self.args(numbered.stamp());
+        args.long(name.as_bytes()).short(entry.ticket.as_bytes()).short(mark.word());
+        args.millis(MARK_KEPT_MILLIS).u8(letter(reason));
+        let call = self.scripts.finish.on(&[&record], &args);
+        let mut answer = self.run(&record, call.once().on(self.copies)).await?;
+        numbered.settle(answer.was_told());
+        Ok(answer.word == b'E')
     }
 
     async fn strike<'e>(&self, name: &str, entries: impl IntoIterator<Item = &'e Entry>) {
-        let entries: Vec<_> = entries.into_iter().map(ToString::to_string).collect();
-        if entries.is_empty() {
-            return;
-        }
+        let members = |entry: &Entry| ["", "D", "V"].map(|part| format!("{part}{entry}"));
+        let members: Vec<_> = entries.into_iter().flat_map(members).collect();
         let index = self.prefix.index(name);
-        let command = cmd("HDEL").arg(&index).arg(entries).to_owned();
-        if let Err(fault) = self.servers.call(index.as_bytes(), &Call::repeatable(&command)).await {
-            let error = StoreError::from(fault);
-            tracing::debug!(target: "steadfast", %error, "an entry of an index stays for a while");
+        for members in members.chunks(3 * PAGE) {
+            let command = cmd("ZREM").arg(&index).arg(members).to_owned();
+            let call = Call::repeatable(&command);
+            if let Err(fault) = self.servers.call(index.as_bytes(), &call).await {
+                not_unlisted(&fault.into());
+            }
         }
-    }
-
-    async fn listed(&self, name: &str) -> Result<Vec<(Entry, Timestamp)>, StoreError> {
-        let index = self.prefix.index(name);
-        let command = cmd("HGETALL").arg(&index).to_owned();
-        Ok(entries(self.servers.call(index.as_bytes(), &Call::repeatable(&command)).await?))
     }
 
     /// Whether a record is the principal's by the login of this entry.
     async fn is_made(&self, name: &str, entry: &Entry) -> Result<bool, StoreError> {
-        let key = self.prefix.record(entry.id);
-        let command = cmd("HMGET").arg(&key).arg(&["u", "w"]).to_owned();
-        let answer = self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await?;
-        Ok(reply::texts(answer) == [name, &entry.ticket])
+        let head = self.head(entry.id).await?;
+        Ok(head.is_some_and(|head| head.is_of(name) && head.ticket == entry.ticket))
     }
 
     async fn look(&self, name: &str, id: RecordId) -> Result<Look, StoreError> {
-        let key = self.prefix.record(id);
-        let command = cmd("HMGET").arg(&key).arg(&["u", "c", "t", "i", "a"]).to_owned();
-        let answer = match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
-            Err(fault) if fault.is_wrong_type() => return Ok(Look::Unknown),
-            answer => answer?,
-        };
-        let mut fields = reply::items(answer);
-        if fields.is_empty() || reply::bytes(&fields[0]) != Some(name.as_bytes()) {
-            return Ok(Look::Unknown);
-        }
-        fields[0] = Value::BulkString(hex(id).into());
-        let info = info(Value::Array(fields));
-        Ok(match info.filter(|info| self.env.now() < info.deadline.into()) {
-            Some(info) => Look::Live(info),
-            None => Look::Dead,
+        let now = self.env.now();
+        Ok(match self.head(id).await?.filter(|head| head.is_of(name)) {
+            Some(head) if head.record.is_expired(now) => Look::Dead,
+            Some(head) => Look::Live(head.info(id)),
+            None => Look::Unknown,
         })
+    }
+
+    async fn head(&self, id: RecordId) -> Result<Option<Head>, StoreError> {
+        let key = self.prefix.record(id);
+        let command = cmd("HMGET").arg(&key).arg(&HEAD).to_owned();
+        match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
+            Err(fault) if fault.is_wrong_type() => Ok(None),
+            answer => Ok(Head::of(&reply::items(answer?))),
+        }
     }
 
     fn ticket(&self) -> Result<String, StoreError> {
@@ -339,20 +448,20 @@ impl Sessions {
     }
 }
 
-/// A record and a login's ticket, as an index lists them: 32 digits and 16.
+/// A record, and in a cluster a login's ticket, as an index lists them: 32 digits and 16.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     id: RecordId,
     ticket: String,
 }
 
-impl std::fmt::Display for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", hex(self.id), self.ticket)
     }
 }
 
-impl std::str::FromStr for Entry {
+impl FromStr for Entry {
     type Err = Unexpected;
 
     fn from_str(text: &str) -> Result<Self, Unexpected> {
@@ -361,24 +470,43 @@ impl std::str::FromStr for Entry {
     }
 }
 
-/// A login in the index, and what it displaces.
+/// A login in the index, what it displaces, and what may have ended.
 struct Listed {
-    /// Whose place it takes.
     victims: Vec<Entry>,
-    /// What the same record was listed under before.
-    earlier: Vec<Entry>,
+    stale: Vec<String>,
 }
 
 impl Listed {
     fn of(answer: &mut Answer) -> Option<Self> {
-        let (victims, earlier) = answer.texts().zip(answer.texts())?;
-        Some(Self { victims: parsed(&victims)?, earlier: parsed(&earlier)? })
+        Some(Self { victims: parsed(&answer.texts()?).ok()?, stale: answer.texts()? })
     }
 }
 
 enum Enlisted {
     Listed(Listed),
     Refused(Made),
+}
+
+/// What became of entries that may have ended.
+#[derive(Default)]
+struct Looked {
+    own: Option<Entry>,
+    dead: Vec<Entry>,
+    /// Until when at least they live, or may be under way.
+    alive: Vec<(Entry, Timestamp)>,
+}
+
+impl Looked {
+    fn pack(&self, to: &mut Packed) {
+        to.u32(self.dead.len());
+        for entry in &self.dead {
+            to.short(entry.to_string().as_bytes());
+        }
+        to.u32(self.alive.len());
+        for (entry, until) in &self.alive {
+            to.short(entry.to_string().as_bytes()).time(*until);
+        }
+    }
 }
 
 /// What a login that is not made yet is told.
@@ -389,15 +517,15 @@ enum Mark {
 }
 
 impl Mark {
-    const fn word(self) -> &'static str {
+    const fn word(self) -> &'static [u8] {
         match self {
-            Self::Again => "again",
-            Self::Ended => "ended",
+            Self::Again => b"again",
+            Self::Ended => b"ended",
         }
     }
 }
 
-/// What stands behind an entry.
+/// What an entry stands for.
 enum Look {
     Live(SessionInfo),
     /// It was the principal's, and has expired.
@@ -406,20 +534,18 @@ enum Look {
     Unknown,
 }
 
-/// The entries of an index, and when each was authenticated.
-fn entries(answer: Value) -> Vec<(Entry, Timestamp)> {
-    let pair = |pair: &[String]| {
-        let at = pair[1].split(':').next()?;
-        Some((pair[0].parse().ok()?, time(at.as_bytes())?))
-    };
-    reply::texts(answer).chunks_exact(2).filter_map(pair).collect()
+/// Entries, and when each was authenticated.
+fn unsure(answer: &mut Answer) -> Option<Vec<(Entry, Timestamp)>> {
+    let count = answer.take(Unpacked::u32)?;
+    let entry = |from: &mut Unpacked<'_>| Some((from.text()?.parse().ok()?, from.time()?));
+    (0..count).map(|_| answer.take(entry)).collect()
 }
 
-fn parsed(texts: &[String]) -> Option<Vec<Entry>> {
-    texts.iter().map(|text| text.parse().ok()).collect()
+fn parsed(texts: &[String]) -> Result<Vec<Entry>, StoreError> {
+    texts.iter().map(|text| text.parse().map_err(StoreError::refused)).collect()
 }
 
-fn by_id<'e>(entries: impl Iterator<Item = &'e Entry>) -> BTreeMap<RecordId, Vec<&'e Entry>> {
+fn by_id(entries: &[Entry]) -> BTreeMap<RecordId, Vec<&Entry>> {
     let mut by_id: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for entry in entries {
         by_id.entry(entry.id).or_default().push(entry);
@@ -428,22 +554,17 @@ fn by_id<'e>(entries: impl Iterator<Item = &'e Entry>) -> BTreeMap<RecordId, Vec
 }
 
 /// An id, and when it was created, authenticated, and ends.
-fn info(fields: Value) -> Option<SessionInfo> {
-    let fields = reply::items(fields);
-    let [id, created, authenticated, idle, absolute] = fields.as_slice() else {
-        return None;
-    };
-    let time = |value: &Value| time(reply::bytes(value)?);
+fn info(from: &mut Unpacked<'_>) -> Option<SessionInfo> {
     Some(SessionInfo {
-        id: std::str::from_utf8(reply::bytes(id)?).ok()?.parse().ok()?,
-        created: time(created)?.into(),
-        authenticated: time(authenticated).map(Into::into),
-        deadline: time(idle)?.min(time(absolute)?).into(),
+        id: std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?,
+        created: from.time()?.into(),
+        authenticated: from.maybe_time()?.map(Into::into),
+        deadline: from.time()?.into(),
     })
 }
 
-fn unexpected() -> StoreError {
-    StoreError::refused(Unexpected)
+fn not_unlisted(error: &StoreError) {
+    tracing::debug!(target: "steadfast", %error, "failed to remove an index entry; it will expire");
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -451,13 +572,16 @@ fn unexpected() -> StoreError {
 struct RevokedAgain;
 
 /// How often a login starts again before it gives up.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 32;
+
+/// Records that one script looks at.
+const PAGE: usize = 500;
 
 /// How long a login may be under way before another one may tell it to start again.
 const UNDER_WAY: Duration = Duration::from_secs(5 * 60);
 
 /// How long a mark is kept: longer than any login is under way.
-const MARK_KEPT_MILLIS: u64 = 60 * 60 * 1_000;
+const MARK_KEPT_MILLIS: i64 = 60 * 60 * 1_000;
 
 /// How long a floor is kept: the day that is promised, and one for clocks that run at another speed.
-const FLOOR_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1_000;
+const FLOOR_KEPT_MILLIS: i64 = 48 * 60 * 60 * 1_000;

@@ -3,8 +3,8 @@
 //! | key | what it is |
 //! | --- | --- |
 //! | `PREFIX:r:{ID}` | a record, as a hash; see [`codec`](crate::codec) |
-//! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, and the floor under their logins, as a hash |
-//! | `PREFIX:c` | the channel of changes |
+//! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, and the floor under their logins, as a sorted set |
+//! | `PREFIX:f` | the channel of the [feed](crate::feed); that of release 0.1 was `PREFIX:c` |
 //!
 //! In a cluster every command has one key, so that a slot may move to another server at any time.
 
@@ -79,7 +79,7 @@ impl Prefix {
     }
 
     pub(crate) fn channel(&self) -> String {
-        format!("{self}:c")
+        format!("{self}:f")
     }
 }
 

@@ -72,8 +72,10 @@ mod error;
 mod tls;
 
 mod sessions;
+mod seen;
 mod index;
 mod operate;
+mod feed;
 mod changes;
 
 mod keys;

@@ -1,8 +1,10 @@
 //! What came of a create or a patch, out of a script's answer.
 
-use steadfast_core::{Applied, LimitError, Outcome, RecordId, Rejection, StoreError, Version};
+use steadfast_core::{
+    Applied, KeyId, LimitError, Outcome, RecordId, Rejection, StoreError, Version,
+};
 
-use crate::codec::Corrupt;
+use crate::codec::{Corrupt, Unpacked, newer};
 use crate::script::Answer;
 use crate::sessions::corrupt;
 
@@ -12,30 +14,47 @@ pub(crate) enum Made {
     Applied {
         applied: Applied,
         /// Whose list it leaves, and under which ticket.
-        left: Option<(String, String)>,
+        left: Left,
+        /// Entries of the principal's list that may have nothing to stand for any more.
+        stale: Vec<String>,
     },
     /// It had been made before.
     Unchanged(Version),
     /// A revocation came between a login's entry in the index and the login: to be started again.
     Again,
-    /// Nothing, because it was only asked whether it could be.
-    Fine,
+    /// Nothing, because it was only asked whether it could be; the login that the record is under.
+    Fine(Left),
     Refused(Outcome),
 }
 
+/// The list that a record leaves: the name of a principal, none if it is empty, and the ticket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) name: String,
+    pub(crate) ticket: String,
+}
+
+impl Left {
+    pub(crate) fn of(answer: &mut Answer) -> Option<Self> {
+        Some(Self { name: answer.text()?, ticket: answer.text()? })
+    }
+}
+
 impl Made {
-    pub(crate) fn of(mut answer: Answer, id: RecordId) -> Result<Self, StoreError> {
-        let made = match answer.word.as_str() {
-            "applied" => applied(&mut answer),
-            "unchanged" => answer.number().map(|version| Self::Unchanged(Version(version))),
-            "again" => Some(Self::Again),
-            "fine" => Some(Self::Fine),
-            "exists" => Some(Self::Refused(Outcome::Exists)),
-            "gone" => Some(Self::Refused(Outcome::Gone)),
-            "superseded" => Some(Self::Refused(Outcome::Superseded)),
-            "conflict" => Some(Self::Refused(Outcome::Conflict)),
-            "corrupt" => return Err(corrupt(id, Corrupt::Form)),
-            _ => rejection(&mut answer).map(Self::rejected),
+    pub(crate) fn of(answer: &mut Answer, id: RecordId) -> Result<Self, StoreError> {
+        let made = match answer.word {
+            b'a' => applied(answer),
+            b'u' => answer.take(Unpacked::u64).map(|version| Self::Unchanged(Version(version))),
+            b'A' => Some(Self::Again),
+            b'f' => Left::of(answer).map(Self::Fine),
+            b'e' => Some(Self::Refused(Outcome::Exists)),
+            b'g' => Some(Self::Refused(Outcome::Gone)),
+            b's' => Some(Self::Refused(Outcome::Superseded)),
+            b'c' => Some(Self::Refused(Outcome::Conflict)),
+            _ => match trouble(answer, id) {
+                Some(error) => return Err(error),
+                None => rejection(answer).map(Self::rejected),
+            },
         };
         made.ok_or_else(|| StoreError::refused(Unexpected))
     }
@@ -49,38 +68,65 @@ impl Made {
             Self::Applied { applied, .. } => Ok(Outcome::Applied(applied)),
             Self::Unchanged(version) => Ok(Outcome::Applied(Applied::at(version))),
             Self::Refused(outcome) => Ok(outcome),
-            Self::Again | Self::Fine => Err(StoreError::refused(Unexpected)),
+            Self::Again | Self::Fine(_) => Err(StoreError::refused(Unexpected)),
         }
     }
 }
 
+/// What is wrong with the record, or with what this node knows.
+pub(crate) fn trouble(answer: &mut Answer, id: RecordId) -> Option<StoreError> {
+    match answer.word {
+        b'x' => Some(corrupt(id, Corrupt::Form)),
+        b'n' => answer.take(Unpacked::u16).map(newer),
+        b'k' => answer.take(key).map(StoreError::UnknownKey),
+        _ => None,
+    }
+}
+
+/// A fingerprint, and a name.
+fn key(from: &mut Unpacked<'_>) -> Option<KeyId> {
+    let print = u32::from_be_bytes(from.bytes(4)?.try_into().ok()?);
+    let name = std::str::from_utf8(from.bytes(from.0.len())?).ok()?;
+    KeyId::from_parts(print, name)
+}
+
 fn applied(answer: &mut Answer) -> Option<Made> {
-    let version = Version(answer.number()?);
-    let counted = answer.texts()?;
-    let counter = |pair: &[String]| Some((pair[0].as_str().into(), pair[1].parse().ok()?));
-    let counters = counted.chunks_exact(2).map(counter).collect::<Option<_>>()?;
+    let version = Version(answer.take(Unpacked::u64)?);
+    let count = answer.take(Unpacked::u16)?;
+    let counters = (0..count).map(|_| answer.take(counter)).collect::<Option<_>>()?;
     let ended = answer.ids()?;
-    let left = answer.text().zip(answer.text()).filter(|(name, _)| !name.is_empty());
-    Some(Made::Applied { applied: Applied { counters, ended, ..Applied::at(version) }, left })
+    let (left, stale) = (Left::of(answer)?, answer.texts()?);
+    let applied = Applied { counters, ended, ..Applied::at(version) };
+    Some(Made::Applied { applied, left, stale })
+}
+
+fn counter(from: &mut Unpacked<'_>) -> Option<(Box<str>, i64)> {
+    let [key, value] = [from.short()?, from.short()?].map(std::str::from_utf8);
+    Some((key.ok()?.into(), value.ok()?.parse().ok()?))
 }
 
 fn rejection(answer: &mut Answer) -> Option<Rejection> {
-    match answer.word.as_str() {
-        "keys" => {
-            let (keys, limit) = (answer.number()?, answer.number()?);
-            Some(LimitError::Keys { keys, limit }.into())
+    let word = answer.word;
+    match word {
+        b'K' | b'B' => {
+            let (is, limit) = answer.take(|from| Some((from.u32()?, from.u32()?)))?;
+            Some(match word {
+                b'K' => LimitError::Keys { keys: is, limit }.into(),
+                _ => LimitError::Record { len: is, limit }.into(),
+            })
         }
-        "bytes" => {
-            let (len, limit) = (answer.number()?, answer.number()?);
-            Some(LimitError::Record { len, limit }.into())
+        b'i' | b'o' => {
+            let key = answer.take(|from| std::str::from_utf8(from.bytes(from.0.len())?).ok())?;
+            Some(match word {
+                b'i' => Rejection::not_an_integer(key),
+                _ => Rejection::overflow(key),
+            })
         }
-        "integer" => Some(Rejection::not_an_integer(&answer.text()?)),
-        "overflow" => Some(Rejection::overflow(&answer.text()?)),
-        "floor" => Some(Rejection::BelowFloor),
+        b'F' => Some(Rejection::BelowFloor),
         _ => None,
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the server answers what none of our scripts does")]
+#[error("the answer of the server has another form than it should")]
 pub(crate) struct Unexpected;

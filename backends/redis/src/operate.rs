@@ -3,24 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
-use redis::{Value, cmd};
+use redis::cmd;
 use steadfast_core::{Event, RecordId, Scan, Scanned, Stats, StoreError};
 
+use crate::codec::{HEAD, Head, Unreadable};
 use crate::connection::Server;
 use crate::error::Fault;
-use crate::made::Unexpected;
 use crate::reply;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, unexpected};
 
 impl Sessions {
-    /// Whether every server that has records answers.
-    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
-        let servers = self.servers.primaries().await?;
-        try_join_all(servers.iter().map(|server| ping(server))).await?;
-        Ok(())
-    }
-
     pub(crate) async fn collect(&self) -> Result<u64, StoreError> {
         let mut collected = 0;
         for id in self.ids().await? {
@@ -45,10 +37,11 @@ impl Sessions {
             match self.read(id).await? {
                 Ok(Some(record)) => records.push(Scanned { id, record: Some(Arc::new(record)) }),
                 Ok(None) => {}
-                Err(_) => {
+                Err(Unreadable::Corrupt(_)) => {
                     Event::CorruptRecord.emit(Some(id));
                     records.push(Scanned { id, record: None });
                 }
+                Err(Unreadable::Newer(_)) => records.push(Scanned { id, record: None }),
             }
         }
         Ok(Scan { records, next: next.flatten() })
@@ -61,16 +54,13 @@ impl Sessions {
             for keys in self.keys_of(&server).await?.chunks(PAGE) {
                 let mut commands = redis::pipe();
                 for key in keys {
-                    commands.cmd("HMGET").arg(key).arg(&["z", "u"]);
+                    commands.cmd("HMGET").arg(key).arg(&HEAD);
                 }
-                for fields in server.ask_all(&commands).await?.into_iter().map(reply::items) {
-                    let Some(bytes) = fields.first().and_then(reply::integer) else {
-                        continue;
-                    };
+                let heads = server.ask_all(&commands).await?.into_iter().map(reply::items);
+                for head in heads.filter_map(|fields| Head::of(&fields)) {
                     stats.records += 1;
-                    stats.bytes += u64::try_from(bytes).unwrap_or_default();
-                    stats.authenticated +=
-                        u64::from(fields.get(1).is_some_and(|u| *u != Value::Nil));
+                    stats.bytes += head.bytes as u64;
+                    stats.authenticated += u64::from(head.record.principal.is_some());
                 }
             }
         }
@@ -111,14 +101,6 @@ pub(crate) async fn eviction(server: &Server) -> Result<Option<String>, Fault> {
     let info = reply::text(answer).unwrap_or_default();
     let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
     Ok(policy.map(|policy| policy.trim().to_owned()))
-}
-
-async fn ping(server: &Server) -> Result<(), Fault> {
-    server.ask(&cmd("PING")).await.map(drop)
-}
-
-fn unexpected() -> StoreError {
-    StoreError::refused(Unexpected)
 }
 
 /// Keys that a server looks at in one go.

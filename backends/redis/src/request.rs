@@ -1,13 +1,17 @@
-//! What the scripts are told, in the order in which they take it.
+//! What the scripts are told, packed in the order in which they take it.
 
-use steadfast_core::{Admission, Limits, Op, Patch, Proof, RawJson, Record, Timestamp};
+use steadfast_core::{
+    Admission, Authentication, Deletion, EndReason, Facts, Limits, Op, Patch, Proof, RawJson,
+    Record, SecretHash, Timestamp,
+};
 
-use crate::codec::{encode, hash, millis};
-use crate::script::Invocation;
+use crate::codec::{Packed, encode};
 
 /// On which terms a change is made.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms<'t> {
+    /// Whether the index is elsewhere.
+    pub(crate) is_split: bool,
     /// Under which ticket: of a login in a cluster.
     pub(crate) ticket: &'t str,
     /// Not at all: it is only asked what would stand in its way beside what the caller knows.
@@ -16,80 +20,138 @@ pub(crate) struct Terms<'t> {
 
 /// The record, and on which terms the principal of this name gets another one.
 pub(crate) fn new_record(
-    call: &mut Invocation<'_>,
+    to: &mut Packed,
     record: &Record,
     name: &str,
     admission: Admission,
     terms: Terms<'_>,
 ) {
-    let mut fields = encode(record);
-    if !terms.ticket.is_empty() {
-        fields.extend([b"w".to_vec(), terms.ticket.into()]);
+    to.flag(terms.only_asks).flag(terms.is_split).huge(&encode(record, terms.ticket));
+    to.u32(record.values.len());
+    for (key, value) in record.values.iter() {
+        to.short(key.as_bytes()).huge(value);
     }
-    call.number(MARGIN_MILLIS).flag(terms.only_asks).all(fields).arg(hash(&record.secret));
-    call.arg(millis(record.idle_deadline)).arg(millis(record.absolute_deadline));
-    call.number(record.version.0).arg(name);
-    if !name.is_empty() {
-        call.arg(millis(record.authenticated.unwrap_or(record.created)));
-        admitted(call, admission);
-        call.arg(terms.ticket);
+    to.long(name.as_bytes()).time(record.authenticated.unwrap_or(record.created));
+    admitted(to, admission);
+    to.short(terms.ticket.as_bytes());
+}
+
+/// A patch; what is only asked about carries no values.
+pub(crate) fn patch(to: &mut Packed, patch: &Patch, name: &str, limits: &Limits, terms: Terms<'_>) {
+    to.flag(terms.only_asks).flag(terms.is_split).flag(patch.is_clear());
+    to.u32(limits.keys).u32(limits.record_bytes);
+    maybe(to, patch.sign_in());
+    maybe(to, patch.expected_fence());
+    to.maybe_time(patch.idle_deadline());
+    proof(to, patch.proof());
+    let rehash = patch.rehashing();
+    hashes(to, rehash.into_iter().flat_map(|rehash| &rehash.from));
+    to.short(&rehash.map(|rehash| rehash.to.to_bytes()).unwrap_or_default());
+    to.short(patch.owner().map_or("", |label| label.as_str()).as_bytes());
+    to.short(&patch.rotation().map(|rotation| rotation.hash.to_bytes()).unwrap_or_default());
+    if let Some(rotation) = patch.rotation() {
+        to.flag(rotation.authentication.is_some());
+        if let Some(authenticated) = &rotation.authentication {
+            authentication(to, authenticated, name, terms);
+        }
     }
-}
-
-/// Everything of a patch but its rotation; what is only asked about carries no values.
-pub(crate) fn patch(call: &mut Invocation<'_>, patch: &Patch, limits: &Limits, only_asks: bool) {
-    call.number(MARGIN_MILLIS).flag(only_asks).flag(patch.is_clear());
-    call.all(patch.proof().into_iter().flat_map(Proof::hashes).map(hash));
-    call.all(patch.expectations().flat_map(|(key, value)| expectation(key, value)));
-    call.optional(patch.expected_fence());
-    call.all(patch.ops().filter(|_| !only_asks).flat_map(|(key, op)| operation(key, op)));
-    call.count(limits.keys).count(limits.record_bytes);
-    call.arg(patch.idle_deadline().map(millis).unwrap_or_default());
-    call.arg(patch.owner().map_or("", |label| label.as_str()));
-}
-
-/// The new secret, and the principal of this name.
-pub(crate) fn rotation(
-    call: &mut Invocation<'_>,
-    patch: &Patch,
-    name: &str,
-    now: Timestamp,
-    ticket: &str,
-) {
-    let Some(rotation) = patch.rotation() else {
-        call.arg("");
-        return;
-    };
-    call.arg(hash(&rotation.hash)).arg(millis(now + Record::REPLACED_KEPT));
-    let Some(authentication) = &rotation.authentication else {
-        call.arg("").arg("").arg("").arg("").arg("").arg("");
-        return;
-    };
-    call.arg(millis(authentication.at)).arg(millis(authentication.absolute_deadline)).arg(name);
-    admitted(call, authentication.admission);
-    call.arg(ticket);
-}
-
-pub(crate) fn admitted(call: &mut Invocation<'_>, admission: Admission) {
-    call.count(admission.cap).optional(admission.epoch);
-}
-
-/// The key, whether something is there, and what.
-fn expectation<'p>(key: &'p str, value: Option<&'p RawJson>) -> [&'p [u8]; 3] {
-    match value {
-        Some(value) => [key.as_bytes(), b"1", value.as_bytes()],
-        None => [key.as_bytes(), b"0", b""],
+    let expectations: Vec<_> = patch.expectations().collect();
+    to.u32(expectations.len());
+    for (key, value) in expectations {
+        to.short(key.as_bytes()).flag(value.is_some());
+        to.huge(value.map(RawJson::as_bytes).unwrap_or_default());
     }
+    let ops: Vec<_> = patch.ops().filter(|_| !terms.only_asks).collect();
+    to.u32(ops.len());
+    ops.into_iter().for_each(|(key, op)| operation(to, key, op));
 }
 
-fn operation(key: &str, op: &Op) -> [Vec<u8>; 3] {
-    let (name, value) = match op {
-        Op::Put(value) => ("put", value.as_bytes().to_vec()),
-        Op::Remove => ("remove", Vec::new()),
-        Op::Add(by) => ("add", by.to_string().into_bytes()),
+pub(crate) fn deletion(to: &mut Packed, deletion: &Deletion<'_>, name: &str) {
+    proof(to, deletion.proof);
+    maybe(to, deletion.sign_in);
+    to.u8(letter(deletion.reason)).long(name.as_bytes());
+}
+
+pub(crate) fn admitted(to: &mut Packed, admission: Admission) {
+    to.u32(admission.cap);
+    epoch(to, admission.epoch);
+}
+
+/// An epoch as a decimal, or nothing.
+pub(crate) fn epoch(to: &mut Packed, epoch: Option<u64>) {
+    to.short(epoch.map(|epoch| epoch.to_string()).unwrap_or_default().as_bytes());
+}
+
+/// What a reason is called in a message.
+pub(crate) fn letter(reason: EndReason) -> u8 {
+    let known = REASONS.iter().find(|(known, _)| *known == reason);
+    known.map_or(b'l', |(_, letter)| *letter)
+}
+
+/// The reason of this letter.
+pub(crate) fn reason(letter: u8) -> Option<EndReason> {
+    REASONS.iter().find(|(_, known)| *known == letter).map(|(reason, _)| *reason)
+}
+
+fn authentication(to: &mut Packed, given: &Authentication, name: &str, terms: Terms<'_>) {
+    to.time(given.at).time(given.absolute_deadline).flag(given.facts.is_some());
+    to.long(given.facts.as_ref().map(Facts::as_bytes).unwrap_or_default());
+    to.u16(given.facts.as_ref().map_or(0, format)).long(name.as_bytes());
+    admitted(to, given.admission);
+    to.short(terms.ticket.as_bytes());
+}
+
+/// The oldest format for a record with these facts.
+fn format(facts: &Facts) -> u16 {
+    let hash = SecretHash::from_parts(steadfast_core::KeyId::NONE, [0; 32]);
+    let never = Timestamp::UNIX_EPOCH;
+    Record { facts: facts.clone(), ..Record::new(hash, never, never, never) }.format()
+}
+
+fn operation(to: &mut Packed, key: &str, op: &Op) {
+    let (kind, value) = match op {
+        Op::Put(value) => (b'p', value.as_bytes()),
+        Op::Remove => (b'r', &[][..]),
+        Op::Add(by) => (b'a', &by.to_string().into_bytes()[..]),
     };
-    [name.into(), key.into(), value]
+    to.u8(kind).short(key.as_bytes()).huge(value);
 }
 
-/// How long a record is kept behind its deadline: clocks differ, and a deadline is the application's.
+fn proof(to: &mut Packed, proof: Option<&Proof>) {
+    hashes(to, proof.into_iter().flat_map(Proof::hashes));
+}
+
+/// What is compared of hashes, one after another.
+fn hashes<'h>(to: &mut Packed, hashes: impl Iterator<Item = &'h SecretHash>) {
+    to.long(&hashes.map(SecretHash::compared).collect::<Vec<_>>().concat());
+}
+
+/// A number as 8 bytes, or nothing.
+fn maybe(to: &mut Packed, number: Option<u64>) {
+    to.short(number.map(u64::to_be_bytes).as_ref().map_or(&[], |bytes| &bytes[..]));
+}
+
+const REASONS: [(EndReason, u8); 7] = [
+    (EndReason::Logout, b'l'),
+    (EndReason::Expired, b'x'),
+    (EndReason::Cap, b'c'),
+    (EndReason::Evicted, b'v'),
+    (EndReason::Admin, b'a'),
+    (EndReason::Superseded, b's'),
+    (EndReason::Shutdown, b'd'),
+];
+
+/// How long a record is kept after its deadline: clocks differ, and a deadline is the application's.
 pub(crate) const MARGIN_MILLIS: u64 = 60 * 60 * 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_letter_of_its_own() {
+        for known in EndReason::ALL {
+            assert_eq!(reason(letter(known)), Some(known));
+        }
+    }
+}

@@ -1,10 +1,16 @@
 //! The scripts, and what they are given and answer.
 
-use redis::{Arg, Cmd, Value};
-use steadfast_core::RecordId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use redis::{Arg, Cmd, Value};
+use steadfast_core::{Record, RecordId, StoreError};
+
+use crate::codec::{Packed, Unpacked};
 use crate::connection::Call;
-use crate::reply;
+use crate::error::Fault;
+use crate::made::Unexpected;
+use crate::request::MARGIN_MILLIS;
 
 /// Every script of a store.
 #[derive(Debug)]
@@ -13,25 +19,29 @@ pub(crate) struct Scripts {
     pub(crate) update: Script,
     pub(crate) delete: Script,
     pub(crate) collect: Script,
-    pub(crate) list: Script,
+    pub(crate) look: Script,
     pub(crate) revoke: Script,
-    pub(crate) enlist: Script,
     pub(crate) entries: Script,
+    pub(crate) enlist: Script,
     pub(crate) finish: Script,
+    pub(crate) convert: Script,
 }
 
 impl Scripts {
     pub(crate) fn new() -> Self {
+        let is_plain = Arc::default();
+        let script = |flags, code| Script::new(flags, code, &is_plain);
         Self {
-            create: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/create.lua")),
-            update: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/update.lua")),
-            enlist: Script::new(WHILE_THERE_IS_ROOM, include_str!("scripts/enlist.lua")),
-            delete: Script::new(ALWAYS, include_str!("scripts/delete.lua")),
-            collect: Script::new(ALWAYS, include_str!("scripts/collect.lua")),
-            list: Script::new(ALWAYS, include_str!("scripts/list.lua")),
-            revoke: Script::new(ALWAYS, include_str!("scripts/revoke.lua")),
-            entries: Script::new(ALWAYS, include_str!("scripts/entries.lua")),
-            finish: Script::new(ALWAYS, include_str!("scripts/finish.lua")),
+            create: script(WHILE_THERE_IS_ROOM, include_str!("scripts/create.lua")),
+            update: script(WHILE_THERE_IS_ROOM, include_str!("scripts/update.lua")),
+            enlist: script(WHILE_THERE_IS_ROOM, include_str!("scripts/enlist.lua")),
+            delete: script(ALWAYS, include_str!("scripts/delete.lua")),
+            collect: script(ALWAYS, include_str!("scripts/collect.lua")),
+            look: script(ALWAYS, include_str!("scripts/look.lua")),
+            revoke: script(ALWAYS, include_str!("scripts/revoke.lua")),
+            entries: script(ALWAYS, include_str!("scripts/entries.lua")),
+            finish: script(ALWAYS, include_str!("scripts/finish.lua")),
+            convert: script(ALWAYS, include_str!("scripts/convert.lua")),
         }
     }
 }
@@ -39,68 +49,96 @@ impl Scripts {
 /// A script, with what all of them share before it.
 #[derive(Debug)]
 pub(crate) struct Script {
+    /// With a first line that says when the server may run it, and without: not all know such a line.
+    forms: [Form; 2],
+    is_plain: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Form {
     code: String,
     hash: String,
 }
 
-impl Script {
-    fn new(runs: &str, code: &str) -> Self {
-        let shared = [include_str!("scripts/record.lua"), include_str!("scripts/index.lua")];
-        let code = [runs, shared[0], shared[1], code].concat();
+impl Form {
+    fn of(code: String) -> Self {
         let hash = redis::Script::new(&code).get_hash().to_owned();
         Self { code, hash }
     }
+}
+
+impl Script {
+    fn new(flags: &str, code: &str, is_plain: &Arc<AtomicBool>) -> Self {
+        let shared = [include_str!("scripts/record.lua"), include_str!("scripts/index.lua")];
+        let constants = format!(
+            "local KNOWN, MARGIN, REPLACED_KEPT, NONE = {}, {MARGIN_MILLIS}, {}, -2^63\n",
+            Record::FORMAT,
+            Record::REPLACED_KEPT.as_millis(),
+        );
+        let form = |flags: &str| Form::of([flags, &constants, shared[0], shared[1], code].concat());
+        Self { forms: [form(flags), form("")], is_plain: Arc::clone(is_plain) }
+    }
+
+    /// The script that publishes for the feed.
+    pub(crate) fn publish() -> Self {
+        let form = |flags: &str| Form::of([flags, include_str!("scripts/publish.lua")].concat());
+        Self { forms: [form(ALWAYS), form("")], is_plain: Arc::default() }
+    }
+
+    /// A call of that script. The key says nothing; a proxy may want one.
+    pub(crate) fn publishing(&self, channel: &str, message: &[u8]) -> Invocation<'_> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.form().hash).arg(1).arg(channel).arg(channel).arg(message);
+        Invocation { script: self, command }
+    }
 
     /// A call of the script, by its hash.
-    pub(crate) fn on(&self, keys: &[impl AsRef<str>]) -> Invocation<'_> {
+    pub(crate) fn on(&self, keys: &[impl AsRef<str>], args: &Packed) -> Invocation<'_> {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(keys.len());
+        command.arg(&self.form().hash).arg(keys.len());
         for key in keys {
             command.arg(key.as_ref());
         }
+        command.arg(&args.0);
         Invocation { script: self, command }
+    }
+
+    /// The same call with the whole script, for a server that does not know it.
+    pub(crate) fn in_full(&self, by_hash: &Cmd) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(&self.form().code);
+        for arg in by_hash.args_iter().skip(2) {
+            if let Arg::Simple(arg) = arg {
+                command.arg(arg);
+            }
+        }
+        command
+    }
+
+    /// Whether the server may know the script without its first line, which is left out of all from
+    /// then on.
+    pub(crate) fn can_be_plainer(&self, fault: &Fault, by_hash: &Cmd) -> bool {
+        let hash = self.forms[0].hash.as_bytes();
+        let had_it = by_hash.args_iter().nth(1) == Some(Arg::Simple(hash));
+        let is_so = had_it && fault.is_about_compiling();
+        if is_so {
+            self.is_plain.store(true, Ordering::Release);
+        }
+        is_so
+    }
+
+    fn form(&self) -> &Form {
+        &self.forms[usize::from(self.is_plain.load(Ordering::Acquire))]
     }
 }
 
-/// A call of a script, with its arguments so far.
+/// A call of a script.
 pub(crate) struct Invocation<'s> {
     script: &'s Script,
     command: Cmd,
 }
 
 impl Invocation<'_> {
-    pub(crate) fn arg(&mut self, arg: impl AsRef<[u8]>) -> &mut Self {
-        self.command.arg(arg.as_ref());
-        self
-    }
-
-    pub(crate) fn flag(&mut self, is_so: bool) -> &mut Self {
-        self.arg(if is_so { "1" } else { "0" })
-    }
-
-    pub(crate) fn number(&mut self, number: impl Into<u64>) -> &mut Self {
-        self.arg(number.into().to_string())
-    }
-
-    pub(crate) fn count(&mut self, count: usize) -> &mut Self {
-        self.arg(count.to_string())
-    }
-
-    /// A number, or nothing.
-    pub(crate) fn optional(&mut self, number: Option<u64>) -> &mut Self {
-        self.arg(number.map(|number| number.to_string()).unwrap_or_default())
-    }
-
-    /// Arguments behind their number.
-    pub(crate) fn all(&mut self, args: impl IntoIterator<Item = impl AsRef<[u8]>>) -> &mut Self {
-        let args: Vec<_> = args.into_iter().collect();
-        self.count(args.len());
-        for arg in args {
-            self.arg(arg);
-        }
-        self
-    }
-
     /// To be sent again when it is not known what became of it.
     pub(crate) fn repeatable(&self) -> Call<'_> {
         Call { is_repeatable: true, ..self.once() }
@@ -113,20 +151,6 @@ impl Invocation<'_> {
     }
 }
 
-impl Script {
-    /// The same call with the whole script, for a server that does not know it.
-    pub(crate) fn in_full(&self, by_hash: &Cmd) -> Cmd {
-        let mut command = redis::cmd("EVAL");
-        command.arg(&self.code);
-        for arg in by_hash.args_iter().skip(2) {
-            if let Arg::Simple(arg) = arg {
-                command.arg(arg);
-            }
-        }
-        command
-    }
-}
-
 /// The first line of a script that takes memory: without room for it, it is not run at all. One that
 /// ran out of memory halfway would leave half of a patch.
 const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
@@ -134,36 +158,56 @@ const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
 /// The first line of a script that ends sessions or reads: a full memory is no reason not to.
 const ALWAYS: &str = "#!lua flags=allow-oom\n";
 
-/// What a script answered: one word, and what belongs to it.
+/// What a script answered: one letter, and what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) word: String,
-    rest: std::vec::IntoIter<Value>,
+    pub(crate) word: u8,
+    bytes: Vec<u8>,
+    at: usize,
 }
 
 impl Answer {
-    pub(crate) fn of(value: Value) -> Option<Self> {
-        let mut rest = reply::items(value).into_iter();
-        Some(Self { word: reply::text(rest.next()?)?, rest })
+    pub(crate) fn of(value: Value) -> Result<Self, StoreError> {
+        match value {
+            Value::BulkString(bytes) if !bytes.is_empty() => {
+                Ok(Self { word: bytes[0], bytes, at: 1 })
+            }
+            _ => Err(StoreError::refused(Unexpected)),
+        }
     }
 
-    pub(crate) fn value(&mut self) -> Option<Value> {
-        self.rest.next()
+    /// Takes a part.
+    pub(crate) fn take<'a, T>(
+        &'a mut self,
+        part: impl Fn(&mut Unpacked<'a>) -> Option<T>,
+    ) -> Option<T> {
+        let mut rest = Unpacked(&self.bytes[self.at..]);
+        let before = rest.0.len();
+        let taken = part(&mut rest)?;
+        self.at += before - rest.0.len();
+        Some(taken)
+    }
+
+    /// Whether anything was published.
+    pub(crate) fn was_told(&mut self) -> Option<bool> {
+        self.take(Unpacked::u8).map(|told| told == b'1')
     }
 
     pub(crate) fn text(&mut self) -> Option<String> {
-        reply::text(self.rest.next()?)
-    }
-
-    pub(crate) fn number<T: TryFrom<i64>>(&mut self) -> Option<T> {
-        reply::integer(&self.rest.next()?)?.try_into().ok()
+        self.take(Unpacked::text).map(str::to_owned)
     }
 
     pub(crate) fn texts(&mut self) -> Option<Vec<String>> {
-        Some(reply::texts(self.rest.next()?))
+        let count = self.take(Unpacked::u32)?;
+        (0..count).map(|_| self.text()).collect()
     }
 
     pub(crate) fn ids(&mut self) -> Option<Vec<RecordId>> {
         self.texts()?.iter().map(|id| id.parse().ok()).collect()
+    }
+
+    /// Whether there is more.
+    pub(crate) fn has_more(&self) -> bool {
+        self.at < self.bytes.len()
     }
 }

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use redis::{Value, cmd};
+use redis::cmd;
 use steadfast_core::{
     Absence, Admission, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup, Outcome,
-    Patch, Proof, Record, RecordId, StoreError, Timestamp, Verdict,
+    Patch, Principal, Probe, Proof, Record, RecordId, StoreError, Verdict,
 };
 
-use crate::changes::Changes;
-use crate::codec::{self, Corrupt, hash, millis};
+use crate::changes::{Changes, Numbered};
+use crate::codec::{self, Corrupt, Packed, Unreadable, newer};
 use crate::connection::{Call, Copies, Servers};
 use crate::index::Login;
-use crate::keys::{Prefix, hex, name};
-use crate::made::{Made, Unexpected};
+use crate::keys::{Prefix, name};
+use crate::made::{Left, Made, Unexpected, trouble};
 use crate::request::{self, Terms};
-use crate::script::{Answer, Invocation, Scripts};
+use crate::script::{Answer, Scripts};
+use crate::seen::Seen;
 
 /// Everything that a store shares with its clones.
 pub(crate) struct Sessions {
@@ -27,11 +28,13 @@ pub(crate) struct Sessions {
     /// How many replicas confirm what ends a session or replaces its secret.
     pub(crate) copies: Option<Copies>,
     pub(crate) changes: Changes,
+    pub(crate) seen: Seen,
+    pub(crate) probe: Probe,
 }
 
 impl Sessions {
     pub(crate) async fn create(
-        &self,
+        self: &Arc<Self>,
         id: RecordId,
         record: &Record,
         admission: Admission,
@@ -39,12 +42,8 @@ impl Sessions {
         if let Err(limit) = self.limits.check_values(&record.values) {
             return Ok(Outcome::Rejected(limit.into()));
         }
-        if i64::try_from(record.version.0).is_err() {
-            return Err(StoreError::Unsupported("versions over 2^63 - 1"));
-        }
         let login = Login::by(id, record, admission);
-        let made = self.change(id, login, &Change::Create(record, admission)).await?;
-        made.outcome()
+        self.change(id, login, &Change::Create(record, admission)).await?.outcome()
     }
 
     /// A hash is read in one piece, so the decision can be made here, by the one function for it.
@@ -57,7 +56,12 @@ impl Sessions {
         let record = match self.read(id).await? {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Lookup::Absent(Absence::Unknown)),
-            Err(_) => {
+            Err(Unreadable::Newer(head)) if head.record.is_expired(now) => {
+                return Ok(Lookup::Absent(Absence::Expired));
+            }
+            Err(Unreadable::Newer(head)) => return Err(newer(head.format)),
+            Err(Unreadable::Corrupt(why)) => {
+                tracing::debug!(target: "steadfast", %why, session = %id, "corrupt record");
                 Event::CorruptRecord.emit(Some(id));
                 return Ok(Lookup::Absent(Absence::Unknown));
             }
@@ -68,20 +72,25 @@ impl Sessions {
             self.collect_behind(id);
         }
         Ok(match verdict {
+            Verdict::UnknownKey(key) if !is_expired => return Err(StoreError::UnknownKey(key)),
             Verdict::Right if is_expired => Lookup::Absent(Absence::Expired),
             Verdict::Right => {
+                self.seen.remember(id, record.principal.as_ref());
                 Lookup::Found(Found { id, record: Arc::new(record), carry: Carry::default() })
             }
             Verdict::Superseded if !is_expired => Lookup::Superseded,
-            Verdict::Superseded | Verdict::Wrong => Lookup::Absent(Absence::Unknown),
-            Verdict::UnknownKey(_) if is_expired => Lookup::Absent(Absence::Unknown),
-            Verdict::UnknownKey(key) => return Err(StoreError::UnknownKey(key)),
+            Verdict::Superseded | Verdict::Wrong | Verdict::UnknownKey(_) => {
+                Lookup::Absent(Absence::Unknown)
+            }
         })
     }
 
-    pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
-        let made = self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?;
-        made.outcome()
+    pub(crate) async fn update(
+        self: &Arc<Self>,
+        id: RecordId,
+        patch: &Patch,
+    ) -> Result<Outcome, StoreError> {
+        self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?.outcome()
     }
 
     pub(crate) async fn delete(
@@ -89,37 +98,44 @@ impl Sessions {
         id: RecordId,
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
-        let proof = deletion.proof;
-        let record = self.prefix.record(id);
-        let mut call = self.scripts.delete.on(&[record.as_str()]);
-        self.address(&mut call, id);
-        call.flag(self.servers.are_many()).all(proof.into_iter().flat_map(Proof::hashes).map(hash));
+        let name = self.seen.principal(id).as_ref().map(name).filter(|_| !self.servers.are_many());
+        let name = name.unwrap_or_default();
+        let keys = self.keys(id, &name, &[]);
+        let numbered = self.changes.number(&self.env)?;
+        let mut args = self.args(numbered.stamp());
+        request::deletion(&mut args, deletion, &name);
+        let call = self.scripts.delete.on(&keys, &args);
         // Sent again it would find nothing, and say that nothing was there.
-        let mut answer = self.run(&record, call.once().on(self.copies)).await?;
-        match answer.word.as_str() {
-            "ended" | "gone" => {
-                let deleted = if answer.word == "ended" { Deleted::Ended } else { Deleted::Gone };
-                if let (Some(name), Some(ticket)) = (answer.text(), answer.text()) {
-                    self.unlist(&name, id, &ticket).await;
-                }
-                Ok(deleted)
-            }
-            "corrupt" => Err(corrupt(id, Corrupt::Form)),
-            _ => Err(StoreError::refused(Unexpected)),
+        let mut answer = self.run(&keys[0], call.once().on(self.copies)).await?;
+        if let Some(error) = trouble(&mut answer, id) {
+            numbered.settle(Some(false));
+            return Err(error);
         }
+        let deleted = match answer.word {
+            b'E' => Deleted::Ended,
+            b'g' => Deleted::Gone,
+            b's' => {
+                numbered.settle(Some(false));
+                return Ok(Deleted::Superseded);
+            }
+            _ => return Err(unexpected()),
+        };
+        numbered.settle(answer.was_told());
+        self.unlist(id, &Left::of(&mut answer).ok_or_else(unexpected)?).await;
+        Ok(deleted)
     }
 
     /// What is kept under an id.
     pub(crate) async fn read(
         &self,
         id: RecordId,
-    ) -> Result<Result<Option<Record>, Corrupt>, StoreError> {
+    ) -> Result<Result<Option<Record>, Unreadable>, StoreError> {
         let key = self.prefix.record(id);
         let mut command = cmd("HGETALL");
         command.arg(&key);
         match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
             Ok(answer) => Ok(codec::decode(answer, &self.limits)),
-            Err(fault) if fault.is_wrong_type() => Ok(Err(Corrupt::Form)),
+            Err(fault) if fault.is_wrong_type() => Ok(Err(Corrupt::Form.into())),
             Err(fault) => Err(fault.into()),
         }
     }
@@ -127,120 +143,142 @@ impl Sessions {
     /// Gives back what an expired record holds; says whether there was one.
     pub(crate) async fn collect_one(&self, id: RecordId) -> Result<bool, StoreError> {
         let record = self.prefix.record(id);
-        let mut call = self.scripts.collect.on(&[record.as_str()]);
-        self.address(&mut call, id);
-        call.flag(self.servers.are_many());
-        let answer = self.servers.call(record.as_bytes(), &call.once()).await?;
-        let is_collected = answer == Value::Int(1);
-        if is_collected {
+        let numbered = self.changes.number(&self.env)?;
+        let call = self.scripts.collect.on(&[record.as_str()], &self.args(numbered.stamp()));
+        let mut answer = self.run(&record, call.once()).await?;
+        numbered.settle(answer.was_told());
+        if answer.word == b'E' {
             Event::Expired.emit(Some(id));
+            self.unlist(id, &Left::of(&mut answer).ok_or_else(unexpected)?).await;
         }
-        Ok(is_collected)
+        Ok(answer.word == b'E')
     }
 
     /// Makes a call of a script, and takes its answer apart.
     pub(crate) async fn run(&self, key: &str, call: Call<'_>) -> Result<Answer, StoreError> {
-        let answer = self.servers.call(key.as_bytes(), &call).await?;
-        Answer::of(answer).ok_or_else(|| StoreError::refused(Unexpected))
+        Answer::of(self.servers.call(key.as_bytes(), &call).await?)
     }
 
-    /// The arguments that scripts on a record begin with.
-    pub(crate) fn address(&self, call: &mut Invocation<'_>, id: RecordId) -> Timestamp {
-        let now = self.env.now();
-        call.arg(self.prefix.as_str()).arg(hex(id)).arg(millis(now));
-        now
+    /// The arguments that scripts begin with.
+    pub(crate) fn args(&self, stamp: [u8; 16]) -> Packed {
+        let mut args = Packed::default();
+        args.time(self.env.now()).bytes(&stamp);
+        args
     }
 
-    /// Nobody waits for it: whoever asked has been told that the session has expired.
+    /// Nobody waits for it: the caller has been told that the session has expired.
     fn collect_behind(self: &Arc<Self>, id: RecordId) {
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = sessions.collect_one(id).await {
-                tracing::debug!(target: "steadfast", %error, "expired record not given back");
+                tracing::debug!(target: "steadfast", %error, "failed to collect an expired record");
             }
         });
     }
 
     async fn change(
-        &self,
+        self: &Arc<Self>,
         id: RecordId,
         login: Option<Login>,
         change: &Change<'_>,
     ) -> Result<Made, StoreError> {
-        match login {
-            Some(login) if self.servers.are_many() => self.log_in(&login, change).await,
-            _ => self.make(id, change, Terms::default()).await,
+        match &login {
+            Some(login) if self.servers.are_many() => self.log_in(login, change).await,
+            Some(login) => {
+                let made = self.make(id, change, Terms::default()).await?;
+                if let Made::Applied { stale, .. } = &made {
+                    self.prune_behind(&login.name, stale);
+                    self.seen.remember(id, change.principal());
+                }
+                Ok(made)
+            }
+            None => self.make(id, change, Terms::default()).await,
         }
     }
 
+    /// Makes a change. Where the index of its principal is at hand, the server may ask for the keys of
+    /// records that have to end for it, or for an index of an older form to be converted.
     pub(crate) async fn make(
         &self,
         id: RecordId,
         change: &Change<'_>,
         terms: Terms<'_>,
     ) -> Result<Made, StoreError> {
-        match change {
-            Change::Create(record, admission) => self.store(id, record, *admission, terms).await,
-            Change::Patch(patch) => self.patch(id, patch, terms).await,
+        let terms = Terms { is_split: self.servers.are_many(), ..terms };
+        let name = change.principal().map(name).unwrap_or_default();
+        let numbered = self.changes.number(&self.env)?;
+        let mut others = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let mut answer = self.try_to_make(id, change, &name, terms, &others, &numbered).await?;
+            match answer.word {
+                b'L' => others = answer.ids().ok_or_else(unexpected)?,
+                b'C' => self.convert(&name).await?,
+                _ => return self.made(id, change, answer, numbered).await,
+            }
         }
+        numbered.settle(Some(false));
+        Err(StoreError::busy(LoginsInTheWay))
     }
 
-    async fn store(
+    async fn try_to_make(
         &self,
         id: RecordId,
-        record: &Record,
-        admission: Admission,
+        change: &Change<'_>,
+        name: &str,
         terms: Terms<'_>,
-    ) -> Result<Made, StoreError> {
-        let name = record.principal.as_ref().map(name).unwrap_or_default();
-        let keys = self.keys(id, &name);
-        let mut call = self.scripts.create.on(&keys);
-        self.address(&mut call, id);
-        call.flag(self.servers.are_many());
-        request::new_record(&mut call, record, &name, admission, terms);
-        let copies = self.copies.filter(|_| !name.is_empty());
-        let answer = self.run(&keys[0], call.repeatable().on(copies)).await?;
-        Made::of(answer, id)
+        others: &[RecordId],
+        numbered: &Numbered<'_>,
+    ) -> Result<Answer, StoreError> {
+        let mut args = self.args(numbered.stamp());
+        let (script, ends, is_repeatable) = match change {
+            Change::Create(record, admission) => {
+                request::new_record(&mut args, record, name, *admission, terms);
+                (&self.scripts.create, !name.is_empty(), true)
+            }
+            Change::Patch(patch) => {
+                let only_asks = terms.only_asks || patch.check(&self.limits).is_err();
+                let terms = Terms { only_asks, ..terms };
+                request::patch(&mut args, patch, name, &self.limits, terms);
+                // Sent again, a new secret is known by its hash. A mere write might come after that of
+                // another request that replaced or ended what it had been applied to, and be told that
+                // it was dropped.
+                let is_known = patch.rotation().is_some() && !patch.is_once_only();
+                (&self.scripts.update, patch.rotation().is_some(), is_known)
+            }
+        };
+        let keys = self.keys(id, name, others);
+        let call = script.on(&keys, &args);
+        let call = if is_repeatable { call.repeatable() } else { call.once() };
+        self.run(&keys[0], call.on(self.copies.filter(|_| ends))).await
     }
 
-    /// A patch that is over a limit is only asked about: its record may have ended, and that is said
+    /// A patch that is over a limit was only asked about: its record may have ended, and that is said
     /// first.
-    async fn patch(
+    async fn made(
         &self,
         id: RecordId,
-        patch: &Patch,
-        terms: Terms<'_>,
+        change: &Change<'_>,
+        mut answer: Answer,
+        numbered: Numbered<'_>,
     ) -> Result<Made, StoreError> {
-        let name = Login::principal(patch).map(name).unwrap_or_default();
-        let keys = self.keys(id, &name);
-        let over_limit = patch.check(&self.limits).err();
-        let only_asks = terms.only_asks || over_limit.is_some();
-        let mut call = self.scripts.update.on(&keys);
-        let now = self.address(&mut call, id);
-        call.flag(self.servers.are_many());
-        request::patch(&mut call, patch, &self.limits, only_asks);
-        request::rotation(&mut call, patch, &name, now, terms.ticket);
-        let copies = self.copies.filter(|_| patch.rotation().is_some());
-        // Sent again, a new secret is known by its hash. A mere write might come behind another
-        // request that replaced or ended what it had been applied to, and be told that it was dropped.
-        let is_known = patch.rotation().is_some() && !patch.is_once_only();
-        let call = if is_known { call.repeatable() } else { call.once() };
-        let answer = self.run(&keys[0], call.on(copies)).await?;
-        let made = Made::of(answer, id)?;
-        if let Made::Applied { left: Some((left, ticket)), .. } = &made {
-            self.unlist(left, id, ticket).await;
+        numbered.settle(if answer.word == b'a' { answer.was_told() } else { Some(false) });
+        let made = Made::of(&mut answer, id)?;
+        if let Made::Applied { left, .. } = &made {
+            self.unlist(id, left).await;
         }
-        match (made, over_limit) {
-            (Made::Fine, Some(limit)) => Ok(Made::rejected(limit.into())),
+        match (made, change.over_limit(&self.limits)) {
+            (Made::Fine(_), Some(limit)) => Ok(Made::rejected(limit.into())),
             (made, _) => Ok(made),
         }
     }
 
-    /// The keys of a record's script: the record, and the index for a login.
-    fn keys(&self, id: RecordId, name: &str) -> Vec<String> {
+    /// The keys of a record's script: the record, and for a login the index, and the records that may
+    /// have to end for it.
+    fn keys(&self, id: RecordId, name: &str, others: &[RecordId]) -> Vec<String> {
         let mut keys = vec![self.prefix.record(id)];
         if !name.is_empty() && !self.servers.are_many() {
             keys.push(self.prefix.index(name));
+            keys.extend(others.iter().map(|other| self.prefix.record(*other)));
         }
         keys
     }
@@ -252,7 +290,35 @@ pub(crate) enum Change<'c> {
     Patch(&'c Patch),
 }
 
+impl Change<'_> {
+    /// The principal who gets another session.
+    fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Create(record, _) => record.principal.as_ref(),
+            Self::Patch(patch) => Login::principal(patch),
+        }
+    }
+
+    fn over_limit(&self, limits: &Limits) -> Option<steadfast_core::LimitError> {
+        match self {
+            Self::Create(..) => None,
+            Self::Patch(patch) => patch.check(limits).err(),
+        }
+    }
+}
+
 pub(crate) fn corrupt(id: RecordId, why: Corrupt) -> StoreError {
     Event::CorruptRecord.emit(Some(id));
     StoreError::corrupt(why)
 }
+
+pub(crate) fn unexpected() -> StoreError {
+    StoreError::refused(Unexpected)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("other logins of the principal were in the way again and again")]
+struct LoginsInTheWay;
+
+/// How often a login is tried while others of the same principal change who has to end for it.
+const ATTEMPTS: usize = 128;

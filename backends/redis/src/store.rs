@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use redis::RedisConnectionInfo;
 use steadfast_core::{
     Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
+    Principal, Probe, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
     StoreError,
 };
 
@@ -19,7 +19,8 @@ use crate::connection::{Copies, Dialer, Sentinels, Servers};
 use crate::error::SetupError;
 use crate::keys::Prefix;
 use crate::operate::eviction;
-use crate::script::Scripts;
+use crate::script::{Script, Scripts};
+use crate::seen::Seen;
 use crate::sessions::Sessions;
 use crate::tls::Tls;
 
@@ -84,6 +85,7 @@ pub struct RedisStoreBuilder {
     sentinel_login: RedisConnectionInfo,
     tls: Option<Tls>,
     copies: Option<Copies>,
+    is_split: bool,
 }
 
 impl RedisStoreBuilder {
@@ -148,6 +150,14 @@ impl RedisStoreBuilder {
     #[must_use]
     pub fn wait(self, replicas: usize, within: Duration) -> Self {
         Self { copies: (replicas > 0).then_some(Copies { replicas, within }), ..self }
+    }
+
+    /// Treats one address as several servers, each with some of the keys: for a proxy, or a service that
+    /// hides its shards. Every command then has one key, as in a cluster, and a login costs one round
+    /// trip more. One server has all keys by default.
+    #[must_use]
+    pub fn split(self) -> Self {
+        Self { is_split: true, ..self }
     }
 
     /// The store on one server.
@@ -218,14 +228,18 @@ impl RedisStoreBuilder {
     }
 
     fn over(self, servers: Servers) -> RedisStore {
+        let servers = Arc::new(if self.is_split { servers.split() } else { servers });
+        let changes = Changes::new(self.prefix.channel(), Arc::clone(&servers), Script::publish());
         RedisStore(Arc::new(Sessions {
             env: self.env,
             limits: self.limits,
-            changes: Changes::new(self.prefix.channel()),
             prefix: self.prefix,
-            servers: Arc::new(servers),
+            seen: Seen::default(),
+            probe: Probe::default(),
             scripts: Scripts::new(),
             copies: self.copies,
+            servers,
+            changes,
         }))
     }
 }
@@ -243,6 +257,7 @@ impl Default for RedisStoreBuilder {
             database: 0,
             tls: None,
             copies: None,
+            is_split: false,
         }
     }
 }
@@ -301,15 +316,15 @@ impl SessionStore for RedisStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        Revocation { except, epoch, .. }: Revocation,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        self.0.delete_all(principal, except, epoch).await
+        self.0.delete_all(principal, revocation).await
     }
 
-    /// Begins with `Change::Missed`, once it is heard what is published; up to 1,024 changes wait for a
+    /// Begins with `Change::Down` until it is heard what is published; up to 1,024 changes wait for a
     /// slow listener.
     fn changes(&self) -> Option<ChangeStream> {
-        Some(self.0.changes.listen(&self.0.servers))
+        self.0.changes.listen(&self.0.env).ok()
     }
 }
 
@@ -317,7 +332,7 @@ impl SessionStore for RedisStore {
 #[async_trait]
 impl Operate for RedisStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.0.ready().await
+        self.0.probe.check(self).await
     }
 
     /// Looks at every record. Redis gives back by itself, an hour behind the deadline, what nobody

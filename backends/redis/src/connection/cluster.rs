@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::PubSub;
 use redis::{ServerError, Value, cmd};
 use tokio::time::Instant;
 
@@ -86,18 +85,6 @@ impl Cluster {
             }
         }
         Ok(primaries)
-    }
-
-    /// Every node of a cluster hears what is published on any.
-    pub(super) async fn listen(&self) -> Result<PubSub, Fault> {
-        let mut fault = Fault::unsent(NoServer);
-        for server in self.primaries().await? {
-            match server.listen().await {
-                Ok(listening) => return Ok(listening),
-                Err(why) => fault = why,
-            }
-        }
-        Err(fault)
     }
 
     /// The server of a slot. One that there is no connection to may be gone: the others are asked first,

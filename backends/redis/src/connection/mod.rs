@@ -29,6 +29,8 @@ use crate::script::Script;
 pub(crate) enum Servers {
     /// On one server at a time, whichever that is.
     One(Arc<Server>),
+    /// At one address that hides several servers.
+    Hidden(Arc<Server>),
     /// On the primaries of a cluster, by slot.
     Many(Box<Cluster>),
 }
@@ -36,6 +38,14 @@ pub(crate) enum Servers {
 impl Servers {
     pub(crate) fn standalone(dialer: Dialer, endpoint: Endpoint) -> Self {
         Self::One(Arc::new(Server::new(Origin::Fixed(dialer, endpoint))))
+    }
+
+    /// The same servers, where the one address of them hides several.
+    pub(crate) fn split(self) -> Self {
+        match self {
+            Self::One(server) => Self::Hidden(server),
+            servers => servers,
+        }
     }
 
     pub(crate) fn behind_sentinels(dialer: Dialer, sentinels: Sentinels) -> Self {
@@ -48,13 +58,13 @@ impl Servers {
 
     /// Whether keys of different records and indexes cannot be changed in one step.
     pub(crate) fn are_many(&self) -> bool {
-        matches!(self, Self::Many(_))
+        matches!(self, Self::Many(_) | Self::Hidden(_))
     }
 
     /// Asks the server that has the key.
     pub(crate) async fn call(&self, key: &[u8], call: &Call<'_>) -> Result<Value, Fault> {
         match self {
-            Self::One(server) => server.call_again(call).await,
+            Self::One(server) | Self::Hidden(server) => server.call_again(call).await,
             Self::Many(cluster) => cluster.call(key, call).await,
         }
     }
@@ -62,18 +72,9 @@ impl Servers {
     /// Every server that has records.
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Fault> {
         match self {
-            Self::One(server) => Ok(vec![Arc::clone(server)]),
+            Self::One(server) | Self::Hidden(server) => Ok(vec![Arc::clone(server)]),
             Self::Many(cluster) => cluster.primaries().await,
         }
-    }
-
-    /// Hears what is published on a channel, on any server.
-    pub(crate) async fn listen(&self, channel: &str) -> Result<Listener, Fault> {
-        let connection = match self {
-            Self::One(server) => server.listen().await?,
-            Self::Many(cluster) => cluster.listen().await?,
-        };
-        Listener::subscribe(connection, channel).await
     }
 }
 
@@ -158,7 +159,7 @@ impl Server {
     }
 
     /// Makes a call, and makes it again where that can change nothing but the answer.
-    async fn call_again(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Fault> {
+    pub(crate) async fn call_again(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Fault> {
         self.follow();
         match self.call(call, false).await {
             Err(fault) => match fault.next(call.is_repeatable) {
@@ -174,6 +175,12 @@ impl Server {
         let link = self.link(call);
         let answer = match (send(link, call.command, call.copies, asks).await, call.script) {
             (Err(fault), Some(script)) if fault.next(call.is_repeatable) == Next::InFull => {
+                send(link, &script.in_full(call.command), call.copies, asks).await
+            }
+            (answer, _) => answer,
+        };
+        let answer = match (answer, call.script) {
+            (Err(fault), Some(script)) if script.can_be_plainer(&fault, call.command) => {
                 send(link, &script.in_full(call.command), call.copies, asks).await
             }
             (answer, _) => answer,
@@ -208,7 +215,7 @@ impl Server {
         }
     }
 
-    async fn listen(&self) -> Result<PubSub, Fault> {
+    pub(crate) async fn listen(&self) -> Result<PubSub, Fault> {
         self.origin.listen().await
     }
 }

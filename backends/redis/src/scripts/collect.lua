@@ -2,11 +2,8 @@
 --
 -- KEYS: the record.
 
-local space, id, now, is_cluster = take(), take(), take(), take() == '1'
-
 local record = read(KEYS[1])
-if not record or is_live(record, now) then return 0 end
+if not record or is_live(record) then return 'g' .. told .. text('') .. text('') end
 redis.call('DEL', KEYS[1])
-if record.principal and not is_cluster then unlist(space, record.principal, id) end
-redis.call('PUBLISH', space .. ':c', 'e' .. id)
-return 1
+publish(ended(id_of(KEYS[1]), 'x'))
+return 'E' .. told .. text(record.principal) .. text(record.ticket)

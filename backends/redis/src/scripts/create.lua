@@ -1,38 +1,59 @@
 -- Stores a new record, unless its id is taken.
 --
--- KEYS: as for a patch.
+-- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster; the
+-- records that may have to end for it.
 
-local space, id, now, is_cluster, margin = take(), take(), take(), take() == '1', take()
-local only_asks, fields, secret, idle, absolute, version =
-  take() == '1', take_all(), take(), take(), take(), take()
-local login = {principal = take()}
-if login.principal ~= '' then
-  login.at, login.absolute, login.cap, login.epoch = take(), absolute, take(), take()
-  login.ticket = take()
+local asks, is_split, new = take('>BBI4c0')
+local values = {}
+for n = 1, take('>I4') do
+  local key, value = take('>Bc0I4c0')
+  values[2 * n - 1], values[2 * n] = 'v' .. key, value
+end
+local principal, authenticated, cap, epoch, ticket = take('>Hc0i8I4Bc0Bc0')
+local is_login, has_index = principal ~= '', principal ~= '' and is_split == 0
+
+local victims = {}
+if has_index then
+  local answer
+  victims, answer = make_room(KEYS[2], id_of(KEYS[1]), principal, cap)
+  if not victims then return answer end
 end
 
+local record = read_packed(new)
 local there, is_corrupt = read(KEYS[1])
-if is_corrupt then return {'exists'} end
-if there and is_live(there, now) then
-  if there.secret == secret then return {'unchanged', there.version} end
-  return {'exists'}
-end
-if only_asks then return {'fine'} end
-if login.principal ~= '' then
-  if is_cluster then
-    local mark = redis.call('HGET', KEYS[1], 'x' .. login.ticket)
-    if mark == 'again' then return {'again'} end
-    if mark == 'ended' then return {'applied', version, {}, {id}, '', ''} end
-  elseif is_below_floor(KEYS[2], login.epoch) then
-    return {'floor'}
+if is_corrupt then return 'e' end
+if there and is_live(there) then
+  if string.sub(there.secret, 1, 36) == string.sub(record.secret, 1, 36) then
+    return 'u' .. there.version
   end
+  return 'e'
 end
+if asks == 1 then return 'f' .. text('') .. text('') end
+local mark = is_login and is_split == 1 and redis.call('HGET', KEYS[1], 'x' .. ticket)
+if mark == 'again' then return 'A' end
+if has_index and is_below_floor(KEYS[2], epoch) then return 'F' end
 
-if there then redis.call('DEL', KEYS[1]) end
-write(KEYS[1], fields)
-keep_for({key = KEYS[1], idle = idle, absolute = absolute}, now, margin)
-local ended = {}
-if login.principal ~= '' and not is_cluster then
-  ended = admit(KEYS[2], space, id, login.principal, login, now, margin)
+local made = {}
+if mark == 'ended' then
+  made = {id_of(KEYS[1])}
+else
+  if there then redis.call('DEL', KEYS[1]) end
+  values[#values + 1], values[#values + 2] = '.', new
+  call_with('HSET', KEYS[1], values)
+  keep_for(KEYS[1], record)
 end
-return {'applied', version, {}, ended, '', ''}
+local events, behind = '', {}
+if has_index then
+  for n, key in ipairs(victims) do
+    made[n] = id_of(key)
+    redis.call('DEL', key)
+    unlist(KEYS[2], made[n])
+    events = events .. ended(made[n], 'c')
+  end
+  list_entry(KEYS[2], id_of(KEYS[1]), authenticated, deadline(record))
+  keep(KEYS[2], ttl(record.absolute))
+  behind = stale(KEYS[2], 8)
+end
+publish(events)
+return 'a' .. told .. record.version .. struct.pack('>H', 0) .. packed_list(made) .. text('') .. text('')
+  .. packed_list(behind)

@@ -1,20 +1,31 @@
--- Ends a record, for the holder of its secret if a proof is asked for.
+-- Ends a record: for the holder of its secret if a proof is asked for, and in one sign-in if that is.
 --
--- KEYS: the record.
+-- KEYS: the record; the index of its principal, where that is known and not elsewhere, in a cluster.
 
-local space, id, now, is_cluster, proofs = take(), take(), take(), take() == '1', take_all()
+local proofs, sign_in, reason, principal = take('>Hc0Bc0c1Hc0')
 
 local record, is_corrupt = read(KEYS[1])
+local id = id_of(KEYS[1])
 if is_corrupt then
   -- Nothing shows the right to what cannot be read.
-  if #proofs > 0 then return {'corrupt'} end
+  if #proofs > 0 then return 'x' end
   redis.call('DEL', KEYS[1])
-  redis.call('PUBLISH', space .. ':c', 'e' .. id)
-  return {'gone'}
+  publish(ended(id, reason))
+  return 'g' .. told .. text('') .. text('')
 end
-if not record or verify(record, proofs, now) ~= 'right' then return {'gone'} end
+local verdict, hash = 'wrong', nil
+if record then verdict, hash = verify(record, proofs) end
+if verdict == 'wrong' then return 'g' .. told .. text('') .. text('') end
+local was_live = is_live(record)
+if was_live then
+  if verdict == 'unknown' then return unknown(hash) end
+  if verdict == 'superseded' or sign_in ~= '' and sign_in ~= record.sign_in then return 's' end
+end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', space .. ':c', 'e' .. id)
-if record.principal and not is_cluster then unlist(space, record.principal, id) end
-local said = is_live(record, now) and 'ended' or 'gone'
-return {said, record.principal or '', record.ticket or ''}
+local left = record.principal
+if KEYS[2] and left == principal and size_of(KEYS[2]) then
+  unlist(KEYS[2], id)
+  left = ''
+end
+publish(ended(id, was_live and reason or 'x'))
+return (was_live and 'E' or 'g') .. told .. text(left) .. text(record.ticket)

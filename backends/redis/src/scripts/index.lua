@@ -1,80 +1,115 @@
--- The sessions of a principal, where one step can change all keys: a hash from the id of a record to
--- the time at which its user proved who they are. It may list what has ended, and is never behind.
--- The floor under the principal's logins is a field of it, so that every script has one key.
+-- The sessions of a principal: a sorted set, so that neither a login nor the cap takes time that grows
+-- with their number. It may list what has ended, and is never behind.
+--
+-- | member | score |
+-- | --- | --- |
+-- | an entry: a record's id, and in a cluster the ticket of its login | when the user proved who they are |
+-- | `D` and an entry | PARTS, and the earliest time at which that session may have expired |
+-- | `V` and an entry | 2 PARTS: another login took its place under the cap, and it has to end |
+-- | `F` and a number | 3 PARTS: the floor under the principal's logins |
+
+local PARTS = 1e15
+local LISTED = {'-inf', string.format('%.0f', PARTS / 2)}
+
+local function floor_of(index)
+  local member = redis.call('ZRANGEBYSCORE', index, 3 * PARTS, '+inf')[1]
+  return member and string.sub(member, 2)
+end
 
 local function is_below_floor(index, epoch)
-  local floor = redis.call('HGET', index, 'floor')
+  local floor = floor_of(index)
   return floor and (epoch == '' or is_less(epoch, floor))
 end
 
 local function raise_floor(index, epoch, kept)
   if epoch == '' then return end
-  local floor = redis.call('HGET', index, 'floor')
-  if not floor or is_less(floor, epoch) then redis.call('HSET', index, 'floor', epoch) end
+  local floor = floor_of(index)
+  if not floor or is_less(floor, epoch) then
+    redis.call('ZADD', index, 3 * PARTS, 'F' .. epoch)
+    if floor then redis.call('ZREM', index, 'F' .. floor) end
+  end
   keep(index, kept)
 end
 
--- How many entries an index has.
-local function size(index)
-  return redis.call('HLEN', index) - redis.call('HEXISTS', index, 'floor')
+-- How many entries an index has; nil if it is of format 1, a hash.
+local function size_of(index)
+  local size = redis.pcall('ZCOUNT', index, LISTED[1], LISTED[2])
+  if type(size) ~= 'table' then return size end
+  if string.find(size.err, 'WRONGTYPE', 1, true) then return nil end
+  error(size)
 end
 
--- Whether a listed record is the principal's and lives.
-local function is_theirs(space, id, principal, now)
-  local fields = redis.pcall('HMGET', space .. ':r:{' .. id .. '}', 'u', 'i', 'a')
-  return not fields.err and fields[1] == principal and is_time(fields[2]) and is_time(fields[3])
-    and tonumber(now) < tonumber(earlier(fields[2], fields[3]))
+local function list_entry(index, entry, authenticated, ends)
+  redis.call('ZADD', index, authenticated, entry, PARTS + ends, 'D' .. entry)
 end
 
-local function finish(space, id)
-  redis.call('DEL', space .. ':r:{' .. id .. '}')
-  redis.call('PUBLISH', space .. ':c', 'e' .. id)
+local function unlist(index, entry) redis.call('ZREM', index, entry, 'D' .. entry, 'V' .. entry) end
+
+-- Entries that may have expired, at most so many.
+local function stale(index, most)
+  local members = redis.call('ZRANGEBYSCORE', index, PARTS / 2, PARTS + now, 'LIMIT', 0, most)
+  for n, member in ipairs(members) do members[n] = string.sub(member, 2) end
+  return members
 end
 
--- The listed sessions that live, the oldest authentication first. The others are taken off the list.
-local function theirs(index, space, principal, now)
-  local listed, live = redis.call('HGETALL', index), {}
-  for n = 1, #listed, 2 do
-    if listed[n] == 'floor' then
-      -- No session.
-    elseif is_theirs(space, listed[n], principal, now) then
-      live[#live + 1] = {id = listed[n], at = tonumber(listed[n + 1])}
-    else
-      redis.call('HDEL', index, listed[n])
-    end
+-- The entries of the oldest authentications.
+local function oldest(index, most)
+  return redis.call('ZRANGEBYSCORE', index, LISTED[1], LISTED[2], 'LIMIT', 0, most)
+end
+
+-- The record under a key, if it is the principal's and lives.
+local function is_theirs(key, principal)
+  local record = read(key)
+  return record and record.principal == principal and is_live(record) and record
+end
+
+-- Looks at a listed record, and takes it off the list if it is not the principal's or has ended.
+local function look_at(index, key, principal)
+  local record, entry = is_theirs(key, principal), id_of(key)
+  if record then
+    redis.call('ZADD', index, 'XX', PARTS + deadline(record), 'D' .. entry)
+    return record
   end
-  table.sort(live, function(a, b)
-    if a.at ~= b.at then return a.at < b.at end
-    return a.id < b.id
-  end)
-  return live
+  unlist(index, entry)
 end
 
--- Lists a session, and ends the oldest others over the cap. A few that are listed are looked at every
--- time, so that what has ended does not pile up where nobody reads the list.
-local function admit(index, space, id, principal, login, now, margin)
-  redis.call('HSET', index, id, login.at)
-  keep(index, ttl(login.absolute, now, margin))
-  for _, some in ipairs(redis.call('HRANDFIELD', index, 4)) do
-    if some ~= id and some ~= 'floor' and not is_theirs(space, some, principal, now) then
-      redis.call('HDEL', index, some)
+-- Makes room for one more session where one step can change all keys. Returns the keys of the records
+-- that have to end for it, or nil and an answer: the entries whose records have to be declared first,
+-- with a few more, since other logins of the principal may come before the next try.
+local function make_room(index, id, principal, cap)
+  local declared = {}
+  for n = 3, #KEYS do declared[id_of(KEYS[n])] = KEYS[n] end
+  while true do
+    local size = size_of(index)
+    if not size then return nil, 'C' end
+    local over = size + (redis.call('ZSCORE', index, id) and 0 or 1) - cap
+    if over <= 0 then return {} end
+    local has_looked, wanted, victims = false, stale(index, 1000), {}
+    local is_complete = true
+    for _, entry in ipairs(wanted) do
+      if declared[entry] then
+        look_at(index, declared[entry], principal)
+        has_looked = true
+      else
+        is_complete = false
+      end
     end
-  end
-  local ended, cap = {}, tonumber(login.cap)
-  if size(index) <= cap then return ended end
-  local live = theirs(index, space, principal, now)
-  local over = #live - cap
-  for _, session in ipairs(live) do
-    if over > 0 and session.id ~= id then
-      finish(space, session.id)
-      redis.call('HDEL', index, session.id)
-      ended[#ended + 1] = session.id
-      over = over - 1
+    if not has_looked then
+      for _, entry in ipairs(oldest(index, over + 16)) do
+        if entry ~= id and #victims < over then
+          victims[#victims + 1] = declared[entry]
+          if not declared[entry] then
+            is_complete = false
+          elseif not is_theirs(declared[entry], principal) then
+            unlist(index, entry)
+            has_looked = true
+          end
+        end
+        if entry ~= id then wanted[#wanted + 1] = entry end
+        if not is_complete and #victims == over then break end
+      end
     end
+    if not has_looked and is_complete then return victims end
+    if not has_looked then return nil, 'L' .. packed_list(wanted) end
   end
-  return ended
-end
-
-local function unlist(space, principal, id)
-  redis.call('HDEL', space .. ':p:{' .. principal .. '}', id)
 end

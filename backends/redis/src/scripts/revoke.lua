@@ -1,17 +1,19 @@
--- Raises the floor of a principal, and ends their sessions, all or all but one.
+-- Ends listed sessions of a principal.
 --
--- KEYS: the index.
+-- KEYS: the index; the records.
 
-local space, now, principal, except = take(), take(), take(), take()
-local epoch, floor_kept = take(), take()
+local principal, reason = take('>Hc0c1')
 
-raise_floor(KEYS[1], epoch, floor_kept)
-local ended = 0
-for _, session in ipairs(theirs(KEYS[1], space, principal, now)) do
-  if session.id ~= except then
-    finish(space, session.id)
-    redis.call('HDEL', KEYS[1], session.id)
-    ended = ended + 1
+if not size_of(KEYS[1]) then return 'C' end
+local count, events = 0, {}
+for n = 2, #KEYS do
+  local id = id_of(KEYS[n])
+  if look_at(KEYS[1], KEYS[n], principal) then
+    redis.call('DEL', KEYS[n])
+    unlist(KEYS[1], id)
+    count = count + 1
+    events[count] = ended(id, reason)
   end
 end
-return ended
+publish(table.concat(events))
+return 'l' .. told .. struct.pack('>I4', count)

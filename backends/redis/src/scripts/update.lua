@@ -1,169 +1,179 @@
--- Applies a patch to a live record in one step: liveness, proof, expectations, fence, limits, in this
--- order, and nothing is written unless all of them pass.
+-- Applies a patch to a live record in one step: liveness, proof, sign-in, expectations, fence, limits,
+-- in this order. Everything is found out before the first write.
 --
--- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster.
+-- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster; the
+-- records that may have to end for it.
 
-local space, id, now, is_cluster, margin = take(), take(), take(), take() == '1', take()
-local only_asks, clears = take() == '1', take() == '1'
-local proofs, expected, fence = take_all(), take_all(), take()
-local ops, max_keys, max_bytes = take_all(), take(), take()
-local idle, owner = take(), take()
-local rotation = take()
-local login = {}
-if rotation ~= '' then
-  login.until_, login.at, login.absolute = take(), take(), take()
-  login.principal, login.cap, login.epoch, login.ticket = take(), take(), take(), take()
+local asks, is_split, clears, max_keys, max_bytes, sign_in, fence, idle, proofs, rehash_from,
+  rehash_to, owner, rotation = take('>BBBI4I4Bc0Bc0i8Hc0Hc0Bc0Bc0Bc0')
+local login = {principal = ''}
+local is_authentication = rotation ~= '' and take('>B') == 1
+if is_authentication then
+  login.at, login.absolute, login.has_facts, login.facts, login.format, login.principal, login.cap,
+    login.epoch, login.ticket = take('>i8i8BHc0HHc0I4Bc0Bc0')
+end
+local is_login = login.principal ~= ''
+local has_index = is_login and is_split == 0
+
+local names, expected, ops = {'.'}, {}, {}
+for n = 1, take('>I4') do
+  local key, is_there, value = take('>Bc0BI4c0')
+  expected[n] = is_there == 1 and value
+  names[#names + 1] = 'v' .. key
+end
+for n = 1, take('>I4') do
+  local kind, key, value = take('>BBc0I4c0')
+  ops[n] = {kind = string.char(kind), key = key, field = 'v' .. key, value = value}
+  names[#names + 1] = ops[n].field
+end
+if is_login and is_split == 1 then names[#names + 1] = 'x' .. login.ticket end
+
+local victims = {}
+if has_index then
+  local answer
+  victims, answer = make_room(KEYS[2], id_of(KEYS[1]), login.principal, login.cap)
+  if not victims then return answer end
 end
 
-local record, is_corrupt = read(KEYS[1])
-if is_corrupt then return {'corrupt'} end
-if not record or not is_live(record, now) then return {'gone'} end
-if rotation == record.secret then return {'unchanged', record.version} end
-local verdict = verify(record, proofs, now)
-if verdict == 'wrong' then return {'gone'} end
-if verdict == 'superseded' then return {'superseded'} end
-
-for n = 1, #expected, 3 do
-  local value = redis.call('HGET', KEYS[1], 'v' .. expected[n])
-  local wanted = expected[n + 1] == '1' and expected[n + 2]
-  if value ~= wanted then return {'conflict'} end
+local record, is_corrupt, found = read(KEYS[1], names)
+if is_corrupt then return 'x' end
+if not record or not is_live(record) then return 'g' end
+if record.format > KNOWN then return newer(record) end
+if rotation ~= '' and string.sub(rotation, 1, 36) == string.sub(record.secret, 1, 36) then
+  return 'u' .. record.version
 end
-if fence ~= '' and fence ~= (redis.call('HGET', KEYS[1], 'f') or '0') then return {'conflict'} end
-if only_asks then return {'fine'} end
+local verdict, hash = verify(record, proofs)
+if verdict == 'unknown' then return unknown(hash) end
+if verdict == 'wrong' then return 'g' end
+if verdict == 'superseded' then return 's' end
+if sign_in ~= '' and sign_in ~= record.sign_in then return 's' end
+for n, value in ipairs(expected) do
+  if found[n + 1] ~= value then return 'c' end
+end
+if fence ~= '' and fence ~= record.fence then return 'c' end
+if asks == 1 then return 'f' .. text(record.principal) .. text(record.ticket) end
 
--- Counters first, with the server's own exact addition; undone if the patch is refused after all,
--- which nobody can see in between.
-local undo, counters = {}, {}
-local function undone(...)
-  for _, back in ipairs(undo) do
-    if back.value then
-      redis.call('HSET', KEYS[1], back.field, back.value)
-    else
-      redis.call('HDEL', KEYS[1], back.field)
-    end
-  end
-  return {...}
+-- A decimal in two halves of nine digits, with its sign; nil if it is none of 64 bits.
+local LEAST, MOST = '9223372036854775808', '9223372036854775807'
+local function halves(decimal)
+  local sign, digits = string.match(decimal, '^[ \t\n\r]*(%-?)(%d+)[ \t\n\r]*$')
+  local is_json = sign and (string.byte(digits) ~= 48 or digits == '0' and sign == '')
+  if not is_json or is_less(sign == '-' and LEAST or MOST, digits) then return nil end
+  sign = sign == '-' and -1 or 1
+  return sign * (tonumber(string.sub(digits, 1, -10)) or 0), sign * tonumber(string.sub(digits, -9))
 end
 
-local function add(key, by)
-  local field = 'v' .. key
-  local value = redis.call('HGET', KEYS[1], field)
-  undo[#undo + 1] = {field = field, value = value}
-  -- JSON allows white space around an integer, Redis does not.
-  local plain = value and string.match(value, '^[ \t\n\r]*(%-?%d+)[ \t\n\r]*$')
-  if clears then
-    redis.call('HDEL', KEYS[1], field)
-  elseif value and not plain then
-    return 'integer'
-  elseif plain ~= value then
-    redis.call('HSET', KEYS[1], field, plain)
-  end
-  local sum = redis.pcall('HINCRBY', KEYS[1], field, by)
-  if type(sum) == 'table' then
-    if string.find(sum.err, 'overflow', 1, true) then return 'overflow' end
-    if string.find(sum.err, 'not an integer', 1, true) then return 'integer' end
-    error(sum)
-  end
-  -- The reply has become a double; the field is exact.
-  counters[#counters + 1] = key
-  counters[#counters + 1] = redis.call('HGET', KEYS[1], field)
+-- The exact sum of two decimals; nil and why if there is none.
+local function sum(one, other)
+  local high, low = halves(one)
+  if not high then return nil, 'i' end
+  local other_high, other_low = halves(other)
+  high, low = high + other_high, low + other_low
+  local carry = math.floor(low / 1e9)
+  high, low = high + carry, low - carry * 1e9
+  if high < 0 and low > 0 then high, low = high + 1, low - 1e9 end
+  local digits = string.format('%.0f%09.0f', math.abs(high), math.abs(low))
+  digits = string.gsub(digits, '^0+(%d)', '%1')
+  local is_negative = high < 0 or low < 0
+  if is_less(is_negative and LEAST or MOST, digits) then return nil, 'o' end
+  return (is_negative and '-' or '') .. digits
 end
 
-local keys, bytes = tonumber(record.keys), tonumber(record.bytes)
-if clears then keys, bytes = 0, 0 end
-for n = 1, #ops, 3 do
-  local op, key, value = ops[n], ops[n + 1], ops[n + 2]
-  local field = 'v' .. key
-  local had = not clears and redis.call('HEXISTS', KEYS[1], field) == 1
-  if had then
-    keys, bytes = keys - 1, bytes - #key - redis.call('HSTRLEN', KEYS[1], field)
-  end
-  if op == 'add' then
-    local failure = add(key, value)
-    if failure then return undone(failure, key) end
-    value = counters[#counters]
-  end
-  if op ~= 'remove' then keys, bytes = keys + 1, bytes + #key + #value end
-end
-if keys > tonumber(max_keys) then return undone('keys', keys, tonumber(max_keys)) end
-if bytes > tonumber(max_bytes) then return undone('bytes', bytes, tonumber(max_bytes)) end
-
-if login.principal and login.principal ~= '' then
-  if is_cluster then
-    local mark = redis.call('HGET', KEYS[1], 'x' .. login.ticket)
-    if mark == 'again' then return undone('again') end
-    if mark == 'ended' then
-      redis.call('DEL', KEYS[1])
-      redis.call('PUBLISH', space .. ':c', 'e' .. id)
-      return {'applied', record.version, {}, {id}, record.principal or '', record.ticket or ''}
-    end
-  elseif is_below_floor(KEYS[2], login.epoch) then
-    return undone('floor')
-  end
-end
-
-if clears then
-  local added = {}
-  for n = 1, #counters, 2 do added['v' .. counters[n]] = true end
+-- What the patch removes without naming it: everything, or the values from before a sign-in.
+local removed, keys, bytes = {}, record.keys, record.bytes
+local puts = {}
+for _, op in ipairs(ops) do puts[op.field] = op.kind ~= 'r' end
+if clears == 1 or is_login then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.sub(field, 1, 1) == 'v' and not added[field] then
-      redis.call('HDEL', KEYS[1], field)
+    local goes = clears == 1 and string.sub(field, 1, 1) == 'v' or string.sub(field, 1, 2) == 'v~'
+    if goes and puts[field] == nil then
+      keys, bytes = keys - 1, bytes - #field + 1 - redis.call('HSTRLEN', KEYS[1], field)
+      removed[#removed + 1] = field
     end
   end
 end
-local set = {}
-local function put(field, value)
-  set[#set + 1] = field
-  set[#set + 1] = value
+
+local set, counters = {}, {}
+for n, op in ipairs(ops) do
+  local before = found[1 + #expected + n]
+  if before then keys, bytes = keys - 1, bytes - #op.key - #before end
+  if clears == 1 or is_login and string.sub(op.key, 1, 1) == '~' then before = false end
+  if op.kind == 'a' then
+    local total, failure = sum(before or '0', op.value)
+    if not total then return failure .. op.key end
+    counters[#counters + 1] = struct.pack('>Bc0Bc0', #op.key, op.key, #total, total)
+    op.value = total
+  end
+  if op.kind == 'r' then
+    removed[#removed + 1] = op.field
+  else
+    keys, bytes = keys + 1, bytes + #op.key + #op.value
+    set[#set + 1], set[#set + 2] = op.field, op.value
+  end
 end
-for n = 1, #ops, 3 do
-  if ops[n] == 'put' then put('v' .. ops[n + 1], ops[n + 2]) end
-  if ops[n] == 'remove' then redis.call('HDEL', KEYS[1], 'v' .. ops[n + 1]) end
-end
-if #ops > 0 or clears then
-  put('k', string.format('%.0f', keys))
-  put('z', string.format('%.0f', bytes))
+if keys > max_keys then return 'K' .. struct.pack('>I4I4', keys, max_keys) end
+if bytes > max_bytes then return 'B' .. struct.pack('>I4I4', bytes, max_bytes) end
+
+local mark = is_login and is_split == 1 and found[#names]
+if mark == 'again' then return 'A' end
+if has_index and is_below_floor(KEYS[2], login.epoch) then return 'F' end
+local id = id_of(KEYS[1])
+if mark == 'ended' then
+  redis.call('DEL', KEYS[1])
+  publish(ended(id, 'c'))
+  return 'a' .. told .. record.version .. struct.pack('>H', 0) .. packed_list({id}) .. text(record.principal)
+    .. text(record.ticket) .. packed_list({})
 end
 
-local left
+local format_before = record.format
+record.format = math.max(record.format, 2)
+record.keys, record.bytes = keys, bytes
+local left, left_ticket, begins = '', record.ticket, false
+local is_rehashed = judge(record.secret, rehash_from)
+if is_rehashed then record.secret = rehash_to end
 if rotation ~= '' then
-  put('s', rotation)
-  put('r', record.secret .. login.until_)
-  if login.at ~= '' then
-    record.absolute = login.absolute
-    put('t', login.at)
-    put('a', login.absolute)
-    if login.principal ~= '' then
-      left = record.principal ~= login.principal and record.principal
-      put('u', login.principal)
-      if is_cluster then put('w', login.ticket) end
-    end
+  record.replaced = struct.pack('>i8', now + REPLACED_KEPT) .. record.secret
+  record.secret = rotation
+elseif record.replaced ~= '' and now >= struct.unpack('>i8', record.replaced) then
+  record.replaced = ''
+end
+if is_authentication then
+  record.authenticated, record.absolute = login.at, login.absolute
+  if login.has_facts == 1 then record.facts, record.format = login.facts, login.format end
+  if is_login then
+    begins = record.principal ~= login.principal
+    left = (begins or is_split == 1) and record.principal or ''
+    record.principal = login.principal
+    record.ticket = login.ticket
+    if begins then record.sign_in = successor(record.sign_in) end
   end
-elseif record.replaced and tonumber(now) >= tonumber(string.sub(record.replaced, 37)) then
-  redis.call('HDEL', KEYS[1], 'r')
 end
-if owner ~= '' then
-  put('o', owner)
-  redis.call('HINCRBY', KEYS[1], 'f', '1')
-end
-if idle ~= '' then
-  if tonumber(idle) > tonumber(record.idle) then record.idle = idle end
-  record.idle = earlier(record.idle, record.absolute)
-  put('i', record.idle)
-end
-write(KEYS[1], set)
-if idle ~= '' or login.at and login.at ~= '' then keep_for(record, now, margin) end
+if owner ~= '' then record.owner, record.fence = owner, successor(record.fence) end
+if idle ~= NONE then record.idle = math.min(math.max(record.idle, idle), record.absolute) end
+local changes = clears == 1 or #ops > 0 or rotation ~= '' or owner ~= '' or is_rehashed
+if changes then record.version = successor(record.version) end
 
-local version = record.version
-if clears or #ops > 0 or rotation ~= '' or owner ~= '' then
-  redis.call('HINCRBY', KEYS[1], 'n', '1')
-  version = redis.call('HGET', KEYS[1], 'n')
-  redis.call('PUBLISH', space .. ':c', 'p' .. id .. version)
+set[#set + 1], set[#set + 2] = '.', packed(record)
+call_with('HSET', KEYS[1], set)
+if format_before == 1 then
+  for _, field in ipairs(FORMAT_1) do removed[#removed + 1] = field end
 end
+call_with('HDEL', KEYS[1], removed)
+if idle ~= NONE or is_authentication then keep_for(KEYS[1], record) end
 
-local ended = {}
-if login.principal and login.principal ~= '' and not is_cluster then
-  if left then unlist(space, left, id) end
-  ended = admit(KEYS[2], space, id, login.principal, login, now, margin)
+local events, made, behind = '', {}, {}
+if changes then events = (begins and 's' or 'p') .. id .. record.version end
+if has_index then
+  for n, key in ipairs(victims) do
+    made[n] = id_of(key)
+    redis.call('DEL', key)
+    unlist(KEYS[2], made[n])
+    events = events .. ended(made[n], 'c')
+  end
+  list_entry(KEYS[2], id, login.at, deadline(record))
+  keep(KEYS[2], ttl(record.absolute))
+  behind = stale(KEYS[2], 8)
 end
-return {'applied', version, counters, ended, left or '', record.ticket or ''}
+publish(events)
+return 'a' .. told .. record.version .. struct.pack('>H', #counters) .. table.concat(counters)
+  .. packed_list(made) .. text(left) .. text(left_ticket) .. packed_list(behind)

@@ -1,29 +1,74 @@
 //! What a node hears of what others do.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use rig::redis::Redis;
 use rig::within;
-use steadfast_core::{Change, ChangeStream, Deletion, EndReason, Outcome, SessionStore};
+use steadfast_core::{
+    Admission, Change, ChangeStream, Deletion, EndReason, Hint, Outcome, Revocation, SessionStore,
+};
+use steadfast_redis::RedisStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::fixture::{CLUSTER, Visitor, across, builder, on};
+use crate::fixture::{CLUSTER, Visitor, across, builder, on, principal};
 
 #[tokio::test]
 async fn another_node_hears_of_patches_and_ends() {
     let server = Redis::start();
     let both = builder();
     let (here, there) = (on(&server, both.clone()), on(&server, both));
-    let mut changes = here.changes().unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Missed), "it may have missed something");
+    let mut changes = up(&here).await;
     hears(&mut changes, &there).await;
+    let mut more = here.changes().unwrap();
+    let visitor = Visitor::arrive(&there).await.log_in(&there, "alice").await;
+    for changes in [&mut changes, &mut more] {
+        let heard = within(changes.next()).await;
+        assert!(matches!(heard, Some(Change::SignedIn(id, _)) if id == visitor.id), "{heard:?}");
+    }
+    let revocation = Revocation::for_reason(EndReason::Admin);
+    there.delete_all(&principal("alice"), revocation).await.unwrap();
+    assert_eq!(within(changes.next()).await, Some(Change::Ended(visitor.id, EndReason::Admin)));
+}
+
+#[tokio::test]
+async fn a_login_over_the_cap_tells_which_session_ended_for_it() {
+    let server = Redis::start();
+    let both = builder();
+    for store in [on(&server, both.clone()), across(&CLUSTER, both)] {
+        let mut changes = up(&store).await;
+        let oldest = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+        assert!(matches!(within(changes.next()).await, Some(Change::SignedIn(..))));
+        let visitor = Visitor::arrive(&store).await;
+        let (login, _) = visitor.login(&store, "alice", Admission { cap: 1, epoch: None });
+        let outcome = store.update(visitor.id, &login, &Hint::default()).await.unwrap();
+        let Outcome::Applied(applied) = outcome else { panic!("there is room") };
+        assert_eq!(applied.ended, [oldest.id]);
+        let heard = [within(changes.next()).await, within(changes.next()).await];
+        let ended = Some(Change::Ended(oldest.id, EndReason::Cap));
+        assert!(heard.contains(&ended), "{heard:?}");
+    }
 }
 
 #[tokio::test]
 async fn in_a_cluster_every_node_hears_of_every_server() {
     let both = builder();
     let (here, there) = (across(&CLUSTER, both.clone()), across(&CLUSTER, both));
-    let mut changes = here.changes().unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+    let mut changes = up(&here).await;
     for _ in 0..10 {
         hears(&mut changes, &there).await;
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_no_message_depends_on_what_servers_tell_each_other() {
+    let prefix = "steadfast:direct";
+    let store = across(&CLUSTER, builder().prefix(prefix.parse().unwrap()));
+    let _changes = up(&store).await;
+    for server in &CLUSTER.servers[..3] {
+        let subscribed = server.ask(&["PUBSUB", "NUMSUB", &format!("{prefix}:f")]).list();
+        assert_eq!(subscribed[1].number(), 1);
     }
 }
 
@@ -31,13 +76,89 @@ async fn in_a_cluster_every_node_hears_of_every_server() {
 async fn after_a_reconnect_it_says_that_it_missed_something() {
     let mut server = Redis::start();
     let store = on(&server, builder());
-    let mut changes = store.changes().unwrap();
-    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+    let mut changes = up(&store).await;
     server.kill();
-    assert_eq!(within(changes.next()).await, Some(Change::Missed), "the connection broke");
+    assert_eq!(within(changes.next()).await, Some(Change::Down), "the connection broke");
     server.restart();
     assert_eq!(within(changes.next()).await, Some(Change::Missed), "there is another one");
     hears(&mut changes, &store).await;
+}
+
+#[tokio::test]
+async fn a_feed_that_falls_silent_is_down_until_it_speaks_again() {
+    let server = Redis::start();
+    let store = on(&server, builder());
+    let mut changes = up(&store).await;
+    server.pause();
+    assert_eq!(within(changes.next()).await, Some(Change::Down));
+    server.resume();
+    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+    hears(&mut changes, &store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_any_more_is_not_trusted_to_tell_all() {
+    let server = Redis::start();
+    let store = on(&server, builder());
+    let mut changes = up(&store).await;
+    server.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(within(changes.next()).await, Some(Change::Down), "another one is the primary");
+    server.ask(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+}
+
+#[tokio::test]
+async fn one_lost_message_is_noticed() {
+    let server = Redis::start();
+    let sieve = Sieve::start(&server).await;
+    let both = builder();
+    let here = both.clone().standalone(sieve.address.parse().unwrap()).unwrap();
+    let there = on(&server, both);
+    let mut changes = up(&here).await;
+    let visitor = Visitor::arrive(&there).await;
+    visitor.write(&there, 1).await.unwrap();
+    assert!(matches!(within(changes.next()).await, Some(Change::Patched(..))));
+    let id = visitor.id.as_uuid().simple();
+    sieve.hold_back(format!("e{id}"));
+    there.delete(visitor.id, &Deletion::LOGOUT).await.unwrap();
+    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+}
+
+#[test]
+fn a_stream_outlives_the_runtime_that_heard() {
+    let server = Redis::start();
+    let store = on(&server, builder());
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let mut changes = first.block_on(up(&store));
+    drop(first);
+    runtime().block_on(async {
+        assert_eq!(within(changes.next()).await, Some(Change::Down));
+        assert_eq!(within(changes.next()).await, Some(Change::Missed));
+        hears(&mut changes, &store).await;
+        drop(store);
+        assert_eq!(within(changes.next()).await, None);
+    });
+}
+
+#[tokio::test]
+async fn without_a_listener_nothing_is_published_beside_the_changes() {
+    let server = Redis::start();
+    let store = on(&server, builder());
+    let visitor = Visitor::arrive(&store).await;
+    visitor.write(&store, 1).await.unwrap();
+    let monitor = server.monitor();
+    visitor.write(&store, 2).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(server.seen(monitor), ["evalsha"]);
+}
+
+/// Listens, once everything is told.
+async fn up(store: &RedisStore) -> ChangeStream {
+    let mut changes = store.changes().unwrap();
+    assert_eq!(within(changes.next()).await, Some(Change::Down), "it is not connected yet");
+    assert_eq!(within(changes.next()).await, Some(Change::Missed));
+    changes
 }
 
 async fn hears(changes: &mut ChangeStream, there: &steadfast_redis::RedisStore) {
@@ -49,4 +170,46 @@ async fn hears(changes: &mut ChangeStream, there: &steadfast_redis::RedisStore) 
     assert_eq!(heard, Some(Change::Patched(visitor.id, applied.version)));
     there.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended();
     assert_eq!(within(changes.next()).await, Some(Change::Ended(visitor.id, EndReason::Logout)));
+}
+
+/// Stands between a store and its server, and can hold back what comes from there with some text in it.
+struct Sieve {
+    address: String,
+    held: Arc<Mutex<Option<String>>>,
+}
+
+impl Sieve {
+    async fn start(server: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (to, held) = (server.address(), Arc::<Mutex<Option<String>>>::default());
+        let held_back = Arc::clone(&held);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&to).await.unwrap();
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut from_client, &mut to_server).await },
+                );
+                let held = Arc::clone(&held_back);
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+                        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                        let is_held =
+                            held.lock().unwrap().as_ref().is_some_and(|held| text.contains(held));
+                        if !is_held {
+                            to_client.write_all(&bytes[..read]).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, held }
+    }
+
+    fn hold_back(&self, text: String) {
+        *self.held.lock().unwrap() = Some(text);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::redis::{PASSWORD, Redis, USER};
 use steadfast_core::{
-    Deletion, Hint, Lookup, Operate, Outcome, Patch, Revocation, SessionStore, StoreError,
+    Deletion, Hint, Lookup, Outcome, Patch, Revocation, SessionStore, StoreError,
 };
 use steadfast_redis::RedisStore;
 
@@ -99,7 +99,8 @@ async fn a_wrong_or_missing_password_is_our_own_fault() {
         builder(),
         builder().user(USER, PASSWORD).database(99),
     ] {
-        refused(on(&server, builder).ready().await);
+        let store = on(&server, builder);
+        refused(Visitor::new(&store).create(&store).await);
     }
 }
 

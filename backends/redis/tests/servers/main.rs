@@ -7,6 +7,7 @@ mod fixture;
 mod costs;
 mod privileges;
 mod index;
+mod formats;
 mod changes;
 mod errors;
 mod outages;

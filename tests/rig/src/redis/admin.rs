@@ -95,7 +95,11 @@ impl Unanswered {
 }
 
 /// Sends one command on a connection of its own.
-pub(super) fn ask(port: u16, user: Option<(&str, &str)>, command: &[&str]) -> io::Result<Reply> {
+pub(super) fn ask(
+    port: u16,
+    user: Option<(&str, &str)>,
+    command: &[impl AsRef<[u8]>],
+) -> io::Result<Reply> {
     let mut stream = connect(port, user)?;
     send(&mut stream, command)?;
     read(&mut stream)
@@ -114,12 +118,13 @@ fn connect(port: u16, user: Option<(&str, &str)>) -> io::Result<BufReader<TcpStr
     Ok(stream)
 }
 
-fn send(stream: &mut BufReader<TcpStream>, command: &[&str]) -> io::Result<()> {
-    let mut bytes = format!("*{}\r\n", command.len());
-    for part in command {
-        bytes += &format!("${}\r\n{part}\r\n", part.len());
+fn send(stream: &mut BufReader<TcpStream>, command: &[impl AsRef<[u8]>]) -> io::Result<()> {
+    let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
+    for part in command.iter().map(AsRef::as_ref) {
+        bytes.extend(format!("${}\r\n", part.len()).bytes());
+        bytes.extend([part, b"\r\n"].concat());
     }
-    stream.get_mut().write_all(bytes.as_bytes())
+    stream.get_mut().write_all(&bytes)
 }
 
 fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {

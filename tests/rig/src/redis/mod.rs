@@ -87,6 +87,19 @@ impl Redis {
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
+    /// Asks it as the administrator, with any bytes.
+    #[track_caller]
+    pub fn ask_bytes(&self, command: &[Vec<u8>]) -> Reply {
+        admin::ask(self.port, Some((ADMIN, ADMIN_PASSWORD)), command).unwrap()
+    }
+
+    /// Overwrites bytes of a field of a hash.
+    pub fn overwrite(&self, key: &str, field: &str, at: usize, bytes: &[u8]) {
+        let mut content = self.ask(&["HGET", key, field]).bytes();
+        content[at..at + bytes.len()].copy_from_slice(bytes);
+        self.ask_bytes(&["HSET".into(), key.into(), field.into(), content]);
+    }
+
     /// Sends it a command as the administrator, and reads no answer for as long as the result is kept.
     pub fn ask_without_waiting(&self, command: &[&str]) -> Unanswered {
         Unanswered::start(self.port, (ADMIN, ADMIN_PASSWORD), command)

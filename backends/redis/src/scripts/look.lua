@@ -1,0 +1,17 @@
+-- Looks at listed sessions of a principal: takes off the list what has ended or is not theirs, and
+-- tells of the others.
+--
+-- KEYS: the index; the records.
+
+local principal = take('>Hc0')
+
+if not size_of(KEYS[1]) then return 'C' end
+local found = {'l'}
+for n = 2, #KEYS do
+  local record = look_at(KEYS[1], KEYS[n], principal)
+  if record then
+    found[#found + 1] = id_of(KEYS[n])
+      .. struct.pack('>i8i8i8', record.created, record.authenticated, deadline(record))
+  end
+end
+return table.concat(found)
