@@ -38,7 +38,7 @@ pub enum Error {
     /// The login was decided before the principal's sessions were revoked. 409.
     #[error("the sign-in is older than the principal's last revocation")]
     Revoked,
-    /// The response head is sent: what needs a cookie, or a first load, comes too late. 500.
+    /// The response head is sent: what needs a cookie, or the commit, comes too late. 500.
     #[error("the response head is already sent")]
     TooLate,
     /// The request has no session, and this call does not start one. 401.

@@ -48,6 +48,7 @@ use turn::{Sent, Turn};
 /// | calls | act | on an error of the handler |
 /// | --- | --- | --- |
 /// | `get`, `status`, `handle`, `principal`, `created`, `authenticated` | load once | |
+/// | `reload`, `touch` | at once | stay |
 /// | `insert`, `discard`, `remove`, `clear` | with the commit | dropped |
 /// | `login`, `elevate`, `reauthenticate`, `cycle_id` | with the commit, after a load | dropped |
 /// | `update`, `increment`, `save`, `csrf_token` | at once, with what is buffered | stay |
@@ -88,7 +89,9 @@ use turn::{Sent, Turn};
 ///
 /// After a call failed because the store could not say whether there is a session, every later one
 /// is [`Error::Poisoned`], nothing is committed, and a response below 400 becomes 503. After the
-/// response head is settled, what would need a cookie or a first load is [`Error::TooLate`].
+/// response head is settled, what would need a cookie or the commit is [`Error::TooLate`]. After
+/// somebody else signed in to the session, everything is [`Error::Superseded`]. What a handle can do
+/// that outlives its request is described in [`guide::streams`](crate::guide::streams).
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -285,13 +288,14 @@ impl Session {
     /// Ends the session, at once, and removes the token with the response. What is written after it
     /// starts another session.
     ///
-    /// Success means that the store confirmed it: no node accepts the token any more. It goes on
-    /// when the client disconnects.
+    /// Success means that the store confirmed it: no node accepts the token any more. Where the request
+    /// brought several tokens, every session that they open ends. It goes on when the client
+    /// disconnects.
     ///
     /// # Errors
     ///
-    /// When it is not confirmed; or when another request just replaced the token, whose session
-    /// this one then has no right to end.
+    /// When it is not confirmed; or [`Error::Superseded`] when another request just replaced the token
+    /// or signed somebody else in, because this one then has no right to end their session.
     pub async fn flush(&self) -> Result<(), Error> {
         self.detached(|session| async move { session.turn().await.end().await }).await
     }
