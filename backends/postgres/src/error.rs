@@ -51,6 +51,9 @@ pub enum SetupError {
         /// The version that they should be at, or a later one.
         wanted: i32,
     },
+    /// Nodes of release 0.1 use the database, and could not go on after a migration.
+    #[error("nodes of release 0.1 are connected to the database: stop them, then migrate it")]
+    InUse,
     /// The database refused.
     #[error("the database refuses to be set up")]
     Refused(#[source] Failure),

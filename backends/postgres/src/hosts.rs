@@ -162,12 +162,12 @@ impl Terms {
     async fn settle(&self, connection: &mut Connection) -> Result<Row, Failure> {
         let process = Some(connection.process()).filter(|_| self.pooler.is_none());
         let timeout = self.statement_timeout.as_millis().to_string();
-        let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
         let rows = match self.pooler {
             Some(Pooler::Transaction) => connection.run(&Statement::once(STATE, &[]), &[]).await,
             _ => {
-                let settle = Statement::once(SETTLE, &[Type::INT4, Type::TEXT, Type::TEXT]);
-                connection.run(&settle, &[&process, &timeout, &lock_timeout]).await
+                let settle =
+                    Statement::once(SETTLE, &[("process", Type::INT4), ("timeout", Type::TEXT)]);
+                connection.run(&settle, &[("process", &process), ("timeout", &timeout)]).await
             }
         };
         let mut rows = rows.map_err(|failed| failed.failure)?;
@@ -247,15 +247,9 @@ const STATE: &str =
 const SETTLE: &str =
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean, $1 <> pg_backend_pid() IS TRUE,
     CASE WHEN $1 <> pg_backend_pid() IS NOT TRUE THEN
-        set_config('statement_timeout', $2, false) || set_config('lock_timeout', $3, false)
+        set_config('statement_timeout', $2, false)
             || set_config('default_transaction_isolation', 'read committed', false)
     END";
 
 /// How long a host has before the next one is asked as well.
 const HEAD_START: Duration = Duration::from_millis(200);
-
-/// How long a statement waits for a lock.
-///
-/// Twice that, because a statement can wait for its turn to wait, is less than the middleware waits for a
-/// store: so a record that is locked for long is told from a server that does not answer.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(400);

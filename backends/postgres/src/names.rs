@@ -61,18 +61,36 @@ fn is_plain(name: &str) -> bool {
 /// Two of them, and a dot, name a channel, for which Postgres takes less than 64 bytes.
 const LONGEST: usize = 31;
 
-/// Indexes live in the schema of their table, and are named without it.
-const INDEXES: [&str; 3] = ["sessions_hour", "sessions_principal", "principals_hour"];
+/// Indexes live in the schema of their table, and constraints in their table: both are named without it.
+const INDEXES: [&str; 7] = [
+    "sessions_hour",
+    "sessions_principal",
+    "principals_hour",
+    "principals_floor",
+    "changes_xid",
+    "hash_check",
+    "replaced_check",
+];
 
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 17] = [
     "principals",
     "migrations",
+    "changes",
+    "listeners",
+    "judge",
+    "lock",
+    "count",
+    "tell",
+    "admits",
     "admit",
-    "lock_excess",
-    "end_excess",
     "create",
     "patch",
+    "end",
     "end_all",
+    "collect",
+    // Of release 0.1.
+    "lock_excess",
+    "end_excess",
 ];
 
 #[cfg(test)]
@@ -103,7 +121,8 @@ mod tests {
     #[test]
     fn every_name_of_a_statement_is_known() {
         let names = Names::new("s", "t").unwrap();
-        for sql in crate::schema::MIGRATIONS.iter().chain(crate::statements::ALL) {
+        let statements = crate::statements::ALL.iter().map(|(sql, _)| sql);
+        for sql in crate::schema::MIGRATIONS.iter().chain(statements) {
             let filled = names.fill(sql);
             let mut braces = filled.split('{').skip(1);
             assert!(!braces.any(|name| name.starts_with(|c: char| c.is_ascii_lowercase())));

@@ -1,14 +1,14 @@
 //! A patch as the arguments of its statement, and the answer to it.
 
 use steadfast_core::{
-    Applied, Authentication, Counters, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
-    Record, RecordId, Rejection, RouteLabel, StoreError, Timestamp, Version,
+    Applied, Counters, Facts, KeyId, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
+    Record, RecordId, Rejection, RouteLabel, SecretHash, StoreError, Timestamp, Version,
 };
 use uuid::Uuid;
 
 use crate::connection::{Argument, Malformed, Row, Statement};
 use crate::pool::{Pool, Resend};
-use crate::rows::{self, millis, text};
+use crate::rows::{self, compared, text};
 
 /// The arguments that take a look at the whole patch.
 pub(crate) struct Arguments<'p> {
@@ -71,8 +71,7 @@ impl<'p> Arguments<'p> {
     /// or only moves the deadline, to the latest of all.
     fn resend(&self) -> Resend {
         let patch = self.patch;
-        let writes = patch.is_clear() || patch.ops().next().is_some() || patch.owner().is_some();
-        let is_guarded = patch.rotation().is_some() || !writes;
+        let is_guarded = patch.rotation().is_some() || patch.is_touch();
         match is_guarded && !patch.is_once_only() && self.fence.is_none() {
             true => Resend::Freely,
             false => Resend::Never,
@@ -83,41 +82,50 @@ impl<'p> Arguments<'p> {
         &self,
         pool: &Pool,
         statement: &Statement,
-        channel: Option<&str>,
+        tells: bool,
         id: RecordId,
         now: Timestamp,
     ) -> Result<Vec<Row>, StoreError> {
-        let rotation = self.patch.rotation();
+        let patch = self.patch;
+        let rotation = patch.rotation();
         let authentication = rotation.and_then(|rotation| rotation.authentication.as_ref());
         let principal = authentication.and_then(|login| login.principal.as_ref());
-        let admission = authentication.map(|login: &Authentication| login.admission);
-        let arguments: [Argument<'_>; 26] = [
-            &id.as_uuid(),
-            &millis(now),
-            &channel,
-            &self.patch.proof().map(rows::hashes),
-            &given(&self.expected.0),
-            &given(&self.expected.1),
-            &self.fence,
-            &self.over_limit.is_some(),
-            &self.patch.is_clear(),
-            &given(&self.put.0),
-            &given(&self.put.1),
-            &given(&self.removed),
-            &given(&self.added.0),
-            &given(&self.added.1),
-            &bound(self.limits.keys),
-            &bound(self.limits.record_bytes),
-            &rotation.map(|rotation| rows::hash(&rotation.hash)),
-            &rotation.map(|_| millis(now + Record::REPLACED_KEPT)),
-            &authentication.map(|login| millis(login.at)),
-            &authentication.map(|login| millis(login.absolute_deadline)),
-            &principal.map(|principal| principal.realm().as_str()),
-            &principal.map(Principal::id),
-            &admission.map(|admission| bound(admission.cap)),
-            &admission.and_then(|admission| admission.epoch).map(rows::epoch),
-            &self.patch.idle_deadline().map(millis),
-            &self.patch.owner().map(RouteLabel::as_str),
+        let admission = authentication.map(|login| login.admission);
+        let facts = authentication.and_then(|login| login.facts.as_ref());
+        let rehash = patch.rehashing();
+        let arguments: [Argument<'_>; 32] = [
+            ("id", &id.as_uuid()),
+            ("now", &now.as_millis()),
+            ("tells", &tells),
+            ("known", &i32::from(Record::FORMAT)),
+            ("format", &facts.map(format)),
+            ("proof", &patch.proof().map(|proof| compared(proof.hashes()))),
+            ("sign_in", &patch.sign_in().map(bound)),
+            ("expected_keys", &given(&self.expected.0)),
+            ("expected_values", &given(&self.expected.1)),
+            ("expected_fence", &self.fence),
+            ("is_over_limit", &self.over_limit.is_some()),
+            ("clear", &patch.is_clear()),
+            ("put_keys", &given(&self.put.0)),
+            ("put_values", &given(&self.put.1)),
+            ("removed", &given(&self.removed)),
+            ("added_keys", &given(&self.added.0)),
+            ("added", &given(&self.added.1)),
+            ("max_keys", &bound(self.limits.keys)),
+            ("max_size", &bound(self.limits.record_bytes)),
+            ("rehash_from", &rehash.map(|rehash| compared(&rehash.from))),
+            ("rehash_to", &rehash.map(|rehash| rehash.to.to_bytes())),
+            ("hash", &rotation.map(|rotation| rotation.hash.to_bytes())),
+            ("replaced_until", &rotation.map(|_| (now + Record::REPLACED_KEPT).as_millis())),
+            ("authenticated", &authentication.map(|login| login.at.as_millis())),
+            ("absolute", &authentication.map(|login| login.absolute_deadline.as_millis())),
+            ("facts", &facts.map(Facts::as_bytes)),
+            ("realm", &principal.map(|principal| principal.realm().as_str())),
+            ("principal", &principal.map(Principal::id)),
+            ("cap", &admission.map(|admission| bound(admission.cap))),
+            ("epoch", &admission.and_then(|admission| admission.epoch).map(rows::epoch)),
+            ("idle", &patch.idle_deadline().map(Timestamp::as_millis)),
+            ("owner", &patch.owner().map(RouteLabel::as_str)),
         ];
         pool.rows(self.resend(), statement, &arguments).await
     }
@@ -128,26 +136,31 @@ impl<'p> Arguments<'p> {
     }
 
     fn read(&self, row: &Row) -> Result<Result<Outcome, StoreError>, Malformed> {
-        let culprit = || row.get::<&str>(4);
-        let amount = || Ok::<_, Malformed>(row.get::<i64>(5)? as usize);
+        let culprit = || row.get::<&str>(6);
+        let amount = || row.get::<i64>(7);
+        let limited = || Ok::<_, Malformed>(amount()? as usize);
         let rejection = match row.get(0)? {
             "applied" => return Ok(Ok(Outcome::Applied(self.applied(row)?))),
             "gone" => return Ok(Ok(Outcome::Gone)),
             "superseded" => return Ok(Ok(Outcome::Superseded)),
             "conflict" => return Ok(Ok(Outcome::Conflict)),
             "corrupt" => return Ok(Err(StoreError::corrupt("the values are no texts by key"))),
+            "newer format" => return Ok(Err(rows::newer(amount()?))),
+            "unknown key" => {
+                let hash = rows::secret_hash(row.get(8)?)?;
+                return Ok(Err(StoreError::UnknownKey(hash.key())));
+            }
             "not an integer" => Rejection::not_an_integer(culprit()?),
             "overflow" => Rejection::overflow(culprit()?),
             "below floor" => Rejection::BelowFloor,
-            "too many keys" => LimitError::Keys { keys: amount()?, limit: self.limits.keys }.into(),
+            "too many keys" => {
+                LimitError::Keys { keys: limited()?, limit: self.limits.keys }.into()
+            }
             "too large" => {
-                LimitError::Record { len: amount()?, limit: self.limits.record_bytes }.into()
+                LimitError::Record { len: limited()?, limit: self.limits.record_bytes }.into()
             }
             "over limit" => self.over_limit.expect("the patch was sent as over a limit").into(),
-            other => {
-                let error = format!("unexpected verdict {other:?}");
-                return Ok(Err(StoreError::refused(error)));
-            }
+            other => return Err(format!("unexpected verdict {other:?}").into()),
         };
         Ok(Ok(Outcome::Rejected(rejection)))
     }
@@ -167,9 +180,16 @@ pub(crate) fn ended(row: &Row, column: usize) -> Result<Vec<RecordId>, Malformed
     Ok(ids.unwrap_or_default().into_iter().map(RecordId::from).collect())
 }
 
-/// A bound of the caller's, which may be higher than any number of the database.
-pub(crate) fn bound(bound: usize) -> i64 {
-    i64::try_from(bound).unwrap_or(i64::MAX)
+/// A number of the caller's, which may be higher than any of the database.
+pub(crate) fn bound(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// The format that a record with these facts is written in.
+fn format(facts: &Facts) -> i32 {
+    let secret = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+    let (now, facts) = (Timestamp::UNIX_EPOCH, facts.clone());
+    Record { facts, ..Record::new(secret, now, now, now) }.format().into()
 }
 
 /// An array, unless it is empty: nothing is shorter than an empty array.

@@ -5,26 +5,16 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use steadfast_core::{
-    Facts, KeyId, Limits, Owner, Principal, Proof, Realm, Record, RecordId, Replaced, SecretHash,
-    SessionInfo, StoreError, Timestamp, Values, Version,
+    Facts, Limits, Owner, Principal, Realm, Record, RecordId, Replaced, SecretHash, SessionInfo,
+    StoreError, Timestamp, Values, Version,
 };
 use uuid::Uuid;
 
 use crate::connection::{Malformed, Row};
 
-pub(crate) type Hash = Vec<u8>;
-
-pub(crate) fn hash(hash: &SecretHash) -> Hash {
-    hash.compared().to_vec()
-}
-
-pub(crate) fn hashes(proof: &Proof) -> Vec<Hash> {
-    proof.hashes().map(hash).collect()
-}
-
-/// Milliseconds since 1970. What is finer is cut off: a deadline is never later than it was.
-pub(crate) fn millis(time: Timestamp) -> i64 {
-    time.as_millis()
+/// What a server compares of the hashes of a proof.
+pub(crate) fn compared<'h>(hashes: impl IntoIterator<Item = &'h SecretHash>) -> Vec<Vec<u8>> {
+    hashes.into_iter().map(|hash| hash.compared().to_vec()).collect()
 }
 
 /// An epoch in the order of `bigint`.
@@ -42,31 +32,46 @@ pub(crate) fn whole(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Unsupported("versions and fences from 2^63"))
 }
 
-/// The record in a row of `LOAD` or `SCAN`.
-pub(crate) fn record(row: &Row) -> Result<Record, Malformed> {
-    let replaced = match (row.get::<Option<&[u8]>>(2)?, row.get(3)?) {
-        (Some(hash), Some(until)) => {
-            Some(Box::new(Replaced { hash: secret_hash(hash)?, until: time(until)? }))
-        }
+/// The record in a row of `LOAD` or `SCAN`, unless a later release wrote it.
+pub(crate) fn record(row: &Row) -> Result<Record, StoreError> {
+    match row.get::<i32>(1) {
+        Ok(format) if format > i32::from(Record::FORMAT) => Err(newer(format.into())),
+        Ok(_) => known(row).map_err(StoreError::corrupt),
+        Err(error) => Err(StoreError::corrupt(error)),
+    }
+}
+
+/// A record has a format that this release does not know.
+pub(crate) fn newer(format: i64) -> StoreError {
+    let found = u16::try_from(format).unwrap_or(u16::MAX);
+    StoreError::NewerFormat { found, known: Record::FORMAT }
+}
+
+fn known(row: &Row) -> Result<Record, Malformed> {
+    let replaced = match (row.get::<Option<&[u8]>>(3)?, row.get(4)?) {
+        (Some(hash), Some(until)) => Some(Box::new(Replaced {
+            hash: secret_hash(hash)?,
+            until: Timestamp::from_millis(until),
+        })),
         _ => None,
     };
-    let fence = u64::try_from(row.get::<i64>(13)?)?;
-    let owner = match row.get::<Option<&str>>(12)? {
+    let fence = u64::try_from(row.get::<i64>(16)?)?;
+    let owner = match row.get::<Option<&str>>(15)? {
         Some(label) => Some(Box::new(Owner { label: label.parse()?, fence })),
         None => None,
     };
     Ok(Record {
-        secret: secret_hash(row.get(1)?)?,
+        secret: secret_hash(row.get(2)?)?,
         replaced,
-        version: Version(u64::try_from(row.get::<i64>(4)?)?),
-        values: values(row.get(5)?)?,
-        created: time(row.get(6)?)?,
-        authenticated: row.get::<Option<i64>>(7)?.map(time).transpose()?,
-        idle_deadline: time(row.get(8)?)?,
-        absolute_deadline: time(row.get(9)?)?,
-        principal: principal(row.get(10)?, row.get(11)?)?,
-        sign_in: 0,
-        facts: Facts::default(),
+        version: Version(u64::try_from(row.get::<i64>(5)?)?),
+        values: values(row.get(6)?)?,
+        created: time(row, 7)?,
+        authenticated: row.get::<Option<i64>>(8)?.map(Timestamp::from_millis),
+        idle_deadline: time(row, 9)?,
+        absolute_deadline: time(row, 10)?,
+        principal: principal(row.get(11)?, row.get(12)?)?,
+        sign_in: u64::try_from(row.get::<i64>(13)?)?,
+        facts: Facts::new(row.get::<Option<&[u8]>>(14)?.unwrap_or_default())?,
         owner,
     })
 }
@@ -75,9 +80,9 @@ pub(crate) fn record(row: &Row) -> Result<Record, Malformed> {
 pub(crate) fn session(row: &Row) -> Result<SessionInfo, Malformed> {
     Ok(SessionInfo {
         id: id(row)?,
-        created: time(row.get(1)?)?.into(),
-        authenticated: row.get::<Option<i64>>(2)?.map(time).transpose()?.map(Into::into),
-        deadline: time(row.get(3)?)?.into(),
+        created: time(row, 1)?.into(),
+        authenticated: row.get::<Option<i64>>(2)?.map(|at| Timestamp::from_millis(at).into()),
+        deadline: time(row, 3)?.into(),
     })
 }
 
@@ -86,14 +91,12 @@ pub(crate) fn id(row: &Row) -> Result<RecordId, Malformed> {
     Ok(row.get::<Uuid>(0)?.into())
 }
 
-fn secret_hash(bytes: &[u8]) -> Result<SecretHash, Malformed> {
-    let (key, digest) = bytes.split_first_chunk().ok_or("the hash is too short")?;
-    let key = KeyId::from_parts(u32::from_be_bytes(*key), "").ok_or("the key has no name")?;
-    Ok(SecretHash::from_parts(key, digest.try_into()?))
+pub(crate) fn secret_hash(bytes: &[u8]) -> Result<SecretHash, Malformed> {
+    SecretHash::from_bytes(bytes).ok_or_else(|| "a hash has the wrong form".into())
 }
 
-fn time(millis: i64) -> Result<Timestamp, Malformed> {
-    Ok(Timestamp::from_millis(millis))
+fn time(row: &Row, column: usize) -> Result<Timestamp, Malformed> {
+    Ok(Timestamp::from_millis(row.get(column)?))
 }
 
 /// An object of strings. The parser's message may show a value, and is not passed on.
@@ -187,22 +190,5 @@ mod tests {
     fn an_epoch_keeps_its_order() {
         let epochs = [0, 1, i64::MAX as u64, 1 << 63, u64::MAX].map(epoch);
         assert!(epochs.is_sorted_by(|one, other| one < other));
-    }
-
-    #[test]
-    fn a_time_survives_to_the_millisecond_and_is_never_later() {
-        for at in [0, 1, -1, 253_402_300_799_999] {
-            assert_eq!(millis(time(at).unwrap()), at);
-        }
-    }
-
-    #[test]
-    fn a_hash_survives_and_any_other_length_is_none() {
-        let kept = SecretHash::from_parts(KeyId::from_parts(7, "").unwrap(), [9; 32]);
-        let bytes = hash(&kept);
-        assert_eq!(secret_hash(&bytes).unwrap(), kept);
-        for wrong in [&bytes[..3], &bytes[..35], &[&bytes[..], &[0]].concat()] {
-            assert!(secret_hash(wrong).is_err());
-        }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) async fn migrate(connection: &mut Connection, names: &Names) -> Resul
     }
     batch(connection, &names.fill(VERSIONS)).await?;
     let found = version(connection, names).await.map_err(SetupError::Refused)?;
+    if found == 1 && first(connection, IS_IN_USE).await.map_err(SetupError::Refused)? {
+        return Err(SetupError::InUse);
+    }
     for (at, migration) in (1..).zip(MIGRATIONS).filter(|(at, _)| *at > found) {
         batch(connection, &names.fill(migration)).await?;
         let record = format!("INSERT INTO {{migrations}} VALUES ({at})");
@@ -69,13 +72,20 @@ async fn first<T: for<'r> Column<'r>>(
     first.ok_or(Failure::Protocol("an answer of another form"))
 }
 
-/// What was done to a database that is at version *n*: the first *n* of these. Each only adds, so that
-/// nodes of the version before go on.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("sql/0001.sql")];
+/// What was done to a database that is at version *n*: the first *n* of these. From the second on, each
+/// only adds, so that nodes of the version before go on.
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("sql/0001.sql"),
+    concat!(include_str!("sql/0002.sql"), include_str!("sql/functions.sql")),
+];
 
 const WANTED: i32 = MIGRATIONS.len() as i32;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS {migrations} (version integer PRIMARY KEY)";
+
+/// Whether nodes of release 0.1 are there, as far as this role may see: they name themselves so.
+const IS_IN_USE: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'steadfast')";
 
 /// Waits for its turn, whatever time that takes. The number is `steadfas`, in ASCII.
 const LOCK: &str =

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup,
-    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Scan, Scanned, SessionInfo,
-    Stats, StoreError, Timestamp, Verdict, Version,
+    Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Facts, Found, Limits,
+    Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, Scan,
+    Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
 };
 
 use crate::changes::Changes;
 use crate::connection::{Argument, Malformed, Row};
 use crate::patches::{Arguments, bound, ended, given};
 use crate::pool::{Pool, Resend};
-use crate::rows::{self, millis, text};
+use crate::rows::{self, compared, text};
 use crate::shares::{Share, Shares};
 use crate::statements::Statements;
 use crate::sweep::Sweeper;
@@ -25,7 +25,8 @@ pub(crate) struct Sessions {
     pub(crate) pool: Pool,
     pub(crate) shares: Arc<Shares>,
     pub(crate) statements: Statements,
-    pub(crate) changes: Changes,
+    /// `None` where nothing is told.
+    pub(crate) changes: Option<Changes>,
     pub(crate) sweeper: Option<Sweeper>,
 }
 
@@ -40,8 +41,9 @@ impl Sessions {
             return self.refuse_new(id, record, error.into()).await;
         }
         let new = New::of(record, admission)?;
-        let sending = new.send(&self.pool, &self.statements, id, self.env.now());
+        let sending = new.send(self, id);
         let row = one(self.locking(record.principal.as_ref(), None, sending).await?)?;
+        self.take_note(&row, 3, 4)?;
         new.outcome(&row).map_err(StoreError::refused)
     }
 
@@ -54,9 +56,12 @@ impl Sessions {
         let Some(row) = self.row(id).await? else {
             return Ok(Lookup::Absent(Absence::Unknown));
         };
-        let Ok(record) = rows::record(&row) else {
-            Event::CorruptRecord.emit(Some(id));
-            return Ok(Lookup::Absent(Absence::Unknown));
+        let record = match rows::record(&row) {
+            Err(StoreError::Corrupt(_)) => {
+                Event::CorruptRecord.emit(Some(id));
+                return Ok(Lookup::Absent(Absence::Unknown));
+            }
+            record => record?,
         };
         let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
         Ok(match (verdict, record.is_expired(now)) {
@@ -72,11 +77,13 @@ impl Sessions {
 
     pub(crate) async fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let arguments = Arguments::of(patch, &self.limits)?;
-        let Statements { patch: statement, channel, .. } = &self.statements;
         let login = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
         let principal = login.and_then(|login| login.principal.as_ref());
-        let sending = arguments.send(&self.pool, statement, channel.as_deref(), id, self.env.now());
-        let outcome = arguments.outcome(&one(self.locking(principal, Some(id), sending).await?)?);
+        let (statement, now) = (&self.statements.patch, self.env.now());
+        let sending = arguments.send(&self.pool, statement, self.tells(), id, now);
+        let row = one(self.locking(principal, Some(id), sending).await?)?;
+        self.take_note(&row, 4, 5)?;
+        let outcome = arguments.outcome(&row);
         if let Err(StoreError::Corrupt(_)) = outcome {
             Event::CorruptRecord.emit(Some(id));
         }
@@ -88,74 +95,84 @@ impl Sessions {
         id: RecordId,
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
-        let Statements { delete, channel, .. } = &self.statements;
-        let (proof, now) = (deletion.proof.map(rows::hashes), millis(self.env.now()));
-        let arguments: [Argument<'_>; 4] = [&id.as_uuid(), &proof, &now, channel];
+        let arguments: [Argument<'_>; 6] = [
+            ("id", &id.as_uuid()),
+            ("now", &self.env.now().as_millis()),
+            ("tells", &self.tells()),
+            ("proof", &deletion.proof.map(|proof| compared(proof.hashes()))),
+            ("sign_in", &deletion.sign_in.map(bound)),
+            ("reason", &deletion.reason.name()),
+        ];
         // Ids are used once: what a late delete finds is what it was to end.
-        let deleting = self.pool.rows(Resend::Freely, delete, &arguments);
-        let Some(row) = self.locking(None, Some(id), deleting).await?.pop() else {
-            return Ok(Deleted::Gone);
-        };
-        let was_live: bool = row.get(0).map_err(StoreError::refused)?;
-        if was_live {
-            return Ok(Deleted::Ended);
+        let ending = self.pool.rows(Resend::Freely, &self.statements.end, &arguments);
+        let row = one(self.locking(None, Some(id), ending).await?)?;
+        self.ring_if_told(&row, 1)?;
+        match row.get(0).map_err(StoreError::refused)? {
+            "ended" => Ok(Deleted::Ended),
+            "superseded" => Ok(Deleted::Superseded),
+            "gone" => Ok(Deleted::Gone),
+            "expired" => {
+                Event::Expired.emit(Some(id));
+                Ok(Deleted::Gone)
+            }
+            "unknown key" => {
+                let hash = row.get(2).and_then(rows::secret_hash).map_err(StoreError::refused)?;
+                Err(StoreError::UnknownKey(hash.key()))
+            }
+            other => Err(StoreError::refused(format!("unexpected verdict {other:?}"))),
         }
-        Event::Expired.emit(Some(id));
-        Ok(Deleted::Gone)
     }
 
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        let (realm, now) = (principal.realm().as_str(), millis(self.env.now()));
-        let arguments: [Argument<'_>; 3] = [&realm, &principal.id(), &now];
-        let rows = self.pool.rows(Resend::Freely, &self.statements.list, &arguments);
-        Ok(rows.await?.iter().filter_map(|row| rows::session(row).ok()).collect())
+        let arguments: [Argument<'_>; 3] = [
+            ("realm", &principal.realm().as_str()),
+            ("principal", &principal.id()),
+            ("now", &self.env.now().as_millis()),
+        ];
+        let rows = self.pool.rows(Resend::Freely, &self.statements.list, &arguments).await?;
+        Ok(rows.iter().filter_map(|row| rows::session(row).ok()).collect())
     }
 
     pub(crate) async fn delete_all(
         &self,
         principal: &Principal,
-        except: Option<RecordId>,
-        epoch: Option<u64>,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
         let now = self.env.now();
-        let arguments: [Argument<'_>; 7] = [
-            &principal.realm().as_str(),
-            &principal.id(),
-            &except.map(|id| id.as_uuid()),
-            &epoch.map(rows::epoch),
-            &millis(now),
-            &millis(now + FLOOR_KEPT),
-            &self.statements.channel,
+        let arguments: [Argument<'_>; 8] = [
+            ("realm", &principal.realm().as_str()),
+            ("principal", &principal.id()),
+            ("now", &now.as_millis()),
+            ("tells", &self.tells()),
+            ("except", &revocation.except.map(|id| id.as_uuid())),
+            ("epoch", &revocation.epoch.map(rows::epoch)),
+            ("floor_until", &(now + FLOOR_KEPT).as_millis()),
+            ("reason", &revocation.reason.name()),
         ];
         // A late one would end sessions that began after it.
         let ending = self.pool.rows(Resend::Never, &self.statements.end_all, &arguments);
         let row = one(self.locking(Some(principal), None, ending).await?)?;
-        for expired in ended(&row, 1).map_err(StoreError::refused)? {
-            Event::Expired.emit(Some(expired));
-        }
+        self.take_note(&row, 1, 2)?;
         Ok(row.get::<i64>(0).map_err(StoreError::refused)? as u64)
     }
 
-    /// Ends at most `limit` records that expired before `due`, and says how many.
-    pub(crate) async fn collect(&self, due: Timestamp, limit: i64) -> Result<u64, StoreError> {
-        let Statements { collect, channel, .. } = &self.statements;
-        let arguments: [Argument<'_>; 3] = [&millis(due), &limit, channel];
-        let rows = self.pool.rows(Resend::Freely, collect, &arguments).await?;
-        for id in rows.iter().filter_map(|row| rows::id(row).ok()) {
-            Event::Expired.emit(Some(id));
-        }
-        Ok(rows.len() as u64)
-    }
-
-    /// Forgets at most `limit` principals who have no floor and did not sign in lately.
-    pub(crate) async fn collect_principals(
+    /// Ends at most `limit` records that expired before `due`, and returns how many, and whether there
+    /// are more.
+    pub(crate) async fn collect(
         &self,
         due: Timestamp,
         limit: i64,
-    ) -> Result<u64, StoreError> {
-        let statement = &self.statements.collect_principals;
-        let rows = self.pool.rows(Resend::Freely, statement, &[&millis(due), &limit]).await?;
-        Ok(rows.len() as u64)
+    ) -> Result<(u64, bool), StoreError> {
+        let arguments: [Argument<'_>; 4] = [
+            ("due", &due.as_millis()),
+            ("limit", &limit),
+            ("known", &i32::from(Record::FORMAT)),
+            ("tells", &self.tells()),
+        ];
+        let rows = self.pool.rows(Resend::Freely, &self.statements.collect, &arguments).await?;
+        let row = one(rows)?;
+        let is_all: bool = row.get(2).map_err(StoreError::refused)?;
+        Ok((self.take_note(&row, 0, 1)?, !is_all))
     }
 
     pub(crate) async fn scan(
@@ -163,8 +180,9 @@ impl Sessions {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Scan, StoreError> {
-        let (from, most) = (after.map(|id| id.as_uuid()), bound(limit).saturating_add(1));
-        let rows = self.pool.rows(Resend::Freely, &self.statements.scan, &[&from, &most]).await?;
+        let arguments: [Argument<'_>; 2] =
+            [("after", &after.map(|id| id.as_uuid())), ("limit", &bound(limit).saturating_add(1))];
+        let rows = self.pool.rows(Resend::Freely, &self.statements.scan, &arguments).await?;
         let scanned = rows.iter().take(limit).map(|row| {
             let id = rows::id(row).map_err(StoreError::refused)?;
             Ok(Scanned { id, record: rows::record(row).ok().map(Arc::new) })
@@ -185,7 +203,29 @@ impl Sessions {
 
     async fn row(&self, id: RecordId) -> Result<Option<Row>, StoreError> {
         let id = id.as_uuid();
-        Ok(self.pool.rows(Resend::Freely, &self.statements.load, &[&id]).await?.pop())
+        Ok(self.pool.rows(Resend::Freely, &self.statements.load, &[("id", &id)]).await?.pop())
+    }
+
+    fn tells(&self) -> bool {
+        self.changes.is_some()
+    }
+
+    /// Reports the records that the row says expired, how many there are, and wakes those who listen.
+    fn take_note(&self, row: &Row, expired: usize, is_told: usize) -> Result<u64, StoreError> {
+        let expired = ended(row, expired).map_err(StoreError::refused)?;
+        for id in &expired {
+            Event::Expired.emit(Some(*id));
+        }
+        self.ring_if_told(row, is_told)?;
+        Ok(expired.len() as u64)
+    }
+
+    fn ring_if_told(&self, row: &Row, is_told: usize) -> Result<(), StoreError> {
+        let is_told: Option<bool> = row.get(is_told).map_err(StoreError::refused)?;
+        if let Some(changes) = self.changes.as_ref().filter(|_| is_told == Some(true)) {
+            changes.ring(&self.pool);
+        }
+        Ok(())
     }
 
     /// A call that may have to wait for the lock of a principal, and then of a record.
@@ -209,7 +249,7 @@ impl Sessions {
         answer
     }
 
-    /// A record that is there already counts more than a limit.
+    /// A record that is there already is a better reason than a limit.
     async fn refuse_new(
         &self,
         id: RecordId,
@@ -247,40 +287,38 @@ impl<'r> New<'r> {
         Ok(Self { record, admission, version, fence, values })
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        statements: &Statements,
-        id: RecordId,
-        now: Timestamp,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn send(&self, sessions: &Sessions, id: RecordId) -> Result<Vec<Row>, StoreError> {
         let record = self.record;
         let principal = record.principal.as_ref();
         let replaced = record.replaced.as_ref();
-        let arguments: [Argument<'_>; 20] = [
-            &id.as_uuid(),
-            &millis(now),
-            &statements.channel,
-            &rows::hash(&record.secret),
-            &replaced.map(|replaced| rows::hash(&replaced.hash)),
-            &replaced.map(|replaced| millis(replaced.until)),
-            &self.version,
-            &given(&self.values.0),
-            &given(&self.values.1),
-            &(record.values.size() as i32),
-            &millis(record.created),
-            &record.authenticated.map(millis),
-            &millis(record.idle_deadline),
-            &millis(record.absolute_deadline),
-            &principal.map(|principal| principal.realm().as_str()),
-            &principal.map(Principal::id),
-            &record.owner.as_ref().map(|owner| owner.label.as_str()),
-            &self.fence,
-            &bound(self.admission.cap),
-            &self.admission.epoch.map(rows::epoch),
+        let facts = Some(&record.facts).filter(|facts| !facts.is_empty());
+        let arguments: [Argument<'_>; 23] = [
+            ("id", &id.as_uuid()),
+            ("now", &sessions.env.now().as_millis()),
+            ("tells", &sessions.tells()),
+            ("format", &i32::from(record.format())),
+            ("hash", &record.secret.to_bytes()),
+            ("replaced", &replaced.map(|replaced| replaced.hash.to_bytes())),
+            ("replaced_until", &replaced.map(|replaced| replaced.until.as_millis())),
+            ("version", &self.version),
+            ("keys", &given(&self.values.0)),
+            ("values", &given(&self.values.1)),
+            ("size", &(record.values.size() as i32)),
+            ("created", &record.created.as_millis()),
+            ("authenticated", &record.authenticated.map(Timestamp::as_millis)),
+            ("idle", &record.idle_deadline.as_millis()),
+            ("absolute", &record.absolute_deadline.as_millis()),
+            ("realm", &principal.map(|principal| principal.realm().as_str())),
+            ("principal", &principal.map(Principal::id)),
+            ("sign_in", &bound(record.sign_in)),
+            ("facts", &facts.map(Facts::as_bytes)),
+            ("owner", &record.owner.as_ref().map(|owner| owner.label.as_str())),
+            ("fence", &self.fence),
+            ("cap", &bound(self.admission.cap)),
+            ("epoch", &self.admission.epoch.map(rows::epoch)),
         ];
         // A late one would bring back what was ended after it.
-        pool.rows(Resend::Never, &statements.create, &arguments).await
+        sessions.pool.rows(Resend::Never, &sessions.statements.create, &arguments).await
     }
 
     fn outcome(&self, row: &Row) -> Result<Outcome, Malformed> {

@@ -10,146 +10,251 @@ pub(crate) struct Statements {
     pub(crate) create: Statement,
     pub(crate) load: Statement,
     pub(crate) patch: Statement,
-    pub(crate) delete: Statement,
+    pub(crate) end: Statement,
     pub(crate) list: Statement,
     pub(crate) end_all: Statement,
     pub(crate) collect: Statement,
-    pub(crate) collect_principals: Statement,
     pub(crate) scan: Statement,
     pub(crate) stats: Statement,
-    /// Where changes are told, if they are.
-    pub(crate) channel: Option<String>,
+    pub(crate) feed: Feed,
+}
+
+/// The statements of the change feed.
+#[derive(Clone)]
+pub(crate) struct Feed {
+    pub(crate) register: Statement,
+    pub(crate) writers: Statement,
+    pub(crate) are_writing: Statement,
+    pub(crate) poll: Statement,
+    pub(crate) renew: Statement,
+    pub(crate) forget: Statement,
+    pub(crate) ring: Statement,
+    /// Where listeners are rung.
+    pub(crate) channel: String,
 }
 
 impl Statements {
-    pub(crate) fn new(names: &Names, tells: bool) -> Self {
-        let statement = |number, sql: &str, types| {
-            let (sql, name) = (names.fill(sql), format!("s{number}"));
-            Statement { number, name, sql, types }
-        };
+    pub(crate) fn new(names: &Names) -> Self {
+        let statement = |number: u8, sql| statement(names, number, sql);
         Self {
-            create: statement(0, CREATE, CREATE_TYPES),
-            load: statement(1, LOAD, &[Type::UUID]),
-            patch: statement(2, PATCH, PATCH_TYPES),
-            delete: statement(3, DELETE, DELETE_TYPES),
-            list: statement(4, LIST, &[Type::TEXT, Type::TEXT, Type::INT8]),
-            end_all: statement(5, END_ALL, END_ALL_TYPES),
-            collect: statement(6, COLLECT, &[Type::INT8, Type::INT8, Type::TEXT]),
-            collect_principals: statement(7, COLLECT_PRINCIPALS, &[Type::INT8, Type::INT8]),
-            scan: statement(8, SCAN, &[Type::UUID, Type::INT8]),
-            stats: statement(9, STATS, &[]),
-            channel: tells.then(|| names.channel()),
+            create: statement(0, CREATE),
+            load: statement(1, LOAD),
+            patch: statement(2, PATCH),
+            end: statement(3, END),
+            list: statement(4, LIST),
+            end_all: statement(5, END_ALL),
+            collect: statement(6, COLLECT),
+            scan: statement(7, SCAN),
+            stats: statement(8, STATS),
+            feed: Feed {
+                register: statement(9, REGISTER),
+                writers: statement(10, WRITERS),
+                are_writing: statement(11, ARE_WRITING),
+                poll: statement(12, POLL),
+                renew: statement(13, RENEW),
+                forget: statement(14, FORGET),
+                ring: statement(15, RING),
+                channel: names.channel(),
+            },
         }
     }
 }
 
+fn statement(names: &Names, number: u8, (sql, takes): Sql) -> Statement {
+    let parameters = (1..).zip(takes).map(|(n, (name, _))| format!("p_{name} => ${n}"));
+    let parameters = parameters.collect::<Vec<_>>().join(", ");
+    let sql = names.fill(&sql.replace("(…)", &format!("({parameters})")));
+    Statement { number, name: format!("s{number}"), sql, takes: takes.to_vec() }
+}
+
 #[cfg(test)]
-pub(crate) const ALL: &[&str] =
-    &[CREATE, LOAD, PATCH, DELETE, LIST, END_ALL, COLLECT, COLLECT_PRINCIPALS, SCAN, STATS];
-const CREATE: &str =
-    "SELECT verdict, at_version, ended FROM {create}($1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
-
-const CREATE_TYPES: &[Type] = &[
-    Type::UUID,
-    Type::INT8,
-    Type::TEXT,
-    Type::BYTEA,
-    Type::BYTEA,
-    Type::INT8,
-    Type::INT8,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::INT4,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
+pub(crate) const ALL: &[Sql] = &[
+    CREATE,
+    LOAD,
+    PATCH,
+    END,
+    LIST,
+    END_ALL,
+    COLLECT,
+    SCAN,
+    STATS,
+    REGISTER,
+    WRITERS,
+    ARE_WRITING,
+    POLL,
+    RENEW,
+    FORGET,
+    RING,
 ];
 
-const LOAD: &str =
-    "SELECT id, hash, replaced, replaced_until, version, values::text, created, authenticated,
-    idle_deadline, absolute_deadline, realm, principal, owner, fence
-    FROM {sessions} WHERE id = $1";
+/// A statement, and what it takes, by name: `(…)` is all of it.
+type Sql = (&'static str, &'static [(&'static str, Type)]);
 
-const SCAN: &str =
-    "SELECT id, hash, replaced, replaced_until, version, values::text, created, authenticated,
-    idle_deadline, absolute_deadline, realm, principal, owner, fence
-    FROM {sessions} WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2";
+const CREATE: Sql = (
+    "SELECT verdict, at_version, ended, expired, is_told FROM {create}(…)",
+    &[
+        ("id", Type::UUID),
+        ("now", Type::INT8),
+        ("tells", Type::BOOL),
+        ("format", Type::INT4),
+        ("hash", Type::BYTEA),
+        ("replaced", Type::BYTEA),
+        ("replaced_until", Type::INT8),
+        ("version", Type::INT8),
+        ("keys", Type::TEXT_ARRAY),
+        ("values", Type::TEXT_ARRAY),
+        ("size", Type::INT4),
+        ("created", Type::INT8),
+        ("authenticated", Type::INT8),
+        ("idle", Type::INT8),
+        ("absolute", Type::INT8),
+        ("realm", Type::TEXT),
+        ("principal", Type::TEXT),
+        ("sign_in", Type::INT8),
+        ("facts", Type::BYTEA),
+        ("owner", Type::TEXT),
+        ("fence", Type::INT8),
+        ("cap", Type::INT8),
+        ("epoch", Type::INT8),
+    ],
+);
 
-const PATCH: &str = "SELECT verdict, at_version, sums, ended, culprit, amount FROM {patch}($1, $2, $3, $4, $5,
-    $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
+const LOAD: Sql = (
+    "SELECT id, format, hash, replaced, replaced_until, version, values::text, created, \
+            authenticated, idle_end, absolute_end, realm, principal, sign_in, facts, owner, fence \
+        FROM {sessions} WHERE id = $1",
+    &[("id", Type::UUID)],
+);
 
-const PATCH_TYPES: &[Type] = &[
-    Type::UUID,
-    Type::INT8,
-    Type::TEXT,
-    Type::BYTEA_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::INT8,
-    Type::BOOL,
-    Type::BOOL,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::INT8_ARRAY,
-    Type::INT8,
-    Type::INT8,
-    Type::BYTEA,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::TEXT,
-    Type::TEXT,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::TEXT,
-];
+const PATCH: Sql = (
+    "SELECT verdict, at_version, sums, ended, expired, is_told, culprit, amount, unknown_key \
+        FROM {patch}(…)",
+    &[
+        ("id", Type::UUID),
+        ("now", Type::INT8),
+        ("tells", Type::BOOL),
+        ("known", Type::INT4),
+        ("format", Type::INT4),
+        ("proof", Type::BYTEA_ARRAY),
+        ("sign_in", Type::INT8),
+        ("expected_keys", Type::TEXT_ARRAY),
+        ("expected_values", Type::TEXT_ARRAY),
+        ("expected_fence", Type::INT8),
+        ("is_over_limit", Type::BOOL),
+        ("clear", Type::BOOL),
+        ("put_keys", Type::TEXT_ARRAY),
+        ("put_values", Type::TEXT_ARRAY),
+        ("removed", Type::TEXT_ARRAY),
+        ("added_keys", Type::TEXT_ARRAY),
+        ("added", Type::INT8_ARRAY),
+        ("max_keys", Type::INT8),
+        ("max_size", Type::INT8),
+        ("rehash_from", Type::BYTEA_ARRAY),
+        ("rehash_to", Type::BYTEA),
+        ("hash", Type::BYTEA),
+        ("replaced_until", Type::INT8),
+        ("authenticated", Type::INT8),
+        ("absolute", Type::INT8),
+        ("facts", Type::BYTEA),
+        ("realm", Type::TEXT),
+        ("principal", Type::TEXT),
+        ("cap", Type::INT8),
+        ("epoch", Type::INT8),
+        ("idle", Type::INT8),
+        ("owner", Type::TEXT),
+    ],
+);
 
-/// Compares with the hash on the server: who could learn a hash from how long that takes would learn
-/// nothing that opens a record.
-const DELETE: &str = "WITH gone AS (
-        DELETE FROM {sessions} WHERE id = $1 AND ($2::bytea[] IS NULL OR hash = ANY ($2))
-        RETURNING id, least(idle_deadline, absolute_deadline) > $3 AS is_live
-    )
-    SELECT is_live, CASE WHEN $4::text IS NOT NULL THEN pg_notify($4, 'ended ' || id)::text END FROM gone";
+const END: Sql = (
+    "SELECT verdict, is_told, unknown_key FROM {end}(…)",
+    &[
+        ("id", Type::UUID),
+        ("now", Type::INT8),
+        ("tells", Type::BOOL),
+        ("proof", Type::BYTEA_ARRAY),
+        ("sign_in", Type::INT8),
+        ("reason", Type::TEXT),
+    ],
+);
 
-const DELETE_TYPES: &[Type] = &[Type::UUID, Type::BYTEA_ARRAY, Type::INT8, Type::TEXT];
+const LIST: Sql = (
+    "SELECT id, created, authenticated, least(idle_end, absolute_end) FROM {sessions} \
+        WHERE realm = $1 AND principal = $2 AND least(idle_end, absolute_end) > $3",
+    &[("realm", Type::TEXT), ("principal", Type::TEXT), ("now", Type::INT8)],
+);
 
-const LIST: &str = "SELECT id, created, authenticated, least(idle_deadline, absolute_deadline)
-    FROM {sessions}
-    WHERE realm = $1 AND principal = $2 AND least(idle_deadline, absolute_deadline) > $3";
+const END_ALL: Sql = (
+    "SELECT ended, expired, is_told FROM {end_all}(…)",
+    &[
+        ("realm", Type::TEXT),
+        ("principal", Type::TEXT),
+        ("now", Type::INT8),
+        ("tells", Type::BOOL),
+        ("except", Type::UUID),
+        ("epoch", Type::INT8),
+        ("floor_until", Type::INT8),
+        ("reason", Type::TEXT),
+    ],
+);
 
-const END_ALL: &str = "SELECT ended, expired FROM {end_all}($1, $2, $3, $4, $5, $6, $7)";
+const COLLECT: Sql = (
+    "SELECT expired, is_told, is_all FROM {collect}(…)",
+    &[("due", Type::INT8), ("limit", Type::INT8), ("known", Type::INT4), ("tells", Type::BOOL)],
+);
 
-const END_ALL_TYPES: &[Type] =
-    &[Type::TEXT, Type::TEXT, Type::UUID, Type::INT8, Type::INT8, Type::INT8, Type::TEXT];
+const SCAN: Sql = (
+    "SELECT id, format, hash, replaced, replaced_until, version, values::text, created, \
+            authenticated, idle_end, absolute_end, realm, principal, sign_in, facts, owner, fence \
+        FROM {sessions} WHERE $1 IS NULL OR id > $1 ORDER BY id LIMIT $2",
+    &[("after", Type::UUID), ("limit", Type::INT8)],
+);
 
-/// Leaves rows alone that somebody else has locked: another node that collects, or a request.
-const COLLECT: &str = "WITH due AS (
-        SELECT id FROM {sessions}
-        WHERE hour <= $1 / 3600000 AND least(idle_deadline, absolute_deadline) <= $1
-        ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM {sessions} s USING due WHERE s.id = due.id RETURNING s.id
-    )
-    SELECT id, CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, 'ended ' || id)::text END FROM gone";
+const STATS: Sql =
+    ("SELECT count(*), count(principal), coalesce(sum(size), 0)::bigint FROM {sessions}", &[]);
 
-const COLLECT_PRINCIPALS: &str = "WITH due AS (
-        SELECT realm, id FROM {principals} WHERE hour <= $1 / 3600000
-        LIMIT $2 FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM {principals} p USING due WHERE p.realm = due.realm AND p.id = due.id
-    RETURNING 1";
+/// A listener counts for 30 s, and renews that every 10 s.
+const REGISTER: Sql = (
+    "INSERT INTO {listeners} VALUES ($1, clock_timestamp() + interval '30 s')",
+    &[("listener", Type::UUID)],
+);
 
-const STATS: &str =
-    "SELECT count(*), count(principal), coalesce(sum(bytes), 0)::bigint FROM {sessions}";
+/// Transactions that may have looked for listeners before there was this one. They hold a lock of the
+/// table until their end.
+const WRITERS: Sql = (
+    "SELECT pg_current_snapshot()::text, array_agg(DISTINCT virtualtransaction) FROM pg_locks \
+        WHERE relation = '{sessions}'::regclass AND mode = 'RowExclusiveLock' \
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    &[],
+);
+
+const ARE_WRITING: Sql = (
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE virtualtransaction = ANY ($1) \
+            AND relation = '{sessions}'::regclass)",
+    &[("writers", Type::TEXT_ARRAY)],
+);
+
+/// What was committed since the last look: transactions that were open then, and later ones.
+const POLL: Sql = (
+    "SELECT pg_current_snapshot()::text, l.until > clock_timestamp(), c.what, c.id, c.version \
+        FROM (VALUES (1)) one LEFT JOIN {listeners} l ON l.id = $1 LEFT JOIN LATERAL ( \
+            SELECT * FROM {changes} WHERE xid >= pg_snapshot_xmax($2::text::pg_snapshot) \
+            UNION ALL SELECT * FROM {changes} \
+            WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($2::text::pg_snapshot))) \
+        ) c ON true ORDER BY c.number",
+    &[("listener", Type::UUID), ("seen", Type::TEXT)],
+);
+
+const RENEW: Sql = (
+    "UPDATE {listeners} SET until = clock_timestamp() + interval '30 s' \
+        WHERE id = $1 AND until > clock_timestamp() RETURNING true",
+    &[("listener", Type::UUID)],
+);
+
+/// What every listener that counts has seen, and listeners that do not.
+const FORGET: Sql = (
+    "WITH gone AS (DELETE FROM {listeners} WHERE until < clock_timestamp() - interval '60 s') \
+        DELETE FROM {changes} WHERE xid < pg_snapshot_xmin($1::text::pg_snapshot)",
+    &[("seen", Type::TEXT)],
+);
+
+const RING: Sql = ("SELECT pg_notify($1, '')::text", &[("channel", Type::TEXT)]);

@@ -55,7 +55,7 @@ impl PostgresStore {
             limits: Limits::default(),
             tls: TlsSettings::default(),
             binding: Binding::default(),
-            application_name: "steadfast".to_owned(),
+            application_name: format!("steadfast/{}", Record::FORMAT),
             options: None,
             pooler: None,
             listen_at: None,
@@ -158,7 +158,8 @@ impl PostgresStoreBuilder {
         Self { binding, ..self }
     }
 
-    /// The name of this application in `pg_stat_activity`: `steadfast` by default.
+    /// The name of this application in `pg_stat_activity`: `steadfast/2` by default, where the number is
+    /// the format that it writes. Nodes of release 0.1 are `steadfast`.
     #[must_use]
     pub fn application_name(self, name: &str) -> Self {
         Self { application_name: name.to_owned(), ..self }
@@ -234,9 +235,8 @@ impl PostgresStoreBuilder {
         Self { timeout, ..self }
     }
 
-    /// Whether changes are told to who listens on other nodes: by default they are. The commits of a
-    /// database that tells of something queue behind each other, so turn it off, on every node, where
-    /// nobody listens and writes are many.
+    /// Whether changes are told to stores that listen, on any node: by default they are. What is changed
+    /// is written down only while a store listens.
     #[must_use]
     pub fn tell_changes(self, tells_changes: bool) -> Self {
         Self { tells_changes, ..self }
@@ -272,9 +272,10 @@ impl PostgresStoreBuilder {
     pub async fn build(self) -> Result<PostgresStore, SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
         let hosts = Arc::new(self.hosts(&self.address, self.pooler)?);
-        let listening = match &self.listen_at {
-            Some(address) => Arc::new(self.hosts(address, None)?),
-            None => Arc::clone(&hosts),
+        let statements = Statements::new(&names);
+        let changes = match self.tells_changes {
+            true => Some(self.changes(&hosts, &statements)?),
+            false => None,
         };
         let mut connection = hosts.connect().await?;
         schema::check(&mut connection, &names).await?;
@@ -285,12 +286,20 @@ impl PostgresStoreBuilder {
             limits: self.limits,
             pool,
             shares: Shares::new(self.connections),
-            statements: Statements::new(&names, self.tells_changes),
-            changes: Changes::new(listening, names.channel()),
+            statements,
+            changes,
             sweeper: self.sweep_every.map(Sweeper::new),
         }));
         store.sessions();
         Ok(store)
+    }
+
+    fn changes(&self, hosts: &Arc<Hosts>, statements: &Statements) -> Result<Changes, SetupError> {
+        let (hosts, can_be_rung) = match &self.listen_at {
+            Some(address) => (Arc::new(self.hosts(address, None)?), true),
+            None => (Arc::clone(hosts), self.pooler != Some(Pooler::Transaction)),
+        };
+        Ok(Changes::new(hosts, can_be_rung, statements.feed.clone(), self.env.clone()))
     }
 
     async fn connect(&self) -> Result<Connection, SetupError> {
@@ -387,15 +396,14 @@ impl SessionStore for PostgresStore {
     async fn delete_all(
         &self,
         principal: &Principal,
-        Revocation { except, epoch, .. }: Revocation,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        self.sessions().delete_all(principal, except, epoch).await
+        self.sessions().delete_all(principal, revocation).await
     }
 
-    /// Begins with `Change::Missed` once it listens, and says it again when the connection was lost.
+    /// Begins with [`Change::Down`](steadfast_core::Change::Down) while it is not connected.
     fn changes(&self) -> Option<ChangeStream> {
-        let tells = self.0.statements.channel.is_some();
-        tells.then(|| self.0.changes.listen())
+        self.0.changes.as_ref().map(Changes::listen)
     }
 }
 

@@ -33,14 +33,13 @@ impl Sweeper {
 pub(crate) async fn sweep(sessions: &Sessions, due: Timestamp) -> Result<u64, StoreError> {
     let mut ended = 0;
     loop {
-        let batch = sessions.collect(due, BATCH).await?;
+        let (batch, is_more) = sessions.collect(due, BATCH).await?;
         ended += batch;
-        if batch < BATCH as u64 {
-            break;
+        // Where a batch is all locked, so may the next one be.
+        if !is_more || batch == 0 {
+            return Ok(ended);
         }
     }
-    while sessions.collect_principals(due, BATCH).await? == BATCH as u64 {}
-    Ok(ended)
 }
 
 /// Each node sweeps until its store is dropped, at times that drift apart, and skips what another one has in hand. It leaves a record

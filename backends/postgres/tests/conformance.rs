@@ -29,6 +29,12 @@ impl Subject for ThreeNodes {
         self.0.sql(&junk);
         true
     }
+
+    async fn set_format(&self, id: RecordId, format: u16) -> bool {
+        self.0.sql(&format!("UPDATE {{sessions}} SET format = {format} WHERE id = '{id}'"));
+        true
+    }
 }
 
 steadfast_core::conformance_tests!(ThreeNodes(Service::new()), cases = 64);
+steadfast_core::conformance_tests_to_come!(ThreeNodes(Service::new()), cases = 64);

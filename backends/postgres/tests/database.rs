@@ -123,7 +123,7 @@ async fn a_database_without_the_tables_is_refused_with_what_to_do() {
     let error = service.builder("app").schema("nowhere").build().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the schema \"nowhere\" is at version 0 and should be at 1: migrate it"
+        "the schema \"nowhere\" is at version 0 and should be at 2: migrate it"
     );
 }
 
@@ -151,7 +151,7 @@ async fn migrations_at_once_and_again_do_nothing_twice() {
     }
     service.builder("owner").migrate().await.unwrap();
     let versions = format!("SELECT count(*) FROM {}_b.sessions_migrations", service.schema);
-    assert_eq!(service.sql(&versions), "1");
+    assert_eq!(service.sql(&versions), "2");
 }
 
 #[tokio::test]
@@ -290,8 +290,8 @@ async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
     let store = service.store(Env::with_clock(clock.clone())).await;
     let locked = create(&store).await;
     let copies = "INSERT INTO {sessions} SELECT gen_random_uuid(), hash, replaced, replaced_until,
-        version, values, keys, bytes, created, authenticated, idle_deadline, absolute_deadline, hour,
-        realm, principal, owner, fence FROM {sessions}, generate_series(1, 2500)";
+        version, values, keys, size, created, authenticated, idle_end, absolute_end, hour, realm,
+        principal, owner, fence FROM {sessions}, generate_series(1, 2500)";
     service.sql(copies);
     clock.advance(Duration::from_secs(3_600));
     let live = create(&store).await;
@@ -304,15 +304,48 @@ async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
 }
 
 #[tokio::test]
-async fn principals_without_a_floor_are_forgotten_after_a_day() {
+async fn a_principal_is_forgotten_with_the_last_session() {
+    let (service, clock) = (Service::new(), ManualClock::default());
+    let store = service.store(Env::with_clock(clock.clone())).await;
+    let [alice, bob] = ["alice", "bob"].map(|id| Principal::new(Realm::default(), id).unwrap());
+    let principals = "SELECT string_agg(id, ' ' ORDER BY id) FROM {principals}";
+    for end in 0..4 {
+        let id = create_for(&store, &alice).await;
+        assert_eq!(service.sql(principals), "alice");
+        match end {
+            0 => drop(store.delete(id, &Deletion::LOGOUT).await.unwrap()),
+            1 => drop(store.delete_all(&alice, Revocation::LOGOUT).await.unwrap()),
+            2 => {
+                applied(&store, id, &login(&store, &bob)).await;
+                assert_eq!(service.sql(principals), "bob");
+                store.delete(id, &Deletion::LOGOUT).await.unwrap();
+            }
+            _ => {
+                clock.advance(Duration::from_secs(3_600));
+                assert_eq!(store.collect().await.unwrap(), 1);
+            }
+        }
+        assert_eq!(service.sql(principals), "");
+    }
+    // Nobody signed in: the secret is another one.
+    let id = create(&store).await;
+    let wrong = visitor(&store, [9; 32]).secret;
+    let mut login = login(&store, &alice);
+    login.prove(wrong.into());
+    assert!(matches!(store.update(id, &login, &Hint::default()).await, Ok(Outcome::Gone)));
+    assert_eq!(service.sql(principals), "");
+}
+
+#[tokio::test]
+async fn a_floor_is_forgotten_after_a_day() {
     let (service, clock) = (Service::new(), ManualClock::default());
     let store = service.store(Env::with_clock(clock.clone())).await;
     let alice = Principal::new(Realm::default(), "alice").unwrap();
     store.delete_all(&alice, Revocation { epoch: Some(1), ..Revocation::LOGOUT }).await.unwrap();
-    clock.advance(Duration::from_secs(24 * 3_600));
+    clock.advance(Duration::from_secs(24 * 3_600 - 1));
     store.collect().await.unwrap();
     assert_eq!(service.sql("SELECT count(*) FROM {principals}"), "1");
-    clock.advance(Duration::from_secs(3 * 3_600));
+    clock.advance(Duration::from_secs(1));
     store.collect().await.unwrap();
     assert_eq!(service.sql("SELECT count(*) FROM {principals}"), "0");
 }

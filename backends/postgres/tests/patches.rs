@@ -5,15 +5,16 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::Service;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use std::time::Duration;
 use steadfast_core::{
-    Admission, Authentication, Counters, Env, Hint, KeyId, Limits, ManualClock, Operate, Outcome,
-    Owner, Patch, Patched, Principal, Proof, RawJson, Realm, Record, RecordId, Refusal, Rejection,
-    Replaced, Rotation, SecretHash, SessionStore, Timestamp, Version,
+    Admission, Authentication, Counters, Env, Facts, Hint, KeyId, Limits, ManualClock, Operate,
+    Outcome, Owner, Patch, Patched, Principal, Proof, RawJson, Realm, Record, RecordId, Rehash,
+    Rejection, Replaced, Rotation, SecretHash, SessionStore, StoreError, Timestamp, Version,
 };
 use steadfast_postgres::PostgresStore;
 use tokio::runtime::Runtime;
@@ -22,7 +23,7 @@ use tokio::runtime::Runtime;
 fn the_database_decides_what_the_record_would() {
     let runtime = Runtime::new().unwrap();
     let subject = runtime.block_on(Subject::open());
-    let config = Config { cases: 2_000, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 3_000, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let cases = (record(), patch(), limits(), select(NOWS.to_vec()));
     let checked =
@@ -63,7 +64,7 @@ impl Subject {
         self.clock.set(at(0));
         self.creator.create(id, record.clone(), Admission::default()).await.unwrap();
         self.clock.set(at(now));
-        let outcome = self.stores[limits].update(id, &patch, &Hint::default()).await.unwrap();
+        let outcome = self.stores[limits].update(id, &patch, &Hint::default()).await;
         let kept = self.kept(id).await;
         let seen = Seen { answer: outcome.into(), record: comparable(kept, at(now)) };
         let expected = match record.apply(&patch, at(now), &LIMITS[limits]) {
@@ -71,9 +72,10 @@ impl Subject {
                 let answer = Answer::Applied(record.version, counters);
                 Seen { answer, record: comparable(record, at(now)) }
             }
-            Err(refusal) => {
-                Seen { answer: refusal.into(), record: comparable(record.clone(), at(now)) }
-            }
+            Err(refusal) => Seen {
+                answer: refusal.answer().into(),
+                record: comparable(record.clone(), at(now)),
+            },
         };
         (seen, expected)
     }
@@ -102,24 +104,20 @@ enum Answer {
     Superseded,
     Conflict,
     Rejected(Rejection),
+    UnknownKey(KeyId, String),
 }
 
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Applied(applied) => Self::Applied(applied.version, applied.counters),
-            Outcome::Gone => Self::Gone,
-            Outcome::Superseded => Self::Superseded,
-            Outcome::Conflict => Self::Conflict,
-            Outcome::Rejected(why) => Self::Rejected(why),
-            Outcome::Exists => panic!("an update never answers that"),
+impl From<Result<Outcome, StoreError>> for Answer {
+    fn from(answer: Result<Outcome, StoreError>) -> Self {
+        match answer {
+            Ok(Outcome::Applied(applied)) => Self::Applied(applied.version, applied.counters),
+            Ok(Outcome::Gone) => Self::Gone,
+            Ok(Outcome::Superseded) => Self::Superseded,
+            Ok(Outcome::Conflict) => Self::Conflict,
+            Ok(Outcome::Rejected(why)) => Self::Rejected(why),
+            Err(StoreError::UnknownKey(key)) => Self::UnknownKey(key, key.name().to_owned()),
+            other => panic!("an update never answers {other:?}"),
         }
-    }
-}
-
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
-        refusal.answer().expect("every proof can be judged").into()
     }
 }
 
@@ -137,11 +135,16 @@ enum Step {
     Clear,
     Expect(&'static str, Option<&'static str>),
     Prove(u8),
-    Rotate(u8, u8, Option<(i64, Option<&'static str>)>),
+    Within(u64),
+    Rotate(u8, u8, Option<Login>),
+    Rehash(u8, u8),
     KeepUntil(i64),
     Fence(u64),
     Own(&'static str),
 }
+
+/// Until when, who, and what the session says of itself.
+type Login = (i64, Option<&'static str>, Option<&'static [u8]>);
 
 fn build(steps: &[Step]) -> Patch {
     let mut patch = Patch::new();
@@ -155,14 +158,19 @@ fn build(steps: &[Step]) -> Patch {
             Step::Expect(key, value) => patch.expect(key, value.map(json)).unwrap(),
             Step::Prove(secret) => patch.prove(proof(*secret)),
             Step::Rotate(from, to, authentication) => {
-                let authentication = authentication.map(|(absolute, who)| Authentication {
+                let authentication = authentication.map(|(absolute, who, facts)| Authentication {
                     at: at(3),
                     absolute_deadline: at(absolute),
                     principal: who.map(principal),
-                    facts: None,
+                    facts: facts.map(|facts| Facts::new(facts).unwrap()),
                     admission: Admission::default(),
                 });
                 patch.rotate(proof(*from), Rotation { hash: secret(*to), authentication });
+            }
+            Step::Within(sign_in) => patch.within(*sign_in),
+            Step::Rehash(from, to) => {
+                let (from, to) = (vec![secret(*from), secret(5)], secret(*to));
+                patch.rehash(Rehash { from, to });
             }
             Step::KeepUntil(deadline) => patch.keep_until(at(*deadline)),
             Step::Fence(fence) => patch.fence(*fence),
@@ -174,7 +182,9 @@ fn build(steps: &[Step]) -> Patch {
 
 fn patch() -> impl Strategy<Value = Vec<Step>> {
     let expected = prop::option::of(value());
-    let login = prop::option::of((deadline(), prop::option::of(select(vec!["alice", "bob"]))));
+    let facts = select(vec![&b""[..], b"\0facts"]);
+    let who = prop::option::of(select(vec!["alice", "bob"]));
+    let login = prop::option::of((deadline(), who, prop::option::of(facts)));
     let step = prop_oneof![
         6 => (key(), value()).prop_map(|(key, value)| Step::Put(key, value)),
         3 => key().prop_map(Step::Remove),
@@ -183,6 +193,8 @@ fn patch() -> impl Strategy<Value = Vec<Step>> {
         3 => (key(), expected).prop_map(|(key, value)| Step::Expect(key, value)),
         3 => (0..4_u8).prop_map(Step::Prove),
         3 => (0..4_u8, 0..6_u8, login).prop_map(|(from, to, login)| Step::Rotate(from, to, login)),
+        2 => (0..3_u64).prop_map(Step::Within),
+        2 => (0..4_u8, 0..6_u8).prop_map(|(from, to)| Step::Rehash(from, to)),
         3 => deadline().prop_map(Step::KeepUntil),
         1 => (0..3_u64).prop_map(Step::Fence),
         1 => select(vec!["n1", "n2"]).prop_map(Step::Own),
@@ -194,8 +206,11 @@ fn record() -> impl Strategy<Value = Record> {
     let values = prop::collection::btree_map(key(), value(), 0..4);
     let replaced = prop::option::of((0..4_u8, deadline()));
     let who = prop::option::of(select(vec!["alice", "carol"]));
-    let parts = (values, replaced, who, deadline(), deadline(), prop::option::of(0..3_u64));
-    parts.prop_map(|(values, replaced, who, idle, absolute, fence)| Record {
+    let fence = prop::option::of(0..3_u64);
+    let parts = (values, replaced, who, deadline(), deadline(), fence, 0..3_u64);
+    parts.prop_map(|(values, replaced, who, idle, absolute, fence, sign_in)| Record {
+        sign_in,
+        facts: Facts::new(&b"'facts"[..]).unwrap(),
         values: values.iter().map(|(key, value)| (key, value.as_bytes())).collect(),
         replaced: replaced
             .map(|(hash, until)| Box::new(Replaced { hash: secret(hash), until: at(until) })),
@@ -219,7 +234,7 @@ const LIMITS: [Limits; 3] = [
 ];
 
 fn key() -> impl Strategy<Value = &'static str> {
-    select(vec!["a", "b", "n", "\u{e9}", "'; --", "$.a", "\"\\"])
+    select(vec!["a", "b", "n", "~", "~n", "\u{e9}", "'; --", "$.a", "\"\\"])
 }
 
 fn value() -> impl Strategy<Value = &'static str> {
@@ -262,7 +277,8 @@ fn at(minute: i64) -> Timestamp {
 }
 
 fn secret(n: u8) -> SecretHash {
-    SecretHash::from_parts(KeyId::NONE, [n; 32])
+    let key = KeyId::from_parts(u32::from(n / 3), ["", "k1"][usize::from(n / 3)]);
+    SecretHash::from_parts(key.unwrap(), [n; 32])
 }
 
 fn proof(n: u8) -> Proof {

@@ -226,13 +226,12 @@ fn a_store_outlives_the_runtime_it_was_opened_in() {
             increment(&store, id).await;
             join_all((0..20).map(|_| load(&store, id))).await;
             within(changes.next()).await.expect("it listens again");
-            service.sql("UPDATE {sessions} SET idle_deadline = 1, hour = 0 WHERE false");
         });
     }
     let last = runtime();
     last.block_on(async {
         let expired = create(&store).await;
-        let sql = "UPDATE {sessions} SET idle_deadline = 1, hour = 0 WHERE id = 'ID'";
+        let sql = "UPDATE {sessions} SET idle_end = 1, hour = 0 WHERE id = 'ID'";
         service.sql(&sql.replace("ID", &expired.to_string()));
         eventually(async || service.sql("SELECT count(*) FROM {sessions}") == "1").await;
     });

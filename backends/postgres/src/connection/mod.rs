@@ -54,11 +54,12 @@ pub(crate) struct Statement {
     /// What the server is to call it.
     pub(crate) name: String,
     pub(crate) sql: String,
-    pub(crate) types: &'static [Type],
+    /// What it takes, in this order.
+    pub(crate) takes: Vec<(&'static str, Type)>,
 }
 
-/// What a statement is given.
-pub(crate) type Argument<'a> = &'a (dyn ToSql + Sync);
+/// What a statement is given, by its name.
+pub(crate) type Argument<'a> = (&'static str, &'a (dyn ToSql + Sync));
 
 /// A statement failed.
 pub(crate) struct Failed {
@@ -206,21 +207,22 @@ impl Connection {
         statement: &Statement,
         arguments: &[Argument<'_>],
     ) -> Result<(), Failure> {
-        debug_assert_eq!(statement.types.len(), arguments.len(), "{}", statement.sql);
+        let names = statement.takes.iter().map(|(name, _)| name);
+        debug_assert!(names.eq(arguments.iter().map(|(name, _)| name)), "{}", statement.sql);
         let is_prepared = self.prepared & statement.bit() != 0;
         let name = if self.keeps_statements { &statement.name } else { "" };
         let out = self.wire.compose();
         if !is_prepared {
-            let types = statement.types.iter().map(Type::oid);
+            let types = statement.takes.iter().map(|(_, type_)| type_.oid());
             frontend::parse(name, &statement.sql, types, out).map_err(argument)?;
         }
-        let values = arguments.iter().zip(statement.types);
+        let values = arguments.iter().zip(&statement.takes);
         let bound = frontend::bind(
             "",
             name,
             [BINARY],
             values,
-            |(value, type_), out| {
+            |((_, value), (_, type_)), out| {
                 Ok(match value.to_sql_checked(type_, out)? {
                     postgres_types::IsNull::Yes => IsNull::Yes,
                     postgres_types::IsNull::No => IsNull::No,
@@ -293,8 +295,8 @@ impl Connection {
 
 impl Statement {
     /// A statement that is not kept.
-    pub(crate) fn once(sql: &str, types: &'static [Type]) -> Self {
-        Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), types }
+    pub(crate) fn once(sql: &str, takes: &[(&'static str, Type)]) -> Self {
+        Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), takes: takes.to_vec() }
     }
 
     fn bit(&self) -> u64 {

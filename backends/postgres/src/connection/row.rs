@@ -45,6 +45,7 @@ columns! {
     i64: INT8,
     Vec<i64>: INT8_ARRAY,
     String: TEXT,
+    Vec<String>: TEXT_ARRAY,
     &'r str: TEXT,
     &'r [u8]: BYTEA,
     Uuid: UUID,

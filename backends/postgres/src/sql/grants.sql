@@ -1,3 +1,4 @@
 GRANT USAGE ON SCHEMA steadfast TO app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON steadfast.sessions, steadfast.sessions_principals TO app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON steadfast.sessions, steadfast.sessions_principals,
+    steadfast.sessions_changes, steadfast.sessions_listeners TO app;
 GRANT SELECT ON steadfast.sessions_migrations TO app;

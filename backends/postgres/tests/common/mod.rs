@@ -65,7 +65,8 @@ impl Service {
         self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
     }
 
-    /// Runs SQL as somebody who may do everything. `{sessions}` and `{principals}` are the tables.
+    /// Runs SQL as somebody who may do everything. `{sessions}`, `{principals}` and so on
+    /// are the tables.
     pub(crate) fn sql(&self, sql: &str) -> String {
         server().sql("postgres", "app", &self.fill(sql))
     }
@@ -98,7 +99,10 @@ impl Service {
 
     fn fill(&self, sql: &str) -> String {
         let sessions = format!("{}.sessions", self.schema);
-        let sql = sql.replace("{principals}", &format!("{sessions}_principals"));
+        let tables = ["principals", "changes", "listeners"];
+        let sql = tables.iter().fold(sql.to_owned(), |sql, table| {
+            sql.replace(&format!("{{{table}}}"), &format!("{sessions}_{table}"))
+        });
         sql.replace("{sessions}", &sessions)
     }
 }

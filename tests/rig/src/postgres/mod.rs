@@ -175,6 +175,12 @@ impl Drop for Postgres {
 /// A transaction that is open.
 pub struct Transaction(Child);
 
+impl Transaction {
+    pub fn commit(mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"COMMIT;\n").unwrap();
+    }
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
