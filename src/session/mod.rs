@@ -419,10 +419,18 @@ impl Session {
     ///
     /// When nobody is signed in, or the store cannot be asked.
     pub async fn list(&self) -> Result<Vec<SessionInfo>, Error> {
-        let mut turn = self.turn().await;
-        let whose = turn.signed_in().await?;
+        let turn = self.read().await?;
+        turn.state.check_current()?;
+        let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+        let own = turn.state.listed_under(&whose);
         drop(turn);
         let mut listed = self.inner.calls().list(&whose).await?;
+        // A list without this session says that it ended, or is somebody else's by now.
+        if own.is_some_and(|own| listed.iter().all(|info| info.id != own)) {
+            let mut turn = self.turn().await;
+            turn.refresh().await?;
+            turn.state.check_current()?;
+        }
         let (lifetime, now) = (self.inner.shared.lifetime(), self.inner.env().now());
         listed.retain_mut(|info| bound(info, &lifetime, now));
         Ok(listed)

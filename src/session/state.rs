@@ -138,6 +138,12 @@ impl State {
         }
     }
 
+    /// The session, if the store lists it among those of a principal.
+    pub(super) fn listed_under(&self, principal: &Principal) -> Option<RecordId> {
+        let live = self.live()?;
+        (live.record.principal.as_ref() == Some(principal)).then_some(live.id)
+    }
+
     /// The nodes that hold the session, as far as the store said; none if it places none.
     pub(super) fn routes(&self) -> &[RouteLabel] {
         match self.carry.routes.as_slice() {

@@ -216,7 +216,7 @@ async fn an_expired_session_is_reported_as_expired() {
     site.clock.advance(Duration::from_secs(1_800));
     assert_eq!(status(&browser).await, "Expired");
     let written = site.member("alice").await;
-    site.clock.advance(Duration::from_secs(1_800));
+    site.clock.advance(Duration::from_secs(2_000));
     let reply = written.request(|session| async move {
         session.increment("n", 1).await?;
         Ok::<_, Error>(format!("{:?}", session.status().await?))

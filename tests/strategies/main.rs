@@ -5,13 +5,14 @@
 mod service;
 mod journey;
 mod races;
+mod keys;
 
 /// A module for each strategy, with all tests.
 macro_rules! strategies {
     ($($strategy:ident),+ $(,)?) => {
         $(mod $strategy {
             use crate::service::Service;
-            use crate::{journey, races};
+            use crate::{journey, keys, races};
 
             #[tokio::test(flavor = "multi_thread")]
             async fn a_journey_is_the_same_as_on_one_node() {
@@ -21,6 +22,11 @@ macro_rules! strategies {
             #[tokio::test(flavor = "multi_thread")]
             async fn rc_09_no_write_under_way_brings_a_logged_out_session_back() {
                 races::no_write_outlives_a_logout(&Service::$strategy().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn hash_keys_change_under_load() {
+                keys::change_under_load(&Service::$strategy().await).await;
             }
         })+
     };

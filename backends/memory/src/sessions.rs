@@ -86,7 +86,8 @@ impl Sessions {
     }
 
     pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
-        let now = self.begin();
+        let now = self.env.now();
+        self.bury_evicted();
         let Some(slot) = self.shelf.find(id) else {
             return Ok(Outcome::Gone);
         };
@@ -94,6 +95,10 @@ impl Sessions {
             Some(login) => self.login(id, &slot, patch, &login, now),
             None => self.patch(id, &slot, patch, now),
         };
+        // One that expired stays for the load that asks why.
+        if applied.is_ok() {
+            self.tend(now);
+        }
         applied.map_or_else(Refusal::answer, |applied| Ok(Outcome::Applied(applied)))
     }
 
@@ -192,6 +197,11 @@ impl Sessions {
             record.map(|record| Scanned { id, record: Some(record) })
         });
         Scan { records: records.collect(), next }
+    }
+
+    /// Whether it takes no new sessions.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// Takes no new sessions from now on.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use steadfast_core::{
     Admission, Budget, ChangeStream, Deleted, Deletion, Drained, Env, Hint, Limits, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo,
-    SessionStore, Stats, StoreError,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, Scan,
+    SessionInfo, SessionStore, Stats, StoreError,
 };
 
 use crate::sessions::Sessions;
@@ -162,6 +162,14 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl Operate for MemoryStore {
+    /// Nothing stands in the way of a sign-in here but a drain.
+    async fn ready(&self) -> Result<(), StoreError> {
+        match self.0.is_closed() {
+            true => Err(StoreError::refused(Rejection::Draining)),
+            false => Ok(()),
+        }
+    }
+
     /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         self.0.close();
@@ -207,7 +215,9 @@ mod tests {
         for _ in 0..3 {
             create(&store);
         }
+        ready(store.ready());
         assert_eq!(ready(store.drain()), Drained { moved: 0, lost: 3 });
+        assert!(store.ready().now_or_never().unwrap().is_err(), "no sign-in works from then on");
     }
 
     fn create(store: &MemoryStore) -> RecordId {

@@ -168,12 +168,16 @@ impl Given {
 }
 
 /// The ring of keys that are written as `NAME=HEX`: the first is current, the others are accepted.
-/// `none` among the others accepts hashes without a key.
+/// `none` stands for hashes without a key.
 pub(crate) fn keyring<'k>(keys: impl IntoIterator<Item = &'k str>) -> anyhow::Result<Keyring> {
     let mut keys = keys.into_iter();
-    let Some(current) = keys.next() else { return Ok(Keyring::unkeyed()) };
-    let (name, key) = named_key(current)?;
-    let mut ring = Keyring::keyed(name, &key)?;
+    let mut ring = match keys.next() {
+        None | Some("none") => Keyring::unkeyed(),
+        Some(current) => {
+            let (name, key) = named_key(current)?;
+            Keyring::keyed(name, &key)?
+        }
+    };
     for other in keys {
         if other == "none" {
             ring = ring.accept_unkeyed();

@@ -15,6 +15,7 @@
 pub mod server;
 pub mod client;
 pub mod raw;
+pub mod events;
 pub mod nginx;
 pub mod haproxy;
 pub mod cluster;
@@ -32,6 +33,7 @@ pub mod redis;
 pub use balancer::{Balancer, Policy};
 pub use client::{Client, Reply};
 pub use cluster::Cluster;
+pub use events::Events;
 pub use haproxy::Haproxy;
 pub use load::Load;
 pub use nginx::Nginx;

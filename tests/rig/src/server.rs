@@ -73,6 +73,13 @@ impl Server {
         self.control("POST", path).await.ok().json()
     }
 
+    /// Has the control port do something that takes JSON.
+    pub async fn order_json(&self, path: &str, body: &Value) -> Value {
+        let address = self.control.as_ref().expect("this server has a control port");
+        let headers = [("content-type", "application/json")];
+        exchange(address, request("POST", path, &headers, &body.to_string())).await.ok().json()
+    }
+
     /// Waits until as many requests wait at a gate.
     pub async fn waiting(&self, gate: &str, requests: u64) {
         eventually(async || self.told("/gates").await[gate] == requests).await;

@@ -6,6 +6,7 @@ mod sessions;
 mod failures;
 mod test_routes;
 mod control;
+mod live;
 mod options;
 
 mod page;

@@ -6,9 +6,9 @@ use rig::{Server, within};
 #[tokio::test]
 async fn a_wrong_option_is_one_clear_line() {
     for (options, says) in [
-        (&["--nonsense", "1"][..], "there is no option \"--nonsense\""),
+        (&["--nonsense", "1"][..], "unknown option \"--nonsense\""),
         (&["redis://u:hunter2@h"], "options begin with --"),
-        (&["--node"], "--node wants a value"),
+        (&["--node"], "--node needs a value"),
         (&["--node", "a b"], "--node (STEADFAST_NODE) wants 1 to 32"),
         (&["--profile", "x"], "wants host, domain, partitioned or dev"),
         (&["--idle", "x"], "--idle (STEADFAST_IDLE) wants a whole number of seconds"),
@@ -16,6 +16,10 @@ async fn a_wrong_option_is_one_clear_line() {
         (&["--idle", "100", "--absolute", "99"], "--idle and --absolute cannot be"),
         (&["--absolute", "18446744073709551615"], "--idle and --absolute cannot be"),
         (&["--max-per-principal", "0"], "wants a whole number from 1"),
+        (&["--key", "hunter2"], "a key has the form NAME=HEX"),
+        (&["--key", "k1=hunter2"], "the key \"k1\" is not in hexadecimal digits"),
+        (&["--key", "k1=00ff"], "a hash key of 2 bytes is too short"),
+        (&["--shutdown", "x"], "--shutdown (STEADFAST_SHUTDOWN) wants a whole number of seconds"),
         (&["--on-outage", "stale"], "--on-outage \"stale\" is not there"),
         (&["--store", "nonsense://u:hunter2@h"], "no store has the scheme \"nonsense\""),
         (&["--store=memory:?x=hunter2"], "has no setting \"x\""),

@@ -1,0 +1,81 @@
+//! A change of the hash key, over all nodes and under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures_util::future::join_all;
+use rig::Client;
+use serde_json::json;
+
+use crate::service::Service;
+
+/// Moves the service from no key to one, and from that to another, a node at a time, in the documented
+/// order. Its users go on writing, and none of them loses a write or is signed out.
+pub async fn change_under_load(service: &Service) {
+    let users: Vec<_> = join_all((0..USERS).map(|n| User::sign_in(service, n))).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = join_all(users.iter().map(|user| user.write_until(service, &stop)));
+    let change = async {
+        for step in STEPS {
+            for node in &service.nodes {
+                node.order_json("/keys", &json!({ "current": step[0], "accept": step[1..] })).await;
+                wait_for_writes(&users, 2).await;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(load, change);
+    for user in &users {
+        assert_eq!(
+            service.users(&user.client).await,
+            vec![Some(user.name.clone()); service.nodes.len()]
+        );
+        assert_eq!(user.client.peek().await["n"], user.written.load(Ordering::Relaxed));
+    }
+}
+
+struct User {
+    name: String,
+    client: Client,
+    written: AtomicU64,
+}
+
+impl User {
+    async fn sign_in(service: &Service, n: usize) -> Self {
+        let name = format!("user-{n}");
+        let client = service.node(n).member(&name).await;
+        Self { name, client, written: AtomicU64::new(0) }
+    }
+
+    /// Adds on one node after another, two requests at a time.
+    async fn write_until(&self, service: &Service, stop: &AtomicBool) {
+        for n in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let add = async |n| {
+                self.client.at(service.node(n)).post("/incr").await.ok();
+                self.written.fetch_add(1, Ordering::Relaxed);
+            };
+            tokio::join!(add(n), add(n + 1));
+        }
+    }
+}
+
+/// Waits until each user has written so many times more.
+async fn wait_for_writes(users: &[User], more: u64) {
+    let written = |user: &User| user.written.load(Ordering::Relaxed);
+    let before: Vec<_> = users.iter().map(written).collect();
+    while users.iter().zip(&before).any(|(user, before)| written(user) < before + more) {
+        tokio::task::yield_now().await;
+    }
+}
+
+const USERS: usize = 6;
+
+const FIRST: &str = "k1=1111111111111111111111111111111111111111111111111111111111111111";
+const SECOND: &str = "k2=2222222222222222222222222222222222222222222222222222222222222222";
+
+/// The rings, the current key first.
+const STEPS: [&[&str]; 6] =
+    [&["none", FIRST], &[FIRST, "none"], &[FIRST], &[FIRST, SECOND], &[SECOND, FIRST], &[SECOND]];
