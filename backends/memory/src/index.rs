@@ -6,97 +6,153 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Principal, RecordId, Timestamp};
+use steadfast_core::{Principal, Timestamp};
 
 use crate::hash::IdHash;
+use crate::list::{List, Rank};
 use crate::slot::Slot;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The sessions of every principal, and the floors under their logins.
 ///
 /// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
-/// principal take the same one, so either comes wholly before the other.
+/// principal take the same one, so either comes wholly before the other. A session that leaves its
+/// principal is therefore noted under the slot's lock, and taken off the list by whoever has the lock
+/// of the index next: in between, a list may have too many, and a lock never finds it so.
 pub(crate) struct Index {
     /// Spreads principals over the shards. What a shard has is hashed with more care: whoever found
     /// names that meet in one shard would gain a lock that is waited for, and no more.
     hasher: IdHash,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Stand]>,
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { hasher: IdHash::new(), shards: (0..64).map(|_| Mutex::default()).collect() }
+        Self { hasher: IdHash::new(), shards: (0..64).map(|_| Stand::default()).collect() }
     }
 
-    pub(crate) fn lock(&self, principal: &Principal) -> MutexGuard<'_, Shard> {
-        let hash = self.hasher.hash_one(principal) as usize;
-        lock(&self.shards[hash % self.shards.len()])
+    /// The part of the index with a principal's sessions, none of which has left by now.
+    pub(crate) fn lock(&self, principal: &Principal) -> Lists<'_> {
+        self.stand(principal).lock()
+    }
+
+    /// Notes that a session leaves its principal. Call it under the slot's lock; a call of
+    /// [`lock`](Self::lock) without that one then takes it off the list.
+    pub(crate) fn leave(&self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
+        let (principal, slot) = (principal.clone(), Arc::clone(slot));
+        let mut leaving = self.stand(&principal).leaving();
+        leaving.push(Leaving { principal, rank, slot });
     }
 
     /// Drops the floors that were kept long enough.
     pub(crate) fn drop_old_floors(&self, now: Timestamp) {
-        for shard in &self.shards {
-            lock(shard).drop_old_floors(now, usize::MAX);
+        for stand in &self.shards {
+            stand.lock().shard.drop_old_floors(now, usize::MAX);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.shards.iter().map(lock).all(|shard| {
+        self.shards.iter().map(Stand::lock).all(|Lists { shard, .. }| {
             shard.sessions.is_empty() && shard.floors.is_empty() && shard.ageing.is_empty()
         })
     }
+
+    fn stand(&self, principal: &Principal) -> &Stand {
+        let hash = self.hasher.hash_one(principal) as usize;
+        &self.shards[hash % self.shards.len()]
+    }
 }
 
-/// A part of the index, under its lock.
+/// A shard under its lock, and beside it the sessions that are to leave their lists.
 #[derive(Debug, Default)]
-pub(crate) struct Shard {
-    sessions: HashMap<Principal, Vec<Listed>>,
-    floors: HashMap<Principal, Floor>,
-    /// Every floor once, under a time at which it may be old enough.
-    ageing: BTreeSet<(Timestamp, Principal)>,
-}
-
-/// A session in a principal's list. It may have ended, or be somebody else's by now.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) id: RecordId,
-    pub(crate) slot: Arc<Slot>,
+struct Stand {
+    shard: Mutex<Shard>,
+    leaving: Mutex<Vec<Leaving>>,
 }
 
 #[derive(Debug)]
-struct Floor {
-    epoch: u64,
-    until: Timestamp,
+struct Leaving {
+    principal: Principal,
+    rank: Rank,
+    slot: Arc<Slot>,
 }
 
-impl Shard {
-    /// Lists a session, in the order of the logins.
-    pub(crate) fn add(&mut self, principal: &Principal, id: RecordId, slot: &Arc<Slot>) {
-        let sessions = self.sessions.entry(principal.clone()).or_default();
-        if sessions.iter().all(|listed| !Arc::ptr_eq(&listed.slot, slot)) {
-            // Most principals have one session: no room for more before there are.
-            if sessions.is_empty() {
-                sessions.reserve_exact(1);
-            }
-            let slot = Arc::clone(slot);
-            sessions.push(Listed { id, slot });
+impl Stand {
+    fn lock(&self) -> Lists<'_> {
+        let shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = Lists { shard, stand: self };
+        lists.settle();
+        lists
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of the index, locked.
+pub(crate) struct Lists<'i> {
+    shard: MutexGuard<'i, Shard>,
+    stand: &'i Stand,
+}
+
+impl Lists<'_> {
+    /// Lists a session, which is not in this list yet. Call it under the slot's lock, or before anything
+    /// else has the slot.
+    pub(crate) fn add(
+        &mut self,
+        principal: &Principal,
+        rank: Rank,
+        slot: &Arc<Slot>,
+        deadline: Timestamp,
+    ) {
+        // It may have been noted as leaving, before it came back in the same millisecond.
+        self.settle();
+        let list = self.shard.sessions.entry(principal.clone()).or_default();
+        list.insert(rank, slot, deadline);
+    }
+
+    /// Takes off a session of this rank.
+    pub(crate) fn remove(&mut self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
+        self.shard.change(principal, |list| list.remove(rank, slot));
+    }
+
+    /// Takes off what has left since the index was locked.
+    pub(crate) fn settle(&mut self) {
+        let mut leaving = self.stand.leaving();
+        for Leaving { principal, rank, slot } in leaving.drain(..) {
+            self.shard.change(&principal, |list| list.remove(rank, &slot));
         }
+        leaving.shrink_to(LEAVING_AT_ONCE);
     }
 
-    pub(crate) fn sessions(&self, principal: &Principal) -> &[Listed] {
-        self.sessions.get(principal).map_or(&[], Vec::as_slice)
+    /// Takes off what expired.
+    pub(crate) fn drop_expired(&mut self, principal: &Principal, now: Timestamp) {
+        self.shard.change(principal, |list| {
+            list.drop_expired(now, |slot| {
+                slot.owned(&slot.lock(), principal).map(|record| record.deadline())
+            });
+        });
     }
 
-    /// Keeps the sessions of a principal for which `keep` says so.
-    pub(crate) fn retain(&mut self, principal: &Principal, keep: impl FnMut(&Listed) -> bool) {
-        let Some(sessions) = self.sessions.get_mut(principal) else {
-            return;
-        };
-        sessions.retain(keep);
-        if sessions.is_empty() {
-            self.sessions.remove(principal);
-            give_back(&mut self.sessions);
+    /// How many sessions are listed, some of which may have expired.
+    pub(crate) fn count(&self, principal: &Principal) -> usize {
+        self.shard.sessions.get(principal).map_or(0, List::len)
+    }
+
+    /// The session that was authenticated the longest ago, but for this one.
+    pub(crate) fn oldest_but(
+        &self,
+        principal: &Principal,
+        rank: Rank,
+    ) -> Option<(Rank, Arc<Slot>)> {
+        self.shard.sessions.get(principal)?.first_but(rank)
+    }
+
+    pub(crate) fn for_each(&self, principal: &Principal, visit: impl FnMut(Rank, &Arc<Slot>)) {
+        if let Some(list) = self.shard.sessions.get(principal) {
+            list.for_each(visit);
         }
     }
 
@@ -107,16 +163,46 @@ impl Shard {
         epoch: Option<u64>,
         now: Timestamp,
     ) -> bool {
-        self.drop_old_floors(now, DROPPED_AT_ONCE);
-        self.floors
-            .get(principal)
-            .is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
+        self.shard.drop_old_floors(now, DROPPED_AT_ONCE);
+        let floor = self.shard.floors.get(principal);
+        floor.is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
     }
 
     /// Raises the floor, if it is lower, and keeps it for another day.
     pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: Timestamp) {
-        self.drop_old_floors(now, DROPPED_AT_ONCE);
-        let until = now + FLOOR_KEPT;
+        self.shard.drop_old_floors(now, DROPPED_AT_ONCE);
+        self.shard.raise_floor(principal, epoch, now + FLOOR_KEPT);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    sessions: HashMap<Principal, List>,
+    floors: HashMap<Principal, Floor>,
+    /// Every floor once, under a time at which it may be old enough.
+    ageing: BTreeSet<(Timestamp, Principal)>,
+}
+
+#[derive(Debug)]
+struct Floor {
+    epoch: u64,
+    until: Timestamp,
+}
+
+impl Shard {
+    /// Changes a principal's list, if there is one.
+    fn change(&mut self, principal: &Principal, change: impl FnOnce(&mut List)) {
+        let Some(list) = self.sessions.get_mut(principal) else {
+            return;
+        };
+        change(list);
+        if list.len() == 0 {
+            self.sessions.remove(principal);
+            give_back(&mut self.sessions);
+        }
+    }
+
+    fn raise_floor(&mut self, principal: &Principal, epoch: u64, until: Timestamp) {
         match self.floors.entry(principal.clone()) {
             Entry::Occupied(mut floor) => {
                 let floor = floor.get_mut();
@@ -131,7 +217,7 @@ impl Shard {
     }
 
     /// Looks at no more than `limit` floors.
-    pub(crate) fn drop_old_floors(&mut self, now: Timestamp, limit: usize) {
+    fn drop_old_floors(&mut self, now: Timestamp, limit: usize) {
         for _ in 0..limit {
             if self.ageing.first().is_none_or(|(until, _)| *until > now) {
                 return;
@@ -159,9 +245,8 @@ fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Sessions that leave a shard at a time, for which room is kept.
+const LEAVING_AT_ONCE: usize = 4;
 
 /// How long a floor is kept after it was last raised or confirmed.
 const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

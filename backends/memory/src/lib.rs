@@ -29,7 +29,7 @@
 //! | `store` | [`MemoryStore`], its set-up, and the traits |
 //! | `sessions` | what each operation does, and the order of the locks |
 //! | `shelf` | what goes when a budget is used up; `weight`, what counts for it; `board`, a part of it; `slot`, what stands there |
-//! | `index` | whose sessions are whose, and the floors under logins |
+//! | `index` | whose sessions are whose, and the floors under logins; `list`, the sessions of one principal |
 //! | `expiry` | the queue of deadlines |
 //! | `sync` | locks and atomics, from where a model checker can replace them |
 
@@ -46,6 +46,7 @@ mod slot;
 mod changes;
 mod expiry;
 mod index;
+mod list;
 mod sync;
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use steadfast_core::{
 
 use crate::changes::Changes;
 use crate::expiry::Expiry;
-use crate::index::{Index, Listed, Shard};
+use crate::index::{Index, Lists};
+use crate::list::Rank;
 use crate::shelf::Shelf;
 use crate::slot::{Content, Locked, Slot};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,8 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// Everything a store shares with its clones.
 ///
 /// Locks are taken in this order: a shard of the index, one slot, a leaf (a board of the shelf, the
-/// queue of deadlines, the channel of changes). No two shards and no two slots at once.
+/// queue of deadlines, what is to leave the index, the channel of changes). No two shards and no two
+/// slots at once.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
@@ -50,6 +52,7 @@ impl Sessions {
         let new = New {
             id,
             version: record.version,
+            rank: Rank::of(id, &record),
             deadline: record.deadline(),
             principal: record.principal.clone(),
             admission,
@@ -58,7 +61,7 @@ impl Sessions {
         };
         // A fresh id is free, and a visitor's record asks nothing of an index: that is tried first.
         let is_plain = new.rejection.is_none() && new.principal.is_none();
-        if is_plain && self.put_up(&new) {
+        if is_plain && self.put_up(&new).is_some() {
             return Outcome::Applied(Applied::at(new.version));
         }
         // Another create of this id may come between the look and the place.
@@ -93,6 +96,7 @@ impl Sessions {
         };
         let applied = match Login::of(patch) {
             Some(login) => self.login(id, &slot, patch, &login, now),
+            None if is_authentication(patch) => self.authenticate(id, &slot, patch, now),
             None => self.patch(id, &slot, patch, now),
         };
         // One that expired stays for the load that asks why.
@@ -126,8 +130,15 @@ impl Sessions {
 
     pub(crate) fn list(&self, principal: &Principal) -> Vec<SessionInfo> {
         let now = self.begin();
-        let sessions = live_sessions(&mut self.index.lock(principal), principal, now);
-        sessions.iter().map(|(listed, record)| SessionInfo::of(listed.id, record)).collect()
+        let mut live = Vec::new();
+        self.index.lock(principal).for_each(principal, |rank, slot| {
+            let content = slot.lock();
+            let owned = slot.owned(&content, principal);
+            if let Some(record) = owned.filter(|record| !record.is_expired(now)) {
+                live.push(SessionInfo::of(rank.id, record));
+            }
+        });
+        live
     }
 
     pub(crate) fn delete_all(
@@ -137,27 +148,27 @@ impl Sessions {
     ) -> u64 {
         let now = self.begin();
         let (mut ended, mut expired) = (0, Vec::new());
-        let mut shard = self.index.lock(principal);
+        let mut lists = self.index.lock(principal);
         if let Some(epoch) = epoch {
-            shard.raise_floor(principal, epoch, now);
+            lists.raise_floor(principal, epoch, now);
         }
-        shard.retain(principal, |listed| {
-            if Some(listed.id) == except {
-                return true;
+        lists.for_each(principal, |Rank { id, .. }, slot| {
+            if Some(id) == except {
+                return;
             }
-            let mut content = listed.slot.lock();
-            if let Some(record) = listed.slot.owned(&content, principal) {
+            let mut content = slot.lock();
+            if let Some(record) = slot.owned(&content, principal) {
                 let is_live = !record.is_expired(now);
                 let reason = if is_live { reason } else { EndReason::Expired };
                 match is_live {
                     true => ended += 1,
-                    false => expired.push(listed.id),
+                    false => expired.push(id),
                 }
-                self.retire(listed.id, &listed.slot, &mut content, reason);
+                self.retire(id, slot, &mut content, reason);
             }
-            false
         });
-        drop(shard);
+        lists.settle();
+        drop(lists);
         // Emitted after unlocking: event subscribers may run arbitrary code.
         for id in expired {
             Event::Expired.emit(Some(id));
@@ -262,14 +273,30 @@ impl Sessions {
 
     /// Finishes what the budgets ended.
     pub(crate) fn bury_evicted(&self) {
+        let evicted = self.retire_evicted();
+        self.tidy(&evicted);
+    }
+
+    /// Ends what the budgets ended, all but in the index: the caller may have a part of it locked.
+    fn retire_evicted(&self) -> Vec<(RecordId, Arc<Record>)> {
+        let mut retired = Vec::new();
         loop {
             let evicted = self.shelf.take_evicted();
             if evicted.is_empty() {
-                return;
+                return retired;
             }
-            for (id, slot) in evicted {
-                self.end(id, &slot, slot.lock(), EndReason::Evicted);
-            }
+            retired.extend(evicted.into_iter().filter_map(|(id, slot)| {
+                let record = self.retire(id, &slot, &mut slot.lock(), EndReason::Evicted)?;
+                Some((id, record))
+            }));
+        }
+    }
+
+    /// Takes what was evicted off its lists, and tells of it. Call it without a lock.
+    fn tidy(&self, evicted: &[(RecordId, Arc<Record>)]) {
+        for (id, record) in evicted {
+            self.unlist(record.principal.as_ref());
+            Event::Capacity.emit(Some(*id));
         }
     }
 
@@ -332,28 +359,28 @@ impl Sessions {
         }
         let mut applied = Applied::at(new.version);
         let Some(principal) = &new.principal else {
-            return self.put_up(new).then_some(Outcome::Applied(applied));
+            return self.put_up(new).map(|_| Outcome::Applied(applied));
         };
-        let mut shard = self.index.lock(principal);
-        if shard.is_below_floor(principal, new.admission.epoch, now) {
+        let mut lists = self.index.lock(principal);
+        if lists.is_below_floor(principal, new.admission.epoch, now) {
             return Some(Outcome::Rejected(Rejection::BelowFloor));
         }
-        if !self.put_up(new) {
-            return None;
-        }
-        shard.add(principal, new.id, &new.slot);
-        applied.ended = self.enforce_cap(&mut shard, principal, new.id, new.admission.cap, now);
+        let content = self.put_up(new)?;
+        lists.add(principal, new.rank, &new.slot, new.deadline);
+        drop(content);
+        applied.ended = self.enforce_cap(lists, principal, new.rank, new.admission.cap, now);
         Some(Outcome::Applied(applied))
     }
 
-    /// The slot's lock is held until its deadline is queued, so that nobody ends it before.
-    fn put_up(&self, new: &New) -> bool {
+    /// Puts a slot up, unless its id is taken. Its lock is held until its deadline is queued, and it is
+    /// listed, so that nothing ends it before.
+    fn put_up<'n>(&self, new: &'n New) -> Option<Locked<'n>> {
         let mut content = new.slot.lock();
-        let added = self.shelf.add(new.id, &new.slot);
-        if added {
-            content.due = self.expiry.insert(new.id, new.deadline);
+        if !self.shelf.add(new.id, &new.slot) {
+            return None;
         }
-        added
+        content.due = self.expiry.insert(new.id, new.deadline);
+        Some(content)
     }
 
     /// A patch that changes nobody's list.
@@ -381,29 +408,57 @@ impl Sessions {
         login: &Login<'_>,
         now: Timestamp,
     ) -> Result<Applied, Refusal> {
-        let mut shard = self.index.lock(login.principal);
+        let mut lists = self.index.lock(login.principal);
         let mut content = slot.lock();
         let record = slot.live(&content).ok_or(Refusal::Gone)?;
         let (before, left) = (Before::of(record), record.principal.clone());
-        let was_sent_twice = record.secret == login.hash;
+        let (was_sent_twice, left_rank) = (record.secret == login.hash, Rank::of(id, record));
         let patched = record.apply(patch, now, &self.limits)?;
         // It was admitted the first time.
         if was_sent_twice {
             return Ok(Applied::at(before.version));
         }
-        if shard.is_below_floor(login.principal, login.admission.epoch, now) {
+        if lists.is_below_floor(login.principal, login.admission.epoch, now) {
             return Err(Refusal::Rejected(Rejection::BelowFloor));
         }
         if !self.shelf.promote(id, slot) {
             return Err(Refusal::Gone);
         }
+        let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
+        if let Some(left) = &left {
+            self.index.leave(left, left_rank, slot);
+        }
         let mut applied = self.swap(id, slot, &mut content, before, patched);
-        shard.add(login.principal, id, slot);
+        lists.add(login.principal, rank, slot, deadline);
         drop(content);
-        applied.ended = self.enforce_cap(&mut shard, login.principal, id, login.admission.cap, now);
-        drop(shard);
-        if let Some(left) = left.filter(|left| left != login.principal) {
-            self.unlist(&left, slot);
+        applied.ended = self.enforce_cap(lists, login.principal, rank, login.admission.cap, now);
+        self.unlist(left.as_ref().filter(|left| *left != login.principal));
+        Ok(applied)
+    }
+
+    /// A patch that authenticates the principal whom the record has, if any: it moves up in their list.
+    fn authenticate(
+        &self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        patch: &Patch,
+        now: Timestamp,
+    ) -> Result<Applied, Refusal> {
+        let record = slot.live(&slot.lock()).cloned().ok_or(Refusal::Gone)?;
+        let Some(principal) = &record.principal else {
+            return self.patch(id, slot, patch, now);
+        };
+        let mut lists = self.index.lock(principal);
+        let mut content = slot.lock();
+        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let (before, left) = (Before::of(record), Rank::of(id, record));
+        let patched = record.apply(patch, now, &self.limits)?;
+        let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
+        let applied = self.swap(id, slot, &mut content, before, patched);
+        // Another login would have replaced the secret that the patch proves.
+        if slot.owned(&content, principal).is_some() {
+            self.index.leave(principal, left, slot);
+            lists.add(principal, rank, slot, deadline);
         }
         Ok(applied)
     }
@@ -432,34 +487,41 @@ impl Sessions {
     /// them whatever its age.
     fn enforce_cap(
         &self,
-        shard: &mut Shard,
+        mut lists: Lists<'_>,
         principal: &Principal,
-        newest: RecordId,
+        newest: Rank,
         cap: usize,
         now: Timestamp,
     ) -> Vec<RecordId> {
-        if shard.sessions(principal).len() <= cap.max(1) {
+        let cap = cap.max(1);
+        if lists.count(principal) <= cap {
             return Vec::new();
         }
-        let mut others = live_sessions(shard, principal, now);
-        others.retain(|(listed, _)| listed.id != newest);
-        others.sort_by_key(|(_, record)| record.authenticated);
-        let excess = (others.len() + 1).saturating_sub(cap.max(1));
-        let ended = others
-            .iter()
-            .take(excess)
-            .filter_map(|(listed, _)| self.expel(listed, principal))
-            .collect();
-        shard.retain(principal, |listed| is_owned(listed, principal));
+        // What a budget ended, perhaps for this login, and what expired counts no more.
+        let evicted = self.retire_evicted();
+        lists.settle();
+        lists.drop_expired(principal, now);
+        let mut ended = Vec::new();
+        while lists.count(principal) > cap
+            && let Some((oldest, slot)) = lists.oldest_but(principal, newest)
+        {
+            if self.expel(oldest.id, &slot, principal) {
+                ended.push(oldest.id);
+                lists.settle();
+            } else {
+                lists.remove(principal, oldest, &slot);
+            }
+        }
+        drop(lists);
+        self.tidy(&evicted);
         ended
     }
 
     /// Ends a session, unless it left the principal or ended by itself.
-    fn expel(&self, listed: &Listed, principal: &Principal) -> Option<RecordId> {
-        let mut content = listed.slot.lock();
-        listed.slot.owned(&content, principal)?;
-        self.retire(listed.id, &listed.slot, &mut content, EndReason::Cap);
-        Some(listed.id)
+    fn expel(&self, id: RecordId, slot: &Arc<Slot>, principal: &Principal) -> bool {
+        let mut content = slot.lock();
+        let is_owned = slot.owned(&content, principal).is_some();
+        is_owned && self.retire(id, slot, &mut content, EndReason::Cap).is_some()
     }
 
     /// Ends a record, and says whether this call did. Call it without a lock of the index.
@@ -475,9 +537,7 @@ impl Sessions {
         };
         // The index is locked before a slot, never after it.
         drop(content);
-        if let Some(principal) = &record.principal {
-            self.unlist(principal, slot);
-        }
+        self.unlist(record.principal.as_ref());
         match reason {
             EndReason::Expired => Event::Expired.emit(Some(id)),
             EndReason::Evicted => Event::Capacity.emit(Some(id)),
@@ -486,7 +546,7 @@ impl Sessions {
         true
     }
 
-    /// Ends a record everywhere but in the index.
+    /// Ends a record, which is to leave the index then.
     fn retire(
         &self,
         id: RecordId,
@@ -495,17 +555,20 @@ impl Sessions {
         reason: EndReason,
     ) -> Option<Arc<Record>> {
         let record = Slot::empty(content)?;
+        if let Some(principal) = &record.principal {
+            self.index.leave(principal, Rank::of(id, &record), slot);
+        }
         self.expiry.remove(id, content.due);
         self.shelf.remove(id, slot);
         self.changes.send(Change::Ended(id, reason));
         Some(record)
     }
 
-    /// Takes a session off a principal's list, unless it is the principal's again by now.
-    fn unlist(&self, principal: &Principal, slot: &Arc<Slot>) {
-        self.index.lock(principal).retain(principal, |listed| {
-            !Arc::ptr_eq(&listed.slot, slot) || is_owned(listed, principal)
-        });
+    /// Takes what has left off a principal's list. Call it without a lock.
+    fn unlist(&self, principal: Option<&Principal>) {
+        if let Some(principal) = principal {
+            drop(self.index.lock(principal));
+        }
     }
 }
 
@@ -513,6 +576,7 @@ impl Sessions {
 struct New {
     id: RecordId,
     version: Version,
+    rank: Rank,
     deadline: Timestamp,
     principal: Option<Principal>,
     admission: Admission,
@@ -552,27 +616,9 @@ impl Before {
     }
 }
 
-/// The live sessions of a principal. What the list has too many is dropped from it.
-fn live_sessions(
-    shard: &mut Shard,
-    principal: &Principal,
-    now: Timestamp,
-) -> Vec<(Listed, Arc<Record>)> {
-    let mut live = Vec::new();
-    shard.retain(principal, |listed| {
-        let content = listed.slot.lock();
-        let owned = listed.slot.owned(&content, principal);
-        if let Some(record) = owned.filter(|record| !record.is_expired(now)) {
-            live.push((listed.clone(), Arc::clone(record)));
-        }
-        // One that expired stays listed until it is swept, which takes it off.
-        owned.is_some()
-    });
-    live
-}
-
-fn is_owned(listed: &Listed, principal: &Principal) -> bool {
-    listed.slot.owned(&listed.slot.lock(), principal).is_some()
+/// Whether a patch authenticates anybody.
+fn is_authentication(patch: &Patch) -> bool {
+    patch.rotation().is_some_and(|rotation| rotation.authentication.is_some())
 }
 
 /// How many due records a call looks at beside its own work: enough to keep up with one new record

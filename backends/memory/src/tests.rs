@@ -457,6 +457,106 @@ mod principals {
     }
 }
 
+mod caps {
+    use super::*;
+    use crate::slot::LOOKS;
+
+    const CAP: usize = 1_000;
+
+    #[test]
+    fn a_login_at_the_cap_looks_at_two_sessions_more() {
+        let store = Store::new();
+        let below: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
+        let at_the_cap: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
+        let most = below.into_iter().max().unwrap();
+        // The first one over the cap also finds out when each of the first sessions expires.
+        assert!(at_the_cap[0] <= most + 20, "{most} and then {}", at_the_cap[0]);
+        assert!(at_the_cap[1..].iter().all(|looks| *looks <= most + 2), "{most}, {at_the_cap:?}");
+        assert_eq!(store.listed("alice"), CAP);
+    }
+
+    #[test]
+    fn logins_look_at_few_sessions_while_others_expire() {
+        let store = Store::new();
+        let end = store.now() + 2 * IDLE - Duration::from_secs(10);
+        let used: Vec<_> = (0..100).map(|_| store.member()).collect();
+        let mut most = 0;
+        // 900 that are never used expire one after the other, while each login is close to the cap.
+        while store.now() < end {
+            used.iter().filter(|used| store.has(used.id())).for_each(|used| store.touch(used.id()));
+            store.clock.advance(Duration::from_secs(2));
+            most = most.max(looks_of_a_login(&store));
+        }
+        assert!((CAP - 5..=CAP).contains(&store.listed("alice")), "{}", store.listed("alice"));
+        assert!(most < 200, "{most}");
+    }
+
+    #[test]
+    fn an_elevation_makes_a_session_the_newest() {
+        let store = Store::new();
+        let (one, two, three) = (store.member(), store.visitor(), store.visitor());
+        assert!(store.capped_login(&two, 2).is_empty());
+        store.clock.advance(Duration::from_secs(1));
+        let elevation = store.rotation(&one, &store.token(one.id()), None, Admission::default());
+        applied(store.update(one.id(), &elevation));
+        assert_eq!(store.capped_login(&three, 2), [two.id()]);
+        assert_eq!(store.capped_login(&store.visitor(), 2), [one.id()]);
+    }
+
+    #[test]
+    fn a_session_that_is_authenticated_again_stays_listed_once() {
+        let store = Store::new();
+        let mut token = store.member();
+        for name in ["alice", "bob", "alice", "alice", "bob"] {
+            token = store.login(&token, &principal(name));
+            assert_eq!(store.listed(name), 1);
+        }
+        assert_eq!(store.listed("alice"), 0);
+        store.delete(token.id(), None);
+        assert!(store.sessions.is_spotless());
+    }
+
+    #[test]
+    fn what_a_budget_ends_for_a_login_counts_no_more() {
+        let store = Store::with(SMALL, Budget { records: 5, ..SMALL });
+        for _ in 0..5 {
+            store.clock.advance(Duration::from_secs(1));
+            store.login(&store.visitor(), &principal("alice"));
+        }
+        assert!(store.capped_login(&store.visitor(), 5).is_empty(), "the budget ended one");
+        assert_eq!((store.listed("alice"), store.stats().authenticated), (5, 5));
+    }
+
+    #[test]
+    fn a_deadline_that_an_authentication_brings_forward_is_heeded() {
+        let store = Store::new();
+        let tokens: Vec<_> = (0..30).map(|_| store.member()).collect();
+        let mut login = store.rotation(
+            &tokens[0],
+            &store.token(tokens[0].id()),
+            Some(&principal("alice")),
+            Admission::default(),
+        );
+        let mut rotation = login.rotation().unwrap().clone();
+        let soon = store.now() + Duration::from_millis(1_500);
+        rotation.authentication.as_mut().unwrap().absolute_deadline = soon;
+        login.rotate(store.prove(&tokens[0]), rotation);
+        applied(store.update(tokens[0].id(), &login));
+        store.clock.set(soon);
+        let admission = Admission { cap: 30, epoch: None };
+        let outcome = store.try_login(&store.visitor(), &principal("alice"), admission);
+        assert!(applied(outcome).ended.is_empty(), "the one that expired made room");
+    }
+
+    fn looks_of_a_login(store: &Store) -> usize {
+        let visitor = store.visitor();
+        LOOKS.set(0);
+        store.clock.advance(Duration::from_millis(1));
+        store.login(&visitor, &principal("alice"));
+        LOOKS.get()
+    }
+}
+
 mod answers {
     use super::*;
 
@@ -640,6 +740,11 @@ impl Store {
         let token = self.token(self.id());
         applied(self.create(token.id(), &token, Some(principal(name))));
         token
+    }
+
+    /// A visitor who signed in as alice, and what is shown for that.
+    fn member(&self) -> Token {
+        self.login(&self.visitor(), &principal("alice"))
     }
 
     fn flood(&self, visitors: usize) {

@@ -21,6 +21,8 @@ mod expiry;
 mod hash;
 #[path = "../../../backends/memory/src/index.rs"]
 mod index;
+#[path = "../../../backends/memory/src/list.rs"]
+mod list;
 #[path = "../../../backends/memory/src/sessions.rs"]
 mod sessions;
 #[path = "../../../backends/memory/src/shelf.rs"]

@@ -42,6 +42,16 @@ fn a_cap_holds_among_logins() {
 }
 
 #[test]
+fn a_session_that_comes_back_is_listed_once() {
+    check(memory::a_session_that_comes_back_is_listed_once);
+}
+
+#[test]
+fn an_elevation_comes_before_a_cap_or_after() {
+    check(memory::an_elevation_comes_before_a_cap_or_after);
+}
+
+#[test]
 fn a_record_is_swept_once_or_lives() {
     check(memory::a_record_is_swept_once_or_lives);
 }

@@ -113,6 +113,44 @@ pub fn a_cap_holds_among_logins() {
     assert_eq!((store.listed(), store.held()), (2, (2, 2)));
 }
 
+/// A session is handed to somebody else and back, while its first owner signs in elsewhere.
+pub fn a_session_that_comes_back_is_listed_once() {
+    let store = Store::with_room_for(9);
+    let tokens: [Token; 4] = std::array::from_fn(|_| store.token(1));
+    let other = store.visitor(2);
+    assert!(matches!(store.create(&tokens[0], Some(alice())), Outcome::Applied(_)));
+    let login = spawn(&store, move |store| store.login_with_cap(&other, 1));
+    for (who, from) in [(bob(), 0), (alice(), 1), (alice(), 2)] {
+        let login = authentication(&store, Some(who), Admission::default());
+        store.authenticate(&tokens[from], &tokens[from + 1], login);
+    }
+    assert!(join(login));
+    let live = 1 + usize::from(store.has(&tokens[0]));
+    assert_eq!((store.listed(), store.sessions.list(&bob()).len()), (live, 0));
+    // An entry that was left behind would count against the cap.
+    assert!(store.login_with_cap(&store.visitor(3), live + 1));
+    assert_eq!(store.listed(), live + 1);
+}
+
+/// A session is authenticated again while its principal signs in at the cap.
+pub fn an_elevation_comes_before_a_cap_or_after() {
+    let store = Store::with_room_for(9);
+    let (old, new) = (store.token(1), store.token(1));
+    let other = store.visitor(2);
+    assert!(matches!(store.create(&old, Some(alice())), Outcome::Applied(_)));
+    store.clock.advance(Duration::from_secs(1));
+    let login = spawn(&store, {
+        let other = other.clone();
+        move |store| store.login_with_cap(&other, 1)
+    });
+    let elevation = authentication(&store, None, Admission::default());
+    store.authenticate(&old, &new, elevation);
+    assert!(join(login));
+    assert!(store.has(&other) && !store.has(&old), "the newest login stays");
+    assert!(store.login_with_cap(&store.visitor(3), 2));
+    assert_eq!((store.listed(), store.held()), (2, (2, 2)));
+}
+
 /// A sweep comes while a request keeps its session alive.
 pub fn a_record_is_swept_once_or_lives() {
     let store = Store::with_room_for(9);
@@ -210,23 +248,19 @@ impl Store {
     }
 
     fn login_on(&self, visitor: &Visitor, admission: Admission) -> bool {
-        let (keyring, realm) = (Keyring::unkeyed(), Realm::default());
         let new = Token::generate(visitor.id(), &self.sessions.env).expect("randomness");
-        let at = self.sessions.env.now();
-        let authentication = Authentication {
-            at,
-            absolute_deadline: at + 4 * IDLE,
-            principal: Some(alice()),
-            facts: None,
-            admission,
-        };
+        self.authenticate(visitor, &new, authentication(self, Some(alice()), admission))
+    }
+
+    fn authenticate(&self, old: &Token, new: &Token, authentication: Authentication) -> bool {
+        let (keyring, realm) = (Keyring::unkeyed(), Realm::default());
         let hash = keyring.hash(&realm, new.secret());
         let mut patch = Patch::new();
         patch.rotate(
-            keyring.prove(&realm, visitor.secret()),
+            keyring.prove(&realm, old.secret()),
             Rotation { hash, authentication: Some(authentication) },
         );
-        self.update(visitor, &patch)
+        self.update(old, &patch)
     }
 
     fn put(&self, visitor: &Visitor, bytes: usize) -> bool {
@@ -240,19 +274,19 @@ impl Store {
         self.update(visitor, &Patch::touch(self.sessions.env.now() + IDLE))
     }
 
-    fn update(&self, visitor: &Visitor, patch: &Patch) -> bool {
+    fn update(&self, visitor: &Token, patch: &Patch) -> bool {
         matches!(self.sessions.update(visitor.id(), patch), Ok(Outcome::Applied(_)))
     }
 
     fn delete(&self, visitor: &Visitor) {
-        self.sessions.delete(visitor.id(), &Deletion::LOGOUT).unwrap();
+        self.sessions.delete(visitor.id(), &Deletion::LOGOUT).expect("no proof is shown");
     }
 
     fn revoke(&self, epoch: Option<u64>) -> u64 {
         self.sessions.delete_all(&alice(), Revocation { epoch, ..Revocation::LOGOUT })
     }
 
-    fn has(&self, visitor: &Visitor) -> bool {
+    fn has(&self, visitor: &Token) -> bool {
         matches!(self.sessions.load(visitor.id(), None), Ok(Lookup::Found(_)))
     }
 
@@ -277,8 +311,21 @@ impl Store {
 
 type Visitor = Arc<Token>;
 
+fn authentication(
+    store: &Store,
+    principal: Option<Principal>,
+    admission: Admission,
+) -> Authentication {
+    let at = store.sessions.env.now();
+    Authentication { at, absolute_deadline: at + 4 * IDLE, principal, facts: None, admission }
+}
+
 fn alice() -> Principal {
     Principal::new(Realm::default(), "alice").expect("a short id")
+}
+
+fn bob() -> Principal {
+    Principal::new(Realm::default(), "bob").expect("a short id")
 }
 
 fn spawn<T: Send + 'static>(
