@@ -433,17 +433,36 @@ pub enum Change {
 ///
 /// Unless it begins with [`Change::Down`], everything that changes from the call of
 /// [`SessionStore::changes`] on is told. A stream that has a doubt says [`Change::Missed`] or `Down`.
-pub struct ChangeStream(Pin<Box<dyn Stream<Item = Change> + Send>>);
+///
+/// Most streams tell what stores do, and not what others do to the same records: someone who deletes one
+/// by hand, a server that evicts one, a failover that loses one. Only a
+/// [complete](ChangeStream::is_complete) stream tells that, too.
+pub struct ChangeStream {
+    changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
+    is_complete: bool,
+}
 
 impl ChangeStream {
-    /// Wraps a stream of changes.
+    /// Wraps a stream of the changes that stores make.
     pub fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
-        Self(Box::pin(changes))
+        Self { changes: Box::pin(changes), is_complete: false }
+    }
+
+    /// The same, of a store whose records nothing else can change, where each change can be read before
+    /// the call that made it returns.
+    pub fn complete(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
+        Self { is_complete: true, ..Self::new(changes) }
+    }
+
+    /// Whether a copy of a record is good for as long as the stream says nothing. Behind any other
+    /// stream, a cache has to ask again from time to time.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// The next change; `None` once the store is gone. Safe to drop while it waits.
     pub async fn next(&mut self) -> Option<Change> {
-        std::future::poll_fn(|context| self.0.as_mut().poll_next(context)).await
+        std::future::poll_fn(|context| self.changes.as_mut().poll_next(context)).await
     }
 }
 
@@ -451,7 +470,7 @@ impl Stream for ChangeStream {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.0.as_mut().poll_next(context)
+        self.changes.as_mut().poll_next(context)
     }
 }
 

@@ -21,7 +21,7 @@ impl Changes {
 
     pub(crate) fn listen(&self) -> ChangeStream {
         let sender = self.0.get_or_init(|| broadcast::channel(KEPT).0);
-        ChangeStream::new(stream::unfold(sender.subscribe(), next))
+        ChangeStream::complete(stream::unfold(sender.subscribe(), next))
     }
 }
 
