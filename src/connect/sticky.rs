@@ -43,6 +43,9 @@ fn settings(
     if let Some(millis) = url.take::<NonZeroU64>("write-behind-ms", "milliseconds, at least 1")? {
         builder = builder.write_behind(Duration::from_millis(millis.get()));
     }
+    if let Some(millis) = url.take("drain-ms", "a whole number of milliseconds")? {
+        builder = builder.drain_within(Duration::from_millis(millis));
+    }
     if let Some(bytes) = url.take::<NonZeroU64>("copies-bytes", "a whole number from 1")? {
         builder = builder.copies(bytes.get());
     }
@@ -72,7 +75,7 @@ mod tests {
             "sticky:",
             "sticky:?backup=memory:",
             "sticky:?backup=memory:%3Fanonymous-records%3D7%26anonymous-bytes%3D1000",
-            "sticky:?backup=memory:&peers=n1,n2&changes=no&recheck-ms=0&write-behind-ms=5",
+            "sticky:?backup=memory:&peers=n1,n2&changes=no&recheck-ms=0&write-behind-ms=5&drain-ms=0",
             "sticky:?backup=sticky:%3Fbackup%3Dmemory:&copies-bytes=1000000",
         ] {
             assert!(open(url).await.is_ok(), "{url}");

@@ -1,7 +1,7 @@
 //! A node with a backup: what each operation does here and there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use steadfast_core::{
@@ -12,8 +12,10 @@ use steadfast_core::{
 use tokio::time::Instant;
 
 use crate::behind::{Ahead, Behind, Sent, Unsent};
+use crate::checks::Checks;
 use crate::copies::{Copies, LocalCopy, Ticket};
 use crate::feed::Feed;
+use crate::metrics::Figures;
 use crate::peers::Peers;
 use crate::shed::Shed;
 use crate::traffic::Traffic;
@@ -31,12 +33,15 @@ pub(crate) struct Backed {
     traffic: Arc<Traffic>,
     label: RouteLabel,
     recheck: Duration,
+    drain_within: Duration,
     copies: Copies,
+    checks: Checks,
     feed: Feed,
     behind: Option<Behind>,
     shed: Shed,
     is_draining: AtomicBool,
-    keeping: Once,
+    /// Whether a task hears what changes.
+    is_kept: AtomicBool,
 }
 
 /// What a node with a backup is built from.
@@ -45,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) recheck: Duration,
     pub(crate) follows_changes: bool,
     pub(crate) write_behind: Option<Duration>,
+    pub(crate) drain_within: Duration,
     pub(crate) copies: u64,
 }
 
@@ -56,18 +62,21 @@ impl Backed {
         traffic: Arc<Traffic>,
         settings: &Settings,
     ) -> Self {
+        let behind = |window| Behind::new(label.clone(), window);
         Self {
+            behind: settings.write_behind.map(behind),
             backup,
             peers,
             traffic,
             label,
             recheck: settings.recheck,
+            drain_within: settings.drain_within,
             copies: Copies::new(settings.copies),
-            feed: Feed::new(settings.recheck, settings.follows_changes),
-            behind: settings.write_behind.map(Behind::new),
+            checks: Checks::default(),
+            feed: Feed::new(settings.follows_changes),
             shed: Shed::default(),
             is_draining: AtomicBool::new(false),
-            keeping: Once::new(),
+            is_kept: AtomicBool::new(false),
         }
     }
 
@@ -89,16 +98,25 @@ impl Backed {
         proof: Option<&Proof>,
         hint: &Hint,
     ) -> Result<Lookup, StoreError> {
-        let since = self.catch_up(Instant::now());
-        if let Some(copy) = self.copies.find(id)
-            && self.is_fresh(&copy, since)
-            && self.answers(&copy, proof, hint)
-        {
-            let routes = self.routes(id, hint, &[]);
-            return Ok(found(id, &copy.record, routes));
+        if let Some(found) = self.serve(id, proof, hint) {
+            return Ok(found);
+        }
+        // Only for a copy that would answer: a stranger holds nobody up.
+        let is_due = self.copies.find(id).is_some_and(|copy| self.answers(&copy, proof, hint));
+        let _check = if is_due { self.checks.begin(id).await } else { None };
+        if let Some(found) = self.serve(id, proof, hint).filter(|_| is_due) {
+            return Ok(found);
         }
         let _ahead = self.ahead(id).await;
         self.fetch(id, proof, hint).await
+    }
+
+    /// The copy's answer, if it may answer.
+    fn serve(self: &Arc<Self>, id: RecordId, proof: Option<&Proof>, hint: &Hint) -> Option<Lookup> {
+        let since = self.catch_up(Instant::now());
+        let copy = self.copies.find(id)?;
+        let may_answer = self.is_fresh(&copy, since) && self.answers(&copy, proof, hint);
+        may_answer.then(|| found(id, &copy.record, self.routes(id, hint, &[])))
     }
 
     pub(crate) async fn update(
@@ -112,15 +130,15 @@ impl Backed {
             return Ok(outcome);
         }
         let _ahead = self.ahead(id).await;
-        let write = Write::begin(self, id);
+        let mut write = Write::begin(self, id);
         let mut sent = self.fenced(id, patch);
-        let mut outcome = self.backup.update(id, &sent, hint).await?;
+        let mut outcome = write.known(self.backup.update(id, &sent, hint).await)?;
         if is_fenced(&sent, patch) && matches!(outcome, Outcome::Conflict) {
             // Another node may have taken the record over. The patch says what to change, and not
             // what the record was, so it is as good there.
             self.copies.forget(id);
             sent = self.owning(patch);
-            outcome = self.backup.update(id, &sent, hint).await?;
+            outcome = write.known(self.backup.update(id, &sent, hint).await)?;
         }
         write.end(&sent, &outcome);
         match is_fenced(&sent, patch) || sent.owner().is_some() {
@@ -135,8 +153,8 @@ impl Backed {
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
         // Dropped or failed, it may have happened: the copy is given up in any case.
-        let _write = Write::begin(self, id);
-        let deleted = self.backup.delete(id, deletion).await?;
+        let mut write = Write::begin(self, id);
+        let deleted = write.known(self.backup.delete(id, deletion).await)?;
         if deleted == Deleted::Ended {
             self.shed.forget(id);
         }
@@ -159,15 +177,18 @@ impl Backed {
     }
 
     /// Takes no new sessions, sends clients to other nodes with their next answer, and returns when
-    /// the backup has all that this node acknowledged.
+    /// the backup has all that this node acknowledged, or has had its time for that.
     pub(crate) async fn drain(&self) -> Drained {
         self.is_draining.store(true, Ordering::Release);
-        let moved = self.owned();
+        let mut moved = self.owned();
         self.shed.assign(&moved, &self.peers.all());
-        if let Some(behind) = &self.behind {
-            behind.all_sent().await;
-        }
-        Drained { moved: moved.len() as u64, lost: 0 }
+        let lost = match &self.behind {
+            Some(behind) => behind.all_sent(self.drain_within).await,
+            None => Vec::new(),
+        };
+        lost.iter().for_each(|id| self.copies.forget(*id));
+        moved.retain(|id| !lost.contains(id));
+        Drained { moved: moved.len() as u64, lost: lost.len() as u64 }
     }
 
     /// Sends this share of the sessions to these nodes, and says how many.
@@ -179,8 +200,8 @@ impl Backed {
         leaving.len() as u64
     }
 
-    /// Whether a copy is still what the backup has: nothing was missed since it was checked, or that
-    /// was a moment ago.
+    /// Whether a copy is still what the backup has: that was checked a moment ago, or nothing can have
+    /// been missed since.
     fn is_fresh(&self, copy: &LocalCopy, since: Option<Instant>) -> bool {
         let is_followed = since.is_some_and(|since| copy.checked >= since);
         copy.is_latest() && (is_followed || copy.checked.elapsed() < self.recheck)
@@ -298,32 +319,38 @@ impl Backed {
         since: Option<Instant>,
     ) -> Option<Outcome> {
         let behind = self.behind.as_ref()?;
-        let may_wait = patch.writes() && patch.rotation().is_none() && is_plain(patch);
+        let is_repeatable = patch.rotation().is_none() && !patch.is_once_only();
+        let may_wait = patch.writes() && is_repeatable && is_plain(patch);
         let copy = self.copies.find(id).filter(|copy| {
             may_wait && self.is_fresh(copy, since) && self.answers(copy, patch.proof(), hint)
         })?;
         let may_lead = self.owns(&copy.record) && !self.is_draining();
         let (env, limits) = (self.backup.env(), self.backup.limits());
         let patched = copy.record.apply(patch, env.now(), limits).ok().filter(|_| may_lead)?;
-        let unsent = Unsent::new(patch, &patched.counters, &copy.record);
+        let unsent = Unsent::new(patch, &copy.record);
         let version = patched.record.version;
         let push = || behind.push(id, unsent);
         if self.copies.lead(id, &copy, patched.record, push)? {
             self.send_behind(id);
         }
-        let applied = Applied { counters: patched.counters, ..Applied::at(version) };
-        Some(self.told(id, hint, Outcome::Applied(applied)))
+        Some(self.told(id, hint, Outcome::Applied(Applied::at(version))))
     }
 
     fn send_behind(self: &Arc<Self>, id: RecordId) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
             let Some(behind) = &node.behind else { return };
-            if behind.send(&*node.backup, id).await == Sent::Stopped {
-                // Without a copy, nothing is queued any more.
-                node.copies.forget(id);
-                behind.merge(&*node.backup, id).await;
+            let sending = behind.sending(id);
+            match behind.send(&*node.backup, id).await {
+                Sent::Whole => {}
+                Sent::UnderAnotherFence => node.copies.forget(id),
+                Sent::Stopped => {
+                    // Without a copy, nothing is queued any more.
+                    node.copies.forget(id);
+                    behind.merge(&*node.backup, id).await;
+                }
             }
+            sending.end();
         });
     }
 
@@ -350,10 +377,10 @@ impl Backed {
     /// Hears what changed, and says since when nothing was missed. The first call has it listened to
     /// from then on.
     fn catch_up(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        self.keeping.call_once(|| {
+        if !self.is_kept.load(Ordering::Acquire) && !self.is_kept.swap(true, Ordering::AcqRel) {
             self.feed.open(|| self.backup.changes());
-            tokio::spawn(keep(Arc::downgrade(self), self.recheck));
-        });
+            tokio::spawn(keep(Keeping(Arc::downgrade(self))));
+        }
         self.hear(now)
     }
 
@@ -365,6 +392,21 @@ impl Backed {
             Change::Ended(id, _) => self.copies.forget(id),
             Change::Missed | Change::Down => {}
         })
+    }
+
+    /// Has the writes sent whose task ended with its runtime.
+    fn adopt_orphans(self: &Arc<Self>) {
+        let orphans = self.behind.iter().flat_map(Behind::take_orphans);
+        orphans.for_each(|id| self.send_behind(id));
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            is_feed_up: self.feed.is_up(),
+            feed_gaps: self.feed.take_gaps(),
+            copies: self.copies.count(),
+            queued: self.behind.as_ref().map(Behind::queued),
+        }
     }
 
     /// The sessions that this node serves.
@@ -407,6 +449,12 @@ impl<'n> Write<'n> {
         Self { node, id, ticket, is_known: false }
     }
 
+    /// Passes an answer on, and notes if it says that nothing happened.
+    fn known<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.is_known |= matches!(answer, Err(StoreError::UnknownKey(_)));
+        answer
+    }
+
     fn end(mut self, patch: &Patch, outcome: &Outcome) {
         let (node, id) = (self.node, self.id);
         match outcome {
@@ -430,16 +478,33 @@ impl Drop for Write<'_> {
     }
 }
 
-/// Hears what changes while nobody asks, and opens the feed again when it ended.
-async fn keep(node: Weak<Backed>, recheck: Duration) {
-    let tick = (recheck / 4).clamp(SHORTEST_TICK, LONGEST_TICK);
-    while let Some(node) = node.upgrade() {
+/// Held by the task that hears what changes. When the task's runtime ends before the node, the next
+/// call starts another one.
+struct Keeping(Weak<Backed>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.upgrade() {
+            node.is_kept.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Hears what changes while nobody asks, opens the feed again when it ended, and shows how it goes.
+async fn keep(keeping: Keeping) {
+    let mut shown_at = None;
+    while let Some(node) = keeping.0.upgrade() {
         node.hear(Instant::now());
         node.feed.open(|| node.backup.changes());
         node.traffic.roll();
+        node.adopt_orphans();
+        if shown_at.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+            node.figures().show(&node.label);
+            shown_at = Some(Instant::now());
+        }
         let bell = node.feed.bell();
         drop(node);
-        crate::feed::rung(bell, tick).await;
+        crate::feed::rung(bell, TICK).await;
     }
 }
 
@@ -464,5 +529,4 @@ fn is_fenced(sent: &Patch, patch: &Patch) -> bool {
     sent.expected_fence() != patch.expected_fence()
 }
 
-const SHORTEST_TICK: Duration = Duration::from_millis(10);
-const LONGEST_TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);

@@ -1,13 +1,19 @@
 //! Writes that are acknowledged before the backup has them.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use steadfast_core::{Counters, Hint, Lookup, Op, Outcome, Patch, Record, RecordId, SessionStore};
+use steadfast_core::{
+    Counters, Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore,
+    StoreError,
+};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+use crate::pace::Pace;
 
 /// What the backup does not have yet: a queue a record, sent in order, one patch at a time.
 ///
@@ -15,9 +21,13 @@ use tokio::time::Instant;
 /// nothing is queued before they ended.
 #[derive(Debug)]
 pub(crate) struct Behind {
+    label: RouteLabel,
     window: Duration,
     queues: Mutex<Queues>,
+    /// Nothing is queued any more. Set and looked at under the lock of the queues.
+    is_closed: AtomicBool,
     changed: Notify,
+    pace: Pace,
 }
 
 type Queues = HashMap<RecordId, Queue>;
@@ -27,12 +37,14 @@ struct Queue {
     unsent: VecDeque<Unsent>,
     /// Writes under way that wait for the backup.
     ahead: usize,
+    /// The task that sent it is gone, with its runtime.
+    is_orphaned: bool,
 }
 
 /// A patch that this node applied to its copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsent {
-    /// In words that may be sent twice: counters have become values.
+    /// In words that do the same the second time.
     patch: Patch,
     /// The record before it.
     before: Arc<Record>,
@@ -44,25 +56,47 @@ pub(crate) struct Unsent {
 pub(crate) enum Sent {
     /// The backup has all of it.
     Whole,
-    /// Another node has the record, or it is no more.
+    /// The backup has all of it, and the record has another fence than the copy.
+    UnderAnotherFence,
+    /// The record has another owner, is no more, or does not take it.
     Stopped,
 }
 
 impl Unsent {
-    pub(crate) fn new(patch: &Patch, counters: &Counters, before: &Arc<Record>) -> Self {
+    /// It is bound to the owner and the sign-in of the copy, also where the request was not: both may
+    /// be others by the time it arrives.
+    pub(crate) fn new(patch: &Patch, before: &Arc<Record>) -> Self {
         let mut plain = Patch::new();
-        plain.then(patch.clone(), counters);
+        plain.then(patch.clone(), &Counters::new());
         if let Some(deadline) = patch.idle_deadline() {
             plain.keep_until(deadline);
         }
+        if let Some(rehash) = patch.rehashing() {
+            plain.rehash(rehash.clone());
+        }
+        plain.within(before.sign_in);
         plain.fence(before.fence());
         Self { patch: plain, before: Arc::clone(before), since: Instant::now() }
+    }
+
+    /// The patch under this fence, where the record got another one since.
+    fn under(&self, fence: Option<u64>) -> Patch {
+        let mut patch = self.patch.clone();
+        fence.into_iter().for_each(|fence| patch.fence(fence.max(self.before.fence())));
+        patch
     }
 }
 
 impl Behind {
-    pub(crate) fn new(window: Duration) -> Self {
-        Self { window, queues: Mutex::default(), changed: Notify::new() }
+    pub(crate) fn new(label: RouteLabel, window: Duration) -> Self {
+        Self {
+            label,
+            window,
+            queues: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            changed: Notify::new(),
+            pace: Pace::default(),
+        }
     }
 
     /// Queues a patch, and says whether it is the first: then the queue has to be sent. `None` if it
@@ -72,7 +106,9 @@ impl Behind {
         let queue = queues.entry(id).or_default();
         let is_old = |oldest: &Unsent| oldest.since.elapsed() >= self.window;
         let is_full = queue.unsent.len() >= MOST_UNSENT;
-        if queue.ahead > 0 || is_full || queue.unsent.front().is_some_and(is_old) {
+        let is_closed = self.is_closed.load(Ordering::Acquire);
+        let may_queue = queue.ahead == 0 && !is_full && !is_closed;
+        if !may_queue || queue.unsent.front().is_some_and(is_old) {
             return None;
         }
         queue.unsent.push_back(unsent);
@@ -92,49 +128,143 @@ impl Behind {
         Ahead { behind: self, id }
     }
 
-    /// Waits until the backup has everything.
-    pub(crate) async fn all_sent(&self) {
-        self.until(|queues| queues.values().all(|queue| queue.unsent.is_empty())).await;
+    /// Waits until the backup has everything, at most this long. What it lacks then is given up; says
+    /// of which records.
+    pub(crate) async fn all_sent(&self, within: Duration) -> Vec<RecordId> {
+        {
+            let _queues = self.lock();
+            self.is_closed.store(true, Ordering::Release);
+        }
+        self.pace.hurry();
+        let is_all_sent = |queues: &mut Queues| queues.values().all(|q| q.unsent.is_empty());
+        if timeout(within, self.until(is_all_sent)).await.is_ok() {
+            return Vec::new();
+        }
+        let mut given_up = Vec::new();
+        for (id, queue) in self.lock().iter_mut().filter(|(_, queue)| !queue.unsent.is_empty()) {
+            let lost = std::mem::take(&mut queue.unsent).len();
+            given_up.push((*id, lost));
+        }
+        self.changed.notify_waiters();
+        for (id, lost) in &given_up {
+            self.lose(*id, *lost, "the backup did not take them before the end of the drain");
+        }
+        given_up.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// To be held by the task that sends a queue. Another task takes over if that one is cut off.
+    pub(crate) fn sending(&self, id: RecordId) -> Sending<'_> {
+        Sending { behind: self, id }
+    }
+
+    /// Takes the records whose queues nobody sends.
+    pub(crate) fn take_orphans(&self) -> Vec<RecordId> {
+        let mut queues = self.lock();
+        let orphans = queues.iter_mut().filter(|(_, queue)| queue.is_orphaned);
+        orphans.map(|(id, queue)| (*id, queue.is_orphaned = false).0).collect()
+    }
+
+    /// How many patches the backup lacks.
+    pub(crate) fn queued(&self) -> usize {
+        self.lock().values().map(|queue| queue.unsent.len()).sum()
     }
 
     /// Sends a queue to its end, as long as the backup takes. Where it ends is decided with the last
     /// patch taken out: what is queued after that is another's to send.
     pub(crate) async fn send(&self, backup: &dyn SessionStore, id: RecordId) -> Sent {
+        let mut fence = None;
         while let Some(next) = self.front(id) {
-            match backup.update(id, &next.patch, &Hint::default()).await {
+            let (patch, hint) = (next.under(fence), Hint::default());
+            match in_time(backup.update(id, &patch, &hint)).await {
                 Ok(Outcome::Applied(_)) if self.pop(id) => {}
                 Ok(Outcome::Applied(_)) => break,
                 Ok(outcome) => {
-                    tracing::debug!(target: "steadfast", session = %id, ?outcome, "not backed up");
+                    tracing::debug!(target: "steadfast", session = %id, ?outcome, "write-behind stopped");
                     return Sent::Stopped;
                 }
                 Err(error) => {
-                    tracing::debug!(target: "steadfast", session = %id, %error, "not backed up yet");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::debug!(
+                        target: "steadfast", session = %id, %error, "write-behind failed, retrying"
+                    );
+                    fence = self.fence_anew(backup, id).await;
+                    if fence.is_none() {
+                        return Sent::Stopped;
+                    }
                 }
             }
         }
-        Sent::Whole
+        if fence.is_some() { Sent::UnderAnotherFence } else { Sent::Whole }
     }
 
-    /// Brings what is left of a queue into a record that another node has by now: what was changed there
-    /// stays. To be called when nothing can be queued any more.
-    pub(crate) async fn merge(&self, backup: &dyn SessionStore, id: RecordId) {
-        let unsent = self.lock().get(&id).map(|queue| queue.unsent.clone()).unwrap_or_default();
-        if let Some(first) = unsent.front() {
-            let mut all = Patch::new();
-            for unsent in &unsent {
-                all.then(unsent.patch.clone(), &Counters::new());
-            }
-            if !merged(backup, id, &all, &first.before).await {
-                tracing::error!(target: "steadfast", session = %id, "acknowledged writes were lost");
+    /// Gives a record of this node another fence, before a patch is sent again: the one that was sent
+    /// may be under way, and must not arrive after later ones. Tries until the backup answers; `None` if
+    /// the record is no more the one of the copy.
+    async fn fence_anew(&self, backup: &dyn SessionStore, id: RecordId) -> Option<u64> {
+        let mut failures = 0;
+        loop {
+            let turn = self.pace.turn(backup.env()).await;
+            let before = self.front(id)?.before;
+            match in_time(fenced_anew(backup, id, &self.label, before.sign_in)).await {
+                Ok(fence) => {
+                    turn.succeeded();
+                    return fence;
+                }
+                Err(error) if is_final(&error) => return None,
+                Err(error) => {
+                    failures += 1;
+                    turn.failed(error.scope(), failures, backup.env()).await;
+                }
             }
         }
-        self.change(id, |queue| queue.unsent.clear());
+    }
+
+    /// Brings what is left of a queue into the record as it is by now: what others changed there stays.
+    /// Tries until the backup answers. To be called when nothing can be queued any more.
+    pub(crate) async fn merge(&self, backup: &dyn SessionStore, id: RecordId) {
+        let (mut conflicts, mut failures) = (0, 0);
+        while let Some(leftover) = self.leftover(id) {
+            let turn = self.pace.turn(backup.env()).await;
+            match in_time(leftover.merge(backup, id, &self.label)).await {
+                Ok(Merged::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
+                Ok(merged) => self.settle(id, &merged),
+                Err(error) if is_final(&error) => {
+                    tracing::error!(target: "steadfast", session = %id, %error, "write-behind failed");
+                    self.give_up(id, "the backup cannot take them");
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        target: "steadfast", session = %id, %error, "write-behind failed, retrying"
+                    );
+                    failures += 1;
+                    turn.failed(error.scope(), failures, backup.env()).await;
+                    continue;
+                }
+            }
+            turn.succeeded();
+        }
+    }
+
+    /// Ends a queue whose leftover came to this.
+    fn settle(&self, id: RecordId, merged: &Merged) {
+        match merged {
+            Merged::Done { lost } => {
+                self.lose(id, *lost, "another node wrote to the same keys");
+                self.change(id, |queue| queue.unsent.clear());
+            }
+            Merged::Conflict => self.give_up(id, "other nodes keep writing to it"),
+            Merged::Refused(why) => self.give_up(id, why),
+        }
     }
 
     fn front(&self, id: RecordId) -> Option<Unsent> {
         self.lock().get(&id)?.unsent.front().cloned()
+    }
+
+    /// What is left of a queue; `None` if that is nothing, or was given up.
+    fn leftover(&self, id: RecordId) -> Option<Leftover> {
+        let unsent = self.lock().get(&id)?.unsent.clone();
+        let before = Arc::clone(&unsent.front()?.before);
+        Some(Leftover { patches: unsent.into_iter().map(|unsent| unsent.patch).collect(), before })
     }
 
     /// Takes a patch out that was sent, and says whether there is another.
@@ -145,6 +275,25 @@ impl Behind {
             is_last = queue.unsent.is_empty();
         });
         !is_last
+    }
+
+    fn give_up(&self, id: RecordId, why: &str) {
+        let mut lost = 0;
+        self.change(id, |queue| lost = std::mem::take(&mut queue.unsent).len());
+        self.lose(id, lost, why);
+    }
+
+    fn lose(&self, id: RecordId, lost: usize, why: &str) {
+        if lost > 0 {
+            tracing::error!(target: "steadfast", session = %id, lost, why, "acknowledged writes were lost");
+            self.count_lost(lost as u64);
+        }
+    }
+
+    /// Counts acknowledged writes that the backup will never have.
+    pub(crate) fn count_lost(&self, lost: u64) {
+        let node = self.label.as_str().to_owned();
+        metrics::counter!("steadfast_write_behind_lost_total", "node" => node).increment(lost);
     }
 
     /// Changes a queue, and forgets it if nothing is left.
@@ -191,53 +340,165 @@ impl Drop for Ahead<'_> {
     }
 }
 
-/// Whether a patch to an earlier state reached the record, or there is no record any more.
-async fn merged(backup: &dyn SessionStore, id: RecordId, patch: &Patch, before: &Record) -> bool {
-    for _ in 0..MERGES {
-        let there = match backup.load(id, None, &Hint::default()).await {
-            Ok(Lookup::Found(found)) => found.record,
-            Ok(_) => return true,
-            Err(_) => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        match backup.update(id, &rest(patch, before, &there), &Hint::default()).await {
-            Ok(Outcome::Applied(_) | Outcome::Gone) => return true,
-            Ok(Outcome::Conflict) => {}
-            Ok(_) => return false,
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
-    false
+/// Held by the task that sends a queue.
+#[derive(Debug)]
+pub(crate) struct Sending<'b> {
+    behind: &'b Behind,
+    id: RecordId,
 }
 
-/// What is left of a patch where the record went another way since: the keys that nobody else changed,
-/// and only while nobody does.
-fn rest(patch: &Patch, before: &Record, now: &Record) -> Patch {
-    let cleared = before.values.iter().map(|(key, _)| key).filter(|_| patch.is_clear());
-    let removed = cleared.filter(|key| patch.op(key).is_none()).map(|key| (key, &Op::Remove));
-    let mut rest = Patch::new();
-    for (key, op) in patch.ops().chain(removed) {
-        let there = now.values.get(key);
-        if there != before.values.get(key) {
-            continue;
-        }
-        let expected = there.map(steadfast_core::RawJson::copied);
-        let known = rest.expect(key, expected).and_then(|()| match op {
-            Op::Put(value) => rest.put(key, value.clone()),
-            Op::Remove | Op::Add(_) => rest.remove(key),
-        });
-        known.expect("the key was accepted before");
+impl Sending<'_> {
+    /// It sent the queue to its end.
+    pub(crate) fn end(self) {
+        std::mem::forget(self);
     }
-    rest
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.behind.change(self.id, |queue| queue.is_orphaned = true);
+    }
+}
+
+/// What is left of a queue whose sending stopped.
+struct Leftover {
+    patches: Vec<Patch>,
+    /// The record before them.
+    before: Arc<Record>,
+}
+
+/// What came of the try to bring a leftover into its record.
+enum Merged {
+    /// The record has it, but for so many patches.
+    Done { lost: usize },
+    /// The record changed meanwhile.
+    Conflict,
+    /// The record may not have it.
+    Refused(&'static str),
+}
+
+impl Leftover {
+    async fn merge(
+        &self,
+        backup: &dyn SessionStore,
+        id: RecordId,
+        label: &RouteLabel,
+    ) -> Result<Merged, StoreError> {
+        let Lookup::Found(found) = backup.load(id, None, &Hint::default()).await? else {
+            // The session ended, and its values with it.
+            return Ok(Merged::Done { lost: 0 });
+        };
+        if found.record.sign_in != self.before.sign_in {
+            return Ok(Merged::Refused("another user signed in"));
+        }
+        let (rest, overwritten) = self.rest(&found.record, label);
+        Ok(match backup.update(id, &rest, &Hint::default()).await? {
+            Outcome::Applied(_) | Outcome::Gone => {
+                Merged::Done { lost: self.patches_of(&overwritten) }
+            }
+            Outcome::Conflict => Merged::Conflict,
+            Outcome::Superseded => Merged::Refused("another user signed in"),
+            _ => Merged::Refused("the backup rejects them"),
+        })
+    }
+
+    /// What the record still lacks, as long as nobody changes that, and the keys that others changed. A
+    /// record that is still this node's gets a new fence: a patch that was sent before may be under way,
+    /// and must not arrive after later ones.
+    fn rest<'l>(&'l self, now: &Record, label: &RouteLabel) -> (Patch, BTreeSet<&'l str>) {
+        let (mut rest, mut overwritten) = (Patch::new(), BTreeSet::new());
+        for (key, wanted) in self.wanted() {
+            let there = now.values.get(key);
+            if there == wanted {
+                continue;
+            }
+            if there != self.before.values.get(key) {
+                overwritten.insert(key);
+                continue;
+            }
+            let expected = there.map(steadfast_core::RawJson::copied);
+            let known = rest.expect(key, expected).and_then(|()| match wanted {
+                Some(json) => rest.put(key, steadfast_core::RawJson::copied(json)),
+                None => rest.remove(key),
+            });
+            known.expect("the key was accepted before");
+        }
+        let deadlines = self.patches.iter().filter_map(Patch::idle_deadline);
+        deadlines.for_each(|deadline| rest.keep_until(deadline));
+        rest.within(now.sign_in);
+        rest.fence(now.fence());
+        if now.owner.as_ref().is_some_and(|owner| owner.label == *label) {
+            rest.own(label.clone());
+        }
+        (rest, overwritten)
+    }
+
+    /// Each key that the patches change, and the value that it is to have.
+    fn wanted(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        let mut wanted = HashMap::new();
+        for patch in &self.patches {
+            if patch.is_clear() {
+                wanted.extend(self.before.values.iter().map(|(key, _)| (key, None)));
+                wanted.values_mut().for_each(|value| *value = None);
+            }
+            wanted.extend(patch.ops().map(|(key, op)| match op {
+                Op::Put(value) => (key, Some(value.as_bytes())),
+                Op::Remove | Op::Add(_) => (key, None),
+            }));
+        }
+        wanted.into_iter()
+    }
+
+    /// How many of the patches changed any of these keys.
+    fn patches_of(&self, keys: &BTreeSet<&str>) -> usize {
+        let is_of = |patch: &&Patch| {
+            !keys.is_empty() && (patch.is_clear() || patch.ops().any(|(key, _)| keys.contains(key)))
+        };
+        self.patches.iter().filter(is_of).count()
+    }
+}
+
+/// The fence that a record has once this node took it over anew; `None` if it is another's, or is no
+/// more, or somebody signed in.
+async fn fenced_anew(
+    backup: &dyn SessionStore,
+    id: RecordId,
+    label: &RouteLabel,
+    sign_in: u64,
+) -> Result<Option<u64>, StoreError> {
+    let hint = Hint::default();
+    let Lookup::Found(found) = backup.load(id, None, &hint).await? else {
+        return Ok(None);
+    };
+    let (fence, owner) = (found.record.fence(), found.record.owner.as_deref());
+    if found.record.sign_in != sign_in || owner.is_none_or(|owner| owner.label != *label) {
+        return Ok(None);
+    }
+    let mut patch = Patch::new();
+    patch.within(sign_in);
+    patch.fence(fence);
+    patch.own(label.clone());
+    let outcome = backup.update(id, &patch, &hint).await?;
+    Ok(matches!(outcome, Outcome::Applied(_)).then_some(fence + 1))
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(TRY_WITHIN, answer).await.unwrap_or(Err(StoreError::Timeout))
+}
+
+/// Whether trying again changes nothing.
+fn is_final(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Corrupt(_) | StoreError::NewerFormat { .. } | StoreError::Unsupported(_)
+    )
 }
 
 /// So that a backup that is away costs no memory without end.
 const MOST_UNSENT: usize = 64;
 
-/// Before what was not confirmed is sent again.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long the backup has for an answer.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Tries against a node that keeps writing, and a backup that is away.
-const MERGES: u32 = 100;
+/// Tries against nodes that keep writing.
+const MOST_CONFLICTS: u32 = 100;

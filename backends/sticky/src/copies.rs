@@ -10,6 +10,8 @@ use steadfast_core::{
 };
 use tokio::time::Instant;
 
+use crate::principals::Principals;
+
 /// Copies of records, by id, the longest unused of which give way when there is no more room.
 ///
 /// Whatever changes the copy of an id holds the *stripe* of that id. A stripe counts what happened to
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 pub(crate) struct Copies {
     cache: Cache<RecordId, Arc<LocalCopy>>,
     stripes: Box<[Mutex<Stripe>]>,
+    principals: Arc<Principals>,
     /// How often all sessions of somebody ended, whichever those are.
     ends: AtomicU64,
 }
@@ -51,12 +54,15 @@ pub(crate) struct Ticket {
 impl Copies {
     /// Room for so many bytes of records.
     pub(crate) fn new(bytes: u64) -> Self {
+        let principals = Arc::new(Principals::new());
+        let gone = Arc::clone(&principals);
         let cache = CacheBuilder::new(bytes)
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, copy: &Arc<LocalCopy>| copy.weight())
+            .eviction_listener(move |id, copy, _| gone.remove(*id, &copy))
             .build();
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { cache, stripes, ends: AtomicU64::new(0) }
+        Self { cache, stripes, principals, ends: AtomicU64::new(0) }
     }
 
     pub(crate) fn find(&self, id: RecordId) -> Option<Arc<LocalCopy>> {
@@ -145,11 +151,15 @@ impl Copies {
         for stripe in &self.stripes {
             drop(stripe.lock());
         }
-        for (id, copy) in &self.cache {
-            if copy.record.principal.as_ref() == Some(principal) {
-                self.forget(*id);
-            }
+        for id in self.principals.sessions_of(principal) {
+            self.forget(id);
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
     }
 
     /// The records that a node with this label owns, as far as the copies know.
@@ -170,7 +180,10 @@ impl Copies {
     fn put(&self, id: RecordId, record: &Arc<Record>, checked: Instant, known: Version) {
         let copy =
             LocalCopy { record: Arc::clone(record), checked, known: AtomicU64::new(known.0) };
-        self.cache.insert(id, Arc::new(copy));
+        let copy = Arc::new(copy);
+        // Listed first: the cache may evict the copy as soon as it has it.
+        self.principals.insert(id, &copy);
+        self.cache.insert(id, copy);
     }
 
     fn stripe(&self, id: RecordId) -> MutexGuard<'_, Stripe> {
@@ -199,7 +212,8 @@ impl LocalCopy {
 
     /// The bytes of memory it takes, with its share of the bookkeeping.
     fn weight(&self) -> u32 {
-        let bytes = BOOKKEEPING + size_of::<Record>() + self.record.values.packed_len();
+        let own = self.record.values.packed_len() + self.record.facts.as_bytes().len();
+        let bytes = BOOKKEEPING + size_of::<Record>() + own;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
@@ -258,8 +272,46 @@ mod tests {
     }
 
     #[test]
+    fn ending_the_sessions_of_one_principal_touches_no_other() {
+        let [alice, bob] = ["alice", "bob"].map(principal);
+        let copies = Copies::new(1 << 20);
+        for (n, whose) in [(1, &alice), (2, &bob), (3, &alice)] {
+            let id = RecordId::from_bytes([n; 16]);
+            copies.fill(id, copies.ticket(id, Instant::now()), &record_of(whose));
+        }
+        copies.forget_all(&alice);
+        let is_there = |n| copies.find(RecordId::from_bytes([n; 16])).is_some();
+        assert_eq!([1, 2, 3].map(is_there), [false, true, false]);
+        assert_eq!([&alice, &bob].map(|whose| copies.principals.sessions_of(whose).len()), [0, 1]);
+    }
+
+    #[test]
+    fn a_session_that_changed_hands_is_listed_once() {
+        let [alice, bob] = ["alice", "bob"].map(principal);
+        let copies = Copies::new(1 << 20);
+        for whose in [&alice, &alice, &bob] {
+            copies.fill(ID, copies.ticket(ID, Instant::now()), &record_of(whose));
+        }
+        assert_eq!([&alice, &bob].map(|whose| copies.principals.sessions_of(whose).len()), [0, 1]);
+    }
+
+    #[test]
+    fn copies_that_gave_way_are_listed_no_more() {
+        let alice = principal("alice");
+        let copies = Copies::new(10_000);
+        for n in 0..200 {
+            let id = RecordId::from_bytes([n; 16]);
+            copies.fill(id, copies.ticket(id, Instant::now()), &record_of(&alice));
+        }
+        let count = copies.count();
+        let listed = copies.principals.sessions_of(&alice).len() as u64;
+        assert_eq!(listed, count);
+        assert!((1..40).contains(&listed), "{listed}");
+    }
+
+    #[test]
     fn what_was_under_way_when_somebodys_sessions_ended_is_not_kept() {
-        let alice = Principal::new(steadfast_core::Realm::default(), "alice").unwrap();
+        let alice = principal("alice");
         let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
         let ticket = copies.ticket(ID, Instant::now());
         copies.forget_all(&alice);
@@ -279,6 +331,15 @@ mod tests {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
         let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         Arc::new(Record { version: Version(version), ..Record::new(hash, start, end, end) })
+    }
+
+    fn record_of(principal: &Principal) -> Arc<Record> {
+        let record = Record { principal: Some(principal.clone()), ..record(1).as_ref().clone() };
+        Arc::new(record)
+    }
+
+    fn principal(id: &str) -> Principal {
+        Principal::new(steadfast_core::Realm::default(), id).unwrap()
     }
 
     const ID: RecordId = RecordId::from_bytes([7; 16]);

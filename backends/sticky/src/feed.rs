@@ -8,24 +8,26 @@ use steadfast_core::{Change, ChangeStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What the backup says of changes, and since when without a gap.
+/// What the backup says of changes.
 ///
-/// It is read to its end before a copy is served, and by a task in between. Silence proves nothing: the
-/// feed is alive while its last change is at most `recheck` ago. So what it does not tell, because it was
-/// cut, or because this process stood still, is served for no longer than what nobody tells at all.
+/// It is read to its end before a copy is served, and by a task in between. Only a
+/// [complete](ChangeStream::is_complete) feed spares copies their checks: any other says nothing of
+/// what people and servers do to records, so its news is heard, and its silence proves nothing.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    recheck: Duration,
     /// `None` if the feed is not to be followed.
     bell: Option<Arc<Bell>>,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     stream: Option<ChangeStream>,
-    /// Since when nothing was missed, and when the last change came.
-    alive: Option<(Instant, Instant)>,
+    /// Since when the stream told of everything it can tell.
+    told_since: Option<Instant>,
+    /// Whether the stream said nothing yet.
+    is_silent: bool,
+    gaps: u64,
 }
 
 /// Rung when the feed has something to say.
@@ -47,33 +49,41 @@ impl Wake for Bell {
 }
 
 impl Feed {
-    pub(crate) fn new(recheck: Duration, is_followed: bool) -> Self {
-        let state = State { stream: None, alive: None };
-        Self { recheck, bell: is_followed.then(Arc::default), state: Mutex::new(state) }
+    pub(crate) fn new(is_followed: bool) -> Self {
+        Self { bell: is_followed.then(Arc::default), state: Mutex::default() }
     }
 
     /// Opens the feed, unless it is open.
     pub(crate) fn open(&self, changes: impl FnOnce() -> Option<ChangeStream>) {
         let mut state = self.lock();
         if self.bell.is_some() && state.stream.is_none() {
+            let now = Instant::now();
             state.stream = changes();
+            state.told_since = state.stream.is_some().then_some(now);
+            state.is_silent = true;
         }
     }
 
-    /// Hears all that there is to hear, and says since when nothing was missed.
+    /// Hears all that there is to hear, and says since when nothing can have been missed, if that is
+    /// certain.
     pub(crate) fn catch_up(&self, now: Instant, mut heard: impl FnMut(Change)) -> Option<Instant> {
         let waker = Waker::from(Arc::clone(self.bell.as_ref()?));
         let mut state = self.lock();
-        state.expire(now, self.recheck);
         while let Some(change) = state.next(&waker) {
-            state.alive = match (change, state.alive) {
-                (Change::Missed | Change::Down, _) => None,
-                (_, Some((since, _))) => Some((since, now)),
-                (_, None) => Some((now, now)),
-            };
+            state.note(change, now);
             heard(change);
         }
-        state.alive.map(|(since, _)| since)
+        state.told_since.filter(|_| state.stream.as_ref().is_some_and(ChangeStream::is_complete))
+    }
+
+    /// Whether the backup tells of changes now.
+    pub(crate) fn is_up(&self) -> bool {
+        self.lock().told_since.is_some()
+    }
+
+    /// How often something may have been missed since this was last asked.
+    pub(crate) fn take_gaps(&self) -> u64 {
+        std::mem::take(&mut self.lock().gaps)
     }
 
     /// What rings when there is something to hear; to be waited for without holding the feed.
@@ -93,17 +103,33 @@ impl State {
         let stream = self.stream.as_mut()?;
         let next = tokio::task::unconstrained(stream.next());
         let polled = std::pin::pin!(next).poll(&mut Context::from_waker(waker));
-        if polled == Poll::Ready(None) {
-            (self.stream, self.alive) = (None, None);
-        }
         match polled {
+            Poll::Ready(None) => {
+                self.stream = None;
+                self.cut();
+                None
+            }
             Poll::Ready(change) => change,
             Poll::Pending => None,
         }
     }
 
-    fn expire(&mut self, now: Instant, after: Duration) {
-        self.alive = self.alive.filter(|(_, heard)| now.duration_since(*heard) <= after);
+    fn note(&mut self, change: Change, now: Instant) {
+        let is_first = std::mem::take(&mut self.is_silent);
+        match change {
+            // It is about to begin.
+            Change::Down if is_first => self.told_since = None,
+            Change::Down => self.cut(),
+            Change::Missed => {
+                self.cut();
+                self.told_since = Some(now);
+            }
+            Change::Patched(..) | Change::SignedIn(..) | Change::Ended(..) => {}
+        }
+    }
+
+    fn cut(&mut self) {
+        self.gaps += u64::from(self.told_since.take().is_some());
     }
 }
 
@@ -115,48 +141,57 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_feed_is_trusted_from_a_change_on_while_more_come() {
+    async fn a_complete_feed_is_trusted_from_its_opening_on() {
         let feed = feed();
-        open(
-            &feed,
-            [[Poll::Pending, CHANGE], [Poll::Pending, CHANGE], [Poll::Pending; 2]].concat(),
-        );
-        assert_eq!(listen(&feed), (None, 0));
         let start = Instant::now();
+        open(&feed, [Poll::Pending, CHANGE, Poll::Pending, Poll::Pending]);
+        assert_eq!(listen(&feed), (Some(start), 0));
         assert_eq!(listen(&feed), (Some(start), 1));
-        tokio::time::advance(RECHECK).await;
-        assert_eq!(listen(&feed), (Some(start), 1));
-        tokio::time::advance(RECHECK + Duration::from_millis(1)).await;
-        assert_eq!(listen(&feed), (None, 0), "silence proves nothing");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_gap_it_is_trusted_from_the_next_change_on() {
-        let feed = feed();
-        open(
-            &feed,
-            vec![CHANGE, Poll::Ready(Change::Missed), Poll::Pending, CHANGE, Poll::Pending],
-        );
-        assert_eq!(listen(&feed).0, None);
-        tokio::time::advance(RECHECK / 2).await;
-        assert_eq!(listen(&feed).0, Some(Instant::now()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_standstill_nothing_of_before_is_trusted() {
-        let feed = feed();
-        open(&feed, vec![CHANGE, Poll::Pending, CHANGE, Poll::Pending]);
-        assert!(listen(&feed).0.is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(listen(&feed), (Some(Instant::now()), 1), "it waited to be heard");
+        assert_eq!(listen(&feed), (Some(start), 0), "its silence says that nothing changed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_incomplete_feed_is_heard_and_never_trusted() {
+        let feed = feed();
+        feed.open(|| Some(ChangeStream::new(stream::iter([CHANGED, CHANGED]))));
+        assert_eq!(listen(&feed), (None, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_gap_a_feed_is_trusted_from_then_on() {
+        let feed = feed();
+        open(&feed, [CHANGE, Poll::Ready(Change::Missed), Poll::Pending]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(listen(&feed).0, Some(Instant::now()));
+        assert_eq!(feed.take_gaps(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_that_is_down_is_trusted_once_it_is_back() {
+        let feed = feed();
+        let (down, missed) = (Poll::Ready(Change::Down), Poll::Ready(Change::Missed));
+        open(&feed, [CHANGE, down, Poll::Pending, CHANGE, Poll::Pending, missed, Poll::Pending]);
+        assert_eq!((listen(&feed).0, feed.is_up()), (None, false));
+        assert_eq!(listen(&feed).0, None, "a change does not say that others were told");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((listen(&feed).0, feed.is_up()), (Some(Instant::now()), true));
+        assert_eq!(feed.take_gaps(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_that_begins_down_has_no_gap() {
+        let feed = feed();
+        open(&feed, [Poll::Ready(Change::Down), Poll::Pending]);
+        assert_eq!((listen(&feed).0, feed.is_up(), feed.take_gaps()), (None, false, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_feed_that_ended_is_opened_again() {
         let feed = feed();
-        open(&feed, vec![CHANGE]);
-        assert_eq!(listen(&feed), (None, 1));
-        open(&feed, vec![CHANGE, Poll::Pending]);
+        open(&feed, [CHANGE]);
+        assert_eq!((listen(&feed), feed.is_up()), ((None, 1), false));
+        open(&feed, [CHANGE, Poll::Pending]);
         assert_eq!(listen(&feed).0, Some(Instant::now()));
     }
 
@@ -167,16 +202,16 @@ mod tests {
         let next = async |mut receiver: tokio::sync::mpsc::UnboundedReceiver<Change>| {
             receiver.recv().await.map(|change| (change, receiver))
         };
-        feed.open(|| Some(ChangeStream::new(stream::unfold(receiver, next))));
+        feed.open(|| Some(ChangeStream::complete(stream::unfold(receiver, next))));
         listen(&feed);
-        sender.send(Change::Ended(ID, EndReason::Logout)).unwrap();
+        sender.send(CHANGED).unwrap();
         let start = Instant::now();
-        rung(feed.bell(), RECHECK).await;
+        rung(feed.bell(), Duration::from_secs(1)).await;
         assert_eq!((Instant::now(), listen(&feed).1), (start, 1));
     }
 
     fn feed() -> Feed {
-        Feed::new(RECHECK, true)
+        Feed::new(true)
     }
 
     fn open(feed: &Feed, says: impl Into<Vec<Poll<Change>>>) {
@@ -185,7 +220,7 @@ mod tests {
             Some(said) => said.map(Some),
             None => Poll::Ready(None),
         };
-        feed.open(|| Some(ChangeStream::new(stream::poll_fn(next))));
+        feed.open(|| Some(ChangeStream::complete(stream::poll_fn(next))));
     }
 
     fn listen(feed: &Feed) -> (Option<Instant>, u32) {
@@ -193,7 +228,6 @@ mod tests {
         (feed.catch_up(Instant::now(), |_| heard += 1), heard)
     }
 
-    const RECHECK: Duration = Duration::from_secs(1);
-    const ID: RecordId = RecordId::from_bytes([7; 16]);
-    const CHANGE: Poll<Change> = Poll::Ready(Change::Ended(ID, EndReason::Logout));
+    const CHANGED: Change = Change::Ended(RecordId::from_bytes([7; 16]), EndReason::Logout);
+    const CHANGE: Poll<Change> = Poll::Ready(CHANGED);
 }

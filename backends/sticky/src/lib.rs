@@ -10,28 +10,56 @@
 //!
 //! | request | with the route's node | after a change of nodes, once |
 //! | --- | --- | --- |
-//! | reads | nothing | a load and a patch of the backup |
+//! | reads | a load of the backup once per `recheck` (1 s) and session, otherwise nothing | a load and a patch of the backup |
 //! | writes | a patch | the same patch |
 //! | signs in or out | a patch, or a delete | the same |
 //!
-//! The first read after a session was created asks the backup once more.
+//! However many requests a session in use has, its copy is checked once in this time; a session that
+//! is not used costs nothing. The first read after a session was created asks the backup once more.
+//! Over a backup in the same process, such as `MemoryStore`, reads cost nothing at all.
 //!
-//! # When a copy counts
+//! # How long a copy is valid
 //!
-//! The backup decides; a copy may answer in its stead for `recheck` after it was checked, and beyond that
-//! while the backup's feed of changes is alive (see `changes` of `SessionStore`): while there was a
-//! change of any session within `recheck`, and no gap. A copy older than the version that the client
-//! carries never answers, and neither does one that would say no. So a session that was signed out on
-//! one node is dead on all of them as soon as the news arrived, and within `recheck` in any case, also
-//! where the feed was cut. A process that stood still trusts no copy from before.
+//! The backup decides. A copy answers in its place for `recheck` after it was checked, unless the
+//! backup tells of a change before: then it answers no more. News of a change usually takes
+//! milliseconds (see `changes` of `SessionStore`), but it can be lost, and a server tells nobody when a
+//! record is deleted by hand, evicted, or lost in a failover. So no such feed spares a copy its check:
+//! a session that was signed out on one node is dead on all of them within `recheck` in any case. Only a
+//! feed that is complete (`ChangeStream::is_complete`) replaces the checks.
+//!
+//! A copy never answers below the version that the client carries, and never says no: where the proof,
+//! the key of a hash or the sign-in differs, the backup is asked.
+//!
+//! # Writing behind
+//!
+//! With `write_behind`, plain writes are acknowledged before the backup has them. They are bound to the
+//! owner and the sign-in of the copy: when another node takes the session over, what it did not change
+//! is made up for, and when another user signs in, it is dropped. While the backup is away the node
+//! tries again with a growing pause of up to 5 s, one record at a time. A drain waits for the rest for
+//! `drain_within` (10 s). Each acknowledged write that is lost is counted and logged.
+//!
+//! # Metrics
+//!
+//! With the label `node`, of nodes with a backup:
+//!
+//! | name | kind | what it counts |
+//! | --- | --- | --- |
+//! | `steadfast_feed_up` | gauge | 1 while the backup tells this node of changes, otherwise 0 |
+//! | `steadfast_feed_gaps_total` | counter | how often changes may have been missed, because the feed was cut |
+//! | `steadfast_local_copies` | gauge | sessions of which this node has a copy |
+//! | `steadfast_write_behind_queued` | gauge | acknowledged writes that the backup does not have yet |
+//! | `steadfast_write_behind_lost_total` | counter | acknowledged writes that the backup will never have |
+//! | `steadfast_takeovers_total` | counter | sessions taken over from other nodes; without the label |
+//!
+//! Those of `write_behind` exist where it is on. Of every node there are
+//! `steadfast_routes_total{route="hit|backup|misrouted|unknown|none"}` and `steadfast_astray_share`.
 //!
 //! # Routes
 //!
 //! A label is advice: any label is accepted, known or not, and none changes whose session it is. A
 //! request that comes with the label of another node is served all the same, and its answer carries
 //! the label of this one, once a session. Whether the balancer follows the labels shows in
-//! `steadfast_routes_total{route="hit|backup|misrouted|unknown|none"}`, in the gauge
-//! `steadfast_astray_share{node="…"}`, and in one warning.
+//! `steadfast_routes_total`, in `steadfast_astray_share`, and in one warning.
 //!
 //! # Without a backup
 //!
@@ -45,23 +73,28 @@
 //! | --- | --- |
 //! | `store` | [`StickyStore`], its set-up, and the traits |
 //! | `backed` | a node with a backup: what each operation does here and there |
-//! | `copies` | the near cache, and what must not come back into it |
+//! | `copies` | the near cache, and what must not come back into it; `principals`, whose they are |
+//! | `checks` | questions to the backup that several requests wait for |
 //! | `feed` | what the backup says of changes, and whether that can be trusted |
-//! | `behind` | writes that are acknowledged before the backup has them |
+//! | `behind` | writes that are acknowledged before the backup has them; `pace`, when they are retried |
 //! | `shed` | sessions that are to move; `peers`, where to |
-//! | `traffic` | whether the balancer follows the routes |
+//! | `traffic`, `metrics` | what an operator sees |
 //! | `alone` | a node without a backup |
 
 mod store;
 
 mod backed;
 mod copies;
+mod checks;
+mod principals;
 mod feed;
 mod behind;
+mod pace;
 mod shed;
 mod peers;
 
 mod traffic;
+mod metrics;
 mod alone;
 
 pub use store::{StickyStore, StickyStoreBuilder};

@@ -61,6 +61,7 @@ impl StickyStore {
                 recheck: Duration::from_secs(1),
                 follows_changes: true,
                 write_behind: None,
+                drain_within: Duration::from_secs(10),
                 copies: 256 << 20,
             },
         }
@@ -153,19 +154,20 @@ impl StickyStoreBuilder {
         Self { peers: peers.into_iter().collect(), ..self }
     }
 
-    /// How long a copy counts without a word from the backup: 1 s by default.
+    /// How long a copy is served after it was checked: 1 s by default.
     ///
-    /// While the backup tells of changes at least that often, copies count as long as it tells of none to
-    /// them, and a session in use costs no question. Otherwise it costs one in this time, and a session
-    /// that ended elsewhere may be served for this long. With 0, every request asks the backup.
+    /// A session in use costs one check of the backup in this time. A session that ended elsewhere is
+    /// served for at most this long, however it ended, and usually for as long as the news takes. With
+    /// 0, every request asks the backup. A backup in this process, such as `MemoryStore`, tells every
+    /// change, and its copies need no check.
     #[must_use]
     pub fn recheck(mut self, recheck: Duration) -> Self {
         self.settings.recheck = recheck;
         self
     }
 
-    /// Whether the backup's changes are listened to: yes by default. If not, [`recheck`](Self::recheck)
-    /// alone decides how long a copy counts.
+    /// Whether the backup's changes are listened to: yes by default. If not, what changes elsewhere
+    /// shows after [`recheck`](Self::recheck).
     #[must_use]
     pub fn follow_changes(mut self, follow: bool) -> Self {
         self.settings.follows_changes = follow;
@@ -175,11 +177,23 @@ impl StickyStoreBuilder {
     /// Acknowledges writes before the backup has them: off by default.
     ///
     /// A crash of this node then loses the writes of at most `window` of time; once the oldest that the
-    /// backup lacks is older, writes wait for it again. What creates or ends a session, or replaces its
-    /// token, never goes behind.
+    /// backup lacks is older, writes wait for it again. Some never go behind: `increment`, `update`, and
+    /// everything that creates or ends a session or replaces its token.
+    ///
+    /// Without a crash, an acknowledged write is lost where another node wrote to the same key, another
+    /// user signed in to the session, or the backup cannot take it. That is counted in
+    /// `steadfast_write_behind_lost_total`, and logged with the session's id.
     #[must_use]
     pub fn write_behind(mut self, window: Duration) -> Self {
         self.settings.write_behind = Some(window);
+        self
+    }
+
+    /// How long a drain waits until the backup has what was written behind: 10 s by default. What it
+    /// lacks then is lost, and [`Drained::lost`] says of how many sessions.
+    #[must_use]
+    pub fn drain_within(mut self, time: Duration) -> Self {
+        self.settings.drain_within = time;
         self
     }
 
@@ -318,8 +332,9 @@ impl Operate for StickyStore {
     }
 
     /// Stops taking new sessions. With a backup, the answers from then on name other nodes, and this
-    /// returns when the backup has every write that was acknowledged here. Without one, the sessions
-    /// go on until the node ends, and are lost then.
+    /// returns when the backup has every write that was acknowledged here, or after
+    /// [`drain_within`](StickyStoreBuilder::drain_within). Without one, the sessions go on until the
+    /// node ends, and are lost then.
     async fn drain(&self) -> Result<Drained, StoreError> {
         match &self.place {
             Place::Alone(node) => node.drain().await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rig::eventually;
 use steadfast_core::conformance::faults::{Call, Fault};
 use steadfast_core::{Deletion, Hint, Operate, Outcome, SessionStore};
 use tokio::time::{Instant, timeout};
@@ -27,12 +28,9 @@ async fn what_was_queued_arrives_in_order() {
     let id = service.session().await;
     for n in 1..=50 {
         service.nodes[0].write(id, &put("n", n)).await;
-        service.nodes[0].write(id, &add("sum", n)).await;
     }
     service.nodes[0].drain().await.unwrap();
-    let kept = service.kept(id).await;
-    assert_eq!(kept.values.get("n"), Some(&b"50"[..]));
-    assert_eq!(kept.values.get("sum"), Some(&b"1275"[..]));
+    assert_eq!(service.kept(id).await.values.get("n"), Some(&b"50"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,29 +38,156 @@ async fn nothing_is_lost_where_a_queue_ends_and_the_next_begins() {
     let service = behind();
     let id = service.session().await;
     let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..4 {
+    for key in ["a", "b", "c", "d"] {
         let node = service.nodes[0].clone();
         writers.spawn(async move {
-            for _ in 0..3_000 {
-                node.write(id, &add("n", 1)).await;
+            for n in 1..=3_000 {
+                node.write(id, &put(key, n)).await;
                 tokio::task::yield_now().await;
             }
         });
     }
     writers.join_all().await;
     service.nodes[0].drain().await.unwrap();
-    assert_eq!(service.kept(id).await.values.get("n"), Some(&b"12000"[..]));
+    let kept = service.kept(id).await;
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(kept.values.get(key), Some(&b"3000"[..]), "{key}");
+    }
 }
 
 #[tokio::test]
-async fn an_addition_whose_answer_was_lost_counts_once() {
+async fn additions_and_expectations_wait_for_the_backup() {
+    let service = behind();
+    let id = service.session().await;
+    let mut expecting = put("m", 1);
+    expecting.expect("m", None).unwrap();
+    for patch in [add("n", 1), expecting] {
+        service.nodes[0].write(id, &patch).await;
+    }
+    let kept = service.kept(id).await;
+    assert_eq!(["n", "m"].map(|key| kept.values.get(key)), [Some(&b"1"[..]); 2]);
+}
+
+#[tokio::test]
+async fn additions_on_two_nodes_all_count_beside_writes_that_go_behind() {
+    let service = behind();
+    let id = service.session().await;
+    for n in 0..20 {
+        service.nodes[0].write(id, &put("a", n)).await;
+        service.nodes[n as usize % 2].write(id, &add("n", 1)).await;
+        service.nodes[0].n(id, None).await;
+    }
+    service.nodes[0].drain().await.unwrap();
+    assert_eq!(service.kept(id).await.values.get("n"), Some(&b"20"[..]));
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_made_once() {
     let service = behind();
     let id = service.session().await;
     service.backup.once(Call::Update, Fault::AckLost);
-    service.nodes[0].write(id, &add("n", 1)).await;
+    service.nodes[0].write(id, &put("n", 1)).await;
     service.nodes[0].drain().await.unwrap();
     assert_eq!(service.kept(id).await.values.get("n"), Some(&b"1"[..]));
     assert_eq!(service.nodes[0].n(id, None).await, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_late_does_not_overwrite_the_next_one() {
+    let service = behind();
+    let id = service.session().await;
+    // It was sent, and is on its way for so long that the node tries again.
+    service.backup.once(Call::Update, Fault::Slow(Duration::from_secs(20)));
+    let late = service.backup.clone();
+    service.nodes[0].write(id, &put("n", 1)).await;
+    let mut patch = put("n", 1);
+    patch.fence(service.kept(id).await.fence());
+    eventually(async || service.kept(id).await.values.get("n").is_some()).await;
+    service.nodes[0].write(id, &put("n", 2)).await;
+    eventually(async || service.kept(id).await.values.get("n") == Some(&b"2"[..])).await;
+    let outcome = late.update(id, &patch, &Hint::default()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Conflict), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_is_away_is_asked_ever_less_often() {
+    let service = behind();
+    let ids = [service.session().await, service.session().await, service.session().await];
+    service.backup.set_all(&Fault::Down);
+    for id in ids {
+        service.nodes[0].write(id, &put("n", 1)).await;
+    }
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let before = service.calls();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        asked.push(service.calls() - before);
+    }
+    assert!(asked[0] < 20, "{asked:?}");
+    assert!(asked[1..].iter().all(|calls| (3..=7).contains(calls)), "{asked:?}");
+    service.backup.heal();
+    let start = Instant::now();
+    for id in ids {
+        eventually(async || service.kept(id).await.values.get("n").is_some()).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_up_and_says_what_is_lost() {
+    let service = Service::with(1, |node| {
+        node.write_behind(WINDOW).recheck(LONG).drain_within(Duration::from_secs(3))
+    });
+    let (id, other) = (service.session().await, service.session().await);
+    service.backup.set(Call::Update, Fault::Down);
+    service.nodes[0].write(id, &put("n", 1)).await;
+    let start = Instant::now();
+    let drained = service.nodes[0].drain().await.unwrap();
+    assert_eq!((drained.moved, drained.lost), (1, 1));
+    assert!((3..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    service.backup.heal();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(service.kept(id).await.values.get("n"), None, "what is lost stays lost");
+    assert!(service.nodes[0].opens(other).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_a_backup_that_comes_back() {
+    let service = behind();
+    let id = service.session().await;
+    service.backup.set_all(&Fault::Down);
+    service.nodes[0].write(id, &put("n", 1)).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let node = service.nodes[0].clone();
+    let drain = tokio::spawn(async move { node.drain().await.unwrap() });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    service.backup.heal();
+    assert_eq!(drain.await.unwrap().lost, 0);
+    assert_eq!(service.kept(id).await.values.get("n"), Some(&b"1"[..]));
+}
+
+#[test]
+fn writes_outlive_the_runtime_they_were_made_in() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let service = behind();
+    let id = runtime().block_on(async {
+        let id = service.session().await;
+        service.backup.once(Call::Update, Fault::Hang);
+        service.nodes[0].write(id, &put("n", 1)).await;
+        tokio::task::yield_now().await;
+        id
+    });
+    runtime().block_on(async {
+        eventually(async || {
+            let _ = timeout(Duration::from_millis(10), service.nodes[0].n(id, None)).await;
+            service.kept(id).await.values.get("n") == Some(&b"1"[..])
+        })
+        .await;
+        assert_eq!(service.nodes[0].n(id, None).await, Some(1));
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,7 +260,8 @@ async fn a_drain_returns_when_the_backup_has_everything() {
 }
 
 fn behind() -> Service {
-    Service::with(2, |node| node.write_behind(WINDOW).recheck(Duration::from_secs(3_600)))
+    Service::with(2, |node| node.write_behind(WINDOW).recheck(LONG))
 }
 
+const LONG: Duration = Duration::from_secs(3_600);
 const WINDOW: Duration = Duration::from_secs(2);

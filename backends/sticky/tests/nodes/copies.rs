@@ -8,14 +8,12 @@ use steadfast_core::{Deletion, Hint, Lookup, Outcome, SessionStore, Version};
 use crate::service::{Node, Service, add, hash, proof, put, rotate};
 
 #[tokio::test(start_paused = true)]
-async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_alive() {
+async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_complete() {
     let service = Service::new();
-    let (id, other) = (service.session().await, service.session().await);
+    let id = service.session().await;
     let node = &service.nodes[0];
     let seen = node.write(id, &put("n", 1)).await;
-    for n in 0..10 {
-        // Another session changes elsewhere, which is how a node knows that it is told.
-        service.nodes[1].write(other, &put("n", n)).await;
+    for _ in 0..10 {
         let before = service.calls();
         for _ in 0..100 {
             assert_eq!(node.n(id, seen).await, Some(1));
@@ -30,16 +28,48 @@ async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stood_still_trusts_no_copy_of_before() {
-    let service = Service::new();
+async fn a_busy_feed_that_is_not_complete_spares_no_check() {
+    let (service, server) = Service::over_a_server(2, |node| node);
+    let (id, other) = (service.session().await, service.session().await);
+    let start = tokio::time::Instant::now();
+    server.vanish(id).await;
+    while service.nodes[0].opens(id).await {
+        assert!(start.elapsed() < RECHECK, "it is served after it had to be checked");
+        service.nodes[1].write(other, &put("n", 1)).await;
+        tokio::time::advance(RECHECK / 10).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_one_session_share_its_check() {
+    let (service, _) = Service::over_a_server(1, |node| node);
     let id = service.session().await;
-    service.nodes[0].write(id, &put("n", 1)).await;
-    let before = service.calls();
-    assert!(service.nodes[0].opens(id).await);
-    assert_eq!(service.calls(), before);
-    tokio::time::advance(Duration::from_secs(10)).await;
-    assert!(service.nodes[0].opens(id).await);
+    tokio::time::advance(RECHECK).await;
+    let (before, pause) = (service.calls(), service.backup.pause_after(Call::Load));
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let node = service.nodes[0].clone();
+        requests.spawn(async move { node.opens(id).await });
+    }
+    pause.arrived(1).await;
+    pause.release();
+    assert!(requests.join_all().await.into_iter().all(|opens| opens));
     assert_eq!(service.calls(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_cut_off_holds_nobody_up() {
+    let (service, _) = Service::over_a_server(1, |node| node);
+    let id = service.session().await;
+    tokio::time::advance(RECHECK).await;
+    service.backup.once(Call::Load, Fault::Hang);
+    let (first, second) = (service.nodes[0].clone(), service.nodes[0].clone());
+    let cut_off = tokio::spawn(async move { first.opens(id).await });
+    tokio::task::yield_now().await;
+    let waits = tokio::spawn(async move { second.opens(id).await });
+    tokio::task::yield_now().await;
+    cut_off.abort();
+    assert!(waits.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,4 +227,5 @@ async fn concurrent_additions_on_all_nodes_are_exact() {
     }
 }
 
+const RECHECK: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(3_600);

@@ -10,6 +10,8 @@ use steadfast_core::{
 use steadfast_memory::MemoryStore;
 use steadfast_sticky::{StickyStore, StickyStoreBuilder};
 
+use crate::server::Server;
+
 pub struct Service {
     pub backup: FaultyStore,
     pub nodes: Vec<StickyStore>,
@@ -23,8 +25,24 @@ impl Service {
 
     pub fn with(nodes: usize, set_up: impl Fn(StickyStoreBuilder) -> StickyStoreBuilder) -> Self {
         let env = Env::with_clock(ManualClock::default());
-        let memory: Arc<dyn Store> = Arc::new(MemoryStore::builder().env(env).build());
-        let backup = FaultyStore::new(memory);
+        Self::over(Arc::new(MemoryStore::builder().env(env).build()), nodes, set_up)
+    }
+
+    /// Nodes over a backup that other parties change, too.
+    pub fn over_a_server(
+        nodes: usize,
+        set_up: impl Fn(StickyStoreBuilder) -> StickyStoreBuilder,
+    ) -> (Self, Arc<Server>) {
+        let server = Arc::new(Server::new(Env::with_clock(ManualClock::default())));
+        (Self::over(server.clone(), nodes, set_up), server)
+    }
+
+    fn over(
+        backup: Arc<dyn Store>,
+        nodes: usize,
+        set_up: impl Fn(StickyStoreBuilder) -> StickyStoreBuilder,
+    ) -> Self {
+        let backup = FaultyStore::new(backup);
         let node = |n| {
             let builder = StickyStore::builder(label(&format!("n{n}")));
             set_up(builder.backup(Arc::new(backup.clone()))).build()
