@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Response};
 use steadfast_core::{Keyring, Lifetime, Realm};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
+use crate::error::Error;
 use crate::watch::Watch;
 
 /// What all requests of a layer share.
@@ -26,6 +27,9 @@ pub(crate) struct Shared {
     pub(crate) lifetime: Replaceable<Lifetime>,
     pub(crate) max_per_principal: usize,
     pub(crate) commit_on_server_error: bool,
+    pub(crate) on_failure: Option<Arc<Render>>,
+    /// The headers that a failure keeps of the response it replaces, beside [`KEPT`].
+    pub(crate) kept: Vec<HeaderName>,
     pub(crate) tasks: TaskTracker,
     pub(crate) watch: Arc<Watch>,
 }
@@ -37,6 +41,22 @@ impl Shared {
 
     pub(crate) fn lifetime(&self) -> Lifetime {
         self.lifetime.get()
+    }
+
+    pub(crate) fn render(&self, error: &Error) -> Response<String> {
+        match &self.on_failure {
+            Some(render) => render(error),
+            None => error.to_response(),
+        }
+    }
+
+    /// Whether a header says nothing of what the handler did.
+    pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
+        let is = |kept: &&str| match kept.strip_suffix('*') {
+            Some(start) => name.as_str().starts_with(start),
+            None => name == *kept,
+        };
+        KEPT.iter().any(is) || self.kept.contains(name)
     }
 }
 
@@ -57,6 +77,33 @@ impl<T: Clone> Replaceable<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Makes the answer to a failure.
+pub(crate) type Render = dyn Fn(&Error) -> Response<String> + Send + Sync;
+
+/// What layers add whatever a handler answers. Everything else may be part of what it promised.
+const KEPT: [&str; 20] = [
+    "access-control-*",
+    "vary",
+    "timing-allow-origin",
+    "x-request-id",
+    "request-id",
+    "x-correlation-id",
+    "traceparent",
+    "tracestate",
+    "server-timing",
+    "strict-transport-security",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "cross-origin-*",
+    "origin-agent-cluster",
+    "permissions-policy",
+    "referrer-policy",
+    "reporting-endpoints",
+    "x-content-type-options",
+    "x-frame-options",
+    "server",
+];
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,9 +1,10 @@
 //! How a session call fails, and the status that answers it.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use http::StatusCode;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
 use steadfast_core::{
     DecodeError, EncodeError, LimitError, PrincipalError, RandomError, Rejection, StoreError,
 };
@@ -12,13 +13,13 @@ use crate::calls::BreakerOpen;
 
 /// A session call did not do what it was asked.
 ///
-/// It is an axum response: the status of [`status`](Error::status), and the message as text. No
-/// message holds a secret, a value, or anything of the store's configuration.
+/// It is an axum response, that of [`to_response`](Error::to_response). No message holds a secret, a
+/// value, or anything of the store's configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store failed: what was asked is not confirmed. 503.
-    #[error("the session store failed")]
+    #[error("the session store failed: what was asked is not confirmed")]
     Store(#[source] StoreError),
     /// An earlier call of this request failed, so nothing of it is kept. 503.
     #[error("the session cannot be used, because an earlier call to its store failed")]
@@ -81,6 +82,10 @@ pub enum Error {
     /// There is no randomness to be had. 500.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// Another session layer around this one has the same cookie, and sessions of one would count in the
+    /// other. 500.
+    #[error("two session layers that do not fit share a cookie name")]
+    Nested,
 }
 
 impl Error {
@@ -97,10 +102,32 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Principal(_) => StatusCode::BAD_REQUEST,
-            Self::TooLate | Self::Encode { .. } | Self::Decode { .. } | Self::Random(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::TooLate
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Random(_)
+            | Self::Nested => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// The response that answers such a request: the status, and the message as plain text. 503 says
+    /// when to try again, and 401 has the challenge that RFC 9110 (15.5.2) demands, of a scheme that
+    /// browsers pass over.
+    pub fn to_response(&self) -> Response<String> {
+        let mut response = Response::new(self.to_string());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Session"));
+            }
+            _ => {}
+        }
+        response
     }
 
     /// Logs that a call failed, with its causes: at `error` what an operator must know of. That the
@@ -133,6 +160,31 @@ impl Error {
 
 /// Keys that records name and this process does not have, as far as the log says so.
 static REPORTED_KEYS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Marks a response, among its extensions, as an answer of the layer itself: the commit failed, so that
+/// the handler's answer does not hold.
+///
+/// ```
+/// use http::Response;
+/// use steadfast::SessionFailure;
+///
+/// fn was_replaced<B>(response: &Response<B>) -> bool {
+///     response.extensions().get::<SessionFailure>().is_some()
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct SessionFailure(Arc<Error>);
+
+impl SessionFailure {
+    pub(crate) fn new(error: Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.0
+    }
+}
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {

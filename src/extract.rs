@@ -3,8 +3,8 @@
 use axum_core::body::Body;
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
 
 use crate::error::Error;
 use crate::session::Session;
@@ -30,15 +30,10 @@ impl IntoResponse for MissingLayer {
     }
 }
 
-/// The status of the error and its message; 503 says when to try again.
+/// What [`Error::to_response`] gives; the error is logged.
 impl IntoResponse for Error {
     fn into_response(self) -> Response<Body> {
-        let status = self.status();
         self.log("session call failed");
-        let mut response = (status, self.to_string()).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
+        self.to_response().map(Body::new)
     }
 }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Response, StatusCode};
+use http::Response;
 use pin_project_lite::pin_project;
 
+use crate::body::ServedBody;
+use crate::config::Shared;
+use crate::error::Error;
 use crate::head;
 use crate::session::{Later, Session, Settled};
 
@@ -27,7 +31,7 @@ pin_project! {
         /// The handler's answer waits for the store's.
         Commit { commit: Later, response: Option<Response<ResBody>> },
         /// The layer is wired wrongly, and the handler was not called.
-        Refused,
+        Refused { shared: Arc<Shared> },
     }
 }
 
@@ -40,8 +44,8 @@ impl<F, ResBody> ResponseFuture<F, ResBody> {
         Self { step: Step::Inner { inner }, session: None }
     }
 
-    pub(crate) fn refused() -> Self {
-        Self { step: Step::Refused, session: None }
+    pub(crate) fn refused(shared: Arc<Shared>) -> Self {
+        Self { step: Step::Refused { shared }, session: None }
     }
 }
 
@@ -54,9 +58,9 @@ impl<F, ResBody> fmt::Debug for ResponseFuture<F, ResBody> {
 impl<F, ResBody, E> Future for ResponseFuture<F, ResBody>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
-    ResBody: Default,
+    ResBody: ServedBody,
 {
-    type Output = F::Output;
+    type Output = Result<Response<ResBody::Body>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -65,7 +69,7 @@ where
                 StepProjection::Inner { inner } => {
                     let response = ready!(inner.poll(context))?;
                     let Some(session) = this.session else {
-                        return Poll::Ready(Ok(response));
+                        return Poll::Ready(Ok(response.map(ResBody::served)));
                     };
                     match session.settle(response.status()) {
                         Settled::Now(head) => {
@@ -82,10 +86,10 @@ where
                     let session = this.session.as_ref().expect("only a session commits");
                     return Poll::Ready(Ok(head::apply(head, session, response)));
                 }
-                StepProjection::Refused => {
-                    let mut response = Response::new(ResBody::default());
-                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                    return Poll::Ready(Ok(response));
+                StepProjection::Refused { shared } => {
+                    let (nothing, ()) = Response::new(()).into_parts();
+                    let answer = head::failure::<ResBody>(Error::Nested, shared, nothing);
+                    return Poll::Ready(Ok(answer));
                 }
             }
         }

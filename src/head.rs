@@ -1,26 +1,30 @@
 //! What the session does to a response head: the cookie, and what caches must know.
 
-use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, Entry, RETRY_AFTER, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, Entry, SET_COOKIE, VARY};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use crate::body::ServedBody;
 use crate::config::Shared;
 use crate::cookie::carried::{self, Affinity};
+use crate::error::{Error, SessionFailure};
 use crate::session::{Head, Issue, Notes, Session};
 
 /// Applies what the session came to. An untouched session changes nothing, to the byte.
-pub(crate) fn apply<B: Default>(
+pub(crate) fn apply<B: ServedBody>(
     head: Head,
     session: &Session,
     response: Response<B>,
-) -> Response<B> {
+) -> Response<B::Body> {
     if !head.touched {
-        return response;
+        return response.map(B::served);
     }
-    let mut response = match head.failure {
-        Some(status) => failure(status),
-        None => response,
-    };
     let shared = session.shared();
+    let is_failure = head.failure.is_some();
+    let mut response = match head.failure {
+        Some(error) => failure::<B>(error, shared, response.into_parts().0),
+        None => response.map(B::served),
+    };
     let headers = response.headers_mut();
     drop_cookies_of_our_name(headers, shared);
     vary(headers, &shared.vary);
@@ -31,21 +35,31 @@ pub(crate) fn apply<B: Default>(
         hand_out(credential, headers, session);
     }
     let tells = tell(&head.notes, headers, shared);
-    match hands_out || tells || head.failure.is_some() {
+    match hands_out || tells || is_failure {
         true => never_store(headers),
         false => keep_private(headers),
     }
     response
 }
 
-/// The answer when what the handler promised was not kept.
-fn failure<B: Default>(status: StatusCode) -> Response<B> {
-    let mut response = Response::new(B::default());
-    *response.status_mut() = status;
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+/// The answer when what the handler promised was not kept, in place of a response with this head.
+pub(crate) fn failure<B: ServedBody>(
+    error: Error,
+    shared: &Shared,
+    replaced: Parts,
+) -> Response<B::Body> {
+    let (mut parts, text) = shared.render(&error).into_parts();
+    for name in replaced.headers.keys() {
+        if shared.keeps(name) && !parts.headers.contains_key(name) {
+            for value in replaced.headers.get_all(name) {
+                parts.headers.append(name, value.clone());
+            }
+        }
     }
-    response
+    parts.version = replaced.version;
+    parts.extensions.extend(replaced.extensions);
+    parts.extensions.insert(SessionFailure::new(error));
+    Response::from_parts(parts, B::replaced_by(text))
 }
 
 /// The header value that gives or takes the client's token.

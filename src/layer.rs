@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Response};
 use steadfast_core::{Keyring, Lifetime, Realm, SessionStore};
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
@@ -12,6 +12,7 @@ use crate::calls::{Calls, Deadlines};
 use crate::config::{Replaceable, Shared};
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::{CookieError, CookieProfile};
+use crate::error::Error;
 use crate::service::SessionService;
 
 pub use crate::watch::RECHECK;
@@ -42,6 +43,15 @@ pub use crate::watch::RECHECK;
 /// twice is one. One cookie name in two realms is refused with 500, because a session of one realm
 /// must not count in the other.
 ///
+/// # Order of layers
+///
+/// The commit comes when the handler has answered, and may fail. The layer then answers itself, and
+/// drops what was answered so far: its body, and of its headers all that may be part of what the
+/// handler promised (`Location`, `Set-Cookie`, `ETag` …). It keeps what layers set for CORS, for
+/// request ids and traces, and for security, and the headers of
+/// [`keep_headers`](SessionLayer::keep_headers). Other layers that add headers, or change bodies, see
+/// every response if they are further out.
+///
 /// # Deployment caveats
 ///
 /// Nodes that share a store must agree on realm, cookie and keyring. The default cookie is `Secure`:
@@ -68,6 +78,8 @@ impl SessionLayer {
                 lifetime: Replaceable::new(Lifetime::default()),
                 max_per_principal: 1_000,
                 commit_on_server_error: false,
+                on_failure: None,
+                kept: Vec::new(),
                 tasks: TaskTracker::new(),
                 watch: Arc::default(),
             }),
@@ -162,6 +174,33 @@ impl SessionLayer {
     /// live on.
     pub fn close(&self) {
         self.shared.watch.close();
+    }
+
+    /// What the layer answers itself, when a commit fails after the handler has answered:
+    /// [`Error::to_response`] by default.
+    ///
+    /// Whatever it is, it is marked with a [`SessionFailure`](crate::SessionFailure) in its extensions,
+    /// and kept by no cache. What handlers make of their own errors is up to them.
+    ///
+    /// ```
+    /// # use steadfast::{MemoryStore, SessionLayer};
+    /// let sessions = SessionLayer::new(MemoryStore::new()).on_failure(|error| {
+    ///     error.to_response().map(|text| format!("sorry: {text}"))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_failure(
+        self,
+        render: impl Fn(&Error) -> Response<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|shared| shared.on_failure = Some(Arc::new(render)))
+    }
+
+    /// More headers that a failure keeps of the response it replaces, such as one that a layer further
+    /// in gives every response: see [Order of layers](#order-of-layers).
+    #[must_use]
+    pub fn keep_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.with(|shared| shared.kept.extend(names))
     }
 
     /// Waits for what outlives its request: touches, and commits whose client disconnected. Call it

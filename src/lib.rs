@@ -4,6 +4,7 @@
 pub mod layer;
 pub mod service;
 pub mod future;
+pub mod body;
 mod head;
 
 mod session;
@@ -35,6 +36,6 @@ pub use calls::Deadlines;
 pub use connect::{Connect, ConnectError, connect};
 pub use cookie::carried::Affinity;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
-pub use error::Error;
+pub use error::{Error, SessionFailure};
 pub use layer::SessionLayer;
 pub use session::{AsKey, Key, Login, Saved, Session, Status};

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use smallvec::SmallVec;
 use tower_service::Service;
 
+use crate::body::ServedBody;
 use crate::config::Shared;
 use crate::future::ResponseFuture;
 use crate::session::{Presented, Session};
@@ -27,9 +28,9 @@ impl<S> SessionService<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: Default,
+    ResBody: ServedBody,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<ResBody::Body>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, ResBody>;
 
@@ -41,7 +42,7 @@ where
         let outer = request.extensions().get::<Session>().cloned();
         match outer.as_ref().and_then(|outer| nesting(outer, &self.shared)) {
             Some(Nesting::Same) => ResponseFuture::without_session(self.inner.call(request)),
-            Some(Nesting::Clash) => ResponseFuture::refused(),
+            Some(Nesting::Clash) => ResponseFuture::refused(Arc::clone(&self.shared)),
             None => {
                 let presented = presented(request.headers_mut(), &self.shared);
                 presented.count_route(&self.shared);

@@ -18,8 +18,8 @@ pub(crate) struct Head {
     /// Whether the handler asked for the session, so that the response depends on it.
     pub(crate) touched: bool,
     pub(crate) issue: Issue,
-    /// The status to answer with instead, because what the handler promised was not kept.
-    pub(crate) failure: Option<StatusCode>,
+    /// What to answer instead, because what the handler promised was not kept.
+    pub(crate) failure: Option<Error>,
     pub(crate) notes: Notes,
 }
 
@@ -66,7 +66,7 @@ impl Session {
         Settled::Later(Box::pin(async move {
             task.await.unwrap_or_else(|cut| {
                 let error = Error::from(StoreError::unavailable(cut));
-                Head { touched: true, failure: Some(logged(&error)), ..Head::default() }
+                Head { touched: true, failure: Some(logged(error)), ..Head::default() }
             })
         }))
     }
@@ -88,7 +88,7 @@ impl Turn<'_> {
         }
         if matches!(self.state.view, View::Poisoned) {
             let is_promise = status.as_u16() < 400;
-            return Some(self.head(is_promise.then_some(StatusCode::SERVICE_UNAVAILABLE)));
+            return Some(self.head(is_promise.then_some(Error::Poisoned)));
         }
         let is_settled = !self.state.pending.writes() && self.state.intent.is_none();
         is_settled.then(|| {
@@ -116,11 +116,11 @@ impl Turn<'_> {
             Ok(()) => self.head(None),
             // Another request rotated or ended the session: that one's response has the only say.
             Err(Error::Superseded | Error::Ended) if !is_promise => self.head(None),
-            Err(error) => self.head(Some(logged(&error))),
+            Err(error) => self.head(Some(logged(error))),
         }
     }
 
-    fn head(&mut self, failure: Option<StatusCode>) -> Head {
+    fn head(&mut self, failure: Option<Error>) -> Head {
         self.state.sent = true;
         let mut issue = std::mem::take(&mut self.state.issue);
         let notes = match self.inner.carries() && failure.is_none() {
@@ -179,8 +179,8 @@ impl Turn<'_> {
     }
 }
 
-/// Logs an error of the commit once, with its causes, and gives the status that answers it.
-fn logged(error: &Error) -> StatusCode {
+/// Logs an error of the commit once, with its causes.
+fn logged(error: Error) -> Error {
     error.log("session not committed");
-    error.status()
+    error
 }

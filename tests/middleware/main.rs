@@ -11,6 +11,7 @@ mod histories;
 mod costs;
 mod order;
 mod handles;
+mod layers;
 mod concurrency;
 mod races;
 mod cancellation;

@@ -47,8 +47,8 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Gives every error its body, whoever answered it: a handler, an extractor, the router, or the
-/// session layer, whose own answers are empty.
+/// Gives every error its body, whether a handler, an extractor, the router or the session layer
+/// answered it.
 pub(crate) async fn answer(request: Request, next: Next) -> Response {
     let way_back = page::way_back(&request);
     let response = next.run(request).await;
@@ -85,11 +85,6 @@ fn has_own_body(response: &Response) -> bool {
 fn usual_reason(status: StatusCode) -> &'static str {
     match status {
         StatusCode::FORBIDDEN => "the request comes from another site",
-        StatusCode::CONFLICT => "another request was first",
-        StatusCode::PAYLOAD_TOO_LARGE => "something is over a limit of the session",
-        StatusCode::SERVICE_UNAVAILABLE => {
-            "the session store failed: what was asked is not confirmed"
-        }
         status => status.canonical_reason().unwrap_or("it failed"),
     }
 }

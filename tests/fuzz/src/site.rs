@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use steadfast::body::SessionBody;
 use steadfast::core::conformance::faults::{Call, FaultyStore};
 use steadfast::core::{Env, ManualClock, SessionStore, Store};
 use steadfast::{Error, MemoryStore, Session, SessionLayer};
@@ -91,8 +92,9 @@ impl Site {
 }
 
 impl<T> Reply<T> {
-    fn of(response: Response<Option<T>>) -> Self {
-        let (head, said) = response.into_parts();
+    fn of(response: Response<SessionBody<Option<T>>>) -> Self {
+        let (head, body) = response.into_parts();
+        let said = body.into_served().flatten();
         let set_cookies = head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
         Self { status: head.status, set_cookies, said }
     }

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use shuttle::future::{block_on, spawn};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, Runner};
@@ -110,7 +110,7 @@ impl Site {
         let layer = SessionLayer::new(store.clone());
         let mut site = Self { store, layer, cookie: None };
         let response = site.visit(|session| async move { session.insert(KEY, 1).await.unwrap() });
-        let line = response.await.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
+        let line = response.await[header::SET_COOKIE].to_str().unwrap().to_owned();
         site.cookie = line.split(';').next().map(str::to_owned);
         site
     }
@@ -118,7 +118,7 @@ impl Site {
     async fn visit<F: Future<Output = ()> + Send>(
         &self,
         handler: impl FnOnce(Session) -> F + Clone + Send,
-    ) -> Response<String> {
+    ) -> HeaderMap {
         let mut request = Request::builder();
         if let Some(cookie) = &self.cookie {
             request = request.header(header::COOKIE, cookie);
@@ -131,6 +131,6 @@ impl Site {
                 Ok::<_, Infallible>(Response::new(String::new()))
             }
         }));
-        service.oneshot(request.body(()).unwrap()).await.unwrap()
+        service.oneshot(request.body(()).unwrap()).await.unwrap().into_parts().0.headers
     }
 }
