@@ -83,7 +83,9 @@ impl Session {
 impl Turn<'_> {
     /// The head, unless a store call has to come first.
     fn close(&mut self, status: StatusCode) -> Option<Head> {
-        if status.is_server_error() && !self.inner.shared.commit_on_server_error {
+        let is_failure = status.is_server_error() && !self.inner.shared.commit_on_server_error;
+        // 408 is what a timeout answers in place of a handler that never returned.
+        if is_failure || status == StatusCode::REQUEST_TIMEOUT {
             self.state.discard();
         }
         if matches!(self.state.view, View::Poisoned) {

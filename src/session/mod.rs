@@ -57,7 +57,8 @@ use turn::{Sent, Turn};
 /// The *commit* is one atomic patch before the response head is sent, so that the request which
 /// follows a redirect finds it on any node. A response of 500 and above drops what is buffered, unless
 /// [`commit_on_server_error`](crate::SessionLayer::commit_on_server_error) says otherwise; so does a
-/// panic.
+/// panic. A response of 408 always does: it is what a timeout answers for a handler that never
+/// returned.
 ///
 /// # Concurrent requests
 ///

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use steadfast::core::conformance::faults::{Call, Fault};
 use steadfast::core::{EndReason, Keyring};
 use steadfast::{Error, Key, Lifetime, Session, Status};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tower_http::timeout::TimeoutLayer;
 
 use crate::site::{Browser, Reply, Site};
 
@@ -358,6 +360,66 @@ async fn keys_are_replaced_in_a_running_service() {
             .ok();
     }
     assert_eq!(browser.value("n").await, Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_was_cut_off_leaves_nothing() {
+    let site = Site::new();
+    for mode in ["login", "inserts"] {
+        let browser = site.visitor().await;
+        let reply = cut_off(&site, &browser, move |session| async move {
+            match mode {
+                "login" => session.login("alice").await?,
+                _ => session.insert("first", 1).await?,
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            session.insert("second", 2).await
+        });
+        let reply = reply.await;
+        assert_eq!((reply.status.as_u16(), reply.set_cookies().len()), (408, 0), "{mode}");
+        assert_eq!(browser.user().await, None);
+        assert_eq!((browser.value("first").await, browser.value("second").await), (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_returned_is_not_cut_off_by_its_tasks() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let reply = cut_off(&site, &browser, |session| async move {
+        session.login("alice").await?;
+        let kept = session.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(kept);
+        });
+        Ok(())
+    });
+    browser.keep(&reply.await.ok());
+    assert_eq!(browser.user().await.as_deref(), Some("alice"));
+}
+
+/// Runs a request behind a timeout that is inside the session layer, and answers 408.
+async fn cut_off<F>(
+    site: &Site,
+    browser: &Browser,
+    act: impl Fn(Session) -> F + Clone + Send + Sync + 'static,
+) -> Reply
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let handler = axum::routing::get(move |request: axum::extract::Request| {
+        let session = request.extensions().get::<Session>().cloned().expect("the layer adds it");
+        act(session)
+    });
+    let timely = axum::Router::new()
+        .route("/", handler)
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1)))
+        .layer(site.layer.clone());
+    let cookie = format!("__Host-id={}", token(browser));
+    let request = http::Request::get("/").header("cookie", cookie);
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    Reply::read(tower::ServiceExt::oneshot(timely, request).await.unwrap()).await
 }
 
 /// A handle that loaded its session, and outlives its request.

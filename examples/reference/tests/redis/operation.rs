@@ -23,10 +23,10 @@ async fn in_06_a_corrupt_record_is_no_session_and_counted_and_left_as_it_is() {
     let server = Server::start(&["--store", &redis.url()]).await;
     let client = server.member("alice").await;
     let key = redis.ask(&["KEYS", "*:r:*"]).list()[0].text();
-    redis.ask(&["HSET", &key, "s", "junk"]);
+    redis.ask(&["HSET", &key, ".", "junk"]);
     assert_eq!(client.user().await, None);
     assert_eq!(server.told("/events").await["corrupt_record"], 1);
-    assert_eq!(redis.ask(&["HGET", &key, "s"]).text(), "junk");
+    assert_eq!(redis.ask(&["HGET", &key, "."]).text(), "junk");
     assert_eq!(server.told("/dump").await["records"][0]["corrupt"], true);
     client.post("/incr").await.ok();
     assert_eq!(client.peek().await["n"], 1, "a fresh session took its place");
