@@ -1,6 +1,7 @@
 //! PostgreSQL servers of one's own: a primary, and standbys that follow it.
 
 mod certificates;
+mod pgbouncer;
 mod proxy;
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use certificates::Certificates;
+pub use pgbouncer::PgBouncer;
 pub use proxy::{Proxy, Traffic};
 
 /// A running server. It ends with this value, and with the process, whatever becomes of that.
@@ -237,8 +239,12 @@ fn fresh_dir() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
 }
 
-/// Debian keeps the server's programs out of the way.
+/// In the directory that `POSTGRES_BIN` names, if it is set. Debian keeps the server's programs out of the
+/// way.
 fn binary(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("POSTGRES_BIN") {
+        return Path::new(&dir).join(name);
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = versions
         .map(|version| version.path().join("bin").join(name))
