@@ -7,8 +7,8 @@
 //! # Setting up
 //!
 //! [`migrate`](PostgresStoreBuilder::migrate) makes a schema `steadfast` with the tables and functions.
-//! Run it as the role that shall own them, with the deployment of a new version or at each start; nodes
-//! of the version before go on. The application itself needs no more than this:
+//! Run it as the role that is to own them, with the deployment of a new version or at each start. The
+//! application itself needs no more than this:
 //!
 //! ```sql
 #![doc = include_str!("sql/grants.sql")]
@@ -29,10 +29,14 @@
 //!
 //! # Failure
 //!
-//! A server that does not answer costs a call its time, and a dead connection costs nothing: it is
-//! replaced, and what may happen twice is sent once more. Counters, expectations and fences never are;
-//! such a call fails, and whether it happened is not known. While no host can be written to, calls fail
-//! at once.
+//! A connection is looked at before it is lent, so that one that the server closed fails no call. A
+//! statement is sent again only if it is certain that the first had no effect, or if a late copy of it
+//! changes nothing: reads, touches, deletions, and rotations without counters or expectations. Any other
+//! that was cut off fails, and whether it happened is not known. While no host can be written to, calls
+//! fail immediately.
+//!
+//! A record that something else has locked is `Busy` after 0.4 to 0.8 s, and takes two connections at
+//! most. Where the server refuses another connection, callers wait for one of those there are.
 //!
 //! Of several hosts the one that can be written to serves. When it is gone, the others are asked, and a
 //! standby that was promoted is found within a second.
@@ -44,9 +48,10 @@
 //!   (`synchronous_standby_names`) it loses nothing.
 //! - **Two primaries** are nothing a client can tell apart: whatever promotes a standby has to keep the old
 //!   primary from coming back as one.
-//! - **Changes are told with `NOTIFY`**, for which commits queue behind each other. See
-//!   [`tell_changes`](PostgresStoreBuilder::tell_changes).
-//! - **A pooler in between** has to keep prepared statements, and to leave one that listens its connection.
+//! - **A pooler in between** has to be announced: [`pooler`](PostgresStoreBuilder::pooler). Through one that
+//!   lends connections for a transaction, changes are heard within about 0.1 s, or sooner with
+//!   [`listen_at`](PostgresStoreBuilder::listen_at).
+//! - **Release 0.1** cannot run beside later ones: stop its nodes, migrate, then start.
 //!
 //! # Map
 //!
@@ -54,9 +59,10 @@
 //! | --- | --- |
 //! | `store` | [`PostgresStore`], its set-up, and the traits; `address`, where the database is |
 //! | `sessions` | what each operation does; `patches` and `rows`, its arguments and answers |
-//! | `pool` | connections, and what is sent a second time; `hosts`, which of them serves |
+//! | `pool` | connections, and what is sent a second time; `shares`, what a record may take of them |
+//! | `connection` | one connection; `hosts`, which server it leads to |
 //! | `changes` | what happened on any node |
-//! | `schema` | migrations; `sql/0001.sql` has the tables, and what a patch does |
+//! | `schema` | migrations; `sql/functions.sql` has what a patch does |
 
 mod store;
 mod address;
