@@ -42,7 +42,10 @@ pub enum ConnectError {
         wants: &'static str,
     },
     /// The query is not made of percent-encoded `name=value` pairs.
-    #[error("the settings of the store {scheme:?} are not percent-encoded pairs name=value")]
+    #[error(
+        "the settings of the store {scheme:?} are not percent-encoded pairs name=value \
+         (a ? before them, as in a password, is written %3F)"
+    )]
     Encoding {
         /// The scheme.
         scheme: String,

@@ -68,10 +68,11 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 /// | URL | store | feature | settings |
 /// | --- | --- | --- | --- |
 /// | `memory:` | `MemoryStore` | `memory` | `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: its budgets |
-/// | `redis://USER:PASSWORD@HOST:PORT/DATABASE` | `RedisStore` on one server | `redis` | `prefix`: what the names of its keys begin with; `wait`, `wait-ms`: how many replicas confirm the end of a session within what time |
+/// | `redis://USER:PASSWORD@HOST:PORT/DATABASE` | `RedisStore` on one server | `redis` | `prefix`: what the names of its keys begin with; `wait`, `wait-ms`: how many replicas confirm the end of a session within what time; `split=yes`: the address hides several servers, each with some of the keys |
+/// | `redis+unix://USER:PASSWORD@/PATH` | `RedisStore` on one server, by its Unix socket | `redis` | the same but `split`; `database` |
 /// | `redis+sentinel://…@HOST:PORT,HOST:PORT/SERVICE` | `RedisStore` on the primary that these sentinels know | `redis` | the same; `sentinel-user`, `sentinel-password` |
 /// | `redis+cluster://…@HOST:PORT,HOST:PORT` | `RedisStore` in a cluster | `redis` | the same as on one server |
-/// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's |
+/// | `rediss:`, `rediss+sentinel:`, `rediss+cluster:` | the same over TLS | `redis` | the same; `ca`: a PEM file of the authorities to believe, in place of the system's; `cert`, `key`: PEM files of the certificate to show, and of its key |
 /// | `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` | `PostgresStore` | `postgres` | those of `libpq`: `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert` (a PEM file of the authorities to believe, in place of the system's), `sslcert`, `sslkey`, `sslnegotiation`, `channel_binding`, `application_name`, `connect_timeout`, `options`, `keepalives` and so on; what changes nothing here is passed over; `schema`, `table`, `migrate` (`yes`, which creates what is missing, or `no`); `connections`, `timeout-ms`, `changes` (`yes`, `no`); `pooler` (`transaction`, `session`): what stands before the server, and `listen`: the URL of the server itself, to hear of changes sooner |
 /// | `replicated:` | `ReplicatedStore`, with the name of the [`node`](Connect::node) | `replicated` | `bind`, `advertise`: the address of the cluster port, and under what others reach it; `seeds`: addresses of other nodes, `host:port,host:port`; `secret-file`, and `old-secret-file` while it is replaced: at least 32 random bytes; `cluster`; `copies` (`all`, or how many backups), `acks` (`one`, `all`), `partition` (`fail`, `degrade`), `drain` (`restart`, `leave`): what a drain is for; `anonymous-records`, `anonymous-bytes`, `authenticated-records`, `authenticated-bytes`: the budgets of this node |
 /// | `sticky:` | `StickyStore` of the [`node`](Connect::node) | `sticky` | `backup`: the URL of the store behind it; `peers`: the labels of the nodes, `n1,n2`; `recheck-ms`: how long a copy is served after it was checked; `changes` (`yes`, `no`): whether the store's changes are heard before that; `write-behind-ms`: the writes that a crash may lose; `drain-ms`: how long a drain waits for them; `copies-bytes` |
@@ -167,7 +168,7 @@ async fn build(
         "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, env).await?)),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
-        | "rediss+cluster" => Ok(Arc::new(redis::open(url, env).await?)),
+        | "rediss+cluster" | "redis+unix" => Ok(Arc::new(redis::open(url, env).await?)),
         #[cfg(feature = "replicated")]
         "replicated" => Ok(Arc::new(replicated::open(url, env, node).await?)),
         #[cfg(feature = "sticky")]
@@ -204,6 +205,7 @@ const SCHEMES: &[(&str, &str)] = &[
     ("redis+sentinel", "redis"),
     ("rediss+sentinel", "redis"),
     ("redis+cluster", "redis"),
+    ("redis+unix", "redis"),
     ("rediss+cluster", "redis"),
     ("replicated", "replicated"),
     ("sticky", "sticky"),

@@ -6,25 +6,42 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use steadfast_core::Env;
-use steadfast_redis::{Address, Prefix, RedisStore, RedisStoreBuilder, SetupError, Tls};
+use steadfast_redis::{
+    Address, CheckError, Prefix, RedisStore, RedisStoreBuilder, SetupError, Tls,
+};
 
 use super::error::ConnectError;
-use super::url::Url;
+use super::url::{Answer, Url};
 
 pub(super) async fn open(mut url: Url, env: Env) -> Result<RedisStore, ConnectError> {
-    let place = Place::parse(&url.address).ok_or_else(|| misplaced(&url))?;
+    let place = Place::parse(&url.scheme, &url.address).ok_or_else(|| misplaced(&url))?;
     let builder = place.identify(RedisStore::builder().env(env));
     let mut builder = settings(&mut url, builder)?;
     if url.scheme.starts_with("rediss") {
-        let authorities = url.take::<PathBuf>("ca", "the path of a PEM file")?;
-        let tls = authorities.map_or_else(Tls::system, Tls::authorities).map_err(setup)?;
-        builder = builder.tls(tls);
+        builder = builder.tls(tls(&mut url)?);
     }
     let store = place.store(&url.scheme, builder).ok_or_else(|| misplaced(&url))?;
     url.has_no_other_setting()?;
     let store = store.map_err(setup)?;
-    store.check_eviction().await.map_err(ConnectError::Unavailable)?;
+    store.check().await.map_err(unfit)?;
     Ok(store)
+}
+
+fn tls(url: &mut Url) -> Result<Tls, ConnectError> {
+    let authorities = url.take::<PathBuf>("ca", "the path of a PEM file")?;
+    let certificate = url.take::<PathBuf>("cert", "the path of a PEM file")?;
+    let key = url.take::<PathBuf>("key", "the path of a PEM file")?;
+    let tls = authorities.map_or_else(Tls::system, Tls::authorities).map_err(setup)?;
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => tls.identity(certificate, key).map_err(setup),
+        (None, None) => Ok(tls),
+        (Some(_), None) => {
+            Err(ConnectError::Setting { name: "key", wants: "the path of the key of cert" })
+        }
+        (None, Some(_)) => {
+            Err(ConnectError::Setting { name: "cert", wants: "the path of the certificate of key" })
+        }
+    }
 }
 
 fn settings(url: &mut Url, builder: RedisStoreBuilder) -> Result<RedisStoreBuilder, ConnectError> {
@@ -32,19 +49,31 @@ fn settings(url: &mut Url, builder: RedisStoreBuilder) -> Result<RedisStoreBuild
     let replicas = url.take::<NonZeroUsize>("wait", "a whole number from 1")?;
     let millis = url.take::<u64>("wait-ms", "a whole number of milliseconds")?;
     let builder = builder.prefix(prefix.unwrap_or_default());
-    let builder = builder.wait(
+    let mut builder = builder.wait(
         replicas.map_or(0, NonZeroUsize::get),
         Duration::from_millis(millis.unwrap_or(DEFAULT_WAIT_MILLIS)),
     );
-    if !url.scheme.ends_with("sentinel") {
-        return Ok(builder);
+    match url.scheme.split_once('+') {
+        None => {
+            let split = url.take::<Answer>("split", "yes or no")?;
+            if split.is_some_and(|split| split.0) {
+                builder = builder.split();
+            }
+        }
+        Some((_, "unix")) => {
+            let database = url.take::<u32>("database", "a whole number")?;
+            builder = builder.database(database.unwrap_or(0));
+        }
+        Some((_, "sentinel")) => {
+            let user = url.take::<String>("sentinel-user", "a name")?;
+            let password = url.take::<String>("sentinel-password", "a password")?;
+            if let Some(password) = password {
+                builder = builder.sentinel_user(user.as_deref().unwrap_or("default"), &password);
+            }
+        }
+        Some(_) => {}
     }
-    let user = url.take::<String>("sentinel-user", "a name")?;
-    let password = url.take::<String>("sentinel-password", "a password")?;
-    Ok(match password {
-        Some(password) => builder.sentinel_user(user.as_deref().unwrap_or("default"), &password),
-        None => builder,
-    })
+    Ok(builder)
 }
 
 /// What is between the scheme and the settings: `//USER:PASSWORD@HOST:PORT,HOST:PORT/NAME`.
@@ -52,16 +81,22 @@ struct Place {
     user: String,
     password: String,
     hosts: String,
-    /// The database, or the name of the service.
+    /// The database, the name of the service, or the path of a socket.
     path: String,
 }
 
 impl Place {
-    fn parse(address: &str) -> Option<Self> {
+    fn parse(scheme: &str, address: &str) -> Option<Self> {
         let address = address.strip_prefix("//")?;
-        let (identity, place) = address.rsplit_once('@').unwrap_or(("", address));
+        let is_socket = scheme.ends_with("+unix");
+        // A path may have an @ as well.
+        let at = if is_socket { address.find("@/") } else { address.rfind('@') };
+        let (identity, place) = at.map_or(("", address), |at| (&address[..at], &address[at + 1..]));
         let (user, password) = identity.split_once(':').unwrap_or((identity, ""));
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, path) = match is_socket {
+            true => ("", place),
+            false => place.split_once('/').unwrap_or((place, "")),
+        };
         let decoded = |text| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
         Some(Self {
             user: decoded(user)?,
@@ -93,6 +128,7 @@ impl Place {
                 Some(builder.standalone(self.hosts.parse().ok()?))
             }
             "" => Some(builder.standalone(self.hosts.parse().ok()?)),
+            "unix" => self.path.starts_with('/').then(|| builder.unix_socket(&self.path)),
             "sentinel" if has_path => Some(builder.sentinel(self.addresses(26_379)?, &self.path)),
             "cluster" if !has_path => Some(builder.cluster(self.addresses(6_379)?)),
             _ => None,
@@ -107,11 +143,30 @@ impl Place {
 
 fn misplaced(url: &Url) -> ConnectError {
     let wants = match url.scheme.split_once('+') {
-        Some((_, "sentinel")) => "//USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE",
-        Some(_) => "//USER:PASSWORD@HOST:PORT,HOST:PORT",
-        None => "//USER:PASSWORD@HOST:PORT/DATABASE",
+        Some((_, "sentinel")) => {
+            "//USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE, with / ? # % @ in a name or a password \
+             percent-encoded"
+        }
+        Some((_, "unix")) => {
+            "//USER:PASSWORD@/PATH, with / ? # % @ in a name or a password percent-encoded"
+        }
+        Some(_) => {
+            "//USER:PASSWORD@HOST:PORT,HOST:PORT, with / ? # % @ in a name or a password \
+             percent-encoded"
+        }
+        None => {
+            "//USER:PASSWORD@HOST:PORT/DATABASE, with / ? # % @ in a name or a password \
+             percent-encoded"
+        }
     };
     ConnectError::Place { scheme: url.scheme.clone(), wants }
+}
+
+fn unfit(error: CheckError) -> ConnectError {
+    match error {
+        CheckError::Unavailable(error) => ConnectError::Unavailable(error),
+        error => ConnectError::Setup(Box::new(error)),
+    }
 }
 
 fn setup(error: SetupError) -> ConnectError {
@@ -135,9 +190,12 @@ mod tests {
             ("redis+sentinel://a,b", "//USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE"),
             ("redis+cluster://a:1,b:x", "//USER:PASSWORD@HOST:PORT,HOST:PORT"),
             ("redis+cluster://a/1", "//USER:PASSWORD@HOST:PORT,HOST:PORT"),
+            ("redis+unix://socket", "//USER:PASSWORD@/PATH"),
+            ("redis://user:pass/word", "//USER:PASSWORD@HOST:PORT/DATABASE"),
         ] {
             let said = error(url).await;
-            assert!(said.ends_with(&format!("wants {wants}")), "{url}: {said}");
+            assert!(said.contains(&format!("wants {wants}, ")), "{url}: {said}");
+            assert!(said.ends_with("percent-encoded"), "{said}");
         }
     }
 
@@ -146,7 +204,7 @@ mod tests {
         let said = error("redis://127.0.0.1:1?ca=x").await;
         assert_eq!(
             said,
-            "the store \"redis\" has no setting \"ca\"; there are prefix, wait, wait-ms"
+            "the store \"redis\" has no setting \"ca\"; there are prefix, wait, wait-ms, split"
         );
         let said = error("redis://127.0.0.1:1?prefix=a*").await;
         assert!(said.starts_with("the setting \"prefix\" wants 1 to 32"), "{said}");
@@ -156,6 +214,14 @@ mod tests {
     async fn what_cannot_be_set_up_says_why() {
         let said = error("rediss://127.0.0.1:1?ca=/nowhere/ca.pem").await;
         assert_eq!(said, "the store cannot be set up");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_and_its_key_are_named_together() {
+        let said = error("rediss://127.0.0.1:1?cert=/c.pem").await;
+        assert_eq!(said, "the setting \"key\" wants the path of the key of cert");
+        let said = error("rediss://127.0.0.1:1?key=/k.pem").await;
+        assert_eq!(said, "the setting \"cert\" wants the path of the certificate of key");
     }
 
     #[tokio::test]

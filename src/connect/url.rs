@@ -18,7 +18,8 @@ pub(super) struct Url {
 
 impl Url {
     pub(super) fn parse(url: &str) -> Result<Self, ConnectError> {
-        let (scheme, rest) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
+        // A line that was read from a file or a variable may end with its break.
+        let (scheme, rest) = url.trim().split_once(':').ok_or(ConnectError::NoScheme)?;
         let is_part = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(is_part) {
             return Err(ConnectError::NoScheme);

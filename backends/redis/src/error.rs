@@ -25,12 +25,134 @@ pub enum SetupError {
     /// There is no authority to believe.
     #[error("no certificate of an authority was found to verify servers with")]
     NoAuthority,
+    /// The certificate to show to servers cannot be read, or its key is that of another one.
+    #[error("the file {path:?} with the certificate to show, or its key, cannot be used")]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A cluster has one database only.
     #[error("a cluster has no database {0}, only 0")]
     Database(u32),
     /// A Unix socket takes no TLS.
     #[error("a Unix socket takes no TLS")]
     TlsOverUnixSocket,
+}
+
+/// Servers cannot serve a store, or do not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// They cannot do what requests will ask of them, until an operator changes something.
+    #[error("{missing}: {remedy}")]
+    Unfit {
+        /// What is missing.
+        missing: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A server does not answer.
+    #[error("the server does not answer")]
+    Unavailable(#[source] StoreError),
+}
+
+impl CheckError {
+    pub(crate) fn of(error: StoreError, user: &str, prefix: &str) -> Self {
+        let cause = error.source();
+        if let Some(Refused(why)) = cause.and_then(|cause| cause.downcast_ref()) {
+            return Self::of_refusal(why, "a script", user, prefix)
+                .unwrap_or(Self::Unavailable(error));
+        }
+        match cause.and_then(|cause| cause.downcast_ref::<TooFewCopies>()) {
+            Some(few) => Self::unfit(few, "start replicas, or wait for fewer"),
+            None => Self::Unavailable(error),
+        }
+    }
+
+    /// Why a command failed, as this user, on keys of this prefix.
+    pub(crate) fn of_fault(fault: Fault, command: &str, user: &str, prefix: &str) -> Self {
+        let explained = match &fault {
+            Fault::Refused(why) => Self::of_refusal(why, command, user, prefix),
+            _ => None,
+        };
+        explained.unwrap_or_else(|| Self::Unavailable(fault.into()))
+    }
+
+    /// `None` if the server cannot serve for a while only.
+    fn of_refusal(why: &ServerError, command: &str, user: &str, prefix: &str) -> Option<Self> {
+        let text = why.details().unwrap_or_default();
+        let says = |part: &str| text.contains(part);
+        let meaning = Meaning::of(why);
+        Some(match code(why) {
+            "READONLY" | "MASTERDOWN" => Self::unfit(
+                "the server is a replica",
+                "name its primary, or the sentinels with redis+sentinel:",
+            ),
+            "MOVED" | "ASK" | "CROSSSLOT" => Self::unfit(
+                "the server is one node of a cluster",
+                "name it with redis+cluster:, or set split=yes if the address stands for all nodes",
+            ),
+            "CLUSTERDOWN" => Self::unfit("the cluster is not whole", "see its CLUSTER INFO"),
+            "NOAUTH" => Self::unfit("the server demands a password", "name a user and a password"),
+            "WRONGPASS" => Self::unfit(
+                format_args!("the server refuses the user {user:?} or the password"),
+                "check both; in a URL, characters such as / ? # % @ are percent-encoded",
+            ),
+            "OOM" => Self::unfit("the server's memory is full", "raise its maxmemory"),
+            "MISCONF" => Self::unfit("the server cannot save its data", "see its log"),
+            "NOREPLICAS" => Self::unfit(
+                "the server takes no writes without its replicas",
+                "start them, or lower its min-replicas-to-write",
+            ),
+            _ if says("channel") => Self::unfit(
+                format_args!("the user {user:?} may not {command} on the channel {prefix}:f"),
+                format_args!("grant &{prefix}:*"),
+            ),
+            _ if says("access at least one of the keys") || says("access one of the keys") => {
+                Self::unfit(
+                    format_args!("the user {user:?} may not {command} on the keys {prefix}:*"),
+                    format_args!("grant ~{prefix}:*"),
+                )
+            }
+            "NOPERM" => Self::may_not(command, user),
+            _ if says("can't run this command") => Self::may_not(command, user),
+            _ if says("cluster support disabled") => {
+                Self::unfit("the server is not part of a cluster", "name it with redis:")
+            }
+            _ if says("No such master") => Self::unfit(
+                "the sentinels know no service of this name",
+                "see SENTINEL MASTERS for those they know",
+            ),
+            _ if says("unknown command") && text.contains("SENTINEL") => {
+                Self::unfit("the server is no sentinel", "name it with redis:")
+            }
+            _ if says("unknown command") || says("Unknown Redis command") => Self::unfit(
+                format_args!("the server has no command {command}: {}", said(why)),
+                "use Redis 6.2 or later, or name sentinels with redis+sentinel:",
+            ),
+            _ if says("DB index") || says("SELECT is not allowed") => {
+                Self::unfit("the server has no such database", "use 0, or raise its databases")
+            }
+            _ if meaning.reach == Reach::Server => return None,
+            _ => Self::unfit(
+                format_args!("the server refuses {command}"),
+                format_args!("it says {:?}", said(why)),
+            ),
+        })
+    }
+
+    fn may_not(command: &str, user: &str) -> Self {
+        Self::unfit(
+            format_args!("the user {user:?} may not call {command}"),
+            format_args!("grant +{}, or all that users.acl has", command.to_lowercase()),
+        )
+    }
+
+    fn unfit(missing: impl std::fmt::Display, remedy: impl std::fmt::Display) -> Self {
+        Self::Unfit { missing: missing.to_string(), remedy: remedy.to_string() }
+    }
 }
 
 /// Why there is no answer, by what is known of the command.
@@ -51,6 +173,21 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn unsent(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unsent(cause.into())
+    }
+
+    /// An error of the server, or what kept it from being sent.
+    pub(crate) fn of(error: RedisError) -> Self {
+        match ServerError::try_from(error) {
+            Ok(why) => Self::Refused(why),
+            Err(error) => Self::unsent(error),
+        }
+    }
+
+    /// An error of the server, by its text.
+    pub(crate) fn refused(text: &str) -> Self {
+        let (code, details) = text.split_once(' ').unwrap_or(("ERR", text));
+        let error = redis::make_extension_error(code.to_owned(), Some(details.to_owned()));
+        Self::of(error)
     }
 
     /// An answer, unless it is an error.

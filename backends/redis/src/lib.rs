@@ -70,6 +70,7 @@ mod store;
 mod address;
 mod error;
 mod tls;
+mod check;
 
 mod sessions;
 mod seen;
@@ -93,7 +94,7 @@ mod connection;
 pub mod fuzzing;
 
 pub use address::{Address, AddressError};
-pub use error::SetupError;
+pub use error::{CheckError, SetupError};
 pub use keys::{Prefix, PrefixError};
 pub use store::{RedisStore, RedisStoreBuilder};
 pub use tls::Tls;

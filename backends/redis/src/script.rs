@@ -25,6 +25,7 @@ pub(crate) struct Scripts {
     pub(crate) enlist: Script,
     pub(crate) finish: Script,
     pub(crate) convert: Script,
+    pub(crate) check: Script,
 }
 
 impl Scripts {
@@ -42,6 +43,7 @@ impl Scripts {
             entries: script(ALWAYS, include_str!("scripts/entries.lua")),
             finish: script(ALWAYS, include_str!("scripts/finish.lua")),
             convert: script(ALWAYS, include_str!("scripts/convert.lua")),
+            check: Script::bare(WHILE_THERE_IS_ROOM, include_str!("scripts/check.lua"), &is_plain),
         }
     }
 }
@@ -81,15 +83,25 @@ impl Script {
 
     /// The script that publishes for the feed.
     pub(crate) fn publish() -> Self {
-        let form = |flags: &str| Form::of([flags, include_str!("scripts/publish.lua")].concat());
-        Self { forms: [form(ALWAYS), form("")], is_plain: Arc::default() }
+        Self::bare(ALWAYS, include_str!("scripts/publish.lua"), &Arc::default())
+    }
+
+    /// A script by itself.
+    fn bare(flags: &str, code: &str, is_plain: &Arc<AtomicBool>) -> Self {
+        let form = |flags: &str| Form::of([flags, code].concat());
+        Self { forms: [form(flags), form("")], is_plain: Arc::clone(is_plain) }
+    }
+
+    /// A call of a script with one key and these arguments.
+    pub(crate) fn with(&self, key: &str, args: &[Vec<u8>]) -> Invocation<'_> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.form().hash).arg(1).arg(key).arg(args);
+        Invocation { script: self, command }
     }
 
     /// A call of that script. The key says nothing; a proxy may want one.
     pub(crate) fn publishing(&self, channel: &str, message: &[u8]) -> Invocation<'_> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.form().hash).arg(1).arg(channel).arg(channel).arg(message);
-        Invocation { script: self, command }
+        self.with(channel, &[channel.into(), message.to_vec()])
     }
 
     /// A call of the script, by its hash.

@@ -23,6 +23,8 @@ pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
     pub(crate) prefix: Prefix,
+    /// Who the store is to the servers.
+    pub(crate) user: String,
     pub(crate) servers: Arc<Servers>,
     pub(crate) scripts: Scripts,
     /// How many replicas confirm what ends a session or replaces its secret.

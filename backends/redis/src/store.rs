@@ -18,7 +18,6 @@ use crate::changes::Changes;
 use crate::connection::{Copies, Dialer, Sentinels, Servers};
 use crate::error::SetupError;
 use crate::keys::Prefix;
-use crate::operate::eviction;
 use crate::script::{Script, Scripts};
 use crate::seen::Seen;
 use crate::sessions::Sessions;
@@ -40,31 +39,12 @@ use crate::tls::Tls;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RedisStore(Arc<Sessions>);
+pub struct RedisStore(pub(crate) Arc<Sessions>);
 
 impl RedisStore {
     /// A store to be set up.
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder::default()
-    }
-
-    /// Asks every server what it does when its memory is full, and warns where that may end sessions
-    /// early: with any `maxmemory-policy` but `noeviction`.
-    ///
-    /// # Errors
-    ///
-    /// When a server cannot be asked.
-    pub async fn check_eviction(&self) -> Result<(), StoreError> {
-        for server in self.0.servers.primaries().await? {
-            if let Some(policy) = eviction(&server).await?.filter(|policy| policy != "noeviction") {
-                tracing::warn!(
-                    target: "steadfast",
-                    policy,
-                    "Redis may end sessions early: set maxmemory-policy to noeviction"
-                );
-            }
-        }
-        Ok(())
     }
 }
 
@@ -237,6 +217,7 @@ impl RedisStoreBuilder {
             seen: Seen::default(),
             probe: Probe::default(),
             scripts: Scripts::new(),
+            user: self.login.username().unwrap_or("default").to_owned(),
             copies: self.copies,
             servers,
             changes,

@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::SetupError;
 
@@ -44,7 +45,35 @@ impl Tls {
         Self::trusting(roots)
     }
 
-    /// Does as a configuration of rustls says, for client certificates for example.
+    /// Shows servers a certificate, out of a PEM file with its chain and one with its key.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read, or the key is not that of the certificate.
+    pub fn identity(
+        self,
+        chain: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, SetupError> {
+        let unreadable = |path: &Path, why| {
+            let source = io::Error::other(why);
+            SetupError::Identity { path: path.to_owned(), source }
+        };
+        let (chain_file, key_file) = (chain.as_ref(), key.as_ref());
+        let chain = CertificateDer::pem_file_iter(chain_file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|why| unreadable(chain_file, Box::new(why) as Cause))?;
+        let key = PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|why| unreadable(key_file, Box::new(why) as Cause))?;
+        let provider = rustls::crypto::ring::default_provider();
+        let certified = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|why| unreadable(key_file, Box::new(why) as Cause))?;
+        let mut config = ClientConfig::clone(&self.0);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Does as a configuration of rustls says.
     pub fn with(config: Arc<ClientConfig>) -> Self {
         Self(config)
     }
@@ -60,6 +89,8 @@ impl Tls {
         Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
     }
 }
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -75,6 +75,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a server has a key, as far as that is known.
+    pub(super) fn may_have(&self, key: &[u8], server: &Arc<Server>) -> bool {
+        self.map().server(slot(key)).is_some_and(|known| Arc::ptr_eq(&known, server))
+    }
+
     pub(super) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Fault> {
         self.ask_for_slots().await?;
         let map = self.map();

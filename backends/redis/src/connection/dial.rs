@@ -40,8 +40,7 @@ impl Dialer {
 
     /// A connection that listens.
     pub(crate) async fn listen(&self, endpoint: &Endpoint) -> Result<PubSub, Fault> {
-        let listen =
-            |socket| async { PubSub::new(&self.login, socket).await.map_err(Fault::unsent) };
+        let listen = |socket| async { PubSub::new(&self.login, socket).await.map_err(Fault::of) };
         self.dial(endpoint, listen).await
     }
 
@@ -69,7 +68,7 @@ impl Dialer {
             }
         };
         let dialled = tokio::time::timeout(OPEN_WITHIN, dialling).await;
-        dialled.unwrap_or_else(|_| Err(Fault::unsent(Unanswered)))
+        dialled.unwrap_or_else(|_| Err(Fault::unsent(Unanswered { is_tls: self.tls.is_some() })))
     }
 
     async fn tcp(&self, address: &Address, to: SocketAddr) -> Result<Box<dyn Socket>, Fault> {
@@ -80,7 +79,7 @@ impl Dialer {
         };
         let name = ServerName::try_from(address.host().to_owned()).map_err(Fault::unsent)?;
         let tls = TlsConnector::from(Arc::clone(config)).connect(name, plain).await;
-        Ok(Box::new(tls.map_err(Fault::unsent)?))
+        Ok(Box::new(tls.map_err(|why| Fault::unsent(Broken::by(why, true)))?))
     }
 
     /// The driver says no more of a connection that breaks than that it broke, so the reason is noted
@@ -103,7 +102,8 @@ impl Dialer {
             logged_in = self.log_in(&mut connection) => logged_in?,
             () = &mut driver => {
                 let noted = note.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Err(Fault::unsent(noted.unwrap_or_else(closed)));
+                let broken = Broken::by(noted.unwrap_or_else(closed), self.tls.is_some());
+                return Err(Fault::unsent(broken));
             }
         }
         Ok((connection, driver))
@@ -243,9 +243,54 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the new connection")
 }
 
+/// A connection that broke before it was used, and what may be the matter.
 #[derive(Debug, thiserror::Error)]
-#[error("the server does not answer")]
-struct Unanswered;
+#[error("{hint}")]
+struct Broken {
+    #[source]
+    why: io::Error,
+    hint: &'static str,
+}
+
+impl Broken {
+    fn by(why: io::Error, is_tls: bool) -> Self {
+        use rustls::{AlertDescription, Error};
+        let cause = why.get_ref().map(|cause| (cause.downcast_ref(), cause.to_string()));
+        let hint = match cause {
+            Some((Some(Error::InvalidMessage(_)), _)) => {
+                "the server does not speak TLS: use redis:"
+            }
+            Some((Some(Error::InvalidCertificate(_)), _)) => {
+                "the server's certificate is not accepted: name its authority with ca, and the server \
+                 as the certificate does"
+            }
+            Some((Some(Error::AlertReceived(AlertDescription::CertificateRequired)), _)) => {
+                DEMANDS_CERTIFICATE
+            }
+            Some((None, text)) if text.contains("CertificateRequired") => DEMANDS_CERTIFICATE,
+            _ if is_tls => CLOSED_WITH_TLS,
+            _ => CLOSED_WITHOUT_TLS,
+        };
+        Self { why, hint }
+    }
+}
+
+const DEMANDS_CERTIFICATE: &str =
+    "the server demands a certificate: name one with cert, and its key with key";
+
+const CLOSED_WITH_TLS: &str =
+    "the server ended the new connection: it may demand a certificate (cert, key)";
+
+const CLOSED_WITHOUT_TLS: &str =
+    "the server ended the new connection: it may demand TLS (rediss:), or have too many clients";
+
+#[derive(Debug, thiserror::Error)]
+#[error("the new connection is not answered{}", if *.is_tls { UNLESS_TLS } else { "" })]
+struct Unanswered {
+    is_tls: bool,
+}
+
+const UNLESS_TLS: &str = ": the server may not speak TLS (redis:)";
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name of the host has no address")]

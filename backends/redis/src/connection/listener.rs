@@ -16,7 +16,7 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) async fn subscribe(mut connection: PubSub, channel: &str) -> Result<Self, Fault> {
         let subscribed = tokio::time::timeout(ANSWERS_WITHIN, connection.subscribe(channel)).await;
-        subscribed.map_err(|_| Fault::Silent)?.map_err(Fault::unsent)?;
+        subscribed.map_err(|_| Fault::Silent)?.map_err(Fault::of)?;
         let (sink, messages) = connection.split();
         Ok(Self { sink, messages })
     }

@@ -69,6 +69,14 @@ impl Servers {
         }
     }
 
+    /// Whether a server has a key, as far as that is known.
+    pub(crate) fn may_have(&self, key: &[u8], server: &Arc<Server>) -> bool {
+        match self {
+            Self::One(_) | Self::Hidden(_) => true,
+            Self::Many(cluster) => cluster.may_have(key, server),
+        }
+    }
+
     /// Every server that has records.
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Fault> {
         match self {

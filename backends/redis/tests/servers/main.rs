@@ -6,6 +6,7 @@ mod fixture;
 
 mod costs;
 mod privileges;
+mod checks;
 mod index;
 mod formats;
 mod changes;

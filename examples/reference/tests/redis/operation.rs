@@ -1,6 +1,6 @@
 //! What an operator sees of a Redis.
 
-use rig::redis::Redis;
+use rig::redis::{PASSWORD, Redis, USER};
 use rig::{Server, within};
 use serde_json::json;
 
@@ -54,14 +54,59 @@ async fn a_store_that_cannot_be_reached_at_start_is_one_clear_line() {
     redis.kill();
     let said = rig::server::refusal(rig::server::program(&["--store", &url])).await;
     assert!(said.contains("the store does not answer"), "{said}");
-    assert!(!said.contains(rig::redis::PASSWORD), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_at_start_and_not_shown() {
     let redis = Redis::start();
-    let url = redis.url().replace(rig::redis::PASSWORD, "hunter2");
-    let said = rig::server::refusal(rig::server::program(&["--store", &url])).await;
-    assert!(said.contains("the store does not answer"), "{said}");
+    let url = redis.url().replace(PASSWORD, "hunter2");
+    let said = refusal(&url).await;
+    assert!(said.contains("refuses the user \"sessions\" or the password"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_serve_is_refused_in_one_line_with_the_remedy() {
+    let redis = Redis::start();
+    let replica = Redis::configured(&format!("replicaof {}", redis.address().replace(':', " ")));
+    let said = refusal(&replica.url()).await;
+    assert!(said.contains("is a replica: name its primary"), "{said}");
+    redis.ask(&["ACL", "SETUSER", USER, "resetchannels"]);
+    let said = refusal(&redis.url()).await;
+    assert!(said.contains("grant &steadfast:*"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_for_warnings_is_served() {
+    let redis = Redis::start();
+    for right in ["-info", "-scan", "-pubsub"] {
+        redis.ask(&["ACL", "SETUSER", USER, right]);
+    }
+    let server = Server::start(&["--store", &redis.url()]).await;
+    let member = server.member("alice").await;
+    assert_eq!(member.user().await.as_deref(), Some("alice"));
+}
+
+#[tokio::test]
+async fn a_server_is_named_by_its_socket_and_a_url_may_end_with_a_line_break() {
+    let (_redis, path) = Redis::with_unix_socket();
+    let url = format!("redis+unix://{}:{}@{}\n", USER, PASSWORD, path.display());
+    let server = Server::start(&["--store", &url]).await;
+    server.member("alice").await;
+}
+
+#[tokio::test]
+async fn an_address_that_hides_shards_is_served_with_one_key_a_command() {
+    let redis = Redis::start();
+    let server = Server::start(&["--store", &format!("{}?split=yes", redis.url())]).await;
+    let (one, other) = (server.member("alice").await, server.member("alice").await);
+    one.post("/logout-others").await.ok();
+    assert_eq!(other.user().await, None);
+    assert_eq!(one.user().await.as_deref(), Some("alice"));
+}
+
+async fn refusal(url: &str) -> String {
+    rig::server::refusal(rig::server::program(&["--store", url])).await
 }

@@ -42,11 +42,20 @@ impl Redis {
 
     /// A server that speaks TLS and nothing else.
     pub fn with_tls(certificates: &Certificates) -> Self {
+        Self::launch_with_tls(certificates, "no")
+    }
+
+    /// The same, and it wants a certificate of its authority from clients.
+    pub fn with_client_certificates(certificates: &Certificates) -> Self {
+        Self::launch_with_tls(certificates, "yes")
+    }
+
+    fn launch_with_tls(certificates: &Certificates, auth_clients: &str) -> Self {
         let port = free_port();
         let dir = certificates.dir();
         let more = format!(
             "port 0\ntls-port {port}\ntls-cert-file {dir}/server.pem\ntls-key-file {dir}/key.pem\n\
-             tls-ca-cert-file {dir}/ca.pem\ntls-auth-clients no\n",
+             tls-ca-cert-file {dir}/ca.pem\ntls-auth-clients {auth_clients}\n",
         );
         Self::launch(port, &more, &[])
     }

@@ -1,0 +1,16 @@
+-- Makes each call that scripts make, on a key of its own, and answers which of them fail and why.
+--
+-- KEYS: a record that is not there.
+
+local failures, n = {}, 1
+while ARGV[n] do
+  local call = {}
+  for m = 1, tonumber(ARGV[n]) do call[m] = ARGV[n + m] end
+  n = n + #call + 1
+  local answer = redis.pcall(unpack(call))
+  if type(answer) == 'table' and answer.err then
+    failures[#failures + 1] = call[1]
+    failures[#failures + 1] = answer.err
+  end
+end
+return failures
