@@ -193,6 +193,27 @@ impl Sessions {
         }
     }
 
+    /// Moves a session up in a cluster's index after an elevation, which does not say whose it is.
+    pub(crate) async fn relist(&self, id: RecordId) {
+        if let Err(error) = self.try_to_relist(id).await {
+            tracing::debug!(target: "steadfast", %error, "an elevation is not in its index");
+        }
+    }
+
+    async fn try_to_relist(&self, id: RecordId) -> Result<(), StoreError> {
+        let Some(Head { record, ticket, .. }) = self.head(id).await? else {
+            return Ok(());
+        };
+        let (Some(principal), Some(at)) = (&record.principal, record.authenticated) else {
+            return Ok(());
+        };
+        let index = self.prefix.index(&name(principal));
+        let entry = Entry { id, ticket }.to_string();
+        let command = cmd("ZADD").arg(&index).arg("XX").arg(at.as_millis()).arg(entry).to_owned();
+        let call = Call::repeatable(&command).on(self.copies);
+        Ok(self.servers.call(index.as_bytes(), &call).await.map(drop)?)
+    }
+
     /// Looks after a login at entries that may have ended, so that they do not pile up where nothing
     /// reads the list.
     pub(crate) fn prune_behind(self: &Arc<Self>, name: &str, stale: &[String]) {

@@ -92,7 +92,12 @@ impl Sessions {
         id: RecordId,
         patch: &Patch,
     ) -> Result<Outcome, StoreError> {
-        self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?.outcome()
+        let made = self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?;
+        // On one server the next login at the cap finds it out.
+        if self.servers.are_many() && is_elevation(patch) && matches!(made, Made::Applied { .. }) {
+            self.relist(id).await;
+        }
+        made.outcome()
     }
 
     pub(crate) async fn delete(
@@ -307,6 +312,12 @@ impl Change<'_> {
             Self::Patch(patch) => patch.check(limits).err(),
         }
     }
+}
+
+/// Whether a patch authenticates the principal that the record has.
+fn is_elevation(patch: &Patch) -> bool {
+    let authentication = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
+    authentication.is_some_and(|authentication| authentication.principal.is_none())
 }
 
 pub(crate) fn corrupt(id: RecordId, why: Corrupt) -> StoreError {

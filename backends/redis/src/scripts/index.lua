@@ -73,6 +73,18 @@ local function look_at(index, key, principal)
   unlist(index, entry)
 end
 
+-- Corrects an entry, and says whether there was anything to correct: it stands for no session any more,
+-- or for one that was authenticated again since, which the index of an elevation is not told.
+local function is_elsewhere(index, entry, record)
+  if not record then
+    unlist(index, entry)
+    return true
+  end
+  if record.authenticated <= tonumber(redis.call('ZSCORE', index, entry)) then return false end
+  redis.call('ZADD', index, 'XX', record.authenticated, entry)
+  return true
+end
+
 -- Makes room for one more session where one step can change all keys. Returns the keys of the records
 -- that have to end for it, or nil and an answer: the entries whose records have to be declared first,
 -- with a few more, since other logins of the principal may come before the next try.
@@ -100,9 +112,8 @@ local function make_room(index, id, principal, cap)
           victims[#victims + 1] = declared[entry]
           if not declared[entry] then
             is_complete = false
-          elseif not is_theirs(declared[entry], principal) then
-            unlist(index, entry)
-            has_looked = true
+          else
+            has_looked = is_elsewhere(index, entry, is_theirs(declared[entry], principal)) or has_looked
           end
         end
         if entry ~= id then wanted[#wanted + 1] = entry end
