@@ -21,6 +21,7 @@ pub mod haproxy;
 pub mod cluster;
 pub mod wires;
 pub mod faults;
+pub mod sieve;
 pub mod messages;
 pub mod balancer;
 pub mod load;
