@@ -1,14 +1,21 @@
 //! A small shop: the handlers of all examples. They take a [`Session`] and name no backend.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::Form;
+use axum::response::sse::{Event, Sse};
 use axum::response::{Html, Redirect};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use steadfast::{Error, Key, Session};
 use tower_http::csrf::CsrfLayer;
+
+pub use serving::{PATIENCE, ctrl_c, serve};
+
+mod serving;
 
 /// The shop, to which an example adds its session layer.
 pub fn router() -> Router {
@@ -17,6 +24,7 @@ pub fn router() -> Router {
         .route("/cart", post(add_to_cart))
         .route("/login", post(login))
         .route("/logout", post(logout))
+        .route("/live", get(live))
         .layer(CsrfLayer::new())
 }
 
@@ -55,6 +63,18 @@ async fn login(session: Session, Form(form): Form<User>) -> Result<Redirect, Err
 async fn logout(session: Session) -> Result<Redirect, Error> {
     session.flush().await?;
     Ok(Redirect::to("/"))
+}
+
+/// A stream that is open for as long as the session lives, and ends with the reason.
+async fn live(
+    session: Session,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
+    session.handle().await?.ok_or(Error::NoSession)?;
+    let ended = async move {
+        let reason = session.ended().await.map_or("unknown", |reason| reason.name());
+        Ok(Event::default().event("ended").data(reason))
+    };
+    Ok(Sse::new(stream::once(ended)))
 }
 
 #[derive(Clone)]

@@ -15,12 +15,6 @@ async fn main() -> anyhow::Result<()> {
     let app = example_app::router().layer(sessions.clone());
 
     let listener = TcpListener::bind(&address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(ctrl_c()).await?;
-    sessions.join().await;
+    example_app::serve(listener, app, sessions, example_app::ctrl_c()).await?;
     Ok(())
-}
-
-async fn ctrl_c() {
-    tokio::signal::ctrl_c().await.expect("a process can listen for Ctrl-C");
 }

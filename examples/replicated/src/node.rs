@@ -1,6 +1,5 @@
 //! A node: the shop, over a store that shares its sessions with the other nodes.
 
-use axum::serve;
 use steadfast::core::Operate;
 use steadfast::{Connect, SessionLayer};
 use tokio::net::TcpListener;
@@ -14,10 +13,8 @@ pub(crate) async fn run(name: &str, address: &str, store: &str) -> anyhow::Resul
     let app = example_app::router_on(name).layer(sessions.clone());
 
     let listener = TcpListener::bind(address).await?;
-    println!("listening on http://{}", listener.local_addr()?);
     let terminated = async move { terminate.recv().await.unwrap_or_default() };
-    serve(listener, app).with_graceful_shutdown(terminated).await?;
-    sessions.join().await;
+    example_app::serve(listener, app, sessions, terminated).await?;
     store.drain().await?;
     Ok(())
 }
