@@ -210,7 +210,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         "P0",
         "a record of another kind is no session",
         &[
-            "in_06_what_misses_a_field_or_has_junk_in_one_is_corrupt",
+            "in_06_a_field_that_is_cut_or_missing_is_corrupt",
             "in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record",
             "fx_08_a_token_of_one_realm_opens_nothing_in_another",
         ],
