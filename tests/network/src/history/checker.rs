@@ -1,0 +1,359 @@
+//! Whether a history of one key is linearizable: whether every call can have had its effect at one
+//! moment between its invocation and its answer.
+//!
+//! The search is that of Wing and Gong, with the states that were visited remembered (Lowe). What was
+//! never answered may have its effect at any time after its invocation, or none.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+
+/// One call to one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub step: Step,
+    /// Nanoseconds from a common beginning.
+    pub invoked: u64,
+    /// Until when it had its effect, if it had any: its answer.
+    pub until: u64,
+    /// Whether it had its effect.
+    pub is_certain: bool,
+}
+
+impl Event {
+    pub fn answered(step: Step, invoked: u64, at: u64) -> Self {
+        Self { step, invoked, until: at, is_certain: true }
+    }
+
+    /// It may have its effect at any time, or none.
+    pub fn unanswered(step: Step, invoked: u64) -> Self {
+        Self { step, invoked, until: u64::MAX, is_certain: false }
+    }
+}
+
+/// What a call did to its key, or asked of it. A key has one number at a time, at first 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It found this number.
+    Read(i64),
+    /// It replaced the number, whatever that was. Every write of a key has a number of its own.
+    Write(i64),
+    /// It replaced `from` by `to`; without an answer, if it found `from`.
+    Replace { from: i64, to: i64 },
+    /// It found another number than this.
+    Missed(i64),
+    /// It added 1, and was told the sum if it was answered.
+    Count(Option<i64>),
+}
+
+/// A history that no single key can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotLinearizable {
+    /// How many calls fit at most, of those that were answered.
+    pub fitting: usize,
+    /// A call that fits in no order of the others, tried last.
+    pub stuck: Event,
+}
+
+impl fmt::Display for NotLinearizable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fitting, stuck } = self;
+        write!(f, "after {fitting} calls that fit, {stuck:?} does not")
+    }
+}
+
+/// Checks the calls to one key.
+///
+/// # Errors
+///
+/// When there is no order of them.
+pub fn check(events: &[Event]) -> Result<(), NotLinearizable> {
+    let mut events = telling(events);
+    events.sort_by_key(|event| event.invoked);
+    let (certain, doubtful) = events.into_iter().partition(|event| event.is_certain);
+    Search { certain, doubtful, visited: HashSet::new(), best: None }.run()
+}
+
+/// The calls without those that say nothing: reads that were not answered, and writes that were not
+/// answered and whose number no other call that matters has seen.
+fn telling(events: &[Event]) -> Vec<Event> {
+    let mut seen: HashSet<_> =
+        events.iter().filter(|event| event.is_certain).filter_map(sees).collect();
+    loop {
+        let matters = |event: &&Event| event.is_certain || event.step.shows_in(&seen);
+        let telling: Vec<_> = events.iter().filter(matters).copied().collect();
+        let before = seen.len();
+        seen.extend(telling.iter().filter_map(sees));
+        if seen.len() == before {
+            return telling;
+        }
+    }
+}
+
+/// The number that a call found.
+fn sees(event: &Event) -> Option<i64> {
+    match event.step {
+        Step::Read(found) | Step::Replace { from: found, .. } => Some(found),
+        Step::Write(_) | Step::Missed(_) | Step::Count(_) => None,
+    }
+}
+
+/// Both by invocation.
+struct Search {
+    certain: Vec<Event>,
+    doubtful: Vec<Event>,
+    visited: HashSet<Place>,
+    best: Option<NotLinearizable>,
+}
+
+/// A place in the search: which calls had their effect, and what the key has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    /// The certain calls before this one are done.
+    first: usize,
+    /// And these, which are later.
+    ahead: BTreeSet<usize>,
+    doubtful: BTreeSet<usize>,
+    number: i64,
+    /// The last invocation of those that are done: no effect is earlier any more.
+    latest: u64,
+}
+
+impl Search {
+    fn run(mut self) -> Result<(), NotLinearizable> {
+        let (ahead, doubtful) = (BTreeSet::new(), BTreeSet::new());
+        let mut places = vec![Place { first: 0, ahead, doubtful, number: 0, latest: 0 }];
+        while let Some(place) = places.pop() {
+            if place.first == self.certain.len() {
+                return Ok(());
+            }
+            let next = self.next(&place);
+            if next.is_empty() {
+                self.stuck(&place);
+            }
+            // The last one is tried first.
+            places.extend(next.into_iter().filter(|place| self.visited.insert(place.clone())));
+        }
+        Err(self.best.expect("some call is stuck"))
+    }
+
+    /// Every place after one more call. It has to be invoked before any other is answered.
+    fn next(&self, place: &Place) -> Vec<Place> {
+        let open = self.open(place);
+        let before = open.iter().map(|at| self.certain[*at].until).min().unwrap_or(u64::MAX);
+        let mut next = self.next_doubtful(place, before);
+        for at in open.into_iter().rev() {
+            let event = &self.certain[at];
+            let number = event.step.on(place.number).filter(|_| event.invoked <= before);
+            next.extend(number.map(|number| place.with(at, event, number)));
+        }
+        next
+    }
+
+    fn next_doubtful(&self, place: &Place, before: u64) -> Vec<Place> {
+        let (mut next, mut counted) = (Vec::new(), None);
+        for (at, event) in self.doubtful.iter().enumerate() {
+            let is_open = event.invoked <= before && place.latest <= event.until;
+            // Of counts that were not answered, one is as good as another: the earliest is enough.
+            let is_count = event.step == Step::Count(None);
+            if !is_open || place.doubtful.contains(&at) || is_count && counted == Some(event.until)
+            {
+                continue;
+            }
+            counted = is_count.then_some(event.until).or(counted);
+            next.extend(event.step.on(place.number).map(|number| {
+                let mut place = place.clone();
+                place.doubtful.insert(at);
+                Place { number, latest: place.latest.max(event.invoked), ..place }
+            }));
+        }
+        next
+    }
+
+    /// The certain calls that are not done and were invoked before the first of them was answered.
+    fn open(&self, place: &Place) -> Vec<usize> {
+        let (mut open, mut before) = (Vec::new(), u64::MAX);
+        for at in place.first..self.certain.len() {
+            if place.ahead.contains(&at) {
+                continue;
+            }
+            if self.certain[at].invoked > before {
+                break;
+            }
+            before = before.min(self.certain[at].until);
+            open.push(at);
+        }
+        open
+    }
+
+    fn stuck(&mut self, place: &Place) {
+        let fitting = place.first + place.ahead.len();
+        if self.best.as_ref().is_none_or(|best| best.fitting <= fitting) {
+            let open = self.open(place).into_iter().map(|at| self.certain[at]);
+            let stuck = open.min_by_key(|event| event.until).expect("some call is not done");
+            self.best = Some(NotLinearizable { fitting, stuck });
+        }
+    }
+}
+
+impl Place {
+    /// The place after a certain call.
+    fn with(&self, at: usize, event: &Event, number: i64) -> Self {
+        let mut place = self.clone();
+        place.ahead.insert(at);
+        while place.ahead.remove(&place.first) {
+            place.first += 1;
+        }
+        Self { number, latest: place.latest.max(event.invoked), ..place }
+    }
+}
+
+impl Step {
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Read(_) | Self::Missed(_))
+    }
+
+    /// Whether its number, or that it counted, shows in what others found.
+    fn shows_in(self, found: &HashSet<i64>) -> bool {
+        match self {
+            Self::Read(_) | Self::Missed(_) => false,
+            Self::Write(number) | Self::Replace { to: number, .. } => found.contains(&number),
+            Self::Count(_) => true,
+        }
+    }
+
+    /// The same without what its caller was told.
+    #[must_use]
+    pub fn untold(self) -> Self {
+        match self {
+            Self::Count(_) => Self::Count(None),
+            step => step,
+        }
+    }
+
+    /// What the key has after it, if it can have been done to what the key had.
+    fn on(self, number: i64) -> Option<i64> {
+        match self {
+            Self::Read(found) => (found == number).then_some(number),
+            Self::Write(new) => Some(new),
+            Self::Replace { from, to } => (from == number).then_some(to),
+            Self::Missed(other) => (other != number).then_some(number),
+            Self::Count(sum) => (sum.unwrap_or(number + 1) == number + 1).then_some(number + 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Step::{Count, Missed, Read, Replace, Write};
+
+    #[test]
+    fn calls_in_turn_are_linearizable() {
+        let events = [at(Read(0), 0, 1), at(Write(1), 2, 3), at(Read(1), 4, 5)];
+        assert_eq!(check(&events), Ok(()));
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        let events = [at(Write(1), 0, 1), at(Write(2), 2, 3), at(Read(1), 4, 5)];
+        let error = check(&events).unwrap_err();
+        assert_eq!(error, NotLinearizable { fitting: 2, stuck: events[2] });
+    }
+
+    #[test]
+    fn a_lost_write_is_found() {
+        assert!(check(&[at(Write(1), 0, 1), at(Read(0), 2, 3)]).is_err());
+    }
+
+    #[test]
+    fn a_write_that_shows_before_it_is_asked_for_is_found() {
+        assert!(check(&[at(Read(1), 0, 1), at(Write(1), 2, 3)]).is_err());
+        assert!(check(&[at(Read(1), 0, 1), unanswered(Write(1), 2)]).is_err());
+    }
+
+    #[test]
+    fn concurrent_calls_are_tried_in_every_order() {
+        let writes = [at(Write(1), 0, 10), at(Write(2), 0, 10), at(Write(3), 0, 10)];
+        for last in 1..=3 {
+            let mut events = writes.to_vec();
+            events.push(at(Read(last), 11, 12));
+            assert_eq!(check(&events), Ok(()));
+        }
+        let mut events = writes.to_vec();
+        events.extend([at(Read(1), 11, 12), at(Read(2), 13, 14)]);
+        assert!(check(&events).is_err(), "one of them is the last for everybody");
+    }
+
+    #[test]
+    fn readers_agree_on_the_order_of_what_is_under_way() {
+        let write = at(Write(1), 0, 100);
+        assert_eq!(check(&[write, at(Read(0), 1, 2), at(Read(1), 3, 4)]), Ok(()));
+        assert!(check(&[write, at(Read(1), 1, 2), at(Read(0), 3, 4)]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_answered_happens_at_any_time_or_never() {
+        let write = unanswered(Write(1), 0);
+        assert_eq!(check(&[write, at(Read(0), 50, 51)]), Ok(()));
+        assert_eq!(check(&[write, at(Read(0), 50, 51), at(Read(1), 90, 91)]), Ok(()));
+        let undone = [write, at(Read(1), 50, 51), at(Read(0), 90, 91)];
+        assert!(check(&undone).is_err(), "but once");
+    }
+
+    #[test]
+    fn what_is_in_doubt_up_to_a_moment_does_not_happen_after_it() {
+        let write = Event { until: 10, ..unanswered(Write(1), 0) };
+        assert_eq!(check(&[write, at(Read(1), 5, 15)]), Ok(()));
+        assert_eq!(check(&[write, at(Read(1), 20, 25), at(Write(2), 30, 31)]), Ok(()));
+        assert!(check(&[write, at(Read(0), 20, 25), at(Read(1), 30, 31)]).is_err());
+    }
+
+    #[test]
+    fn sums_are_exact() {
+        assert_eq!(check(&[at(Count(Some(1)), 0, 5), at(Count(Some(2)), 0, 5)]), Ok(()));
+        assert!(check(&[at(Count(Some(1)), 0, 5), at(Count(Some(1)), 0, 5)]).is_err());
+        assert!(check(&[at(Count(Some(2)), 0, 1), at(Count(Some(1)), 2, 3)]).is_err());
+        assert!(check(&[at(Count(Some(1)), 0, 1), at(Read(0), 2, 3)]).is_err(), "one is lost");
+        assert!(check(&[at(Count(Some(1)), 0, 1), at(Read(2), 2, 3)]).is_err(), "one is too many");
+    }
+
+    #[test]
+    fn counts_that_are_not_answered_explain_what_is_too_many() {
+        let unknown = [unanswered(Count(None), 0), unanswered(Count(None), 10)];
+        let with = |more: &[Event]| check(&[&unknown, more].concat());
+        assert_eq!(with(&[at(Read(2), 20, 21)]), Ok(()));
+        assert_eq!(with(&[at(Count(Some(2)), 20, 21), at(Count(Some(4)), 30, 31)]), Ok(()));
+        assert!(with(&[at(Read(2), 5, 6)]).is_err(), "the second was not asked for yet");
+        assert!(with(&[at(Read(3), 20, 21)]).is_err(), "each of them counts once");
+    }
+
+    #[test]
+    fn a_replacement_needs_what_it_replaces() {
+        let (one, two) = (Replace { from: 0, to: 1 }, Replace { from: 0, to: 2 });
+        assert!(check(&[at(one, 0, 9), at(two, 0, 9)]).is_err(), "only one of them can");
+        assert_eq!(check(&[at(one, 0, 9), at(Missed(0), 0, 9), at(Read(1), 10, 11)]), Ok(()));
+        assert!(check(&[at(Missed(0), 0, 1), at(Read(0), 2, 3)]).is_err());
+        assert_eq!(check(&[unanswered(one, 0), at(Replace { from: 1, to: 2 }, 5, 6)]), Ok(()));
+    }
+
+    #[test]
+    fn a_long_history_takes_no_long_search() {
+        let mut events = Vec::new();
+        for n in 0..2_000 {
+            events.push(at(Count(Some(n + 1)), n as u64 * 10, n as u64 * 10 + 35));
+            events.push(at(Read(n + 1), n as u64 * 10 + 5, n as u64 * 10 + 45));
+        }
+        events.push(unanswered(Count(None), 3));
+        assert_eq!(check(&events), Ok(()));
+        events.push(at(Read(1_999), 30_000, 30_001));
+        assert!(check(&events).is_err());
+    }
+
+    fn at(step: Step, invoked: u64, answered: u64) -> Event {
+        Event::answered(step, invoked, answered)
+    }
+
+    fn unanswered(step: Step, invoked: u64) -> Event {
+        Event::unanswered(step, invoked)
+    }
+}

@@ -1,0 +1,92 @@
+//! What a failover undid of what was confirmed before it.
+
+use super::checker::{Event, NotLinearizable, check};
+
+/// What became of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// How many confirmed changes were undone, the last ones before the failover.
+    pub changes: u64,
+    /// When the oldest of them was confirmed, in nanoseconds; 0 if there is none.
+    pub oldest: u64,
+}
+
+/// What has to be forgotten of a history so that it is linearizable: the last calls that were answered
+/// before a failover, as few as possible. Their changes may have been kept or not, and what was read
+/// counts for nothing.
+///
+/// # Errors
+///
+/// When it is not linearizable even so.
+pub fn loss(events: &[Event], failover: u64) -> Result<Loss, NotLinearizable> {
+    let answered = events.iter().filter(|event| is_forgotten(event, 0, failover));
+    let mut before: Vec<_> = answered.map(|event| event.until).collect();
+    before.sort_unstable();
+    // Each moment from which on everything is forgotten, the latest first: none, and the answers.
+    let moments: Vec<_> = std::iter::once(u64::MAX).chain(before.into_iter().rev()).collect();
+    let fits = |moment: u64| check(&forget(events, moment, failover));
+    // Little is lost as a rule, and the less is forgotten, the faster it is to check.
+    let (mut least, mut enough) = (0, 0);
+    while let Err(why) = fits(moments[enough]) {
+        if enough == moments.len() - 1 {
+            return Err(why);
+        }
+        (least, enough) = (enough + 1, (2 * enough + 1).min(moments.len() - 1));
+    }
+    let between = moments[least..enough].partition_point(|moment| fits(*moment).is_err());
+    Ok(forgotten(events, moments[least + between], failover))
+}
+
+fn forget(events: &[Event], moment: u64, failover: u64) -> Vec<Event> {
+    let forgotten = |event: &Event| match is_forgotten(event, moment, failover) {
+        true => Event { step: event.step.untold(), until: failover, is_certain: false, ..*event },
+        false => *event,
+    };
+    events.iter().map(forgotten).collect()
+}
+
+fn forgotten(events: &[Event], moment: u64, failover: u64) -> Loss {
+    let forgotten = events.iter().filter(|event| is_forgotten(event, moment, failover));
+    let changes: Vec<_> = forgotten.filter(|event| event.step.changes()).collect();
+    let oldest = changes.iter().map(|event| event.until).min().unwrap_or(0);
+    Loss { changes: changes.len() as u64, oldest }
+}
+
+fn is_forgotten(event: &Event, moment: u64, failover: u64) -> bool {
+    event.is_certain && (moment..=failover).contains(&event.until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::checker::Step::{self, Count, Read, Write};
+
+    #[test]
+    fn a_history_without_a_loss_forgets_nothing() {
+        let events = [at(Write(1), 0, 1), at(Read(1), 20, 21)];
+        assert_eq!(loss(&events, 10), Ok(Loss::default()));
+    }
+
+    #[test]
+    fn the_last_changes_are_counted_from_the_first_that_is_undone() {
+        let events = [
+            at(Count(Some(1)), 0, 1),
+            at(Count(Some(2)), 2, 3),
+            at(Count(Some(3)), 4, 5),
+            at(Read(3), 6, 7),
+            at(Read(1), 20, 21),
+            at(Count(Some(2)), 22, 23),
+        ];
+        assert_eq!(loss(&events, 10), Ok(Loss { changes: 2, oldest: 3 }));
+    }
+
+    #[test]
+    fn what_was_confirmed_after_the_failover_is_not_forgotten() {
+        let events = [at(Write(1), 0, 1), at(Write(2), 20, 21), at(Read(1), 30, 31)];
+        assert!(loss(&events, 10).is_err());
+    }
+
+    fn at(step: Step, invoked: u64, answered: u64) -> Event {
+        Event::answered(step, invoked, answered)
+    }
+}
