@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::poll_immediate;
-use metrics::gauge;
 use steadfast_core::{
     Admission, Deleted, Deletion, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record,
     RecordId, Revocation, Scope, SessionInfo, SessionStore, StoreError,
 };
 use tokio::time::{Instant, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug_span};
 
 use crate::breaker::{Breaker, Failure, Pass};
+use crate::measure::{self, Answered, Measure, Op, ShownBreaker};
 
 /// How long a request waits for the store before it gives up with "not confirmed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Calls {
         record: Record,
         admission: Admission,
     ) -> impl Answer<Outcome> {
-        let call = Call { kind: Kind::Write, about: id.about(), deadline: self.deadlines.decisive };
+        let call = Call { op: Op::Create, about: id.about(), deadline: self.deadlines.decisive };
         self.within(call, self.store.create(id, record, admission))
     }
 
@@ -60,7 +62,7 @@ impl Calls {
         proof: Option<&'a Proof>,
         hint: &'a Hint,
     ) -> impl Answer<Lookup> + 'a {
-        let call = Call { kind: Kind::Read, about: id.about(), deadline: self.deadlines.usual };
+        let call = Call { op: Op::Load, about: id.about(), deadline: self.deadlines.usual };
         self.within(call, self.store.load(id, proof, hint))
     }
 
@@ -74,7 +76,7 @@ impl Calls {
             Some(_) => self.deadlines.decisive,
             None => self.deadlines.usual,
         };
-        let call = Call { kind: Kind::Write, about: id.about(), deadline };
+        let call = Call { op: Op::Update, about: id.about(), deadline };
         self.within(call, self.store.update(id, patch, hint))
     }
 
@@ -83,12 +85,12 @@ impl Calls {
         id: RecordId,
         deletion: &'a Deletion<'a>,
     ) -> impl Answer<Deleted> + 'a {
-        let call = Call { kind: Kind::End, about: id.about(), deadline: self.deadlines.decisive };
+        let call = Call { op: Op::Delete, about: id.about(), deadline: self.deadlines.decisive };
         self.within(call, self.store.delete(id, deletion))
     }
 
     pub(crate) fn list<'a>(&'a self, whose: &'a Principal) -> impl Answer<Vec<SessionInfo>> + 'a {
-        let call = Call { kind: Kind::Read, about: whose.about(), deadline: self.deadlines.usual };
+        let call = Call { op: Op::List, about: whose.about(), deadline: self.deadlines.usual };
         self.within(call, self.store.list(whose))
     }
 
@@ -97,33 +99,61 @@ impl Calls {
         whose: &'a Principal,
         revocation: Revocation,
     ) -> impl Answer<u64> + 'a {
-        let call =
-            Call { kind: Kind::End, about: whose.about(), deadline: self.deadlines.decisive };
+        let (op, deadline) = (Op::DeleteAll, self.deadlines.decisive);
+        let call = Call { op, about: whose.about(), deadline };
         self.within(call, self.store.delete_all(whose, revocation))
     }
 
-    async fn within<T>(&self, call: Call, answer: impl Answer<T>) -> Result<T, StoreError> {
-        let pass = self.admit(call.kind)?;
+    fn within<'a, T: Answered + Send + 'a>(
+        &'a self,
+        call: Call,
+        answer: impl Answer<T> + 'a,
+    ) -> impl Answer<T> + 'a {
+        let span = debug_span!(
+            target: "steadfast",
+            "store_call",
+            op = call.op.name(),
+            outcome = Empty,
+            reason = Empty,
+        );
+        self.measured(call, answer, span.clone()).instrument(span)
+    }
+
+    async fn measured<T: Answered + Send>(
+        &self,
+        call: Call,
+        answer: impl Answer<T>,
+        span: Span,
+    ) -> Result<T, StoreError> {
+        let pass = self.admit(call.op).inspect_err(|_| {
+            span.record("reason", measure::NOT_MADE);
+        })?;
+        let mut measure = Measure::begin(call.op, span);
         let mut answer = pin!(answer);
         // A store in memory has answered by now: no timer for it, and no room for one.
         let answer = match poll_immediate(answer.as_mut()).await {
             Some(answer) => answer,
             None => {
+                measure.waits();
                 let timely = Box::pin(timeout(call.deadline, answer)).await;
                 timely.unwrap_or(Err(StoreError::Timeout))
             }
         };
+        measure.end(&answer);
         self.note(call, pass, answer.as_ref().err());
         answer
     }
 
-    fn admit(&self, kind: Kind) -> Result<Pass, StoreError> {
+    fn admit(&self, op: Op) -> Result<Pass, StoreError> {
         // A sign-out waits for a dead server rather than fail without a try.
-        if kind == Kind::End || !self.store.fails_as_a_whole() {
+        if Kind::of(op) == Kind::End || !self.store.fails_as_a_whole() {
             return Ok(Pass::Exempt);
         }
-        let pass = self.breakers.of(kind).admit(self.breakers.now());
-        pass.ok_or_else(|| StoreError::unavailable(BreakerOpen))
+        let pass = self.breakers.of(op).breaker.admit(self.breakers.now());
+        pass.ok_or_else(|| {
+            measure::failed(measure::NOT_MADE);
+            StoreError::unavailable(BreakerOpen)
+        })
     }
 
     fn note(&self, call: Call, pass: Pass, error: Option<&StoreError>) {
@@ -133,7 +163,7 @@ impl Calls {
         if !self.store.fails_as_a_whole() {
             return;
         }
-        let (breaker, now) = (self.breakers.of(call.kind), self.breakers.now());
+        let (Guard { breaker, shown }, now) = (self.breakers.of(call.op), self.breakers.now());
         match error {
             Some(StoreError::Timeout) => breaker.failed(pass, Failure::Silent(call.about), now),
             Some(error) if error.scope() == Scope::Server => {
@@ -143,8 +173,7 @@ impl Calls {
         }
         // An ordinary answer leaves it as it is.
         if error.is_some() || pass != Pass::Call {
-            let state = if breaker.is_open() { 1 } else { 0 };
-            gauge!("steadfast_breaker_open", "calls" => call.kind.breaker()).set(state);
+            shown.follow(|| breaker.is_open());
         }
     }
 }
@@ -152,7 +181,7 @@ impl Calls {
 /// A call, as far as its deadline and the breakers are concerned.
 #[derive(Clone, Copy)]
 struct Call {
-    kind: Kind,
+    op: Op,
     /// Tells what the call is about from most other things.
     about: u8,
     deadline: Duration,
@@ -168,11 +197,11 @@ enum Kind {
 }
 
 impl Kind {
-    /// The name of the breaker that it is counted by.
-    const fn breaker(self) -> &'static str {
-        match self {
-            Self::Read => "reads",
-            Self::Write | Self::End => "writes",
+    const fn of(op: Op) -> Self {
+        match op {
+            Op::Load | Op::List => Self::Read,
+            Op::Create | Op::Update => Self::Write,
+            Op::Delete | Op::DeleteAll => Self::End,
         }
     }
 }
@@ -181,17 +210,25 @@ impl Kind {
 #[derive(Debug)]
 struct Breakers {
     start: Instant,
-    reads: Breaker,
-    writes: Breaker,
+    reads: Guard,
+    writes: Guard,
+}
+
+/// A breaker, and what metrics show of it.
+#[derive(Debug)]
+struct Guard {
+    breaker: Breaker,
+    shown: ShownBreaker,
 }
 
 impl Breakers {
     fn new() -> Self {
-        Self { start: Instant::now(), reads: Breaker::new(), writes: Breaker::new() }
+        let guard = |calls| Guard { breaker: Breaker::new(), shown: ShownBreaker::new(calls) };
+        Self { start: Instant::now(), reads: guard("reads"), writes: guard("writes") }
     }
 
-    fn of(&self, kind: Kind) -> &Breaker {
-        match kind {
+    fn of(&self, op: Op) -> &Guard {
+        match Kind::of(op) {
             Kind::Read => &self.reads,
             Kind::Write | Kind::End => &self.writes,
         }

@@ -14,6 +14,7 @@ mod error;
 mod config;
 mod calls;
 mod breaker;
+mod measure;
 mod watch;
 mod sync;
 

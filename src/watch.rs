@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::calls::Calls;
+use crate::measure::{ShownFeed, ShownWait};
 
 /// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
 /// the store reports no changes: 10 s.
@@ -121,7 +122,8 @@ impl Watch {
         }
         drop(state);
         self.news.notify_one();
-        let registration = Registration { watch: Arc::clone(self), id: loaded.id, number };
+        let (watch, shown) = (Arc::clone(self), ShownWait::new());
+        let registration = Registration { watch, id: loaded.id, number, _shown: shown };
         Some((registration, receiver))
     }
 
@@ -281,6 +283,7 @@ struct Registration {
     watch: Arc<Watch>,
     id: RecordId,
     number: u64,
+    _shown: ShownWait,
 }
 
 impl Drop for Registration {
@@ -307,7 +310,7 @@ impl Drop for Running {
 async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
     let (calls, env) = (&calls, calls.store.env());
     let mut changes = changes.unwrap_or_else(silence);
-    let mut looks = FuturesUnordered::new();
+    let (mut looks, mut feed) = (FuturesUnordered::new(), ShownFeed::new());
     while let Some(watch) = running.watch.upgrade() {
         let next_look = watch.plan(env.now());
         while looks.len() < LOOKS_AT_ONCE
@@ -325,7 +328,10 @@ async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
         };
         let Some(watch) = running.watch.upgrade() else { return };
         match event {
-            Event::Told(Some(change)) => watch.hear(change, env),
+            Event::Told(Some(change)) => {
+                feed.hear(change);
+                watch.hear(change, env);
+            }
             Event::Told(None) => changes = silence(),
             Event::Seen(id, answer) => watch.saw(id, answer, env),
         }
