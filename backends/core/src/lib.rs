@@ -20,6 +20,7 @@
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
 //! | [`budget`] | how much memory sessions may take |
+//! | [`event`], [`kind`] | what logs and metrics have of sessions |
 //! | [`mod@timestamp`] | times as whole milliseconds |
 //! | [`mod@env`] | the clock and the randomness, injected |
 
@@ -46,6 +47,7 @@ pub mod budget;
 pub mod timestamp;
 pub mod env;
 pub mod event;
+pub mod kind;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -55,6 +57,7 @@ pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemR
 pub use error::{Scope, StoreError};
 pub use event::Event;
 pub use json::{DecodeCategory, DecodeError, EncodeError};
+pub use kind::SessionKind;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};

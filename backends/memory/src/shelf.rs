@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steadfast_core::{Budget, RecordId, Stats};
+use steadfast_core::{Budget, RecordId, SessionKind, Stats};
 
 use crate::board::{Board, Kind};
 use crate::hash::IdHash;
@@ -31,8 +31,8 @@ impl Shelf {
         let hash = IdHash::new();
         Self {
             stands: std::array::from_fn(|_| Stand::new(hash.clone())),
-            anonymous: Room::new(anonymous),
-            authenticated: Room::new(authenticated),
+            anonymous: Room::new(SessionKind::Visitor, anonymous),
+            authenticated: Room::new(SessionKind::Member, authenticated),
             ticks: AtomicU64::new(0),
             evicted: Evicted::default(),
         }
@@ -51,6 +51,7 @@ impl Shelf {
             let is_added = board.add(id, slot, (slot.kind(), weight), self.tick());
             if is_added {
                 room.take(weight);
+                room.kind.count(1);
             }
             is_added
         });
@@ -76,6 +77,7 @@ impl Shelf {
                 && let Some((kind, weight)) = board.remove(id)
             {
                 self.room(kind).give(weight);
+                self.room(kind).kind.count(-1);
             }
         });
     }
@@ -110,6 +112,10 @@ impl Shelf {
                 slot.set_kind(kind);
                 room.take(weight);
                 self.room(before).give(weighed);
+                if before != kind {
+                    room.kind.count(1);
+                    self.room(before).kind.count(-1);
+                }
             }
         });
         self.make_room(kind);
@@ -128,6 +134,7 @@ impl Shelf {
                 if let Some((id, slot, weight)) = board.remove_oldest(kind) {
                     slot.evict();
                     room.give(weight);
+                    room.kind.count(-1);
                     self.evicted.push(id, slot);
                 }
             });
@@ -186,6 +193,7 @@ impl Stand {
 
 /// What a budget has room for, and what is held.
 struct Room {
+    kind: SessionKind,
     scale: Scale,
     records: AtomicU64,
     weight: AtomicU64,
@@ -193,9 +201,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(budget: Budget) -> Self {
+    fn new(kind: SessionKind, budget: Budget) -> Self {
         let (records, weight) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { scale: Scale::of(budget), records, weight, making: Mutex::new(()) }
+        Self { kind, scale: Scale::of(budget), records, weight, making: Mutex::new(()) }
     }
 
     fn take(&self, weight: u32) {
@@ -214,6 +222,13 @@ impl Room {
 
     fn held(&self) -> (u64, u64) {
         (self.records.load(Ordering::Relaxed), self.weight.load(Ordering::Relaxed))
+    }
+}
+
+/// Other stores of the process may still show theirs.
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.kind.count(-(self.held().0 as i64));
     }
 }
 
