@@ -74,6 +74,7 @@ mod rows;
 mod sweep;
 
 mod pool;
+mod metrics;
 mod shares;
 mod hosts;
 mod connection;

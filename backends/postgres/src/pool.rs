@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Argument, Connection, Failed, Row, Statement};
 use crate::error::{Failure, Unreachable};
 use crate::hosts::Hosts;
+use crate::metrics::{Figures, Shown};
 
 /// Connections to the primary. Clones share them.
 #[derive(Clone)]
@@ -47,6 +49,7 @@ struct State {
     /// Connections of an earlier generation lead to a host that is the primary no more.
     generation: u64,
     attempts: u64,
+    shown: Shown,
 }
 
 /// An attempt to open a connection, and the runtime that does it.
@@ -90,6 +93,7 @@ impl Pool {
             last_failure: None,
             doubted: None,
             generation: 0,
+            shown: Shown::default(),
         };
         Self(Arc::new(Shared { hosts, most, timeout, state: Mutex::new(state) }))
     }
@@ -234,8 +238,32 @@ impl Pool {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_> {
+        Held(self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The state under its lock. Metrics show what it has come to when it is given back.
+struct Held<'p>(MutexGuard<'p, State>);
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let figures = self.0.figures();
+        self.0.shown.show(figures);
     }
 }
 
@@ -246,6 +274,12 @@ enum Taken {
 }
 
 impl State {
+    fn figures(&self) -> Figures {
+        let (idle, opening) = (self.idle.len(), usize::from(self.opening.is_some()));
+        let lent = self.open.saturating_sub(idle + opening);
+        Figures { idle, lent, opening, waiting: self.waiting.len() }
+    }
+
     /// The connection of a runtime that was used last, and those that are of no use any more: made for
     /// an earlier primary, or so old that a firewall may have forgotten them.
     fn take_idle(&mut self, runtime: runtime::Id) -> (Option<Idle>, Vec<Idle>) {

@@ -107,6 +107,7 @@ mod made;
 mod reply;
 
 mod connection;
+mod metrics;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

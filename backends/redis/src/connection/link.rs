@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use metrics::{Gauge, gauge};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::OwnedMutexGuard;
@@ -15,6 +16,7 @@ use super::Origin;
 use super::dial::Driver;
 use crate::address::Endpoint;
 use crate::error::Fault;
+use crate::metrics::OpenConnection;
 
 /// A connection that all callers share, opened by the first one that finds none.
 ///
@@ -136,7 +138,7 @@ struct Live {
 impl Live {
     fn new(endpoint: Endpoint, connection: MultiplexedConnection, driver: Driver) -> Self {
         let closed = Arc::new(AtomicBool::new(false));
-        let end = SetOnDrop(Arc::clone(&closed));
+        let end = (SetOnDrop(Arc::clone(&closed)), OpenConnection::new());
         let driver = tokio::spawn(async move {
             // Also where the runtime ends before the connection does.
             let _end = end;
@@ -163,7 +165,7 @@ impl Live {
         &self,
         answer: impl Future<Output = redis::RedisResult<T>>,
     ) -> Result<T, Fault> {
-        let mut waiting = Waiting { live: self, number: Some(self.unanswered().send()) };
+        let mut waiting = Waiting::new(self);
         let answer = answer.await;
         if let Some(number) = waiting.number.take() {
             self.unanswered().answer(number);
@@ -212,10 +214,20 @@ struct Waiting<'l> {
     live: &'l Live,
     /// Taken once the answer is there.
     number: Option<u64>,
+    shown: Gauge,
+}
+
+impl<'l> Waiting<'l> {
+    fn new(live: &'l Live) -> Self {
+        let (number, shown) = (Some(live.unanswered().send()), gauge!("steadfast_redis_waiting"));
+        shown.increment(1);
+        Self { live, number, shown }
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        self.shown.decrement(1);
         if self.number.is_some() {
             self.live.probe();
         }
