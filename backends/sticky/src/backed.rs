@@ -267,7 +267,8 @@ impl Backed {
         if let Some(owner) = &record.owner {
             self.peers.saw(&owner.label);
         }
-        metrics::counter!("steadfast_takeovers_total").increment(1);
+        let node = self.label.as_str().to_owned();
+        metrics::counter!("steadfast_takeovers_total", "node" => node).increment(1);
         let env = self.backup.env();
         let own = record.apply(&patch, env.now(), self.backup.limits()).ok()?.record;
         let own = Some(Arc::new(own)).filter(|own| own.version == applied.version)?;
