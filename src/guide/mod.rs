@@ -3,5 +3,8 @@
 #[doc = include_str!("streams.md")]
 pub mod streams {}
 
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
+
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}

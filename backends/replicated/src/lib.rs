@@ -110,30 +110,8 @@
 //! # Metrics
 //!
 //! Each node publishes itself once a second through the facade of the `metrics` crate, labelled with
-//! its name as `node`.
-//!
-//! | name | labels | what it says |
-//! | --- | --- | --- |
-//! | `steadfast_copies` | `role` | records held as their `owner` or as a `backup`, as the last walk over all of them found; owners of one node far above the others' are an imbalance |
-//! | `steadfast_held_records` | `class` | sessions held for the budget of their class, `anonymous` or `authenticated` |
-//! | `steadfast_held_bytes` | `class` | the memory of what is held for the budget of that class |
-//! | `steadfast_evicted_total` | `class` | sessions owned here that a budget ended early |
-//! | `steadfast_under_replicated` | | copies of records owned here that other nodes should hold and may lack: 0 at rest |
-//! | `steadfast_degraded` | | 1 while there are fewer nodes than a record should have copies |
-//! | `steadfast_ready` | | 1 while the node has joined, and where a majority is needed, sees one and is counted in it |
-//! | `steadfast_members` | | nodes that records are placed on |
-//! | `steadfast_base_members` | | nodes whose majority counts |
-//! | `steadfast_queued_bytes` | `peer` | bytes that wait to be sent; at 16 MiB the link is closed, and the peer repaired later |
-//! | `steadfast_calls_total` | | calls of the application: loads, writes, lists |
-//! | `steadfast_forwarded_calls_total` | | those that were sent to another node, each time they were; near 0 of `steadfast_calls_total` where clients stick to the owners of their sessions |
-//! | `steadfast_lease_misses_total` | | reads at a holder that had no lease, and asked the owner |
-//! | `steadfast_degraded_writes_total` | | writes that fewer nodes hold than configured |
-//! | `steadfast_rolled_back_writes_total` | | writes that missed their acknowledgements |
-//! | `steadfast_conflicts_total` | | copies that went apart and were merged |
-//! | `steadfast_takeovers_total` | | records that were taken over from another node |
-//! | `steadfast_sent_messages_total` | `peer`, `kind` | messages by what they are for: `patch`, `ack`, `call`, `lease`, `repair`, `control` |
-//! | `steadfast_sent_bytes_total` | `peer`, `kind` | their bytes, before encryption; of `repair`, what a change of nodes or a lost link costs |
-//! | `steadfast_detection_seconds` | | a histogram: from the last sign of life of a node until it was taken for dead |
+//! its name as `node`: what it holds, who is there, and what goes between the nodes. The page
+//! `steadfast::guide::metrics` lists all names.
 //!
 //! # Map
 //!

@@ -40,19 +40,9 @@
 //!
 //! # Metrics
 //!
-//! With the label `node`, of nodes with a backup:
-//!
-//! | name | kind | what it counts |
-//! | --- | --- | --- |
-//! | `steadfast_feed_up` | gauge | 1 while the backup tells this node of changes, otherwise 0 |
-//! | `steadfast_feed_gaps_total` | counter | how often changes may have been missed, because the feed was cut |
-//! | `steadfast_local_copies` | gauge | sessions of which this node has a copy |
-//! | `steadfast_write_behind_queued` | gauge | acknowledged writes that the backup does not have yet |
-//! | `steadfast_write_behind_lost_total` | counter | acknowledged writes that the backup will never have |
-//! | `steadfast_takeovers_total` | counter | sessions taken over from other nodes; without the label |
-//!
-//! Those of `write_behind` exist where it is on. Of every node there are
-//! `steadfast_routes_total{route="hit|backup|misrouted|unknown|none"}` and `steadfast_astray_share`.
+//! A node with a backup shows its feed, its copies and its takeovers, and with `write_behind` what the
+//! backup does not have yet and what it will never have; every node shows how the routes of requests
+//! relate to it. The page `steadfast::guide::metrics` lists all names.
 //!
 //! # Routes
 //!

@@ -10,8 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use steadfast::core::{Drained, Event, Operate, RouteLabel, Store};
+use metrics_exporter_prometheus::PrometheusHandle;
+use steadfast::core::{Drained, Operate, RouteLabel, Store};
 use steadfast::{Realm, SessionLayer, StoreError};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
@@ -30,15 +30,9 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Over a store, and with the process's metrics from now on.
-    pub(crate) fn new(node: RouteLabel, store: Arc<dyn Store>) -> anyhow::Result<Self> {
-        let metrics = PrometheusBuilder::new().install_recorder()?;
-        metrics::describe_counter!("steadfast_events_total", "What happened to sessions, by name");
-        // Shown with a count of 0 before they happen.
-        for event in Event::ALL {
-            metrics::counter!("steadfast_events_total", "event" => event.name()).absolute(0);
-        }
-        Ok(Self { node, store, metrics, gates: Gates::default(), is_draining: false.into() })
+    /// Over a store, with the metrics of the process.
+    pub(crate) fn new(node: RouteLabel, store: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
+        Self { node, store, metrics, gates: Gates::default(), is_draining: false.into() }
     }
 
     /// Takes no new clients from now on, and returns when every session is safe elsewhere or can

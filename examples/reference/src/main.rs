@@ -2,6 +2,7 @@
 
 mod options;
 mod app;
+mod metrics;
 
 mod routes;
 mod live;
@@ -59,8 +60,9 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let stop = stopped()?;
     let clock = OffsetClock::default();
+    let metrics = metrics::collect()?;
     let (store, faults) = open(&options, &clock).await?;
-    let app = Arc::new(App::new(options.node.clone(), store)?);
+    let app = Arc::new(App::new(options.node.clone(), store, metrics));
     let mounts = app::mounts(&options, &app)?;
     let layers: Vec<_> = mounts.iter().map(|mount| mount.layer.clone()).collect();
 
