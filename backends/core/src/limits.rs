@@ -64,12 +64,22 @@ impl Limits {
     ///
     /// When there are too many, or too much.
     pub fn check_total(&self, values: &Values) -> Result<(), LimitError> {
-        let keys = values.len();
-        let len = values.size_of(keys);
-        if keys > self.keys {
+        self.check_change(&Values::new(), values)
+    }
+
+    /// Checks the same of values that replace others. What does not grow is within the limits, so
+    /// that a session which is over a limit that was lowered since can still be used.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many keys, or too much in them, and more than before.
+    pub fn check_change(&self, before: &Values, after: &Values) -> Result<(), LimitError> {
+        let (keys, keys_before) = (after.len(), before.len());
+        if keys > self.keys.max(keys_before) {
             return Err(LimitError::Keys { keys, limit: self.keys });
         }
-        if len > self.record_bytes {
+        let len = after.size_of(keys);
+        if len > self.record_bytes && len > before.size_of(keys_before) {
             return Err(LimitError::Record { len, limit: self.record_bytes });
         }
         Ok(())
@@ -171,6 +181,17 @@ mod tests {
         assert!(limits.check_total(&values(&[("a", "123"), ("b", "123")])).is_ok());
         assert!(limits.check_total(&values(&[("a", "1234"), ("b", "123")])).is_err());
         assert!(limits.check_total(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
+    }
+
+    #[test]
+    fn a_record_over_a_lowered_limit_may_shrink() {
+        let limits = Limits { keys: 2, record_bytes: 8, ..Limits::default() };
+        let before = values(&[("a", "12345"), ("b", "12"), ("c", "1")]);
+        let check = |after: &[(&str, &str)]| limits.check_change(&before, &values(after));
+        assert!(check(&[("a", "12345"), ("b", "12"), ("c", "2")]).is_ok());
+        assert!(check(&[("a", "1234"), ("b", "12"), ("c", "1")]).is_ok());
+        assert!(check(&[("a", "123456"), ("b", "12"), ("c", "1")]).is_err());
+        assert!(check(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]).is_err());
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Record {
         }
         patch.check(limits)?;
         let (values, counters) = patch.merge(&self.values)?;
-        limits.check_total(&values)?;
+        limits.check_change(&self.values, &values)?;
 
         let mut record = Self { values, ..self.clone_without_values() };
         record.replaced = record.replaced.filter(|replaced| now < replaced.until);

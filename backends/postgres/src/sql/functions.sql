@@ -306,6 +306,9 @@ BEGIN
             EXIT decide;
         END IF;
 
+        -- A record over a limit that was lowered may stay as it is, or shrink.
+        p_max_keys := greatest(p_max_keys, s.keys);
+        p_max_size := greatest(p_max_size, s.size);
         merged := CASE WHEN p_clear THEN '{}' ELSE s.values END;
         IF is_login AND jsonb_path_exists(merged, '$.keyvalue() ? (@.key starts with "~")') THEN
             writes := true;

@@ -111,8 +111,9 @@ for n, op in ipairs(ops) do
     set[#set + 1], set[#set + 2] = op.field, op.value
   end
 end
-if keys > max_keys then return 'K' .. struct.pack('>I4I4', keys, max_keys) end
-if bytes > max_bytes then return 'B' .. struct.pack('>I4I4', bytes, max_bytes) end
+-- A record over a limit that was lowered may stay as it is, or shrink.
+if keys > math.max(max_keys, record.keys) then return 'K' .. struct.pack('>I4I4', keys, max_keys) end
+if bytes > math.max(max_bytes, record.bytes) then return 'B' .. struct.pack('>I4I4', bytes, max_bytes) end
 
 local mark = is_login and is_split == 1 and found[#names]
 if mark == 'again' then return 'A' end

@@ -9,6 +9,7 @@ mod privileges;
 mod checks;
 mod index;
 mod formats;
+mod limits;
 mod changes;
 mod errors;
 mod outages;
