@@ -1,10 +1,13 @@
 //! What the browser holds: a selector that names the record, and a secret that opens it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
 use subtle::ConstantTimeEq;
 use uuid::{Builder, Uuid};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -145,7 +148,18 @@ impl fmt::Debug for Secret {
 
 /// The identity of a record: a random UUID, the selector of its token.
 ///
-/// It opens nothing, so it is the public handle of "your active sessions" and may be logged.
+/// It opens nothing, so it is the public handle of "your active sessions" and may be logged. To serde
+/// it is a string, the UUID in hexadecimal with hyphens, so that it can be a part of a path or of a
+/// JSON body:
+///
+/// ```
+/// use steadfast_core::RecordId;
+///
+/// let id: RecordId = serde_json::from_str("\"67e55044-10b1-426f-9247-bb680e5fe0c8\"")?;
+/// assert_eq!(id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+/// assert!(serde_json::from_str::<RecordId>("\"mine\"").is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(Uuid);
 
@@ -188,6 +202,19 @@ impl FromStr for RecordId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
+    }
+}
+
+impl Serialize for RecordId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom("a session's handle is a UUID"))
     }
 }
 
