@@ -52,7 +52,8 @@ impl Calls {
         record: Record,
         admission: Admission,
     ) -> impl Answer<Outcome> {
-        let call = Call { op: Op::Create, about: id.about(), deadline: self.deadlines.decisive };
+        let deadline = self.deadlines.decisive;
+        let call = Call { op: Op::Create, about: id.about(), deadline, purpose: Purpose::Use };
         self.within(call, self.store.create(id, record, admission))
     }
 
@@ -61,8 +62,10 @@ impl Calls {
         id: RecordId,
         proof: Option<&'a Proof>,
         hint: &'a Hint,
+        purpose: Purpose,
     ) -> impl Answer<Lookup> + 'a {
-        let call = Call { op: Op::Load, about: id.about(), deadline: self.deadlines.usual };
+        let deadline = self.deadlines.usual;
+        let call = Call { op: Op::Load, about: id.about(), deadline, purpose };
         self.within(call, self.store.load(id, proof, hint))
     }
 
@@ -76,7 +79,7 @@ impl Calls {
             Some(_) => self.deadlines.decisive,
             None => self.deadlines.usual,
         };
-        let call = Call { op: Op::Update, about: id.about(), deadline };
+        let call = Call { op: Op::Update, about: id.about(), deadline, purpose: Purpose::Use };
         self.within(call, self.store.update(id, patch, hint))
     }
 
@@ -85,12 +88,18 @@ impl Calls {
         id: RecordId,
         deletion: &'a Deletion<'a>,
     ) -> impl Answer<Deleted> + 'a {
-        let call = Call { op: Op::Delete, about: id.about(), deadline: self.deadlines.decisive };
+        let deadline = self.deadlines.decisive;
+        let call = Call { op: Op::Delete, about: id.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete(id, deletion))
     }
 
-    pub(crate) fn list<'a>(&'a self, whose: &'a Principal) -> impl Answer<Vec<SessionInfo>> + 'a {
-        let call = Call { op: Op::List, about: whose.about(), deadline: self.deadlines.usual };
+    pub(crate) fn list<'a>(
+        &'a self,
+        whose: &'a Principal,
+        purpose: Purpose,
+    ) -> impl Answer<Vec<SessionInfo>> + 'a {
+        let deadline = self.deadlines.usual;
+        let call = Call { op: Op::List, about: whose.about(), deadline, purpose };
         self.within(call, self.store.list(whose))
     }
 
@@ -100,7 +109,7 @@ impl Calls {
         revocation: Revocation,
     ) -> impl Answer<u64> + 'a {
         let (op, deadline) = (Op::DeleteAll, self.deadlines.decisive);
-        let call = Call { op, about: whose.about(), deadline };
+        let call = Call { op, about: whose.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete_all(whose, revocation))
     }
 
@@ -125,7 +134,7 @@ impl Calls {
         answer: impl Answer<T>,
         span: Span,
     ) -> Result<T, StoreError> {
-        let pass = self.admit(call.op).inspect_err(|_| {
+        let pass = self.admit(call).inspect_err(|_| {
             span.record("reason", measure::NOT_MADE);
         })?;
         let mut measure = Measure::begin(call.op, span);
@@ -144,12 +153,12 @@ impl Calls {
         answer
     }
 
-    fn admit(&self, op: Op) -> Result<Pass, StoreError> {
+    fn admit(&self, call: Call) -> Result<Pass, StoreError> {
         // A sign-out waits for a dead server rather than fail without a try.
-        if Kind::of(op) == Kind::End || !self.store.fails_as_a_whole() {
+        if call.purpose == Purpose::End || !self.store.fails_as_a_whole() {
             return Ok(Pass::Exempt);
         }
-        let pass = self.breakers.of(op).breaker.admit(self.breakers.now());
+        let pass = self.breakers.of(call.op).breaker.admit(self.breakers.now());
         pass.ok_or_else(|| {
             measure::failed(measure::NOT_MADE);
             StoreError::unavailable(BreakerOpen)
@@ -185,25 +194,16 @@ struct Call {
     /// Tells what the call is about from most other things.
     about: u8,
     deadline: Duration,
+    purpose: Purpose,
 }
 
-/// What a call needs of the server.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Read,
-    Write,
-    /// Ends sessions: tried even where other writes are not.
+/// Why a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To serve a request that can be told to come back.
+    Use,
+    /// To end sessions, or to find out which: tried even where other calls are not.
     End,
-}
-
-impl Kind {
-    const fn of(op: Op) -> Self {
-        match op {
-            Op::Load | Op::List => Self::Read,
-            Op::Create | Op::Update => Self::Write,
-            Op::Delete | Op::DeleteAll => Self::End,
-        }
-    }
 }
 
 /// One for reads and one for writes: a server may serve the ones without the others.
@@ -228,9 +228,9 @@ impl Breakers {
     }
 
     fn of(&self, op: Op) -> &Guard {
-        match Kind::of(op) {
-            Kind::Read => &self.reads,
-            Kind::Write | Kind::End => &self.writes,
+        match op {
+            Op::Load | Op::List => &self.reads,
+            Op::Create | Op::Update | Op::Delete | Op::DeleteAll => &self.writes,
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) cookie: CookieProfile,
     pub(crate) affinity: Affinity,
     pub(crate) header: Option<HeaderName>,
+    /// Whether a request without that header is served as if it had an empty one.
+    pub(crate) header_only: bool,
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,
     pub(crate) lifetime: Replaceable<Lifetime>,

@@ -51,9 +51,22 @@ pub enum Error {
     /// The request did not bring the session's CSRF token. 403.
     #[error("the CSRF token is missing or wrong")]
     Csrf,
-    /// Something is over a limit. 413.
+    /// A key or a value is over a limit. 413.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The session as a whole would be over a limit, so nothing of the request is kept. The session
+    /// stays as it was, and what fits is kept the next time. 500.
+    #[error(
+        "the session would be over a limit: the largest value written is {key:?}, {bytes} bytes"
+    )]
+    TooLarge {
+        /// The key whose value is the largest of those that the request writes.
+        key: String,
+        /// The length of its JSON in bytes.
+        bytes: usize,
+        /// The limit, and how far the session would be over it.
+        source: LimitError,
+    },
     /// The value is no integer, or would not fit in one. 409.
     #[error("the value of {key:?} cannot be counted with")]
     NotACounter {
@@ -82,9 +95,8 @@ pub enum Error {
     /// There is no randomness to be had. 500.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// Another session layer around this one has the same cookie, and sessions of one would count in the
-    /// other. 500.
-    #[error("two session layers that do not fit share a cookie name")]
+    /// Another session layer around this one has the same cookie name. 500.
+    #[error("two different session layers share a cookie name")]
     Nested,
 }
 
@@ -102,7 +114,8 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Principal(_) => StatusCode::BAD_REQUEST,
-            Self::TooLate
+            Self::TooLarge { .. }
+            | Self::TooLate
             | Self::Encode { .. }
             | Self::Decode { .. }
             | Self::Random(_)

@@ -73,7 +73,9 @@ where
                     };
                     match session.settle(response.status()) {
                         Settled::Now(head) => {
-                            return Poll::Ready(Ok(head::apply(head, session, response)));
+                            let response = head::apply(head, session, response);
+                            session.outlive_request();
+                            return Poll::Ready(Ok(response));
                         }
                         Settled::Later(commit) => {
                             this.step.set(Step::Commit { commit, response: Some(response) });
@@ -84,7 +86,9 @@ where
                     let head = ready!(commit.as_mut().poll(context));
                     let response = response.take().expect("polled after completion");
                     let session = this.session.as_ref().expect("only a session commits");
-                    return Poll::Ready(Ok(head::apply(head, session, response)));
+                    let response = head::apply(head, session, response);
+                    session.outlive_request();
+                    return Poll::Ready(Ok(response));
                 }
                 StepProjection::Refused { shared } => {
                     let (nothing, ()) = Response::new(()).into_parts();

@@ -11,6 +11,7 @@ use tower_layer::Layer;
 use crate::calls::{Calls, Deadlines};
 use crate::config::{Replaceable, Shared};
 use crate::cookie::carried::Affinity;
+use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
 use crate::service::SessionService;
@@ -40,8 +41,9 @@ pub use crate::watch::RECHECK;
 ///
 /// Layers with different realms and cookie names may nest: the handle of the innermost is the
 /// extractor's, and [`Session::in_realm`](crate::Session::in_realm) finds the others. The same layer
-/// twice is one. One cookie name in two realms is refused with 500, because a session of one realm
-/// must not count in the other.
+/// applied twice, itself or a clone of it that was not changed, is one. Any other layer of the same
+/// cookie name inside is refused: every request is answered 500, and the log says why. A session of one
+/// realm must not count in another, and a stricter lifetime must not be passed over in silence.
 ///
 /// # Order of layers
 ///
@@ -78,6 +80,7 @@ impl SessionLayer {
                 cookie: CookieProfile::default(),
                 affinity: Affinity::default(),
                 header: None,
+                header_only: false,
                 vary: HeaderValue::from_static("Cookie"),
                 lifetime: Replaceable::new(Lifetime::default()),
                 max_per_principal: 1_000,
@@ -123,15 +126,41 @@ impl SessionLayer {
     ///
     /// A request with a header of this name, also an empty one, is served by it alone: its token is
     /// read there, a new one is answered there, and cookies count for nothing. An empty header in the
-    /// answer means that the token is to be forgotten. Where such a token is kept is the client's
+    /// answer means that the client must forget the token. Where such a token is kept is the client's
     /// concern; a page must not keep it where its scripts can reach it.
-    #[must_use]
-    pub fn header(self, name: HeaderName) -> Self {
+    ///
+    /// A request without the header is served by its cookie. So a client that forgets the header gets
+    /// a session of its own in a cookie: where no browser is served, use
+    /// [`header_only`](SessionLayer::header_only).
+    ///
+    /// # Errors
+    ///
+    /// When the header already means something in HTTP, such as `Authorization` or `Cookie`.
+    pub fn header(self, name: HeaderName) -> Result<Self, HeaderError> {
+        header::check(&name)?;
         let vary = HeaderValue::try_from(format!("Cookie, {name}"));
-        self.with(|shared| {
-            shared.vary = vary.expect("a header's name is a header's value");
-            shared.header = Some(name);
-        })
+        let vary = vary.expect("a header's name is a header's value");
+        Ok(self.with(|shared| (shared.header, shared.vary) = (Some(name), vary)))
+    }
+
+    /// Serves clients by a header alone, as [`header`](SessionLayer::header) describes it: no cookie is
+    /// read or set. A request without the header is served as one whose header is empty.
+    ///
+    /// ```
+    /// # use steadfast::{MemoryStore, SessionLayer};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = SessionLayer::new(MemoryStore::new()).header_only("x-session".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As those of [`header`](SessionLayer::header).
+    pub fn header_only(self, name: HeaderName) -> Result<Self, HeaderError> {
+        let vary = HeaderValue::from_name(name.clone());
+        let layer = self.header(name)?;
+        Ok(layer.with(|shared| (shared.header_only, shared.vary) = (true, vary)))
     }
 
     /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.

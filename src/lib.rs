@@ -25,7 +25,8 @@ mod connect;
 
 pub mod guide;
 
-pub use steadfast_core as core;
+// Not as `core`, or `use steadfast::*` would hide the standard one.
+pub use steadfast_core as store;
 pub use steadfast_core::{
     Budget, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore,
     StoreError,
@@ -36,7 +37,8 @@ pub use backends::*;
 pub use calls::Deadlines;
 pub use connect::{Connect, ConnectError, connect};
 pub use cookie::carried::Affinity;
+pub use cookie::header::HeaderError;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
 pub use layer::SessionLayer;
-pub use session::{AsKey, Key, Login, Saved, Session, Status};
+pub use session::{AsKey, Key, KeyName, Login, Saved, Session, Status};

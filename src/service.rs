@@ -56,30 +56,31 @@ where
 
 /// How a layer relates to those around it.
 enum Nesting {
-    /// One of them has the same cookie and the same realm: it already did all there is to do.
+    /// One of them is the same layer, which already did all there is to do.
     Same,
-    /// One of them has the same cookie in another realm: a session of one would count in the other.
+    /// One of them is another layer with the same cookie name: a session of one would count in the
+    /// other, or be unknown there.
     Clash,
 }
 
-fn nesting(outer: &Session, shared: &Shared) -> Option<Nesting> {
-    outer.and_outer().find(|around| around.cookie.cookie_name() == shared.cookie.cookie_name()).map(
-        |around| match around.realm == shared.realm {
-            true => Nesting::Same,
-            false => {
-                tracing::error!(target: "steadfast", realm = ?shared.realm, outer = ?around.realm,
-                    "two session layers of different realms share a cookie name");
-                Nesting::Clash
-            }
-        },
-    )
+fn nesting(outer: &Session, shared: &Arc<Shared>) -> Option<Nesting> {
+    let name = shared.cookie.cookie_name();
+    let around = outer.and_outer().find(|around| around.cookie.cookie_name() == name)?;
+    if Arc::ptr_eq(around, shared) {
+        return Some(Nesting::Same);
+    }
+    tracing::error!(target: "steadfast", cookie = name, realm = %shared.realm.as_str(),
+        outer_realm = %around.realm.as_str(),
+        "two different session layers share a cookie name: use one layer, or name the cookies apart");
+    Some(Nesting::Clash)
 }
 
 /// What the headers that may hold a token say, kept for when somebody asks.
 fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
     let header =
         shared.header.as_ref().and_then(|name| sensitive(headers, name).into_iter().next());
-    Presented::new(sensitive(headers, &header::COOKIE), header)
+    let absent = || shared.header_only.then(|| HeaderValue::from_static(""));
+    Presented::new(sensitive(headers, &header::COOKIE), header.or_else(absent))
 }
 
 /// The lines of a header, which are marked as sensitive, so that nothing further in logs them.

@@ -14,7 +14,7 @@ use steadfast_core::{
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Purpose};
 use crate::measure::{ShownFeed, ShownWait};
 
 /// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
@@ -316,7 +316,7 @@ async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
         while looks.len() < LOOKS_AT_ONCE
             && let Some(id) = watch.lock().take_due()
         {
-            looks.push(async move { (id, calls.load(id, None, &NO_HINT).await) });
+            looks.push(async move { (id, calls.load(id, None, &NO_HINT, Purpose::Use).await) });
         }
         // Waiting keeps nothing alive, or the task would outlive the layer.
         drop(watch);

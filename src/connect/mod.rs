@@ -88,7 +88,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 ///
 /// ```
 /// use steadfast::Connect;
-/// use steadfast::core::{Env, ManualClock};
+/// use steadfast::store::{Env, ManualClock};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), steadfast::ConnectError> {

@@ -2,9 +2,9 @@
 //! the version it has seen. Both are advice, and open nothing.
 
 use http::HeaderValue;
-use steadfast_core::{Hint, RouteLabel, Token, Version};
+use steadfast_core::{Hint, RouteLabel, Version};
 
-use super::parse::values;
+use super::parse::{token_and_route, values};
 
 /// Where the route to a session travels, for stores that place sessions on nodes.
 ///
@@ -33,7 +33,7 @@ pub(crate) const SEEN: &str = "-seen";
 pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> Hint {
     let routes = match affinity {
         Affinity::Cookie => first(lines, name, "-route="),
-        Affinity::Suffix => first(lines, name, "=").and_then(|value| value.get(Token::LEN + 1..)),
+        Affinity::Suffix => behind_token(lines, name),
         Affinity::None => None,
     };
     let seen = first(lines, name, "-seen=").and_then(version);
@@ -43,6 +43,13 @@ pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> Hin
 /// The text of a route.
 pub(crate) fn route(labels: &[RouteLabel]) -> String {
     labels.iter().map(RouteLabel::as_str).collect::<Vec<_>>().join(".")
+}
+
+/// The route behind the first token. A malformed cookie of the same name has none.
+fn behind_token<'a>(lines: &'a [HeaderValue], name: &str) -> Option<&'a [u8]> {
+    let mut found = lines.iter().flat_map(|line| values(line.as_bytes(), name, "="));
+    let (_, route) = found.find_map(token_and_route)?;
+    route
 }
 
 fn first<'a>(lines: &'a [HeaderValue], name: &str, rest: &str) -> Option<&'a [u8]> {
@@ -64,6 +71,8 @@ pub(crate) const MAX_LABELS: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use steadfast_core::Token;
+
     use super::*;
 
     #[test]
@@ -77,6 +86,15 @@ mod tests {
         let line = format!("__Host-id-route=n9; __Host-id={}.n1.n2", "A".repeat(Token::LEN));
         assert_eq!(route(&found(&line, Affinity::Suffix).routes), "n1.n2");
         assert_eq!(route(&found(&line, Affinity::None).routes), "");
+    }
+
+    #[test]
+    fn a_malformed_cookie_before_the_token_hides_no_route() {
+        let token = "A".repeat(Token::LEN);
+        for junk in ["short", "", &format!("{token}x.n9"), &"!".repeat(Token::LEN + 5)] {
+            let line = format!("__Host-id={junk}; __Host-id={token}.n1");
+            assert_eq!(route(&found(&line, Affinity::Suffix).routes), "n1", "{junk:?}");
+        }
     }
 
     #[test]

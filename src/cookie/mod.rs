@@ -1,5 +1,7 @@
-//! The session cookie: what it looks like, how it is found in a request, and what travels beside it.
+//! The session cookie: what it looks like, how it is found in a request, and what travels beside it;
+//! and the header of clients without cookies.
 
 pub(crate) mod parse;
 pub(crate) mod profile;
 pub(crate) mod carried;
+pub(crate) mod header;

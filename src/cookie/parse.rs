@@ -33,9 +33,7 @@ impl Candidates {
 
     /// Takes one credential: a token, and whatever a balancer appended behind a dot.
     pub(crate) fn take(&mut self, value: &[u8]) {
-        let (token, rest) = value.split_at_checked(Token::LEN).unwrap_or((value, &[]));
-        let token = Token::decode(token).filter(|_| matches!(rest.first(), None | Some(b'.')));
-        match token {
+        match token_and_route(value).map(|(token, _)| token) {
             Some(token) if self.tokens.len() < MAX_CANDIDATES && !self.has(&token) => {
                 self.tokens.push(token);
             }
@@ -47,6 +45,17 @@ impl Candidates {
     fn has(&self, token: &Token) -> bool {
         self.tokens.iter().any(|known| known.is_same(token))
     }
+}
+
+/// A credential's token, and what a balancer appended behind a dot. `None` if it is malformed.
+pub(crate) fn token_and_route(value: &[u8]) -> Option<(Token, Option<&[u8]>)> {
+    let (token, rest) = value.split_at_checked(Token::LEN)?;
+    let route = match rest {
+        [] => None,
+        [b'.', route @ ..] => Some(route),
+        _ => return None,
+    };
+    Some((Token::decode(token)?, route))
 }
 
 /// The values of the cookies called `name` in one `Cookie` line; `rest` is what follows the name, up to

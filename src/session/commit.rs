@@ -47,7 +47,7 @@ impl Session {
             // Another task is in the middle of a call: its turn comes first.
             return self.settle_later(true, status);
         };
-        let mut turn = Turn { inner: &self.inner, state };
+        let mut turn = Turn::new(&self.inner, state);
         match turn.close(status) {
             Some(head) => Settled::Now(head),
             None => self.settle_later(turn.state.intent.is_some(), status),
@@ -72,7 +72,7 @@ impl Session {
     }
 
     async fn commit(&self, status: StatusCode) -> Head {
-        let mut turn = Turn { inner: &self.inner, state: self.inner.state.lock().await };
+        let mut turn = Turn::new(&self.inner, self.inner.state.lock().await);
         match turn.close(status) {
             Some(head) => head,
             None => turn.commit().await,

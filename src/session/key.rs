@@ -61,11 +61,44 @@ impl<T> std::fmt::Debug for Key<T> {
     }
 }
 
-/// What a value of type `T` can be stored under: a [`Key<T>`], or any string.
-pub trait AsKey<T>: Send {
+/// What names a value, whatever its type: a [`Key`], or any string.
+pub trait KeyName: Send {
     /// The name that the store sees.
-    fn as_key(&self) -> Cow<'_, str>;
+    fn name(&self) -> Cow<'_, str>;
+}
 
+impl<T> KeyName for Key<T> {
+    fn name(&self) -> Cow<'_, str> {
+        stored_name(self)
+    }
+}
+
+impl<T> KeyName for &Key<T> {
+    fn name(&self) -> Cow<'_, str> {
+        stored_name(self)
+    }
+}
+
+impl KeyName for &str {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl KeyName for &String {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl KeyName for String {
+    fn name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+/// What a value of type `T` can be stored under: a [`Key<T>`], or any string.
+pub trait AsKey<T>: KeyName {
     /// The JSON of a value to be stored.
     ///
     /// # Errors
@@ -81,42 +114,22 @@ pub trait AsKey<T>: Send {
 }
 
 impl<T: Serialize + DeserializeOwned> AsKey<T> for Key<T> {
-    fn as_key(&self) -> Cow<'_, str> {
-        stored_name(self)
-    }
-
     fn encode(&self, value: &T) -> Result<RawJson, EncodeError> {
         RawJson::encode_checked(value)
     }
 }
 
 impl<T: Serialize + DeserializeOwned> AsKey<T> for &Key<T> {
-    fn as_key(&self) -> Cow<'_, str> {
-        stored_name(self)
-    }
-
     fn encode(&self, value: &T) -> Result<RawJson, EncodeError> {
         RawJson::encode_checked(value)
     }
 }
 
-impl<T> AsKey<T> for &str {
-    fn as_key(&self) -> Cow<'_, str> {
-        Cow::Borrowed(self)
-    }
-}
+impl<T> AsKey<T> for &str {}
 
-impl<T> AsKey<T> for &String {
-    fn as_key(&self) -> Cow<'_, str> {
-        Cow::Borrowed(self)
-    }
-}
+impl<T> AsKey<T> for &String {}
 
-impl<T> AsKey<T> for String {
-    fn as_key(&self) -> Cow<'_, str> {
-        Cow::Borrowed(self)
-    }
-}
+impl<T> AsKey<T> for String {}
 
 fn stored_name<T>(key: &Key<T>) -> Cow<'static, str> {
     match key.pre_auth {

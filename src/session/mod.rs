@@ -23,14 +23,14 @@ use time::UtcDateTime;
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
-pub use key::{AsKey, Key};
+pub use key::{AsKey, Key, KeyName};
 pub use login::Login;
 
 pub(crate) use commit::{Head, Later, Notes, Settled};
 pub(crate) use presented::Presented;
 pub(crate) use state::Issue;
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Purpose};
 use crate::config::Shared;
 use crate::error::Error;
 use crate::watch::Standing;
@@ -105,7 +105,7 @@ impl Session {
     ///
     /// When the store cannot be asked, or the value is of another type; it is left as it is then.
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
-        let key = key.as_key();
+        let key = key.name();
         let turn = self.read().await?;
         turn.state.value(&key).map(|json| decode(&key, json)).transpose()
     }
@@ -119,7 +119,7 @@ impl Session {
     /// optional values are looked at.
     pub async fn insert<T: Serialize>(&self, key: impl AsKey<T>, value: T) -> Result<(), Error> {
         let json = key.encode(&value);
-        let key = key.as_key();
+        let key = key.name();
         let json = self.accept(&key, json)?;
         Ok(self.write().await?.state.pending.put(&key, json)?)
     }
@@ -133,7 +133,7 @@ impl Session {
         &self,
         key: impl AsKey<T>,
     ) -> Result<Option<T>, Error> {
-        let key = key.as_key();
+        let key = key.name();
         let mut turn = self.write().await?;
         turn.read().await?;
         let value = turn.state.value(&key).map(|json| decode(&key, json)).transpose();
@@ -146,8 +146,8 @@ impl Session {
     /// # Errors
     ///
     /// When the key is over a limit.
-    pub async fn discard(&self, key: &str) -> Result<(), Error> {
-        Ok(self.write().await?.state.pending.remove(key)?)
+    pub async fn discard(&self, key: impl KeyName) -> Result<(), Error> {
+        Ok(self.write().await?.state.pending.remove(&key.name())?)
     }
 
     /// Removes every key, with the commit; who is signed in stays.
@@ -177,7 +177,7 @@ impl Session {
         key: impl AsKey<T>,
         mut f: impl FnMut(Option<T>) -> T,
     ) -> Result<T, Error> {
-        let key = key.as_key();
+        let key = key.name();
         let mut committed = None;
         let change = |old: Option<&[u8]>| {
             let new = f(old.map(|json| decode(&key, json)).transpose()?);
@@ -197,7 +197,7 @@ impl Session {
     /// When the store fails, when the value is no integer or would not fit in an `i64`, or when the
     /// session was ended or rotated by another request.
     pub async fn increment(&self, key: impl AsKey<i64>, by: i64) -> Result<i64, Error> {
-        let key = key.as_key();
+        let key = key.name();
         let mut turn = self.turn().await;
         let mut patch = turn.state.pending.clone();
         patch.add(&key, by)?;
@@ -298,7 +298,7 @@ impl Session {
     /// When it is not confirmed; or [`Error::Superseded`] when another request just replaced the token
     /// or signed somebody else in, because this one then has no right to end their session.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.detached(|session| async move { session.turn().await.end().await }).await
+        self.detached(|session| async move { session.turn_to_end().await.end().await }).await
     }
 
     /// Loads the session again, so that reads see what other requests committed since the first one.
@@ -420,21 +420,7 @@ impl Session {
     ///
     /// When nobody is signed in, or the store cannot be asked.
     pub async fn list(&self) -> Result<Vec<SessionInfo>, Error> {
-        let turn = self.read().await?;
-        turn.state.check_current()?;
-        let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
-        let own = turn.state.listed_under(&whose);
-        drop(turn);
-        let mut listed = self.inner.calls().list(&whose).await?;
-        // A list without this session says that it ended, or is somebody else's by now.
-        if own.is_some_and(|own| listed.iter().all(|info| info.id != own)) {
-            let mut turn = self.turn().await;
-            turn.refresh().await?;
-            turn.state.check_current()?;
-        }
-        let (lifetime, now) = (self.inner.shared.lifetime(), self.inner.env().now());
-        listed.retain_mut(|info| bound(info, &lifetime, now));
-        Ok(listed)
+        self.list_for(Purpose::Use).await
     }
 
     /// Ends another session of whoever is signed in, or this one, at once. `false` if it is not one
@@ -444,7 +430,7 @@ impl Session {
     ///
     /// When nobody is signed in, or it is not confirmed.
     pub async fn end(&self, handle: RecordId) -> Result<bool, Error> {
-        if !self.list().await?.iter().any(|info| info.id == handle) {
+        if !self.list_for(Purpose::End).await?.iter().any(|info| info.id == handle) {
             return Ok(false);
         }
         if self.handle().await? == Some(handle) {
@@ -469,7 +455,8 @@ impl Session {
     /// When nobody is signed in, or it is not confirmed.
     pub async fn end_others(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
-            let mut turn = session.write().await?;
+            let mut turn = session.turn_to_end().await;
+            turn.state.check_writable()?;
             let whose = turn.signed_in().await?;
             let this = turn.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
@@ -487,7 +474,7 @@ impl Session {
     /// When nobody is signed in, or it is not confirmed.
     pub async fn end_all(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
-            let mut turn = session.turn().await;
+            let mut turn = session.turn_to_end().await;
             let whose = turn.signed_in().await?;
             let this = turn.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
@@ -558,13 +545,20 @@ impl Session {
     }
 
     /// What configures this session, and those of the layers around it.
-    pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Shared> {
+    pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Arc<Shared>> {
         std::iter::successors(Some(self), |session| session.inner.outer.as_ref())
-            .map(|session| &*session.inner.shared)
+            .map(|session| &session.inner.shared)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
+    }
+
+    /// Takes note that the request is answered: handles that outlive it keep none of its buffers.
+    pub(crate) fn outlive_request(&self) {
+        if Arc::strong_count(&self.inner) > 1 {
+            self.inner.presented.release_request();
+        }
     }
 
     /// Whether the client asked for answers in a header instead of cookies.
@@ -575,7 +569,12 @@ impl Session {
     async fn turn(&self) -> Turn<'_> {
         let mut state = self.inner.state.lock().await;
         state.touched = true;
-        Turn { inner: &self.inner, state }
+        Turn::new(&self.inner, state)
+    }
+
+    /// A turn that ends sessions.
+    async fn turn_to_end(&self) -> Turn<'_> {
+        Turn { purpose: Purpose::End, ..self.turn().await }
     }
 
     async fn read(&self) -> Result<Turn<'_>, Error> {
@@ -597,6 +596,25 @@ impl Session {
         turn.state.principal().ok_or(Error::NotSignedIn)?;
         turn.state.intend(intent);
         Ok(())
+    }
+
+    async fn list_for(&self, purpose: Purpose) -> Result<Vec<SessionInfo>, Error> {
+        let mut turn = Turn { purpose, ..self.turn().await };
+        turn.read().await?;
+        turn.state.check_current()?;
+        let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+        let own = turn.state.listed_under(&whose);
+        drop(turn);
+        let mut listed = self.inner.calls().list(&whose, purpose).await?;
+        // A list without this session says that it ended, or is somebody else's by now.
+        if own.is_some_and(|own| listed.iter().all(|info| info.id != own)) {
+            let mut turn = Turn { purpose, ..self.turn().await };
+            turn.refresh().await?;
+            turn.state.check_current()?;
+        }
+        let (lifetime, now) = (self.inner.shared.lifetime(), self.inner.env().now());
+        listed.retain_mut(|info| bound(info, &lifetime, now));
+        Ok(listed)
     }
 
     /// Runs a call to its end even if the request is dropped meanwhile.

@@ -1,6 +1,6 @@
 //! What a request brought, not looked at before anybody asks.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use smallvec::SmallVec;
@@ -13,11 +13,17 @@ use crate::cookie::parse::Candidates;
 /// The headers in which a request may have brought a token, and what was found in them.
 #[derive(Debug, Default)]
 pub(crate) struct Presented {
+    headers: Mutex<Headers>,
+    uses_header: bool,
+    claims: OnceLock<SmallVec<[Claim; 1]>>,
+    hint: OnceLock<Hint>,
+}
+
+#[derive(Debug, Default)]
+struct Headers {
     /// Most clients send one line.
     cookies: SmallVec<[HeaderValue; 1]>,
     header: Option<HeaderValue>,
-    claims: OnceLock<SmallVec<[Claim; 1]>>,
-    hint: OnceLock<Hint>,
 }
 
 /// What a request claims: a record, and the right to it.
@@ -29,12 +35,27 @@ pub(super) struct Claim {
 
 impl Presented {
     pub(crate) fn new(cookies: SmallVec<[HeaderValue; 1]>, header: Option<HeaderValue>) -> Self {
-        Self { cookies, header, ..Self::default() }
+        let uses_header = header.is_some();
+        let headers = Mutex::new(Headers { cookies, header });
+        Self { headers, uses_header, ..Self::default() }
+    }
+
+    /// Copies the headers: each of them is a part of the buffer that the request was read into, and
+    /// would keep all of it for as long as a handle lives.
+    pub(crate) fn release_request(&self) {
+        let mut headers = self.headers();
+        let Headers { cookies, header } = &mut *headers;
+        for value in cookies.iter_mut().chain(header) {
+            let copy = HeaderValue::from_bytes(value.as_bytes());
+            let mut copy = copy.expect("a header's value is a header's value");
+            copy.set_sensitive(true);
+            *value = copy;
+        }
     }
 
     /// Whether the client asked for answers in a header instead of cookies.
     pub(super) fn uses_header(&self) -> bool {
-        self.header.is_some()
+        self.uses_header
     }
 
     /// Whether the client carries something beside its token.
@@ -64,7 +85,10 @@ impl Presented {
     /// What the client carries beside its token, where the store tells clients to.
     pub(super) fn hint(&self, shared: &Shared) -> &Hint {
         self.hint.get_or_init(|| match self.carries(shared) {
-            true => carried::hint(&self.cookies, shared.cookie.cookie_name(), shared.affinity),
+            true => {
+                let name = shared.cookie.cookie_name();
+                carried::hint(&self.headers().cookies, name, shared.affinity)
+            }
             false => Hint::default(),
         })
     }
@@ -88,13 +112,18 @@ impl Presented {
     }
 
     fn candidates(&self, shared: &Shared) -> Candidates {
-        let Some(value) = &self.header else {
-            return Candidates::find(&self.cookies, shared.cookie.cookie_name());
+        let headers = self.headers();
+        let Some(value) = &headers.header else {
+            return Candidates::find(&headers.cookies, shared.cookie.cookie_name());
         };
         let mut candidates = Candidates::default();
         if !value.is_empty() {
             candidates.take(value.as_bytes());
         }
         candidates
+    }
+
+    fn headers(&self) -> MutexGuard<'_, Headers> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, Event, Hint, Lookup,
-    Outcome, Patch, Principal, RawJson, Record, RecordId, Rotation, SecretHash, StoreError,
-    Timestamp, Token, Values,
+    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, Event, Hint, LimitError,
+    Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection, Rotation,
+    SecretHash, StoreError, Timestamp, Token, Values,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::state::{Intent, Issue, Live, State, View};
 use super::{Claim, Inner, Status};
+use crate::calls::Purpose;
 use crate::error::Error;
 
 pub(super) struct Turn<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: MutexGuard<'a, State>,
+    /// What the turn reads for.
+    pub(super) purpose: Purpose,
 }
 
 /// What sending a patch came to.
@@ -34,7 +37,11 @@ pub(super) enum Sent {
     Conflict,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub(super) fn new(inner: &'a Inner, state: MutexGuard<'a, State>) -> Self {
+        Self { inner, state, purpose: Purpose::Use }
+    }
+
     /// Finds out what the request's token opens, unless that is known.
     pub(super) async fn read(&mut self) -> Result<(), Error> {
         match self.state.view {
@@ -94,7 +101,7 @@ impl Turn<'_> {
                 Box::pin(self.rotation_lost(intent, patch, View::Superseded)).await
             }
             Outcome::Gone => Box::pin(self.rotation_lost(intent, patch, View::Gone)).await,
-            outcome => Err(refused(outcome)),
+            outcome => Err(refused(outcome, &patch)),
         }
     }
 
@@ -107,6 +114,7 @@ impl Turn<'_> {
         let deadline = Instant::now() + self.inner.calls().deadlines.usual;
         loop {
             self.read().await?;
+            self.state.check_current()?;
             let new = f(self.state.value(key))?;
             let mut patch = self.state.pending.clone();
             if let Some(stored) = self.state.stored(key) {
@@ -255,7 +263,8 @@ impl Turn<'_> {
 
     async fn load(&self, claim: &Claim) -> Result<Lookup, StoreError> {
         let hint = self.inner.hint();
-        let answer = self.inner.calls().load(claim.id, Some(&claim.proof), hint).await?;
+        let calls = self.inner.calls();
+        let answer = calls.load(claim.id, Some(&claim.proof), hint, self.purpose).await?;
         match &answer {
             Lookup::Found(found) if found.id != claim.id => {
                 Err(StoreError::corrupt("the store answered with another session's record"))
@@ -337,7 +346,7 @@ impl Turn<'_> {
             }
             Outcome::Gone => self.seen(claim, Lookup::Absent(self.absence(claim).await)),
             Outcome::Superseded => self.seen(claim, Lookup::Superseded),
-            outcome => return Err(refused(outcome)),
+            outcome => return Err(refused(outcome, patch)),
         };
         *patch = std::mem::take(patch).unproven();
         Ok(None)
@@ -374,7 +383,7 @@ impl Turn<'_> {
                 self.state.view = View::Superseded;
                 Err(Error::Superseded)
             }
-            outcome => Err(refused(outcome)),
+            outcome => Err(refused(outcome, patch)),
         }
     }
 
@@ -401,7 +410,7 @@ impl Turn<'_> {
             return Err(Error::TooLate);
         }
         let calls = self.inner.calls();
-        calls.store.limits().check_total(&values)?;
+        calls.store.limits().check_total(&values).map_err(|limit| over_limit(limit, patch))?;
         let id = calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
         let hash = self.hash(&token);
@@ -415,7 +424,7 @@ impl Turn<'_> {
                 self.state.view = View::Live(Live::new(id, record, hash.into()));
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
-            outcome => Err(refused(outcome)),
+            outcome => Err(refused(outcome, patch)),
         }
     }
 
@@ -499,7 +508,7 @@ impl Turn<'_> {
     /// Sees the record as the store has it now.
     async fn reload(&mut self, id: RecordId) -> Result<(), Error> {
         let hint = self.hint().into_owned();
-        let answer = self.inner.calls().load(id, None, &hint).await;
+        let answer = self.inner.calls().load(id, None, &hint, self.purpose).await;
         let (view, error) = match self.or_poison(answer)? {
             Lookup::Found(found) if !self.is_over(&found.record) => {
                 let live = self.state.live_mut();
@@ -548,8 +557,9 @@ impl Turn<'_> {
 }
 
 /// The error for an outcome that changed nothing.
-fn refused(outcome: Outcome) -> Error {
+fn refused(outcome: Outcome, patch: &Patch) -> Error {
     match outcome {
+        Outcome::Rejected(Rejection::Limit(limit)) => over_limit(limit, patch),
         Outcome::Rejected(rejection) => rejection.into(),
         Outcome::Gone => Error::Ended,
         Outcome::Superseded => Error::Superseded,
@@ -557,4 +567,18 @@ fn refused(outcome: Outcome) -> Error {
             Error::Store(StoreError::unavailable("the store's answer does not fit the call"))
         }
     }
+}
+
+/// The error for a patch that its record has no room for. One value of it is the likeliest to be at
+/// fault.
+fn over_limit(source: LimitError, patch: &Patch) -> Error {
+    if !matches!(source, LimitError::Keys { .. } | LimitError::Record { .. }) {
+        return source.into();
+    }
+    let written = patch.ops().map(|(key, op)| match op {
+        Op::Put(value) => (key, value.as_bytes().len()),
+        Op::Add(_) | Op::Remove => (key, 0),
+    });
+    let (key, bytes) = written.max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
+    Error::TooLarge { key: key.to_owned(), bytes, source }
 }

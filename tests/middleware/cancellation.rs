@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use steadfast::core::conformance::faults::{Call, Fault};
+use steadfast::store::conformance::faults::{Call, Fault};
 use steadfast::{Error, Session};
 
 use crate::site::{Browser, Reply, Site};

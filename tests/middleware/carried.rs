@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use steadfast::core::conformance::faults::FaultyStore;
-use steadfast::core::{
+use steadfast::store::conformance::faults::FaultyStore;
+use steadfast::store::{
     Admission, Carry, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record,
     Revocation, RouteLabel, Routed, Version,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode, header};
-use steadfast::{CookieProfile, Lifetime, Session, Status};
+use steadfast::{CookieProfile, Lifetime, MemoryStore, Session, SessionLayer, Status};
 
 use crate::site::{Site, cookie};
 
@@ -210,7 +210,7 @@ async fn ca_07_the_token_is_marked_as_sensitive() {
 #[tokio::test]
 async fn a_client_without_cookies_is_served_by_a_header_where_that_is_allowed() {
     let name = HeaderName::from_static("x-session");
-    let site = Site::with(|layer| layer.header(name));
+    let site = Site::with(|layer| layer.header(name).unwrap());
     let reply = site.browser().request_with(&[("x-session", "")], insert).await.ok();
     let token = reply.header("x-session").unwrap().to_owned();
     assert_eq!((token.len(), reply.set_cookies()), (64, vec![]));
@@ -224,6 +224,31 @@ async fn a_client_without_cookies_is_served_by_a_header_where_that_is_allowed() 
         .request_with(&[("x-session", &token)], |session| async move { session.flush().await });
     assert_eq!(logout.await.ok().header("x-session"), Some(""));
     assert_eq!(site.records().await, 0);
+}
+
+#[tokio::test]
+async fn a_layer_without_cookies_answers_in_the_header() {
+    let name = HeaderName::from_static("x-session");
+    let site = Site::with(|layer| layer.header_only(name).unwrap());
+    let reply = site.browser().request(insert).await.ok();
+    let token = reply.header("x-session").unwrap().to_owned();
+    assert_eq!((token.len(), reply.set_cookies()), (64, vec![]));
+    assert_eq!(reply.header("vary"), Some("x-session"));
+    let cookie = format!("__Host-id={token}");
+    for (header, seen) in [(("x-session", &token), "Some(1)"), (("cookie", &cookie), "None")] {
+        let read = site.browser().request_with(&[(header.0, header.1)], |session| async move {
+            session.get::<i64>("a").await.map(|a| format!("{a:?}"))
+        });
+        assert_eq!(read.await.ok().body, seen, "{}", header.0);
+    }
+}
+
+#[test]
+fn a_header_of_http_carries_no_session() {
+    let layer = SessionLayer::new(MemoryStore::new());
+    let error = layer.header(http::header::AUTHORIZATION).unwrap_err();
+    assert_eq!(error.name, "authorization");
+    assert!(error.to_string().contains("x-session"), "{error}");
 }
 
 async fn insert(session: Session) -> Result<(), steadfast::Error> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use steadfast::core::conformance::faults::Call;
+use steadfast::store::conformance::faults::Call;
 
 use crate::site::Site;
 

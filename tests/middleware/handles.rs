@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use steadfast::core::conformance::faults::{Call, Fault};
-use steadfast::core::{EndReason, Keyring};
+use steadfast::store::conformance::faults::{Call, Fault};
+use steadfast::store::{EndReason, Keyring};
 use steadfast::{Error, Key, Lifetime, Session, Status};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -60,7 +60,7 @@ async fn each_first_call_of_a_stale_handle_is_superseded() {
             "list" => handle.list().await.map(drop),
             "flush" => handle.flush().await,
             "end_all" => handle.end_all().await.map(drop),
-            "end" => handle.end(id_of(&victim).await).await.map(drop),
+            "end" => handle.end(victim.id().await).await.map(drop),
             "save" => handle.increment("seed", 1).await.map(drop),
             _ => match ended(&handle).await {
                 Ok(EndReason::Superseded) => Err(Error::Superseded),
@@ -528,13 +528,6 @@ async fn status(browser: &Browser) -> String {
         Ok::<_, Error>(format!("{status:?}"))
     });
     reply.await.ok().body
-}
-
-async fn id_of(browser: &Browser) -> steadfast::RecordId {
-    let reply = browser.request(|session| async move {
-        Ok::<_, Error>(session.handle().await?.unwrap().to_string())
-    });
-    reply.await.ok().body.parse().unwrap()
 }
 
 fn token(browser: &Browser) -> String {

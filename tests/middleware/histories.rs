@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use steadfast::core::conformance::faults::{Call, Fault};
-use steadfast::core::{Operate, RecordId};
+use steadfast::store::conformance::faults::{Call, Fault};
+use steadfast::store::{Operate, RecordId};
 use steadfast::{Error, Session};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -218,7 +218,7 @@ impl History {
     }
 
     async fn live_among(&self, id: RecordId, tokens: &BTreeSet<String>) -> usize {
-        use steadfast::core::{Keyring, Realm, Token, Verdict};
+        use steadfast::store::{Keyring, Realm, Token, Verdict};
         let page = self.site.store.scan(None, 1_000).await.unwrap();
         let found = page.records.into_iter().find(|scanned| scanned.id == id);
         let Some(record) = found.and_then(|scanned| scanned.record) else { return 0 };
@@ -298,7 +298,7 @@ async fn is_live(site: &Site, token: &str) -> bool {
 }
 
 fn record(token: &str) -> RecordId {
-    steadfast::core::Token::decode(token.as_bytes()).unwrap().id()
+    steadfast::store::Token::decode(token.as_bytes()).unwrap().id()
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
-use steadfast::core::conformance::faults::{Call, Fault};
-use steadfast::core::{Clock, Hint, Lookup, Operate, Record, SessionStore, Token};
+use steadfast::store::conformance::faults::{Call, Fault};
+use steadfast::store::{Clock, Hint, Lookup, Operate, Record, SessionStore, Token};
 use steadfast::{Error, Session};
 
 use crate::site::{Browser, Site};
@@ -233,7 +233,7 @@ async fn record(site: &Site, browser: &Browser) -> Arc<Record> {
     found.record
 }
 
-async fn absolute_deadline(site: &Site) -> steadfast::core::Timestamp {
+async fn absolute_deadline(site: &Site) -> steadfast::store::Timestamp {
     let page = site.store.scan(None, 1).await.unwrap();
     page.records[0].record.as_ref().unwrap().absolute_deadline
 }

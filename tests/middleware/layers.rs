@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
-use steadfast::core::conformance::faults::{Call, Fault};
+use steadfast::store::conformance::faults::{Call, Fault};
 use steadfast::{Error, Session, SessionFailure, SessionLayer};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{Request, Response};
-use steadfast::core::Operate;
-use steadfast::core::conformance::faults::{Call, Fault};
+use steadfast::store::Operate;
+use steadfast::store::conformance::faults::{Call, Fault};
 use steadfast::{Error, Session};
 use tower::{Layer, ServiceExt, service_fn};
 

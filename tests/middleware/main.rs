@@ -25,5 +25,6 @@ mod lifetimes;
 mod principals;
 mod outages;
 mod realms;
+mod extractor;
 mod leaks;
 mod values;

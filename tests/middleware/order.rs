@@ -150,7 +150,7 @@ async fn rc_13_after_the_head_what_acts_at_once_still_acts_while_the_record_live
 async fn the_head_waits_for_a_call_of_another_task_of_the_handler() {
     let site = Site::new();
     let browser = site.browser();
-    let pause = site.store.pause_before(steadfast::core::conformance::faults::Call::Create);
+    let pause = site.store.pause_before(steadfast::store::conformance::faults::Call::Create);
     let request = browser.request(|session| async move {
         tokio::spawn(async move { session.increment("n", 1).await });
         tokio::task::yield_now().await;
@@ -219,9 +219,58 @@ async fn ds_07_a_record_over_the_limit_is_refused_whole() {
             }
             Ok(())
         });
-        assert_eq!(reply.await.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(reply.await.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(browser.value("key0").await, None);
     }
+}
+
+#[tokio::test]
+async fn a_session_that_is_full_can_still_be_used() {
+    let site = Site::new();
+    let browser = site.member("alice").await;
+    let fill = |n: usize| {
+        browser.visit(move |session| async move {
+            session.insert(format!("key{n}"), "x".repeat(16_000)).await?;
+            session.insert("small", 1).await
+        })
+    };
+    for n in 0..4 {
+        fill(n).await.ok();
+    }
+    let reply = fill(4).await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(reply.body.contains("\"key4\", 16002 bytes"), "{}", reply.body);
+    assert_eq!(browser.user().await.as_deref(), Some("alice"));
+    for act in ["read", "write", "count", "sign in", "remove"] {
+        let acting = browser.visit(move |session| async move {
+            match act {
+                "read" => session.get::<String>("key3").await.map(drop),
+                "write" => session.insert("small", 2).await,
+                "count" => session.increment("small", 1).await.map(drop),
+                "sign in" => session.login("alice").await,
+                _ => session.discard("key0").await,
+            }
+        });
+        assert_eq!(acting.await.status, StatusCode::OK, "{act}");
+    }
+    fill(4).await.ok();
+}
+
+#[tokio::test]
+async fn an_update_that_acts_at_once_names_what_is_too_large() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let reply = browser.visit(|session| async move {
+        for n in 0..4 {
+            session.insert(format!("key{n}"), "x".repeat(16_000)).await?;
+        }
+        let long = session.update("long", |_: Option<String>| "x".repeat(16_000)).await;
+        assert!(matches!(&long, Err(Error::TooLarge { bytes: 16_002, .. })), "{long:?}");
+        Ok::<_, Error>(())
+    });
+    // What is buffered fits without it.
+    reply.await.ok();
+    assert_eq!(browser.value("seed").await, Some(1));
 }
 
 /// The session of a request that is answered.

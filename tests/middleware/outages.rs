@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use http::StatusCode;
-use steadfast::core::conformance::faults::{Call, Fault, FaultyStore};
-use steadfast::core::{
+use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
+use steadfast::store::{
     Admission, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Random,
     RandomError, Record, Revocation, SystemClock, Token,
 };
@@ -175,6 +175,31 @@ async fn where_writes_fail_reads_and_sign_outs_are_served() {
             member.visit(|session| async move { session.flush().await }).await.ok();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_outs_do_not_wait_for_reads_to_recover() {
+    let site = Site::new();
+    let members = members(&site, 4).await;
+    let others = members[3].id().await;
+    site.store.set_all(&Fault::Down);
+    let ask = |session: Session| async move { session.status().await.map(drop) };
+    for _ in 0..20 {
+        assert_eq!(members[0].visit(ask).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    site.store.heal();
+    assert_eq!(members[0].visit(ask).await.status, StatusCode::SERVICE_UNAVAILABLE, "still open");
+    let end = move |session: Session| async move { session.end(others).await.map(drop) };
+    members[0].visit(end).await.ok();
+    assert_eq!(site.records().await, 3);
+    // That answer closed the breaker for reads; it opens again.
+    site.store.set_all(&Fault::Down);
+    for _ in 0..20 {
+        assert_eq!(members[0].visit(ask).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    site.store.heal();
+    members[1].visit(|session| async move { session.flush().await }).await.ok();
+    assert_eq!(site.records().await, 2);
 }
 
 #[tokio::test(start_paused = true)]

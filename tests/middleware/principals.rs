@@ -1,7 +1,7 @@
 //! Signing in, and the sessions of whoever did.
 
 use http::StatusCode;
-use steadfast::core::{Principal, Realm, Revocation, SessionStore};
+use steadfast::store::{Principal, Realm, Revocation, SessionStore};
 use steadfast::{Error, Key, Login, Session};
 use tokio::task::JoinSet;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use steadfast::core::conformance::faults::Call;
+use steadfast::store::conformance::faults::Call;
 use steadfast::{Error, Session, Status};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -140,6 +140,19 @@ async fn a_replaced_token_is_superseded_for_a_minute_and_unknown_after() {
     assert_eq!(status(&old).await, Status::Superseded);
     site.clock.advance(Duration::from_secs(1));
     assert_eq!(status(&old).await, Status::Unknown);
+}
+
+#[tokio::test]
+async fn an_update_of_a_replaced_token_computes_nothing() {
+    let site = Site::new();
+    let browser = site.visitor().await;
+    let old = browser.fork();
+    browser.visit(|session| async move { session.cycle_id().await }).await.ok();
+    let reply = old.visit(|session| async move {
+        let compute = |seed: Option<i64>| panic!("the closure saw {seed:?}");
+        session.update("seed", compute).await.map(drop)
+    });
+    assert_eq!(reply.await.status, http::StatusCode::CONFLICT);
 }
 
 #[tokio::test]

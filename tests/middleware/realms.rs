@@ -1,10 +1,12 @@
 //! Several layers in one application, and keys for the hash.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode, header};
-use steadfast::core::{Keyring, SessionStore};
-use steadfast::{CookieProfile, MemoryStore, Realm, Session, SessionLayer};
+use steadfast::store::{Keyring, SessionStore};
+use steadfast::{CookieProfile, Lifetime, MemoryStore, Realm, Session, SessionLayer};
+use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::site::Site;
@@ -47,13 +49,26 @@ async fn ck_05_the_same_layer_twice_is_one() {
 }
 
 #[tokio::test]
-async fn one_cookie_in_two_realms_is_refused() {
+async fn different_layers_of_one_cookie_are_refused() {
     let layer = SessionLayer::new(MemoryStore::new());
-    let clash = layer.clone().realm(realm("admin"));
-    let response = layer.layer(clash.layer(service_fn(write))).oneshot(Request::new(())).await;
-    let response = response.unwrap();
-    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(!response.headers().contains_key(header::SET_COOKIE));
+    let short = Lifetime::new(Duration::from_secs(60), Duration::from_secs(60)).unwrap();
+    let (admin, mut between) = (layer.clone().realm(realm("admin")), Vec::new());
+    let cookie = CookieProfile::host().name("__Host-between");
+    between.push(SessionLayer::new(MemoryStore::new()).cookie(cookie).unwrap());
+    for (name, inner, between) in [
+        ("another realm", &admin, &[][..]),
+        ("another store", &SessionLayer::new(MemoryStore::new()), &[]),
+        ("a stricter lifetime", &layer.clone().lifetime(short), &[]),
+        ("another layer between", &layer.clone().max_per_principal(1), &between),
+    ] {
+        let mut service = BoxCloneSyncService::new(inner.layer(service_fn(write)));
+        for layer in between.iter().chain([&layer]) {
+            service = BoxCloneSyncService::new(layer.layer(service));
+        }
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "{name}");
+        assert!(!response.headers().contains_key(header::SET_COOKIE), "{name}");
+    }
 }
 
 #[tokio::test]

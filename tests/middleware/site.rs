@@ -7,9 +7,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use steadfast::core::conformance::faults::{Call, FaultyStore};
-use steadfast::core::{Env, ManualClock, Operate, SessionStore, Store};
-use steadfast::{CookieProfile, Error, MemoryStore, Session, SessionLayer};
+use steadfast::store::conformance::faults::{Call, FaultyStore};
+use steadfast::store::{Env, ManualClock, Operate, SessionStore, Store};
+use steadfast::{CookieProfile, Error, MemoryStore, RecordId, Session, SessionLayer};
 use steadfast_memory::{Budget, MemoryStoreBuilder};
 use time::UtcDateTime;
 use tower::{Layer, ServiceExt, service_fn};
@@ -96,6 +96,14 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// The public name of its session.
+    pub async fn id(&self) -> RecordId {
+        let reply = self.request(|session| async move {
+            Ok::<_, Error>(session.handle().await?.unwrap().to_string())
+        });
+        reply.await.ok().body.parse().unwrap()
+    }
+
     /// Sends a request that `handler` serves, and keeps the cookies of the answer.
     pub fn visit<H, F, R>(&self, handler: H) -> impl Future<Output = Reply> + Send + use<H, F, R>
     where

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use steadfast::core::{Env, ManualClock, Operate, Store};
+use steadfast::store::{Env, ManualClock, Operate, Store};
 use steadfast::{Affinity, Error, MemoryStore, Session, SessionLayer, Status, StickyStore};
 use tokio::sync::Notify;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::steadfast::core::{Admission, Outcome, Record, RecordId, SessionStore, Token, Values};
+use ::steadfast::store::{Admission, Outcome, Record, RecordId, SessionStore, Token, Values};
 use ::steadfast::{Copies, Lifetime, ReplicatedStore, Session, SessionLayer};
 use anyhow::{Context, ensure};
 use axum::Router;

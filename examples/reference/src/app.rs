@@ -11,7 +11,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use steadfast::core::{Drained, Operate, RouteLabel, Store};
+use steadfast::store::{Drained, Operate, RouteLabel, Store};
 use steadfast::{Realm, SessionLayer, StoreError};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use steadfast::core::{Clock, SystemClock};
+use steadfast::store::{Clock, SystemClock};
 use time::{Duration, UtcDateTime};
 
 /// The system's clock, and how far tests have moved it. Clones show the same time.

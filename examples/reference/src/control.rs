@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
-use steadfast::core::{Clock, Operate, Scanned, SecretHash};
+use steadfast::store::{Clock, Operate, Scanned, SecretHash};
 use steadfast::{Principal, SessionLayer, StoreError};
 use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
 use tower_http::csrf::CsrfLayer;

@@ -12,7 +12,7 @@ use axum::routing::get;
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::json;
-use steadfast::core::EndReason;
+use steadfast::store::EndReason;
 use steadfast::{Error, Session};
 use tokio::time::{Interval, interval};
 

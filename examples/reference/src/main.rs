@@ -24,7 +24,7 @@ use anyhow::{Context, ensure};
 use axum::Router;
 use axum::serve::ListenerExt;
 use futures_util::FutureExt;
-use steadfast::core::{Env, Store};
+use steadfast::store::{Env, Store};
 use steadfast::{Connect, SessionLayer};
 use steadfast_core::conformance::faults::FaultyStore;
 use tokio::net::TcpListener;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use steadfast::core::Event;
+use steadfast::store::Event;
 
 /// Collects the metrics of the process from now on. Before a store is opened, so that nothing of it is
 /// missed.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use steadfast::core::RouteLabel;
+use steadfast::store::RouteLabel;
 use steadfast::{Affinity, CookieProfile, Keyring, Lifetime};
 
 /// The options, checked.

@@ -1,6 +1,6 @@
 //! A node: the shop, over a store that shares its sessions with the other nodes.
 
-use steadfast::core::Operate;
+use steadfast::store::Operate;
 use steadfast::{Connect, SessionLayer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};

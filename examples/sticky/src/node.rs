@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use steadfast::core::{Operate, Store};
+use steadfast::store::{Operate, Store};
 use steadfast::{SessionLayer, StickyStore};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use steadfast::body::SessionBody;
-use steadfast::core::conformance::faults::{Call, FaultyStore};
-use steadfast::core::{Env, ManualClock, SessionStore, Store};
+use steadfast::store::conformance::faults::{Call, FaultyStore};
+use steadfast::store::{Env, ManualClock, SessionStore, Store};
 use steadfast::{Error, MemoryStore, Session, SessionLayer};
 use time::UtcDateTime;
 use tokio::runtime::{Builder, Runtime};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fuzz::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use steadfast::core::{RouteLabel, SecretHash, Timestamp, Token};
+use steadfast::store::{RouteLabel, SecretHash, Timestamp, Token};
 use steadfast::{Connect, Keyring, Lifetime, Limits, Principal, Realm};
 
 fuzz_target!(|data: &[u8]| -> Corpus {

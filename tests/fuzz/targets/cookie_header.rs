@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use fuzz::Site;
 use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
-use steadfast::core::{Deleted, Deletion, SessionStore, Token};
+use steadfast::store::{Deleted, Deletion, SessionStore, Token};
 use steadfast::{Session, Status};
 
 fuzz_target!(|data: &[u8]| {

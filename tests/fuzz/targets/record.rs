@@ -12,7 +12,7 @@ use std::time::Duration;
 use fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use steadfast::core::{
+use steadfast::store::{
     Admission, Authentication, Counters, Facts, Op, Patch, Patched, Principal, Proof, RawJson,
     Record, Refusal, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
 };

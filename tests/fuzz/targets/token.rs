@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
-use steadfast::core::Token;
+use steadfast::store::Token;
 use steadfast::{Keyring, Realm};
 
 fuzz_target!(|data: &[u8]| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::steadfast::core::{Env, Keyring, RecordId, SecretHash, Token};
+use ::steadfast::store::{Env, Keyring, RecordId, SecretHash, Token};
 use ::steadfast::{Budget, Lifetime, Limits, MemoryStore, Realm, Session, SessionLayer};
 use axum::Router;
 use serde::Serialize;

@@ -1,0 +1,109 @@
+//! The session in axum handlers, imported as applications do it.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::BodyExt;
+// The glob must not hide the standard `core`, which macros and the line below name.
+use steadfast::*;
+use tower::ServiceExt;
+
+#[tokio::test]
+async fn a_session_can_be_optional() {
+    let handler = |session: Option<Session>| async move {
+        let mut text = core::str::from_utf8(b"session: ").unwrap().to_owned();
+        write!(text, "{}", session.is_some()).unwrap();
+        text
+    };
+    let routes = || Router::new().route("/", get(handler));
+    let layered = routes().layer(SessionLayer::new(MemoryStore::new()));
+    assert_eq!(send(routes(), Request::get("/")).await, (StatusCode::OK, "session: false".into()));
+    assert_eq!(send(layered, Request::get("/")).await, (StatusCode::OK, "session: true".into()));
+}
+
+#[tokio::test]
+async fn a_handle_can_be_part_of_a_path() {
+    let end = |session: Session, Path(handle): Path<RecordId>| async move {
+        session.login("alice").await?;
+        Ok::<_, Error>(session.end(handle).await?.to_string())
+    };
+    let app = Router::new()
+        .route("/sessions/{handle}/end", post(end))
+        .layer(SessionLayer::new(MemoryStore::new()));
+    let known = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let request = Request::post(format!("/sessions/{known}/end"));
+    assert_eq!(send(app.clone(), request).await, (StatusCode::OK, "false".into()));
+    let (status, body) = send(app, Request::post("/sessions/mine/end")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("a session's handle is a UUID"), "{body}");
+}
+
+#[tokio::test]
+async fn a_pre_auth_value_is_discarded_by_its_key() {
+    const STATE: Key<String> = Key::pre_auth("state");
+    let app = Router::new()
+        .route(
+            "/",
+            get(|session: Session| async move {
+                session.insert(STATE, "a".to_owned()).await?;
+                session.discard(STATE).await?;
+                session.discard("other").await?;
+                Ok::<_, Error>(format!("{:?}", session.get(STATE).await?))
+            }),
+        )
+        .layer(SessionLayer::new(MemoryStore::new()));
+    assert_eq!(send(app, Request::get("/")).await, (StatusCode::OK, "None".into()));
+}
+
+#[tokio::test]
+async fn a_handle_that_outlives_its_request_keeps_no_part_of_it() {
+    let (kept, released) =
+        (Arc::new(std::sync::Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+    let slot = Arc::clone(&kept);
+    let layer = SessionLayer::new(MemoryStore::new());
+    let keep = move |session: Session| async move { *slot.lock().unwrap() = Some(session) };
+    let app = Router::new()
+        .route("/", get(|session: Session| async move { session.insert("a", 1).await }))
+        .route("/keep", get(keep))
+        .layer(layer);
+    let reply = app.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    let cookie = reply.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+    let buffer = Buffer { bytes: cookie.to_owned().into_bytes(), released: Arc::clone(&released) };
+    let line = HeaderValue::from_maybe_shared(Bytes::from_owner(buffer)).unwrap();
+    send(app, Request::get("/keep").header(header::COOKIE, line)).await;
+    let handle = kept.lock().unwrap().take().unwrap();
+    assert!(released.load(Ordering::SeqCst), "the handle keeps the request's buffer");
+    assert_eq!(handle.get::<i64>("a").await.unwrap(), Some(1), "it still knows its session");
+}
+
+/// What a request was read into.
+struct Buffer {
+    bytes: Vec<u8>,
+    released: Arc<AtomicBool>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.released.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn send(app: Router, request: http::request::Builder) -> (StatusCode, String) {
+    let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
