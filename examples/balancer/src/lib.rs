@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -10,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -45,19 +47,32 @@ impl Balancer {
         }
     }
 
-    /// Says where it listens, and serves until Ctrl-C.
+    /// Says where it listens, and serves until `stop` resolves. Responses under way may take
+    /// [`PATIENCE`](Self::PATIENCE) then.
     ///
     /// # Errors
     ///
     /// When the address cannot be listened on.
-    pub async fn serve(self, address: &str) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        address: &str,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         let listener = TcpListener::bind(address).await?;
         println!("listening on http://{}", listener.local_addr()?);
+        let stop = stop.shared();
+        let patience = async {
+            stop.clone().await;
+            tokio::time::sleep(Self::PATIENCE).await;
+        };
         tokio::select! {
-            served = axum::serve(listener, self.router()) => served,
-            pressed = tokio::signal::ctrl_c() => pressed,
+            served = axum::serve(listener, self.router()).with_graceful_shutdown(stop.clone()) => served,
+            () = patience => Ok(()),
         }
     }
+
+    /// How long responses under way may take after it was told to stop: 10 s.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
 
     fn router(self) -> Router {
         Router::new().fallback(pass_on).with_state(Arc::new(self))

@@ -7,15 +7,15 @@ mod node;
 mod service;
 
 use std::env;
+use std::future::pending;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["node", name, address, store] => node::run(name, address, store).await,
+        ["node", name, address, store] => node::run(name, address, store, pending()).await,
         ["node", name, address, store, service::STARTED] => {
-            service::end_with_it();
-            node::run(name, address, store).await
+            node::run(name, address, store, service::ended()).await
         }
         [] => service::run("127.0.0.1:3000").await,
         [address] => service::run(address).await,

@@ -14,6 +14,7 @@ use example_balancer::{Balancer, Policy};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Serves at the address until Ctrl-C or SIGTERM, and ends all nodes then.
@@ -23,17 +24,24 @@ pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
     let nodes = nodes(&secret)?;
     let addresses = nodes.iter().map(|node| (node.name.to_owned(), node.address));
     let balancer = Balancer::new(Policy::RoundRobin, addresses);
-    let mut kept = JoinSet::new();
+    let (mut kept, (tell, stopping)) = (JoinSet::new(), watch::channel(false));
     // One after the other, so that the first one founds the service and the others join it.
     for node in nodes {
         let process = node.start().await?;
-        kept.spawn(node.keep(process));
+        kept.spawn(node.keep(process, stopping.clone()));
     }
     println!("{TO_TRY}");
+    let stop = async move {
+        tokio::select! {
+            () = example_app::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        // The nodes end their streams, or the balancer would wait for them.
+        tell.send_replace(true);
+    };
     let ended = tokio::select! {
-        served = balancer.serve(address) => served.context("the balancer cannot serve"),
+        served = balancer.serve(address, stop) => served.context("the balancer cannot serve"),
         Some(Ok(failed)) = kept.join_next() => Err(failed),
-        _ = terminate.recv() => Ok(()),
     };
     kept.shutdown().await;
     ended
@@ -42,12 +50,14 @@ pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
 /// What a node is told that is to end with the service that started it.
 pub(crate) const STARTED: &str = "--started-by-service";
 
-/// Ends this process when the service that started it is gone, however that ended.
-pub(crate) fn end_with_it() {
-    std::thread::spawn(|| {
+/// Resolves when the service that started this process is gone, however that ended, or stops.
+pub(crate) fn ended() -> impl Future<Output = ()> {
+    let (tell, ended) = oneshot::channel();
+    std::thread::spawn(move || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        std::process::exit(0);
+        let _ = tell.send(());
     });
+    async { ended.await.unwrap_or_default() }
 }
 
 /// A node, as the service sees it.
@@ -87,14 +97,22 @@ impl Node {
         Ok(process)
     }
 
-    /// Starts it again a while after it ended, as a supervisor does, until that fails.
-    async fn keep(self, mut process: Child) -> anyhow::Error {
+    /// Starts it again a while after it ended, as a supervisor does, until that fails. Once the service
+    /// stops, the node is told, and ends by itself.
+    async fn keep(self, mut process: Child, mut stopping: watch::Receiver<bool>) -> anyhow::Error {
         loop {
             // Open for as long as the service is there; waiting alone would close it.
-            let _stdin = process.stdin.take();
-            match process.wait().await {
-                Ok(status) => println!("{} ended ({status}); it starts again in 10 s", self.name),
-                Err(error) => return error.into(),
+            let stdin = process.stdin.take();
+            tokio::select! {
+                status = process.wait() => match status {
+                    Ok(status) => println!("{} ended ({status}); it starts again in 10 s", self.name),
+                    Err(error) => return error.into(),
+                },
+                () = told(&mut stopping) => {
+                    drop(stdin);
+                    let _ = process.wait().await;
+                    return std::future::pending().await;
+                }
             }
             tokio::time::sleep(BACK_AFTER).await;
             process = match self.start().await {
@@ -103,6 +121,12 @@ impl Node {
             };
         }
     }
+}
+
+/// Resolves once a service stops.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // It is gone where that fails.
+    let _ = stopping.wait_for(|stops| *stops).await;
 }
 
 /// What only the nodes know, in a file that only its owner can read, for as long as this is there.

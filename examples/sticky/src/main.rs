@@ -25,12 +25,22 @@ async fn main() -> std::io::Result<()> {
     }
     let addresses = nodes.iter().map(|node| (node.label.to_owned(), node.address));
     let balancer = Balancer::new(Policy::Sticky, addresses);
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            node::obey(&mut nodes, &line).await;
+    let stop = async move {
+        tokio::select! {
+            () = example_app::ctrl_c() => {}
+            () = obey(&mut nodes) => {}
         }
-        std::future::pending::<()>().await;
-    });
-    balancer.serve(&address).await
+        // Streams end by themselves now, or the balancer would wait for them.
+        nodes.iter().for_each(Node::close);
+    };
+    balancer.serve(&address, stop).await
+}
+
+/// Does what the lines of standard input say, also when there are no more.
+async fn obey(nodes: &mut [Node]) {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        node::obey(nodes, &line).await;
+    }
+    std::future::pending::<()>().await;
 }

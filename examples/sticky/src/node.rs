@@ -13,6 +13,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     backup: Arc<dyn Store>,
     store: StickyStore,
+    sessions: SessionLayer,
     server: AbortHandle,
 }
 
@@ -21,8 +22,14 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let store = store(label, &backup);
-        let server = serve(label, &store, listener);
-        Ok(Self { label, address, backup, store, server })
+        let sessions = SessionLayer::new(store.clone());
+        let server = serve(label, sessions.clone(), listener);
+        Ok(Self { label, address, backup, store, sessions, server })
+    }
+
+    /// Has its streams end.
+    pub(crate) fn close(&self) {
+        self.sessions.close();
     }
 
     /// Ends it, and returns when nothing listens any more.
@@ -38,7 +45,8 @@ impl Node {
         let listener = TcpListener::bind(self.address).await?;
         self.server.abort();
         self.store = store(self.label, &self.backup);
-        self.server = serve(self.label, &self.store, listener);
+        self.sessions = SessionLayer::new(self.store.clone());
+        self.server = serve(self.label, self.sessions.clone(), listener);
         Ok(())
     }
 }
@@ -66,7 +74,7 @@ fn store(label: &str, backup: &Arc<dyn Store>) -> StickyStore {
     builder.backup(Arc::clone(backup)).build()
 }
 
-fn serve(label: &str, store: &StickyStore, listener: TcpListener) -> AbortHandle {
-    let app = example_app::router_on(label).layer(SessionLayer::new(store.clone()));
+fn serve(label: &str, sessions: SessionLayer, listener: TcpListener) -> AbortHandle {
+    let app = example_app::router_on(label).layer(sessions);
     tokio::spawn(axum::serve(listener, app).into_future()).abort_handle()
 }

@@ -13,8 +13,13 @@ pub struct Events(Lines<BufReader<TcpStream>>);
 impl Events {
     /// Opens a stream as a client with cookies would.
     pub async fn open(server: &Server, client: &Client, path: &str) -> Self {
-        let mut socket = TcpStream::connect(&server.address).await.unwrap();
-        let (host, cookies) = (&server.address, client.cookies());
+        Self::open_at(&server.address, client, path).await
+    }
+
+    /// The same, of a server at an address.
+    pub async fn open_at(address: &str, client: &Client, path: &str) -> Self {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let (host, cookies) = (address, client.cookies());
         // HTTP/1.0, so that the stream comes without chunks.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
@@ -37,6 +42,19 @@ impl Events {
                 _ => {}
             }
         }
+    }
+
+    /// The last event before the stream ends, or is cut.
+    pub async fn last(&mut self) -> Option<(String, String)> {
+        let (mut name, mut last) = (String::new(), None);
+        while let Ok(Some(line)) = within(self.0.next_line()).await {
+            match line.split_once(": ") {
+                Some(("event", text)) => text.clone_into(&mut name),
+                Some(("data", text)) => last = Some((name.clone(), text.to_owned())),
+                _ => {}
+            }
+        }
+        last
     }
 
     /// Whether the stream comes to an end without another event.
