@@ -2,10 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
 use rig::client::over_h2c;
+use rig::place::{free_address, fresh_directory};
 use rig::raw::{bytes, flood};
+use rig::redis::Redis;
 use rig::server::program;
-use rig::{Client, Server, eventually};
+use rig::{Client, Postgres, Server, eventually};
 use serde_json::Value;
 
 use crate::common::{event, fault, heal, made_up, token, with_cookie};
@@ -13,28 +16,70 @@ use crate::identifier::{ROUTES, hex};
 
 #[tokio::test]
 async fn lg_01_no_token_is_in_any_output_at_the_finest_level() {
-    let mut program = program(&["--store", "memory:?anonymous-records=4"]);
-    program.env("RUST_LOG", "trace");
-    let server = Server::run(program).await;
+    tell_nothing(&["memory:?anonymous-records=4".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn lg_01_no_token_is_in_what_a_node_with_redis_says() {
+    let redis = Redis::start();
+    tell_nothing(&[redis.url()]).await;
+    tell_nothing(&[format!("sticky:?backup={}&write-behind-ms=50", redis.url())]).await;
+}
+
+#[tokio::test]
+async fn lg_01_no_token_is_in_what_a_node_with_postgresql_says() {
+    let postgres = Postgres::start(&[]);
+    tell_nothing(&[format!("postgres://postgres@{}/postgres", postgres.address())]).await;
+}
+
+#[tokio::test]
+async fn lg_01_no_token_is_in_what_replicated_nodes_say() {
+    let directory = fresh_directory("leaks");
+    std::fs::write(directory.join("secret"), "marker-secret of no less than 32 bytes").unwrap();
+    let addresses = [free_address().await, free_address().await];
+    let store = |own: &String| {
+        let (seeds, secret) = (addresses.join(","), directory.join("secret"));
+        format!("replicated:?bind={own}&seeds={seeds}&secret-file={}", secret.display())
+    };
+    tell_nothing(&addresses.each_ref().map(store)).await;
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// Does a bit of everything on the first of the nodes that these stores make, which log at the finest
+/// level, and finds no token and no value in what they say.
+async fn tell_nothing(stores: &[String]) {
+    let nodes = stores.iter().enumerate().map(|(n, store)| async move {
+        let mut program = program(&["--store", store, "--node", &format!("n{}", n + 1)]);
+        program.env("RUST_LOG", "trace");
+        Server::run(program).await
+    });
+    let servers = join_all(nodes).await;
+    let server = &servers[0];
     let mut issued = vec![made_up(1)];
     for client in [server.client(), server.member("marker-user").await] {
-        journey(&server, &client, &mut issued).await;
+        journey(server, &client, &mut issued).await;
     }
     for cookie in [format!("__Host-id={}", made_up(1)), "__Host-id=marker-malformed".to_owned()] {
-        with_cookie(&server, "POST", "/incr", cookie.as_bytes()).await;
+        with_cookie(server, "POST", "/incr", cookie.as_bytes()).await;
     }
     let answers = server.client().get("/metrics").await.ok().body
-        + &server.control("GET", "/dump").await.ok().body
+        + &server.control("GET", "/dump").await.body
         + &server.control("GET", "/events").await.ok().body;
-    server.signal("TERM");
-    let (_, said) = server.ended().await;
+    let mut said = String::new();
+    for server in servers {
+        server.signal("TERM");
+        said += &server.ended().await.1;
+    }
     assert!(said.contains("TRACE") && said.contains("event=\"rotated\""), "it does log");
+    assert!(said.contains("store_call{op="), "and says which call a line is of");
     assert!(issued.len() > 30, "{}", issued.len());
     for shown in issued.iter().flat_map(|token| encodings(token)) {
-        assert!(!said.contains(&shown) && !answers.contains(&shown), "{shown}");
+        let line = said.lines().find(|line| line.contains(&shown));
+        assert!(line.is_none() && !answers.contains(&shown), "{shown} in {line:?}");
     }
-    for marker in ["marker-value", "marker-malformed", "marker-user"] {
-        assert!(!said.contains(marker), "{marker}");
+    for marker in ["marker-value", "marker-malformed", "marker-user", "marker-secret"] {
+        let line = said.lines().find(|line| line.contains(marker));
+        assert!(line.is_none(), "{line:?}");
     }
 }
 
