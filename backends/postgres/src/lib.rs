@@ -1,4 +1,4 @@
-//! Sessions in PostgreSQL, 13 or later, for any number of nodes. Tested with 15.
+//! Sessions in PostgreSQL, 13 or later, for any number of nodes. Tested with 15 and 18.
 //!
 //! [`PostgresStore`] keeps a row for each record. Every call is one statement and one round trip; a
 //! patch is merged in the database, under the lock of its row, so that nodes never lose each other's

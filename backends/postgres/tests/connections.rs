@@ -66,7 +66,9 @@ async fn st_10_a_server_without_tls_gets_no_plaintext() {
 #[tokio::test]
 async fn every_call_is_one_statement_and_one_round_trip() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
-    let store = through(&service, &proxy).connections(1).build().await.unwrap();
+    // From version 18 on, statements of one role on tables of the same name are counted as one.
+    let builder = service.builder_at(&service.role(""), proxy.address());
+    let store = builder.connections(1).build().await.unwrap();
     // The first time, each statement is prepared, which is a round trip more.
     let calls = Calls::new(&store);
     for (_, call) in calls.each(&store) {

@@ -31,16 +31,19 @@ impl Postgres {
     pub fn start(settings: &[&str]) -> Self {
         let dir = fresh_dir();
         let data = dir.join("data");
-        run(as_owner("initdb").arg("-D").arg(&data).args(INITDB));
+        run(as_owner(&binary("initdb")).arg("-D").arg(&data).args(INITDB));
         Self::serve(dir, settings.iter().map(|setting| (*setting).to_owned()).collect())
     }
 
     /// A standby that follows this server.
     pub fn standby(&self) -> Self {
         let dir = fresh_dir();
-        let mut backup = as_owner("pg_basebackup");
-        backup.arg("-D").arg(dir.join("data")).arg("-h").arg(&self.dir);
-        run(backup.args(["-p", &self.port.to_string(), "-U", "postgres", "-R", "-c", "fast"]));
+        let primary = format!("host={} port={} user=postgres", self.dir.display(), self.port);
+        // `pg_basebackup` takes no copy of a server that is newer than itself.
+        self.pause();
+        let mut copy = as_owner(Path::new("sh"));
+        run(copy.args(["-c", COPY, "copy"]).args([&self.dir, &dir]).arg(primary));
+        self.resume();
         Self::serve(dir, self.settings.clone())
     }
 
@@ -88,11 +91,9 @@ impl Postgres {
         Transaction(psql)
     }
 
-    /// Everything that is in a database, as SQL.
-    pub fn dump(&self, database: &str) -> Vec<u8> {
-        let output = self.client("pg_dump", "postgres").args(["-d", database]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+    /// Every row of every table in a database, as text.
+    pub fn dump(&self, database: &str) -> String {
+        self.sql("postgres", database, DUMP)
     }
 
     /// Ends every process of it at once, as a power cut does.
@@ -100,12 +101,13 @@ impl Postgres {
         self.signal("STOP");
         let processes = self.signal("KILL");
         // A server does not start beside the remains of one.
-        until(|| processes.iter().all(|process| is_dead(process)));
+        until(|| processes.iter().all(|process| is_in_state(process, &DEAD)));
     }
 
     /// Stops every process of it where it is.
     pub fn pause(&self) {
-        self.signal("STOP");
+        let processes = self.signal("STOP");
+        until(|| processes.iter().all(|process| is_in_state(process, &STOPPED)));
     }
 
     pub fn resume(&self) {
@@ -196,15 +198,15 @@ fn send(signal: &str, processes: &[String]) {
         Command::new("kill").args(["-s", signal]).args(processes).stderr(Stdio::null()).status();
 }
 
-/// Whether a process is gone, or its parent only has not asked how it ended.
-fn is_dead(process: &str) -> bool {
+/// Whether a process is gone, or in one of these states.
+fn is_in_state(process: &str, states: &[char]) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(states))
 }
 
 /// Starts a server under a shell that ends it, files and all, when its standard input is closed.
 fn keep(dir: &Path, port: u16, settings: &[String]) -> (Child, Option<ChildStdin>) {
-    let mut server = as_owner("sh");
+    let mut server = as_owner(Path::new("sh"));
     server.args(["-c", KEEPER, "keeper"]).arg(dir).arg(binary("postgres"));
     server.arg("-D").arg(dir.join("data")).args(["-p", &port.to_string()]);
     server.arg("-k").arg(dir);
@@ -216,17 +218,15 @@ fn keep(dir: &Path, port: u16, settings: &[String]) -> (Child, Option<ChildStdin
     (keeper, leash)
 }
 
-/// A program of PostgreSQL or of the system, as somebody whom the server lets run it: not root.
-fn as_owner(program: &str) -> Command {
-    let path =
-        if program == "sh" || program == "mktemp" { program.into() } else { binary(program) };
+/// A program, as a user whom the server lets run it: not root.
+fn as_owner(program: &Path) -> Command {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let mut command = if is_root {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(path);
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
         command
     } else {
-        Command::new(path)
+        Command::new(program)
     };
     command.current_dir("/");
     command
@@ -234,16 +234,17 @@ fn as_owner(program: &str) -> Command {
 
 fn fresh_dir() -> PathBuf {
     let template = std::env::temp_dir().join("steadfast-postgres-XXXXXX");
-    let output = as_owner("mktemp").arg("-d").arg(template).output().unwrap();
+    let output = as_owner(Path::new("mktemp")).arg("-d").arg(template).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
 }
 
-/// In the directory that `POSTGRES_BIN` names, if it is set. Debian keeps the server's programs out of the
-/// way.
+/// In the directory that `POSTGRES_BIN` names, if it has the program: some packages have a server and no
+/// clients. Debian keeps the server's programs out of the way.
 fn binary(name: &str) -> PathBuf {
-    if let Some(dir) = std::env::var_os("POSTGRES_BIN") {
-        return Path::new(&dir).join(name);
+    let chosen = std::env::var_os("POSTGRES_BIN").map(|dir| Path::new(&dir).join(name));
+    if let Some(path) = chosen.filter(|path| path.exists()) {
+        return path;
     }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = versions
@@ -271,6 +272,11 @@ fn until(is_so: impl Fn() -> bool) {
     }
 }
 
+/// What is left of a process whose parent has not asked how it ended.
+const DEAD: [char; 2] = ['Z', 'X'];
+
+const STOPPED: [char; 3] = ['T', 'Z', 'X'];
+
 const INITDB: [&str; 6] = [
     "--auth=trust",
     "--encoding=UTF8",
@@ -293,6 +299,20 @@ const SETTINGS: [&str; 10] = [
     "hot_standby=on",
     "logging_collector=off",
 ];
+
+/// Copies the data of a server that stands still, and has the copy follow it.
+const COPY: &str = r#"
+set -e
+cp -a "$1/data" "$2/data"
+rm -f "$2/data/postmaster.pid"
+touch "$2/data/standby.signal"
+echo "primary_conninfo = '$3'" >>"$2/data/postgresql.auto.conf"
+"#;
+
+const DUMP: &str = r"
+SELECT format('COPY %I.%I TO STDOUT', schemaname, tablename) FROM pg_tables
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema') \gexec
+";
 
 /// SIGQUIT ends a server at once, and SIGCONT lets one that was stopped hear of it.
 const KEEPER: &str = r#"

@@ -80,7 +80,7 @@ impl Drop for PgBouncer {
 
 /// Starts it under a shell that ends it when its standard input is closed.
 fn keep(dir: &Path) -> (Child, Option<ChildStdin>) {
-    let mut shell = as_owner("sh");
+    let mut shell = as_owner(Path::new("sh"));
     shell.args(["-c", KEEPER, "keeper"]).arg(dir).stdin(Stdio::piped());
     let mut keeper = shell.spawn().unwrap();
     let leash = keeper.stdin.take();
