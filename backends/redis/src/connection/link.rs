@@ -29,9 +29,16 @@ pub(crate) struct Link(Arc<Shared>);
 
 struct Shared {
     origin: Arc<Origin>,
-    current: Mutex<Option<Arc<Live>>>,
+    current: Mutex<Current>,
     /// Held while a connection is being opened; when that last failed.
     opening: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
+#[derive(Default)]
+struct Current {
+    live: Option<Arc<Live>>,
+    /// Where calls were told to go since the last connection began to be opened.
+    diverted: Option<Endpoint>,
 }
 
 impl Link {
@@ -58,14 +65,15 @@ impl Link {
     /// Opens a new connection for the calls that follow, unless it leads there already.
     pub(crate) fn go_to(&self, endpoint: &Endpoint) {
         let mut current = self.0.current();
-        if current.as_ref().is_some_and(|live| live.endpoint != *endpoint) {
-            *current = None;
+        if current.live.as_ref().is_some_and(|live| live.endpoint != *endpoint) {
+            current.live = None;
         }
+        current.diverted = Some(endpoint.clone());
     }
 
     /// Opens a new connection for the calls that follow.
     pub(crate) fn discard(&self) {
-        *self.0.current() = None;
+        self.0.current().live = None;
     }
 
     /// Whether there is a connection that answers.
@@ -105,12 +113,19 @@ impl Shared {
         self: Arc<Self>,
         mut last_failure: OwnedMutexGuard<Option<Instant>>,
     ) -> Result<Arc<Live>, Fault> {
-        let opened = self.origin.open().await;
-        *last_failure = opened.is_err().then(Instant::now);
-        let (endpoint, connection, driver) = opened?;
-        let live = Arc::new(Live::new(endpoint, connection, driver));
-        *self.current() = Some(Arc::clone(&live));
-        Ok(live)
+        loop {
+            self.current().diverted = None;
+            let opened = self.origin.open().await;
+            *last_failure = opened.is_err().then(Instant::now);
+            let (endpoint, connection, driver) = opened?;
+            let mut current = self.current();
+            // A server that hung when it was asked, and was replaced, answers when it wakes.
+            if current.diverted.as_ref().is_none_or(|to| *to == endpoint) {
+                let live = Arc::new(Live::new(endpoint, connection, driver));
+                current.live = Some(Arc::clone(&live));
+                return Ok(live);
+            }
+        }
     }
 
     /// The connection, unless it is broken or hangs.
@@ -119,11 +134,11 @@ impl Shared {
     }
 
     fn unbroken(&self) -> Option<Arc<Live>> {
-        self.current().as_ref().filter(|live| live.is_open()).map(Arc::clone)
+        self.current().live.as_ref().filter(|live| live.is_open()).map(Arc::clone)
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Live>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Current> {
+        locked(&self.current)
     }
 }
 
@@ -291,8 +306,8 @@ impl Unanswered {
     }
 }
 
-fn locked(unanswered: &Mutex<Unanswered>) -> MutexGuard<'_, Unanswered> {
-    unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -310,7 +325,54 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use redis::{RedisConnectionInfo, cmd};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::address::Address;
+    use crate::connection::Dialer;
+
+    #[tokio::test]
+    async fn a_connection_that_opens_after_a_switch_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint =
+            Endpoint::from(Address::new("127.0.0.1", listener.local_addr().unwrap().port()));
+        let dialer = Dialer { login: RedisConnectionInfo::default(), tls: None };
+        let link = Link::new(Arc::new(Origin::Fixed(dialer, endpoint)));
+        let (hangs, wakes) = (oneshot::channel(), oneshot::channel());
+        tokio::spawn(wake_late(listener, hangs.0, wakes.1));
+        let call = tokio::spawn({
+            let link = link.clone();
+            async move { link.call(&cmd("PING")).await }
+        });
+        hangs.1.await.unwrap();
+        link.go_to(&Endpoint::from(Address::new("127.0.0.1", 1)));
+        wakes.0.send(()).unwrap();
+        let answer = timeout(Duration::from_secs(60), call).await.unwrap().unwrap().unwrap();
+        assert_eq!(answer, Value::Int(2), "the number of the connection");
+    }
+
+    /// Answers every command with the number of its connection, on the first one only once it wakes.
+    async fn wake_late(
+        listener: TcpListener,
+        hangs: oneshot::Sender<()>,
+        wakes: oneshot::Receiver<()>,
+    ) {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        hangs.send(()).unwrap();
+        wakes.await.unwrap();
+        for number in 1.. {
+            tokio::spawn(async move {
+                while let Ok(1..) = socket.read(&mut [0; 1 << 10]).await {
+                    socket.write_all(format!(":{number}\r\n").as_bytes()).await.unwrap();
+                }
+            });
+            socket = listener.accept().await.unwrap().0;
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_judged_by_its_oldest_call() {
