@@ -1,8 +1,18 @@
-//! What stores make of failures between them and their servers.
+//! What a store makes of a network that fails, shown at every byte of every call.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "these are tests")]
 
-pub mod draw;
+pub mod deployment;
 pub mod scene;
+pub mod verdict;
+
+pub mod case;
+pub mod worker;
+pub mod feed;
+
+pub mod report;
+pub mod book;
+pub mod ledger;
+pub mod draw;
 
 pub mod history;

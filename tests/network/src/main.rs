@@ -1,17 +1,26 @@
-//! Has primaries fail over under load, and writes a table of what that cost.
+//! Runs every fault at every byte of every call, or failovers under load, and writes the tables.
+//!
+//! Faults go on where an earlier run was stopped: a kind of call that is in the file of results is done.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use network::book::{Book, Script};
+use network::case::Situation;
+use network::deployment::{Deployment, Target};
 use network::draw::Draw;
 use network::history::clients::Part;
 use network::history::failover::{Failover, Fall, Service, Toll};
+use network::ledger::{Chapter, Ledger};
+use network::report::{Report, Tally};
+use network::scene::Operation;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let options = Options::parse(std::env::args().skip(1));
     let (section, tables) = match options.what.as_str() {
+        "faults" => ("faults", faults(&options).await?),
         "failovers" => ("failovers", failovers(&options).await),
         other => panic!("there is no {other:?}\n{USAGE}"),
     };
@@ -23,6 +32,7 @@ async fn main() -> io::Result<()> {
 
 struct Options {
     what: String,
+    results: PathBuf,
     report: Option<PathBuf>,
     only: String,
     runs: usize,
@@ -31,10 +41,12 @@ struct Options {
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Self {
         let what = words.next().unwrap_or_default();
-        let mut options = Self { what, report: None, only: String::new(), runs: 5 };
+        let (results, report, only) = (PathBuf::from(RESULTS), None, String::new());
+        let mut options = Self { what, results, report, only, runs: 5 };
         while let Some(option) = words.next() {
             let value = words.next().unwrap_or_else(|| panic!("{option} needs a value\n{USAGE}"));
             match option.as_str() {
+                "--results" => options.results = value.into(),
                 "--report" => options.report = Some(value.into()),
                 "--only" => options.only = value,
                 "--runs" => options.runs = value.parse().expect("a number of runs"),
@@ -42,6 +54,75 @@ impl Options {
             }
         }
         options
+    }
+}
+
+async fn faults(options: &Options) -> io::Result<String> {
+    let mut ledger = Ledger::open(&options.results)?;
+    for target in Target::ALL {
+        let is_missing = |chapter: &Chapter| {
+            !ledger.has(*chapter) && chapter.to_string().contains(&options.only)
+        };
+        let missing: Vec<_> = chapters(target).into_iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            run(target, missing, &mut ledger).await?;
+        }
+    }
+    Ok(ledger.tables())
+}
+
+fn chapters(target: Target) -> Vec<Chapter> {
+    let of = |situation, operations: &[Operation]| {
+        let chapter = |operation: &Operation| Chapter { target, situation, operation: *operation };
+        operations.iter().map(chapter).collect::<Vec<_>>()
+    };
+    let chapters = [
+        of(Situation::Idle, &Operation::CALLS),
+        of(Situation::Warm, &Operation::CALLS),
+        of(Situation::Warm, &[Operation::Feed]),
+        of(Situation::Cold, &FIRST),
+        of(Situation::Cold, &[Operation::Feed]),
+    ];
+    chapters.concat()
+}
+
+async fn run(target: Target, chapters: Vec<Chapter>, ledger: &mut Ledger) -> io::Result<()> {
+    let jobs = match target {
+        Target::Redis | Target::RedisOverTls => 128,
+        // Each of them has a process at the server, and more while it is cut off.
+        Target::Postgres | Target::PostgresOverTls => 48,
+    };
+    let book = Book::open(Deployment::start(target).await, jobs).await;
+    for chapter in chapters {
+        let start = Instant::now();
+        let reports = cases(&book, chapter).await;
+        for report in &reports {
+            if let Err(why) = &report.verdict {
+                println!("WRONG {}: {why}", report.case);
+            }
+        }
+        let tally = Tally::of(&reports);
+        println!(
+            "{chapter}: {} cases, {} wrong, {:.0?}",
+            tally.cases,
+            tally.wrong,
+            start.elapsed()
+        );
+        ledger.add(chapter, &reports)?;
+        book.deployment.tidy();
+    }
+    Ok(())
+}
+
+async fn cases(book: &Book, chapter: Chapter) -> Vec<Report> {
+    let Chapter { situation, operation, .. } = chapter;
+    if situation == Situation::Idle {
+        return book.run(Script::idle(book, operation)).await;
+    }
+    let cases = book.script(situation, operation).await.every_byte(book);
+    match operation {
+        Operation::Feed => book.run_feed(cases).await,
+        _ => book.run(cases).await,
     }
 }
 
@@ -111,8 +192,15 @@ fn write(path: &Path, section: &str, tables: &str) -> io::Result<()> {
     std::fs::write(path, format!("{before}{start}\n{tables}\n{end}{after}"))
 }
 
+/// A connection is opened in the same way for all calls, of which there are three kinds: what only
+/// reads, what is sent once, and what may be sent again.
+const FIRST: [Operation; 3] = [Operation::Load, Operation::BlindPatch, Operation::Login];
+
 const HEAD: &str = "| service | primary | part | keys | calls | unanswered | keys that lost changes | \
     changes lost | the oldest | lost otherwise | misread |\n\
     | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |";
 
-const USAGE: &str = "network failovers [--runs NUMBER] [--only WORDS] [--report FILE]";
+const RESULTS: &str = "target/network/faults.tsv";
+
+const USAGE: &str = "network faults [--only WORDS] [--results FILE] [--report FILE]
+network failovers [--runs NUMBER] [--only WORDS] [--report FILE]";

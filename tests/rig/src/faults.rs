@@ -85,9 +85,10 @@ impl FaultProxy {
         &self.address
     }
 
-    /// Begins to count anew, while nothing is under way: waits for what is late, ends broken
-    /// conversations, and numbers the others in the order in which they were opened.
-    pub async fn mark(&self) {
+    /// Begins to count from 0, while nothing is under way: waits for what is late, ends broken
+    /// conversations, numbers the others in the order in which they were opened, and says how many
+    /// those are.
+    pub async fn mark(&self) -> usize {
         self.settled().await;
         let mut state = self.wire.state();
         state.fault = None;
@@ -96,6 +97,7 @@ impl FaultProxy {
             conversation.heard = Heard::default();
             conversation.was_struck = false;
         }
+        state.conversations.len()
     }
 
     /// Has a conversation break, once. It may have to be opened first.
@@ -106,8 +108,13 @@ impl FaultProxy {
 
     /// Takes a fault back that did not happen yet, and says whether it did.
     pub fn lift(&self) -> bool {
-        let mut state = self.wire.state();
-        state.fault = None;
+        self.wire.state().fault = None;
+        self.was_struck()
+    }
+
+    /// Whether the fault happened.
+    pub fn was_struck(&self) -> bool {
+        let state = self.wire.state();
         state.conversations.iter().any(|conversation| conversation.was_struck)
     }
 
@@ -117,11 +124,13 @@ impl FaultProxy {
         late.wait_for(|late| *late == 0).await.expect("the wire is there");
     }
 
-    /// How many conversations are open and whole.
-    pub fn open(&self) -> usize {
-        let state = self.wire.state();
-        let is_whole = |one: &&Conversation| one.is_open && !one.is_broken;
-        state.conversations.iter().filter(is_whole).count()
+    /// Ends every conversation in an orderly way, and returns when none is open.
+    pub async fn end_all(&self) {
+        while self.mark().await > 0 {
+            let (direction, after, action) = (Direction::ToClient, 0, Action::Close);
+            self.arm(Fault { conversation: 0, direction, after, action });
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// What passed since the last mark, one conversation each.
@@ -185,32 +194,31 @@ impl Wire {
         }
     }
 
-    /// How many of so many bytes pass before the fault.
-    fn passing(&self, key: u64, direction: Direction, bytes: usize) -> usize {
-        let left = self.state().left(key, direction).unwrap_or(u64::MAX);
-        bytes.min(usize::try_from(left).unwrap_or(usize::MAX))
-    }
-
-    fn passed(&self, key: u64, direction: Direction, bytes: &[u8]) {
+    /// How many of these bytes pass, which is written down, and what happens after them.
+    ///
+    /// Before they pass: as soon as they have, the other side may act on them.
+    fn passing(&self, key: u64, direction: Direction, bytes: &[u8]) -> (usize, Option<Action>) {
         let mut state = self.state();
-        if let Some(conversation) = state.conversations.iter_mut().find(|one| one.key == key) {
+        let left = state.left(key, direction).and_then(|left| usize::try_from(left).ok());
+        let passing = left.map_or(bytes.len(), |left| left.min(bytes.len()));
+        let Some(conversation) = state.conversations.iter_mut().find(|one| one.key == key) else {
+            return (passing, None);
+        };
+        if passing > 0 {
             let stream = conversation.heard.of_mut(direction);
-            stream.bytes.extend_from_slice(bytes);
+            stream.bytes.extend_from_slice(&bytes[..passing]);
             stream.ends.push(stream.bytes.len());
         }
-    }
-
-    /// What is to happen here and now, told once.
-    fn due(&self, key: u64, direction: Direction) -> Option<Action> {
-        let mut state = self.state();
-        if state.left(key, direction) != Some(0) {
-            return None;
+        if left != Some(passing) {
+            return (passing, None);
         }
-        let action = state.fault.take()?.action;
-        let conversation = state.conversations.iter_mut().find(|one| one.key == key)?;
-        conversation.was_struck = true;
-        conversation.is_broken = !matches!(action, Action::Delay(_));
-        Some(action)
+        let action = state.fault.take().map(|fault| fault.action);
+        let conversation = state.conversations.iter_mut().find(|one| one.key == key);
+        if let (Some(conversation), Some(action)) = (conversation, action) {
+            conversation.was_struck = true;
+            conversation.is_broken = !matches!(action, Action::Delay(_));
+        }
+        (passing, action)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -343,7 +351,8 @@ impl Passage<'_> {
         let mut armed = self.wire.armed.subscribe();
         let mut buffer = vec![0; 16 << 10];
         loop {
-            if let Some(end) = self.strike(&[]).await {
+            // A fault before the first byte waits for none.
+            if let Some(end) = self.pass(&[]).await {
                 return end;
             }
             let read = tokio::select! {
@@ -365,28 +374,20 @@ impl Passage<'_> {
         }
     }
 
-    /// Passes bytes on, up to the fault if it is on the way.
+    /// Passes bytes on, up to the fault if it is on the way, and says how the direction ends by it.
     async fn pass(&mut self, bytes: &[u8]) -> Option<End> {
-        let (now, rest) = bytes.split_at(self.wire.passing(self.key, self.direction, bytes.len()));
-        match self.write(now).await {
-            Some(end) => Some(end),
-            None => self.strike(rest).await,
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Option<End> {
+        let (passing, action) = self.wire.passing(self.key, self.direction, bytes);
+        let (now, rest) = bytes.split_at(passing);
         // What the other side does not take any more is lost; it may still have something to say.
-        if self.to.write_all(bytes).await.is_err() {
+        if self.to.write_all(now).await.is_err() {
             drain(self.from).await;
             return Some(End::Finished);
         }
-        self.wire.passed(self.key, self.direction, bytes);
-        None
+        self.strike(action?, rest).await
     }
 
-    /// Has the fault happen if it is due before these bytes, and says how the direction ends by it.
-    async fn strike(&mut self, rest: &[u8]) -> Option<End> {
-        match self.wire.due(self.key, self.direction)? {
+    async fn strike(&mut self, action: Action, rest: &[u8]) -> Option<End> {
+        match action {
             Action::Reset => Some(End::Reset),
             Action::Close => Some(End::Close),
             Action::HalfClose => {
@@ -401,7 +402,8 @@ impl Passage<'_> {
             Action::Delay(by) => {
                 let _late = Late::new(self.wire);
                 sleep(by).await;
-                self.write(rest).await
+                // There is one fault at a time, and this was it.
+                Box::pin(self.pass(rest)).await
             }
             Action::Strand(by) => {
                 let late = match self.direction {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rig::within;
 use steadfast::Deadlines;
 use steadfast_core::{
     Admission, Deleted, Deletion, Found, Hint, Lookup, Outcome, Patch, Proof, RecordId, Rotation,
@@ -68,7 +69,7 @@ impl Clients {
     pub async fn start(stores: Vec<Arc<dyn SessionStore>>, clients: usize, seed: u64) -> Self {
         let mut records = Vec::new();
         for _ in 0..RECORDS {
-            records.push(Mutex::new(created(&*stores[0]).await));
+            records.push(Mutex::new(within(created(&*stores[0])).await));
         }
         let ids = records.iter().map(|record| kept(record).id);
         let born = |id| ((Part::Life, id), vec![Event::answered(BORN, 0, 0)]);
@@ -353,11 +354,17 @@ impl Kept {
     }
 }
 
+/// A new record, as soon as the server confirms it.
 async fn created(store: &dyn SessionStore) -> Kept {
     let (id, secret) = (store.mint().expect("there is randomness"), hash(store));
-    let created = store.create(id, visitor(store, secret), Admission::default()).await;
-    assert!(matches!(created, Ok(Outcome::Applied(_))), "{created:?}");
-    Kept { id, secrets: vec![(secret, 0)] }
+    let record = visitor(store, secret);
+    loop {
+        match store.create(id, record.clone(), Admission::default()).await {
+            Ok(Outcome::Applied(_)) => return Kept { id, secrets: vec![(secret, 0)] },
+            Ok(other) => panic!("a create is answered {other:?}"),
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 fn kept(record: &Mutex<Kept>) -> MutexGuard<'_, Kept> {

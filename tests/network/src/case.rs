@@ -1,0 +1,132 @@
+//! One fault at one byte of one call.
+
+use std::fmt;
+use std::time::Duration;
+
+use rig::faults::{Action, Direction};
+
+use crate::deployment::Target;
+use crate::scene::Operation;
+
+/// One fault at one byte of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Case {
+    pub target: Target,
+    pub situation: Situation,
+    pub operation: Operation,
+    pub failure: Failure,
+    /// The number of the conversation: 0 for a call, which takes one.
+    pub conversation: usize,
+    pub direction: Direction,
+    /// How many bytes pass in this direction before the fault.
+    pub after: u64,
+}
+
+/// What the call finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Situation {
+    /// A connection that has made such calls before.
+    Warm,
+    /// None: it is the first of its store.
+    Cold,
+    /// A connection that ended a moment ago, while nothing was under way.
+    Idle,
+}
+
+/// How the network fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Failure {
+    Reset,
+    Close,
+    HalfClose,
+    Swallow,
+    /// For a fraction of the deadline.
+    Delay,
+    /// For longer than the deadline.
+    Late,
+    /// The client sees a reset, the server is late to hear of it.
+    Strand,
+}
+
+impl Failure {
+    pub const ALL: [Self; 7] = [
+        Self::Reset,
+        Self::Close,
+        Self::HalfClose,
+        Self::Swallow,
+        Self::Delay,
+        Self::Late,
+        Self::Strand,
+    ];
+
+    pub fn action(self, operation: Operation) -> Action {
+        match self {
+            Self::Reset => Action::Reset,
+            Self::Close => Action::Close,
+            Self::HalfClose => Action::HalfClose,
+            Self::Swallow => Action::Swallow,
+            Self::Delay => Action::Delay(SOON),
+            Self::Late => Action::Delay(operation.deadline() + SOON),
+            Self::Strand => Action::Strand(SOON),
+        }
+    }
+
+    /// Whether something may reach the server after the caller has its answer.
+    pub fn is_late(self) -> bool {
+        matches!(self, Self::Delay | Self::Late | Self::Strand)
+    }
+}
+
+impl Situation {
+    pub const ALL: [Self; 3] = [Self::Warm, Self::Cold, Self::Idle];
+}
+
+impl Failure {
+    /// Whether every byte arrives in the end, over the same connection.
+    pub fn is_mere_delay(self) -> bool {
+        matches!(self, Self::Delay | Self::Late)
+    }
+}
+
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+            Self::Idle => "idle",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "reset",
+            Self::Close => "close",
+            Self::HalfClose => "half-close",
+            Self::Swallow => "swallow",
+            Self::Delay => "delay",
+            Self::Late => "delay past the deadline",
+            Self::Strand => "reset, late at the server",
+        })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, situation, operation, failure, conversation, direction, after } = self;
+        write!(f, "{target}, {situation}, {operation}: {failure} after {after} bytes ")?;
+        write!(f, "{} in conversation {conversation}", way(*direction))
+    }
+}
+
+/// A direction in words.
+pub fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::ToServer => "to the server",
+        Direction::ToClient => "to the client",
+    }
+}
+
+/// Long for a network, short for a deadline.
+const SOON: Duration = Duration::from_millis(200);

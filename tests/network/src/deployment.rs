@@ -1,0 +1,184 @@
+//! The servers of the tests, and stores on them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rig::messages::Protocol;
+use rig::postgres::Postgres;
+use rig::redis::{PASSWORD, Redis, USER};
+use rig::within;
+use steadfast_core::{Env, ManualClock, SessionStore};
+use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, SetupError};
+use steadfast_redis::{Address, RedisStore};
+
+/// What a store talks to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Redis,
+    RedisOverTls,
+    Postgres,
+    PostgresOverTls,
+}
+
+impl Target {
+    pub const ALL: [Self; 4] =
+        [Self::Redis, Self::RedisOverTls, Self::Postgres, Self::PostgresOverTls];
+
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Redis => Protocol::Redis,
+            Self::RedisOverTls => Protocol::RedisOverTls,
+            Self::Postgres => Protocol::Postgres,
+            Self::PostgresOverTls => Protocol::PostgresOverTls,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "Redis",
+            Self::RedisOverTls => "Redis, TLS",
+            Self::Postgres => "PostgreSQL",
+            Self::PostgresOverTls => "PostgreSQL, TLS",
+        })
+    }
+}
+
+/// A server of one kind, and the stores that are opened on it.
+pub struct Deployment {
+    pub target: Target,
+    server: Server,
+}
+
+enum Server {
+    Redis(Redis, Option<rig::redis::Certificates>),
+    Postgres(Postgres, Option<rig::postgres::Certificates>),
+}
+
+/// Records that the stores of one space share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space(pub usize);
+
+impl Deployment {
+    pub async fn start(target: Target) -> Self {
+        let server = match target {
+            Target::Redis => Server::Redis(Redis::start(), None),
+            Target::RedisOverTls => {
+                let certificates = rig::redis::Certificates::of("localhost");
+                Server::Redis(Redis::with_tls(&certificates), Some(certificates))
+            }
+            Target::Postgres => Server::Postgres(Postgres::start(&[]), None),
+            Target::PostgresOverTls => {
+                let certificates = rig::postgres::Certificates::issue("localhost");
+                let settings = certificates.settings();
+                let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+                Server::Postgres(Postgres::start(&settings), Some(certificates))
+            }
+        };
+        let deployment = Self { target, server };
+        deployment.prepare(Space(0)).await;
+        deployment
+    }
+
+    /// Makes a space for records, which nothing but its own stores sees.
+    pub async fn prepare(&self, space: Space) {
+        if let Server::Postgres(server, certificates) = &self.server {
+            let address = server.address();
+            let builder = postgres(&address, certificates.as_ref(), space);
+            let migrate = |builder: PostgresStoreBuilder| async move { builder.migrate().await };
+            patiently(|| migrate(builder.clone())).await;
+        }
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> String {
+        match &self.server {
+            Server::Redis(server, _) => server.address(),
+            Server::Postgres(server, _) => server.address(),
+        }
+    }
+
+    /// A store that reaches the server at an address, its own or that of a wire to it.
+    pub async fn store(&self, address: &str, space: Space) -> Arc<dyn SessionStore> {
+        match &self.server {
+            Server::Redis(_, certificates) => {
+                Arc::new(redis(address, certificates.as_ref(), space))
+            }
+            Server::Postgres(_, certificates) => {
+                let builder = postgres(address, certificates.as_ref(), space);
+                Arc::new(patiently(|| builder.clone().build()).await)
+            }
+        }
+    }
+
+    /// A store without anything in between.
+    pub async fn direct(&self, space: Space) -> Arc<dyn SessionStore> {
+        self.store(&self.address(), space).await
+    }
+
+    /// Gives back what deleted records still hold.
+    pub fn tidy(&self) {
+        if let Server::Postgres(server, _) = &self.server {
+            server.sql("postgres", "postgres", "VACUUM");
+        }
+    }
+}
+
+fn redis(
+    address: &str,
+    certificates: Option<&rig::redis::Certificates>,
+    Space(space): Space,
+) -> RedisStore {
+    let address: Address = address.parse().expect("an address");
+    let mut builder = RedisStore::builder().user(USER, PASSWORD).env(still());
+    builder = builder.prefix(format!("steadfast:{space}").parse().expect("a prefix"));
+    let Some(certificates) = certificates else {
+        return builder.standalone(address).expect("the store can be set up");
+    };
+    let tls = steadfast_redis::Tls::authorities(certificates.authority()).expect("an authority");
+    let address = Address::new("localhost", address.port());
+    builder.tls(tls).standalone(address).expect("the store can be set up")
+}
+
+fn postgres(
+    address: &str,
+    certificates: Option<&rig::postgres::Certificates>,
+    Space(space): Space,
+) -> PostgresStoreBuilder {
+    let host = match certificates {
+        None => address.to_owned(),
+        Some(_) => address.replace("127.0.0.1", "localhost"),
+    };
+    let builder = PostgresStore::builder(&format!("postgres://postgres@{host}/postgres"))
+        .schema(&format!("space_{space}"))
+        .sweep_every(None)
+        .env(still());
+    match certificates {
+        None => builder,
+        Some(certificates) => {
+            builder.tls(steadfast_postgres::Tls::VerifyFull).root_certificate(certificates.root())
+        }
+    }
+}
+
+/// Tries again and again: the machine may be busy with other cases.
+async fn patiently<T, A>(attempt: impl Fn() -> A) -> T
+where
+    A: Future<Output = Result<T, SetupError>>,
+{
+    within(async {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(error) => eprintln!("again: {error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// A clock that stands still, so that every record is known to the millisecond.
+fn still() -> Env {
+    Env::with_clock(ManualClock::default())
+}

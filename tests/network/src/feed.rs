@@ -1,0 +1,280 @@
+//! A listener whose connection fails: it hears of every change, or that it missed something after it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rig::faults::{Fault, FaultProxy, Heard};
+use rig::within;
+use steadfast_core::{
+    Admission, Change, ChangeStream, Deleted, Deletion, Hint, Outcome, Patch, RecordId,
+    SessionStore,
+};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::case::{Case, Situation};
+use crate::deployment::{Deployment, Space};
+use crate::report::Report;
+use crate::scene::{hash, visitor};
+use crate::verdict::Effect;
+
+/// Runs cases of a listener one after another, in a space of its own.
+pub struct FeedWorker {
+    deployment: Arc<Deployment>,
+    space: Space,
+    direct: Arc<dyn SessionStore>,
+    wire: FaultProxy,
+}
+
+impl FeedWorker {
+    pub async fn start(deployment: &Arc<Deployment>, space: Space) -> Self {
+        deployment.prepare(space).await;
+        let wire = FaultProxy::start(&deployment.address()).await;
+        let direct = deployment.direct(space).await;
+        Self { deployment: Arc::clone(deployment), space, direct, wire }
+    }
+
+    /// What passes where nothing fails, one conversation each: a few changes, and what is said when there
+    /// are none.
+    pub async fn listen(&self, situation: Situation) -> Vec<Heard> {
+        let store = self.store().await;
+        let listener = self.listener(&store, situation).await;
+        let mut changes = Changes::new(&*self.direct).await;
+        if situation == Situation::Cold {
+            within(listener.hears(Change::Missed)).await;
+        }
+        for _ in 0..CHANGES {
+            within(listener.hears(changes.next(&*self.direct).await)).await;
+        }
+        sleep(QUIET).await;
+        self.wire.heard()
+    }
+
+    pub async fn run(&self, case: Case) -> Report {
+        let Case { situation, operation, failure, conversation, direction, after, .. } = case;
+        let fault = Fault { conversation, direction, after, action: failure.action(operation) };
+        let start = Instant::now();
+        let store = self.store().await;
+        if situation == Situation::Cold {
+            self.wire.arm(fault);
+        }
+        let listener = self.listener(&store, situation).await;
+        let mut changes = Changes::new(&*self.direct).await;
+        match situation {
+            Situation::Cold => {
+                tokio::select! {
+                    () = listener.hears(Change::Missed) => {}
+                    () = self.struck() => {}
+                }
+            }
+            _ => self.wire.arm(fault),
+        }
+        for _ in 0..CHANGES {
+            changes.next(&*self.direct).await;
+        }
+        let was_reached = timeout(STRIKES_WITHIN, self.struck()).await.is_ok();
+        self.wire.lift();
+        let recovered = timeout(RECOVERS_WITHIN, self.recovery(&listener, &mut changes)).await;
+        let verdict = match recovered {
+            Ok(()) => changes.judge(&listener),
+            Err(_) => Err(format!("it hears nothing again; {}", changes.described(&listener))),
+        };
+        let (failed, was_retried, was_late_if_idle) = (false, false, false);
+        let took = start.elapsed();
+        Report { case, verdict, was_reached, failed, took, was_retried, was_late_if_idle }
+    }
+
+    /// A store that does nothing but listen, without a connection.
+    async fn store(&self) -> Arc<dyn SessionStore> {
+        let store = self.deployment.store(self.wire.address(), self.space).await;
+        within(self.wire.end_all()).await;
+        store
+    }
+
+    /// A listener that has just begun, or one that hears of changes.
+    async fn listener(&self, store: &Arc<dyn SessionStore>, situation: Situation) -> Listener {
+        let listener = Listener::start(Arc::clone(store));
+        if situation == Situation::Cold {
+            return listener;
+        }
+        within(listener.hears(Change::Missed)).await;
+        let mut changes = Changes::new(&*self.direct).await;
+        loop {
+            let open = self.wire.mark().await;
+            within(listener.hears(changes.next(&*self.direct).await)).await;
+            if self.wire.heard().len() == open && self.wire.mark().await == open {
+                return listener;
+            }
+        }
+    }
+
+    async fn struck(&self) {
+        while !self.wire.was_struck() {
+            sleep(A_MOMENT).await;
+        }
+    }
+
+    /// Changes something now and then until the listener hears of it.
+    async fn recovery(&self, listener: &Listener, changes: &mut Changes) {
+        loop {
+            let change = changes.next(&*self.direct).await;
+            if timeout(NOW_AND_THEN, listener.hears(change)).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// What one listener was told, and when.
+struct Listener {
+    told: Arc<Told>,
+    listening: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Told {
+    changes: Mutex<Vec<(Instant, Change)>>,
+    more: Notify,
+}
+
+impl Listener {
+    fn start(store: Arc<dyn SessionStore>) -> Self {
+        let told = Arc::new(Told::default());
+        let changes = store.changes().expect("the store tells of changes");
+        let listening = tokio::spawn(listen(store, changes, Arc::clone(&told)));
+        Self { told, listening }
+    }
+
+    /// Waits until it was told of a change.
+    async fn hears(&self, change: Change) {
+        loop {
+            let more = self.told.more.notified();
+            if self.told().iter().any(|(_, told)| *told == change) {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    fn told(&self) -> Vec<(Instant, Change)> {
+        self.told.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(store: Arc<dyn SessionStore>, mut changes: ChangeStream, told: Arc<Told>) {
+    while let Some(change) = changes.next().await {
+        let heard = (Instant::now(), change);
+        told.changes.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
+        told.more.notify_waiters();
+    }
+    drop(store);
+}
+
+/// Changes to a record, and when each of them was asked for.
+struct Changes {
+    id: RecordId,
+    made: Vec<(Instant, Change)>,
+}
+
+impl Changes {
+    async fn new(store: &dyn SessionStore) -> Self {
+        let id = store.mint().expect("there is randomness");
+        create(store, id).await;
+        Self { id, made: Vec::new() }
+    }
+
+    /// Changes something: writes twice, then ends the record and goes on with another one.
+    async fn next(&mut self, store: &dyn SessionStore) -> Change {
+        let start = Instant::now();
+        let change = match self.made.len() % 3 {
+            2 => {
+                let ended = store.delete(self.id, &Deletion::LOGOUT).await;
+                assert!(matches!(ended, Ok(Deleted::Ended)), "{ended:?}");
+                Change::Ended(self.id, Deletion::LOGOUT.reason)
+            }
+            n => {
+                let mut patch = Patch::new();
+                patch.put("n", (n as i64).into()).expect("a key");
+                let written = store.update(self.id, &patch, &Hint::default()).await;
+                let Ok(Outcome::Applied(applied)) = written else { panic!("{written:?}") };
+                Change::Patched(self.id, applied.version)
+            }
+        };
+        self.made.push((start, change));
+        if matches!(change, Change::Ended(..)) {
+            self.id = store.mint().expect("there is randomness");
+            create(store, self.id).await;
+        }
+        change
+    }
+
+    /// Whether the listener knows of each change, itself or by having missed something after it.
+    fn judge(&self, listener: &Listener) -> Result<Effect, String> {
+        let told = listener.told();
+        let mut effect = Effect::Whole;
+        for (made, change) in &self.made {
+            if told.iter().any(|(_, told)| told == change) {
+                continue;
+            }
+            effect = Effect::None;
+            let is_covered = |(at, told): &(Instant, Change)| at >= made && *told == Change::Missed;
+            if !told.iter().any(is_covered) {
+                return Err(format!("it never heard of {change:?}; {}", self.described(listener)));
+            }
+        }
+        Ok(effect)
+    }
+
+    fn described(&self, listener: &Listener) -> String {
+        let Some((start, _)) = self.made.first() else { return "nothing was changed".to_owned() };
+        let at = |events: &[(Instant, Change)]| {
+            let events = events.iter().map(|(at, change)| {
+                let late = at.saturating_duration_since(*start).as_millis();
+                format!("{late} ms: {change:?}")
+            });
+            events.collect::<Vec<_>>().join(", ")
+        };
+        format!("made: {}; told: {}", at(&self.made), at(&listener.told()))
+    }
+}
+
+/// Stores a new record, as soon as the server confirms it: a busy machine may keep a store waiting that
+/// has no connection yet.
+async fn create(store: &dyn SessionStore, id: RecordId) {
+    let record = visitor(store, hash(store));
+    within(async {
+        loop {
+            match store.create(id, record.clone(), Admission::default()).await {
+                Ok(Outcome::Applied(_)) => return,
+                Ok(other) => panic!("a create is answered {other:?}"),
+                Err(_) => sleep(A_MOMENT).await,
+            }
+        }
+    })
+    .await;
+}
+
+/// How many changes come at once.
+const CHANGES: usize = 2;
+
+/// How long a listener is left alone, to see what it says then.
+const QUIET: Duration = Duration::from_millis(600);
+
+/// Between two looks.
+const A_MOMENT: Duration = Duration::from_millis(20);
+
+/// How long it may take until a byte passes that passed before.
+const STRIKES_WITHIN: Duration = Duration::from_secs(6);
+
+/// How long a listener may take to listen again, to a server that is silent first.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(25);
+
+/// Between two changes, while it is waited for.
+const NOW_AND_THEN: Duration = Duration::from_millis(700);
