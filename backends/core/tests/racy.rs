@@ -86,7 +86,7 @@ fn a_proof_that_is_checked_beside_the_step_is_caught() {
 fn a_proof_that_is_not_checked_is_caught() {
     caught!(
         Flaw::TouchesWithoutProof,
-        secrets::a_wrong_proof_changes_nothing_and_learns_nothing => "there is nothing",
+        secrets::a_wrong_proof_changes_nothing_and_learns_nothing => "finds no record",
     );
     caught_by_the_model(Flaw::TouchesWithoutProof);
 }

@@ -10,13 +10,11 @@ use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, RecordId, Store};
 
 steadfast_core::conformance_tests!(Simple::default(), cases = 256);
-steadfast_core::conformance_tests_to_come!(Simple::default(), cases = 256);
 
 mod without_an_index {
     use super::Unindexed;
 
     steadfast_core::conformance_tests!(Unindexed);
-    steadfast_core::conformance_tests_to_come!(Unindexed, cases = 64);
 }
 
 /// Remembers the one service that a test opens.

@@ -17,4 +17,3 @@ impl Subject for OneNode {
 }
 
 steadfast_core::conformance_tests!(OneNode, cases = 256);
-steadfast_core::conformance_tests_to_come!(OneNode, cases = 256);

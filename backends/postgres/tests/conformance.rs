@@ -37,4 +37,3 @@ impl Subject for ThreeNodes {
 }
 
 steadfast_core::conformance_tests!(ThreeNodes(Service::new()), cases = 64);
-steadfast_core::conformance_tests_to_come!(ThreeNodes(Service::new()), cases = 64);

@@ -48,7 +48,6 @@ impl Subject for Pooled {
 }
 
 steadfast_core::conformance_tests!(Pooled(Service::new()), cases = 16);
-steadfast_core::conformance_tests_to_come!(Pooled(Service::new()), cases = 16);
 
 #[tokio::test]
 async fn nothing_of_a_store_is_left_on_a_connection() {

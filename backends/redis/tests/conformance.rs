@@ -26,7 +26,6 @@ mod one_server {
     }
 
     steadfast_core::conformance_tests!(nodes());
-    steadfast_core::conformance_tests_to_come!(nodes(), cases = 64);
 }
 
 mod behind_sentinels {
@@ -43,7 +42,6 @@ mod behind_sentinels {
     }
 
     steadfast_core::conformance_tests!(nodes());
-    steadfast_core::conformance_tests_to_come!(nodes(), cases = 64);
 }
 
 mod in_a_cluster {
@@ -60,7 +58,6 @@ mod in_a_cluster {
     }
 
     steadfast_core::conformance_tests!(nodes());
-    steadfast_core::conformance_tests_to_come!(nodes(), cases = 64);
 }
 
 mod at_an_address_that_hides_shards {
@@ -77,7 +74,6 @@ mod at_an_address_that_hides_shards {
     }
 
     steadfast_core::conformance_tests!(nodes());
-    steadfast_core::conformance_tests_to_come!(nodes(), cases = 64);
 }
 
 /// Three nodes of a service with a prefix of its own, on servers that all tests share.

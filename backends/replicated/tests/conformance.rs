@@ -28,6 +28,10 @@ impl Subject for ThreeNodes {
         }
         nodes
     }
+
+    fn largest_cap(&self) -> usize {
+        50
+    }
 }
 
 impl ThreeNodes {

@@ -9,7 +9,6 @@ mod steps;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::collection::vec;
-use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use self::expected::{Answer, Kept, Model, Secret, Shown};
@@ -33,22 +32,12 @@ use crate::token::RecordId;
 ///
 /// When the store and the model disagree.
 pub fn model_check(subject: &impl Subject, cases: u32) {
-    check(subject, cases, steps::step().prop_map(Step::plain));
-}
-
-/// The same with everything that the contract has.
-#[doc(hidden)]
-pub fn model_check_to_come(subject: &impl Subject, cases: u32) {
-    check(subject, cases, steps::step());
-}
-
-fn check(subject: &impl Subject, cases: u32, step: impl Strategy<Value = Step>) {
     let runtime = super::runtime();
     let service = runtime.block_on(Fixture::open(subject));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let played = AtomicU64::new(0);
-    let result = TestRunner::new_with_rng(config, rng).run(&vec(step, 1..40), |steps| {
+    let result = TestRunner::new_with_rng(config, rng).run(&vec(steps::step(), 1..40), |steps| {
         let mut game = Game::new(&service, played.fetch_add(1, Ordering::Relaxed));
         runtime.block_on(game.play(&steps))
     });

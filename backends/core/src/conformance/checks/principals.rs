@@ -68,7 +68,7 @@ pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &i
     assert!(!service.is_absent(visitor.id).await, "and does not end with theirs");
 }
 
-/// `delete_all` ends every session of the principal on every node, and nobody else's.
+/// `delete_all` ends every session of the principal on every node, and no other session.
 pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -87,7 +87,7 @@ pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Sub
     service.assert_listed(&alice, &[again.id]).await;
 }
 
-/// `delete_all` leaves the one session that it is told to leave.
+/// `delete_all` leaves the excepted session.
 pub async fn a_delete_all_leaves_the_excepted_session(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -245,13 +245,36 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
     service.assert_listed(&alice, &[third.id, fourth.id]).await;
 }
 
-/// The cap that a login has by default is exact: below it none ends, and above it the one that was
-/// authenticated the longest ago, also where sessions were authenticated again, deleted or expired.
-pub async fn the_default_cap_is_exact(subject: &impl Subject) {
+/// An elevation is an authentication: it makes the session the newest for the cap.
+pub async fn the_cap_counts_elevations(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };
-    let (alice, cap) = (principal("alice"), Admission::default().cap);
+    let alice = principal("alice");
+    let capped = Admission { cap: 2, epoch: None };
+    let first = logged_in(&service, &alice, capped).await;
+    service.advance(SECOND);
+    let second = logged_in(&service, &alice, capped).await;
+    service.advance(SECOND);
+    let elevation = service.elevation(Admission::default());
+    let elevation = service.authenticate(first, service.secret(), elevation);
+    let done = service.apply(first.id, &elevation).await;
+    assert_eq!(done.ended, [], "an elevation ends no session");
+    service.advance(SECOND);
+    let third = service.visitor(&[]).await;
+    let (_, ended) = log_in(&service, third, &alice, capped).await;
+    assert_eq!(ended, [second.id], "an elevation is an authentication");
+    service.assert_listed(&alice, &[first.id, third.id]).await;
+}
+
+/// A full cap is exact: below it no session ends, and above it the one that was authenticated the longest
+/// ago, also where sessions were authenticated again, deleted or expired.
+pub async fn a_full_cap_is_exact(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let (alice, cap) = (principal("alice"), subject.largest_cap());
+    let capped = Admission { cap, epoch: None };
     let mut oldest_first = Vec::new();
     for ages in (1..=cap as u32).rev().collect::<Vec<_>>().chunks(50) {
         at_once(ages.iter().map(|age| {
@@ -260,20 +283,20 @@ pub async fn the_default_cap_is_exact(subject: &impl Subject) {
             oldest_first.push(visitor);
             let record = service.record_of(visitor.secret, &alice);
             let record = Record { authenticated: Some(service.now() - SECOND * *age), ..record };
-            async move { service.create(visitor.id, record).await }
+            async move { service.admit(visitor.id, record, capped).await }
         }))
         .await;
     }
     service.advance(SECOND);
     // What is authenticated again is the newest from then on, and what is deleted makes room.
     let again = oldest_first.remove(1);
-    let (_, ended) = log_in(&service, again, &alice, Admission::default()).await;
+    let (_, ended) = log_in(&service, again, &alice, capped).await;
     assert_eq!(ended, [], "a session that signs in again counts once");
     service.delete(oldest_first.remove(cap / 2).id, None).await;
     for expected in [None, Some(oldest_first[0].id), Some(oldest_first[1].id)] {
         service.advance(SECOND);
         let visitor = service.visitor(&[]).await;
-        let (_, ended) = log_in(&service, visitor, &alice, Admission::default()).await;
+        let (_, ended) = log_in(&service, visitor, &alice, capped).await;
         assert_eq!(ended, Vec::from_iter(expected), "the cap ends the oldest, and no other");
     }
     assert_eq!(service.list(&alice).await.len(), cap, "the cap is exact");

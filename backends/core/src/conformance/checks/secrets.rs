@@ -1,4 +1,4 @@
-//! Who may open a record: the holder of its one secret, and of no other.
+//! Secrets: only the current one opens a record.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::patch::{Admission, Patch};
 use crate::principal::Realm;
 use crate::proof::{Keyring, Proof};
 use crate::record::Record;
-use crate::store::{Lookup, Outcome};
+use crate::store::{Deleted, Deletion, Lookup, Outcome};
 use crate::token::Token;
 
 /// The right proof opens the record on every node, and so does none, for who proved it before.
@@ -28,7 +28,7 @@ pub async fn the_right_proof_opens_the_record(subject: &impl Subject) {
     assert!(service.delete(visitor.id, Some(&visitor.proof())).await, "and may delete");
 }
 
-/// A wrong proof is told what a stranger is told, and changes nothing.
+/// A wrong proof gets the answers for an unknown record, and changes nothing.
 pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let victim = service.visitor(&[("n", "1")]).await;
@@ -41,7 +41,7 @@ pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Sub
 }
 
 /// A secret that was hashed under an earlier key opens the record while that key is accepted, and
-/// can be hashed anew.
+/// can be re-hashed.
 pub async fn a_proof_under_an_earlier_key_opens_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let realm = Realm::default();
@@ -122,7 +122,7 @@ pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
         let outcome = service.update(old.id, &rotation).await;
         applied(outcome, "a rotation to the hash that is there was sent twice");
     }
-    assert_eq!(service.snapshot(old.id).await, before, "it changes nothing the second time");
+    assert_eq!(service.snapshot(old.id).await, before, "the second time changes nothing");
     assert_superseded(&service, old).await;
 }
 
@@ -173,7 +173,7 @@ pub async fn a_write_with_the_old_secret_is_before_the_rotation_or_superseded(
             let kept = record.values.get(key).is_some();
             match outcome {
                 Outcome::Applied(_) => assert!(kept, "what is applied survives a rotation"),
-                Outcome::Superseded => assert!(!kept, "what is superseded is not written"),
+                Outcome::Superseded => assert!(!kept, "a superseded write is not written"),
                 other => panic!("a late write is applied or superseded: {other:?}"),
             }
         }
@@ -231,10 +231,12 @@ async fn assert_shut_out(service: &Fixture, client: Visitor) {
     for patch in attempts(service, client) {
         for _ in service.nodes() {
             let outcome = service.update(client.id, &patch).await;
-            answers!(outcome, Outcome::Gone, "a wrong proof is told that there is nothing");
+            answers!(outcome, Outcome::Gone, "a wrong proof finds no record");
         }
     }
-    assert!(!service.delete(client.id, Some(&proof)).await, "a wrong proof deletes nothing");
+    let deletion = Deletion { proof: Some(&proof), ..Deletion::LOGOUT };
+    let deleted = service.end(client.id, &deletion).await;
+    assert_eq!(deleted, Deleted::Gone, "a wrong proof finds no record");
 }
 
 async fn assert_superseded(service: &Fixture, client: Visitor) {
@@ -248,5 +250,7 @@ async fn assert_superseded(service: &Fixture, client: Visitor) {
             answers!(outcome, Outcome::Superseded, "a replaced secret is superseded");
         }
     }
-    assert!(!service.delete(client.id, Some(&proof)).await, "a replaced secret deletes nothing");
+    let deletion = Deletion { proof: Some(&proof), ..Deletion::LOGOUT };
+    let deleted = service.end(client.id, &deletion).await;
+    assert_eq!(deleted, Deleted::Superseded, "a replaced secret is superseded");
 }

@@ -102,32 +102,6 @@ pub(super) struct Login {
     pub(super) facts: Option<&'static [u8]>,
 }
 
-impl Step {
-    /// The step without what not every store of this workspace knows yet.
-    pub(super) fn plain(self) -> Self {
-        let shows = |shows| Shows { keys: Keys::Both, ..shows };
-        match self {
-            Self::Create { slot, at, admit, .. } => Self::Create { slot, at, facts: b"", admit },
-            Self::Delete { slot, shows: shown, .. } => {
-                Self::Delete { slot, shows: shows(shown), sees: None }
-            }
-            Self::Patch(mut patch) => {
-                patch.shows = shows(patch.shows);
-                (patch.sees, patch.rehash) = (None, None);
-                patch.changes.remove("~a");
-                patch.expects = patch.expects.filter(|(key, _)| *key != "~a");
-                match &mut patch.replace {
-                    Some(Replace { by: By::Login(login), .. }) => login.facts = None,
-                    Some(Replace { by, .. }) => *by = By::Rotation,
-                    None => {}
-                }
-                Self::Patch(patch)
-            }
-            other => other,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Who {
     Alice,
