@@ -35,7 +35,7 @@ fn a_sign_in_that_is_not_compared_is_caught() {
     caught!(
         Flaw::IgnoresTheSignIn,
         sign_ins::what_saw_another_sign_in_changes_nothing => "another sign-in is superseded",
-        sign_ins::a_write_is_before_the_login_or_superseded => "is before the login",
+        sign_ins::a_write_is_before_the_login_or_superseded => "an applied write",
         sign_ins::a_deletion_is_before_the_login_or_superseded => "before the login or superseded",
         sign_ins::no_pre_auth_value_under_way_survives_a_login => "survives a login",
     );
@@ -52,7 +52,7 @@ fn a_sign_in_that_is_not_compared_is_caught() {
 fn a_sign_in_that_is_compared_beside_the_step_is_caught() {
     caught!(
         Flaw::ComparesTheSignInBeforeTheStep,
-        sign_ins::a_write_is_before_the_login_or_superseded => "is before the login",
+        sign_ins::a_write_is_before_the_login_or_superseded => "an applied write",
         sign_ins::a_deletion_is_before_the_login_or_superseded => "before the login or superseded",
         sign_ins::no_pre_auth_value_under_way_survives_a_login => "survives a login",
     );
@@ -62,8 +62,8 @@ fn a_sign_in_that_is_compared_beside_the_step_is_caught() {
 fn a_sign_in_that_is_judged_before_the_secret_is_caught() {
     caught!(
         Flaw::JudgesTheSignInFirst,
-        sign_ins::a_wrong_proof_learns_nothing_of_sign_ins => "a wrong proof is told",
-        sign_ins::a_login_sent_again_is_applied_and_counts_once => "was sent twice",
+        sign_ins::a_wrong_proof_learns_nothing_of_sign_ins => "a wrong proof finds",
+        sign_ins::a_login_sent_again_is_applied_and_counts_once => "was applied before",
     );
     caught_by_the_model(Flaw::JudgesTheSignInFirst);
 }
@@ -86,7 +86,7 @@ fn a_sign_in_that_is_counted_wrongly_is_caught() {
     );
     caught!(
         Flaw::CountsInDoubles,
-        sign_ins::a_sign_in_continues_where_the_created_record_stood => "is kept as it is",
+        sign_ins::a_sign_in_continues_where_the_created_record_stood => "is kept as created",
     );
 }
 
@@ -94,8 +94,8 @@ fn a_sign_in_that_is_counted_wrongly_is_caught() {
 fn a_rehash_that_is_a_rotation_is_caught() {
     caught!(
         Flaw::RehashesByRotation,
-        keys::of_rehashes_at_once_every_patch_is_applied => "made its own value",
-        keys::a_rehash_replaces_no_secret => "changes the hash and nothing else",
+        keys::of_rehashes_at_once_every_patch_is_applied => "each addition is counted",
+        keys::a_rehash_replaces_no_secret => "changes only the hash",
         keys::a_touch_moves_the_hash_too => "replaces no secret",
     );
     caught_by_the_model(Flaw::RehashesByRotation);
@@ -105,7 +105,7 @@ fn a_rehash_that_is_a_rotation_is_caught() {
 fn a_rehash_that_is_misapplied_is_caught() {
     caught!(
         Flaw::RehashesEveryHash,
-        keys::a_rehash_that_finds_another_hash_applies_the_rest => "another hash is left alone",
+        keys::a_rehash_that_finds_another_hash_applies_the_rest => "the other hash stays",
     );
     caught_by_the_model(Flaw::RehashesEveryHash);
     caught!(
@@ -121,7 +121,7 @@ fn a_rehash_that_is_misapplied_is_caught() {
     caught_by_the_model(Flaw::RehashesNoTouches);
     caught!(
         Flaw::RehashesWhatIsRefused,
-        keys::a_refused_patch_moves_no_hash => "what is refused changes nothing",
+        keys::a_refused_patch_moves_no_hash => "a refused patch changes nothing",
     );
     caught_by_the_model(Flaw::RehashesWhatIsRefused);
 }
@@ -139,13 +139,13 @@ fn a_key_that_loses_its_name_is_caught() {
 fn an_unknown_key_that_is_absent_is_caught() {
     caught!(
         Flaw::UnknownKeysAreWrong,
-        keys::a_hash_under_an_unknown_key_is_an_error => "neither right nor wrong",
-        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "neither right nor wrong",
+        keys::a_hash_under_an_unknown_key_is_an_error => "is an error",
+        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "is an error",
     );
     caught_by_the_model(Flaw::UnknownKeysAreWrong);
     caught!(
         Flaw::UnknownReplacedKeysAreWrong,
-        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "neither right nor wrong",
+        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "is an error",
     );
     caught_by_the_model(Flaw::UnknownReplacedKeysAreWrong);
 }
@@ -174,7 +174,7 @@ fn a_login_that_removes_too_much_is_caught() {
     caught_by_the_model(Flaw::ClearsPreAuthLast);
     caught!(
         Flaw::ClearsPreAuthWithEveryRotation,
-        sign_ins::only_a_login_removes_pre_auth_values => "wait for a login",
+        sign_ins::only_a_login_removes_pre_auth_values => "stay until a login",
     );
     caught_by_the_model(Flaw::ClearsPreAuthWithEveryRotation);
     caught!(
@@ -192,13 +192,13 @@ fn facts_that_are_not_kept_are_caught() {
     caught_by_the_model(Flaw::FactsAreText);
     caught!(
         Flaw::FactsNeverChange,
-        formats::facts_change_with_an_authentication_only => "may replace facts",
+        formats::facts_change_with_an_authentication_only => "replace them",
     );
     caught_by_the_model(Flaw::FactsNeverChange);
     caught!(
         Flaw::RotatesFactsAway,
         formats::facts_are_kept_byte_for_byte => "no such patch changes facts",
-        formats::facts_change_with_an_authentication_only => "may replace facts",
+        formats::facts_change_with_an_authentication_only => "replace them",
     );
     caught_by_the_model(Flaw::RotatesFactsAway);
 }
@@ -264,7 +264,7 @@ fn a_cap_that_is_not_exact_is_caught() {
 fn a_copy_from_before_a_login_is_caught() {
     caught!(
         Flaw::ServesOldCopies,
-        sign_ins::no_copy_outlives_a_login => "no copy opens for what was replaced",
+        sign_ins::no_copy_outlives_a_login => "no copy opens for the replaced secret",
         endings::no_load_under_way_brings_a_record_back => "no copy",
     );
 }

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to: for this kit, for the middleware's tests, for drills.
+//! A store that fails on demand: for this kit, for the middleware's tests, for drills.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

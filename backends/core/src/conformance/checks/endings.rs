@@ -65,7 +65,7 @@ pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
         loads.finish().await;
         assert!(service.is_absent(deleted.id).await, "no copy serves what was deleted");
         for lookup in service.loads(rotated.id, Some(&rotated.proof())).await {
-            answers!(lookup, Lookup::Superseded, "no copy opens for what was replaced");
+            answers!(lookup, Lookup::Superseded, "no copy opens for the replaced secret");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is kept beside the values, and what a later release wrote.
+//! Facts, and records that a later release wrote.
 
 use crate::conformance::Subject;
 use crate::conformance::fixture::{
@@ -9,12 +9,12 @@ use crate::patch::{Admission, Authentication, Patch};
 use crate::record::{Facts, Record};
 use crate::store::{Deletion, Hint, Outcome};
 
-/// Facts come back as they were created, byte for byte, and no write, touch or rotation changes them.
+/// Facts come back byte for byte, and no write, touch or rotation changes them.
 pub async fn facts_are_kept_byte_for_byte(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let every_byte: Vec<u8> = (0..=255).collect();
     for facts in [vec![], vec![0], every_byte, vec![b'\''; Facts::MAX]] {
-        let facts = Facts::new(facts).expect("no more than there may be");
+        let facts = Facts::new(facts).expect("within the limit");
         let visitor = service.stranger();
         let record = Record { facts: facts.clone(), ..service.record(visitor.secret) };
         applied(service.create(visitor.id, record).await, "a create under a fresh id is applied");
@@ -31,7 +31,7 @@ pub async fn facts_are_kept_byte_for_byte(subject: &impl Subject) {
     }
 }
 
-/// An authentication replaces the facts if it brings some, and otherwise leaves them as they are.
+/// An authentication that brings facts replaces them. Other authentications keep them.
 pub async fn facts_change_with_an_authentication_only(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -54,8 +54,15 @@ pub async fn facts_change_with_an_authentication_only(subject: &impl Subject) {
         service.apply(visitor.id, &patch).await;
         visitor = Visitor { secret, ..visitor };
         let kept = service.snapshot(visitor.id).await.facts;
-        assert_eq!(kept.as_bytes(), expected.as_bytes(), "an authentication may replace facts");
-        assert!(service.opens(visitor.id, &visitor.proof()).await, "and opens the record");
+        assert_eq!(
+            kept.as_bytes(),
+            expected.as_bytes(),
+            "only facts that were brought replace them"
+        );
+        assert!(
+            service.opens(visitor.id, &visitor.proof()).await,
+            "the new secret opens the record"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hash keys while they are changed: a hash moves to the newer key, and no write is lost for it.
+//! A change of hash keys: hashes move to the newer key, and no write is lost.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::proof::{Keyring, Proof};
 use crate::record::Record;
 use crate::store::{Deletion, Lookup, Outcome};
 
-/// Of the requests of one browser that carry the same re-hash, each has its patch applied.
+/// When several requests of one browser carry the same re-hash, every patch is applied.
 pub async fn of_rehashes_at_once_every_patch_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -34,15 +34,15 @@ pub async fn of_rehashes_at_once_every_patch_is_applied(subject: &impl Subject) 
         let answers = slow.finish().await.into_iter().map(|(_, applied)| applied);
         let mut sums: Vec<_> = answers.chain([quick]).flat_map(|done| done.counters).collect();
         sums.sort();
-        assert_eq!(sums, [("n".into(), 1), ("n".into(), 2)], "each addition made its own value");
+        assert_eq!(sums, [("n".into(), 1), ("n".into(), 2)], "each addition is counted");
         let record = service.snapshot(id).await;
         let expected = [("guarded", "1"), ("n", "2"), ("quick", "1"), ("slow", "1")];
-        assert_eq!(record.values, values(&expected), "a re-hash takes no write along");
+        assert_eq!(record.values, values(&expected), "no write is lost to a re-hash");
         assert_moved(&service, &holder, &rings).await;
     }
 }
 
-/// A re-hash changes the hash and nothing else: it replaces no secret and begins no sign-in.
+/// A re-hash changes only the hash: it replaces no secret and begins no sign-in.
 pub async fn a_rehash_replaces_no_secret(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -56,11 +56,11 @@ pub async fn a_rehash_replaces_no_secret(subject: &impl Subject) {
         version: after.version,
         ..before.clone()
     };
-    assert_eq!(after, expected, "a re-hash changes the hash and nothing else");
+    assert_eq!(after, expected, "a re-hash changes only the hash");
     assert_moved(&service, &holder, &rings).await;
 }
 
-/// A patch whose re-hash finds another hash than those it names has all the rest applied.
+/// When the record has none of the hashes that a re-hash names, the rest of the patch is applied.
 pub async fn a_rehash_that_finds_another_hash_applies_the_rest(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -76,7 +76,7 @@ pub async fn a_rehash_that_finds_another_hash_applies_the_rest(subject: &impl Su
         let after = service.snapshot(holder.id()).await;
         let values = values(&[("n", "2"), ("rest", "1")]);
         let expected = Record { values, version: after.version, ..before };
-        assert_eq!(after, expected, "another hash is left alone, and the rest is applied");
+        assert_eq!(after, expected, "the other hash stays, and the rest is applied");
     }
 }
 
@@ -97,7 +97,7 @@ pub async fn a_hash_never_moves_back(subject: &impl Subject) {
     assert_eq!(kept, values(&[("n", "5")]), "no node's write is lost");
 }
 
-/// A touch may carry a re-hash: the deadline and the hash both move.
+/// A touch may carry a re-hash: it moves both the deadline and the hash.
 pub async fn a_touch_moves_the_hash_too(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -108,7 +108,7 @@ pub async fn a_touch_moves_the_hash_too(subject: &impl Subject) {
         let patch = holder.rehashed(&rings.both, Patch::touch(until));
         service.apply(holder.id(), &patch).await;
         let after = service.snapshot(holder.id()).await;
-        assert_eq!(after.idle_deadline, until, "a re-hash takes no touch along");
+        assert_eq!(after.idle_deadline, until, "the touch is applied beside the re-hash");
         assert_eq!(after.values, before.values, "a touch changes no value");
         assert!(service.moves_records() || after.version > before.version, "a hash is a change");
         assert_moved(&service, &holder, &rings).await;
@@ -128,10 +128,10 @@ pub async fn a_refused_patch_moves_no_hash(subject: &impl Subject) {
     let rejected = service.update(holder.id(), &rejected).await;
     answers!(rejected, Outcome::Rejected(_), "text cannot be added to");
     let after = service.snapshot(holder.id()).await;
-    assert_eq!(after, before, "what is refused changes nothing");
+    assert_eq!(after, before, "a refused patch changes nothing");
 }
 
-/// A secret that was re-hashed can be replaced, under either key, and is then superseded.
+/// A rotation replaces a re-hashed secret, and the secret is then superseded under either key.
 pub async fn a_moved_secret_can_be_replaced(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -151,7 +151,7 @@ pub async fn a_moved_secret_can_be_replaced(subject: &impl Subject) {
     assert_eq!(kept.values, values(&[("n", "1")]), "a replaced secret writes nothing");
 }
 
-/// A hash keeps the name of its key, by which nodes without the key tell what they lack.
+/// A hash keeps the name of its key, so that a node without the key can name it.
 pub async fn a_hash_keeps_the_name_of_its_key(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -172,7 +172,7 @@ pub async fn a_hash_keeps_the_name_of_its_key(subject: &impl Subject) {
     }
 }
 
-/// A proof without a hash under the record's key is an error to every call, and changes nothing.
+/// Every call whose proof has no hash under the record's key is an error and changes nothing.
 pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (rings, plain) = (Rings::new(), Keyring::unkeyed());
@@ -185,15 +185,18 @@ pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
             assert_unknown_key(&service, client, stranger, &name).await;
         }
         assert_eq!(service.snapshot(holder.id()).await, before, "nothing was changed");
-        assert!(service.opens(holder.id(), &holder.proof(at)).await, "nor was the secret");
+        assert!(
+            service.opens(holder.id(), &holder.proof(at)).await,
+            "the right secret still opens"
+        );
         service.assert_listed(&principal("mallory"), &[]).await;
         let known = holder.rehashed(at, put(&[("n", "2")]));
         service.apply(holder.id(), &known).await;
     }
 }
 
-/// So it is while the replaced hash is under a key that the proof has no hash for, and the current
-/// one is not the proof's: the request may be the one that raced with the rotation.
+/// A proof that matches neither hash, and has none under the key of the replaced one, is an error while
+/// the replaced hash is kept: the request may have raced with the rotation.
 pub async fn a_replaced_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -209,14 +212,14 @@ pub async fn a_replaced_hash_under_an_unknown_key_is_an_error(subject: &impl Sub
     service.advance(Record::REPLACED_KEPT);
     let proof = old.proof(&rings.new);
     for lookup in service.loads(old.id(), Some(&proof)).await {
-        answers!(lookup, Lookup::Absent(_), "a minute later it is a stranger's");
+        answers!(lookup, Lookup::Absent(_), "a minute later the replaced secret is unknown");
     }
     let mut late = put(&[("n", "2")]);
     late.prove(proof);
     answers!(service.update(old.id(), &late).await, Outcome::Gone, "and writes nothing");
 }
 
-/// Whether the one hash of the record is now the one under the newer key.
+/// Asserts that the record's hash is under the newer key, and that the secret still opens it.
 async fn assert_moved(service: &Fixture, holder: &Holder, rings: &Rings) {
     let record = service.snapshot(holder.id()).await;
     let expected = holder.under(&rings.new).secret;
@@ -229,7 +232,7 @@ async fn assert_moved(service: &Fixture, holder: &Holder, rings: &Rings) {
     }
 }
 
-/// Everything that a node with this ring may send for the client is refused by the key's name.
+/// Asserts that every call of a node with this ring fails and names the missing key.
 async fn assert_unknown_key(service: &Fixture, client: &Holder, ring: &Keyring, name: &str) {
     let (id, proof) = (client.id(), client.proof(ring));
     for hint in [crate::Hint::default(), service.hint(id)] {
@@ -251,7 +254,7 @@ fn assert_names_key<T: std::fmt::Debug>(answer: Result<T, StoreError>, name: &st
         Err(StoreError::UnknownKey(key)) => {
             assert_eq!(key.name(), name, "the error names the key that is missing");
         }
-        other => panic!("a hash under an unknown key is neither right nor wrong: {other:?}"),
+        other => panic!("a hash under an unknown key is an error: {other:?}"),
     }
 }
 

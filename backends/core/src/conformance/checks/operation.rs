@@ -15,7 +15,7 @@ use crate::route::RouteLabel;
 use crate::store::{Change, ChangeStream, Deletion, EndReason, Outcome, Revocation};
 use crate::token::RecordId;
 
-/// A takeover expects a fence and raises it; whoever expects an earlier one gets `Conflict`.
+/// A takeover expects a fence and raises it. One that expects an earlier fence gets `Conflict`.
 pub async fn an_owner_changes_only_under_the_expected_fence(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     if service.moves_records() {

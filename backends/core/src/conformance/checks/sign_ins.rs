@@ -1,4 +1,4 @@
-//! A sign-in is a border: what a request saw before it changes nothing after it.
+//! Sign-ins: a request that loaded a record before a sign-in changes nothing after it.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::principal::Principal;
 use crate::record::Record;
 use crate::store::{Deleted, Deletion, Lookup, Outcome};
 
-/// Only a login of another principal raises the number of the sign-in: no other rotation, no
-/// authentication of the same principal, no write.
+/// A login of another principal raises the number of the sign-in. Other rotations, authentications of
+/// the same principal and writes leave it as it is.
 pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (alice, bob) = (principal("alice"), principal("bob"));
@@ -36,7 +36,7 @@ pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subj
     }
 }
 
-/// A record that comes from elsewhere is in the sign-in that it was in there, and goes on from it.
+/// A record created with a sign-in number keeps it, and the next login counts on from there.
 pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     // The first integer that a double cannot hold.
@@ -44,16 +44,16 @@ pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl S
     let visitor = service.stranger();
     let record = Record { sign_in: far, ..service.record_of(visitor.secret, &principal("alice")) };
     applied(service.create(visitor.id, record).await, "a create under a fresh id is applied");
-    assert_eq!(service.snapshot(visitor.id).await.sign_in, far, "a number is kept as it is");
+    assert_eq!(service.snapshot(visitor.id).await.sign_in, far, "the number is kept as created");
     service.apply(visitor.id, &within(far, put(&[("n", "1")]))).await;
     let visitor = signed_in(&service, visitor, &principal("bob")).await;
-    assert_eq!(service.snapshot(visitor.id).await.sign_in, far + 1, "and goes on from there");
+    assert_eq!(service.snapshot(visitor.id).await.sign_in, far + 1, "the next login counts on");
     let late = service.update(visitor.id, &within(far, put(&[("n", "2")]))).await;
-    answers!(late, Outcome::Superseded, "one is as far as another");
+    answers!(late, Outcome::Superseded, "the number before is superseded");
 }
 
-/// What saw another sign-in is superseded and changes nothing, with the right proof or without one;
-/// what saw this one is done.
+/// A call that saw another sign-in is superseded and changes nothing, with the right proof or without
+/// one. A call that saw the current sign-in is applied.
 pub async fn what_saw_another_sign_in_changes_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -73,7 +73,7 @@ pub async fn what_saw_another_sign_in_changes_nothing(subject: &impl Subject) {
             assert_eq!(deleted, Deleted::Superseded, "another sign-in ends nothing");
         }
     }
-    assert_eq!(service.snapshot(visitor.id).await, before, "what is superseded changes nothing");
+    assert_eq!(service.snapshot(visitor.id).await, before, "a superseded call changes nothing");
     service.assert_listed(&alice, &[visitor.id]).await;
     service.assert_listed(&principal("mallory"), &[]).await;
     service.apply(visitor.id, &within(1, add("n", 1))).await;
@@ -84,7 +84,7 @@ pub async fn what_saw_another_sign_in_changes_nothing(subject: &impl Subject) {
     service.assert_listed(&alice, &[]).await;
 }
 
-/// The secret is judged first: a wrong one learns nothing of sign-ins.
+/// The secret is checked first: a client with a wrong one learns nothing about sign-ins.
 pub async fn a_wrong_proof_learns_nothing_of_sign_ins(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
@@ -104,8 +104,8 @@ pub async fn a_wrong_proof_learns_nothing_of_sign_ins(subject: &impl Subject) {
                     assert_eq!(deleted, Deleted::Superseded, "a replaced secret is superseded");
                 }
                 false => {
-                    answers!(outcome, Outcome::Gone, "a wrong proof is told that there is nothing");
-                    assert_eq!(deleted, Deleted::Gone, "a wrong proof is told the same");
+                    answers!(outcome, Outcome::Gone, "a wrong proof finds no record");
+                    assert_eq!(deleted, Deleted::Gone, "a wrong proof ends no record");
                 }
             }
         }
@@ -113,7 +113,7 @@ pub async fn a_wrong_proof_learns_nothing_of_sign_ins(subject: &impl Subject) {
     assert!(service.opens(new.id, &new.proof()).await, "the session lives on");
 }
 
-/// A deletion that shows the replaced secret is superseded, and the session lives on.
+/// A deletion with the replaced secret is superseded, and the session lives on.
 pub async fn a_deletion_with_the_replaced_secret_is_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
@@ -128,10 +128,11 @@ pub async fn a_deletion_with_the_replaced_secret_is_superseded(subject: &impl Su
     assert!(service.opens(old.id, &new.proof()).await, "the session lives on");
     service.advance(Record::REPLACED_KEPT);
     let deleted = service.end(old.id, &deletion).await;
-    assert_eq!(deleted, Deleted::Gone, "a minute later it is a stranger's");
+    assert_eq!(deleted, Deleted::Gone, "a minute later the replaced secret is unknown");
 }
 
-/// Writes that saw the sign-in before are applied before a login that overtakes them, or superseded.
+/// When a login overtakes writes that saw the previous sign-in, each write is applied before the login
+/// or superseded.
 pub async fn a_write_is_before_the_login_or_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -156,10 +157,13 @@ pub async fn a_write_is_before_the_login_or_superseded(subject: &impl Subject) {
             let is_written = record_after.values.get(key).is_some_and(|value| value == b"1");
             match outcome {
                 Outcome::Applied(applied) => {
-                    assert!(is_written, "what is applied is before the login, and survives it");
-                    assert!(applied.version < login.version, "what is applied is before the login");
+                    assert!(is_written, "an applied write survives the login");
+                    assert!(
+                        applied.version < login.version,
+                        "an applied write comes before the login"
+                    );
                 }
-                Outcome::Superseded => assert!(!is_written, "what is superseded is not written"),
+                Outcome::Superseded => assert!(!is_written, "a superseded write is not written"),
                 other => panic!("a late write is applied or superseded: {other:?}"),
             }
         }
@@ -169,7 +173,7 @@ pub async fn a_write_is_before_the_login_or_superseded(subject: &impl Subject) {
     }
 }
 
-/// A deletion that saw the sign-in before ends the record before a login, or ends nothing.
+/// A deletion that saw the previous sign-in ends the record before the login, or ends nothing.
 pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -190,7 +194,7 @@ pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject
                 service.assert_listed(&alice, &[visitor.id]).await;
             }
             (Outcome::Gone, Deleted::Ended) => {
-                assert!(service.is_absent(visitor.id).await, "what was ended is gone");
+                assert!(service.is_absent(visitor.id).await, "the ended record is gone");
                 service.assert_listed(&alice, &[]).await;
             }
             other => panic!("a deletion is before the login or superseded: {other:?}"),
@@ -198,7 +202,7 @@ pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject
     }
 }
 
-/// A login that is sent again is `Applied`, though it saw the sign-in before itself, and counts once.
+/// A login sent again is `Applied`, although it saw the sign-in before it, and counts once.
 pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -210,15 +214,14 @@ pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subjec
     let before = service.snapshot(visitor.id).await;
     for _ in service.nodes() {
         let outcome = service.update(visitor.id, &login).await;
-        applied(outcome, "a login whose hash is there was sent twice");
+        applied(outcome, "the record has its hash, so it was applied before");
     }
-    assert_eq!(service.snapshot(visitor.id).await, before, "it changes nothing the second time");
+    assert_eq!(service.snapshot(visitor.id).await, before, "the second time changes nothing");
     assert_eq!(before.sign_in, 1, "it counts once");
     service.assert_listed(&alice, &[visitor.id]).await;
 }
 
-/// A login removes every value whose key begins with the sign of pre-auth ones, seen or not, and no
-/// other.
+/// A login removes exactly the values whose keys begin with `~`, whether the request saw them or not.
 pub async fn a_login_removes_pre_auth_values_seen_or_not(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let kept = [("cart", "1"), ("a~b", "1"), ("}", "1"), ("%", "1"), ("_", "1")];
@@ -228,14 +231,14 @@ pub async fn a_login_removes_pre_auth_values_seen_or_not(subject: &impl Subject)
     service.apply(visitor.id, &add("~count", 1)).await;
     let visitor = signed_in(&service, visitor, &principal("alice")).await;
     let record = service.snapshot(visitor.id).await;
-    assert_eq!(record.values, values(&kept), "a login removes pre-auth values and no other");
+    assert_eq!(record.values, values(&kept), "a login removes pre-auth values only");
     service.apply(visitor.id, &put(&[("~csrf", "2")])).await;
     signed_in(&service, visitor, &principal("alice")).await;
     let record = service.snapshot(visitor.id).await;
     assert_eq!(record.values, values(&kept), "so does a login of the same principal");
 }
 
-/// The pre-auth values that a login's own patch writes are there after it, and start from nothing.
+/// A login keeps the pre-auth values that its own patch writes. Its counters start from 0.
 pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("~old", "1"), ("~both", "1"), ("~n", "5"), ("n", "5")]).await;
@@ -255,7 +258,7 @@ pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject)
     assert_eq!(record.values, values(&expected), "a login keeps what it writes itself");
 }
 
-/// What a login removes makes room for what it writes: limits hold for the values afterwards.
+/// Limits apply to the values after a login: the ones it removes make room for the ones it writes.
 pub async fn a_login_at_the_limit_replaces_pre_auth_values(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -278,7 +281,7 @@ pub async fn a_login_at_the_limit_replaces_pre_auth_values(subject: &impl Subjec
     assert_eq!(record.values.len(), keys, "a login makes room before it writes");
 }
 
-/// No rotation but a login removes pre-auth values.
+/// Rotations other than a login keep pre-auth values.
 pub async fn only_a_login_removes_pre_auth_values(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let mut visitor = service.visitor(&[("~csrf", "1")]).await;
@@ -286,11 +289,15 @@ pub async fn only_a_login_removes_pre_auth_values(subject: &impl Subject) {
         service.apply(visitor.id, &patch).await;
         let record = service.snapshot(visitor.id).await;
         visitor.secret = record.secret;
-        assert_eq!(record.values.get("~csrf"), Some(&b"1"[..]), "they wait for a login");
+        assert_eq!(
+            record.values.get("~csrf"),
+            Some(&b"1"[..]),
+            "pre-auth values stay until a login"
+        );
     }
 }
 
-/// A pre-auth value that is under way while a login is applied does not survive it.
+/// A write of a pre-auth value that a login overtakes leaves no value after the login.
 pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -313,7 +320,7 @@ pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject
     }
 }
 
-/// Nor does one that overtakes a login which is under way.
+/// A write of a pre-auth value that overtakes a login leaves no value after the login.
 pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -339,7 +346,7 @@ pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl
     }
 }
 
-/// After a login no node serves what was there before it, whatever it copied.
+/// After a login no node serves a copy from before it.
 pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -352,7 +359,7 @@ pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
         let new = loads.overtake(signed_in_unseen(&service, old, &principal("alice"))).await;
         loads.finish().await;
         for lookup in service.loads(old.id, Some(&old.proof())).await {
-            answers!(lookup, Lookup::Superseded, "no copy opens for what was replaced");
+            answers!(lookup, Lookup::Superseded, "no copy opens for the replaced secret");
         }
         for lookup in service.loads(new.id, Some(&new.proof())).await {
             let Lookup::Found(found) = lookup else {
@@ -364,8 +371,8 @@ pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
     }
 }
 
-/// Patches that change whose session it is only if `who` is named, in the order to apply them in: a
-/// write, rotations with and without an authentication, and the login.
+/// A write, a touch, rotations with and without an authentication, and a login of `who`, in the order
+/// to apply them in. Only the login may change whose session it is.
 ///
 /// Each rotation replaces the secret of the one before.
 fn quiet(service: &Fixture, visitor: &mut Visitor, who: Option<&Principal>) -> Vec<Patch> {
@@ -387,7 +394,7 @@ fn within(sign_in: u64, mut patch: Patch) -> Patch {
     patch
 }
 
-/// Signs a visitor in, and returns who they are now.
+/// Signs a visitor in, and returns the visitor with the new secret.
 async fn signed_in(service: &Fixture, visitor: Visitor, principal: &Principal) -> Visitor {
     let new = signed_in_unseen(service, visitor, principal).await;
     assert!(service.opens(new.id, &new.proof()).await, "a login opens the record");
@@ -401,8 +408,8 @@ async fn signed_in_unseen(service: &Fixture, visitor: Visitor, principal: &Princ
     Visitor { secret, ..visitor }
 }
 
-/// Everything that a request may send: what would be done in this sign-in, and what would be refused
-/// for a reason that comes later.
+/// Every kind of patch that a request may send: those that would be applied in this sign-in, and those
+/// that a later check would refuse.
 fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
     let (alice, mallory) = (principal("alice"), principal("mallory"));
     let mut clear = Patch::new();
