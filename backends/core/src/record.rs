@@ -119,7 +119,8 @@ impl Record {
     /// A store calls this where nothing else can change the record, and keeps the result in the same
     /// step. The order of the checks is part of the contract: liveness, proof, sign-in, expectations,
     /// the owner's fence, limits; nothing changes unless all of them pass. A rotation whose new hash
-    /// the record already has was sent twice, and passes after the first.
+    /// the record already has was sent twice, and passes after the first. Once the new secret was
+    /// re-hashed it is not known again: the record keeps one hash of each secret.
     ///
     /// # Errors
     ///

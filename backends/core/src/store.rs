@@ -38,7 +38,8 @@ use crate::token::RecordId;
 /// - **A hash under an unknown key** is neither right nor wrong: [`StoreError::UnknownKey`], and nothing
 ///   changes.
 /// - **Replacing a secret is compare-and-set** on the proof it carries. A rotation whose new hash the
-///   record already has is [`Outcome::Applied`]: it was sent twice.
+///   record already has is [`Outcome::Applied`]: it was sent twice. After a re-hash of the new secret it
+///   is [`Outcome::Superseded`] instead; by then a client holds that secret, so the caller had its answer.
 /// - **The replaced secret** is [`Lookup::Superseded`], [`Outcome::Superseded`] and
 ///   [`Deleted::Superseded`] for [`Record::REPLACED_KEPT`], and opens nothing.
 /// - **A re-hash is not a rotation.** It moves a hash that it names, replaces no secret, and a patch
