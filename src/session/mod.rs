@@ -606,8 +606,9 @@ impl Session {
         let own = turn.state.listed_under(&whose);
         drop(turn);
         let mut listed = self.inner.calls().list(&whose, purpose).await?;
-        // A list without this session says that it ended, or is somebody else's by now.
-        if own.is_some_and(|own| listed.iter().all(|info| info.id != own)) {
+        // A list that does not have the session as it was loaded says that it ended, or that somebody
+        // signed in to it since.
+        if own.is_some_and(|own| listed.iter().all(|info| (info.id, info.authenticated) != own)) {
             let mut turn = Turn { purpose, ..self.turn().await };
             turn.refresh().await?;
             turn.state.check_current()?;

@@ -6,6 +6,7 @@ use steadfast_core::{
     Carry, Counters, EndReason, Found, Keyring, Lifetime, Op, PRE_AUTH, Patch, Principal, Proof,
     RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version,
 };
+use time::UtcDateTime;
 
 use super::Status;
 use super::login::Login;
@@ -138,10 +139,14 @@ impl State {
         }
     }
 
-    /// The session, if the store lists it among those of a principal.
-    pub(super) fn listed_under(&self, principal: &Principal) -> Option<RecordId> {
+    /// The session and when it was authenticated, if the store lists it among those of a principal.
+    pub(super) fn listed_under(
+        &self,
+        principal: &Principal,
+    ) -> Option<(RecordId, Option<UtcDateTime>)> {
         let live = self.live()?;
-        (live.record.principal.as_ref() == Some(principal)).then_some(live.id)
+        let is_listed = live.record.principal.as_ref() == Some(principal);
+        is_listed.then(|| (live.id, live.record.authenticated.map(Into::into)))
     }
 
     /// The nodes that hold the session, as far as the store said; none if it places none.

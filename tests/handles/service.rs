@@ -1,0 +1,240 @@
+//! A service of several nodes in this process, over every store.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rig::place::free_address;
+use rig::postgres::Postgres;
+use rig::redis::{PASSWORD, Redis, RedisCluster, USER};
+use steadfast::{
+    Copies, Lifetime, MemoryStore, Partition, PostgresStore, Principal, RecordId, RedisStore,
+    RedisStoreBuilder, ReplicatedStore, SessionInfo, SessionLayer, SessionStore, StickyStore,
+    StoreError,
+};
+use steadfast_core::{
+    Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, ManualClock, Outcome,
+    Patch, Proof, Record, Revocation, Store, Version,
+};
+
+use crate::steps::IDLE;
+
+pub struct Service {
+    nodes: Vec<SessionLayer>,
+    pub clock: ManualClock,
+    /// The servers that the nodes use. They end with the service.
+    _servers: Box<dyn Any + Send + Sync>,
+}
+
+impl Service {
+    pub async fn memory() -> Self {
+        let (clock, env) = time();
+        Self::over(vec![memory(env)], clock, ())
+    }
+
+    pub async fn sticky_over_memory() -> Self {
+        let (clock, env) = time();
+        let backup = memory(env);
+        Self::over(sticky(vec![backup; 3]), clock, ())
+    }
+
+    pub async fn sticky_that_follows_changes() -> Self {
+        let (clock, env) = time();
+        let node = StickyStore::builder("n1".parse().unwrap()).backup(memory(env)).build();
+        Self::over(vec![Arc::new(node) as Arc<dyn Store>], clock, ())
+    }
+
+    pub async fn sticky_over_redis() -> Self {
+        let (clock, env) = time();
+        let server = Redis::start();
+        let backups = (0..3).map(|_| on_server(&server, &env)).collect();
+        Self::over(sticky(backups), clock, server)
+    }
+
+    pub async fn sticky_over_postgres() -> Self {
+        let (clock, env) = time();
+        let server = Postgres::start(&[]);
+        let backups = on_postgres(&server, &env).await;
+        Self::over(sticky(backups), clock, server)
+    }
+
+    pub async fn replicated_to_all() -> Self {
+        Self::replicated(Copies::All).await
+    }
+
+    pub async fn replicated_to_a_backup() -> Self {
+        Self::replicated(Copies::Backups(1)).await
+    }
+
+    pub async fn redis() -> Self {
+        let (clock, env) = time();
+        let server = Redis::start();
+        let stores = (0..3).map(|_| on_server(&server, &env)).collect();
+        Self::over(stores, clock, server)
+    }
+
+    pub async fn redis_cluster() -> Self {
+        let (clock, env) = time();
+        let servers = RedisCluster::start();
+        let store = || {
+            let seeds = servers.seeds().iter().map(|seed| seed.parse().unwrap()).collect();
+            Arc::new(redis(&env).cluster(seeds).unwrap()) as Arc<dyn Store>
+        };
+        Self::over(vec![store(), store(), store()], clock, servers)
+    }
+
+    pub async fn postgres() -> Self {
+        let (clock, env) = time();
+        let server = Postgres::start(&[]);
+        let stores = on_postgres(&server, &env).await;
+        Self::over(stores, clock, server)
+    }
+
+    /// The node that serves the n-th request.
+    pub fn node(&self, n: usize) -> &SessionLayer {
+        &self.nodes[n % self.nodes.len()]
+    }
+
+    async fn replicated(copies: Copies) -> Self {
+        let (clock, env) = time();
+        let first = free_address().await;
+        let mut stores = Vec::new();
+        for n in 0..3 {
+            let (bind, seeds): (&str, &[&str]) =
+                if n == 0 { (&first, &[]) } else { ("127.0.0.1:0", &[&first]) };
+            let builder = ReplicatedStore::builder()
+                .bind(bind.parse().unwrap())
+                .seeds(seeds.iter().copied())
+                .name(format!("n{n}").parse().unwrap())
+                .secret([7; 32])
+                .copies(copies)
+                .partition(Partition::Fail)
+                .env(env.clone());
+            stores.push(builder.open().await.unwrap());
+        }
+        for store in &stores {
+            store.wait_for(3).await.unwrap();
+        }
+        let stores = stores.into_iter().map(|store| Authoritative(Arc::new(store)));
+        Self::over(stores.collect(), clock, ())
+    }
+
+    fn over<S: SessionStore>(
+        stores: Vec<S>,
+        clock: ManualClock,
+        servers: impl Any + Send + Sync,
+    ) -> Self {
+        let lifetime = Lifetime::new(Duration::from_secs(IDLE), 30 * DAY).unwrap();
+        let nodes = stores.into_iter().map(|store| SessionLayer::new(store).lifetime(lifetime));
+        Self { nodes: nodes.collect(), clock, _servers: Box::new(servers) }
+    }
+}
+
+fn time() -> (ManualClock, Env) {
+    let clock = ManualClock::default();
+    (clock.clone(), Env::with_clock(clock))
+}
+
+fn memory(env: Env) -> Arc<dyn Store> {
+    Arc::new(MemoryStore::builder().env(env).build())
+}
+
+/// Nodes that ask their backup every time: news of a change takes a moment through a server.
+fn sticky(backups: Vec<Arc<dyn Store>>) -> Vec<Arc<dyn Store>> {
+    let node = |(n, backup)| {
+        let builder = StickyStore::builder(format!("n{n}").parse().unwrap()).backup(backup);
+        let store = builder.follow_changes(false).recheck(Duration::ZERO).build();
+        Arc::new(store) as Arc<dyn Store>
+    };
+    backups.into_iter().enumerate().map(node).collect()
+}
+
+fn redis(env: &Env) -> RedisStoreBuilder {
+    RedisStore::builder().user(USER, PASSWORD).env(env.clone())
+}
+
+fn on_server(server: &Redis, env: &Env) -> Arc<dyn Store> {
+    Arc::new(redis(env).standalone(server.address().parse().unwrap()).unwrap())
+}
+
+async fn on_postgres(server: &Postgres, env: &Env) -> Vec<Arc<dyn Store>> {
+    let address = format!("postgres://postgres@{}/postgres", server.address());
+    let builder = PostgresStore::builder(&address).env(env.clone());
+    builder.migrate().await.unwrap();
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        stores.push(Arc::new(builder.clone().build().await.unwrap()) as Arc<dyn Store>);
+    }
+    stores
+}
+
+/// A store whose copies are never recent enough, so that the authority answers every load: a copy may
+/// lag a moment behind what its client has not seen, which is for other tests.
+#[derive(Debug)]
+struct Authoritative(Arc<dyn Store>);
+
+#[async_trait]
+impl SessionStore for Authoritative {
+    fn env(&self) -> &Env {
+        self.0.env()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.limits()
+    }
+
+    fn mint(&self) -> Result<RecordId, StoreError> {
+        self.0.mint()
+    }
+
+    async fn create(
+        &self,
+        id: RecordId,
+        record: Record,
+        admission: Admission,
+    ) -> Result<Outcome, StoreError> {
+        self.0.create(id, record, admission).await
+    }
+
+    async fn load(
+        &self,
+        id: RecordId,
+        proof: Option<&Proof>,
+        _: &Hint,
+    ) -> Result<Lookup, StoreError> {
+        let far = Hint { seen: Some(Version(1 << 60)), ..Hint::default() };
+        self.0.load(id, proof, &far).await
+    }
+
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        hint: &Hint,
+    ) -> Result<Outcome, StoreError> {
+        self.0.update(id, patch, hint).await
+    }
+
+    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
+        self.0.delete(id, deletion).await
+    }
+
+    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
+        self.0.list(principal).await
+    }
+
+    async fn delete_all(
+        &self,
+        principal: &Principal,
+        revocation: Revocation,
+    ) -> Result<u64, StoreError> {
+        self.0.delete_all(principal, revocation).await
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        self.0.changes()
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
