@@ -51,6 +51,14 @@ pub enum SetupError {
         /// The version that they should be at, or a later one.
         wanted: i32,
     },
+    /// Requests would be refused.
+    #[error("{missing}: {remedy}")]
+    Unfit {
+        /// Whom the database refuses what.
+        missing: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Nodes of release 0.1 use the database, and could not go on after a migration.
     #[error("nodes of release 0.1 are connected to the database: stop them, then migrate it")]
     InUse,

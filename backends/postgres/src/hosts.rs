@@ -102,6 +102,11 @@ impl Hosts {
         }
     }
 
+    /// Who logs in.
+    pub(crate) fn role(&self) -> &str {
+        &self.terms.login.user
+    }
+
     /// Whether there is another host to turn to.
     pub(crate) fn are_several(&self) -> bool {
         self.hosts.len() > 1

@@ -62,7 +62,7 @@
 //! | `pool` | connections, and what is sent a second time; `shares`, what a record may take of them |
 //! | `connection` | one connection; `hosts`, which server it leads to |
 //! | `changes` | what happened on any node |
-//! | `schema` | migrations; `sql/functions.sql` has what a patch does |
+//! | `schema` | migrations; `sql/functions.sql` has what a patch does; `check`, whether a role may do all of it |
 
 mod store;
 mod address;
@@ -81,6 +81,7 @@ mod connection;
 mod changes;
 
 mod schema;
+mod check;
 mod statements;
 mod names;
 

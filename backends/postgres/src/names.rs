@@ -38,6 +38,25 @@ impl Names {
         &self.schema
     }
 
+    /// What gives a role the privilege that it lacks, for an object of a kind and a name.
+    pub(crate) fn grant(&self, denied: Option<(&str, &str)>, role: &str) -> String {
+        let schema = &self.schema;
+        match denied {
+            Some(("table", name)) if name.ends_with("_migrations") => {
+                format!("GRANT SELECT ON \"{schema}\".\"{name}\" TO \"{role}\"")
+            }
+            Some(("table", name)) => format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON \"{schema}\".\"{name}\" TO \"{role}\""
+            ),
+            Some(("function", name)) => {
+                format!("GRANT EXECUTE ON FUNCTION \"{schema}\".\"{name}\" TO \"{role}\"")
+            }
+            Some(("schema", name)) => format!("GRANT USAGE ON SCHEMA \"{name}\" TO \"{role}\""),
+            // In another language, or for something that is not ours.
+            _ => format!("see the documentation for what {role:?} needs in the schema {schema:?}"),
+        }
+    }
+
     /// The channel on which changes are told.
     pub(crate) fn channel(&self) -> String {
         format!("{}.{}", self.schema, self.table)

@@ -104,15 +104,6 @@ impl Pool {
         self.put_back(self.lend(Box::new(connection), 0));
     }
 
-    /// Asks whether the primary is there and can be written to.
-    pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        let rows = self.rows(Resend::Freely, &Statement::once(IS_READ_ONLY, &[]), &[]).await?;
-        match rows.first().map(|row| row.get(0)) {
-            Some(Ok(false)) => Ok(()),
-            _ => Err(StoreError::writes_refused(Failure::ReadOnly)),
-        }
-    }
-
     /// Runs a statement, and again if it may be and that can help.
     pub(crate) async fn rows(
         &self,
@@ -530,8 +521,6 @@ fn unreachable(failure: Arc<Unreachable>) -> StoreError {
         false => StoreError::unavailable(failure),
     }
 }
-
-const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::boolean";
 
 /// How often a statement is sent at most.
 const ATTEMPTS: u32 = 3;

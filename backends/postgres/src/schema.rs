@@ -1,13 +1,18 @@
 //! The tables and functions, and how they come into the database.
 
+use crate::check;
 use crate::connection::{Column, Connection, Statement};
 use crate::error::{Failure, SetupError};
 use crate::names::Names;
 
 /// Brings the tables and functions of a store to this version. Runs once, whoever else tries.
-pub(crate) async fn migrate(connection: &mut Connection, names: &Names) -> Result<(), SetupError> {
+pub(crate) async fn migrate(
+    connection: &mut Connection,
+    names: &Names,
+    role: &str,
+) -> Result<(), SetupError> {
     // A role that may change nothing can find that there is nothing to do.
-    if check(connection, names).await.is_ok() {
+    if check(connection, names, role).await.is_ok() {
         return Ok(());
     }
     check_encoding(connection).await?;
@@ -33,11 +38,15 @@ pub(crate) async fn migrate(connection: &mut Connection, names: &Names) -> Resul
 }
 
 /// Checks that the tables and functions are there, and no older than this version.
-pub(crate) async fn check(connection: &mut Connection, names: &Names) -> Result<(), SetupError> {
+pub(crate) async fn check(
+    connection: &mut Connection,
+    names: &Names,
+    role: &str,
+) -> Result<(), SetupError> {
     check_encoding(connection).await?;
     let found = match version(connection, names).await {
         Err(failure) if failure.is_missing() => 0,
-        found => found.map_err(SetupError::Refused)?,
+        found => found.map_err(|failure| check::unfit(failure, names, role))?,
     };
     if found < WANTED {
         let schema = names.schema().to_owned();
@@ -45,6 +54,7 @@ pub(crate) async fn check(connection: &mut Connection, names: &Names) -> Result<
     }
     Ok(())
 }
+
 async fn check_encoding(connection: &mut Connection) -> Result<(), SetupError> {
     let encoding = first::<String>(connection, "SELECT current_setting('server_encoding')").await;
     match encoding.map_err(SetupError::Refused)? {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::{
     Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Facts, Found, Limits,
-    Lookup, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, Scan,
+    Lookup, Outcome, Patch, Principal, Probe, Proof, Record, RecordId, Rejection, Revocation, Scan,
     Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Sessions {
     /// `None` where nothing is told.
     pub(crate) changes: Option<Changes>,
     pub(crate) sweeper: Option<Sweeper>,
+    pub(crate) probe: Probe,
 }
 
 impl Sessions {

@@ -58,6 +58,21 @@ impl Statements {
             },
         }
     }
+
+    /// Every statement.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Statement> {
+        let Self { create, load, patch, end, list, end_all, collect, scan, stats, feed } = self;
+        let Feed { register, writers, are_writing, poll, renew, forget, ring, channel: _ } = feed;
+        [create, load, patch, end, list, end_all, collect, scan, stats].into_iter().chain([
+            register,
+            writers,
+            are_writing,
+            poll,
+            renew,
+            forget,
+            ring,
+        ])
+    }
 }
 
 fn statement(names: &Names, number: u8, (sql, takes): Sql) -> Statement {

@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use steadfast_core::{
     Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
+    Principal, Probe, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
     StoreError,
 };
 
 use crate::address::{Address, Pooler};
 use crate::changes::Changes;
-use crate::connection::{Binding, Connection, Login, Roots, Tls, TlsSettings};
+use crate::check;
+use crate::connection::{Binding, Login, Roots, Tls, TlsSettings};
 use crate::error::SetupError;
 use crate::hosts::{Hosts, Keepalive, Network, Terms};
 use crate::names::Names;
@@ -257,14 +258,17 @@ impl PostgresStoreBuilder {
     /// When the settings cannot be, or the database cannot be reached or refuses.
     pub async fn migrate(&self) -> Result<(), SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
-        schema::migrate(&mut self.connect().await?, &names).await
+        let hosts = self.hosts(&self.address, self.pooler)?;
+        schema::migrate(&mut hosts.connect().await?, &names, hosts.role()).await
     }
 
-    /// The store, once the database answered and has the tables it needs.
+    /// The store, once the database answered, has the tables it needs, and lets this role do what
+    /// requests will do: every statement is tried, and leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// When the settings cannot be, the database cannot be reached, or its tables are missing.
+    /// When the settings cannot be, the database cannot be reached, its tables are missing, or the role
+    /// lacks a privilege.
     ///
     /// # Panics
     ///
@@ -278,7 +282,8 @@ impl PostgresStoreBuilder {
             false => None,
         };
         let mut connection = hosts.connect().await?;
-        schema::check(&mut connection, &names).await?;
+        schema::check(&mut connection, &names, hosts.role()).await?;
+        check::check(&mut connection, &statements, &names, hosts.role(), &self.env).await?;
         let pool = Pool::new(hosts, self.connections, self.timeout);
         pool.adopt(connection);
         let store = PostgresStore(Arc::new(Sessions {
@@ -289,6 +294,7 @@ impl PostgresStoreBuilder {
             statements,
             changes,
             sweeper: self.sweep_every.map(Sweeper::new),
+            probe: Probe::default(),
         }));
         store.sessions();
         Ok(store)
@@ -300,10 +306,6 @@ impl PostgresStoreBuilder {
             None => (Arc::clone(hosts), self.pooler != Some(Pooler::Transaction)),
         };
         Ok(Changes::new(hosts, can_be_rung, statements.feed.clone(), self.env.clone()))
-    }
-
-    async fn connect(&self) -> Result<Connection, SetupError> {
-        Ok(self.hosts(&self.address, self.pooler)?.connect().await?)
     }
 
     fn hosts(&self, address: &str, pooler: Option<Pooler>) -> Result<Hosts, SetupError> {
@@ -411,7 +413,7 @@ impl SessionStore for PostgresStore {
 #[async_trait]
 impl Operate for PostgresStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.sessions().pool.check().await
+        self.0.probe.check(self).await
     }
 
     async fn collect(&self) -> Result<u64, StoreError> {

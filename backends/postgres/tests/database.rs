@@ -30,9 +30,9 @@ async fn touches_within_the_hour_stay_hot() {
     }
     drop(store);
     // The deadline of each passes an hour once. Now and then a page is full, where another transaction
-    // holds on to what was there before.
+    // holds on to what was there before. The check at the start makes one more.
     let (updates, hot) = service.updates().await;
-    assert!(updates == 80 && (72..=78).contains(&hot), "{hot} of {updates}");
+    assert!(updates == 81 && (73..=79).contains(&hot), "{hot} of {updates}");
 }
 
 #[tokio::test]
@@ -47,8 +47,9 @@ async fn writes_stay_hot_and_touches_that_move_nothing_write_nothing() {
         applied(&store, id, &Patch::touch(store.env().now())).await;
     }
     drop(store);
+    // The check at the start makes one more.
     let (updates, hot) = service.updates().await;
-    assert!(updates == 20 && hot >= 18, "{hot} of {updates}");
+    assert!(updates == 21 && hot >= 19, "{hot} of {updates}");
 }
 
 #[tokio::test]

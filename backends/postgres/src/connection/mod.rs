@@ -299,6 +299,11 @@ impl Statement {
         Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), takes: takes.to_vec() }
     }
 
+    /// Whether it calls a function of ours, whose statements the server looks at only when they run.
+    pub(crate) fn is_call(&self) -> bool {
+        self.sql.contains(" => $1")
+    }
+
     fn bit(&self) -> u64 {
         1_u64.checked_shl(self.number.into()).unwrap_or(0)
     }
