@@ -321,6 +321,8 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         ("25", Service, OtherConnection),
         // Read-only: this was the primary, or a disk is full.
         ("25006", Writes, OtherHost),
+        // `transaction_timeout`, since PostgreSQL 17.
+        ("25P04", Call, None),
         // Invalid statement name: something between us and the server forgot what was prepared.
         ("26", Service, OtherConnection),
         ("27", Service, None),
@@ -359,7 +361,6 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         ("54023", Service, None),
         // Object not in prerequisite state.
         ("55", Service, None),
-        ("55006", Server, None),
         // A lock was not to be had within `lock_timeout`.
         ("55P03", Record, None),
         // Operator intervention: shutdown, restart, `pg_terminate_backend`, `idle_session_timeout`.
@@ -392,3 +393,6 @@ fn said(hosts: &[(String, Failure)]) -> String {
     });
     said.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;
