@@ -286,6 +286,32 @@ async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn a_login_at_the_cap_costs_at_most_twice_one_below_it() {
+    const LOGINS: usize = 100;
+    let service = Service::new();
+    let store = service.store(Env::system()).await;
+    let alice = Principal::new(Realm::default(), "alice").unwrap();
+    let cap = Admission::default().cap;
+    for _ in 0..cap - LOGINS {
+        create_within(&store, &alice, Admission::default()).await;
+    }
+    service.sql("ANALYZE {sessions}");
+    let mut costs = Vec::new();
+    for _ in 0..2 {
+        let before = service.pages_of_patches();
+        for _ in 0..LOGINS {
+            let id = create(&store).await;
+            let login = login_with(&store, &alice, Admission::default());
+            store.update(id, &login, &Hint::default()).await.unwrap();
+        }
+        costs.push(service.pages_of_patches() - before);
+    }
+    assert_eq!(store.list(&alice).await.unwrap().len(), cap);
+    println!("pages of {LOGINS} logins: {} below the cap, {} at it", costs[0], costs[1]);
+    assert!(costs[0] > 0 && costs[1] <= 2 * costs[0], "{costs:?}");
+}
+
+#[tokio::test]
 async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
     let (service, clock) = (Service::new(), ManualClock::default());
     let store = service.store(Env::with_clock(clock.clone())).await;
@@ -368,20 +394,32 @@ async fn create(store: &PostgresStore) -> RecordId {
 }
 
 async fn create_for(store: &PostgresStore, principal: &Principal) -> RecordId {
+    create_within(store, principal, ONE).await
+}
+
+async fn create_within(
+    store: &PostgresStore,
+    principal: &Principal,
+    admission: Admission,
+) -> RecordId {
     let id = store.mint().unwrap();
     let record = Record { principal: Some(principal.clone()), ..visitor(store, [0; 32]) };
-    store.create(id, record, ONE).await.unwrap();
+    store.create(id, record, admission).await.unwrap();
     id
 }
 
 fn login(store: &PostgresStore, principal: &Principal) -> Patch {
+    login_with(store, principal, ONE)
+}
+
+fn login_with(store: &PostgresStore, principal: &Principal, admission: Admission) -> Patch {
     let record = visitor(store, [0; 32]);
     let authentication = Authentication {
         at: record.created,
         absolute_deadline: record.absolute_deadline,
         principal: Some(principal.clone()),
         facts: None,
-        admission: ONE,
+        admission,
     };
     let hash = visitor(store, [1; 32]).secret;
     let mut login = Patch::new();

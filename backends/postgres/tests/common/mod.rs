@@ -65,6 +65,14 @@ impl Service {
         self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
     }
 
+    /// How many pages patches of these tables have looked at and changed so far, what they call included.
+    pub(crate) fn pages_of_patches(&self) -> u64 {
+        let sql =
+            "SELECT coalesce(sum(shared_blks_hit + shared_blks_read + shared_blks_dirtied), 0)
+            FROM pg_stat_statements WHERE query LIKE '%\"SCHEMA\".\"sessions_patch\"%'";
+        self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
+    }
+
     /// Runs SQL as somebody who may do everything. `{sessions}`, `{principals}` and so on
     /// are the tables.
     pub(crate) fn sql(&self, sql: &str) -> String {
