@@ -19,12 +19,35 @@ use crate::breaker::{Breaker, Failure, Pass};
 use crate::measure::{self, Answered, Measure, Op, ShownBreaker};
 
 /// How long a request waits for the store before it gives up with "not confirmed".
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::Deadlines;
+///
+/// let patient = Deadlines::default().usual(Duration::from_secs(2));
+/// assert_eq!(patient.decisive, Duration::from_secs(3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deadlines {
     /// For a load, a list, and an update that keeps the secret: 1 s by default.
     pub usual: Duration,
     /// For what must not stay in doubt: creating, ending, and replacing a secret. 3 s by default.
     pub decisive: Duration,
+}
+
+impl Deadlines {
+    /// The same with another deadline for usual calls.
+    #[must_use]
+    pub const fn usual(self, usual: Duration) -> Self {
+        Self { usual, ..self }
+    }
+
+    /// The same with another deadline for decisive calls.
+    #[must_use]
+    pub const fn decisive(self, decisive: Duration) -> Self {
+        Self { decisive, ..self }
+    }
 }
 
 impl Default for Deadlines {

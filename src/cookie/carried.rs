@@ -11,6 +11,7 @@ use super::parse::{token_and_route, values};
 /// A route is one label or several, the preferred node first: `n1.n2`. A balancer reads it, a store
 /// takes it as advice, and a wrong one costs a detour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Affinity {
     /// In a cookie of its own, the default: called as the session's, with `-route` behind the name.
     #[default]

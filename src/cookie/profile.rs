@@ -61,6 +61,9 @@ impl CookieProfile {
     }
 
     /// `id-dev`, without `Secure`: for development over plain http. Anyone on the path reads it.
+    ///
+    /// Cookies do not know ports. Two applications on one host need names of their own, see
+    /// [`guide::browsers`](crate::guide::browsers).
     pub fn dev() -> Self {
         Self { name: "id-dev".to_owned(), secure: false, ..Self::host() }
     }
@@ -83,7 +86,9 @@ impl CookieProfile {
         Self { secure, ..self }
     }
 
-    /// When browsers send it along with requests that other sites cause: `Lax` unless set.
+    /// When browsers send it along with requests that other sites cause: `Lax` unless set. A sign-in
+    /// that another site posts back comes without a `Lax` cookie, see
+    /// [`guide::browsers`](crate::guide::browsers).
     #[must_use]
     pub fn same_site(self, same_site: SameSite) -> Self {
         Self { same_site, ..self }
@@ -250,6 +255,7 @@ impl Default for CookieProfile {
 
 /// When browsers send a cookie along with requests that other sites cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SameSite {
     /// Never, not even when a user follows a link.
     Strict,

@@ -47,7 +47,7 @@ async fn rc_06_a_hundred_increments_give_one_to_a_hundred() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
     // The deadline is not what this is about, and a busy machine is slow.
-    let patient = Deadlines { usual: Duration::from_secs(60), ..Deadlines::default() };
+    let patient = Deadlines::default().usual(Duration::from_secs(60));
     let browser = Site::with(|layer| layer.deadlines(patient)).visitor().await;
     let replies = at_once(100, |_| {
         browser.request(|session| async move {

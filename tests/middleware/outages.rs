@@ -132,7 +132,7 @@ async fn fx_05_each_failing_call_of_a_login_leaves_one_live_secret_or_none() {
 #[tokio::test(start_paused = true)]
 async fn ds_09_a_store_that_hangs_costs_a_request_its_deadline_and_no_more() {
     let deadlines =
-        Deadlines { usual: Duration::from_millis(250), decisive: Duration::from_millis(750) };
+        Deadlines::default().usual(Duration::from_millis(250)).decisive(Duration::from_millis(750));
     let site = Site::with(|layer| layer.deadlines(deadlines));
     let browser = site.member("alice").await;
     site.store.set_all(&Fault::Hang);

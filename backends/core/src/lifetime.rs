@@ -22,11 +22,11 @@ impl Lifetime {
     pub const OWASP_LOW_RISK: Self = Self::of(30 * MINUTE, 8 * HOUR);
     /// OWASP Session Management Cheat Sheet, high-value application: idle 5 min, absolute 4 h.
     pub const OWASP_HIGH_VALUE: Self = Self::of(5 * MINUTE, 4 * HOUR);
-    /// NIST SP 800-63B-4, assurance level 1: absolute 30 d; it asks for no idle limit of its own.
+    /// NIST SP 800-63B-4 (July 2025), 2.1.3, assurance level 1: absolute 30 d. It asks for no idle limit.
     pub const NIST_AAL1: Self = Self::of(30 * DAY, 30 * DAY);
-    /// NIST SP 800-63B-4, assurance level 2: idle 1 h, absolute 24 h.
+    /// NIST SP 800-63B-4 (July 2025), 2.2.3, assurance level 2: idle 1 h, absolute 24 h.
     pub const NIST_AAL2: Self = Self::of(HOUR, DAY);
-    /// NIST SP 800-63B-4, assurance level 3: idle 15 min, absolute 12 h.
+    /// NIST SP 800-63B-4 (July 2025), 2.3.3, assurance level 3: idle 15 min, absolute 12 h.
     pub const NIST_AAL3: Self = Self::of(15 * MINUTE, 12 * HOUR);
 
     /// The longest absolute lifetime, 400 days: browsers keep no cookie longer (RFC 6265bis, 5.5).
@@ -93,6 +93,7 @@ impl fmt::Display for Lifetime {
     "a lifetime of idle {idle:?}, absolute {absolute:?} cannot be: \
      use 1 s to 400 days, and an idle one that is not the longer"
 )]
+#[non_exhaustive]
 pub struct LifetimeError {
     /// The idle lifetime that was given.
     pub idle: Duration,

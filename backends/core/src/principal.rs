@@ -43,6 +43,7 @@ impl fmt::Debug for Realm {
 /// The name of a realm has the wrong form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("realm {name:?} is not 1 to 22 of the characters A-Z a-z 0-9 _ -")]
+#[non_exhaustive]
 pub struct RealmError {
     /// The name that was given.
     pub name: String,
@@ -84,6 +85,7 @@ impl fmt::Debug for Principal {
 /// The id of a principal has the wrong form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a principal's id of {len} bytes is not 1 to 256 bytes without control characters")]
+#[non_exhaustive]
 pub struct PrincipalError {
     /// The length of the id that was given, in bytes.
     pub len: usize,

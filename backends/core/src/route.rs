@@ -38,6 +38,7 @@ impl fmt::Debug for RouteLabel {
 /// A route label has the wrong form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("route label {label:?} is not 1 to 32 of the characters A-Z a-z 0-9 _ -")]
+#[non_exhaustive]
 pub struct RouteLabelError {
     /// The label that was given.
     pub label: String,

@@ -18,6 +18,7 @@ use crate::proof::Proof;
 use crate::record::{Record, Version};
 use crate::rejection::Rejection;
 use crate::route::{RouteLabel, Routed};
+use crate::timestamp::Timestamp;
 use crate::token::RecordId;
 
 /// A place where sessions live.
@@ -390,6 +391,7 @@ pub struct Carry {
 
 /// A live session of a principal, as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionInfo {
     /// The record, a safe public handle.
     pub id: RecordId,
@@ -404,11 +406,21 @@ pub struct SessionInfo {
 impl SessionInfo {
     /// What a list shows of a record.
     pub fn of(id: RecordId, record: &Record) -> Self {
+        Self::new(id, record.created, record.authenticated, record.deadline())
+    }
+
+    /// What a list shows of a record with this id and these times.
+    pub fn new(
+        id: RecordId,
+        created: Timestamp,
+        authenticated: Option<Timestamp>,
+        deadline: Timestamp,
+    ) -> Self {
         Self {
             id,
-            created: record.created.into(),
-            authenticated: record.authenticated.map(Into::into),
-            deadline: record.deadline().into(),
+            created: created.into(),
+            authenticated: authenticated.map(Into::into),
+            deadline: deadline.into(),
         }
     }
 }

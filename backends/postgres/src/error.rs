@@ -70,6 +70,7 @@ pub enum SetupError {
 /// No host could be used: what each of them said.
 #[derive(Debug, thiserror::Error)]
 #[error("no primary among {}", said(.hosts))]
+#[non_exhaustive]
 pub struct Unreachable {
     /// Each host, and why it is of no use.
     pub hosts: Vec<(String, Failure)>,

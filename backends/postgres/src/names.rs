@@ -66,6 +66,7 @@ impl Names {
 /// The name of a schema or a table has the wrong form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not 1 to {LONGEST} of the characters a-z 0-9 _, the first one no digit")]
+#[non_exhaustive]
 pub struct NameError {
     /// The name that was given.
     pub name: String,

@@ -78,12 +78,8 @@ fn known(row: &Row) -> Result<Record, Malformed> {
 
 /// The session in a row of `LIST`.
 pub(crate) fn session(row: &Row) -> Result<SessionInfo, Malformed> {
-    Ok(SessionInfo {
-        id: id(row)?,
-        created: time(row, 1)?.into(),
-        authenticated: row.get::<Option<i64>>(2)?.map(|at| Timestamp::from_millis(at).into()),
-        deadline: time(row, 3)?.into(),
-    })
+    let authenticated = row.get::<Option<i64>>(2)?.map(Timestamp::from_millis);
+    Ok(SessionInfo::new(id(row)?, time(row, 1)?, authenticated, time(row, 3)?))
 }
 
 /// The id that a row begins with.

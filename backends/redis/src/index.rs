@@ -576,12 +576,8 @@ fn by_id(entries: &[Entry]) -> BTreeMap<RecordId, Vec<&Entry>> {
 
 /// An id, and when it was created, authenticated, and ends.
 fn info(from: &mut Unpacked<'_>) -> Option<SessionInfo> {
-    Some(SessionInfo {
-        id: std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?,
-        created: from.time()?.into(),
-        authenticated: from.maybe_time()?.map(Into::into),
-        deadline: from.time()?.into(),
-    })
+    let id = std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?;
+    Some(SessionInfo::new(id, from.time()?, from.maybe_time()?, from.time()?))
 }
 
 fn not_unlisted(error: &StoreError) {

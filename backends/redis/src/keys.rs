@@ -53,6 +53,7 @@ impl fmt::Debug for Prefix {
 /// A key prefix has the wrong form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key prefix {prefix:?} is not 1 to 32 of the characters A-Z a-z 0-9 _ - . :")]
+#[non_exhaustive]
 pub struct PrefixError {
     /// The prefix that was given.
     pub prefix: String,

@@ -54,7 +54,7 @@ impl Operation {
 
     /// How long the middleware waits for it.
     pub fn deadline(self) -> Duration {
-        let Deadlines { usual, decisive } = Deadlines::default();
+        let Deadlines { usual, decisive, .. } = Deadlines::default();
         match self {
             Self::ReadAndWrite => 2 * usual,
             _ if self.is_decisive() => decisive,

@@ -9,6 +9,7 @@ use crate::record::MAX_SKEW;
 
 /// How many nodes hold a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Copies {
     /// All of them: for up to 10 nodes, since every write goes to every node.
     All,
@@ -24,6 +25,7 @@ impl Default for Copies {
 
 /// How many acknowledgements a write waits for, beside the owner's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Acks {
     /// One of another node: the write survives any one crash.
     #[default]
@@ -34,6 +36,7 @@ pub enum Acks {
 
 /// What a node does where the acknowledgements of a write cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Partition {
     /// The write is rolled back and the call is an outage; a node that sees less than a majority of
     /// the nodes refuses everything. The default from three nodes up.
@@ -46,6 +49,7 @@ pub enum Partition {
 
 /// What the other nodes make of a node that was drained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DrainAs {
     /// It comes back: for 60 s after it is gone, it counts when they decide by majority, so that nodes
     /// can be restarted one after the other.

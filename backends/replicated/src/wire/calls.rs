@@ -377,12 +377,8 @@ impl TryFrom<proto::Session> for SessionInfo {
     type Error = WireError;
 
     fn try_from(wire: proto::Session) -> Result<Self, WireError> {
-        Ok(Self {
-            id: id(&wire.id)?,
-            created: time(wire.created)?.into(),
-            authenticated: optional_time(wire.authenticated)?.map(Into::into),
-            deadline: time(wire.deadline)?.into(),
-        })
+        let (created, deadline) = (time(wire.created)?, time(wire.deadline)?);
+        Ok(Self::new(id(&wire.id)?, created, optional_time(wire.authenticated)?, deadline))
     }
 }
 

@@ -424,8 +424,7 @@ fn lookup() -> impl Strategy<Value = Lookup> {
 
 fn session() -> impl Strategy<Value = SessionInfo> {
     (id(), time(), option::of(time()), time()).prop_map(|(id, created, authenticated, deadline)| {
-        let authenticated = authenticated.map(Into::into);
-        SessionInfo { id, created: created.into(), authenticated, deadline: deadline.into() }
+        SessionInfo::new(id, created, authenticated, deadline)
     })
 }
 
