@@ -1,5 +1,8 @@
 //! What to know beyond the documentation of each item.
 
+#[doc = include_str!("browsers.md")]
+pub mod browsers {}
+
 #[doc = include_str!("streams.md")]
 pub mod streams {}
 
