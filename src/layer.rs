@@ -54,9 +54,9 @@ pub use crate::watch::RECHECK;
 /// [`keep_headers`](SessionLayer::keep_headers). Other layers that add headers, or change bodies, see
 /// every response if they are further out.
 ///
-/// Put a middleware that answers in place of handlers which it cuts off outside of this layer, unless it
-/// answers 408, as tower-http's `TimeoutLayer` does, or 500 and above. With any other status it looks
-/// like a handler that returned, and what the handler had buffered until then is committed.
+/// What a handler had buffered is dropped when another layer gave up on it and answered 408, as
+/// tower-http's `TimeoutLayer` does, or 500 and above. For a layer that answers with another status, put
+/// a [`HandlerLayer`](crate::HandlerLayer) further in.
 ///
 /// # Deployment caveats
 ///

@@ -5,6 +5,7 @@ pub mod layer;
 pub mod service;
 pub mod future;
 pub mod body;
+pub mod handler;
 mod head;
 
 mod session;
@@ -40,5 +41,6 @@ pub use cookie::carried::Affinity;
 pub use cookie::header::HeaderError;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
+pub use handler::HandlerLayer;
 pub use layer::SessionLayer;
 pub use session::{AsKey, Key, KeyName, Login, Saved, Session, Status};

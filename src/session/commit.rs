@@ -1,6 +1,7 @@
 //! The commit: what a request wants kept is sent before its response head.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use steadfast_core::{Event, Hint, Outcome, StoreError};
@@ -85,7 +86,9 @@ impl Turn<'_> {
     fn close(&mut self, status: StatusCode) -> Option<Head> {
         let is_failure = status.is_server_error() && !self.inner.shared.commit_on_server_error;
         // 408 is what a timeout answers in place of a handler that never returned.
-        if is_failure || status == StatusCode::REQUEST_TIMEOUT {
+        let is_cut_off = status == StatusCode::REQUEST_TIMEOUT
+            || self.inner.is_abandoned.swap(false, Ordering::AcqRel);
+        if is_failure || is_cut_off {
             self.state.discard();
         }
         if matches!(self.state.view, View::Poisoned) {

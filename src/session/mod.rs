@@ -11,6 +11,7 @@ mod csrf;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -540,8 +541,20 @@ impl Session {
     }
 
     pub(crate) fn new(shared: Arc<Shared>, presented: Presented, outer: Option<Self>) -> Self {
-        let state = Mutex::new(State::new());
-        Self { inner: Arc::new(Inner { shared, presented, outer, state }) }
+        let (state, is_abandoned) = (Mutex::new(State::new()), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { shared, presented, outer, state, is_abandoned }) }
+    }
+
+    /// Drops what is buffered, here and in the layers around: the handler never returned.
+    pub(crate) fn abandon(&self) {
+        match self.inner.state.try_lock() {
+            Ok(mut state) => state.discard(),
+            // Another task is in the middle of a call: the commit comes after it, and sees this.
+            Err(_) => self.inner.is_abandoned.store(true, Ordering::Release),
+        }
+        if let Some(outer) = &self.inner.outer {
+            outer.abandon();
+        }
     }
 
     /// What configures this session, and those of the layers around it.
@@ -677,6 +690,8 @@ struct Inner {
     presented: Presented,
     outer: Option<Session>,
     state: Mutex<State>,
+    /// Whether the commit must drop what is buffered.
+    is_abandoned: AtomicBool,
 }
 
 impl Inner {

@@ -12,6 +12,7 @@ mod costs;
 mod order;
 mod handles;
 mod layers;
+mod abandoned;
 mod concurrency;
 mod races;
 mod cancellation;
