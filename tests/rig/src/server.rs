@@ -34,6 +34,13 @@ impl Server {
         Self::launch(&mut program(options)).await.server
     }
 
+    /// Another program that says in the same words where it listens.
+    pub async fn of(mut program: Command) -> Self {
+        program.env_clear().kill_on_drop(true).stdin(Stdio::null());
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Started::of(&mut program).await.server
+    }
+
     /// With a control port, at an address where another one was before.
     pub async fn start_at(address: &str, options: &[&str]) -> Self {
         let mut program = program(options);
