@@ -44,6 +44,13 @@
 //! without it is then left to what Redis itself promises of elections: it prefers the replica that has
 //! the most. A server that restarts without a file of its data restarts without sessions.
 //!
+//! A primary that hangs, and wakes after the sentinels have replaced it, takes itself for the primary
+//! until a sentinel tells it, which may take some seconds. Nodes leave it when a sentinel announces
+//! the other one, usually within 0.3 s of its waking. Until then it serves values, secrets and ended
+//! sessions as they were before it hung, and loses what is written to it; what waits for copies fails
+//! instead. `min-replicas-to-write 1` has it refuse writes once its replica was gone for
+//! `min-replicas-max-lag`; nothing keeps it from serving old reads.
+//!
 //! # Outages
 //!
 //! Deadlines are the caller's. A connection that breaks is opened again by the next call; one whose
