@@ -373,6 +373,7 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         ("58", Server, None),
         ("58P01", Service, None),
         ("58P02", Service, None),
+        ("58P03", Service, None),
         // Snapshot too old.
         ("72", Service, Repeat),
         ("F0", Service, None),
