@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use rig::redis::{Redis, RedisCluster};
 use steadfast_core::{Admission, Deletion, Hint, Patch, Revocation, SessionStore};
+use steadfast_redis::RedisStore;
 
 use crate::fixture::{Visitor, across, builder, principal, store};
 
@@ -120,6 +121,62 @@ async fn a_small_session_takes_few_bytes() {
     println!("a read takes {read} B, a write {write} B, a record {memory} B");
     assert!(read < 320 && write < 300 && memory < 640, "{read} {write} {memory}");
 }
+
+#[tokio::test]
+async fn a_login_at_the_cap_makes_at_most_twice_the_commands() {
+    let server = Redis::start();
+    let store = store(&server);
+    let cap = Admission::default().cap;
+    for _ in 0..cap - BATCHES * BATCH {
+        Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    }
+    let below = cost_of_logins(&server, &store).await;
+    let at_the_cap = cost_of_logins(&server, &store).await;
+    assert_eq!(store.list(&principal("alice")).await.unwrap().len(), cap);
+    println!("commands and µs of {BATCH} logins: {below:?} below the cap, {at_the_cap:?} at it");
+    assert!(at_the_cap.0 <= 2 * below.0);
+}
+
+/// The least commands that a batch of logins made, and the least time that its scripts ran: what the
+/// machine does beside can only add to them.
+async fn cost_of_logins(server: &Redis, store: &RedisStore) -> (u64, u64) {
+    let mut least = (u64::MAX, u64::MAX);
+    for _ in 0..BATCHES {
+        let mut visitors = Vec::new();
+        for _ in 0..BATCH {
+            visitors.push(Visitor::arrive(store).await);
+        }
+        server.ask(&["CONFIG", "RESETSTAT"]);
+        for visitor in visitors {
+            visitor.log_in(store, "alice").await;
+        }
+        let (commands, time) = commands(server);
+        least = (least.0.min(commands), least.1.min(time));
+    }
+    least
+}
+
+/// How many commands scripts made, and for how many microseconds scripts ran.
+fn commands(server: &Redis) -> (u64, u64) {
+    let stats = server.ask(&["INFO", "commandstats"]).text();
+    let (mut made, mut time) = (0, 0);
+    for line in stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
+        let (name, rest) = line.split_once(':').unwrap();
+        let field = |field: &str| {
+            let value = rest.split(',').find_map(|part| part.strip_prefix(field)).unwrap();
+            value.parse::<u64>().unwrap()
+        };
+        match name {
+            "evalsha" => time += field("usec="),
+            "auth" | "hello" | "info" | "config|resetstat" => {}
+            _ => made += field("calls="),
+        }
+    }
+    (made, time)
+}
+
+const BATCHES: usize = 10;
+const BATCH: usize = 10;
 
 /// The commands that any server of the cluster saw, sorted: those of the cluster itself left aside.
 async fn watch_all(work: impl AsyncFn()) -> Vec<String> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rig::redis::{RedisCluster, RedisWithSentinels};
 use rig::within;
-use steadfast_core::{Deletion, Outcome, SessionStore, StoreError};
+use steadfast_core::{
+    Admission, Deletion, Hint, Outcome, Realm, Revocation, SessionStore, StoreError,
+};
 
 use crate::fixture::{Visitor, across, behind, builder, until_ok};
 
@@ -59,6 +61,30 @@ async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
     servers.servers[1].resume();
     let (was_live, _) = until_ok(async || store.delete(visitor.id, &Deletion::LOGOUT).await).await;
     assert!(!was_live.is_ended(), "it had been ended on the primary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_call_is_confirmed_by_a_replica_too() {
+    let servers = RedisWithSentinels::start();
+    let store = behind(&servers, builder().wait(1, Duration::from_millis(50)));
+    let [out, member] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
+    let alice = steadfast_core::Principal::new(Realm::default(), "alice").unwrap();
+    let (login, _) = member.login(&store, "alice", Admission::default());
+    let hint = Hint::default();
+    servers.wait_for_replica();
+    within(until_replicated(&servers)).await;
+    servers.servers[1].pause();
+    // More often than there are connections for it: none of them may count what another one wrote.
+    for _ in 0..20 {
+        let ended = store.delete(out.id, &Deletion::LOGOUT).await;
+        assert!(matches!(ended, Err(StoreError::WritesRefused(_))), "{ended:?}");
+        let signed_in = store.update(member.id, &login, &hint).await;
+        assert!(matches!(signed_in, Err(StoreError::WritesRefused(_))), "{signed_in:?}");
+        let closed = Revocation { epoch: Some(1), ..Revocation::LOGOUT };
+        let closed = Revocation { except: Some(member.id), ..closed };
+        let closed = store.delete_all(&alice, closed).await;
+        assert!(matches!(closed, Err(StoreError::WritesRefused(_))), "{closed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
