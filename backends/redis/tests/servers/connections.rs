@@ -182,3 +182,49 @@ async fn pass(
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_that_knows_no_script_flags_is_served() {
+    let server = Redis::start();
+    let (refused, address) = (Arc::new(AtomicUsize::new(0)), server.address());
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = proxy.local_addr().unwrap().port();
+    let count = Arc::clone(&refused);
+    let proxying = tokio::spawn(async move {
+        while let Ok((client, _)) = proxy.accept().await {
+            let server = TcpStream::connect(&address).await.unwrap();
+            tokio::spawn(without_flags(client, server, Arc::clone(&count)));
+        }
+    });
+    let store = builder().standalone(format!("127.0.0.1:{port}").parse().unwrap()).unwrap();
+    store.check().await.unwrap();
+    let visitor = Visitor::arrive(&store).await.log_in(&store, "alice").await;
+    visitor.count(&store).await.unwrap();
+    assert_eq!(visitor.counted(&store).await, 1);
+    assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended());
+    let flagged = refused.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&flagged), "{flagged} scripts were sent with flags");
+    proxying.abort();
+}
+
+/// Makes a server of today take `#!lua` for what it is to older servers and to compatible ones: no Lua.
+async fn without_flags(client: TcpStream, server: TcpStream, refused: Arc<AtomicUsize>) {
+    let ((mut from, mut back), (mut answers, mut to)) = (client.into_split(), server.into_split());
+    let answering = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4_096]);
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..read]);
+        while let Some(at) = kept.windows(5).position(|part| part == b"#!lua") {
+            kept[at + 1] = b'?';
+            refused.fetch_add(1, Ordering::SeqCst);
+        }
+        // The end of this piece may be the beginning of the mark.
+        let is_begun = (1..5).rev().find(|len| kept.ends_with(&b"#!lua"[..*len]));
+        let rest = kept.split_off(kept.len() - is_begun.unwrap_or(0));
+        if to.write_all(&kept).await.is_err() {
+            break;
+        }
+        kept = rest;
+    }
+    answering.abort();
+}
