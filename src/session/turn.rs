@@ -133,13 +133,34 @@ impl<'a> Turn<'a> {
 
     /// Ends every session whose secret the request showed.
     pub(super) async fn end(&mut self) -> Result<(), Error> {
-        self.read().await?;
+        match self.read().await {
+            // Only a newer node can read it, and its user may end it on any.
+            Err(Error::Store(StoreError::NewerFormat { .. })) => return self.end_unread().await,
+            read => read?,
+        }
         if matches!(self.state.view, View::Superseded) {
             return Err(Error::Superseded);
         }
         self.state.discard();
         self.end_others_shown().await?;
         self.end_own().await.map(drop)
+    }
+
+    /// Ends the sessions whose secrets the request showed, by nothing but these.
+    async fn end_unread(&mut self) -> Result<(), Error> {
+        self.state.discard();
+        for claim in self.inner.claims() {
+            let logout = Deletion { proof: Some(&claim.proof), ..Deletion::LOGOUT };
+            let answer = self.inner.calls().delete(claim.id, &logout).await;
+            match self.or_poison(answer)? {
+                Deleted::Superseded => {
+                    self.state.view = View::Superseded;
+                    return Err(Error::Superseded);
+                }
+                deleted => self.ended(claim.id, deleted.is_ended()),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the session's record, and says whether it was live.

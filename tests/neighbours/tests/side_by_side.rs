@@ -76,6 +76,12 @@ async fn outgrow(url: &str) {
     assert_eq!(ended.json(), true);
     assert_eq!(alice.at(&newer).user().await, None);
 
+    let bob = newer.client();
+    bob.post("/begin?u=bob&facts=next").await.ok();
+    let signed_out = bob.at(&older).post("/logout").await.ok();
+    assert!(signed_out.set_cookies().iter().any(|line| line.contains("Max-Age=0")));
+    assert_eq!(bob.at(&newer).user().await, None, "a user signs out on either node");
+
     older.signal("TERM");
     let (_, said) = older.ended().await;
     assert!(said.contains(REASON), "{said}");
