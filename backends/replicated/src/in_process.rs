@@ -31,6 +31,10 @@ impl Subject for Nodes {
         }
         stores
     }
+
+    fn largest_cap(&self) -> usize {
+        50
+    }
 }
 
 impl Nodes {
