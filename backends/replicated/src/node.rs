@@ -131,10 +131,13 @@ impl Node {
         happened
     }
 
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Change> {
+    /// What changes from now on, and whether everything is told for now.
+    pub(crate) fn listen(&self) -> (broadcast::Receiver<Change>, bool) {
         let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_KEPT).0);
-        self.drive(Engine::listen);
-        changes.subscribe()
+        // First, so that nothing that is said after the look at the links goes by.
+        let receiver = changes.subscribe();
+        let hears_all = self.drive(Engine::listen);
+        (receiver, hears_all)
     }
 
     pub(crate) async fn drain(&self) -> Result<Drained, StoreError> {

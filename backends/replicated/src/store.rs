@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt};
 use steadfast_core::{
     Admission, Change, ChangeStream, Deleted, Deletion, Drained, Env, Event, Hint, Limits, Lookup,
     Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo,
@@ -164,10 +164,12 @@ impl SessionStore for ReplicatedStore {
         }
     }
 
-    /// Up to 1,024 changes wait for a slow listener; then, and when a link broke, it gets
-    /// `Change::Missed`.
+    /// Up to 1,024 changes wait for a slow listener; then it gets `Change::Missed`. While the link to a
+    /// node that is not counted as down is broken, the stream is `Change::Down`.
     fn changes(&self) -> Option<ChangeStream> {
-        Some(ChangeStream::new(stream::unfold(self.node.listen(), next)))
+        let (receiver, hears_all) = self.node.listen();
+        let first = (!hears_all).then_some(Change::Down);
+        Some(ChangeStream::new(stream::iter(first).chain(stream::unfold(receiver, next))))
     }
 }
 

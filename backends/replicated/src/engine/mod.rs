@@ -97,6 +97,10 @@ pub(crate) struct Engine {
     /// Whether others may be there whom this node has not met.
     expects_others: bool,
     listens: bool,
+    /// Whether the changes of all other nodes came here when that was last looked at.
+    hears_all: bool,
+    /// Whether a link broke or came back since, so that changes may have been missed.
+    may_have_missed: bool,
     /// Whether the others may have to hear who this node is.
     speaks: bool,
     last_number: u64,
@@ -173,6 +177,8 @@ impl Engine {
             scrub: Scrub::default(),
             expects_others: false,
             listens: false,
+            hears_all: true,
+            may_have_missed: false,
             speaks: true,
             last_number: 0,
             last_beat: now.mono,
@@ -248,18 +254,21 @@ impl Engine {
         self.expects_others = expects_others;
     }
 
-    /// Somebody listens to changes here.
-    pub(crate) fn listen(&mut self, now: Now) {
+    /// Has changes reported here from now on; says whether those of all other nodes come here.
+    pub(crate) fn listen(&mut self, now: Now) -> bool {
         self.pass(now);
         self.listens = true;
         self.speaks = true;
         self.say_status();
+        self.report_feed();
+        self.hears_all
     }
 
     /// Looks around: to be called about every [`BEAT`].
     pub(crate) fn tick(&mut self, now: Now) {
         self.pass(now);
         self.beat();
+        self.report_feed();
         self.speaks = true;
         self.say_status();
     }

@@ -300,6 +300,8 @@ impl Engine {
         let status = self.status();
         let peer = self.peers.entry(name.clone()).or_default();
         peer.linked = true;
+        // Told in the next beat, when the peer knows that somebody listens here.
+        self.may_have_missed = true;
         peer.heard = self.now.mono;
         peer.said = Some(status.clone());
         self.send(name, Message::Status(status));
@@ -319,16 +321,34 @@ impl Engine {
         peer.lease.forget();
         peer.confirmed.clear();
         peer.evicted.clear();
-        let missed_changes = !std::mem::take(&mut peer.changes).is_empty();
+        peer.changes.clear();
         let missed = std::mem::take(&mut peer.in_flight).into_ids();
         peer.stale.extend(&missed);
-        if missed_changes || self.listens {
-            self.effects.push(Effect::Changed(Change::Missed));
-        }
+        // Changes may have been on their way.
+        self.may_have_missed = true;
+        self.report_feed();
         self.lose_replies(name);
         self.skip_pull(name);
         for id in missed {
             self.settle_commit(id);
+        }
+    }
+
+    /// Tells listeners when the changes of a node no longer come here, and when those of all nodes do
+    /// again. A node that is counted as down has none, unless it is this one that was cut off.
+    pub(super) fn report_feed(&mut self) {
+        let is_cut_off = !self.sees_majority();
+        let comes = |peer: &Peer| peer.linked || (peer.is_dead() && !is_cut_off);
+        let hears_all = self.join.is_none() && self.peers.values().all(comes);
+        let heard_all = std::mem::replace(&mut self.hears_all, hears_all);
+        let is_back = hears_all && (std::mem::take(&mut self.may_have_missed) || !heard_all);
+        let change = match (is_back, hears_all != heard_all) {
+            (true, _) => Change::Missed,
+            (false, true) => Change::Down,
+            (false, false) => return,
+        };
+        if self.listens {
+            self.effects.push(Effect::Changed(change));
         }
     }
 

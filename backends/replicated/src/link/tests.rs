@@ -10,7 +10,7 @@ use crate::engine::config::{Acks, Copies};
 #[tokio::test]
 async fn a_queue_that_is_full_ends_the_link_and_the_engine_hears_of_it() {
     let (links, node) = node("n1");
-    let mut changes = node.listen();
+    let (mut changes, _) = node.listen();
     let mut silent = linked(&links, &node, "n2", None);
     let message = || {
         Message::Changes(vec![
@@ -24,7 +24,7 @@ async fn a_queue_that_is_full_ends_the_link_and_the_engine_hears_of_it() {
     }
     links.send(&peer, message());
     silent.read_to_end(&mut Vec::new()).await.unwrap();
-    assert_eq!(changes.recv().await, Ok(Change::Missed), "that of the link that is lost");
+    assert_eq!(changes.recv().await, Ok(Change::Down), "that of the link that is lost");
     assert!(links.lock().links.is_empty());
 }
 
@@ -83,7 +83,7 @@ async fn who_dials_again_has_lost_its_link() {
 #[tokio::test]
 async fn a_second_address_of_a_peer_makes_no_second_link() {
     let (links, node) = node("n1");
-    let mut changes = node.listen();
+    let (mut changes, _) = node.listen();
     let _link = linked(&links, &node, "n2", None);
     let mut other = linked(&links, &node, "n2", None);
     other.read_to_end(&mut Vec::new()).await.unwrap();

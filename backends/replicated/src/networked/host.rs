@@ -45,7 +45,8 @@ pub(super) async fn run(n: usize, world: Rc<RefCell<World>>) -> turmoil::Result 
 async fn listen(world: &RefCell<World>, store: &ReplicatedStore) {
     let mut changes = store.changes().unwrap();
     while let Some(change) = changes.next().await {
-        world.borrow_mut().links_lost += u64::from(change == Change::Missed);
+        let is_lost = matches!(change, Change::Down | Change::Missed);
+        world.borrow_mut().links_lost += u64::from(is_lost);
     }
 }
 

@@ -140,6 +140,33 @@ fn a_backup_that_was_cut_off_hears_why_a_session_ended() {
     assert!(world.changes.contains(&(1, Change::Ended(id, EndReason::Admin))));
 }
 
+#[test]
+fn a_listener_without_a_copy_is_told_when_its_links_break_and_when_they_are_back() {
+    let (mut world, id) = world_with_a_record();
+    world.listen(2);
+    world.step(SECOND);
+    assert!(!world.holds(2, id));
+    world.changes.clear();
+    for other in [0, 1] {
+        world.cut.extend([(2, other), (other, 2)]);
+        world.unlink(2, other);
+        world.unlink(other, 2);
+    }
+    world.step(5 * SECOND);
+    let ended = ask(&mut world, 0, Request::delete(id, &Deletion::for_reason(EndReason::Admin)));
+    assert!(matches!(ended, Reply::Ended(Deleted::Ended)), "{ended:?}");
+    let feed = |world: &World| {
+        let of_feed =
+            |change: &&(usize, Change)| matches!(change, (2, Change::Down | Change::Missed));
+        world.changes.iter().rfind(of_feed).map(|(_, change)| *change)
+    };
+    assert_eq!(feed(&world), Some(Change::Down));
+    world.cut.clear();
+    world.run_until_settled(60 * SECOND).unwrap();
+    world.step(SECOND);
+    assert_eq!(feed(&world), Some(Change::Missed), "so that it asks about its sessions once");
+}
+
 /// Three nodes, and a session whose owner is n0 and whose backup is n1.
 fn world_with_a_record() -> (World, RecordId) {
     let mut world = World::new(Setup { skew: Duration::ZERO, ..Setup::plain() }, 1);

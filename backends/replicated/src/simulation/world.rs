@@ -152,7 +152,9 @@ impl World {
     /// Has a node listen to changes.
     pub(super) fn listen(&mut self, n: usize) {
         let now = self.now(n);
-        self.with(n, |engine| engine.listen(now));
+        self.with(n, |engine| {
+            engine.listen(now);
+        });
     }
 
     pub(super) fn pause(&mut self, n: usize, until: Duration) {
