@@ -142,8 +142,11 @@ async fn panic_on(session: Session) {
 
 type App = BoxCloneSyncService<Request, Response, Infallible>;
 
+/// Builds an application around a session layer.
+type Stack = Box<dyn Fn(SessionLayer) -> App>;
+
 /// What gives up on a handler, at different places.
-fn stacks(status: StatusCode) -> Vec<(&'static str, Box<dyn Fn(SessionLayer) -> App>)> {
+fn stacks(status: StatusCode) -> Vec<(&'static str, Stack)> {
     let timeout = TimeoutLayer::with_status_code(status, SHORT);
     let give_up = move |request: Request, next: Next| async move {
         let answer = tokio::time::timeout(SHORT, next.run(request)).await;
