@@ -1,42 +1,105 @@
-//! Whose sessions this node has seen lately.
+//! What this node has seen lately, so that a script is given keys which it would have to ask for. All of
+//! it is advice: the server checks it, and asks where it does not fit.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::{Principal, RecordId};
 
 /// Whose sessions the last loads found, so that a sign-out, which comes after a load, names the key of
-/// the index that it takes the session off. Advice: the server checks it, and says whose it is if it
-/// was another one's.
+/// the index that it takes the session off.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<RecordId, Principal>,
-    old: HashMap<RecordId, Principal>,
-}
+pub(crate) struct Seen(Mutex<Generations<RecordId, Principal>>);
 
 impl Seen {
     pub(crate) fn remember(&self, id: RecordId, principal: Option<&Principal>) {
-        let Some(principal) = principal else {
-            return;
-        };
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if generations.young.len() >= KEPT {
-            generations.old = std::mem::take(&mut generations.young);
+        if let Some(principal) = principal {
+            lock(&self.0).insert(id, principal.clone());
         }
-        generations.young.insert(id, principal.clone());
     }
 
     pub(crate) fn principal(&self, id: RecordId) -> Option<Principal> {
-        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.young.get(&id).or_else(|| generations.old.get(&id)).cloned()
+        lock(&self.0).get(&id).cloned()
     }
 }
 
-/// Sessions of a generation; there are two.
+/// The sessions that end next of a principal at the cap, by the name of the principal: the oldest, as the
+/// server last named them. A login names the keys of the first ones.
+#[derive(Debug, Default)]
+pub(crate) struct Oldest(Mutex<Generations<String, Vec<RecordId>>>);
+
+impl Oldest {
+    pub(crate) fn first(&self, name: &str) -> Vec<RecordId> {
+        let generations = lock(&self.0);
+        let known = generations.get(name).map_or(&[][..], Vec::as_slice);
+        known[..known.len().min(NAMED)].to_vec()
+    }
+
+    pub(crate) fn learn(&self, name: &str, oldest: &[RecordId]) {
+        lock(&self.0).insert(name.to_owned(), oldest.to_vec());
+    }
+
+    /// Follows a login that ended these. One that ended none was below the cap, and so is the next.
+    pub(crate) fn follow(&self, name: &str, ended: &[RecordId]) {
+        let mut generations = lock(&self.0);
+        let Some(known) = generations.get(name) else { return };
+        let left: Vec<_> = known.iter().filter(|id| !ended.contains(id)).copied().collect();
+        match ended.is_empty() || left.is_empty() {
+            true => generations.remove(name),
+            false => generations.insert(name.to_owned(), left),
+        }
+    }
+}
+
+/// Two generations: when the young one is full, it takes the place of the old one.
+#[derive(Debug)]
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash, V> Generations<K, V> {
+    fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= KEPT {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+
+    fn get<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn remove<Q>(&mut self, key: &Q)
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+}
+
+impl<K, V> Default for Generations<K, V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Entries of a generation.
 const KEPT: usize = 1_024;
+
+/// Keys of sessions that a login names before it is asked.
+const NAMED: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -47,7 +110,6 @@ mod tests {
     #[test]
     fn the_latest_are_remembered_and_no_more_than_two_generations() {
         let seen = Seen::default();
-        let id = |n: usize| RecordId::from_bytes((n as u128).to_be_bytes());
         let alice = Principal::new(Realm::default(), "alice").unwrap();
         for n in 0..10 * KEPT {
             seen.remember(id(n), Some(&alice));
@@ -55,5 +117,24 @@ mod tests {
         }
         assert_eq!(seen.principal(id(0)), None);
         assert!((0..10 * KEPT).filter(|n| seen.principal(id(*n)).is_some()).count() <= 2 * KEPT);
+    }
+
+    #[test]
+    fn the_oldest_are_known_until_they_ended_or_the_cap_is_not_reached() {
+        let oldest = Oldest::default();
+        assert_eq!(oldest.first("alice"), []);
+        oldest.learn("alice", &[id(1), id(2), id(3)]);
+        assert_eq!(oldest.first("alice"), [id(1), id(2)]);
+        oldest.follow("alice", &[id(1)]);
+        assert_eq!(oldest.first("alice"), [id(2), id(3)]);
+        oldest.follow("alice", &[]);
+        assert_eq!(oldest.first("alice"), []);
+        oldest.learn("bob", &[id(1)]);
+        oldest.follow("bob", &[id(1)]);
+        assert_eq!(oldest.first("bob"), []);
+    }
+
+    fn id(n: usize) -> RecordId {
+        RecordId::from_bytes((n as u128).to_be_bytes())
     }
 }

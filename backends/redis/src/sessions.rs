@@ -16,7 +16,7 @@ use crate::keys::{Prefix, name};
 use crate::made::{Left, Made, Unexpected, trouble};
 use crate::request::{self, Terms};
 use crate::script::{Answer, Scripts};
-use crate::seen::Seen;
+use crate::seen::{Oldest, Seen};
 
 /// Everything that a store shares with its clones.
 pub(crate) struct Sessions {
@@ -31,6 +31,7 @@ pub(crate) struct Sessions {
     pub(crate) copies: Option<Copies>,
     pub(crate) changes: Changes,
     pub(crate) seen: Seen,
+    pub(crate) oldest: Oldest,
     pub(crate) probe: Probe,
 }
 
@@ -214,13 +215,25 @@ impl Sessions {
         let terms = Terms { is_split: self.servers.are_many(), ..terms };
         let name = change.principal().map(name).unwrap_or_default();
         let numbered = self.changes.number(&self.env)?;
-        let mut others = Vec::new();
+        let mut others = match terms.is_split {
+            true => Vec::new(),
+            false => self.oldest.first(&name),
+        };
         for _ in 0..ATTEMPTS {
             let mut answer = self.try_to_make(id, change, &name, terms, &others, &numbered).await?;
             match answer.word {
-                b'L' => others = answer.ids().ok_or_else(unexpected)?,
+                b'L' => {
+                    others = answer.ids().ok_or_else(unexpected)?;
+                    self.oldest.learn(&name, &others);
+                }
                 b'C' => self.convert(&name).await?,
-                _ => return self.made(id, change, answer, numbered).await,
+                _ => {
+                    let made = self.made(id, change, answer, numbered).await?;
+                    if let Made::Applied { applied, .. } = &made {
+                        self.oldest.follow(&name, &applied.ended);
+                    }
+                    return Ok(made);
+                }
             }
         }
         numbered.settle(Some(false));

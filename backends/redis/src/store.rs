@@ -19,7 +19,7 @@ use crate::connection::{Copies, Dialer, Sentinels, Servers};
 use crate::error::SetupError;
 use crate::keys::Prefix;
 use crate::script::{Script, Scripts};
-use crate::seen::Seen;
+use crate::seen::{Oldest, Seen};
 use crate::sessions::Sessions;
 use crate::tls::Tls;
 
@@ -215,6 +215,7 @@ impl RedisStoreBuilder {
             limits: self.limits,
             prefix: self.prefix,
             seen: Seen::default(),
+            oldest: Oldest::default(),
             probe: Probe::default(),
             scripts: Scripts::new(),
             user: self.login.username().unwrap_or("default").to_owned(),
