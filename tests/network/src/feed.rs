@@ -80,9 +80,9 @@ impl FeedWorker {
             Ok(()) => changes.judge(&listener),
             Err(_) => Err(format!("it hears nothing again; {}", changes.described(&listener))),
         };
-        let (failed, was_retried, was_late_if_idle) = (false, false, false);
+        let (failed, was_retried, was_too_soon) = (false, false, false);
         let took = start.elapsed();
-        Report { case, verdict, was_reached, failed, took, was_retried, was_late_if_idle }
+        Report { case, verdict, was_reached, failed, took, was_retried, was_too_soon }
     }
 
     /// A store that does nothing but listen, without a connection.

@@ -18,8 +18,8 @@ pub struct Report {
     pub took: Duration,
     /// Whether the next call needed another try.
     pub was_retried: bool,
-    /// Whether no answer came in time, though no more than an idle connection was dead.
-    pub was_late_if_idle: bool,
+    /// Whether the call may have come before its idle connection was dead.
+    pub was_too_soon: bool,
 }
 
 /// How many cases went how.

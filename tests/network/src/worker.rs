@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rig::faults::{Fault, FaultProxy, Heard};
 use rig::within;
-use steadfast_core::{Record, SessionStore, StoreError};
+use steadfast_core::{Record, SessionStore};
 use tokio::time::sleep;
 
 use crate::case::{Case, Situation};
@@ -42,12 +42,12 @@ impl Worker {
     }
 
     /// Runs a case, again if the call takes another connection than the one that is to fail: a store may
-    /// give one up at any time. Again also where a machine that is busy with other cases opens no other
-    /// connection in time.
+    /// give one up at any time. Again also where a call came too soon: before the proxy or the store had a
+    /// turn to end an idle connection, on a machine that is busy with other cases.
     pub async fn run(&mut self, case: Case) -> Report {
         for _ in 0..A_FEW {
             let report = self.attempt(case).await;
-            if (report.was_reached || report.verdict.is_err()) && !report.was_late_if_idle {
+            if (report.was_reached || report.verdict.is_err()) && !report.was_too_soon {
                 return report;
             }
         }
@@ -79,8 +79,8 @@ impl Worker {
         let was_retried = checked.as_ref().is_ok_and(|(_, tries)| *tries > 1);
         let verdict = checked.map(|(effect, _)| effect);
         let failed = !told.answer.is_definite();
-        let was_late_if_idle = told.is_late_if_idle();
-        Report { case, verdict, was_reached, failed, took, was_retried, was_late_if_idle }
+        let was_too_soon = told.may_be_too_soon();
+        Report { case, verdict, was_reached, failed, took, was_retried, was_too_soon }
     }
 
     /// Checks what the caller was told, and how things go on: what became of the call, and how many
@@ -218,9 +218,10 @@ impl Told {
         }
     }
 
-    fn is_late_if_idle(&self) -> bool {
-        let is_late = matches!(self.answer, Answer::Failed(StoreError::Timeout));
-        is_late && self.case.situation == Situation::Idle
+    /// Whether the connection may have ended during the call rather than before it.
+    fn may_be_too_soon(&self) -> bool {
+        let failed = matches!(self.answer, Answer::Failed(_));
+        failed && self.case.situation == Situation::Idle
     }
 
     /// A connection that is known to be dead is in nothing's way.
