@@ -14,8 +14,8 @@ use crate::session::Session;
 /// Marks where handlers begin, for stacks in which a layer gives up on them.
 ///
 /// What a handler that never returned had buffered is dropped. [`SessionLayer`](crate::SessionLayer)
-/// recognises such a handler by the answer in its place, if that is 408, or 500 and above. Any other
-/// status looks to it like the answer of a handler that returned. With this layer further in than the one
+/// recognises such a handler by the answer in its place, if that is 408, or 500 and above. With any
+/// other status, it takes the handler for one that returned. With this layer further in than the one
 /// that gives up, the status does not matter. The same holds for a layer that catches panics, where
 /// [`commit_on_server_error`](crate::SessionLayer::commit_on_server_error) is on.
 ///

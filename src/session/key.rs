@@ -61,7 +61,7 @@ impl<T> std::fmt::Debug for Key<T> {
     }
 }
 
-/// What names a value, whatever its type: a [`Key`], or any string.
+/// The name of a value, regardless of its type: a [`Key`], or any string.
 pub trait KeyName: Send {
     /// The name that the store sees.
     fn name(&self) -> Cow<'_, str>;

@@ -5,9 +5,9 @@ use metrics::{Gauge, gauge};
 /// Whose a session is, as budgets and metrics tell sessions apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SessionKind {
-    /// Nobody signed in to it.
+    /// No user is signed in.
     Visitor,
-    /// Somebody signed in to it.
+    /// A user is signed in.
     Member,
 }
 

@@ -404,12 +404,12 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    /// What a list shows of a record.
+    /// The list entry of a record.
     pub fn of(id: RecordId, record: &Record) -> Self {
         Self::new(id, record.created, record.authenticated, record.deadline())
     }
 
-    /// What a list shows of a record with this id and these times.
+    /// The list entry of a record with this id and these times.
     pub fn new(
         id: RecordId,
         created: Timestamp,

@@ -17,7 +17,7 @@ use crate::statements::Statements;
 ///
 /// The server plans each of them, for which it needs the privileges that running it needs, and runs those
 /// that call a function, because the privileges of what is inside are asked for only then: a session is
-/// created, signed in and ended while somebody listens.
+/// created, signed in and ended while a listener is registered.
 pub(crate) async fn check(
     connection: &mut Connection,
     statements: &Statements,
@@ -31,7 +31,7 @@ pub(crate) async fn check(
     trial.run(statements).await
 }
 
-/// What a server's refusal says about the set-up.
+/// The fault of the set-up that a server's refusal reveals.
 pub(crate) fn unfit(failure: Failure, names: &Names, role: &str) -> SetupError {
     let Failure::Server { code, message, .. } = &failure else {
         return SetupError::Refused(failure);
@@ -96,7 +96,7 @@ impl Trial<'_> {
         self.connection.batch(sql).await.map_err(SetupError::Refused)
     }
 
-    /// What a statement is given for a parameter: nothing, unless that would keep it from its work.
+    /// The argument for a parameter: null, unless the statement would then do nothing.
     fn argument(&mut self, name: &str) -> Box<dyn ToSql + Sync + Send> {
         let in_a_minute = self.now + 60_000;
         match name {

@@ -56,7 +56,7 @@ pub enum SetupError {
     Unfit {
         /// Whom the database refuses what.
         missing: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// Nodes of release 0.1 use the database, and could not go on after a migration.

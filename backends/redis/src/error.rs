@@ -50,7 +50,7 @@ pub enum CheckError {
     Unfit {
         /// What is missing.
         missing: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// A server does not answer.
