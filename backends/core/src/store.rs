@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use futures_core::Stream;
@@ -445,7 +445,8 @@ pub enum Change {
 /// Changes, as they happen. It ends when the store is dropped.
 ///
 /// Unless it begins with [`Change::Down`], everything that changes from the call of
-/// [`SessionStore::changes`] on is told. A stream that has a doubt says [`Change::Missed`] or `Down`.
+/// [`SessionStore::changes`] on is told. A stream that has a doubt says [`Change::Missed`] or `Down`. After
+/// `Down`, it says `Down` again only once it has said `Missed`.
 ///
 /// Most streams tell what stores do, and not what others do to the same records: someone who deletes one
 /// by hand, a server that evicts one, a failover that loses one. Only a
@@ -453,12 +454,14 @@ pub enum Change {
 pub struct ChangeStream {
     changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
     is_complete: bool,
+    /// Whether it said `Down`, and not `Missed` since.
+    is_down: bool,
 }
 
 impl ChangeStream {
     /// Wraps a stream of the changes that stores make.
     pub fn new(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
-        Self { changes: Box::pin(changes), is_complete: false }
+        Self { changes: Box::pin(changes), is_complete: false, is_down: false }
     }
 
     /// The same, of a store whose records nothing else can change, where each change can be read before
@@ -475,7 +478,7 @@ impl ChangeStream {
 
     /// The next change; `None` once the store is gone. Safe to drop while it waits.
     pub async fn next(&mut self) -> Option<Change> {
-        std::future::poll_fn(|context| self.changes.as_mut().poll_next(context)).await
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
@@ -483,7 +486,16 @@ impl Stream for ChangeStream {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.changes.as_mut().poll_next(context)
+        loop {
+            let change = ready!(self.changes.as_mut().poll_next(context));
+            match change {
+                Some(Change::Down) if self.is_down => continue,
+                Some(Change::Down) => self.is_down = true,
+                Some(Change::Missed) => self.is_down = false,
+                _ => {}
+            }
+            return Poll::Ready(change);
+        }
     }
 }
 
@@ -599,3 +611,33 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 
 /// What the methods of the trait return, spelled out so that sharing a store costs no second box.
 type Answer<'f, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'f>>;
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    struct Told<I>(I);
+
+    impl<I: Iterator<Item = Change> + Unpin> Stream for Told<I> {
+        type Item = Change;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Change>> {
+            Poll::Ready(self.0.next())
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_down_does_not_go_down_again() {
+        use Change::{Down, Missed};
+        let mut stream =
+            ChangeStream::new(Told([Down, Down, Missed, Missed, Down, Down].into_iter()));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut said = Vec::new();
+        while let Poll::Ready(Some(change)) = Pin::new(&mut stream).poll_next(&mut context) {
+            said.push(change);
+        }
+        assert_eq!(said, [Down, Missed, Missed, Down]);
+    }
+}

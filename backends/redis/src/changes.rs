@@ -77,7 +77,7 @@ impl Changes {
                     }
                     match heard.receiver.recv().await {
                         Ok(change) => return Some((change, heard)),
-                        Err(RecvError::Lagged(_)) => return Some((Change::Missed, heard)),
+                        Err(RecvError::Lagged(_)) => return Some((heard.after_a_gap(), heard)),
                         // The store is gone, or the runtime in which it heard has ended.
                         Err(RecvError::Closed) => heard = shared.upgrade()?.hear(&env).ok()?,
                     }
@@ -94,9 +94,10 @@ impl Shared {
         let mut state = self.state();
         let heard = state.hearing.as_ref().and_then(|hearing| {
             let receiver = hearing.sender.upgrade()?.subscribe();
+            let is_up = Arc::clone(&hearing.is_up);
             // Looked at after subscribing, so that no change of it goes by.
-            let is_down = !hearing.is_up.load(Ordering::Acquire);
-            Some(Heard { first: is_down.then_some(Change::Down), receiver })
+            let is_down = !is_up.load(Ordering::Acquire);
+            Some(Heard { first: is_down.then_some(Change::Down), receiver, is_up })
         });
         if let Some(heard) = heard {
             return Ok(heard);
@@ -106,8 +107,8 @@ impl Shared {
         let listeners = Listeners { sender, is_up: Arc::default() };
         let (sender, is_up) = (listeners.sender.downgrade(), Arc::clone(&listeners.is_up));
         let task = tokio::spawn(hear(Arc::clone(&self.wire), id, listeners)).abort_handle();
-        state.hearing = Some(Hearing { sender, is_up, task });
-        Ok(Heard { first: Some(Change::Down), receiver })
+        state.hearing = Some(Hearing { sender, is_up: Arc::clone(&is_up), task });
+        Ok(Heard { first: Some(Change::Down), receiver, is_up })
     }
 
     /// Publishes the beats that are due, in a task of this runtime, until there are none.
@@ -157,6 +158,14 @@ impl Drop for Hearing {
 struct Heard {
     first: Option<Change>,
     receiver: Receiver<Change>,
+    is_up: Arc<AtomicBool>,
+}
+
+impl Heard {
+    /// What stands for changes that this listener was too slow for. One of them may have been `Down`.
+    fn after_a_gap(&self) -> Change {
+        if self.is_up.load(Ordering::Acquire) { Change::Missed } else { Change::Down }
+    }
 }
 
 /// Who hears, and whether everything is heard.
@@ -169,6 +178,13 @@ impl Listeners {
     /// An error says that nothing listens any more.
     fn tell(&self, change: Change) {
         let _ = self.sender.send(change);
+    }
+
+    /// While the feed is down this waits: `Missed` would say that it is up again.
+    fn missed(&self) {
+        if self.is_up.load(Ordering::Acquire) {
+            self.tell(Change::Missed);
+        }
     }
 
     fn is_up(&self, is_up: bool) {
@@ -309,7 +325,10 @@ impl Ears {
                 biased;
                 message = self.messages.next() => match message {
                     Some((server, Some(message))) => {
-                        self.hear(server, &message).into_iter().for_each(|change| listeners.tell(change));
+                        match self.hear(server, &message) {
+                            Some(changes) => changes.into_iter().for_each(|change| listeners.tell(change)),
+                            None => listeners.missed(),
+                        }
                     }
                     _ => return,
                 },
@@ -319,7 +338,7 @@ impl Ears {
                     let silent = self.echoed.iter().map(|at| now - *at).max().unwrap_or_default();
                     listeners.is_up(silent <= SILENT);
                     if self.ledger.has_silence(now) {
-                        listeners.tell(Change::Missed);
+                        listeners.missed();
                     }
                     if silent > LOST {
                         return;
@@ -335,17 +354,17 @@ impl Ears {
         }
     }
 
-    fn hear(&mut self, server: u64, message: &[u8]) -> Vec<Change> {
+    /// What a message tells that was not told before; `None` if something was missed, or may have been.
+    fn hear(&mut self, server: u64, message: &[u8]) -> Option<Vec<Change>> {
         let now = Instant::now();
-        match Message::of(message) {
-            Some(Message::Changes { sender, number, changes }) => {
-                if self.ledger.hear(sender, number, now) { changes } else { Vec::new() }
+        // `None` is of a later version of this crate: anything may be meant.
+        match Message::of(message)? {
+            Message::Changes { sender, number, changes } => {
+                let is_new = self.ledger.hear(sender, number, now);
+                Some(if is_new { changes } else { Vec::new() })
             }
-            Some(Message::Beat { sender, beat }) => match self.ledger.check(sender, beat, now) {
-                true => Vec::new(),
-                false => vec![Change::Missed],
-            },
-            Some(Message::Echo { sender, server: over }) => {
+            Message::Beat { sender, beat } => self.ledger.check(sender, beat, now).then(Vec::new),
+            Message::Echo { sender, server: over } => {
                 // Over another server it says nothing of this one.
                 if sender == self.sender
                     && over == server
@@ -353,10 +372,8 @@ impl Ears {
                 {
                     self.echoed[at] = now;
                 }
-                Vec::new()
+                Some(Vec::new())
             }
-            // Of a later version of this crate: anything may be meant.
-            None => vec![Change::Missed],
         }
     }
 
@@ -397,3 +414,35 @@ const LOST: Duration = Duration::from_secs(2);
 
 /// How often it is asked which servers have records.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_while_the_feed_is_down_is_told_when_it_is_up() {
+        let (sender, mut receiver) = broadcast::channel(KEPT);
+        let listeners = Listeners { sender, is_up: Arc::default() };
+        listeners.missed();
+        assert!(receiver.is_empty());
+        listeners.is_up(true);
+        listeners.missed();
+        listeners.is_up(false);
+        listeners.missed();
+        listeners.is_up(true);
+        let told: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+        assert_eq!(told, [Change::Missed, Change::Missed, Change::Down, Change::Missed]);
+    }
+
+    #[test]
+    fn a_listener_that_was_too_slow_for_the_cut_is_told_of_it() {
+        let (sender, receiver) = broadcast::channel(1);
+        let listeners = Listeners { sender, is_up: Arc::default() };
+        let is_up = Arc::clone(&listeners.is_up);
+        let heard = Heard { first: None, receiver, is_up };
+        listeners.is_up(true);
+        assert_eq!(heard.after_a_gap(), Change::Missed);
+        listeners.is_up(false);
+        assert_eq!(heard.after_a_gap(), Change::Down);
+    }
+}

@@ -1,7 +1,7 @@
 //! The store, as an application and the middleware see it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -169,7 +169,10 @@ impl SessionStore for ReplicatedStore {
     fn changes(&self) -> Option<ChangeStream> {
         let (receiver, hears_all) = self.node.listen();
         let first = (!hears_all).then_some(Change::Down);
-        Some(ChangeStream::new(stream::iter(first).chain(stream::unfold(receiver, next))))
+        let listening = Listening { receiver, node: Arc::downgrade(&self.node) };
+        Some(ChangeStream::new(
+            stream::iter(first).chain(stream::unfold(listening, Listening::next)),
+        ))
     }
 }
 
@@ -203,11 +206,25 @@ impl Operate for ReplicatedStore {
     }
 }
 
-async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change>)> {
-    match receiver.recv().await {
-        Ok(change) => Some((change, receiver)),
-        Err(RecvError::Lagged(_)) => Some((Change::Missed, receiver)),
-        Err(RecvError::Closed) => None,
+/// One listener.
+struct Listening {
+    receiver: Receiver<Change>,
+    node: Weak<Node>,
+}
+
+impl Listening {
+    async fn next(mut self) -> Option<(Change, Self)> {
+        let change = match self.receiver.recv().await {
+            Ok(change) => change,
+            Err(RecvError::Lagged(_)) => {
+                // One of the changes that are gone may have been `Down`.
+                let (receiver, hears_all) = self.node.upgrade()?.listen();
+                self.receiver = receiver;
+                if hears_all { Change::Missed } else { Change::Down }
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        Some((change, self))
     }
 }
 
