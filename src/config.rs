@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Keyring, Lifetime, Realm};
+use steadfast_core::{Keyring, Lifetime, Realm, Record, Timestamp};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
@@ -77,6 +77,15 @@ impl<T: Clone> Replaceable<T> {
 
     fn get(&self) -> T {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Replaceable<Lifetime> {
+    /// When a session ends however much it is used. The lifetimes of today may be stricter than those it
+    /// began under.
+    pub(crate) fn absolute_deadline(&self, record: &Record) -> Timestamp {
+        let begun = record.authenticated.unwrap_or(record.created);
+        self.get().absolute_deadline(begun).min(record.absolute_deadline)
     }
 }
 

@@ -199,6 +199,7 @@ impl SessionLayer {
     /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one.
     pub fn replace_lifetime(&self, lifetime: Lifetime) {
         self.shared.lifetime.replace(lifetime);
+        self.shared.watch.look_again(self.shared.calls.store.env());
     }
 
     /// Tells every event stream and WebSocket that waits for [`Session::ended`](crate::Session::ended)

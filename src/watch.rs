@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use steadfast_core::{
-    Absence, Change, ChangeStream, EndReason, Env, Hint, Lookup, RecordId, StoreError, Timestamp,
+    Absence, Change, ChangeStream, EndReason, Env, Hint, Lifetime, Lookup, RecordId, StoreError,
+    Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::calls::{Calls, Purpose};
+use crate::config::{Replaceable, Shared};
 use crate::measure::{ShownFeed, ShownWait};
 
 /// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
@@ -75,8 +77,8 @@ pub(crate) struct Loaded {
 
 impl Watch {
     /// Waits for the end of a session.
-    pub(crate) async fn ended(self: &Arc<Self>, calls: &Calls, loaded: Loaded) -> EndReason {
-        let Some((registration, ended)) = self.register(calls, loaded) else {
+    pub(crate) async fn ended(self: &Arc<Self>, shared: &Shared, loaded: Loaded) -> EndReason {
+        let Some((registration, ended)) = self.register(shared, loaded) else {
             return EndReason::Shutdown;
         };
         let reason = ended.await;
@@ -99,9 +101,15 @@ impl Watch {
         self.news.notify_one();
     }
 
+    /// Plans to look at every session within [`RECHECK`], because some may be over by now.
+    pub(crate) fn look_again(&self, env: &Env) {
+        self.lock().look_at_all(env);
+        self.news.notify_one();
+    }
+
     fn register(
         self: &Arc<Self>,
-        calls: &Calls,
+        shared: &Shared,
         loaded: Loaded,
     ) -> Option<(Registration, oneshot::Receiver<EndReason>)> {
         let (sender, receiver) = oneshot::channel();
@@ -117,8 +125,9 @@ impl Watch {
         if !std::mem::replace(&mut state.is_running, true) {
             let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
             state.is_told = true;
-            let changes = calls.store.changes();
-            tokio::spawn(follow(running, calls.clone(), changes));
+            let changes = shared.calls.store.changes();
+            let (calls, lifetime) = (shared.calls.clone(), shared.lifetime.clone());
+            tokio::spawn(follow(running, calls, lifetime, changes));
         }
         drop(state);
         self.news.notify_one();
@@ -146,18 +155,26 @@ impl Watch {
     }
 
     /// Takes note of what the store says of a session.
-    fn saw(&self, id: RecordId, answer: Result<Lookup, StoreError>, env: &Env) {
+    fn saw(
+        &self,
+        id: RecordId,
+        answer: Result<Lookup, StoreError>,
+        lifetime: &Replaceable<Lifetime>,
+        env: &Env,
+    ) {
         let mut state = self.lock();
         match answer {
             Ok(Lookup::Found(found)) => {
-                let (sign_in, deadline) = (found.record.sign_in, found.record.deadline());
-                state.end(id, |of| (of != sign_in).then_some(EndReason::Superseded));
-                state.lives(id, deadline, env);
+                let record = found.record;
+                state.end(id, |of| (of != record.sign_in).then_some(EndReason::Superseded));
+                let absolute = lifetime.absolute_deadline(&record);
+                match env.now() < absolute {
+                    true => state.lives(id, absolute.min(record.idle_deadline), env),
+                    false => state.end(id, |_| Some(EndReason::Expired)),
+                }
             }
-            Ok(Lookup::Absent(Absence::Expired)) => state.end(id, |_| Some(EndReason::Expired)),
-            Ok(Lookup::Absent(_) | Lookup::Superseded) => {
-                state.end(id, |_| Some(EndReason::Logout));
-            }
+            Ok(Lookup::Absent(absence)) => state.end(id, |_| Some(end_reason(absence))),
+            Ok(Lookup::Superseded) => state.end(id, |_| Some(EndReason::Logout)),
             // An error is not an end: the store will say later.
             Err(_) => state.look_later(id, env),
         }
@@ -307,7 +324,12 @@ impl Drop for Running {
 }
 
 /// Serves all waits until the layer is gone.
-async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
+async fn follow(
+    running: Running,
+    calls: Calls,
+    lifetime: Replaceable<Lifetime>,
+    changes: Option<ChangeStream>,
+) {
     let (calls, env) = (&calls, calls.store.env());
     let mut changes = changes.unwrap_or_else(silence);
     let (mut looks, mut feed) = (FuturesUnordered::new(), ShownFeed::new());
@@ -333,7 +355,7 @@ async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
                 watch.hear(change, env);
             }
             Event::Told(None) => changes = silence(),
-            Event::Seen(id, answer) => watch.saw(id, answer, env),
+            Event::Seen(id, answer) => watch.saw(id, answer, &lifetime, env),
         }
     }
 }
@@ -341,6 +363,14 @@ async fn follow(running: Running, calls: Calls, changes: Option<ChangeStream>) {
 enum Event {
     Told(Option<Change>),
     Seen(RecordId, Result<Lookup, StoreError>),
+}
+
+/// Why a session ended whose record is absent, as far as the store can tell.
+pub(crate) fn end_reason(absence: Absence) -> EndReason {
+    match absence {
+        Absence::Expired => EndReason::Expired,
+        Absence::Unknown | Absence::Lost => EndReason::Logout,
+    }
 }
 
 /// The feed of a store that reports no changes, or none any more.

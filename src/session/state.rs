@@ -46,8 +46,8 @@ pub(super) enum View {
     Ended,
     /// Another request replaced the secret that this one presented: its writes are dropped.
     Superseded,
-    /// The record was live and another request ended it: this one's writes are dropped.
-    Gone,
+    /// The record was live and ended without this request: this one's writes are dropped.
+    Gone(EndReason),
     /// A load failed: nothing may be concluded, and nothing is written.
     Poisoned,
 }
@@ -180,7 +180,7 @@ impl State {
         match self.view {
             View::Poisoned => Err(Error::Poisoned),
             View::Superseded => Err(Error::Superseded),
-            View::Gone => Err(Error::Ended),
+            View::Gone(_) => Err(Error::Ended),
             _ => Ok(()),
         }
     }
@@ -189,7 +189,8 @@ impl State {
     pub(super) fn standing(&self) -> Result<Standing, Error> {
         match &self.view {
             View::Live(live) => Ok(Standing::Live(live.loaded())),
-            View::Ended | View::Gone => Ok(Standing::Over(EndReason::Logout)),
+            View::Ended => Ok(Standing::Over(EndReason::Logout)),
+            View::Gone(reason) => Ok(Standing::Over(*reason)),
             View::Superseded => Ok(Standing::Over(EndReason::Superseded)),
             View::Absent if self.origin == Status::Expired => {
                 Ok(Standing::Over(EndReason::Expired))

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, Event, Hint, LimitError,
-    Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection, Rotation,
-    SecretHash, StoreError, Timestamp, Token, Values,
+    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Hint,
+    LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
+    Rotation, SecretHash, StoreError, Timestamp, Token, Values,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use super::state::{Intent, Issue, Live, State, View};
 use super::{Claim, Inner, Status};
 use crate::calls::Purpose;
 use crate::error::Error;
+use crate::watch::end_reason;
 
 pub(super) struct Turn<'a> {
     pub(super) inner: &'a Inner,
@@ -100,7 +101,10 @@ impl<'a> Turn<'a> {
             Outcome::Superseded => {
                 Box::pin(self.rotation_lost(intent, patch, View::Superseded)).await
             }
-            Outcome::Gone => Box::pin(self.rotation_lost(intent, patch, View::Gone)).await,
+            Outcome::Gone => {
+                let gone = self.gone(id).await;
+                Box::pin(self.rotation_lost(intent, patch, gone)).await
+            }
             outcome => Err(refused(outcome, &patch)),
         }
     }
@@ -247,7 +251,7 @@ impl<'a> Turn<'a> {
                 Err(Error::Superseded)
             }
             _ => {
-                self.state.view = View::Gone;
+                self.state.view = self.gone(id).await;
                 Err(Error::Ended)
             }
         }
@@ -322,12 +326,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether a record is over by the lifetimes of today, which may be stricter than those it began
-    /// under.
+    /// Whether a record is over by the lifetimes of today.
     fn is_over(&self, record: &Record) -> bool {
-        let begun = record.authenticated.unwrap_or(record.created);
-        let lifetime = self.inner.shared.lifetime();
-        self.inner.env().now() >= lifetime.absolute_deadline(begun)
+        self.inner.env().now() >= self.inner.shared.lifetime.absolute_deadline(record)
     }
 
     /// Of several tokens, exactly one live one counts; two live ones count as none, because nobody
@@ -397,7 +398,7 @@ impl<'a> Turn<'a> {
             }
             Outcome::Conflict => Ok(Sent::Conflict),
             Outcome::Gone => {
-                self.state.view = View::Gone;
+                self.state.view = self.gone(id).await;
                 Err(Error::Ended)
             }
             Outcome::Superseded => {
@@ -405,6 +406,16 @@ impl<'a> Turn<'a> {
                 Err(Error::Superseded)
             }
             outcome => Err(refused(outcome, patch)),
+        }
+    }
+
+    /// The view of a record that was live and is no more: an update does not say why.
+    async fn gone(&self, id: RecordId) -> View {
+        let hint = self.hint();
+        // Boxed as in `absence`.
+        match Box::pin(self.inner.calls().load(id, None, &hint, self.purpose)).await {
+            Ok(Lookup::Absent(absence)) => View::Gone(end_reason(absence)),
+            _ => View::Gone(EndReason::Logout),
         }
     }
 
@@ -538,7 +549,9 @@ impl<'a> Turn<'a> {
                 }
                 (View::Superseded, Error::Superseded)
             }
-            _ => (View::Gone, Error::Ended),
+            Lookup::Found(_) => (View::Gone(EndReason::Expired), Error::Ended),
+            Lookup::Absent(absence) => (View::Gone(end_reason(absence)), Error::Ended),
+            Lookup::Superseded => (View::Gone(EndReason::Logout), Error::Ended),
         };
         self.state.view = view;
         Err(error)

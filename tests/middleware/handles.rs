@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::StatusCode;
 use steadfast::store::conformance::faults::{Call, Fault};
-use steadfast::store::{EndReason, Keyring};
+use steadfast::store::{Deleted, Deletion, EndReason, Keyring, SessionStore};
 use steadfast::{Error, Key, Lifetime, Session, Status};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -299,6 +300,58 @@ async fn a_stream_learns_that_its_session_expired() {
 }
 
 #[tokio::test]
+async fn a_call_that_meets_an_expiry_tells_it() {
+    for call in ["reload", "touch", "increment", "elevate"] {
+        let site = Site::new();
+        let browser = site.member("alice").await;
+        let clock = site.clock.clone();
+        let handle = met(&browser, call, move || clock.advance(Duration::from_secs(1_800))).await;
+        assert_eq!(ended(&handle).await.unwrap(), EndReason::Expired, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_meets_a_sign_out_tells_it() {
+    for call in ["reload", "touch", "increment", "elevate"] {
+        let site = Site::new();
+        let browser = site.member("alice").await;
+        let (store, id) = (site.store.clone(), browser.id().await);
+        let end = move || {
+            let ended = store.delete(id, &Deletion::LOGOUT).now_or_never();
+            assert!(matches!(ended, Some(Ok(Deleted::Ended))), "{ended:?}");
+        };
+        site.clock.advance(Duration::from_secs(600));
+        let handle = met(&browser, call, end).await;
+        assert_eq!(ended(&handle).await.unwrap(), EndReason::Logout, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_under_a_stricter_lifetime_tells_an_expiry() {
+    let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
+    let handle = leaked(&site.member("alice").await).await;
+    site.clock.advance(Duration::from_secs(5 * 3_600));
+    site.layer.replace_lifetime(Lifetime::OWASP_HIGH_VALUE);
+    assert!(matches!(handle.reload().await, Err(Error::Ended)));
+    assert_eq!(ended(&handle).await.unwrap(), EndReason::Expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stricter_lifetime_ends_streams_that_are_over() {
+    let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
+    let old = spawn_ended(&leaked(&site.member("alice").await).await);
+    site.clock.advance(Duration::from_secs(3 * 3_600));
+    let young = spawn_ended(&leaked(&site.member("alice").await).await);
+    settle().await;
+    site.clock.advance(Duration::from_secs(2 * 3_600));
+    site.layer.replace_lifetime(Lifetime::OWASP_HIGH_VALUE);
+    assert_eq!(reason(old).await, EndReason::Expired);
+    assert!(!young.is_finished());
+    site.clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(reason(young).await, EndReason::Expired);
+}
+
+#[tokio::test]
 async fn closing_the_layer_ends_streams_and_no_session() {
     let site = Site::new();
     let browser = site.member("alice").await;
@@ -441,15 +494,56 @@ async fn leak<F>(
 where
     F: Future<Output = Result<(), Error>> + Send + 'static,
 {
+    let (session, reply) = kept(browser, use_it).await;
+    reply.ok();
+    session
+}
+
+/// Runs a request, and keeps its handle.
+async fn kept<F>(
+    browser: &Browser,
+    use_it: impl Fn(Session) -> F + Clone + Send + 'static,
+) -> (Session, Reply)
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
     let slot = Arc::new(std::sync::Mutex::new(None));
     let put = Arc::clone(&slot);
     let request = browser.request(move |session| {
         *put.lock().unwrap() = Some(session.clone());
         use_it(session)
     });
-    request.await.ok();
+    let reply = request.await;
     let session = slot.lock().unwrap().take();
-    session.unwrap()
+    (session.unwrap(), reply)
+}
+
+/// A handle whose session is over by the time of this call, which it makes outside its request, or in
+/// its commit.
+async fn met(
+    browser: &Browser,
+    call: &'static str,
+    end: impl Fn() + Send + Sync + 'static,
+) -> Session {
+    if call == "elevate" {
+        let end = Arc::new(end);
+        let late = move |session: Session| {
+            let end = Arc::clone(&end);
+            async move { session.elevate().await.inspect(|()| end()) }
+        };
+        let (handle, reply) = kept(browser, late).await;
+        assert_eq!(reply.status, StatusCode::CONFLICT);
+        return handle;
+    }
+    let handle = leaked(browser).await;
+    end();
+    let met = match call {
+        "reload" => handle.reload().await,
+        "touch" => handle.touch().await,
+        _ => handle.increment("n", 1).await.map(drop),
+    };
+    assert!(matches!(met, Err(Error::Ended)), "{call}: {met:?}");
+    handle
 }
 
 /// Runs a request that loads its session, has somebody else sign in to it, and only then acts.
