@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::conformance::Subject;
-use steadfast_core::{Env, Limits, Store};
+use steadfast_core::{Change, ChangeStream, Env, Limits, SessionStore, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 use crate::ReplicatedStore;
 use crate::engine::config::{Acks, Budgets, Copies, DrainAs, Partition};
-use crate::engine::{Config, Message};
-use crate::node::{Net, Node};
+use crate::engine::{Config, Engine, Message};
+use crate::node::{CHANGES_KEPT, Net, Node};
 use crate::placement::Name;
 
 /// A service of so many nodes.
@@ -20,16 +22,8 @@ struct Nodes(usize, Copies, Partition);
 #[async_trait]
 impl Subject for Nodes {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
-        let hub = Arc::new(Hub::default());
-        let nodes: Vec<_> = (0..self.0).map(|n| self.open(n, &env, &hub)).collect();
-        hub.connect(&nodes);
-        let mut stores: Vec<Arc<dyn Store>> = Vec::new();
-        for node in nodes {
-            let store = ReplicatedStore::of(node, Limits::default());
-            store.wait_for(self.0).await.unwrap();
-            stores.push(Arc::new(store));
-        }
-        stores
+        let nodes = self.joined(&env).await;
+        nodes.into_iter().map(|node| Arc::new(store(node)) as Arc<dyn Store>).collect()
     }
 
     fn largest_cap(&self) -> usize {
@@ -38,6 +32,17 @@ impl Subject for Nodes {
 }
 
 impl Nodes {
+    /// Nodes that know of each other.
+    async fn joined(&self, env: &Env) -> Vec<Arc<Node>> {
+        let hub = Arc::new(Hub::default());
+        let nodes: Vec<_> = (0..self.0).map(|n| self.open(n, env, &hub)).collect();
+        hub.connect(&nodes);
+        for node in &nodes {
+            store(Arc::clone(node)).wait_for(self.0).await.unwrap();
+        }
+        nodes
+    }
+
     fn open(&self, n: usize, env: &Env, hub: &Arc<Hub>) -> Arc<Node> {
         let config = Config {
             copies: self.1,
@@ -54,6 +59,10 @@ impl Nodes {
         node.start(Arc::new(Port { hub: Arc::clone(hub), name: node.name().clone() }));
         node
     }
+}
+
+fn store(node: Arc<Node>) -> ReplicatedStore {
+    ReplicatedStore::of(node, Limits::default())
 }
 
 /// Knows every node.
@@ -151,6 +160,27 @@ impl Net for Port {
     }
 
     fn leave(&self) {}
+}
+
+#[tokio::test]
+async fn a_slow_listener_hears_that_the_feed_is_down() {
+    let nodes = Nodes(2, Copies::Backups(1), Partition::Degrade).joined(&Env::system()).await;
+    let (node, peer) = (&nodes[0], nodes[1].name());
+    let mut changes = store(Arc::clone(node)).changes().unwrap();
+    // Each round is two changes, and the last one is gone with those before it.
+    for _ in 0..CHANGES_KEPT {
+        node.drive(|engine, now| engine.linked(now, peer));
+        node.drive(Engine::tick);
+        node.drive(|engine, now| engine.unlinked(now, peer));
+    }
+    assert_eq!(next(&mut changes).await, Some(Change::Down));
+    node.drive(|engine, now| engine.linked(now, peer));
+    node.drive(Engine::tick);
+    assert_eq!(next(&mut changes).await, Some(Change::Missed));
+}
+
+async fn next(changes: &mut ChangeStream) -> Option<Change> {
+    timeout(Duration::from_secs(60), changes.next()).await.expect("something is told")
 }
 
 mod alone {

@@ -249,4 +249,4 @@ fn known(reply: Reply) -> Result<Reply, StoreError> {
 }
 
 /// Changes kept for a listener that is slow.
-const CHANGES_KEPT: usize = 1_024;
+pub(crate) const CHANGES_KEPT: usize = 1_024;
