@@ -62,11 +62,12 @@ async fn calls(target: Target) {
 
 async fn listeners(target: Target) {
     let (book, mut draw) =
-        (Book::open(Deployment::start(target).await, JOBS).await, Draw::seeded());
+        (Book::open(Deployment::start(target).await, 2 * JOBS).await, Draw::seeded());
     for situation in [Situation::Warm, Situation::Cold] {
         let script = book.script(situation, Operation::Feed).await;
-        let mut cases = draw.some(DRAWN, script.every_byte(&book));
-        cases.extend(draw.some(DRAWN, script.every_boundary(&book)));
+        let mut cases = script.every_boundary(&book);
+        cases.extend(draw.some(DRAWN_OF_A_FEED, script.every_byte(&book)));
+        let cases = draw.some(cases.len(), cases);
         // Beats and their numbers differ from run to run.
         let reached = judge(&book.run_feed(cases).await);
         assert!(reached > 0.5, "{reached} of them were reached");
@@ -90,4 +91,8 @@ fn judge(reports: &[Report]) -> f64 {
 const JOBS: usize = 32;
 
 /// How many bytes are drawn for a kind of call, at each of four servers.
-const DRAWN: usize = 25;
+const DRAWN: usize = 100;
+
+/// How many bytes are drawn for a feed, whose cases take a second or more, at each server and for each
+/// kind of connection.
+const DRAWN_OF_A_FEED: usize = 25;
