@@ -58,8 +58,8 @@ enum View {
     /// This handle ended it.
     Over,
     Superseded,
-    /// Another one ended it, or it expired.
-    Gone,
+    /// Another one ended it, or it expired: for one of these reasons.
+    Gone(Vec<EndReason>),
 }
 
 /// A session as a handle knows it.
@@ -205,7 +205,8 @@ impl Model {
         self.load(handle);
         match &self.handles[handle].view {
             View::Live(live) => self.end_of(live.standing()),
-            View::Over | View::Gone => End::Of(vec![EndReason::Logout]),
+            View::Over => End::Of(vec![EndReason::Logout]),
+            View::Gone(reasons) => End::Of(reasons.clone()),
             View::Superseded => End::Of(vec![EndReason::Superseded]),
             View::Absent | View::Unread => End::NoSession,
         }
@@ -402,7 +403,12 @@ impl Model {
                 self.rotate_nothing(handle, intent, pending)
             }
             _ => {
-                self.handles[handle].view = View::Gone;
+                let mut reasons = self.reasons(token.session);
+                if reasons.is_empty() {
+                    // It lives on under a secret that this handle does not know.
+                    reasons.push(EndReason::Logout);
+                }
+                self.handles[handle].view = View::Gone(reasons);
                 self.rotate_nothing(handle, intent, pending)
             }
         }
@@ -542,7 +548,10 @@ impl Model {
         match reachable {
             Ok(_) => {}
             Err(Refused::Superseded) => self.handles[handle].view = View::Superseded,
-            Err(_) => self.handles[handle].view = View::Gone,
+            Err(_) => {
+                let reasons = self.reasons(live.token.session);
+                self.handles[handle].view = View::Gone(reasons);
+            }
         }
         reachable
     }
@@ -565,7 +574,7 @@ impl Model {
     fn check_current(&self, handle: usize) -> Result<(), Refused> {
         match self.handles[handle].view {
             View::Superseded => Err(Refused::Superseded),
-            View::Gone => Err(Refused::Ended),
+            View::Gone(_) => Err(Refused::Ended),
             _ => Ok(()),
         }
     }
@@ -580,13 +589,21 @@ impl Model {
         if now.sign_in != sign_in {
             reasons.push(EndReason::Superseded);
         }
+        reasons.extend(self.reasons(session));
+        if reasons.is_empty() { End::NotYet } else { End::Of(reasons) }
+    }
+
+    /// Why a session is over; nothing if it is not.
+    fn reasons(&self, session: usize) -> Vec<EndReason> {
+        let now = &self.sessions[session];
         if now.is_ended {
-            reasons.push(EndReason::Logout);
+            vec![EndReason::Logout]
         } else if self.now >= now.deadline {
             // A store may have forgotten it by now.
-            reasons.extend([EndReason::Expired, EndReason::Logout]);
+            vec![EndReason::Expired, EndReason::Logout]
+        } else {
+            Vec::new()
         }
-        if reasons.is_empty() { End::NotYet } else { End::Of(reasons) }
     }
 
     fn loaded(&self, token: Token) -> Live {
