@@ -9,14 +9,10 @@ use rig::place::free_address;
 use rig::postgres::Postgres;
 use rig::redis::{PASSWORD, Redis, RedisCluster, USER};
 use steadfast::{
-    Copies, Lifetime, MemoryStore, Partition, PostgresStore, Principal, RecordId, RedisStore,
-    RedisStoreBuilder, ReplicatedStore, SessionInfo, SessionLayer, SessionStore, StickyStore,
-    StoreError,
+    Copies, Lifetime, MemoryStore, Partition, PostgresStore, RecordId, RedisStore,
+    RedisStoreBuilder, ReplicatedStore, SessionLayer, SessionStore, StickyStore, StoreError,
 };
-use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, ManualClock, Outcome,
-    Patch, Proof, Record, Revocation, Store, Version,
-};
+use steadfast_core::{Env, Hint, Lookup, ManualClock, Proof, Store, Version, forward_calls};
 
 use crate::steps::IDLE;
 
@@ -176,26 +172,7 @@ struct Authoritative(Arc<dyn Store>);
 
 #[async_trait]
 impl SessionStore for Authoritative {
-    fn env(&self) -> &Env {
-        self.0.env()
-    }
-
-    fn limits(&self) -> &Limits {
-        self.0.limits()
-    }
-
-    fn mint(&self) -> Result<RecordId, StoreError> {
-        self.0.mint()
-    }
-
-    async fn create(
-        &self,
-        id: RecordId,
-        record: Record,
-        admission: Admission,
-    ) -> Result<Outcome, StoreError> {
-        self.0.create(id, record, admission).await
-    }
+    forward_calls!(this => this.0, except load);
 
     async fn load(
         &self,
@@ -205,35 +182,6 @@ impl SessionStore for Authoritative {
     ) -> Result<Lookup, StoreError> {
         let far = Hint { seen: Some(Version(1 << 60)), ..Hint::default() };
         self.0.load(id, proof, &far).await
-    }
-
-    async fn update(
-        &self,
-        id: RecordId,
-        patch: &Patch,
-        hint: &Hint,
-    ) -> Result<Outcome, StoreError> {
-        self.0.update(id, patch, hint).await
-    }
-
-    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        self.0.delete(id, deletion).await
-    }
-
-    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.0.list(principal).await
-    }
-
-    async fn delete_all(
-        &self,
-        principal: &Principal,
-        revocation: Revocation,
-    ) -> Result<u64, StoreError> {
-        self.0.delete_all(principal, revocation).await
-    }
-
-    fn changes(&self) -> Option<ChangeStream> {
-        self.0.changes()
     }
 }
 

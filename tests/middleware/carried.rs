@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use steadfast::store::conformance::faults::FaultyStore;
 use steadfast::store::{
-    Admission, Carry, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Record,
-    Revocation, RouteLabel, Routed, Version,
+    Admission, Carry, Hint, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Routed, Version,
+    forward_calls,
 };
-use steadfast::{
-    Affinity, Principal, RecordId, Session, SessionInfo, SessionLayer, SessionStore, StoreError,
-};
+use steadfast::{Affinity, RecordId, Session, SessionLayer, SessionStore, StoreError};
 
 use crate::site::Site;
 
@@ -192,13 +190,7 @@ impl Placed {
 
 #[async_trait]
 impl SessionStore for Placed {
-    fn env(&self) -> &Env {
-        self.store.env()
-    }
-
-    fn limits(&self) -> &Limits {
-        self.store.limits()
-    }
+    forward_calls!(this => this.store, except carries, routed, create, load, update);
 
     fn carries(&self) -> bool {
         true
@@ -240,22 +232,6 @@ impl SessionStore for Placed {
     ) -> Result<Outcome, StoreError> {
         *self.hint.lock().unwrap() = hint.clone();
         self.store.update(id, patch, hint).await.map(|outcome| self.placed(outcome))
-    }
-
-    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        self.store.delete(id, deletion).await
-    }
-
-    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.store.list(principal).await
-    }
-
-    async fn delete_all(
-        &self,
-        principal: &Principal,
-        revocation: Revocation,
-    ) -> Result<u64, StoreError> {
-        self.store.delete_all(principal, revocation).await
     }
 }
 

@@ -7,12 +7,10 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast::store::{
-    Admission, Deleted, Deletion, Env, Hint, Limits, Lookup, Outcome, Patch, Proof, Random,
-    RandomError, Record, Revocation, SystemClock, Token,
+    Env, Hint, Lookup, Proof, Random, RandomError, SystemClock, Token, forward_calls,
 };
 use steadfast::{
-    Deadlines, Error, MemoryStore, Principal, RecordId, Session, SessionInfo, SessionLayer,
-    SessionStore, StoreError,
+    Deadlines, Error, MemoryStore, RecordId, Session, SessionLayer, SessionStore, StoreError,
 };
 
 use crate::site::{Browser, Site};
@@ -309,36 +307,10 @@ struct Liar {
 
 #[async_trait]
 impl SessionStore for Liar {
-    fn env(&self) -> &Env {
-        self.store.env()
-    }
-
-    fn limits(&self) -> &Limits {
-        self.store.limits()
-    }
-
-    async fn create(&self, id: RecordId, new: Record, terms: Admission) -> Answer<Outcome> {
-        self.store.create(id, new, terms).await
-    }
+    forward_calls!(this => this.store, except load);
 
     async fn load(&self, _: RecordId, _: Option<&Proof>, hint: &Hint) -> Answer<Lookup> {
         self.store.load(self.answer, None, hint).await
-    }
-
-    async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint) -> Answer<Outcome> {
-        self.store.update(id, patch, hint).await
-    }
-
-    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Answer<Deleted> {
-        self.store.delete(id, deletion).await
-    }
-
-    async fn list(&self, whose: &Principal) -> Answer<Vec<SessionInfo>> {
-        self.store.list(whose).await
-    }
-
-    async fn delete_all(&self, whose: &Principal, revocation: Revocation) -> Answer<u64> {
-        self.store.delete_all(whose, revocation).await
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`record`] | what a store keeps, and who may open it |
 //! | [`patch`] | what a request wants changed, and how it is applied |
 //! | [`store`] | the contract: [`SessionStore`] and its words |
+//! | [`forward`] | stores in front of other stores |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
 //! | [`budget`] | how much memory sessions may take |
 //! | [`event`], [`kind`] | what logs and metrics have of sessions |
@@ -39,6 +40,7 @@ pub mod rejection;
 pub mod lifetime;
 
 pub mod store;
+pub mod forward;
 pub mod route;
 pub mod error;
 pub mod operate;

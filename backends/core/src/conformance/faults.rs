@@ -8,19 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::env::Env;
 use crate::error::StoreError;
 use crate::event::Event;
-use crate::limits::Limits;
+use crate::forward_calls;
 use crate::operate::{Drained, Operate, Scan, Stats, Store};
 use crate::patch::{Admission, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
-use crate::route::{RouteLabel, Routed};
 use crate::store::{
-    Absence, ChangeStream, Deleted, Deletion, Hint, Lookup, Outcome, Revocation, SessionInfo,
-    SessionStore,
+    Absence, Deleted, Deletion, Hint, Lookup, Outcome, Revocation, SessionInfo, SessionStore,
 };
 use crate::token::RecordId;
 
@@ -142,29 +139,7 @@ impl FaultyStore {
 
 #[async_trait]
 impl SessionStore for FaultyStore {
-    fn env(&self) -> &Env {
-        self.0.store.env()
-    }
-
-    fn limits(&self) -> &Limits {
-        self.0.store.limits()
-    }
-
-    fn carries(&self) -> bool {
-        self.0.store.carries()
-    }
-
-    fn fails_as_a_whole(&self) -> bool {
-        self.0.store.fails_as_a_whole()
-    }
-
-    fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
-        self.0.store.routed(routes)
-    }
-
-    fn mint(&self) -> Result<RecordId, StoreError> {
-        self.0.store.mint()
-    }
+    forward_calls!(this => this.0.store, except create, load, update, delete, list, delete_all);
 
     async fn create(
         &self,
@@ -221,10 +196,6 @@ impl SessionStore for FaultyStore {
     ) -> Result<u64, StoreError> {
         let work = self.0.store.delete_all(principal, revocation);
         self.run(Call::DeleteAll, corrupt_error, work).await
-    }
-
-    fn changes(&self) -> Option<ChangeStream> {
-        self.0.store.changes()
     }
 }
 

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::{StreamExt, future};
 use steadfast_core::{
-    Admission, Change, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate,
-    Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, SessionInfo, SessionStore,
-    StoreError,
+    Change, ChangeStream, Deletion, Env, Operate, RecordId, SessionStore, forward_calls,
 };
 use steadfast_memory::MemoryStore;
 
@@ -32,56 +30,7 @@ impl Server {
 
 #[async_trait]
 impl SessionStore for Server {
-    fn env(&self) -> &Env {
-        self.memory.env()
-    }
-
-    fn limits(&self) -> &Limits {
-        self.memory.limits()
-    }
-
-    async fn create(
-        &self,
-        id: RecordId,
-        record: Record,
-        admission: Admission,
-    ) -> Result<Outcome, StoreError> {
-        self.memory.create(id, record, admission).await
-    }
-
-    async fn load(
-        &self,
-        id: RecordId,
-        proof: Option<&Proof>,
-        hint: &Hint,
-    ) -> Result<Lookup, StoreError> {
-        self.memory.load(id, proof, hint).await
-    }
-
-    async fn update(
-        &self,
-        id: RecordId,
-        patch: &Patch,
-        hint: &Hint,
-    ) -> Result<Outcome, StoreError> {
-        self.memory.update(id, patch, hint).await
-    }
-
-    async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        self.memory.delete(id, deletion).await
-    }
-
-    async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        self.memory.list(principal).await
-    }
-
-    async fn delete_all(
-        &self,
-        principal: &Principal,
-        revocation: Revocation,
-    ) -> Result<u64, StoreError> {
-        self.memory.delete_all(principal, revocation).await
-    }
+    forward_calls!(this => this.memory, except changes);
 
     fn changes(&self) -> Option<ChangeStream> {
         let vanished = Arc::clone(&self.vanished);
