@@ -164,6 +164,10 @@ impl SessionLayer {
     }
 
     /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.
+    ///
+    /// A shorter absolute lifetime than before also ends the sessions that there are; a write that its
+    /// request sends without having read anything still reaches such a session, where no request of this
+    /// layer reads it.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with(|shared| shared.lifetime = Replaceable::new(lifetime))
@@ -196,7 +200,8 @@ impl SessionLayer {
     }
 
     /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers
-    /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one.
+    /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one, as
+    /// far as [`lifetime`](Self::lifetime) says.
     pub fn replace_lifetime(&self, lifetime: Lifetime) {
         self.shared.lifetime.replace(lifetime);
         self.shared.watch.look_again(self.shared.calls.store.env());

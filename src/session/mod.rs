@@ -614,7 +614,7 @@ impl Session {
     async fn list_for(&self, purpose: Purpose) -> Result<Vec<SessionInfo>, Error> {
         let mut turn = Turn { purpose, ..self.turn().await };
         turn.read().await?;
-        turn.state.check_current()?;
+        turn.check_in_time().await?;
         let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
         let own = turn.state.listed_under(&whose);
         drop(turn);

@@ -68,7 +68,7 @@ impl<'a> Turn<'a> {
                 _ => self.read().await?,
             }
         }
-        self.state.check_current()?;
+        self.check_in_time().await?;
         match self.state.live().map(|live| live.id) {
             Some(id) => self.send_to(id, patch).await,
             None => self.create(patch, None).await,
@@ -77,6 +77,11 @@ impl<'a> Turn<'a> {
 
     /// Replaces the secret together with a patch that holds all that is buffered.
     pub(super) async fn rotate(&mut self, intent: Intent, mut patch: Patch) -> Result<(), Error> {
+        match self.check_in_time().await {
+            // A login starts another session then.
+            Ok(()) | Err(Error::Ended | Error::Superseded) => {}
+            Err(error) => return Err(error),
+        }
         let Some(live) = self.state.live() else {
             return Box::pin(self.rotate_nothing(intent, patch)).await;
         };
@@ -231,9 +236,20 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Checks that the handle has a say, and that its session is not over by the lifetimes of today: the
+    /// store may go by longer ones.
+    pub(super) async fn check_in_time(&mut self) -> Result<(), Error> {
+        self.state.check_current()?;
+        match self.state.live().filter(|live| self.is_over(&live.record)).map(|live| live.id) {
+            // Another request may have authenticated it again since it was loaded.
+            Some(id) => Box::pin(self.reload(id)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Moves the idle deadline now, if that is due.
     pub(super) async fn touch_now(&mut self) -> Result<(), Error> {
-        self.state.check_current()?;
+        self.check_in_time().await?;
         if self.state.live().is_none() {
             return Err(Error::NoSession);
         }
@@ -267,7 +283,7 @@ impl<'a> Turn<'a> {
 
     /// The patch that only moves the idle deadline, if that is due.
     pub(super) fn touch(&self) -> Option<(RecordId, Patch)> {
-        let live = self.state.live()?;
+        let live = self.state.live().filter(|live| !self.is_over(&live.record))?;
         let deadline = live.due_touch(&self.inner.shared.lifetime(), self.inner.env().now())?;
         let mut touch = Patch::touch(deadline);
         touch.within(live.record.sign_in);

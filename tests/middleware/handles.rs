@@ -336,6 +336,50 @@ async fn a_reload_under_a_stricter_lifetime_tells_an_expiry() {
     assert_eq!(ended(&handle).await.unwrap(), EndReason::Expired);
 }
 
+#[tokio::test]
+async fn a_handle_that_is_over_by_a_stricter_lifetime_writes_nothing() {
+    for call in ["touch", "increment", "elevate", "list"] {
+        let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
+        let browser = site.member("alice").await;
+        let (clock, layer) = (site.clock.clone(), site.layer.clone());
+        let before = site.calls()[2];
+        let handle = met(&browser, call, move || {
+            clock.advance(Duration::from_secs(5 * 3_600));
+            layer.replace_lifetime(Lifetime::OWASP_HIGH_VALUE);
+        });
+        let handle = handle.await;
+        assert_eq!(site.calls()[2], before, "{call}");
+        assert_eq!(ended(&handle).await.unwrap(), EndReason::Expired, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_unread_to_a_session_that_is_over_is_not_read() {
+    let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
+    let browser = site.member("alice").await;
+    site.clock.advance(Duration::from_secs(5 * 3_600));
+    site.layer.replace_lifetime(Lifetime::OWASP_HIGH_VALUE);
+    let write = |session: Session| async move {
+        session.increment("n", 1).await?;
+        Ok::<_, Error>(format!("{:?}", session.get::<i64>("n").await?))
+    };
+    assert_eq!(browser.visit(write).await.ok().body, "None");
+    assert_eq!(browser.value("n").await, None);
+}
+
+#[tokio::test]
+async fn a_handle_from_before_a_re_authentication_lives_as_long() {
+    let site = Site::with(|layer| layer.lifetime(Lifetime::OWASP_LOW_RISK));
+    let browser = site.member("alice").await;
+    let handle = leaked(&browser).await;
+    for _ in 0..20 {
+        site.clock.advance(Duration::from_secs(1_500));
+        browser.visit(|session| async move { session.reauthenticate().await }).await.ok();
+    }
+    assert_eq!(handle.increment("n", 1).await.unwrap(), 1);
+    handle.touch().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stricter_lifetime_ends_streams_that_are_over() {
     let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
@@ -540,6 +584,7 @@ async fn met(
     let met = match call {
         "reload" => handle.reload().await,
         "touch" => handle.touch().await,
+        "list" => handle.list().await.map(drop),
         _ => handle.increment("n", 1).await.map(drop),
     };
     assert!(matches!(met, Err(Error::Ended)), "{call}: {met:?}");
