@@ -1,0 +1,323 @@
+//! Which epoch it is, who chooses the next one, and who may serve.
+
+mod campaign;
+mod tenure;
+mod voter;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::campaign::{Campaign, Choice};
+use self::tenure::Tenure;
+use self::voter::Voter;
+pub use self::voter::{Ballot, Promise};
+use crate::epoch::{Change, Epoch, EpochId};
+use crate::member::Boot;
+use crate::rules::{Rule, Rules};
+use crate::slots::{Slot, SlotSet};
+
+/// One member's part in the cluster: its vote, its attempts to have an epoch chosen, and its leases.
+///
+/// It is given frames, requests and the time, and answers with frames to send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    me: Boot,
+    epoch: Arc<Epoch>,
+    voter: Voter,
+    campaign: Option<Campaign>,
+    wanted: Vec<Change>,
+    tenure: Tenure,
+    timing: Timing,
+    rules: Rules,
+}
+
+/// How long leases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
+    /// From when a lease is asked for until it ends.
+    pub lease: Duration,
+    /// How long another node waits until it has certainly ended: clocks' rates differ.
+    pub wait: Duration,
+    /// After a promise without a new epoch, its voter takes the matter up itself.
+    pub take_up: Duration,
+}
+
+impl Timing {
+    /// The values of `PROTOCOL.md`.
+    pub const DEFAULT: Self = Self {
+        lease: Duration::from_millis(300),
+        wait: Duration::from_millis(360),
+        take_up: Duration::from_millis(100),
+    };
+}
+
+/// What members send each other about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Who sends it.
+    pub from: Boot,
+    /// The epoch of the sender.
+    pub epoch: EpochId,
+    /// What it sends.
+    pub message: Message,
+}
+
+/// A message about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Message {
+    /// An epoch that was chosen.
+    Epoch(Arc<Epoch>),
+    /// The receiver's epoch is wanted.
+    Fetch,
+    /// Asks a voter to take part in a ballot.
+    Prepare(Ballot),
+    /// It does.
+    Promise(Promise),
+    /// It takes part in a higher ballot.
+    Nack(Ballot),
+    /// Asks a voter to accept an epoch.
+    Accept(Ballot, Arc<Epoch>),
+    /// It does.
+    Accepted(Ballot),
+    /// Asks a voter for a lease over slots.
+    AskLease {
+        /// Of the request.
+        number: u64,
+        /// What is served or about to be.
+        slots: SlotSet,
+    },
+    /// It grants the lease.
+    Lease {
+        /// Of the request.
+        number: u64,
+    },
+    /// The sender serves these slots no more.
+    Withdrawn(SlotSet),
+}
+
+/// What a step leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// A frame is to be sent to a boot.
+    Send(Boot, Frame),
+    /// Another epoch was learned.
+    Learned(Arc<Epoch>),
+}
+
+impl Cluster {
+    /// A member of an epoch.
+    pub fn new(me: Boot, epoch: Arc<Epoch>, timing: Timing, rules: Rules, now: Duration) -> Self {
+        Self {
+            me,
+            epoch,
+            voter: Voter::default(),
+            campaign: None,
+            wanted: Vec::new(),
+            tenure: Tenure::new(now),
+            timing,
+            rules,
+        }
+    }
+
+    /// The epoch that this node knows.
+    pub fn epoch(&self) -> &Arc<Epoch> {
+        &self.epoch
+    }
+
+    /// Whether this node may answer for a slot: a lease of this epoch that names it is running.
+    pub fn serves(&self, slot: Slot, now: Duration) -> bool {
+        self.tenure.serves(slot, now)
+    }
+
+    /// Whether no other node can serve a slot any more, whatever epoch it knows: the first step of a
+    /// take-over.
+    pub fn is_clear(&self, slot: Slot, now: Duration) -> bool {
+        let rules = (self.timing, self.rules);
+        self.tenure.is_clear(slot, (self.me, &self.epoch), now, rules)
+    }
+
+    /// Says that own slots can be served once a lease names them: the last step of a take-over. Slots
+    /// that are not clear, or not owned, are left out.
+    pub fn make_ready(&mut self, slots: &SlotSet, now: Duration) {
+        let owner = |slot: Slot| self.epoch.placement().owner(slot);
+        let can_be = |slot: &Slot| owner(*slot) == Some(self.me) && self.is_clear(*slot, now);
+        self.tenure.make_ready(&slots.iter().filter(can_be).collect());
+    }
+
+    /// Asks all voters for a lease over what is ready.
+    pub fn ask_lease(&mut self, now: Duration) -> Vec<Effect> {
+        let (number, slots) = self.tenure.ask(now);
+        self.to_voters(&Message::AskLease { number, slots })
+    }
+
+    /// Says to their new owners that this node is out of slots that it served in an earlier epoch.
+    pub fn withdraw(&self, slots: &SlotSet) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for member in self.epoch.members() {
+            let theirs = |slot: &Slot| self.epoch.placement().owner(*slot) == Some(member.boot);
+            let theirs: SlotSet = slots.iter().filter(theirs).collect();
+            if member.boot != self.me && !theirs.is_empty() {
+                effects.push(self.send(member.boot, Message::Withdrawn(theirs)));
+            }
+        }
+        effects
+    }
+
+    /// Tries to have an epoch chosen with these changes. Those that do not apply when it is proposed are
+    /// left out.
+    pub fn want(&mut self, changes: Vec<Change>) -> Vec<Effect> {
+        self.wanted = changes;
+        let promised = self.voter.promised().map_or(0, |(ballot, _)| ballot.number);
+        let tried = self.campaign.as_ref().map_or(0, |campaign| campaign.ballot().number);
+        let ballot = Ballot { number: promised.max(tried) + 1, proposer: self.me };
+        self.campaign = Some(Campaign::new(ballot));
+        self.to_voters(&Message::Prepare(ballot))
+    }
+
+    /// Takes up a promise that led to no epoch, or there would be no new slots for ever.
+    pub fn tick(&mut self, now: Duration) -> Vec<Effect> {
+        match self.voter.promised() {
+            Some((_, at)) if now.saturating_sub(at) >= self.timing.take_up => {
+                let wanted = std::mem::take(&mut self.wanted);
+                self.want(wanted)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Handles a frame.
+    pub fn receive(&mut self, frame: Frame, now: Duration) -> Vec<Effect> {
+        let Frame { from, epoch, message } = frame;
+        if let Message::Epoch(epoch) = message {
+            return self.learn(epoch, now);
+        }
+        if epoch.lineage != self.epoch.id().lineage {
+            return Vec::new();
+        }
+        // Sent again by who sent it, once both know the same epoch.
+        if epoch.number > self.epoch.id().number {
+            return vec![self.send(from, Message::Fetch)];
+        }
+        let is_behind = epoch.number < self.epoch.id().number;
+        if is_behind || message == Message::Fetch {
+            return vec![self.send(from, Message::Epoch(Arc::clone(&self.epoch)))];
+        }
+        self.handle(from, message, now)
+    }
+
+    /// Handles a message of this epoch.
+    fn handle(&mut self, from: Boot, message: Message, now: Duration) -> Vec<Effect> {
+        match message {
+            Message::Prepare(ballot) if self.votes() => {
+                let answer = self.voter.prepare(ballot, now);
+                vec![self.send(from, answer.map_or_else(Message::Nack, Message::Promise))]
+            }
+            Message::Accept(ballot, epoch) if self.votes() => {
+                let answer = self.voter.accept(ballot, &epoch, now).map(|()| ballot);
+                vec![self.send(from, answer.map_or_else(Message::Nack, Message::Accepted))]
+            }
+            Message::AskLease { number, slots } if self.votes() => {
+                let is_granted = self.voter.grant(&slots, self.rules);
+                let lease = is_granted.then(|| self.send(from, Message::Lease { number }));
+                lease.into_iter().collect()
+            }
+            Message::Promise(promise) if self.epoch.is_voter(from) => {
+                self.on_promise(from, promise)
+            }
+            Message::Accepted(ballot) if self.epoch.is_voter(from) => {
+                self.on_accepted(from, ballot, now)
+            }
+            Message::Lease { number } if self.epoch.is_voter(from) => {
+                self.tenure.on_granted(from, number, self.epoch.quorum(), self.timing);
+                Vec::new()
+            }
+            Message::Withdrawn(slots) => {
+                self.tenure.on_withdrawn(from, &slots, &self.epoch);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_promise(&mut self, from: Boot, promise: Promise) -> Vec<Effect> {
+        let (quorum, rules) = (self.epoch.quorum(), self.rules);
+        let Some(campaign) = &mut self.campaign else {
+            return Vec::new();
+        };
+        let next = match campaign.on_promise(from, promise, quorum, rules) {
+            None => return Vec::new(),
+            Some(Choice::Accepted(epoch)) => epoch,
+            Some(Choice::Free(served)) => {
+                Arc::new(successor(&self.epoch, &self.wanted, &served, rules))
+            }
+        };
+        campaign.propose(Arc::clone(&next));
+        let accept = Message::Accept(campaign.ballot(), next);
+        self.to_voters(&accept)
+    }
+
+    fn on_accepted(&mut self, from: Boot, ballot: Ballot, now: Duration) -> Vec<Effect> {
+        let quorum = self.epoch.quorum();
+        let campaign = self.campaign.as_mut();
+        match campaign.and_then(|campaign| campaign.on_accepted(from, ballot, quorum)) {
+            Some(epoch) => self.learn(epoch, now),
+            None => Vec::new(),
+        }
+    }
+
+    /// Enters an epoch that was chosen, and tells the members of both.
+    fn learn(&mut self, epoch: Arc<Epoch>, now: Duration) -> Vec<Effect> {
+        let (own, other) = (self.epoch.id(), epoch.id());
+        if other.lineage != own.lineage || other.number <= own.number {
+            return Vec::new();
+        }
+        let is_chosen_here = self.campaign.as_ref().and_then(Campaign::proposed) == Some(&epoch);
+        let before = std::mem::replace(&mut self.epoch, Arc::clone(&epoch));
+        self.voter = Voter::default();
+        self.campaign = None;
+        self.wanted.clear();
+        let tenure = Tenure::new(now);
+        if self.rules.keep(Rule::L2) {
+            self.tenure = tenure;
+        } else {
+            self.tenure.follow(tenure);
+        }
+        let mut effects = vec![Effect::Learned(Arc::clone(&epoch))];
+        if is_chosen_here {
+            let both = before.members().iter().chain(epoch.members()).map(|member| member.boot);
+            let others = both.filter(|boot| *boot != self.me);
+            let others: BTreeSet<_> = others.collect();
+            let tell = |boot| self.send(boot, Message::Epoch(Arc::clone(&epoch)));
+            effects.extend(others.into_iter().map(tell));
+        }
+        effects
+    }
+
+    fn votes(&self) -> bool {
+        self.epoch.is_voter(self.me)
+    }
+
+    fn to_voters(&self, message: &Message) -> Vec<Effect> {
+        self.epoch.voters().into_iter().map(|voter| self.send(voter, message.clone())).collect()
+    }
+
+    fn send(&self, to: Boot, message: Message) -> Effect {
+        Effect::Send(to, Frame { from: self.me, epoch: self.epoch.id(), message })
+    }
+}
+
+/// The successor with those of the changes that apply, each after those before it.
+fn successor(epoch: &Epoch, wanted: &[Change], served: &SlotSet, rules: Rules) -> Epoch {
+    let mut changes = Vec::new();
+    for change in wanted {
+        changes.push(change.clone());
+        if epoch.successor(&changes, served, rules).is_err() {
+            changes.pop();
+        }
+    }
+    let next = epoch.successor(&changes, served, rules);
+    next.expect("an epoch in which nothing changes follows each one")
+}

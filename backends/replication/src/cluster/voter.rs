@@ -1,0 +1,154 @@
+//! One boot's vote on the successor of an epoch, and its say in the leases of that epoch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::epoch::Epoch;
+use crate::member::Boot;
+use crate::rules::{Rule, Rules};
+use crate::slots::SlotSet;
+
+/// What orders the attempts to choose an epoch. No two proposers share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// Rises with each attempt.
+    pub number: u32,
+    /// Who proposes.
+    pub proposer: Boot,
+}
+
+/// What a voter says with its promise to take part in no lower ballot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promise {
+    /// The ballot that it takes part in.
+    pub ballot: Ballot,
+    /// What it accepted last.
+    pub accepted: Option<(Ballot, Arc<Epoch>)>,
+    /// The slots that it knows to be served, in the epoch whose successor is chosen.
+    pub served: SlotSet,
+}
+
+/// An acceptor of single-decree Paxos that grants leases, too: what is served in an epoch, and what
+/// follows it, have to be decided by the same votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Voter {
+    promised: Option<(Ballot, Duration)>,
+    accepted: Option<(Ballot, Arc<Epoch>)>,
+    granted: SlotSet,
+}
+
+impl Voter {
+    /// Promises to take part in no lower ballot; an error is the higher one that it promised.
+    pub(super) fn prepare(&mut self, ballot: Ballot, now: Duration) -> Result<Promise, Ballot> {
+        self.take_part(ballot, now)?;
+        let (accepted, served) = (self.accepted.clone(), self.granted.clone());
+        Ok(Promise { ballot, accepted, served })
+    }
+
+    /// Accepts an epoch; an error is the higher ballot that it promised.
+    pub(super) fn accept(
+        &mut self,
+        ballot: Ballot,
+        epoch: &Arc<Epoch>,
+        now: Duration,
+    ) -> Result<(), Ballot> {
+        self.take_part(ballot, now)?;
+        self.accepted = Some((ballot, Arc::clone(epoch)));
+        Ok(())
+    }
+
+    /// Grants a lease that names slots, if the next epoch is going to know of them.
+    pub(super) fn grant(&mut self, slots: &SlotSet, rules: Rules) -> bool {
+        if self.accepted.is_some() && rules.keep(Rule::A2) {
+            return false;
+        }
+        let is_new = !self.granted.contains_all(slots);
+        if is_new && self.promised.is_some() && rules.keep(Rule::A1) {
+            return false;
+        }
+        self.granted.insert_all(slots);
+        true
+    }
+
+    /// The ballot it promised last, and when.
+    pub(super) fn promised(&self) -> Option<(Ballot, Duration)> {
+        self.promised
+    }
+
+    fn take_part(&mut self, ballot: Ballot, now: Duration) -> Result<(), Ballot> {
+        match self.promised {
+            Some((promised, _)) if promised > ballot => Err(promised),
+            Some((promised, _)) if promised == ballot => Ok(()),
+            _ => {
+                self.promised = Some((ballot, now));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::tests::{boot, grown};
+    use crate::slots::Slot;
+
+    #[test]
+    fn a_lower_ballot_is_refused_with_the_higher_one() {
+        let mut voter = Voter::default();
+        assert!(voter.prepare(ballot(2), NOW).is_ok());
+        assert_eq!(voter.prepare(ballot(1), NOW), Err(ballot(2)));
+        assert_eq!(voter.accept(ballot(1), &epoch(), NOW), Err(ballot(2)));
+        assert!(voter.accept(ballot(2), &epoch(), NOW).is_ok(), "its own again");
+    }
+
+    #[test]
+    fn a_promise_tells_what_was_accepted_and_served() {
+        let mut voter = Voter::default();
+        assert!(voter.grant(&slots(&[1]), Rules::default()));
+        voter.accept(ballot(1), &epoch(), NOW).unwrap();
+        let promise = voter.prepare(ballot(2), NOW).unwrap();
+        assert_eq!(promise.accepted, Some((ballot(1), epoch())));
+        assert_eq!(promise.served, slots(&[1]));
+    }
+
+    #[test]
+    fn a_voter_that_promised_grants_no_new_slot() {
+        let mut voter = Voter::default();
+        assert!(voter.grant(&slots(&[1]), Rules::default()));
+        voter.prepare(ballot(1), NOW).unwrap();
+        assert!(voter.grant(&slots(&[1]), Rules::default()), "it told of that one");
+        assert!(!voter.grant(&slots(&[1, 2]), Rules::default()));
+        assert!(voter.grant(&slots(&[1, 2]), Rules::without(Rule::A1)));
+    }
+
+    #[test]
+    fn a_voter_that_accepted_grants_nothing() {
+        let mut voter = Voter::default();
+        assert!(voter.grant(&slots(&[1]), Rules::default()));
+        voter.accept(ballot(1), &epoch(), NOW).unwrap();
+        assert!(!voter.grant(&slots(&[1]), Rules::default()));
+    }
+
+    #[test]
+    fn a_promise_keeps_its_first_time() {
+        let mut voter = Voter::default();
+        voter.prepare(ballot(1), NOW).unwrap();
+        voter.prepare(ballot(1), NOW * 2).unwrap();
+        assert_eq!(voter.promised(), Some((ballot(1), NOW)));
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn ballot(number: u32) -> Ballot {
+        Ballot { number, proposer: boot(0) }
+    }
+
+    fn epoch() -> Arc<Epoch> {
+        Arc::new(grown(3))
+    }
+
+    fn slots(indices: &[usize]) -> SlotSet {
+        indices.iter().copied().map(Slot::at).collect()
+    }
+}

@@ -1,0 +1,23 @@
+//! The replication protocol of steadfast's sessions, as a state machine without I/O: it opens no
+//! socket, reads no clock, draws no random number and writes no log.
+//!
+//! `PROTOCOL.md` beside this crate defines the protocol, and lists which parts of it are built.
+//! Applications use `steadfast-replicated`, which drives it.
+//!
+//! # Map
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`slots`] | the shares of all record ids, and sets of them |
+//! | [`member`] | nodes, their boots and their roles |
+//! | [`placement`] | which members hold a slot |
+//! | [`epoch`] | the agreed state of the cluster, and its successors |
+//! | [`cluster`] | agreement on epochs, and leases |
+//! | [`rules`] | the rules that a test can leave out |
+
+pub mod cluster;
+pub mod epoch;
+pub mod member;
+pub mod placement;
+pub mod rules;
+pub mod slots;

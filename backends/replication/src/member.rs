@@ -1,0 +1,61 @@
+//! Nodes, their boots and their roles.
+
+use std::fmt;
+
+pub use steadfast_core::RouteLabel as Name;
+
+/// A random number that a process draws when it starts. Votes, leases, calls and copies belong to a
+/// boot: a process that restarts is a new one, and inherits nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Boot(u128);
+
+impl Boot {
+    /// A boot of 16 random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(random))
+    }
+}
+
+impl fmt::Debug for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", (self.0 >> 96) as u32)
+    }
+}
+
+/// A node that an epoch lists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// Stable over restarts, and the label by which a balancer knows it.
+    pub name: Name,
+    /// Which process it is.
+    pub boot: Boot,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Where it runs: the holders of a slot are in different zones where possible.
+    pub zone: Option<String>,
+    /// What it does.
+    pub role: Role,
+    /// Whether it has a say in the next epoch, and in leases.
+    pub votes: bool,
+}
+
+impl Member {
+    /// A member that fills its slots.
+    pub fn joining(name: Name, boot: Boot, address: String, zone: Option<String>) -> Self {
+        Self { name, boot, address, zone, role: Role::Joining, votes: true }
+    }
+}
+
+/// What a member does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// It fills the slots that it is going to hold.
+    Joining,
+    /// Slots are placed on it.
+    Full,
+    /// It serves what nobody else took over yet, and no slot is placed on it.
+    Draining,
+    /// It was not reached: it serves nothing, and comes back as joining.
+    Aside,
+}

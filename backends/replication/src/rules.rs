@@ -1,0 +1,51 @@
+//! The rules that a test can leave out, by their names in `PROTOCOL.md`.
+
+/// A rule of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A voter that promised grants no new slot.
+    A1,
+    /// A voter that accepted grants nothing.
+    A2,
+    /// What was accepted under the highest ballot is proposed.
+    A4,
+    /// A majority of the voters stays.
+    E1,
+    /// Waiting for a lease to end takes longer than the lease.
+    L1,
+    /// A lease ends with its epoch.
+    L2,
+    /// The owner when last served is out.
+    T1,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 7] =
+        [Self::A1, Self::A2, Self::A4, Self::E1, Self::L1, Self::L2, Self::T1];
+}
+
+/// Which rules are kept: all of them, unless a test leaves one out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rules {
+    #[cfg(any(test, feature = "mutants"))]
+    without: Option<Rule>,
+}
+
+impl Rules {
+    /// All rules but one.
+    #[cfg(any(test, feature = "mutants"))]
+    pub fn without(rule: Rule) -> Self {
+        Self { without: Some(rule) }
+    }
+
+    /// Whether a rule is kept.
+    #[cfg_attr(not(any(test, feature = "mutants")), allow(clippy::unused_self))]
+    pub(crate) fn keep(self, rule: Rule) -> bool {
+        #[cfg(any(test, feature = "mutants"))]
+        return self.without != Some(rule);
+        #[cfg(not(any(test, feature = "mutants")))]
+        matches!(rule, _)
+    }
+}
