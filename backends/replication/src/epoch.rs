@@ -1,6 +1,6 @@
 //! The agreed state of the cluster, and its successors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::member::{Boot, Member, Name, Role};
@@ -37,6 +37,19 @@ pub struct Settings {
     pub acknowledgements: Acknowledgements,
     /// `None`: `Degrade` until an epoch has had three full members, then `Fail`.
     pub policy: Option<PartitionPolicy>,
+}
+
+impl Settings {
+    /// How many acknowledgements a write waits for, beside the owner's own copy, where a slot has so many
+    /// holders.
+    fn acknowledgements(&self, holders: usize) -> usize {
+        let others = holders.saturating_sub(1);
+        match (self.acknowledgements, self.replication) {
+            (Acknowledgements::All, _) => others,
+            (Acknowledgements::One, Replication::Full) => others.min((holders / 2).max(1)),
+            (Acknowledgements::One, Replication::Backups(_)) => others.min(1),
+        }
+    }
 }
 
 /// How many acknowledgements a write waits for, beside the owner's own copy.
@@ -79,7 +92,8 @@ struct Served {
     epochs: Vec<Arc<LastServed>>,
     /// Which of them it is, for each slot.
     of: Arc<[u16]>,
-    given_up: SlotSet,
+    /// In which epoch each slot was given up last, if ever.
+    given_up: BTreeMap<Slot, u64>,
 }
 
 /// An epoch in which slots were last served.
@@ -87,6 +101,7 @@ struct Served {
 pub struct LastServed {
     number: u64,
     placement: Placement,
+    settings: Settings,
 }
 
 impl LastServed {
@@ -104,6 +119,12 @@ impl LastServed {
     pub fn owner(&self, slot: Slot) -> Option<Boot> {
         self.placement.owner(slot)
     }
+
+    /// How many acknowledgements a write waited for in that epoch, beside the owner's own copy: so many
+    /// of the holders can be missing while the others are sure to have it.
+    pub fn acknowledgements(&self, slot: Slot) -> usize {
+        self.settings.acknowledgements(self.placement.holders(slot).len())
+    }
 }
 
 /// What an epoch changes of the one before. Members are named by boot, so that a change that comes too
@@ -111,9 +132,11 @@ impl LastServed {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Change {
-    /// A new name joins, or a new boot of a name whose old boot is aside and ceases to be a member.
+    /// A new name joins, without a vote; or a new boot of a name whose old boot is aside, with the vote of
+    /// its name. The old boot ceases to be a member.
     Join(Member),
-    /// A joining member holds its slots-to-be completely: slots are placed on it.
+    /// A joining member holds its slots-to-be completely: slots are placed on it. If it had no vote, it has
+    /// one now, and a member that is aside loses its own.
     BecomeFull(Boot),
     /// A majority of the voters does not reach it.
     SetAside(Boot),
@@ -171,18 +194,18 @@ impl Epoch {
     ) -> Self {
         members.sort_by(|one, other| one.name.cmp(&other.name));
         let placement = Placement::new(key, &members, settings.replication);
-        let first = LastServed { number: 0, placement: placement.clone() };
+        let first = LastServed { number: 0, placement: placement.clone(), settings };
         let served = Served {
             epochs: vec![Arc::new(first)],
             of: vec![0; SLOTS].into(),
-            given_up: SlotSet::new(),
+            given_up: BTreeMap::new(),
         };
         let id = EpochId { lineage, number: 1 };
         let policy = settings.policy.unwrap_or_else(|| policy(&members, PartitionPolicy::Degrade));
         Self { id, members, settings, policy, key, placement, served }
     }
 
-    /// The next epoch: what changes, and which slots are known to be served in this one.
+    /// The next epoch, with these changes.
     pub fn successor(
         &self,
         changes: &[Change],
@@ -191,12 +214,11 @@ impl Epoch {
     ) -> Result<Self, IllegalChange> {
         let mut next = self.clone();
         next.id.number += 1;
-        next.served.note(&self.placement, self.id.number, served);
+        next.served.note(self, served);
         changes.iter().try_for_each(|change| next.apply(change))?;
         next.fill_up();
-        let staying = |voter: &&Boot| next.is_voter(**voter);
-        let voters = self.voters();
-        if rules.keep(Rule::E1) && voters.iter().filter(staying).count() < self.quorum() {
+        let stays = |voter: &&Boot| next.is_voter(**voter);
+        if rules.keep(Rule::E1) && self.voters().iter().filter(stays).count() < self.quorum() {
             return Err(IllegalChange::NoMajority);
         }
         next.policy = next.settings.policy.unwrap_or_else(|| policy(&next.members, self.policy));
@@ -207,15 +229,15 @@ impl Epoch {
     fn apply(&mut self, change: &Change) -> Result<(), IllegalChange> {
         match change {
             Change::Join(member) => self.join(member)?,
-            Change::BecomeFull(boot) => self.become_a(Role::Full, *boot, &[Role::Joining])?,
+            Change::BecomeFull(boot) => {
+                self.become_a(Role::Full, *boot, &[Role::Joining])?;
+                self.admit_to_vote(*boot)?;
+            }
             Change::SetAside(boot) => {
                 let from = [Role::Joining, Role::Full, Role::Draining];
                 self.become_a(Role::Aside, *boot, &from)?;
             }
-            Change::ComeBack(boot) => {
-                self.become_a(Role::Joining, *boot, &[Role::Aside])?;
-                self.member_mut(*boot)?.votes = true;
-            }
+            Change::ComeBack(boot) => self.become_a(Role::Joining, *boot, &[Role::Aside])?,
             Change::LoseVote(boot) => {
                 self.become_a(Role::Aside, *boot, &[Role::Aside])?;
                 self.member_mut(*boot)?.votes = false;
@@ -227,7 +249,10 @@ impl Epoch {
                 self.become_a(Role::Draining, *boot, &[Role::Draining, Role::Aside])?;
                 self.members.retain(|member| member.boot != *boot);
             }
-            Change::GiveUp(slots) => self.served.given_up.insert_all(slots),
+            Change::GiveUp(slots) => {
+                let number = self.id.number;
+                self.served.given_up.extend(slots.iter().map(|slot| (slot, number)));
+            }
             Change::Reconfigure(settings) => self.settings = *settings,
         }
         Ok(())
@@ -240,9 +265,24 @@ impl Epoch {
         {
             return Err(IllegalChange::WrongRole { name: old.name.clone(), role: old.role });
         }
+        let votes = old.is_some_and(|old| old.votes);
         self.members.retain(|member| member.name != new.name);
-        self.members.push(Member { role: Role::Joining, votes: true, ..new.clone() });
+        self.members.push(Member { role: Role::Joining, votes, ..new.clone() });
         self.members.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(())
+    }
+
+    /// Gives a member a vote, that of one which is aside, if there is one: those that are well stay a
+    /// majority, whatever joins and ends again.
+    fn admit_to_vote(&mut self, boot: Boot) -> Result<(), IllegalChange> {
+        if self.is_voter(boot) {
+            return Ok(());
+        }
+        self.member_mut(boot)?.votes = true;
+        let is_aside = |member: &&mut Member| member.role == Role::Aside && member.votes;
+        if let Some(member) = self.members.iter_mut().find(is_aside) {
+            member.votes = false;
+        }
         Ok(())
     }
 
@@ -261,7 +301,7 @@ impl Epoch {
             return;
         }
         for member in self.members.iter_mut().filter(|member| member.role == Role::Joining) {
-            member.role = Role::Full;
+            (member.role, member.votes) = (Role::Full, true);
         }
     }
 
@@ -326,20 +366,33 @@ impl Epoch {
         &self.served.epochs[usize::from(self.served.of[slot.index()])]
     }
 
-    /// The slots that were given up and not served since.
-    pub fn given_up(&self) -> &SlotSet {
-        &self.served.given_up
+    /// The lowest number of an epoch in which some slot was last served.
+    pub fn oldest_served(&self) -> u64 {
+        let numbers = self.served.epochs.iter().map(|epoch| epoch.number);
+        numbers.min().expect("each slot names one")
+    }
+
+    /// The epoch in which a slot was last given up, if it ever was.
+    pub fn given_up_in(&self, slot: Slot) -> Option<u64> {
+        self.served.given_up.get(&slot).copied()
+    }
+
+    /// Whether a slot was given up and not served since.
+    pub fn is_given_up(&self, slot: Slot) -> bool {
+        self.given_up_in(slot).is_some_and(|number| self.last_served(slot).number < number)
     }
 }
 
 impl Served {
     /// Notes that slots were served in an epoch, and forgets the epochs that no slot names any more.
-    fn note(&mut self, placement: &Placement, number: u64, slots: &SlotSet) {
+    fn note(&mut self, epoch: &Epoch, slots: &SlotSet) {
         if slots.is_empty() {
             return;
         }
+        let Epoch { id, placement, settings, .. } = epoch;
+        let (number, placement, settings) = (id.number, placement.clone(), *settings);
         let mut epochs = self.epochs.clone();
-        epochs.push(Arc::new(LastServed { number, placement: placement.clone() }));
+        epochs.push(Arc::new(LastServed { number, placement, settings }));
         let newest = epochs.len() - 1;
         let old = |slot: Slot| match slots.contains(slot) {
             true => newest,
@@ -349,7 +402,6 @@ impl Served {
         let rank = |index: usize| used.range(..index).count() as u16;
         self.of = Slot::all().map(|slot| rank(old(slot))).collect();
         self.epochs = used.iter().map(|index| Arc::clone(&epochs[*index])).collect();
-        self.given_up.remove_all(slots);
     }
 }
 
@@ -387,9 +439,11 @@ pub(crate) mod tests {
         let both = [Change::SetAside(boot(1)), Change::SetAside(boot(2))];
         let aside = next(&three, &both).unwrap();
         assert_eq!(aside.voters().len(), 3, "who is aside keeps the vote");
-        let replaced = [Change::Join(reborn(1)), Change::Join(reborn(2))];
-        assert_eq!(next(&aside, &replaced), Err(IllegalChange::NoMajority));
-        assert!(next(&aside, &replaced[..1]).is_ok());
+        let gone = [1, 2].map(|n| Change::LoseVote(boot(n)));
+        assert_eq!(next(&aside, &gone), Err(IllegalChange::NoMajority));
+        let slots = SlotSet::new();
+        assert!(aside.successor(&gone, &slots, Rules::without(Rule::E1)).is_ok());
+        assert!(next(&aside, &gone[..1]).is_ok());
     }
 
     #[test]
@@ -436,7 +490,7 @@ pub(crate) mod tests {
         let owner = three.placement().owner(served).unwrap();
         let before = three.last_served(idle).clone();
         let known = SlotSet::from_iter([served]);
-        let four = three.successor(&[Change::SetAside(owner)], &known, Rules::default()).unwrap();
+        let four = after(&three, &[Change::SetAside(owner)], &known).unwrap();
         assert_eq!(four.last_served(served).number(), three.id().number);
         assert_eq!(four.last_served(served).owner(served), Some(owner));
         assert_eq!(*four.last_served(idle), before);
@@ -449,10 +503,11 @@ pub(crate) mod tests {
         let slots = SlotSet::from_iter([Slot::at(1), Slot::at(2)]);
         let given_up = next(&grown(3), &[Change::GiveUp(slots.clone())]).unwrap();
         let still = next(&given_up, &[]).unwrap();
-        assert_eq!(*still.given_up(), slots);
-        let one = SlotSet::from_iter([Slot::at(1)]);
-        let served = still.successor(&[], &one, Rules::default()).unwrap();
-        assert_eq!(*served.given_up(), SlotSet::from_iter([Slot::at(2)]));
+        assert!(slots.iter().all(|slot| still.is_given_up(slot)));
+        let served = after(&still, &[], &SlotSet::from_iter([Slot::at(1)])).unwrap();
+        assert!(!served.is_given_up(Slot::at(1)) && served.is_given_up(Slot::at(2)));
+        let number = Some(given_up.id().number);
+        assert_eq!(served.given_up_in(Slot::at(1)), number, "who was away has to know");
     }
 
     #[test]
@@ -460,8 +515,59 @@ pub(crate) mod tests {
         let mut epoch = grown(3);
         for _ in 0..10 {
             let all: SlotSet = Slot::all().collect();
-            epoch = epoch.successor(&[], &all, Rules::default()).unwrap();
+            epoch = after(&epoch, &[], &all).unwrap();
             assert_eq!(epoch.served.epochs.len(), 1);
+        }
+    }
+
+    #[test]
+    fn joiners_cannot_take_the_majority_from_those_that_are_well() {
+        let mut epoch = grown(3);
+        for n in 3..8 {
+            epoch = next(&epoch, &[Change::Join(joining(n))]).unwrap();
+            epoch = next(&epoch, &[Change::SetAside(boot(n))]).unwrap();
+        }
+        assert_eq!(epoch.voters().len(), 3, "five ended before they were full");
+    }
+
+    #[test]
+    fn a_new_member_takes_the_vote_of_one_that_is_aside() {
+        let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
+        let joined = next(&aside, &[Change::Join(joining(3))]).unwrap();
+        let full = next(&joined, &[Change::BecomeFull(boot(3))]).unwrap();
+        assert_eq!(full.voters(), [boot(0), boot(1), boot(3)].into());
+        let back = next(&full, &[Change::ComeBack(boot(2))]).unwrap();
+        assert!(!back.is_voter(boot(2)));
+        let four = next(&back, &[Change::BecomeFull(boot(2))]).unwrap();
+        assert_eq!(four.voters().len(), 4);
+    }
+
+    #[test]
+    fn a_new_boot_takes_over_the_vote_of_its_name() {
+        let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
+        let joined = next(&aside, &[Change::Join(reborn(2))]).unwrap();
+        assert_eq!(joined.voters(), [boot(0), boot(1), reborn(2).boot].into());
+    }
+
+    #[test]
+    fn as_many_holders_can_be_missing_as_acknowledged_a_write() {
+        use Acknowledgements::{All, One};
+        use Replication::{Backups, Full};
+        for (replication, acknowledgements, holders, expected) in [
+            (Backups(1), One, 2, 1),
+            (Backups(2), One, 3, 1),
+            (Backups(2), All, 3, 2),
+            (Backups(2), One, 1, 0),
+            (Full, One, 5, 2),
+            (Full, One, 4, 2),
+            (Full, One, 2, 1),
+            (Full, All, 5, 4),
+        ] {
+            let settings = Settings { replication, acknowledgements, policy: None };
+            let a = settings.acknowledgements(holders);
+            assert_eq!(a, expected, "{settings:?} with {holders}");
+            let has_a_majority = a + 1 > holders / 2;
+            assert!(replication != Full || has_a_majority);
         }
     }
 
@@ -498,8 +604,18 @@ pub(crate) mod tests {
         epoch
     }
 
-    fn next(epoch: &Epoch, changes: &[Change]) -> Result<Epoch, IllegalChange> {
-        epoch.successor(changes, &SlotSet::new(), Rules::default())
+    /// The successor, where no slot is served.
+    pub(crate) fn next(epoch: &Epoch, changes: &[Change]) -> Result<Epoch, IllegalChange> {
+        after(epoch, changes, &SlotSet::new())
+    }
+
+    /// The successor, where these slots are served.
+    pub(crate) fn after(
+        epoch: &Epoch,
+        changes: &[Change],
+        served: &SlotSet,
+    ) -> Result<Epoch, IllegalChange> {
+        epoch.successor(changes, served, Rules::default())
     }
 
     fn lineage() -> Lineage {

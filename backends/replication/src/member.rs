@@ -14,6 +14,11 @@ impl Boot {
     pub fn new(random: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(random))
     }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Debug for Boot {
@@ -42,7 +47,7 @@ pub struct Member {
 impl Member {
     /// A member that fills its slots.
     pub fn joining(name: Name, boot: Boot, address: String, zone: Option<String>) -> Self {
-        Self { name, boot, address, zone, role: Role::Joining, votes: true }
+        Self { name, boot, address, zone, role: Role::Joining, votes: false }
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Rule {
     A2,
     /// What was accepted under the highest ballot is proposed.
     A4,
+    /// To accept is to promise.
+    A5,
     /// A majority of the voters stays.
     E1,
     /// Waiting for a lease to end takes longer than the lease.
@@ -22,8 +24,8 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 7] =
-        [Self::A1, Self::A2, Self::A4, Self::E1, Self::L1, Self::L2, Self::T1];
+    pub const ALL: [Self; 8] =
+        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2, Self::T1];
 }
 
 /// Which rules are kept: all of them, unless a test leaves one out.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::voter::{Ballot, Promise};
-use crate::epoch::Epoch;
+use crate::epoch::{Change, Epoch};
 use crate::member::Boot;
 use crate::rules::{Rule, Rules};
 use crate::slots::SlotSet;
@@ -13,6 +13,7 @@ use crate::slots::SlotSet;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Campaign {
     ballot: Ballot,
+    wanted: Vec<Change>,
     phase: Phase,
 }
 
@@ -27,13 +28,17 @@ enum Phase {
 pub(super) enum Choice {
     /// It may have been chosen already.
     Accepted(Arc<Epoch>),
-    /// Whatever is wanted, knowing that these slots are served.
+    /// What is wanted, knowing that these slots are served.
     Free(SlotSet),
 }
 
 impl Campaign {
-    pub(super) fn new(ballot: Ballot) -> Self {
-        Self { ballot, phase: Phase::Preparing(BTreeMap::new()) }
+    pub(super) fn new(ballot: Ballot, wanted: Vec<Change>) -> Self {
+        Self { ballot, wanted, phase: Phase::Preparing(BTreeMap::new()) }
+    }
+
+    pub(super) fn wanted(&self) -> &[Change] {
+        &self.wanted
     }
 
     pub(super) fn ballot(&self) -> Ballot {
@@ -109,16 +114,16 @@ mod tests {
 
     #[test]
     fn a_majority_of_promises_is_waited_for() {
-        let mut campaign = Campaign::new(ballot(1));
+        let mut campaign = Campaign::new(ballot(1), Vec::new());
         assert_eq!(on_promise(&mut campaign, 0, promise(1, &[1])), None);
         assert_eq!(on_promise(&mut campaign, 0, promise(1, &[1])), None, "the same again");
-        let both = [1, 2].map(Slot::at).into_iter().collect();
-        assert_eq!(on_promise(&mut campaign, 1, promise(1, &[2])), Some(Choice::Free(both)));
+        let served = [1, 2].map(Slot::at).into_iter().collect();
+        assert_eq!(on_promise(&mut campaign, 1, promise(1, &[2])), Some(Choice::Free(served)));
     }
 
     #[test]
     fn what_was_accepted_under_the_highest_ballot_is_proposed() {
-        let mut campaign = Campaign::new(ballot(9));
+        let mut campaign = Campaign::new(ballot(9), Vec::new());
         let [old, new] = [grown(2), grown(3)].map(Arc::new);
         let with = |number, epoch: &Arc<Epoch>| Promise {
             ballot: ballot(9),
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn answers_to_an_earlier_ballot_count_for_nothing() {
-        let mut campaign = Campaign::new(ballot(2));
+        let mut campaign = Campaign::new(ballot(2), Vec::new());
         on_promise(&mut campaign, 0, promise(1, &[]));
         assert_eq!(on_promise(&mut campaign, 1, promise(2, &[])), None);
         campaign.propose(Arc::new(grown(3)));

@@ -14,7 +14,7 @@ use self::voter::Voter;
 pub use self::voter::{Ballot, Promise};
 use crate::epoch::{Change, Epoch, EpochId};
 use crate::member::Boot;
-use crate::rules::{Rule, Rules};
+use crate::rules::Rules;
 use crate::slots::{Slot, SlotSet};
 
 /// One member's part in the cluster: its vote, its attempts to have an epoch chosen, and its leases.
@@ -26,7 +26,6 @@ pub struct Cluster {
     epoch: Arc<Epoch>,
     voter: Voter,
     campaign: Option<Campaign>,
-    wanted: Vec<Change>,
     tenure: Tenure,
     timing: Timing,
     rules: Rules,
@@ -92,6 +91,8 @@ pub enum Message {
     Lease {
         /// Of the request.
         number: u64,
+        /// What it grants of it.
+        slots: SlotSet,
     },
     /// The sender serves these slots no more.
     Withdrawn(SlotSet),
@@ -110,16 +111,13 @@ pub enum Effect {
 impl Cluster {
     /// A member of an epoch.
     pub fn new(me: Boot, epoch: Arc<Epoch>, timing: Timing, rules: Rules, now: Duration) -> Self {
-        Self {
-            me,
-            epoch,
-            voter: Voter::default(),
-            campaign: None,
-            wanted: Vec::new(),
-            tenure: Tenure::new(now),
-            timing,
-            rules,
-        }
+        let tenure = Tenure::new(&epoch, now);
+        Self { me, epoch, voter: Voter::default(), campaign: None, tenure, timing, rules }
+    }
+
+    /// This node.
+    pub fn me(&self) -> Boot {
+        self.me
     }
 
     /// The epoch that this node knows.
@@ -169,11 +167,10 @@ impl Cluster {
     /// Tries to have an epoch chosen with these changes. Those that do not apply when it is proposed are
     /// left out.
     pub fn want(&mut self, changes: Vec<Change>) -> Vec<Effect> {
-        self.wanted = changes;
         let promised = self.voter.promised().map_or(0, |(ballot, _)| ballot.number);
         let tried = self.campaign.as_ref().map_or(0, |campaign| campaign.ballot().number);
         let ballot = Ballot { number: promised.max(tried) + 1, proposer: self.me };
-        self.campaign = Some(Campaign::new(ballot));
+        self.campaign = Some(Campaign::new(ballot, changes));
         self.to_voters(&Message::Prepare(ballot))
     }
 
@@ -181,8 +178,8 @@ impl Cluster {
     pub fn tick(&mut self, now: Duration) -> Vec<Effect> {
         match self.voter.promised() {
             Some((_, at)) if now.saturating_sub(at) >= self.timing.take_up => {
-                let wanted = std::mem::take(&mut self.wanted);
-                self.want(wanted)
+                let wanted = self.campaign.as_ref().map(|campaign| campaign.wanted().to_vec());
+                self.want(wanted.unwrap_or_default())
             }
             _ => Vec::new(),
         }
@@ -216,13 +213,14 @@ impl Cluster {
                 vec![self.send(from, answer.map_or_else(Message::Nack, Message::Promise))]
             }
             Message::Accept(ballot, epoch) if self.votes() => {
-                let answer = self.voter.accept(ballot, &epoch, now).map(|()| ballot);
+                let answer = self.voter.accept(ballot, &epoch, now, self.rules).map(|()| ballot);
                 vec![self.send(from, answer.map_or_else(Message::Nack, Message::Accepted))]
             }
             Message::AskLease { number, slots } if self.votes() => {
-                let is_granted = self.voter.grant(&slots, self.rules);
-                let lease = is_granted.then(|| self.send(from, Message::Lease { number }));
-                lease.into_iter().collect()
+                let owner = |slot: &Slot| self.epoch.placement().owner(*slot) == Some(from);
+                let slots = slots.iter().filter(owner).collect();
+                let slots = self.voter.grant(&slots, self.rules);
+                vec![self.send(from, Message::Lease { number, slots })]
             }
             Message::Promise(promise) if self.epoch.is_voter(from) => {
                 self.on_promise(from, promise)
@@ -230,8 +228,9 @@ impl Cluster {
             Message::Accepted(ballot) if self.epoch.is_voter(from) => {
                 self.on_accepted(from, ballot, now)
             }
-            Message::Lease { number } if self.epoch.is_voter(from) => {
-                self.tenure.on_granted(from, number, self.epoch.quorum(), self.timing);
+            Message::Lease { number, slots } if self.epoch.is_voter(from) => {
+                let terms = (self.epoch.quorum(), self.timing);
+                self.tenure.on_granted(from, number, slots, terms);
                 Vec::new()
             }
             Message::Withdrawn(slots) => {
@@ -251,7 +250,7 @@ impl Cluster {
             None => return Vec::new(),
             Some(Choice::Accepted(epoch)) => epoch,
             Some(Choice::Free(served)) => {
-                Arc::new(successor(&self.epoch, &self.wanted, &served, rules))
+                Arc::new(successor(&self.epoch, campaign.wanted(), &served, rules))
             }
         };
         campaign.propose(Arc::clone(&next));
@@ -278,13 +277,7 @@ impl Cluster {
         let before = std::mem::replace(&mut self.epoch, Arc::clone(&epoch));
         self.voter = Voter::default();
         self.campaign = None;
-        self.wanted.clear();
-        let tenure = Tenure::new(now);
-        if self.rules.keep(Rule::L2) {
-            self.tenure = tenure;
-        } else {
-            self.tenure.follow(tenure);
-        }
+        self.tenure.follow(&self.epoch, now, self.rules);
         let mut effects = vec![Effect::Learned(Arc::clone(&epoch))];
         if is_chosen_here {
             let both = before.members().iter().chain(epoch.members()).map(|member| member.boot);

@@ -1,6 +1,6 @@
 //! What a node may serve in one epoch, and until when.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Timing;
@@ -12,8 +12,8 @@ use crate::slots::{Slot, SlotSet};
 /// The part of an owner in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tenure {
-    /// When this node learned the epoch.
-    since: Duration,
+    /// When this node learned each epoch after the oldest in which some slot was last served.
+    learned: BTreeMap<u64, Duration>,
     /// The slots whose owner when last served said that it is out.
     withdrawn: SlotSet,
     /// The own slots that can be served once a lease names them.
@@ -29,7 +29,7 @@ struct Asked {
     number: u64,
     at: Duration,
     slots: SlotSet,
-    granted: BTreeSet<Boot>,
+    granted: BTreeMap<Boot, SlotSet>,
 }
 
 /// Permission to answer.
@@ -40,15 +40,24 @@ struct Lease {
 }
 
 impl Tenure {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(super) fn new(epoch: &Epoch, now: Duration) -> Self {
         Self {
-            since: now,
+            learned: BTreeMap::from([(epoch.id().number, now)]),
             withdrawn: SlotSet::new(),
             ready: SlotSet::new(),
             asked: None,
             lease: None,
             number: 0,
         }
+    }
+
+    /// Enters the next epoch: a lease ends with its own.
+    pub(super) fn follow(&mut self, epoch: &Epoch, now: Duration, rules: Rules) {
+        let mut learned = std::mem::take(&mut self.learned);
+        learned.retain(|number, _| *number > epoch.oldest_served());
+        learned.insert(epoch.id().number, now);
+        let lease = self.lease.take().filter(|_| !rules.keep(Rule::L2));
+        *self = Self { learned, lease, ..Self::new(epoch, now) };
     }
 
     /// Notes that the owner of these slots when last served is out.
@@ -66,11 +75,14 @@ impl Tenure {
         (timing, rules): (Timing, Rules),
     ) -> bool {
         let wait = if rules.keep(Rule::L1) { timing.wait } else { Duration::ZERO };
-        if self.withdrawn.contains(slot) || now.saturating_sub(self.since) >= wait {
+        let last = epoch.last_served(slot);
+        let mut later = self.learned.range(last.number() + 1..);
+        let is_over = |(_, at): (&u64, &Duration)| now.saturating_sub(*at) >= wait;
+        if self.withdrawn.contains(slot) || later.next().is_some_and(is_over) {
             return true;
         }
         match rules.keep(Rule::T1) {
-            true => epoch.last_served(slot).owner(slot) == Some(me),
+            true => last.owner(slot) == Some(me),
             // The one of this epoch, which may never have served.
             false => epoch.placement().owner(slot) == Some(me),
         }
@@ -85,27 +97,31 @@ impl Tenure {
     pub(super) fn ask(&mut self, now: Duration) -> (u64, SlotSet) {
         self.number += 1;
         let (number, slots) = (self.number, self.ready.clone());
-        let granted = BTreeSet::new();
+        let granted = BTreeMap::new();
         self.asked = Some(Asked { number, at: now, slots: slots.clone(), granted });
         (number, slots)
     }
 
-    /// Notes that a voter granted what was asked for. The lease counts from when it was asked for.
-    pub(super) fn on_granted(&mut self, voter: Boot, number: u64, quorum: usize, timing: Timing) {
+    /// Notes which slots a voter granted. The lease names those that enough voters granted, and counts from
+    /// when it was asked for.
+    pub(super) fn on_granted(
+        &mut self,
+        voter: Boot,
+        number: u64,
+        slots: SlotSet,
+        (quorum, timing): (usize, Timing),
+    ) {
         let Some(asked) = self.asked.as_mut().filter(|asked| asked.number == number) else {
             return;
         };
-        asked.granted.insert(voter);
-        if asked.granted.len() >= quorum {
-            let until = asked.at.saturating_add(timing.lease);
-            self.lease = self.asked.take().map(|asked| Lease { until, slots: asked.slots });
+        asked.granted.insert(voter, slots);
+        let grants = |slot: &Slot| {
+            asked.granted.values().filter(|granted| granted.contains(*slot)).count() >= quorum
+        };
+        let slots: SlotSet = asked.slots.iter().filter(grants).collect();
+        if !slots.is_empty() {
+            self.lease = Some(Lease { until: asked.at.saturating_add(timing.lease), slots });
         }
-    }
-
-    /// Enters another epoch, and keeps the lease: what rule L2 forbids.
-    pub(super) fn follow(&mut self, next: Self) {
-        let lease = self.lease.take();
-        *self = Self { lease, ..next };
     }
 
     /// Whether a lease that runs names the slot.
@@ -118,83 +134,128 @@ impl Tenure {
 mod tests {
     use super::*;
     use crate::epoch::Change;
-    use crate::epoch::tests::{boot, grown};
+    use crate::epoch::tests::{after, boot, grown, next};
 
     #[test]
     fn a_lease_counts_from_when_it_was_asked_for() {
-        let mut tenure = ready();
+        let mut tenure = ready(&[1]);
         let (number, _) = tenure.ask(ms(100));
-        tenure.on_granted(boot(0), number, 2, Timing::DEFAULT);
-        assert!(!tenure.serves(slot(), ms(110)), "one of three voters");
-        tenure.on_granted(boot(0), number, 2, Timing::DEFAULT);
-        assert!(!tenure.serves(slot(), ms(110)), "the same one again");
-        tenure.on_granted(boot(1), number, 2, Timing::DEFAULT);
-        assert!(tenure.serves(slot(), ms(399)));
-        assert!(!tenure.serves(slot(), ms(400)));
+        grant(&mut tenure, 0, number, &[1]);
+        assert!(!tenure.serves(Slot::at(1), ms(110)), "one of three voters");
+        grant(&mut tenure, 0, number, &[1]);
+        assert!(!tenure.serves(Slot::at(1), ms(110)), "the same one again");
+        grant(&mut tenure, 1, number, &[1]);
+        assert!(tenure.serves(Slot::at(1), ms(399)));
+        assert!(!tenure.serves(Slot::at(1), ms(400)));
+    }
+
+    #[test]
+    fn a_lease_names_what_a_majority_granted() {
+        let mut tenure = ready(&[1, 2, 3]);
+        let (number, _) = tenure.ask(ms(0));
+        grant(&mut tenure, 0, number, &[1, 2]);
+        grant(&mut tenure, 1, number, &[2, 3]);
+        let serves = |tenure: &Tenure| [1, 2, 3].map(|n| tenure.serves(Slot::at(n), ms(10)));
+        assert_eq!(serves(&tenure), [false, true, false]);
+        grant(&mut tenure, 2, number, &[1, 2]);
+        assert_eq!(serves(&tenure), [true, true, false]);
     }
 
     #[test]
     fn a_grant_of_an_earlier_request_counts_for_nothing() {
-        let mut tenure = ready();
+        let mut tenure = ready(&[1]);
         let (first, _) = tenure.ask(ms(0));
-        tenure.on_granted(boot(0), first, 2, Timing::DEFAULT);
+        grant(&mut tenure, 0, first, &[1]);
         let (_, _) = tenure.ask(ms(200));
-        tenure.on_granted(boot(1), first, 2, Timing::DEFAULT);
-        assert!(!tenure.serves(slot(), ms(210)));
+        grant(&mut tenure, 1, first, &[1]);
+        assert!(!tenure.serves(Slot::at(1), ms(210)));
     }
 
     #[test]
     fn a_lease_names_what_was_ready_when_it_was_asked_for() {
-        let mut tenure = Tenure::new(ms(0));
+        let mut tenure = ready(&[]);
         let (number, _) = tenure.ask(ms(0));
-        tenure.make_ready(&SlotSet::from_iter([slot()]));
-        tenure.on_granted(boot(0), number, 1, Timing::DEFAULT);
-        assert!(!tenure.serves(slot(), ms(10)));
+        tenure.make_ready(&slots(&[1]));
+        grant(&mut tenure, 0, number, &[1]);
+        grant(&mut tenure, 1, number, &[1]);
+        assert!(!tenure.serves(Slot::at(1), ms(10)));
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_epoch() {
+        let mut tenure = ready(&[1]);
+        let (number, _) = tenure.ask(ms(0));
+        grant(&mut tenure, 0, number, &[1]);
+        grant(&mut tenure, 1, number, &[1]);
+        tenure.follow(&grown(4), ms(10), Rules::default());
+        assert!(!tenure.serves(Slot::at(1), ms(10)));
     }
 
     #[test]
     fn the_owner_before_withdraws_or_its_lease_is_waited_for() {
         let (epoch, slot, before) = moved();
-        let heir = epoch.placement().owner(slot).unwrap();
-        let mut tenure = Tenure::new(ms(0));
-        let is_clear = |tenure: &Tenure, now| {
-            tenure.is_clear(slot, (heir, &epoch), now, (Timing::DEFAULT, Rules::default()))
-        };
-        assert!(!is_clear(&tenure, ms(359)));
-        assert!(is_clear(&tenure, ms(360)));
+        let mut tenure = Tenure::new(&epoch, ms(0));
+        assert!(!is_clear(&tenure, slot, &epoch, ms(359)));
+        assert!(is_clear(&tenure, slot, &epoch, ms(360)));
         let slots = SlotSet::from_iter([slot]);
-        tenure.on_withdrawn(heir, &slots, &epoch);
-        assert!(!is_clear(&tenure, ms(0)), "another one's word");
+        tenure.on_withdrawn(epoch.placement().owner(slot).unwrap(), &slots, &epoch);
+        assert!(!is_clear(&tenure, slot, &epoch, ms(0)), "another one's word");
         tenure.on_withdrawn(before, &slots, &epoch);
-        assert!(is_clear(&tenure, ms(0)));
+        assert!(is_clear(&tenure, slot, &epoch, ms(0)));
+    }
+
+    #[test]
+    fn further_epochs_do_not_begin_the_wait_again() {
+        let (epoch, slot, _) = moved();
+        let mut tenure = Tenure::new(&epoch, ms(0));
+        let next = next(&epoch, &[]).unwrap();
+        tenure.follow(&next, ms(300), Rules::default());
+        assert!(!is_clear(&tenure, slot, &next, ms(359)));
+        assert!(is_clear(&tenure, slot, &next, ms(360)));
+        let served = after(&next, &[], &SlotSet::from_iter([slot])).unwrap();
+        let moved = after(&served, &[Change::SetAside(boot(0))], &SlotSet::new()).unwrap();
+        tenure.follow(&served, ms(400), Rules::default());
+        tenure.follow(&moved, ms(500), Rules::default());
+        let owners = [&served, &moved].map(|epoch| epoch.placement().owner(slot));
+        let waits = !is_clear(&tenure, slot, &moved, ms(759));
+        assert!(owners[0] == owners[1] || waits, "it was served in an epoch since");
+        assert!(is_clear(&tenure, slot, &moved, ms(760)));
     }
 
     #[test]
     fn an_owner_that_follows_itself_does_not_wait() {
         let epoch = grown(1);
-        let tenure = Tenure::new(ms(0));
-        let rules = (Timing::DEFAULT, Rules::default());
-        assert!(tenure.is_clear(slot(), (boot(0), &epoch), ms(0), rules));
+        let tenure = Tenure::new(&epoch, ms(0));
+        assert!(is_clear(&tenure, Slot::at(1), &epoch, ms(0)));
     }
 
     /// An epoch that moved a slot, and the slot's owner before.
     fn moved() -> (Epoch, Slot, Boot) {
         let three = grown(3);
-        let slot = slot();
-        let before = three.placement().owner(slot).unwrap();
-        let served = SlotSet::from_iter([slot]);
-        let change = [Change::SetAside(before)];
-        (three.successor(&change, &served, Rules::default()).unwrap(), slot, before)
+        let owner = |slot: &Slot| three.placement().owner(*slot) == Some(boot(2));
+        let slot = Slot::all().find(owner).unwrap();
+        let change = [Change::SetAside(boot(2))];
+        (after(&three, &change, &SlotSet::from_iter([slot])).unwrap(), slot, boot(2))
     }
 
-    fn ready() -> Tenure {
-        let mut tenure = Tenure::new(ms(0));
-        tenure.make_ready(&SlotSet::from_iter([slot()]));
+    /// For the owner of the slot.
+    fn is_clear(tenure: &Tenure, slot: Slot, epoch: &Epoch, now: Duration) -> bool {
+        let owner = epoch.placement().owner(slot).unwrap();
+        tenure.is_clear(slot, (owner, epoch), now, (Timing::DEFAULT, Rules::default()))
+    }
+
+    fn ready(indices: &[usize]) -> Tenure {
+        let mut tenure = Tenure::new(&grown(3), ms(0));
+        tenure.make_ready(&slots(indices));
         tenure
     }
 
-    fn slot() -> Slot {
-        Slot::at(5)
+    fn grant(tenure: &mut Tenure, voter: usize, number: u64, indices: &[usize]) {
+        tenure.on_granted(boot(voter), number, slots(indices), (2, Timing::DEFAULT));
+    }
+
+    fn slots(indices: &[usize]) -> SlotSet {
+        indices.iter().copied().map(Slot::at).collect()
     }
 
     fn ms(millis: u64) -> Duration {

@@ -51,23 +51,27 @@ impl Voter {
         ballot: Ballot,
         epoch: &Arc<Epoch>,
         now: Duration,
+        rules: Rules,
     ) -> Result<(), Ballot> {
+        let promised = self.promised;
         self.take_part(ballot, now)?;
+        if !rules.keep(Rule::A5) {
+            self.promised = promised;
+        }
         self.accepted = Some((ballot, Arc::clone(epoch)));
         Ok(())
     }
 
-    /// Grants a lease that names slots, if the next epoch is going to know of them.
-    pub(super) fn grant(&mut self, slots: &SlotSet, rules: Rules) -> bool {
+    /// Grants a lease that names those of the slots of which the next epoch is going to know; says which.
+    pub(super) fn grant(&mut self, slots: &SlotSet, rules: Rules) -> SlotSet {
         if self.accepted.is_some() && rules.keep(Rule::A2) {
-            return false;
+            return SlotSet::new();
         }
-        let is_new = !self.granted.contains_all(slots);
-        if is_new && self.promised.is_some() && rules.keep(Rule::A1) {
-            return false;
+        if self.promised.is_some() && rules.keep(Rule::A1) {
+            return slots.iter().filter(|slot| self.granted.contains(*slot)).collect();
         }
         self.granted.insert_all(slots);
-        true
+        slots.clone()
     }
 
     /// The ballot it promised last, and when.
@@ -98,15 +102,15 @@ mod tests {
         let mut voter = Voter::default();
         assert!(voter.prepare(ballot(2), NOW).is_ok());
         assert_eq!(voter.prepare(ballot(1), NOW), Err(ballot(2)));
-        assert_eq!(voter.accept(ballot(1), &epoch(), NOW), Err(ballot(2)));
-        assert!(voter.accept(ballot(2), &epoch(), NOW).is_ok(), "its own again");
+        assert_eq!(accept(&mut voter, 1), Err(ballot(2)));
+        assert!(accept(&mut voter, 2).is_ok(), "its own again");
     }
 
     #[test]
     fn a_promise_tells_what_was_accepted_and_served() {
         let mut voter = Voter::default();
-        assert!(voter.grant(&slots(&[1]), Rules::default()));
-        voter.accept(ballot(1), &epoch(), NOW).unwrap();
+        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
+        accept(&mut voter, 1).unwrap();
         let promise = voter.prepare(ballot(2), NOW).unwrap();
         assert_eq!(promise.accepted, Some((ballot(1), epoch())));
         assert_eq!(promise.served, slots(&[1]));
@@ -115,19 +119,19 @@ mod tests {
     #[test]
     fn a_voter_that_promised_grants_no_new_slot() {
         let mut voter = Voter::default();
-        assert!(voter.grant(&slots(&[1]), Rules::default()));
+        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
         voter.prepare(ballot(1), NOW).unwrap();
-        assert!(voter.grant(&slots(&[1]), Rules::default()), "it told of that one");
-        assert!(!voter.grant(&slots(&[1, 2]), Rules::default()));
-        assert!(voter.grant(&slots(&[1, 2]), Rules::without(Rule::A1)));
+        assert_eq!(voter.grant(&slots(&[1, 2]), Rules::default()), slots(&[1]), "it told of that");
+        let both = voter.grant(&slots(&[1, 2]), Rules::without(Rule::A1));
+        assert_eq!(both, slots(&[1, 2]));
     }
 
     #[test]
     fn a_voter_that_accepted_grants_nothing() {
         let mut voter = Voter::default();
-        assert!(voter.grant(&slots(&[1]), Rules::default()));
-        voter.accept(ballot(1), &epoch(), NOW).unwrap();
-        assert!(!voter.grant(&slots(&[1]), Rules::default()));
+        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
+        accept(&mut voter, 1).unwrap();
+        assert!(voter.grant(&slots(&[1]), Rules::default()).is_empty());
     }
 
     #[test]
@@ -136,6 +140,18 @@ mod tests {
         voter.prepare(ballot(1), NOW).unwrap();
         voter.prepare(ballot(1), NOW * 2).unwrap();
         assert_eq!(voter.promised(), Some((ballot(1), NOW)));
+    }
+
+    #[test]
+    fn to_accept_is_to_promise() {
+        let mut voter = Voter::default();
+        accept(&mut voter, 2).unwrap();
+        assert_eq!(accept(&mut voter, 1), Err(ballot(2)));
+        assert_eq!(voter.prepare(ballot(1), NOW), Err(ballot(2)));
+    }
+
+    fn accept(voter: &mut Voter, number: u32) -> Result<(), Ballot> {
+        voter.accept(ballot(number), &epoch(), NOW, Rules::default())
     }
 
     const NOW: Duration = Duration::from_secs(1);
