@@ -47,6 +47,7 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
             &["steadfast-memory", "steadfast-postgres", "steadfast-redis", "steadfast-sticky"],
         ),
         ("steadfast-replicated", &["http", "axum", "axum-core", "tower", "hyper", "moka"]),
+        ("steadfast-replication", &["http", "axum", "tower", "hyper", "tokio", "rand"]),
     ] {
         let tree = tree(package);
         for name in foreign {

@@ -18,14 +18,12 @@ pub enum Rule {
     L1,
     /// A lease ends with its epoch.
     L2,
-    /// The owner when last served is out.
-    T1,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 8] =
-        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2, Self::T1];
+    pub const ALL: [Self; 7] =
+        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2];
 }
 
 /// Which rules are kept: all of them, unless a test leaves one out.

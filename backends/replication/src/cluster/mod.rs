@@ -169,7 +169,11 @@ impl Cluster {
     pub fn want(&mut self, changes: Vec<Change>) -> Vec<Effect> {
         let promised = self.voter.promised().map_or(0, |(ballot, _)| ballot.number);
         let tried = self.campaign.as_ref().map_or(0, |campaign| campaign.ballot().number);
-        let ballot = Ballot { number: promised.max(tried) + 1, proposer: self.me };
+        // A proposer may not use a ballot twice.
+        let Some(number) = promised.max(tried).checked_add(1) else {
+            return Vec::new();
+        };
+        let ballot = Ballot { number, proposer: self.me };
         self.campaign = Some(Campaign::new(ballot, changes));
         self.to_voters(&Message::Prepare(ballot))
     }
@@ -189,7 +193,7 @@ impl Cluster {
     pub fn receive(&mut self, frame: Frame, now: Duration) -> Vec<Effect> {
         let Frame { from, epoch, message } = frame;
         if let Message::Epoch(epoch) = message {
-            return self.learn(epoch, now);
+            return self.learn(&epoch, now);
         }
         if epoch.lineage != self.epoch.id().lineage {
             return Vec::new();
@@ -262,28 +266,28 @@ impl Cluster {
         let quorum = self.epoch.quorum();
         let campaign = self.campaign.as_mut();
         match campaign.and_then(|campaign| campaign.on_accepted(from, ballot, quorum)) {
-            Some(epoch) => self.learn(epoch, now),
+            Some(epoch) => self.learn(&epoch, now),
             None => Vec::new(),
         }
     }
 
     /// Enters an epoch that was chosen, and tells the members of both.
-    fn learn(&mut self, epoch: Arc<Epoch>, now: Duration) -> Vec<Effect> {
+    fn learn(&mut self, epoch: &Arc<Epoch>, now: Duration) -> Vec<Effect> {
         let (own, other) = (self.epoch.id(), epoch.id());
         if other.lineage != own.lineage || other.number <= own.number {
             return Vec::new();
         }
-        let is_chosen_here = self.campaign.as_ref().and_then(Campaign::proposed) == Some(&epoch);
-        let before = std::mem::replace(&mut self.epoch, Arc::clone(&epoch));
+        let is_chosen_here = self.campaign.as_ref().and_then(Campaign::proposed) == Some(epoch);
+        let before = std::mem::replace(&mut self.epoch, Arc::clone(epoch));
         self.voter = Voter::default();
         self.campaign = None;
         self.tenure.follow(&self.epoch, now, self.rules);
-        let mut effects = vec![Effect::Learned(Arc::clone(&epoch))];
+        let mut effects = vec![Effect::Learned(Arc::clone(epoch))];
         if is_chosen_here {
             let both = before.members().iter().chain(epoch.members()).map(|member| member.boot);
             let others = both.filter(|boot| *boot != self.me);
             let others: BTreeSet<_> = others.collect();
-            let tell = |boot| self.send(boot, Message::Epoch(Arc::clone(&epoch)));
+            let tell = |boot| self.send(boot, Message::Epoch(Arc::clone(epoch)));
             effects.extend(others.into_iter().map(tell));
         }
         effects

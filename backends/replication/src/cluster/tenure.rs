@@ -81,11 +81,7 @@ impl Tenure {
         if self.withdrawn.contains(slot) || later.next().is_some_and(is_over) {
             return true;
         }
-        match rules.keep(Rule::T1) {
-            true => last.owner(slot) == Some(me),
-            // The one of this epoch, which may never have served.
-            false => epoch.placement().owner(slot) == Some(me),
-        }
+        last.owner(slot) == Some(me)
     }
 
     /// Says that slots can be served once a lease names them.
