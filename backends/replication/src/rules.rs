@@ -18,12 +18,14 @@ pub enum Rule {
     L1,
     /// A lease ends with its epoch.
     L2,
+    /// A stall of the judge is no evidence.
+    S2,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 7] =
-        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2];
+    pub const ALL: [Self; 8] =
+        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2, Self::S2];
 }
 
 /// Which rules are kept: all of them, unless a test leaves one out.

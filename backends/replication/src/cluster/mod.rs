@@ -1,6 +1,7 @@
 //! Which epoch it is, who chooses the next one, and who may serve.
 
 mod campaign;
+mod suspicion;
 mod tenure;
 mod voter;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::campaign::{Campaign, Choice};
+pub use self::suspicion::{Suspicion, Word};
 use self::tenure::Tenure;
 use self::voter::Voter;
 pub use self::voter::{Ballot, Promise};
