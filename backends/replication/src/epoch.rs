@@ -340,7 +340,7 @@ impl Epoch {
         &self.key
     }
 
-    /// Who holds the slots in this epoch.
+    /// Which members hold the slots in this epoch.
     pub fn placement(&self) -> &Placement {
         &self.placement
     }
@@ -360,8 +360,8 @@ impl Epoch {
         self.members.iter().filter(|member| member.votes).count() / 2 + 1
     }
 
-    /// When and by whom a slot was last served, as far as this epoch knows: it may have been served in
-    /// this epoch since.
+    /// The epoch before this one in which a slot was last served. It may have been served in this epoch
+    /// since.
     pub fn last_served(&self, slot: Slot) -> &LastServed {
         &self.served.epochs[usize::from(self.served.of[slot.index()])]
     }
@@ -405,7 +405,7 @@ impl Served {
     }
 }
 
-/// The policy that nobody configured never relaxes.
+/// The default policy, which never relaxes.
 fn policy(members: &[Member], before: PartitionPolicy) -> PartitionPolicy {
     let full = members.iter().filter(|member| member.role == Role::Full).count();
     if full >= 3 { PartitionPolicy::Fail } else { before }
@@ -495,7 +495,7 @@ pub(crate) mod tests {
         assert_eq!(four.last_served(served).owner(served), Some(owner));
         assert_eq!(*four.last_served(idle), before);
         let five = next(&four, &[]).unwrap();
-        assert_eq!(five.last_served(served), four.last_served(served), "nobody served it since");
+        assert_eq!(five.last_served(served), four.last_served(served), "it was not served since");
     }
 
     #[test]

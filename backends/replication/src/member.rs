@@ -59,7 +59,7 @@ pub enum Role {
     Joining,
     /// Slots are placed on it.
     Full,
-    /// It serves what nobody else took over yet, and no slot is placed on it.
+    /// No slot is placed on it, and it hands over what it served.
     Draining,
     /// It was not reached: it serves nothing, and comes back as joining.
     Aside,

@@ -9,7 +9,7 @@ use steadfast_core::RecordId;
 /// How many slots there are.
 pub const SLOTS: usize = 4_096;
 
-/// One of [`SLOTS`] shares of all record ids. All that is said of ownership is said of slots.
+/// One of [`SLOTS`] shares of all record ids. Ownership is by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 

@@ -180,7 +180,7 @@ fn fingerprint(state: &impl Hash) -> u64 {
     BuildHasherDefault::<Mixer>::default().hash_one(state).max(1)
 }
 
-/// A fast hash of 64 bits, for values that nobody chooses.
+/// A fast hash of 64 bits, for values that no adversary chooses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mixer(u64);
 

@@ -1,4 +1,4 @@
-//! Explores the models as far as the bounds that are given.
+//! Explores the models within the given bounds.
 
 use std::time::Instant;
 

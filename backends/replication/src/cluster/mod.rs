@@ -56,7 +56,7 @@ impl Timing {
 /// What members send each other about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// Who sends it.
+    /// The sender.
     pub from: Boot,
     /// The epoch of the sender.
     pub epoch: EpochId,

@@ -1,4 +1,4 @@
-//! Whom this node does not reach, and what the voters say of whom they do not reach.
+//! The members that this node does not reach, and those that the voters do not reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use crate::rules::{Rule, Rules};
 
 /// The own suspicions of a node, and the words of others.
 ///
-/// Only an answer that is awaited and does not come is evidence: a service at rest suspects nobody.
+/// Only an answer that is awaited and does not come is evidence: a service at rest suspects no node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Suspicion {
     others: BTreeMap<Boot, Contact>,
-    /// Who does not reach whom, and when that was said last.
+    /// Pairs of a node and a boot that it does not reach, and when it last said so.
     words: BTreeMap<(Boot, Boot), Duration>,
     /// When this node last looked.
     looked: Duration,
@@ -46,7 +46,8 @@ impl Suspicion {
         self.others.entry(boot).or_default().awaited.get_or_insert(now);
     }
 
-    /// Notes an answer that was awaited; a frame that nobody asked for proves less.
+    /// Notes an answer that was awaited. Other frames do not count: they can come from a process that sends
+    /// and handles nothing.
     pub fn on_answer(&mut self, boot: Boot, now: Duration) -> Option<Word> {
         let contact = self.others.entry(boot).or_default();
         let was_suspected = contact.said.is_some();
@@ -231,7 +232,7 @@ mod tests {
         suspicion
     }
 
-    /// Lets time pass in steps of 50 ms; what is said, and when.
+    /// Lets time pass in steps of 50 ms, and collects what the node says, and when.
     fn pass(suspicion: &mut Suspicion, ms: std::ops::RangeInclusive<u64>) -> Vec<(u64, Word)> {
         let mut said = Vec::new();
         for millis in ms.step_by(50) {

@@ -13,7 +13,7 @@ use crate::slots::SlotSet;
 pub struct Ballot {
     /// Rises with each attempt.
     pub number: u32,
-    /// Who proposes.
+    /// The node that proposes.
     pub proposer: Boot,
 }
 
