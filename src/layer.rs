@@ -165,9 +165,9 @@ impl SessionLayer {
 
     /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.
     ///
-    /// A shorter absolute lifetime than before also ends the sessions that there are; a write that its
-    /// request sends without having read anything still reaches such a session, where no request of this
-    /// layer reads it.
+    /// A shorter absolute lifetime than before also ends existing sessions. One exception: a write that a
+    /// request sends without reading anything first is still stored in such a session, but no request of
+    /// this layer reads it.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with(|shared| shared.lifetime = Replaceable::new(lifetime))

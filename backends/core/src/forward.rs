@@ -11,10 +11,10 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     crate::forward_calls!(this => **this);
 }
 
-/// The methods of a [`SessionStore`] that stands in front of another one: every call goes on to that one,
-/// but for those that are named.
+/// Implements the methods of a [`SessionStore`] that wraps another store: each call is forwarded to the
+/// inner store, except for the methods listed after `except`.
 ///
-/// The first word names the store in front, for the expression that follows it, which is the other one.
+/// The identifier before `=>` stands for `self` in the expression after it, which is the inner store.
 ///
 /// # Examples
 ///
@@ -210,6 +210,6 @@ macro_rules! __forward_call {
     };
 }
 
-/// What the methods of the trait return, spelled out so that forwarding costs no second box.
+/// The return type of the trait's methods, written out so that forwarding needs no second box.
 #[doc(hidden)]
 pub type Answer<'f, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'f>>;

@@ -445,8 +445,8 @@ pub enum Change {
 /// Changes, as they happen. It ends when the store is dropped.
 ///
 /// Unless it begins with [`Change::Down`], everything that changes from the call of
-/// [`SessionStore::changes`] on is told. A stream that has a doubt says [`Change::Missed`] or `Down`. After
-/// `Down`, it says `Down` again only once it has said `Missed`.
+/// [`SessionStore::changes`] on is reported. A stream in doubt yields [`Change::Missed`] or `Down`, and
+/// never two `Down`s without a `Missed` between them.
 ///
 /// Most streams tell what stores do, and not what others do to the same records: someone who deletes one
 /// by hand, a server that evicts one, a failover that loses one. Only a
@@ -454,7 +454,7 @@ pub enum Change {
 pub struct ChangeStream {
     changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
     is_complete: bool,
-    /// Whether it said `Down`, and not `Missed` since.
+    /// Whether it has yielded `Down`, and no `Missed` since.
     is_down: bool,
 }
 

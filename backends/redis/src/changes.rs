@@ -162,7 +162,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// What stands for changes that this listener was too slow for. One of them may have been `Down`.
+    /// The change to report instead of those that a slow listener lost, one of which may have been `Down`.
     fn after_a_gap(&self) -> Change {
         if self.is_up.load(Ordering::Acquire) { Change::Missed } else { Change::Down }
     }
@@ -180,7 +180,7 @@ impl Listeners {
         let _ = self.sender.send(change);
     }
 
-    /// While the feed is down this waits: `Missed` would say that it is up again.
+    /// Reports `Missed`, but not while the feed is down, when it would mean that the feed is up again.
     fn missed(&self) {
         if self.is_up.load(Ordering::Acquire) {
             self.tell(Change::Missed);
@@ -354,7 +354,7 @@ impl Ears {
         }
     }
 
-    /// What a message tells that was not told before; `None` if something was missed, or may have been.
+    /// The changes in a message that are new; `None` if some were missed, or may have been.
     fn hear(&mut self, server: u64, message: &[u8]) -> Option<Vec<Change>> {
         let now = Instant::now();
         // `None` is of a later version of this crate: anything may be meant.

@@ -1,5 +1,5 @@
-//! What this node has seen lately, so that a script is given keys which it would have to ask for. All of
-//! it is advice: the server checks it, and asks where it does not fit.
+//! Recently seen sessions, so that a script gets keys without a round trip to ask for them. They are
+//! hints: the script checks them, and asks if they are wrong.
 
 use std::collections::HashMap;
 use std::hash::Hash;

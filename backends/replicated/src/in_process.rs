@@ -180,7 +180,7 @@ async fn a_slow_listener_hears_that_the_feed_is_down() {
 }
 
 async fn next(changes: &mut ChangeStream) -> Option<Change> {
-    timeout(Duration::from_secs(60), changes.next()).await.expect("something is told")
+    timeout(Duration::from_secs(60), changes.next()).await.expect("a change is reported")
 }
 
 mod alone {

@@ -239,14 +239,13 @@ impl Epoch {
             }
             Change::ComeBack(boot) => self.become_a(Role::Joining, *boot, &[Role::Aside])?,
             Change::LoseVote(boot) => {
-                self.become_a(Role::Aside, *boot, &[Role::Aside])?;
-                self.member_mut(*boot)?.votes = false;
+                self.member_in(*boot, &[Role::Aside])?.votes = false;
             }
             Change::Drain(boot) => {
                 self.become_a(Role::Draining, *boot, &[Role::Joining, Role::Full])?;
             }
             Change::Leave(boot) => {
-                self.become_a(Role::Draining, *boot, &[Role::Draining, Role::Aside])?;
+                self.member_in(*boot, &[Role::Draining, Role::Aside])?;
                 self.members.retain(|member| member.boot != *boot);
             }
             Change::GiveUp(slots) => {
@@ -287,11 +286,7 @@ impl Epoch {
     }
 
     fn become_a(&mut self, role: Role, boot: Boot, from: &[Role]) -> Result<(), IllegalChange> {
-        let member = self.member_mut(boot)?;
-        if !from.contains(&member.role) {
-            return Err(IllegalChange::WrongRole { name: member.name.clone(), role: member.role });
-        }
-        member.role = role;
+        self.member_in(boot, from)?.role = role;
         Ok(())
     }
 
@@ -302,6 +297,16 @@ impl Epoch {
         }
         for member in self.members.iter_mut().filter(|member| member.role == Role::Joining) {
             (member.role, member.votes) = (Role::Full, true);
+        }
+    }
+
+    /// A member that has one of these roles.
+    fn member_in(&mut self, boot: Boot, roles: &[Role]) -> Result<&mut Member, IllegalChange> {
+        let member = self.member_mut(boot)?;
+        if roles.contains(&member.role) {
+            Ok(member)
+        } else {
+            Err(IllegalChange::WrongRole { name: member.name.clone(), role: member.role })
         }
     }
 

@@ -200,7 +200,7 @@ impl Cluster {
         if epoch.lineage != self.epoch.id().lineage {
             return Vec::new();
         }
-        // Sent again by who sent it, once both know the same epoch.
+        // Dropped: the sender repeats what is not answered, and by then both know the same epoch.
         if epoch.number > self.epoch.id().number {
             return vec![self.send(from, Message::Fetch)];
         }
