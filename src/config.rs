@@ -1,16 +1,17 @@
 //! What a layer is configured with, for the requests it serves.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Keyring, Lifetime, Realm, Record, Timestamp};
+use steadfast_core::{Keyring, Lifetime, Realm};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
 use crate::error::Error;
+use crate::replaceable::Replaceable;
 use crate::watch::Watch;
 
 /// What all requests of a layer share.
@@ -59,33 +60,6 @@ impl Shared {
             None => name == *kept,
         };
         KEPT.iter().any(is) || self.kept.contains(name)
-    }
-}
-
-/// A setting that can be replaced while requests are served. Clones are the same setting.
-#[derive(Clone)]
-pub(crate) struct Replaceable<T>(Arc<RwLock<T>>);
-
-impl<T: Clone> Replaceable<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(Arc::new(RwLock::new(value)))
-    }
-
-    pub(crate) fn replace(&self, value: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
-    }
-
-    fn get(&self) -> T {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Replaceable<Lifetime> {
-    /// When a session ends however much it is used. The lifetimes of today may be stricter than those it
-    /// began under.
-    pub(crate) fn absolute_deadline(&self, record: &Record) -> Timestamp {
-        let begun = record.authenticated.unwrap_or(record.created);
-        self.get().absolute_deadline(begun).min(record.absolute_deadline)
     }
 }
 

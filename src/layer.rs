@@ -9,11 +9,12 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::calls::{Calls, Deadlines};
-use crate::config::{Replaceable, Shared};
+use crate::config::Shared;
 use crate::cookie::carried::Affinity;
 use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
+use crate::replaceable::Replaceable;
 use crate::service::SessionService;
 
 pub use crate::watch::RECHECK;

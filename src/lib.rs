@@ -13,6 +13,7 @@ mod cookie;
 mod error;
 
 mod config;
+mod replaceable;
 mod calls;
 mod breaker;
 mod measure;

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::calls::{Calls, Purpose};
-use crate::config::{Replaceable, Shared};
 use crate::measure::{ShownFeed, ShownWait};
+use crate::replaceable::Replaceable;
 
 /// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
 /// the store reports no changes: 10 s.
@@ -77,8 +77,13 @@ pub(crate) struct Loaded {
 
 impl Watch {
     /// Waits for the end of a session.
-    pub(crate) async fn ended(self: &Arc<Self>, shared: &Shared, loaded: Loaded) -> EndReason {
-        let Some((registration, ended)) = self.register(shared, loaded) else {
+    pub(crate) async fn ended(
+        self: &Arc<Self>,
+        calls: &Calls,
+        lifetime: &Replaceable<Lifetime>,
+        loaded: Loaded,
+    ) -> EndReason {
+        let Some((registration, ended)) = self.register(calls, lifetime, loaded) else {
             return EndReason::Shutdown;
         };
         let reason = ended.await;
@@ -109,7 +114,8 @@ impl Watch {
 
     fn register(
         self: &Arc<Self>,
-        shared: &Shared,
+        calls: &Calls,
+        lifetime: &Replaceable<Lifetime>,
         loaded: Loaded,
     ) -> Option<(Registration, oneshot::Receiver<EndReason>)> {
         let (sender, receiver) = oneshot::channel();
@@ -125,8 +131,8 @@ impl Watch {
         if !std::mem::replace(&mut state.is_running, true) {
             let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
             state.is_told = true;
-            let changes = shared.calls.store.changes();
-            let (calls, lifetime) = (shared.calls.clone(), shared.lifetime.clone());
+            let changes = calls.store.changes();
+            let (calls, lifetime) = (calls.clone(), lifetime.clone());
             tokio::spawn(follow(running, calls, lifetime, changes));
         }
         drop(state);

@@ -528,7 +528,7 @@ impl Session {
             let shared = Arc::clone(&session.inner.shared);
             // The wait outlives the request, and keeps nothing of it.
             drop(session);
-            Ok(shared.watch.ended(&shared, loaded).await)
+            Ok(shared.watch.ended(&shared.calls, &shared.lifetime, loaded).await)
         }
     }
 
