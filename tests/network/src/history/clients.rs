@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use linearizability::{Event, Step};
 use rig::within;
 use steadfast::Deadlines;
 use steadfast_core::{
@@ -14,7 +15,6 @@ use steadfast_core::{
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::checker::{Event, Step};
 use crate::draw::Draw;
 use crate::scene::{hash, member, principal, visitor};
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use linearizability::{Event, check};
 use rig::postgres::Postgres;
 use rig::redis::{PASSWORD, RedisWithSentinels, SERVICE, USER};
 use rig::within;
@@ -14,7 +15,6 @@ use steadfast_redis::RedisStore;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::checker::{Event, check};
 use super::clients::{Clients, Histories, Part};
 use super::loss::{Loss, loss};
 

@@ -1,6 +1,6 @@
 //! What a failover undid of what was confirmed before it.
 
-use super::checker::{Event, NotLinearizable, check};
+use linearizability::{Event, NotLinearizable, check};
 
 /// What became of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,8 +58,9 @@ fn is_forgotten(event: &Event, moment: u64, failover: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use linearizability::Step::{self, Count, Read, Write};
+
     use super::*;
-    use crate::history::checker::Step::{self, Count, Read, Write};
 
     #[test]
     fn a_history_without_a_loss_forgets_nothing() {

@@ -10,6 +10,7 @@ use std::fmt;
 /// One call to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// What it did.
     pub step: Step,
     /// Nanoseconds from a common beginning.
     pub invoked: u64,
@@ -20,6 +21,7 @@ pub struct Event {
 }
 
 impl Event {
+    /// It had its effect between its invocation and its answer.
     pub fn answered(step: Step, invoked: u64, at: u64) -> Self {
         Self { step, invoked, until: at, is_certain: true }
     }
@@ -38,7 +40,12 @@ pub enum Step {
     /// It replaced the number, whatever that was. Every write of a key has a number of its own.
     Write(i64),
     /// It replaced `from` by `to`; without an answer, if it found `from`.
-    Replace { from: i64, to: i64 },
+    Replace {
+        /// What it found.
+        from: i64,
+        /// What it left.
+        to: i64,
+    },
     /// It found another number than this.
     Missed(i64),
     /// It added 1, and was told the sum if it was answered.
@@ -74,12 +81,16 @@ pub fn check(events: &[Event]) -> Result<(), NotLinearizable> {
 }
 
 /// The calls without those that say nothing: reads that were not answered, and writes that were not
-/// answered and whose number no other call that matters has seen.
+/// answered and whose number no other call that matters has seen. A count sees every number.
 fn telling(events: &[Event]) -> Vec<Event> {
+    let is_counted = events.iter().any(|event| matches!(event.step, Step::Count(_)));
     let mut seen: HashSet<_> =
         events.iter().filter(|event| event.is_certain).filter_map(sees).collect();
     loop {
-        let matters = |event: &&Event| event.is_certain || event.step.shows_in(&seen);
+        let matters = |event: &&Event| {
+            let shows = event.step.shows_in(&seen) || is_counted && event.step.changes();
+            event.is_certain || shows
+        };
         let telling: Vec<_> = events.iter().filter(matters).copied().collect();
         let before = seen.len();
         seen.extend(telling.iter().filter_map(sees));
@@ -208,6 +219,7 @@ impl Place {
 }
 
 impl Step {
+    /// Whether the number can be another one after it.
     pub fn changes(self) -> bool {
         !matches!(self, Self::Read(_) | Self::Missed(_))
     }
@@ -325,6 +337,12 @@ mod tests {
         assert_eq!(with(&[at(Count(Some(2)), 20, 21), at(Count(Some(4)), 30, 31)]), Ok(()));
         assert!(with(&[at(Read(2), 5, 6)]).is_err(), "the second was not asked for yet");
         assert!(with(&[at(Read(3), 20, 21)]).is_err(), "each of them counts once");
+    }
+
+    #[test]
+    fn a_write_that_was_not_answered_shows_in_a_sum() {
+        let events = [at(Count(Some(1)), 0, 1), unanswered(Write(7), 2), at(Count(Some(8)), 3, 4)];
+        assert_eq!(check(&events), Ok(()));
     }
 
     #[test]
