@@ -13,11 +13,13 @@
 //! | [`placement`] | which members hold a slot |
 //! | [`epoch`] | the agreed state of the cluster, and its successors |
 //! | [`cluster`] | agreement on epochs, and leases |
+//! | [`paths`] | reliable streams of messages between boots, over all links |
 //! | [`rules`] | the rules that a test can leave out |
 
 pub mod cluster;
 pub mod epoch;
 pub mod member;
+pub mod paths;
 pub mod placement;
 pub mod rules;
 pub mod slots;

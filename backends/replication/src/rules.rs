@@ -18,14 +18,16 @@ pub enum Rule {
     L1,
     /// A lease ends with its epoch.
     L2,
+    /// Messages between two boots are handled in the order of their numbers, and once.
+    N1,
     /// A stall of the judge is no evidence.
     S2,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 8] =
-        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2, Self::S2];
+    pub const ALL: [Self; 9] =
+        [Self::A1, Self::A2, Self::A4, Self::A5, Self::E1, Self::L1, Self::L2, Self::N1, Self::S2];
 }
 
 /// Which rules are kept: all of them, unless a test leaves one out.
