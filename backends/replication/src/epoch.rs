@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::member::{Boot, Member, Name, Role};
-use crate::placement::{Placement, Replication};
+use crate::placement::Placement;
 use crate::rules::{Rule, Rules};
+pub use crate::settings::{Acknowledgements, PartitionPolicy, Settings};
 use crate::slots::{HashKey, SLOTS, Slot, SlotSet};
 
 /// Which epoch: its lineage, and its number in it.
@@ -28,58 +29,37 @@ impl Lineage {
     }
 }
 
-/// What all members are configured with alike.
+/// A lineage that another one descends from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Settings {
-    /// How many members hold a slot.
-    pub replication: Replication,
-    /// How many acknowledgements a write waits for.
-    pub acknowledgements: Acknowledgements,
-    /// `None`: `Degrade` until an epoch has had three full members, then `Fail`.
-    pub policy: Option<PartitionPolicy>,
+pub struct Ancestor {
+    /// The epoch from which the other lineage was founded.
+    pub epoch: EpochId,
+    /// Why it was founded.
+    pub why: Founding,
 }
 
-impl Settings {
-    /// How many acknowledgements a write waits for, beside the owner's own copy, where a slot has so many
-    /// holders.
-    fn acknowledgements(&self, holders: usize) -> usize {
-        let others = holders.saturating_sub(1);
-        match (self.acknowledgements, self.replication) {
-            (Acknowledgements::All, _) => others,
-            (Acknowledgements::One, Replication::Full) => others.min((holders / 2).max(1)),
-            (Acknowledgements::One, Replication::Backups(_)) => others.min(1),
-        }
-    }
-}
-
-/// How many acknowledgements a write waits for, beside the owner's own copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Acknowledgements {
-    /// One of another holder; with [`Replication::Full`], as many as make a majority of the holders.
-    #[default]
-    One,
-    /// All of the other holders.
-    All,
-}
-
-/// What happens where a majority of the voters is out of reach.
+/// Why a lineage was founded from an epoch of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum PartitionPolicy {
-    /// Calls fail.
-    Fail,
-    /// Each side goes on, and copies are merged when the sides meet.
-    Degrade,
+pub enum Founding {
+    /// A majority of the voters was lost for good: no epoch of the other lineage is served any more.
+    Loss,
+    /// A side without a majority went on under [`PartitionPolicy::Degrade`]: the others may have gone on,
+    /// too, from the epoch after.
+    Split,
 }
 
 /// The state of the cluster that its members agreed on. It does not change; another one follows it.
+// More than eight fields: they are the table of `PROTOCOL.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch {
     id: EpochId,
+    ancestry: Vec<Ancestor>,
+    founder: Name,
     members: Vec<Member>,
     settings: Settings,
     policy: PartitionPolicy,
+    protocol: u32,
     key: HashKey,
     placement: Placement,
     served: Served,
@@ -150,8 +130,10 @@ pub enum Change {
     Leave(Boot),
     /// The holders of these slots when last served are not enough, and will not be.
     GiveUp(SlotSet),
-    /// Other settings.
+    /// Other settings, with which all members count as started from then on.
     Reconfigure(Settings),
+    /// The highest version of the protocol that all members speak.
+    RaiseProtocol,
 }
 
 /// A change does not apply to an epoch: it came too late, or it is not allowed.
@@ -172,6 +154,12 @@ pub enum IllegalChange {
         /// Its role.
         role: Role,
     },
+    /// Some member speaks no higher version of the protocol.
+    #[error("some member speaks no version of the protocol above {version}")]
+    NotHigher {
+        /// The version of the epoch.
+        version: u32,
+    },
     /// No majority of the voters would know the new epoch.
     #[error("fewer than a majority of the voters would be left")]
     NoMajority,
@@ -186,6 +174,10 @@ impl Epoch {
 
     /// The first epoch of a lineage with these members, in which no slot was served before but by those
     /// that hold it now.
+    ///
+    /// # Panics
+    ///
+    /// If there are no members.
     pub fn of(
         lineage: Lineage,
         key: HashKey,
@@ -202,7 +194,50 @@ impl Epoch {
         };
         let id = EpochId { lineage, number: 1 };
         let policy = settings.policy.unwrap_or_else(|| policy(&members, PartitionPolicy::Degrade));
-        Self { id, members, settings, policy, key, placement, served }
+        let founder = members.first().expect("an epoch has members").name.clone();
+        let protocol = highest_common(&members);
+        let ancestry = Vec::new();
+        Self { id, ancestry, founder, members, settings, policy, protocol, key, placement, served }
+    }
+
+    /// The first epoch of a lineage after the majority of this one was lost: these members are full, and
+    /// every slot is given up.
+    pub fn found_again(&self, lineage: Lineage, founder: Name, mut members: Vec<Member>) -> Self {
+        for member in &mut members {
+            (member.role, member.votes) = (Role::Full, true);
+        }
+        members.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut next = self.founded_by(lineage, founder, Founding::Loss, members);
+        let number = next.id.number;
+        next.served.given_up = Slot::all().map(|slot| (slot, number)).collect();
+        next
+    }
+
+    /// The first epoch of a lineage in which a side without a majority goes on: the members that are not in
+    /// sight are aside, without a vote.
+    pub fn split(&self, lineage: Lineage, founder: Name, in_sight: &BTreeSet<Boot>) -> Self {
+        let mut members = self.members.clone();
+        for member in members.iter_mut().filter(|member| !in_sight.contains(&member.boot)) {
+            (member.role, member.votes) = (Role::Aside, false);
+        }
+        self.founded_by(lineage, founder, Founding::Split, members)
+    }
+
+    fn founded_by(
+        &self,
+        lineage: Lineage,
+        founder: Name,
+        why: Founding,
+        members: Vec<Member>,
+    ) -> Self {
+        let mut next = Self { members, founder, ..self.clone() };
+        next.id = EpochId { lineage, number: self.id.number + 1 };
+        next.ancestry.push(Ancestor { epoch: self.id, why });
+        // What was served in this epoch is in the promises of a majority, which is not there.
+        next.served.note(self, &Slot::all().collect());
+        next.fill_up();
+        next.placement = Placement::new(next.key, &next.members, next.settings.replication);
+        next
     }
 
     /// The next epoch, with these changes.
@@ -215,20 +250,48 @@ impl Epoch {
         let mut next = self.clone();
         next.id.number += 1;
         next.served.note(self, served);
-        changes.iter().try_for_each(|change| next.apply(change))?;
+        changes.iter().try_for_each(|change| next.apply(change, rules))?;
         next.fill_up();
-        let stays = |voter: &&Boot| next.is_voter(**voter);
-        if rules.keep(Rule::E1) && self.voters().iter().filter(stays).count() < self.quorum() {
+        if rules.keep(Rule::E1) && !self.is_known_to_voters_of(&next) {
             return Err(IllegalChange::NoMajority);
         }
-        next.policy = next.settings.policy.unwrap_or_else(|| policy(&next.members, self.policy));
+        let before = match rules.keep(Rule::P1) {
+            true => self.policy,
+            false => PartitionPolicy::Degrade,
+        };
+        next.policy = next.settings.policy.unwrap_or_else(|| policy(&next.members, before));
         next.placement = Placement::new(next.key, &next.members, next.settings.replication);
         Ok(next)
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), IllegalChange> {
+    /// Those of the changes that apply, each after those before it.
+    pub fn applicable(&self, wanted: &[Change], rules: Rules) -> Vec<Change> {
+        let (mut changes, none) = (Vec::new(), SlotSet::new());
+        for change in wanted {
+            changes.push(change.clone());
+            if self.successor(&changes, &none, rules).is_err() {
+                changes.pop();
+            }
+        }
+        changes
+    }
+
+    /// Whether a majority of the voters stays. Of two, one may leave: it waits until the other one knows.
+    fn is_known_to_voters_of(&self, next: &Self) -> bool {
+        let voters = self.voters();
+        let stay = voters.iter().filter(|voter| next.is_voter(**voter)).count();
+        let leaves = |voter: &&Boot| next.member(**voter).is_none();
+        let leave = voters.iter().filter(leaves).filter(|voter| self.is_draining(**voter)).count();
+        stay >= self.quorum() || (voters.len(), stay, leave) == (2, 1, 1)
+    }
+
+    fn is_draining(&self, boot: Boot) -> bool {
+        self.member(boot).is_some_and(|member| member.role == Role::Draining)
+    }
+
+    fn apply(&mut self, change: &Change, rules: Rules) -> Result<(), IllegalChange> {
         match change {
-            Change::Join(member) => self.join(member)?,
+            Change::Join(member) => self.join(member, rules)?,
             Change::BecomeFull(boot) => {
                 self.become_a(Role::Full, *boot, &[Role::Joining])?;
                 self.admit_to_vote(*boot)?;
@@ -252,19 +315,36 @@ impl Epoch {
                 let number = self.id.number;
                 self.served.given_up.extend(slots.iter().map(|slot| (slot, number)));
             }
-            Change::Reconfigure(settings) => self.settings = *settings,
+            Change::Reconfigure(settings) => self.reconfigure(*settings),
+            Change::RaiseProtocol => self.raise_protocol()?,
         }
         Ok(())
     }
 
-    fn join(&mut self, new: &Member) -> Result<(), IllegalChange> {
+    fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+        for member in &mut self.members {
+            member.started_with = None;
+        }
+    }
+
+    fn raise_protocol(&mut self) -> Result<(), IllegalChange> {
+        let version = highest_common(&self.members);
+        if version <= self.protocol {
+            return Err(IllegalChange::NotHigher { version: self.protocol });
+        }
+        self.protocol = version;
+        Ok(())
+    }
+
+    fn join(&mut self, new: &Member, rules: Rules) -> Result<(), IllegalChange> {
         let old = self.members.iter().find(|member| member.name == new.name);
         if let Some(old) = old
             && old.role != Role::Aside
         {
             return Err(IllegalChange::WrongRole { name: old.name.clone(), role: old.role });
         }
-        let votes = old.is_some_and(|old| old.votes);
+        let votes = old.map_or(!rules.keep(Rule::E2), |old| old.votes);
         self.members.retain(|member| member.name != new.name);
         self.members.push(Member { role: Role::Joining, votes, ..new.clone() });
         self.members.sort_by(|one, other| one.name.cmp(&other.name));
@@ -328,6 +408,34 @@ impl Epoch {
     /// The member with this boot.
     pub fn member(&self, boot: Boot) -> Option<&Member> {
         self.members.iter().find(|member| member.boot == boot)
+    }
+
+    /// The lineages that its own one descends from, the oldest first.
+    pub fn ancestry(&self) -> &[Ancestor] {
+        &self.ancestry
+    }
+
+    /// The node that founded its lineage.
+    pub fn founder(&self) -> &Name {
+        &self.founder
+    }
+
+    /// Whether it is of a lineage that was founded after an epoch of another one, and in its place.
+    pub fn descends_from(&self, other: EpochId) -> bool {
+        self.ancestry.iter().any(|ancestor| {
+            let is_before = other.number <= ancestor.epoch.number;
+            other.lineage == ancestor.epoch.lineage && (is_before || ancestor.why == Founding::Loss)
+        })
+    }
+
+    /// The version of the protocol that all members speak.
+    pub fn protocol(&self) -> u32 {
+        self.protocol
+    }
+
+    /// The member with this name.
+    pub fn named(&self, name: &Name) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == *name)
     }
 
     /// What all members are configured with alike.
@@ -416,9 +524,16 @@ fn policy(members: &[Member], before: PartitionPolicy) -> PartitionPolicy {
     if full >= 3 { PartitionPolicy::Fail } else { before }
 }
 
+/// The highest version of the protocol that all members speak.
+fn highest_common(members: &[Member]) -> u32 {
+    members.iter().map(|member| member.protocol.highest).min().unwrap_or_default()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::member::Versions;
+    use crate::placement::Replication;
 
     #[test]
     fn a_founder_is_alone_and_full() {
@@ -449,6 +564,15 @@ pub(crate) mod tests {
         let slots = SlotSet::new();
         assert!(aside.successor(&gone, &slots, Rules::without(Rule::E1)).is_ok());
         assert!(next(&aside, &gone[..1]).is_ok());
+    }
+
+    #[test]
+    fn one_of_two_may_leave() {
+        let two = grown(2);
+        let leave = [Change::Leave(boot(1))];
+        assert!(next(&two, &leave).is_err(), "it did not drain");
+        let draining = next(&two, &[Change::Drain(boot(1))]).unwrap();
+        assert_eq!(next(&draining, &leave).unwrap().voters(), [boot(0)].into());
     }
 
     #[test]
@@ -574,6 +698,86 @@ pub(crate) mod tests {
             let has_a_majority = a + 1 > holders / 2;
             assert!(replication != Full || has_a_majority);
         }
+    }
+
+    #[test]
+    fn without_its_rule_the_policy_relaxes() {
+        let change = [Change::SetAside(boot(2))];
+        let without = Rules::without(Rule::P1);
+        let two = grown(3).successor(&change, &SlotSet::new(), without).unwrap();
+        assert_eq!(two.policy(), PartitionPolicy::Degrade);
+    }
+
+    #[test]
+    fn without_their_rule_joiners_take_the_majority() {
+        let change = [Change::Join(joining(3))];
+        let without = Rules::without(Rule::E2);
+        let joined = grown(3).successor(&change, &SlotSet::new(), without).unwrap();
+        assert!(joined.is_voter(boot(3)), "before it holds anything");
+    }
+
+    #[test]
+    fn the_protocol_is_raised_when_all_speak_it() {
+        let speaking = |n, highest| {
+            let protocol = Versions { lowest: 1, highest };
+            Member { votes: true, protocol, ..full(n) }
+        };
+        let epoch = |highest: [u32; 2]| {
+            let members = (0..2).map(|n| speaking(n, highest[n])).collect();
+            Epoch { protocol: 1, ..Epoch::of(lineage(), key(), SETTINGS, members) }
+        };
+        let raise = [Change::RaiseProtocol];
+        let refused = Err(IllegalChange::NotHigher { version: 1 });
+        assert_eq!(next(&epoch([1, 2]), &raise), refused);
+        let raised = next(&epoch([3, 2]), &raise).unwrap();
+        assert_eq!(raised.protocol(), 2);
+    }
+
+    #[test]
+    fn a_lineage_founded_after_a_loss_gives_every_slot_up() {
+        let three = grown(3);
+        let again = three.found_again(other(), name(1), vec![reborn(0), joining(1), reborn(2)]);
+        let EpochId { lineage, number } = again.id();
+        assert_eq!((lineage, number), (other(), three.id().number + 1));
+        assert!(Slot::all().all(|slot| again.is_given_up(slot)));
+        assert!(again.members().iter().all(|member| member.role == Role::Full && member.votes));
+        assert_eq!((again.policy(), again.founder()), (three.policy(), &name(1)));
+        assert_eq!(again.key(), three.key());
+        let later = EpochId { number: 99, ..three.id() };
+        assert!(again.descends_from(three.id()) && again.descends_from(later));
+    }
+
+    #[test]
+    fn a_side_that_splits_off_leaves_the_others_without_a_vote() {
+        let two = grown(2);
+        let split = two.split(other(), name(0), &[boot(0)].into());
+        assert_eq!((split.voters(), split.quorum()), ([boot(0)].into(), 1));
+        assert_eq!(split.member(boot(1)).unwrap().role, Role::Aside);
+        assert_eq!(split.last_served(Slot::at(1)).number(), two.id().number);
+        assert!(split.descends_from(two.id()));
+        let later = EpochId { number: two.id().number + 1, ..two.id() };
+        assert!(!split.descends_from(later), "the other side went on");
+        assert!(!two.descends_from(split.id()));
+    }
+
+    #[test]
+    fn a_reconfiguration_counts_as_what_all_started_with() {
+        let started_with = Some(SETTINGS);
+        let joined = [Change::Join(Member { started_with, ..joining(3) })];
+        let four = next(&grown(3), &joined).unwrap();
+        assert_eq!(four.member(boot(3)).unwrap().started_with, Some(SETTINGS));
+        let other = Settings { acknowledgements: Acknowledgements::All, ..SETTINGS };
+        let after = next(&four, &[Change::Reconfigure(other)]).unwrap();
+        assert_eq!(*after.settings(), other);
+        assert!(after.members().iter().all(|member| member.started_with.is_none()));
+    }
+
+    fn other() -> Lineage {
+        Lineage::new([8; 16])
+    }
+
+    fn name(n: usize) -> Name {
+        joining(n).name
     }
 
     pub(crate) const SETTINGS: Settings = Settings {

@@ -8,6 +8,7 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
+//! | [`settings`] | what all nodes are configured with alike |
 //! | [`slots`] | the shares of all record ids, and sets of them |
 //! | [`member`] | nodes, their boots and their roles |
 //! | [`placement`] | which members hold a slot |
@@ -22,4 +23,5 @@ pub mod member;
 pub mod paths;
 pub mod placement;
 pub mod rules;
+pub mod settings;
 pub mod slots;

@@ -4,6 +4,8 @@ use std::fmt;
 
 pub use steadfast_core::RouteLabel as Name;
 
+use crate::settings::Settings;
+
 /// A random number that a process draws when it starts. Votes, leases, calls and copies belong to a
 /// boot: a process that restarts is a new one, and inherits nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,12 +44,48 @@ pub struct Member {
     pub role: Role,
     /// Whether it has a say in the next epoch, and in leases.
     pub votes: bool,
+    /// The versions of the protocol that it speaks.
+    pub protocol: Versions,
+    /// What it was started with; `None`: what the epoch says.
+    pub started_with: Option<Settings>,
 }
 
 impl Member {
     /// A member that fills its slots.
     pub fn joining(name: Name, boot: Boot, address: String, zone: Option<String>) -> Self {
-        Self { name, boot, address, zone, role: Role::Joining, votes: false }
+        let (protocol, started_with) = (Versions::default(), None);
+        Self {
+            name,
+            boot,
+            address,
+            zone,
+            role: Role::Joining,
+            votes: false,
+            protocol,
+            started_with,
+        }
+    }
+}
+
+/// The versions of the protocol that a node speaks, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Versions {
+    /// The lowest one.
+    pub lowest: u32,
+    /// The highest one.
+    pub highest: u32,
+}
+
+impl Versions {
+    /// Whether a version is among them.
+    pub fn contains(self, version: u32) -> bool {
+        (self.lowest..=self.highest).contains(&version)
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { lowest: 1, highest: 1 }
     }
 }
 

@@ -3,17 +3,8 @@
 use std::cmp::Reverse;
 
 use crate::member::{Boot, Member, Name, Role};
+pub use crate::settings::Replication;
 use crate::slots::{HashKey, Slot};
-
-/// How many members hold a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Replication {
-    /// All full members: for up to 10 of them, since every write goes to each.
-    Full,
-    /// The owner and this many others.
-    Backups(u32),
-}
 
 /// Places slots on the full members of an epoch: rendezvous hashing over their names, so that a
 /// member that comes or goes moves the slots it takes or leaves, and no other.

@@ -445,8 +445,4 @@ fn now(time: u8) -> Duration {
 }
 
 /// A tick is a second here.
-const TIMING: Timing = Timing {
-    lease: Duration::from_secs(2),
-    wait: Duration::from_secs(2),
-    take_up: Duration::from_secs(1),
-};
+const TIMING: Timing = Timing { lease: Duration::from_secs(2), wait: Duration::from_secs(2) };

@@ -37,6 +37,10 @@ impl Campaign {
         Self { ballot, wanted, phase: Phase::Preparing(BTreeMap::new()) }
     }
 
+    pub(super) fn want_instead(&mut self, changes: Vec<Change>) {
+        self.wanted = changes;
+    }
+
     pub(super) fn wanted(&self) -> &[Change] {
         &self.wanted
     }

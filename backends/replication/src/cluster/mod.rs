@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use self::campaign::{Campaign, Choice};
 pub use self::suspicion::{Suspicion, Word};
+pub use self::tenure::LeaseState;
 use self::tenure::Tenure;
 use self::voter::Voter;
 pub use self::voter::{Ballot, Promise};
@@ -40,17 +41,12 @@ pub struct Timing {
     pub lease: Duration,
     /// How long another node waits until it has certainly ended: clocks' rates differ.
     pub wait: Duration,
-    /// After a promise without a new epoch, its voter takes the matter up itself.
-    pub take_up: Duration,
 }
 
 impl Timing {
     /// The values of `PROTOCOL.md`.
-    pub const DEFAULT: Self = Self {
-        lease: Duration::from_millis(300),
-        wait: Duration::from_millis(360),
-        take_up: Duration::from_millis(100),
-    };
+    pub const DEFAULT: Self =
+        Self { lease: Duration::from_millis(300), wait: Duration::from_millis(360) };
 }
 
 /// What members send each other about the cluster.
@@ -147,6 +143,12 @@ impl Cluster {
         self.tenure.make_ready(&slots.iter().filter(can_be).collect());
     }
 
+    /// When a lease was asked for last, whether it was granted, and whether everything that is ready was
+    /// named by a lease of this epoch.
+    pub fn lease_state(&self) -> LeaseState {
+        self.tenure.state(self.timing)
+    }
+
     /// Asks all voters for a lease over what is ready.
     pub fn ask_lease(&mut self, now: Duration) -> Vec<Effect> {
         let (number, slots) = self.tenure.ask(now);
@@ -166,13 +168,23 @@ impl Cluster {
         effects
     }
 
+    /// Notes that the owner of these slots when last served is out.
+    pub fn on_withdrawn(&mut self, from: Boot, slots: &SlotSet) {
+        self.tenure.on_withdrawn(from, slots, &self.epoch);
+    }
+
     /// Tries to have an epoch chosen with these changes. Those that do not apply when it is proposed are
     /// left out.
     pub fn want(&mut self, changes: Vec<Change>) -> Vec<Effect> {
+        self.want_above(0, changes)
+    }
+
+    /// The same, in a ballot above this number.
+    pub fn want_above(&mut self, refused: u32, changes: Vec<Change>) -> Vec<Effect> {
         let promised = self.voter.promised().map_or(0, |(ballot, _)| ballot.number);
         let tried = self.campaign.as_ref().map_or(0, |campaign| campaign.ballot().number);
         // A proposer may not use a ballot twice.
-        let Some(number) = promised.max(tried).checked_add(1) else {
+        let Some(number) = promised.max(tried).max(refused).checked_add(1) else {
             return Vec::new();
         };
         let ballot = Ballot { number, proposer: self.me };
@@ -180,15 +192,16 @@ impl Cluster {
         self.to_voters(&Message::Prepare(ballot))
     }
 
-    /// Takes up a promise that led to no epoch, or there would be no new slots for ever.
-    pub fn tick(&mut self, now: Duration) -> Vec<Effect> {
-        match self.voter.promised() {
-            Some((_, at)) if now.saturating_sub(at) >= self.timing.take_up => {
-                let wanted = self.campaign.as_ref().map(|campaign| campaign.wanted().to_vec());
-                self.want(wanted.unwrap_or_default())
-            }
-            _ => Vec::new(),
+    /// Wants other changes than when it began to ask for promises.
+    pub fn want_instead(&mut self, changes: Vec<Change>) {
+        if let Some(campaign) = &mut self.campaign {
+            campaign.want_instead(changes);
         }
+    }
+
+    /// Whether this node promised to take part in a ballot, and grants no new slots until the next epoch.
+    pub fn has_promised(&self) -> bool {
+        self.voter.promised().is_some()
     }
 
     /// Handles a frame.
@@ -240,7 +253,7 @@ impl Cluster {
                 Vec::new()
             }
             Message::Withdrawn(slots) => {
-                self.tenure.on_withdrawn(from, &slots, &self.epoch);
+                self.on_withdrawn(from, &slots);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -256,7 +269,9 @@ impl Cluster {
             None => return Vec::new(),
             Some(Choice::Accepted(epoch)) => epoch,
             Some(Choice::Free(served)) => {
-                Arc::new(successor(&self.epoch, campaign.wanted(), &served, rules))
+                let changes = self.epoch.applicable(campaign.wanted(), rules);
+                let next = self.epoch.successor(&changes, &served, rules);
+                Arc::new(next.expect("an epoch in which nothing changes follows each one"))
             }
         };
         campaign.propose(Arc::clone(&next));
@@ -306,17 +321,4 @@ impl Cluster {
     fn send(&self, to: Boot, message: Message) -> Effect {
         Effect::Send(to, Frame { from: self.me, epoch: self.epoch.id(), message })
     }
-}
-
-/// The successor with those of the changes that apply, each after those before it.
-fn successor(epoch: &Epoch, wanted: &[Change], served: &SlotSet, rules: Rules) -> Epoch {
-    let mut changes = Vec::new();
-    for change in wanted {
-        changes.push(change.clone());
-        if epoch.successor(&changes, served, rules).is_err() {
-            changes.pop();
-        }
-    }
-    let next = epoch.successor(&changes, served, rules);
-    next.expect("an epoch in which nothing changes follows each one")
 }

@@ -24,6 +24,10 @@ struct Contact {
     answered: Option<Duration>,
     /// Since when an answer is awaited.
     awaited: Option<Duration>,
+    /// Whether another node's word is the reason to await one.
+    is_doubted: bool,
+    /// When it was pinged last, since an answer is awaited.
+    pinged: Option<Duration>,
     /// When this node last said that it does not reach it, as long as it does not.
     said: Option<Duration>,
 }
@@ -51,7 +55,7 @@ impl Suspicion {
     pub fn on_answer(&mut self, boot: Boot, now: Duration) -> Option<Word> {
         let contact = self.others.entry(boot).or_default();
         let was_suspected = contact.said.is_some();
-        *contact = Contact { answered: Some(now), awaited: None, said: None };
+        *contact = Contact { answered: Some(now), ..Contact::default() };
         was_suspected.then_some(Word::Trust(boot))
     }
 
@@ -66,12 +70,25 @@ impl Suspicion {
     /// Notes that another node does not reach a boot; asks that boot, unless it answered just now.
     pub fn on_suspect(&mut self, from: Boot, boot: Boot, now: Duration) -> Option<Word> {
         self.words.insert((from, boot), now);
+        self.doubt_again(boot, now)
+    }
+
+    /// Asks a boot whether it is there, unless it answered just now.
+    pub fn doubt_again(&mut self, boot: Boot, now: Duration) -> Option<Word> {
+        let answered = self.others.get(&boot).and_then(|contact| contact.answered);
+        let is_near = answered.is_some_and(|at| now.saturating_sub(at) < JUST_NOW);
+        if is_near { None } else { self.doubt(boot, now) }
+    }
+
+    /// Asks a boot whether it is there, though it answered just now.
+    pub fn doubt(&mut self, boot: Boot, now: Duration) -> Option<Word> {
         let contact = self.others.entry(boot).or_default();
-        let is_near = |answered: Duration| now.saturating_sub(answered) < JUST_NOW;
-        if contact.answered.is_some_and(is_near) || contact.awaited.is_some() {
+        if contact.is_doubted || contact.said.is_some() {
             return None;
         }
+        contact.is_doubted = true;
         contact.awaited = Some(now);
+        contact.pinged = Some(now);
         Some(Word::Ping(boot))
     }
 
@@ -80,7 +97,7 @@ impl Suspicion {
         self.words.remove(&(from, boot));
     }
 
-    /// Looks for answers that did not come, and repeats what was said. To be called every 50 ms or so,
+    /// Looks for answers that did not come, and repeats what was said. To be called every 25 ms or so,
     /// after all frames that wait were handled.
     pub fn tick(&mut self, now: Duration, rules: Rules) -> Vec<Word> {
         let stood_still = now.saturating_sub(std::mem::replace(&mut self.looked, now)) > STALL;
@@ -90,11 +107,14 @@ impl Suspicion {
             if stood_still && contact.said.is_none() && rules.keep(Rule::S2) {
                 contact.awaited = contact.awaited.map(|_| now);
             }
-            let is_over = |since: Duration| now.saturating_sub(since) >= SILENCE;
-            let is_silent = contact.said.is_none() && contact.awaited.is_some_and(is_over);
-            if is_silent || contact.said.is_some_and(is_over) {
+            let is_out = contact.is_out(now);
+            if is_out {
                 contact.said = Some(now);
                 words.push(Word::Suspect(*boot));
+            }
+            if is_out || contact.is_to_be_pinged(now) {
+                contact.pinged = Some(now);
+                words.push(Word::Ping(*boot));
             }
         }
         words
@@ -105,10 +125,21 @@ impl Suspicion {
         self.others.get(&boot).is_some_and(|contact| contact.said.is_some())
     }
 
+    /// Whether an answer is awaited for so long that another path to the boot should be tried.
+    pub fn is_late(&self, boot: Boot, now: Duration) -> bool {
+        self.others.get(&boot).is_some_and(|contact| contact.is_late(now))
+    }
+
     /// The boots that a majority of the voters does not reach, by the own word of each, this node's
     /// included.
-    pub fn out_of_reach(&self, me: Boot, voters: &BTreeSet<Boot>, now: Duration) -> Vec<Boot> {
-        let quorum = voters.len() / 2 + 1;
+    pub fn out_of_reach(
+        &self,
+        me: Boot,
+        voters: &BTreeSet<Boot>,
+        now: Duration,
+        rules: Rules,
+    ) -> BTreeSet<Boot> {
+        let quorum = if rules.keep(Rule::S1) { voters.len() / 2 + 1 } else { 1 };
         let is_valid = |at: &Duration| now.saturating_sub(*at) <= VALID;
         let says = |voter: &Boot, boot: Boot| match *voter == me {
             true => self.suspects(boot),
@@ -118,7 +149,13 @@ impl Suspicion {
         let is_out = |boot: &Boot| {
             *boot != me && voters.iter().filter(|voter| says(voter, *boot)).count() >= quorum
         };
-        named.collect::<BTreeSet<_>>().into_iter().filter(is_out).collect()
+        named.filter(is_out).collect()
+    }
+
+    /// Forgets what was said of a boot, and what is awaited of it.
+    pub fn forget(&mut self, boot: Boot) {
+        self.others.remove(&boot);
+        self.words.retain(|(_, named), _| *named != boot);
     }
 
     /// Forgets all boots but these, the members of an epoch.
@@ -128,12 +165,39 @@ impl Suspicion {
     }
 }
 
+impl Contact {
+    /// Whether this node says, or says again, that it does not reach the boot.
+    fn is_out(&self, now: Duration) -> bool {
+        let patience = if self.is_doubted { JUST_NOW } else { SILENCE };
+        match self.said {
+            Some(said) => now.saturating_sub(said) >= SILENCE,
+            None => self.awaited.is_some_and(|since| now.saturating_sub(since) >= patience),
+        }
+    }
+
+    fn is_to_be_pinged(&self, now: Duration) -> bool {
+        let is_fresh = self.pinged.is_some_and(|at| now.saturating_sub(at) < PING_AGAIN);
+        self.said.is_none() && !is_fresh && (self.is_doubted || self.is_late(now))
+    }
+
+    fn is_late(&self, now: Duration) -> bool {
+        self.awaited.is_some_and(|since| now.saturating_sub(since) >= LATE)
+    }
+}
+
 /// How long an answer is awaited: longer than the stalls of a busy scheduler, shorter than a caller's
 /// patience. What was said is repeated as often.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// How long an answer is evidence against the word of another node.
+/// How long an answer is evidence against the word of another node, and how long the answer to a ping is
+/// awaited that such a word led to.
 const JUST_NOW: Duration = Duration::from_millis(150);
+
+/// How long an answer is awaited before the boot is pinged over every path: one frame can be lost.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How often it is pinged then.
+const PING_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long this node may be late before it blames itself.
 const STALL: Duration = Duration::from_millis(100);
@@ -183,9 +247,10 @@ mod tests {
             (suspicion, words)
         };
         let (mut suspicion, words) = stalled(Rules::default());
-        assert!(words.is_empty());
+        assert!(words.is_empty(), "{words:?}");
         assert_eq!(pass(&mut suspicion, 5_000..=5_300), [(5_300, Word::Suspect(boot(1)))]);
-        assert!(!stalled(Rules::without(Rule::S2)).1.is_empty());
+        let without = stalled(Rules::without(Rule::S2)).1;
+        assert!(without.contains(&Word::Suspect(boot(1))));
     }
 
     #[test]
@@ -199,10 +264,35 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_to_a_ping_is_awaited_for_less_long() {
+        let mut suspicion = Suspicion::default();
+        suspicion.on_suspect(boot(2), boot(1), ms(0));
+        assert_eq!(pass(&mut suspicion, 0..=150), [(150, Word::Suspect(boot(1)))]);
+    }
+
+    #[test]
+    fn what_is_late_is_pinged_until_it_is_suspected() {
+        let mut suspicion = Suspicion::default();
+        suspicion.tick(ms(0), Rules::default());
+        suspicion.on_awaited(boot(1), ms(0));
+        let is_pinged = |millis: &u64| {
+            let words = suspicion.tick(ms(*millis), Rules::default());
+            words.contains(&Word::Ping(boot(1)))
+        };
+        let pinged: Vec<_> = (50..=700).step_by(50).filter(is_pinged).collect();
+        assert_eq!(pinged, [100, 150, 200, 250, 300, 600]);
+    }
+
+    #[test]
     fn a_majority_speaks_for_itself() {
         let voters = (0..5).map(boot).collect();
         let mut suspicion = suspecting(4);
-        let out = |suspicion: &Suspicion, now| suspicion.out_of_reach(boot(0), &voters, ms(now));
+        let rules = Rules::default();
+        let out = |suspicion: &Suspicion, now| {
+            Vec::from_iter(suspicion.out_of_reach(boot(0), &voters, ms(now), rules))
+        };
+        let one = suspicion.out_of_reach(boot(0), &voters, ms(500), Rules::without(Rule::S1));
+        assert_eq!(one, [boot(4)].into(), "without the rule, one word is enough");
         suspicion.on_suspect(boot(1), boot(4), ms(500));
         assert!(out(&suspicion, 500).is_empty(), "two of five");
         suspicion.on_suspect(boot(9), boot(4), ms(500));
@@ -237,7 +327,8 @@ mod tests {
         let mut said = Vec::new();
         for millis in ms.step_by(50) {
             let words = suspicion.tick(Duration::from_millis(millis), Rules::default());
-            said.extend(words.into_iter().map(|word| (millis, word)));
+            let is_said = |word: &Word| !matches!(word, Word::Ping(_));
+            said.extend(words.into_iter().filter(is_said).map(|word| (millis, word)));
         }
         said
     }

@@ -20,8 +20,27 @@ pub(super) struct Tenure {
     ready: SlotSet,
     asked: Option<Asked>,
     lease: Option<Lease>,
+    /// What some lease of this epoch named.
+    named: SlotSet,
     /// Of the last request for a lease.
     number: u64,
+}
+
+/// What became of the requests for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseState {
+    /// When a lease was asked for last, in this epoch.
+    pub asked: Option<Duration>,
+    /// Whether that request was granted.
+    pub is_granted: bool,
+    /// When the lease ends, or ended.
+    pub until: Option<Duration>,
+    /// Whether anything is ready to be served.
+    pub is_ready: bool,
+    /// Whether some of it was not asked for yet.
+    pub has_news: bool,
+    /// Whether a lease of this epoch named all of it.
+    pub is_named: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +66,7 @@ impl Tenure {
             ready: SlotSet::new(),
             asked: None,
             lease: None,
+            named: SlotSet::new(),
             number: 0,
         }
     }
@@ -116,7 +136,22 @@ impl Tenure {
         };
         let slots: SlotSet = asked.slots.iter().filter(grants).collect();
         if !slots.is_empty() {
+            self.named.insert_all(&slots);
             self.lease = Some(Lease { until: asked.at.saturating_add(timing.lease), slots });
+        }
+    }
+
+    pub(super) fn state(&self, timing: Timing) -> LeaseState {
+        let until = self.lease.as_ref().map(|lease| lease.until);
+        let asked = self.asked.as_ref();
+        let end = asked.map(|asked| asked.at.saturating_add(timing.lease));
+        LeaseState {
+            asked: asked.map(|asked| asked.at),
+            is_granted: end.is_some() && end == until,
+            until,
+            is_ready: !self.ready.is_empty(),
+            has_news: asked.is_none_or(|asked| !asked.slots.contains_all(&self.ready)),
+            is_named: self.named.contains_all(&self.ready),
         }
     }
 
@@ -175,6 +210,23 @@ mod tests {
         grant(&mut tenure, 0, number, &[1]);
         grant(&mut tenure, 1, number, &[1]);
         assert!(!tenure.serves(Slot::at(1), ms(10)));
+    }
+
+    #[test]
+    fn it_is_known_what_was_asked_for_and_granted() {
+        let mut tenure = ready(&[1]);
+        let state = |tenure: &Tenure| tenure.state(Timing::DEFAULT);
+        assert!(state(&tenure).has_news && state(&tenure).asked.is_none());
+        let (number, _) = tenure.ask(ms(100));
+        assert!(!state(&tenure).has_news && !state(&tenure).is_granted);
+        grant(&mut tenure, 0, number, &[1]);
+        grant(&mut tenure, 1, number, &[1]);
+        assert!(state(&tenure).is_granted && state(&tenure).is_named);
+        assert_eq!(state(&tenure).until, Some(ms(400)));
+        tenure.make_ready(&slots(&[2]));
+        assert!(state(&tenure).has_news && !state(&tenure).is_named);
+        tenure.ask(ms(200));
+        assert!(!state(&tenure).is_granted);
     }
 
     #[test]

@@ -1,0 +1,56 @@
+//! What all nodes of a service are configured with alike.
+
+/// What all members are configured with alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// How many members hold a slot.
+    pub replication: Replication,
+    /// How many acknowledgements a write waits for.
+    pub acknowledgements: Acknowledgements,
+    /// `None`: `Degrade` until an epoch has had three full members, then `Fail`.
+    pub policy: Option<PartitionPolicy>,
+}
+
+impl Settings {
+    /// How many acknowledgements a write waits for, beside the owner's own copy, where a slot has so many
+    /// holders.
+    pub(crate) fn acknowledgements(&self, holders: usize) -> usize {
+        let others = holders.saturating_sub(1);
+        match (self.acknowledgements, self.replication) {
+            (Acknowledgements::All, _) => others,
+            (Acknowledgements::One, Replication::Full) => others.min((holders / 2).max(1)),
+            (Acknowledgements::One, Replication::Backups(_)) => others.min(1),
+        }
+    }
+}
+
+/// How many acknowledgements a write waits for, beside the owner's own copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Acknowledgements {
+    /// One of another holder; with [`Replication::Full`], as many as make a majority of the holders.
+    #[default]
+    One,
+    /// All of the other holders.
+    All,
+}
+
+/// What happens where a majority of the voters is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PartitionPolicy {
+    /// Calls fail.
+    Fail,
+    /// Each side goes on, and copies are merged when the sides meet.
+    Degrade,
+}
+
+/// How many members hold a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Replication {
+    /// All full members: for up to 10 of them, since every write goes to each.
+    Full,
+    /// The owner and this many others.
+    Backups(u32),
+}
