@@ -15,12 +15,14 @@
 //! | [`epoch`] | the agreed state of the cluster, and its successors |
 //! | [`cluster`] | agreement on epochs, and leases |
 //! | [`paths`] | reliable streams of messages between boots, over all links |
+//! | [`membership`] | joins, founding, suspicion, and what becomes of a cluster without a majority |
 //! | [`rules`] | the rules that a test can leave out |
 
 pub mod cluster;
 pub mod epoch;
 pub mod member;
 pub mod paths;
+pub mod membership;
 pub mod placement;
 pub mod rules;
 pub mod settings;

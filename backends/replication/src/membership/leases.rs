@@ -1,0 +1,93 @@
+//! When this node asks for a lease.
+
+use std::time::Duration;
+
+use crate::cluster::{LeaseState, Timing};
+
+/// Whether a lease is needed: once for what was taken over, and while calls arrive.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Leases {
+    /// When a call needed one last.
+    wanted: Option<Duration>,
+}
+
+impl Leases {
+    /// Notes that a call needs a lease.
+    pub(super) fn want(&mut self, now: Duration) {
+        self.wanted = Some(now);
+    }
+
+    /// Whether to ask for one now.
+    pub(super) fn is_due(&self, state: LeaseState, timing: Timing, now: Duration) -> bool {
+        let Some(asked) = state.asked else {
+            return state.is_ready;
+        };
+        if state.has_news {
+            return true;
+        }
+        let since = now.saturating_sub(asked);
+        let is_wanted = self.wanted.is_some_and(|wanted| wanted > asked);
+        if state.is_granted && state.is_named {
+            return is_wanted && since >= timing.lease * 2 / 3;
+        }
+        let is_called = self.wanted.is_some_and(|wanted| wanted + PATIENCE > now);
+        since >= AGAIN && (!state.is_named || is_called)
+    }
+}
+
+/// A request that is not granted is repeated.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a call that needed a lease is a reason to repeat the request.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRANTED: LeaseState = LeaseState {
+        asked: Some(Duration::from_millis(1_000)),
+        is_granted: true,
+        until: Some(Duration::from_millis(1_300)),
+        is_ready: true,
+        has_news: false,
+        is_named: true,
+    };
+
+    #[test]
+    fn a_node_at_rest_asks_for_none() {
+        assert!(!is_due(None, GRANTED, 10_000));
+        let nothing =
+            LeaseState { asked: None, is_granted: false, until: None, is_ready: false, ..GRANTED };
+        assert!(!is_due(Some(1_000), nothing, 1_000));
+    }
+
+    #[test]
+    fn a_call_renews_it_when_two_thirds_are_over() {
+        assert!(!is_due(Some(1_100), GRANTED, 1_199));
+        assert!(is_due(Some(1_100), GRANTED, 1_200));
+        assert!(!is_due(Some(900), GRANTED, 1_200), "no call since");
+        assert!(is_due(Some(5_000), GRANTED, 5_000), "the first one after a rest");
+    }
+
+    #[test]
+    fn what_is_taken_over_needs_one_without_calls() {
+        let news = LeaseState { has_news: true, is_named: false, ..GRANTED };
+        assert!(is_due(None, news, 1_001));
+        let refused = LeaseState { is_named: false, is_granted: false, ..GRANTED };
+        assert!(!is_due(None, refused, 1_099));
+        assert!(is_due(None, refused, 1_100));
+    }
+
+    #[test]
+    fn a_lost_request_is_repeated_while_a_call_waits() {
+        let lost = LeaseState { is_granted: false, ..GRANTED };
+        assert!(is_due(Some(900), lost, 1_100));
+        assert!(!is_due(Some(900), lost, 1_900));
+    }
+
+    fn is_due(wanted: Option<u64>, state: LeaseState, now: u64) -> bool {
+        let wanted = wanted.map(Duration::from_millis);
+        Leases { wanted }.is_due(state, Timing::DEFAULT, Duration::from_millis(now))
+    }
+}

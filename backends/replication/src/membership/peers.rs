@@ -1,0 +1,231 @@
+//! The nodes that this one is linked to, or heard from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::message::Hello;
+use crate::epoch::EpochId;
+use crate::member::Boot;
+
+/// What is known of other nodes, whether they are members or not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peers {
+    known: BTreeMap<Boot, Peer>,
+    /// How many frames went through relays: each takes the next one.
+    relayed: usize,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    hello: Option<Hello>,
+    epoch: Option<EpochId>,
+    /// When anything was heard of it.
+    heard: Option<Duration>,
+    is_linked: bool,
+    /// Whether it was heard since the link began.
+    is_met: bool,
+    /// When it was greeted, asked for its epoch, and sent an epoch.
+    done: [Option<Duration>; 3],
+    /// The epoch that it sent last.
+    compared: Option<EpochId>,
+}
+
+/// What is not repeated to a peer within a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Courtesy {
+    /// To say who this node is.
+    Greet,
+    /// To ask for its epoch.
+    Fetch,
+    /// To send it this node's epoch.
+    Tell,
+}
+
+impl Peer {
+    /// What it said of itself last.
+    pub(super) fn hello(&self) -> Option<&Hello> {
+        self.hello.as_ref()
+    }
+
+    /// The epoch that its last frame named.
+    pub(super) fn epoch(&self) -> Option<EpochId> {
+        self.epoch
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        self.is_linked
+    }
+
+    /// Whether a frame of it arrived within the last second.
+    pub(super) fn is_heard(&self, now: Duration) -> bool {
+        self.heard.is_some_and(|at| now.saturating_sub(at) <= RECENT)
+    }
+}
+
+impl Peers {
+    /// Notes a new link.
+    pub(super) fn link(&mut self, hello: Hello) {
+        let peer = self.known.entry(hello.member.boot).or_default();
+        (peer.is_linked, peer.is_met, peer.done) = (true, false, [None; 3]);
+        peer.hello = Some(hello);
+    }
+
+    /// Notes that a link ended.
+    pub(super) fn unlink(&mut self, boot: Boot) {
+        if let Some(peer) = self.known.get_mut(&boot) {
+            (peer.is_linked, peer.heard) = (false, None);
+        }
+    }
+
+    /// Notes a frame.
+    pub(super) fn on_frame(&mut self, from: Boot, epoch: Option<EpochId>, now: Duration) {
+        let peer = self.known.entry(from).or_default();
+        (peer.heard, peer.epoch, peer.is_met) = (Some(now), epoch, true);
+    }
+
+    /// Notes what a node said of itself.
+    pub(super) fn on_hello(&mut self, hello: Hello) {
+        let peer = self.known.entry(hello.member.boot).or_default();
+        peer.hello = Some(hello);
+    }
+
+    /// Whether an epoch that a peer names was not compared with this node's yet; notes that it is.
+    pub(super) fn compare(&mut self, boot: Boot, epoch: EpochId) {
+        self.known.entry(boot).or_default().compared = Some(epoch);
+    }
+
+    pub(super) fn is_compared(&self, boot: Boot, epoch: EpochId) -> bool {
+        self.known.get(&boot).is_some_and(|peer| peer.compared == Some(epoch))
+    }
+
+    /// Another epoch of this node makes all comparisons void.
+    pub(super) fn forget_comparisons(&mut self) {
+        self.known.values_mut().for_each(|peer| peer.compared = None);
+    }
+
+    /// Whether something was not done to a peer for so long that it may be done again; notes that it is.
+    pub(super) fn may(&mut self, courtesy: Courtesy, boot: Boot, now: Duration) -> bool {
+        let peer = self.known.entry(boot).or_default();
+        let at = &mut peer.done[courtesy as usize];
+        let is_due = at.is_none_or(|at| now.saturating_sub(at) >= AGAIN);
+        if is_due {
+            *at = Some(now);
+        }
+        is_due
+    }
+
+    /// The linked peers that are to be greeted: all of them, or those not heard since the link began.
+    pub(super) fn due_greetings(&mut self, all: bool, now: Duration) -> Vec<Boot> {
+        let is_due = |(_, peer): &(&Boot, &Peer)| peer.is_linked && (all || !peer.is_met);
+        let boots: Vec<_> = self.known.iter().filter(is_due).map(|(boot, _)| *boot).collect();
+        boots.into_iter().filter(|boot| self.may(Courtesy::Greet, *boot, now)).collect()
+    }
+
+    /// Up to so many linked peers through which a boot may be reached, other ones each time.
+    pub(super) fn relays(
+        &mut self,
+        to: Boot,
+        count: usize,
+        is_trusted: impl Fn(Boot) -> bool,
+    ) -> Vec<Boot> {
+        let linked = self.known.iter().filter(|(_, peer)| peer.is_linked).map(|(boot, _)| *boot);
+        let all: Vec<_> = linked.filter(|boot| *boot != to && is_trusted(*boot)).collect();
+        self.relayed = self.relayed.wrapping_add(1);
+        let first = self.relayed.checked_rem(all.len()).unwrap_or_default();
+        all.iter().cycle().skip(first).take(count.min(all.len())).copied().collect()
+    }
+
+    pub(super) fn get(&self, boot: Boot) -> Option<&Peer> {
+        self.known.get(&boot)
+    }
+
+    pub(super) fn is_linked(&self, boot: Boot) -> bool {
+        self.get(boot).is_some_and(Peer::is_linked)
+    }
+
+    pub(super) fn is_heard(&self, boot: Boot, now: Duration) -> bool {
+        self.get(boot).is_some_and(|peer| peer.is_heard(now))
+    }
+
+    /// All peers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Boot, &Peer)> {
+        self.known.iter().map(|(boot, peer)| (*boot, peer))
+    }
+
+    /// Forgets peers without a link that were not heard for a while.
+    pub(super) fn tidy(&mut self, now: Duration) {
+        self.known.retain(|_, peer| peer.is_linked || peer.is_heard(now));
+    }
+}
+
+/// How long a frame proves that its sender is there.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// How often something is repeated to a peer.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::epoch::tests::{boot, joining};
+
+    #[test]
+    fn a_peer_is_greeted_until_it_is_heard() {
+        let mut peers = linked(&[1, 2]);
+        assert_eq!(peers.due_greetings(false, ms(0)), [boot(1), boot(2)]);
+        assert!(peers.due_greetings(false, ms(99)).is_empty());
+        peers.on_frame(boot(1), None, ms(99));
+        assert_eq!(peers.due_greetings(false, ms(100)), [boot(2)]);
+        assert_eq!(peers.due_greetings(true, ms(200)), [boot(1), boot(2)]);
+    }
+
+    #[test]
+    fn relays_take_turns() {
+        let mut peers = linked(&[1, 2, 3]);
+        let all = |_| true;
+        let first = peers.relays(boot(3), 1, all);
+        let second = peers.relays(boot(3), 1, all);
+        assert!(first != second && !first.contains(&boot(3)) && !second.contains(&boot(3)));
+        assert_eq!(peers.relays(boot(9), 2, |relay| relay != boot(1)).len(), 2);
+        peers.unlink(boot(2));
+        assert_eq!(peers.relays(boot(3), 2, all), [boot(1)]);
+    }
+
+    #[test]
+    fn a_peer_without_a_link_is_forgotten() {
+        let mut peers = linked(&[1]);
+        peers.on_frame(boot(2), None, ms(0));
+        peers.tidy(ms(1_000));
+        assert_eq!(peers.iter().count(), 2);
+        peers.tidy(ms(1_001));
+        assert!(peers.is_linked(boot(1)) && !peers.is_heard(boot(2), ms(1_001)));
+        assert_eq!(peers.iter().count(), 1);
+    }
+
+    #[test]
+    fn an_epoch_is_compared_once() {
+        use crate::epoch::tests::grown;
+        let (mut peers, id) = (linked(&[1]), grown(2).id());
+        peers.compare(boot(1), id);
+        assert!(peers.is_compared(boot(1), id) && !peers.is_compared(boot(1), grown(3).id()));
+        peers.forget_comparisons();
+        assert!(!peers.is_compared(boot(1), id));
+    }
+
+    pub(in super::super) fn linked(numbers: &[usize]) -> Peers {
+        let mut peers = Peers::default();
+        numbers.iter().for_each(|n| peers.link(hello(*n)));
+        peers
+    }
+
+    pub(in super::super) fn hello(n: usize) -> Hello {
+        let member = joining(n);
+        let lowest = (member.name.clone(), member.boot);
+        Hello { member, listed_in: None, in_sight: None, lowest, is_waiting: false, is_lost: false }
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+}
