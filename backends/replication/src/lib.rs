@@ -16,14 +16,41 @@
 //! | [`cluster`] | agreement on epochs, and leases |
 //! | [`paths`] | reliable streams of messages between boots, over all links |
 //! | [`membership`] | joins, founding, suspicion, and what becomes of a cluster without a majority |
+//! | [`call`] | what callers ask of the owner of a record |
+//! | [`caller`] | the way of a call to the owner |
+//! | [`record`] | records as nodes hold them |
+//! | [`replicas`] | what a node holds, by slot |
+//! | [`message`] | what nodes send each other about records |
+//! | [`context`] | what the components see of each other in one step |
+//! | [`outbox`] | what a step sends, and the confirmations that ride along |
+//! | [`takeover`], [`ownership`] | what a new owner does before it serves a slot |
+//! | [`owner`] | calls at the owner of their record, one after the other |
+//! | [`holder`], [`sync`] | how the other holders come to hold the same |
+//! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
+//! | [`tenant`] | the records of one member: all of these, connected |
 //! | [`rules`] | the rules that a test can leave out |
 
+pub mod call;
+pub mod caller;
 pub mod cluster;
+pub mod context;
 pub mod epoch;
+pub mod holder;
 pub mod member;
-pub mod paths;
 pub mod membership;
+pub mod message;
+pub mod outbox;
+pub mod owner;
+pub mod ownership;
+pub mod paths;
 pub mod placement;
+pub mod reader;
+pub mod readers;
+pub mod record;
+pub mod replicas;
 pub mod rules;
 pub mod settings;
 pub mod slots;
+pub mod sync;
+pub mod takeover;
+pub mod tenant;

@@ -21,11 +21,16 @@ impl Boot {
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
+
+    /// Its first 32 bits.
+    pub fn prefix(self) -> u32 {
+        (self.0 >> 96) as u32
+    }
 }
 
 impl fmt::Debug for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", (self.0 >> 96) as u32)
+        write!(f, "{:08x}", self.prefix())
     }
 }
 

@@ -55,10 +55,31 @@ impl Placement {
         holders.iter().map(|seat| seat.boot).collect()
     }
 
+    /// The holders of every slot.
+    pub fn table(&self) -> Table {
+        Table(Slot::all().map(|slot| self.holders(slot).into()).collect())
+    }
+
     fn rank<'s>(&self, seat: &'s Seat, slot: Slot) -> (Reverse<u64>, &'s Name) {
         let mut bytes = (slot.index() as u16).to_le_bytes().to_vec();
         bytes.extend(seat.name.as_str().as_bytes());
         (Reverse(self.key.hash(&bytes)), &seat.name)
+    }
+}
+
+/// The holders of every slot, so that finding them does not depend on the number of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table(Vec<Box<[Boot]>>);
+
+impl Table {
+    /// The holders of a slot, the owner first.
+    pub fn holders(&self, slot: Slot) -> &[Boot] {
+        &self.0[slot.index()]
+    }
+
+    /// The owner of a slot.
+    pub fn owner(&self, slot: Slot) -> Option<Boot> {
+        self.holders(slot).first().copied()
     }
 }
 

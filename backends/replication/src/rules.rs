@@ -1,9 +1,22 @@
 //! The rules that a test can leave out, by their names in `PROTOCOL.md`.
 
-/// A rule of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Rule {
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident,)*) => {
+        /// A rule of the protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Rule {
+            $($(#[$doc])* $rule,)*
+        }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &[Self] = &[$(Self::$rule,)*];
+        }
+    };
+}
+
+rules! {
     /// A voter that promised grants no new slot.
     A1,
     /// A voter that accepted grants nothing.
@@ -40,30 +53,30 @@ pub enum Rule {
     S1,
     /// A stall of the judge is no evidence.
     S2,
-}
-
-impl Rule {
-    /// Every rule.
-    pub const ALL: [Self; 18] = [
-        Self::A1,
-        Self::A2,
-        Self::A3,
-        Self::A4,
-        Self::A5,
-        Self::E1,
-        Self::E2,
-        Self::F1,
-        Self::I2,
-        Self::L1,
-        Self::L2,
-        Self::M1,
-        Self::M2,
-        Self::N1,
-        Self::D2,
-        Self::P1,
-        Self::S1,
-        Self::S2,
-    ];
+    /// All but *a* of the holders when last served are heard.
+    T2,
+    /// One of them is complete.
+    T3,
+    /// Old copies are no evidence.
+    T5,
+    /// A node that was no holder when last served replaces its own state.
+    T6,
+    /// Tentative writes are committed again.
+    T7,
+    /// Holders that are complete drop tentative writes of earlier epochs.
+    T10,
+    /// A record goes whole to a holder that may lack what a write changes.
+    W1,
+    /// Nothing tentative is shown.
+    W3,
+    /// An end waits for readers.
+    X1,
+    /// Outcomes of calls travel with the record.
+    C1,
+    /// A call below the lowest open number is refused.
+    C2,
+    /// The owner's silence about a record counts.
+    Y1,
 }
 
 /// Which rules are kept: all of them, unless a test leaves one out.

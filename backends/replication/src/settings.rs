@@ -14,13 +14,18 @@ pub struct Settings {
 impl Settings {
     /// How many acknowledgements a write waits for, beside the owner's own copy, where a slot has so many
     /// holders.
-    pub(crate) fn acknowledgements(&self, holders: usize) -> usize {
+    pub fn acknowledgements(&self, holders: usize) -> usize {
         let others = holders.saturating_sub(1);
         match (self.acknowledgements, self.replication) {
             (Acknowledgements::All, _) => others,
             (Acknowledgements::One, Replication::Full) => others.min((holders / 2).max(1)),
             (Acknowledgements::One, Replication::Backups(_)) => others.min(1),
         }
+    }
+
+    /// Whether a slot has other holders than its owner, where there are members enough.
+    pub fn has_backups(&self) -> bool {
+        self.replication != Replication::Backups(0)
     }
 }
 

@@ -128,6 +128,12 @@ impl Cluster {
         self.tenure.serves(slot, now)
     }
 
+    /// How long this node's lease still runs.
+    pub fn lease_left(&self, now: Duration) -> Duration {
+        let until = self.lease_state().until;
+        until.map_or(Duration::ZERO, |until| until.saturating_sub(now))
+    }
+
     /// Whether no other node can serve a slot any more, whatever epoch it knows: the first step of a
     /// take-over.
     pub fn is_clear(&self, slot: Slot, now: Duration) -> bool {

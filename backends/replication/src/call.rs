@@ -1,0 +1,150 @@
+//! What callers ask of the owner of a record.
+
+use steadfast_core::{
+    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Proof, Record,
+    RecordId, Refusal, Version,
+};
+
+use crate::member::Boot;
+
+/// Which call it is: asked again, it has the same id, and is applied once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId {
+    /// The process that calls.
+    pub caller: Boot,
+    /// Rises with each call of it.
+    pub number: u64,
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Stores a new record.
+    Create {
+        /// Its id.
+        id: RecordId,
+        /// What is stored.
+        record: Box<Record>,
+        /// On which terms its principal gets another session.
+        admission: Admission,
+    },
+    /// Looks a record up.
+    Load {
+        /// Its id.
+        id: RecordId,
+        /// Shows the secret; `None` for a caller that proved it before.
+        proof: Option<Proof>,
+        /// The version that the client has seen.
+        seen: Option<Version>,
+    },
+    /// Changes a live record.
+    Update {
+        /// Its id.
+        id: RecordId,
+        /// What changes.
+        patch: Box<Patch>,
+    },
+    /// Ends a record.
+    Delete {
+        /// Its id.
+        id: RecordId,
+        /// Ends it only for the holder of the secret.
+        proof: Option<Proof>,
+        /// Ends it only while it is in this sign-in.
+        sign_in: Option<u64>,
+        /// Why it ends.
+        reason: EndReason,
+    },
+}
+
+impl Request {
+    /// The record whose owner answers.
+    pub fn record(&self) -> RecordId {
+        match self {
+            Self::Create { id, .. }
+            | Self::Load { id, .. }
+            | Self::Update { id, .. }
+            | Self::Delete { id, .. } => *id,
+        }
+    }
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To a create or an update.
+    Outcome(Outcome),
+    /// To a load.
+    Lookup(Lookup),
+    /// To a delete.
+    Deleted(Deleted),
+    /// There is no answer.
+    Failed(Failure),
+}
+
+impl Reply {
+    /// The answer to a patch that changes nothing.
+    pub fn refused(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Gone => Self::Outcome(Outcome::Gone),
+            Refusal::Superseded => Self::Outcome(Outcome::Superseded),
+            Refusal::UnknownKey(key) => Self::Failed(Failure::UnknownKey(key)),
+            Refusal::Conflict => Self::Outcome(Outcome::Conflict),
+            Refusal::Rejected(rejection) => Self::Outcome(Outcome::Rejected(rejection)),
+        }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It may have been applied, or may still be.
+    #[error("no answer came before the deadline")]
+    Timeout,
+    /// The caller no longer waits for it: it came too late to be told from a repetition.
+    #[error("the call came after its caller gave it up")]
+    GivenUp,
+    /// The record's secret is hashed under a key that the caller does not have.
+    #[error("the record's secret is hashed under {0}, which the caller does not have")]
+    UnknownKey(KeyId),
+}
+
+/// A call that was applied, as the record remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which call.
+    pub call: CallId,
+    /// What it did.
+    pub effect: CallEffect,
+}
+
+/// What a call did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallEffect {
+    /// It created or changed the record.
+    Applied {
+        /// The version after it.
+        version: Version,
+        /// The counters that it added to, with their new values.
+        counters: Counters,
+        /// The sessions that a cap ended.
+        ended: Vec<RecordId>,
+    },
+    /// It ended the record.
+    Ended,
+}
+
+impl CallEffect {
+    /// The answer to the call, again.
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::Ended => Reply::Deleted(Deleted::Ended),
+            Self::Applied { version, counters, ended } => {
+                let (counters, ended) = (counters.clone(), ended.clone());
+                let applied = Applied { counters, ended, ..Applied::at(*version) };
+                Reply::Outcome(Outcome::Applied(applied))
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The way of a call to the owner of its record: it is asked until it answers, or the caller gives up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::call::{Failure, Reply, Request};
+use crate::member::Boot;
+
+/// The calls of this node that are open.
+#[derive(Debug, Default)]
+pub struct Caller {
+    calls: BTreeMap<u64, Call>,
+    last: u64,
+}
+
+/// An open call.
+#[derive(Debug)]
+struct Call {
+    request: Request,
+    /// When its caller gives up.
+    until: Duration,
+    /// Whom it was sent to in this epoch.
+    asked: Option<Boot>,
+}
+
+/// A call that has to be sent.
+#[derive(Debug)]
+pub struct Due {
+    /// Its number.
+    pub number: u64,
+    /// What it asks.
+    pub request: Request,
+    /// How long its caller waits.
+    pub within: Duration,
+}
+
+impl Caller {
+    /// Opens a call; its number is never used twice.
+    pub fn open(&mut self, request: Request, until: Duration) -> u64 {
+        self.last += 1;
+        self.calls.insert(self.last, Call { request, until, asked: None });
+        self.last
+    }
+
+    /// The lowest number that is still open: below it, no call is asked again.
+    pub fn lowest_open(&self) -> u64 {
+        self.calls.keys().next().copied().unwrap_or(self.last + 1)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// What is asked by an open call.
+    pub fn request(&self, number: u64) -> Option<&Request> {
+        self.calls.get(&number).map(|call| &call.request)
+    }
+
+    /// Whether an answer of a boot is awaited.
+    pub fn awaits(&self, boot: Boot) -> bool {
+        self.calls.values().any(|call| call.asked == Some(boot))
+    }
+
+    /// Notes whom a call is sent to; what to send, unless it is closed or was sent there in this epoch.
+    pub fn ask(&mut self, number: u64, owner: Boot, now: Duration) -> Option<Due> {
+        let call = self.calls.get_mut(&number)?;
+        if call.asked.replace(owner) == Some(owner) {
+            return None;
+        }
+        let within = call.until.saturating_sub(now);
+        Some(Due { number, request: call.request.clone(), within })
+    }
+
+    /// Takes an answer. A refusal counts as the answer to the latest attempt only: another owner may have
+    /// applied what an earlier one refused (C3).
+    pub fn on_reply(&mut self, from: Boot, number: u64, reply: Reply) -> Option<Reply> {
+        self.calls.get(&number).filter(|call| call.asked == Some(from))?;
+        self.calls.remove(&number);
+        Some(reply)
+    }
+
+    /// Closes a call that was answered here.
+    pub fn close(&mut self, number: u64) {
+        self.calls.remove(&number);
+    }
+
+    /// Another epoch: all open calls have to be asked again, with the same numbers.
+    pub fn ask_again(&mut self) -> Vec<u64> {
+        self.calls.values_mut().for_each(|call| call.asked = None);
+        self.calls.keys().copied().collect()
+    }
+
+    /// Gives up the calls whose time is over.
+    pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Reply)> {
+        let is_over = |(_, call): &(&u64, &Call)| call.until <= now;
+        let over: Vec<_> = self.calls.iter().filter(is_over).map(|(number, _)| *number).collect();
+        over.iter().for_each(|number| drop(self.calls.remove(number)));
+        over.into_iter().map(|number| (number, Reply::Failed(Failure::Timeout))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::{Absence, Lookup, RecordId};
+
+    use super::*;
+    use crate::epoch::tests::boot;
+
+    #[test]
+    fn a_call_is_asked_once_per_epoch() {
+        let mut caller = Caller::default();
+        let number = caller.open(load(), ms(100));
+        assert_eq!(caller.ask(number, boot(1), ms(20)).unwrap().within, ms(80));
+        assert!(caller.ask(number, boot(1), ms(20)).is_none());
+        assert_eq!(caller.ask_again(), [number]);
+        assert!(caller.ask(number, boot(1), ms(20)).is_some());
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_attempt_is_none() {
+        let mut caller = Caller::default();
+        let number = caller.open(load(), ms(100));
+        caller.ask(number, boot(1), ms(0));
+        caller.ask_again();
+        assert!(caller.on_reply(boot(1), number, absent()).is_none());
+        caller.ask(number, boot(2), ms(0));
+        assert!(caller.on_reply(boot(1), number, absent()).is_none());
+        assert!(caller.on_reply(boot(2), number, absent()).is_some());
+        assert!(caller.on_reply(boot(2), number, absent()).is_none(), "it is closed");
+    }
+
+    #[test]
+    fn the_lowest_open_number_is_above_closed_ones() {
+        let mut caller = Caller::default();
+        assert_eq!(caller.lowest_open(), 1);
+        let (first, second) = (caller.open(load(), ms(10)), caller.open(load(), ms(20)));
+        assert_eq!(caller.lowest_open(), first);
+        assert_eq!(caller.give_up(ms(10)).len(), 1);
+        assert_eq!(caller.lowest_open(), second);
+        caller.give_up(ms(20));
+        assert_eq!((caller.lowest_open(), caller.len()), (second + 1, 0));
+    }
+
+    fn load() -> Request {
+        Request::Load { id: RecordId::from_bytes([1; 16]), proof: None, seen: None }
+    }
+
+    fn absent() -> Reply {
+        Reply::Lookup(Lookup::Absent(Absence::Unknown))
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+}

@@ -1,0 +1,207 @@
+//! What nodes send each other about records, each pair in order and once (see `paths`).
+
+use std::time::Duration;
+
+use steadfast_core::RecordId;
+
+use crate::call::{Done, Reply, Request};
+use crate::member::Boot;
+use crate::record::{Delta, Entry, Held, Kept, Revision};
+use crate::replicas::{Digest, Summary};
+use crate::slots::{Slot, SlotSet};
+
+/// A message between two members of one epoch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Message {
+    /// Asks the owner of a record.
+    Call {
+        /// Of the call, with the sender's boot.
+        number: u64,
+        /// The lowest number of a call of the sender that is still open.
+        open: u64,
+        /// How long the caller waits for the answer.
+        within: Duration,
+        /// What it asks.
+        request: Request,
+    },
+    /// Answers a call.
+    Reply {
+        /// Of the call.
+        number: u64,
+        /// The answer.
+        reply: Box<Reply>,
+    },
+    /// The lowest number of a call of the sender that is still open.
+    Open(u64),
+    /// The receiver is to hold a write, tentatively.
+    Replicate {
+        /// The record.
+        id: RecordId,
+        /// Which write.
+        revision: Revision,
+        /// What it changes.
+        write: Box<Write>,
+        /// The calls whose repetition has to be known.
+        done: Vec<Done>,
+    },
+    /// The sender holds a write.
+    Acknowledge {
+        /// The record.
+        id: RecordId,
+        /// Which write.
+        revision: Revision,
+    },
+    /// These writes may be shown.
+    Confirm(Vec<(RecordId, Revision)>),
+    /// The sender does not have what a write changes, and wants the record whole.
+    Lacks {
+        /// The record.
+        id: RecordId,
+        /// Which write.
+        revision: Revision,
+    },
+    /// The receiver's part in the last epochs of these slots is wanted.
+    Inspect(SlotSet),
+    /// The sender's part in them.
+    Inspected(Vec<(Slot, Inspection)>),
+    /// A new owner wants to know what a holder has of a slot, from an id on.
+    Pull {
+        /// The slot.
+        slot: Slot,
+        /// Without what owners sent before this epoch: it is no evidence (T5).
+        since: Option<u64>,
+        /// The last id that is known already.
+        after: Option<RecordId>,
+    },
+    /// A part of what the sender has of a slot.
+    Page {
+        /// The slot.
+        slot: Slot,
+        /// Its records, in order.
+        page: Page,
+    },
+    /// A new owner wants these records of a holder.
+    Fetch {
+        /// The slot.
+        slot: Slot,
+        /// Their ids.
+        ids: Vec<RecordId>,
+    },
+    /// A holder wants these records of the page that its owner sent, and the next one.
+    Want {
+        /// The slot.
+        slot: Slot,
+        /// Their ids.
+        ids: Vec<RecordId>,
+        /// Where the page ended; `None` for the last one.
+        next: Option<RecordId>,
+    },
+    /// Records that were wanted.
+    Records {
+        /// Their slot.
+        slot: Slot,
+        /// Each with its id.
+        records: Vec<(RecordId, Held)>,
+        /// Whether all that was wanted is here.
+        is_last: bool,
+    },
+    /// What the sender, their owner, has of these slots at this place of its stream.
+    Compare(Vec<(Slot, Digest)>),
+    /// Which of the slots that were compared are equal here.
+    Compared {
+        /// Those that are.
+        equal: SlotSet,
+        /// Those that are not.
+        differing: SlotSet,
+    },
+    /// The receiver has everything of these slots.
+    Complete(SlotSet),
+    /// The sender noted that it has.
+    Noted(SlotSet),
+    /// The sender serves these slots no more; other nodes may read them for so long.
+    Withdrawn {
+        /// The slots.
+        slots: SlotSet,
+        /// Nodes with a read lease, and how long each still runs.
+        readers: Vec<(Boot, Duration)>,
+    },
+    /// A holder asks for a read lease; the time is that of its own clock, and comes back.
+    AskReadLease(Duration),
+    /// The receiver may answer reads of these slots.
+    ReadLease {
+        /// The slots.
+        slots: SlotSet,
+        /// The time that it asked with.
+        asked: Duration,
+        /// How long after that the lease runs.
+        length: Duration,
+    },
+    /// Every holder of these slots is complete: other nodes need not keep them.
+    Free(SlotSet),
+}
+
+/// What a write changes.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Parts of the record, as this earlier write left it.
+    Patch(Revision, Delta),
+    /// Everything.
+    Whole(Kept),
+}
+
+/// A holder's part in the last epochs of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The last epoch in which it was complete, and knew.
+    pub complete_in: Option<u64>,
+    /// What it has confirmed.
+    pub digest: Digest,
+    /// Whether it has anything tentative.
+    pub is_tentative: bool,
+}
+
+/// Some records of a slot, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The page has the records with higher ids than this one.
+    pub after: Option<RecordId>,
+    /// The records.
+    pub summaries: Vec<Summary>,
+    /// The last id of the page; `None` if no record follows.
+    pub next: Option<RecordId>,
+}
+
+impl Message {
+    /// The bytes that it takes in a queue, about.
+    pub fn size(&self) -> usize {
+        const BASE: usize = 64;
+        BASE + match self {
+            Self::Call { request: Request::Create { record, .. }, .. } => {
+                record.values.packed_len() + record.facts.as_bytes().len()
+            }
+            Self::Replicate { write, done, .. } => write.size() + done.len() * 64,
+            Self::Records { records, .. } => {
+                records.iter().filter_map(|(_, held)| held.latest()).map(Entry::size).sum()
+            }
+            Self::Page { page, .. } => page.summaries.len() * 48,
+            Self::Want { ids, .. } => ids.len() * 16,
+            Self::Compare(slots) => slots.len() * 18,
+            Self::Confirm(writes) => writes.len() * 32,
+            Self::Inspected(slots) => slots.len() * 32,
+            _ => 512,
+        }
+    }
+}
+
+impl Write {
+    fn size(&self) -> usize {
+        match self {
+            Self::Patch(_, delta) => {
+                let value = |value: &Option<Box<[u8]>>| value.as_deref().map_or(0, <[u8]>::len);
+                delta.ops.iter().map(|(key, json)| key.len() + value(json)).sum()
+            }
+            Self::Whole(kept) => kept.size(),
+        }
+    }
+}

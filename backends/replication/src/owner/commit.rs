@@ -1,0 +1,152 @@
+//! A write under way: from when its owner decided it, until it may be shown.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use steadfast_core::RecordId;
+
+use super::decide::NewWrite;
+use super::{Owner, Surroundings};
+use crate::call::{CallId, Done};
+use crate::context::Context;
+use crate::epoch::PartitionPolicy;
+use crate::member::Boot;
+use crate::message::{Message, Write};
+use crate::record::{Entry, Kept, Revision};
+use crate::rules::Rule;
+
+/// A write that is not confirmed.
+#[derive(Debug)]
+pub(super) struct Commit {
+    id: RecordId,
+    revision: Revision,
+    acknowledged: BTreeSet<Boot>,
+    /// Nodes that may answer from their copies for so long, where they may not go on with the old state.
+    readers: Vec<(Boot, Duration)>,
+    /// Whether an earlier owner may have shown it.
+    is_again: bool,
+}
+
+/// A write that was confirmed.
+#[derive(Debug)]
+pub struct News {
+    /// The record.
+    pub id: RecordId,
+    /// What it was before.
+    pub before: Option<Kept>,
+    /// What it is now.
+    pub after: Kept,
+}
+
+impl Commit {
+    /// Begins a write that was decided.
+    pub(super) fn of(
+        id: RecordId,
+        write: NewWrite,
+        call: Option<CallId>,
+        owner: &Owner,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        let before = cx.replicas.confirmed(id);
+        let base = before.map(|entry| entry.revision).unwrap_or_default();
+        let mut done = before.map(|entry| owner.remembered(entry, cx)).unwrap_or_default();
+        let done_now = call.zip(write.effect).map(|(call, effect)| Done { call, effect });
+        done.extend(done_now);
+        let closes = closes(before.map(|entry| &entry.kept), &write.kept);
+        let entry = Entry { revision: base.next_in(cx.view.number()), kept: write.kept, done };
+        let patch = write.delta.map(|delta| Write::Patch(base, delta));
+        Self::begin(id, entry, (patch, closes, false), world, cx)
+    }
+
+    /// Begins a write again that an earlier owner began, and may have shown.
+    pub(super) fn again(
+        id: RecordId,
+        entry: Entry,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        let before = cx.replicas.confirmed(id).map(|entry| &entry.kept);
+        let closes = closes(before, &entry.kept);
+        let entry = Entry { revision: entry.revision.next_in(cx.view.number()), ..entry };
+        Self::begin(id, entry, (None, closes, true), world, cx)
+    }
+
+    fn begin(
+        id: RecordId,
+        entry: Entry,
+        (patch, closes, is_again): (Option<Write>, bool, bool),
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        let slot = cx.slot_of(id);
+        let revision = entry.revision;
+        for holder in cx.view.followers(slot) {
+            let has_base = world.is_equal(holder, slot) || !cx.rules.keep(Rule::W1);
+            let message = match patch.as_ref().filter(|_| has_base) {
+                Some(patch) => replicate(id, &entry, patch.clone()),
+                None => whole(id, &entry),
+            };
+            cx.out.send(holder, message);
+        }
+        cx.replicas.stage(id, entry, cx.view.number());
+        let wait = closes && cx.rules.keep(Rule::X1);
+        let readers = if wait { world.readers() } else { Vec::new() };
+        Self { id, revision, acknowledged: BTreeSet::new(), readers, is_again }
+    }
+
+    pub(super) fn is_again(&self) -> bool {
+        self.is_again
+    }
+
+    pub(super) fn on_acknowledge(&mut self, from: Boot, revision: Revision) {
+        if revision == self.revision {
+            self.acknowledged.insert(from);
+        }
+    }
+
+    /// Whether enough holders have it, and no copy is read that does not.
+    pub(super) fn is_done(&self, world: &impl Surroundings, cx: &Context<'_>) -> bool {
+        let slot = cx.slot_of(self.id);
+        let others = cx.view.holders(slot).iter().filter(|holder| **holder != cx.view.me);
+        let wanted = match cx.view.epoch.policy() {
+            PartitionPolicy::Fail => cx.view.acknowledgements(slot),
+            PartitionPolicy::Degrade => {
+                let there = others.clone().filter(|holder| !world.suspects(**holder)).count();
+                cx.view.acknowledgements(slot).min(there)
+            }
+        };
+        let has_it = |boot: &Boot| self.acknowledged.contains(boot);
+        let reads_on = |(boot, until): &(Boot, Duration)| !has_it(boot) && *until > cx.now.mono;
+        others.filter(|holder| has_it(holder)).count() >= wanted
+            && !self.readers.iter().any(reads_on)
+    }
+
+    /// Shows the write, and tells the holders that they may.
+    pub(super) fn confirm(self, cx: &mut Context<'_>) -> Option<News> {
+        let confirmed = cx.replicas.confirm(self.id, self.revision)?;
+        for holder in cx.view.followers(cx.slot_of(self.id)) {
+            cx.out.confirm(holder, self.id, self.revision, cx.now.mono);
+        }
+        let after = cx.replicas.confirmed(self.id)?.kept.clone();
+        Some(News { id: self.id, before: confirmed.before, after })
+    }
+}
+
+/// Whether a change takes the right to read away: a session that ends, or a new secret (X1).
+fn closes(before: Option<&Kept>, after: &Kept) -> bool {
+    let Some(before) = before.and_then(Kept::record) else {
+        return matches!(after, Kept::Ended(_));
+    };
+    after.record().is_none_or(|after| after.secret != before.secret)
+}
+
+/// A write for a holder that may have nothing of the record.
+pub(super) fn whole(id: RecordId, entry: &Entry) -> Message {
+    replicate(id, entry, Write::Whole(entry.kept.clone()))
+}
+
+fn replicate(id: RecordId, entry: &Entry, write: Write) -> Message {
+    let (revision, done) = (entry.revision, entry.done.clone());
+    Message::Replicate { id, revision, write: Box::new(write), done }
+}

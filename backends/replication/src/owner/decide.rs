@@ -1,0 +1,166 @@
+//! What a call comes to, given its record. Nothing else decides it.
+
+use steadfast_core::{
+    Absence, Carry, Deleted, Deletion, EndReason, Found, Lookup, Outcome, Patch, Proof, Record,
+    RecordId, StoreError, Verdict,
+};
+
+use super::Asked;
+use crate::call::{CallEffect, Failure, Reply, Request};
+use crate::context::Context;
+use crate::record::{Copy, Delta, Kept, Stamp, Tombstone};
+use crate::rules::Rule;
+
+/// What to do with a call.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Its caller gave it up.
+    GivenUp,
+    Answer(Reply),
+    Write(Box<NewWrite>),
+}
+
+/// A write that is decided.
+#[derive(Debug)]
+pub(super) struct NewWrite {
+    pub(super) kept: Kept,
+    /// What changes, where the record stays live.
+    pub(super) delta: Option<Delta>,
+    /// What the call did; `None` for a change that no call asked for.
+    pub(super) effect: Option<CallEffect>,
+}
+
+/// What a call comes to.
+pub(super) fn decide(asked: &Asked, lowest_open: u64, cx: &Context<'_>) -> Decision {
+    let id = asked.request.record();
+    let entry = cx.replicas.confirmed(id);
+    let done = entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.call));
+    if let Some(done) = done
+        && cx.rules.keep(Rule::C1)
+    {
+        return Decision::Answer(with_carry(done.effect.reply(), id, cx));
+    }
+    if asked.call.number < lowest_open && cx.rules.keep(Rule::C2) {
+        return Decision::Answer(Reply::Failed(Failure::GivenUp));
+    }
+    // Other calls see the end as a write of its own, which no later owner can undo.
+    if let Some(write) = expiry(id, cx) {
+        return Decision::Write(Box::new(write));
+    }
+    let kept = entry.map(|entry| &entry.kept);
+    match &asked.request {
+        Request::Create { record, .. } => create(record, kept, id, cx),
+        Request::Load { proof, .. } => Decision::Answer(load(id, proof.as_ref(), kept, cx)),
+        Request::Update { patch, .. } => update(id, patch, kept, cx),
+        Request::Delete { proof, sign_in, reason, .. } => {
+            let deletion = Deletion { proof: proof.as_ref(), sign_in: *sign_in, reason: *reason };
+            delete(&deletion, kept, cx)
+        }
+    }
+}
+
+/// The end of a session whose deadline is over.
+pub(super) fn expiry(id: RecordId, cx: &Context<'_>) -> Option<NewWrite> {
+    let copy = cx.replicas.confirmed(id)?.kept.live()?;
+    copy.record.is_expired(cx.now.wall).then(|| end(copy, EndReason::Expired, None, cx))
+}
+
+fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) -> Decision {
+    match kept {
+        Some(Kept::Live(there)) if there.record.secret == record.secret => {
+            let effect = applied(&there.record);
+            return Decision::Answer(with_carry(effect.reply(), id, cx));
+        }
+        Some(_) => return Decision::Answer(Reply::Outcome(Outcome::Exists)),
+        None => {}
+    }
+    if let Err(limit) = cx.limits.check_values(&record.values) {
+        return Decision::Answer(Reply::Outcome(Outcome::Rejected(limit.into())));
+    }
+    let copy = Copy::new(record.clone(), stamp(Stamp::ZERO, cx));
+    let effect = Some(applied(record));
+    Decision::Write(Box::new(NewWrite { kept: Kept::Live(copy), delta: None, effect }))
+}
+
+fn load(id: RecordId, proof: Option<&Proof>, kept: Option<&Kept>, cx: &Context<'_>) -> Reply {
+    let record = match kept {
+        Some(Kept::Live(copy)) => &copy.record,
+        Some(Kept::Ended(Tombstone { reason: EndReason::Expired, .. })) => {
+            return Reply::Lookup(Lookup::Absent(Absence::Expired));
+        }
+        Some(Kept::Ended(_)) | None => return Reply::Lookup(Lookup::Absent(Absence::Unknown)),
+    };
+    match proof.map(|proof| record.verify(proof, cx.now.wall)) {
+        None | Some(Verdict::Right) => {
+            let carry = carry(id, record, cx);
+            Reply::Lookup(Lookup::Found(Found { id, record: record.clone(), carry }))
+        }
+        Some(Verdict::Superseded) => Reply::Lookup(Lookup::Superseded),
+        Some(Verdict::Wrong) => Reply::Lookup(Lookup::Absent(Absence::Unknown)),
+        Some(Verdict::UnknownKey(key)) => Reply::Failed(Failure::UnknownKey(key)),
+    }
+}
+
+fn update(id: RecordId, patch: &Patch, kept: Option<&Kept>, cx: &Context<'_>) -> Decision {
+    let Some(copy) = kept.and_then(Kept::live) else {
+        return Decision::Answer(Reply::Outcome(Outcome::Gone));
+    };
+    let patched = match copy.record.apply(patch, cx.now.wall, cx.limits) {
+        Ok(patched) => patched,
+        Err(refusal) => return Decision::Answer(Reply::refused(refusal)),
+    };
+    if patched.record == *copy.record {
+        let reply = applied(&copy.record).reply();
+        return Decision::Answer(with_carry(reply, id, cx));
+    }
+    let delta = Delta::of(patch, &copy.record, &patched.record, stamp(copy.stamp, cx));
+    let (version, counters) = (patched.record.version, patched.counters);
+    let effect = Some(CallEffect::Applied { version, counters, ended: Vec::new() });
+    let kept = Kept::Live(copy.changed(&delta));
+    Decision::Write(Box::new(NewWrite { kept, delta: Some(delta), effect }))
+}
+
+fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Decision {
+    let Some(copy) = kept.and_then(Kept::live) else {
+        return Decision::Answer(Reply::Deleted(Deleted::Gone));
+    };
+    match copy.record.delete(deletion, cx.now.wall) {
+        Ok(Deleted::Ended) => {
+            let effect = Some(CallEffect::Ended);
+            Decision::Write(Box::new(end(copy, deletion.reason, effect, cx)))
+        }
+        Ok(deleted) => Decision::Answer(Reply::Deleted(deleted)),
+        Err(StoreError::UnknownKey(key)) => {
+            Decision::Answer(Reply::Failed(Failure::UnknownKey(key)))
+        }
+        Err(_) => Decision::Answer(Reply::Failed(Failure::Timeout)),
+    }
+}
+
+fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<'_>) -> NewWrite {
+    let stamp = stamp(copy.stamp, cx);
+    let until = cx.now.wall + Tombstone::KEPT;
+    NewWrite { kept: Kept::Ended(Tombstone { stamp, until, reason }), delta: None, effect }
+}
+
+fn stamp(before: Stamp, cx: &Context<'_>) -> Stamp {
+    before.followed_by(cx.view.me, cx.now.wall)
+}
+
+fn applied(record: &Record) -> CallEffect {
+    let version = record.version;
+    CallEffect::Applied { version, counters: Vec::new(), ended: Vec::new() }
+}
+
+/// An answer with what the client should carry.
+fn with_carry(mut reply: Reply, id: RecordId, cx: &Context<'_>) -> Reply {
+    if let Reply::Outcome(Outcome::Applied(applied)) = &mut reply {
+        let routes = cx.view.routes(cx.slot_of(id));
+        applied.carry = Carry { routes, version: Some(applied.version) };
+    }
+    reply
+}
+
+fn carry(id: RecordId, record: &Record, cx: &Context<'_>) -> Carry {
+    Carry { routes: cx.view.routes(cx.slot_of(id)), version: Some(record.version) }
+}

@@ -1,0 +1,151 @@
+//! How far this node is with each slot that it owns: taking it over, settled, or ready to serve.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steadfast_core::RecordId;
+
+use crate::context::Context;
+use crate::member::Boot;
+use crate::message::{Inspection, Message, Page};
+use crate::record::Held;
+use crate::slots::{Slot, SlotSet};
+use crate::takeover::{Sends, TakeOver};
+
+/// The slots that this node owns in an epoch.
+#[derive(Debug, Default)]
+pub struct Ownership {
+    taking_over: BTreeMap<Slot, TakeOver>,
+    /// Slots of which everything is here, and since when: their other holders are being told.
+    settled: BTreeMap<Slot, Duration>,
+    ready: SlotSet,
+}
+
+/// What an owner waits for before it asks for a lease.
+pub trait Progress {
+    /// Whether a holder has everything of a slot, and knows it.
+    fn is_complete(&self, holder: Boot, slot: Slot) -> bool;
+    /// Whether no other node can serve a slot any more.
+    fn is_clear(&self, slot: Slot) -> bool;
+}
+
+impl Ownership {
+    /// Begins with another epoch; says of which slots everything is here.
+    pub fn on_epoch(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
+        *self = Self::default();
+        let mut asked = BTreeMap::<Boot, SlotSet>::new();
+        for slot in Slot::all().filter(|slot| cx.view.owns(*slot)) {
+            let mut take_over = TakeOver::new(slot, cx.view.me, &cx.view.epoch, cx.rules);
+            let owner_before = cx.view.epoch.last_served(slot).owner(slot);
+            cx.out.send_all(take_over.begin(owner_before, cx.replicas));
+            if !take_over.is_through() {
+                let members = take_over.to_ask().filter(|b| cx.view.epoch.member(*b).is_some());
+                members.for_each(|boot| asked.entry(boot).or_default().insert(slot));
+            }
+            self.taking_over.insert(slot, take_over);
+        }
+        let inspect = |(boot, slots)| (boot, Message::Inspect(slots));
+        cx.out.send_all(asked.into_iter().map(inspect));
+        self.settle(cx)
+    }
+
+    /// A holder told its part in slots.
+    pub fn on_inspected(
+        &mut self,
+        from: Boot,
+        parts: Vec<(Slot, Inspection)>,
+        cx: &mut Context<'_>,
+    ) -> Vec<Slot> {
+        for (slot, part) in parts {
+            self.on_part(slot, cx, |take_over, cx| take_over.on_inspected(from, part, cx.replicas));
+        }
+        self.settle(cx)
+    }
+
+    /// A holder listed some of what it has of a slot.
+    pub fn on_page(
+        &mut self,
+        from: Boot,
+        slot: Slot,
+        page: &Page,
+        cx: &mut Context<'_>,
+    ) -> Vec<Slot> {
+        self.on_part(slot, cx, |take_over, cx| take_over.on_page(from, page, cx.replicas));
+        self.settle(cx)
+    }
+
+    /// A holder sent records.
+    pub fn on_records(
+        &mut self,
+        from: Boot,
+        slot: Slot,
+        (records, is_last): (Vec<(RecordId, Held)>, bool),
+        cx: &mut Context<'_>,
+    ) -> Vec<Slot> {
+        self.on_part(slot, cx, |take_over, cx| {
+            take_over.on_records(from, records, is_last, cx.replicas)
+        });
+        self.settle(cx)
+    }
+
+    fn on_part(
+        &mut self,
+        slot: Slot,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&mut TakeOver, &mut Context<'_>) -> Sends,
+    ) {
+        if let Some(take_over) = self.taking_over.get_mut(&slot) {
+            let sends = step(take_over, cx);
+            cx.out.send_all(sends);
+        }
+    }
+
+    /// Moves on the slots of which everything is here.
+    fn settle(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
+        let through = self.taking_over.iter().filter(|(_, take_over)| take_over.is_through());
+        let through: Vec<_> = through.map(|(slot, _)| *slot).collect();
+        for slot in &through {
+            self.taking_over.remove(slot);
+            self.settled.insert(*slot, cx.now.mono);
+            cx.replicas.set_complete(*slot, cx.view.number());
+        }
+        through
+    }
+
+    /// The slots for which a lease can be asked: no other node serves them, and the other holders know that
+    /// they have everything (T8), or had their time.
+    pub fn make_ready(&mut self, progress: &impl Progress, cx: &Context<'_>) -> SlotSet {
+        let mut ready = SlotSet::new();
+        for (slot, since) in &self.settled {
+            let is_late = cx.now.mono.saturating_sub(*since) >= HOLDERS;
+            let others = cx.view.holders(*slot).iter().filter(|holder| **holder != cx.view.me);
+            let mut open = others.filter(|holder| !progress.is_complete(**holder, *slot));
+            if (is_late || open.next().is_none()) && progress.is_clear(*slot) {
+                ready.insert(*slot);
+            }
+        }
+        self.settled.retain(|slot, _| !ready.contains(*slot));
+        self.ready.insert_all(&ready);
+        ready
+    }
+
+    /// Whether everything of a slot is here, and only the lease is missing.
+    pub fn is_ready(&self, slot: Slot) -> bool {
+        self.ready.contains(slot)
+    }
+
+    /// How many slots are being taken over, and how many are settled and not ready.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.taking_over.len(), self.settled.len())
+    }
+
+    /// Slots whose holders when last served were not all heard: which of those are missing.
+    pub fn missing(&self) -> BTreeMap<Slot, Vec<Boot>> {
+        let missing = |(slot, take_over): (&Slot, &TakeOver)| (*slot, take_over.to_ask().collect());
+        self.taking_over.iter().map(missing).collect()
+    }
+}
+
+/// How long an owner waits for its holders before it serves without one that is complete: longer than
+/// comparing takes, and about as long as it waits for the owner before it.
+const HOLDERS: Duration = Duration::from_millis(400);

@@ -1,0 +1,144 @@
+//! What a node holds of a record.
+
+use std::time::Duration;
+
+use steadfast_core::{EndReason, Record, Timestamp};
+
+use super::copy::Copy;
+use super::stamp::Stamp;
+use crate::call::Done;
+
+/// Which write of a record: no two share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision {
+    /// The number of the epoch in which it was written.
+    pub epoch: u64,
+    /// The first write of a record in an epoch has the number 1.
+    pub number: u64,
+}
+
+impl Revision {
+    /// The next write, in this epoch or a later one.
+    #[must_use]
+    pub fn next_in(self, epoch: u64) -> Self {
+        let number = if self.epoch == epoch { self.number + 1 } else { 1 };
+        Self { epoch, number }
+    }
+}
+
+/// What a node holds of a record: what may be shown, and what may not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// What enough holders have.
+    pub confirmed: Option<Entry>,
+    /// A later write that is not confirmed.
+    pub tentative: Option<Box<Entry>>,
+    /// The number of the last epoch in which an owner sent it.
+    pub told_in: u64,
+}
+
+impl Held {
+    /// Its last write, confirmed or not.
+    pub fn latest(&self) -> Option<&Entry> {
+        self.tentative.as_deref().or(self.confirmed.as_ref())
+    }
+}
+
+/// A record after one of its writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which write it was.
+    pub revision: Revision,
+    /// What the record is since then.
+    pub kept: Kept,
+    /// The calls whose repetition has to be known.
+    pub done: Vec<Done>,
+}
+
+impl Entry {
+    /// The bytes it takes, about.
+    pub fn size(&self) -> usize {
+        self.kept.size() + self.done.len() * DONE
+    }
+}
+
+/// What a remembered call takes, about.
+const DONE: usize = 64;
+
+/// What is kept of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The session.
+    Live(Copy),
+    /// That it ended.
+    Ended(Tombstone),
+}
+
+/// The remains of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// When it ended.
+    pub stamp: Stamp,
+    /// Until when its end is remembered.
+    pub until: Timestamp,
+    /// Why it ended.
+    pub reason: EndReason,
+}
+
+impl Tombstone {
+    /// How long the end of a session is remembered: longer than a node that is cut off is expected to
+    /// return with copies.
+    pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+}
+
+impl Kept {
+    /// The session, unless it ended.
+    pub fn live(&self) -> Option<&Copy> {
+        match self {
+            Self::Live(copy) => Some(copy),
+            Self::Ended(_) => None,
+        }
+    }
+
+    /// The record of the session, unless it ended.
+    pub fn record(&self) -> Option<&Record> {
+        self.live().map(|copy| &*copy.record)
+    }
+
+    /// When it was written.
+    pub fn stamp(&self) -> Stamp {
+        match self {
+            Self::Live(copy) => copy.stamp,
+            Self::Ended(tombstone) => tombstone.stamp,
+        }
+    }
+
+    /// The bytes it takes, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Live(copy) => copy.memory(),
+            Self::Ended(_) => size_of::<Self>(),
+        }
+    }
+
+    /// When it ends, or is forgotten.
+    pub fn deadline(&self) -> Timestamp {
+        match self {
+            Self::Live(copy) => copy.record.deadline(),
+            Self::Ended(tombstone) => tombstone.until,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_above_those_before_it() {
+        let first = Revision::default().next_in(5);
+        assert_eq!(first, Revision { epoch: 5, number: 1 });
+        assert!(first.next_in(5) > first);
+        assert!(first.next_in(6) > first.next_in(5));
+    }
+}

@@ -1,0 +1,418 @@
+//! What a node holds, by slot.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use steadfast_core::{RecordId, Timestamp};
+
+use crate::message::{Inspection, Page};
+use crate::record::{Entry, Held, Kept, Revision};
+use crate::slots::{HashKey, SLOTS, Slot};
+
+/// All records that a node holds.
+#[derive(Debug)]
+pub struct Replicas {
+    key: HashKey,
+    slots: Box<[Replica]>,
+}
+
+/// A node's part of a slot.
+#[derive(Clone, Debug, Default)]
+struct Replica {
+    records: BTreeMap<RecordId, Held>,
+    digest: Digest,
+    /// How many records have a tentative write.
+    tentative: usize,
+    /// The last epoch in which it was complete, and knew.
+    complete_in: Option<u64>,
+}
+
+/// Sums up what is confirmed of a slot: two holders that have the same have the same digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Digest {
+    /// How many records there are, tombstones included.
+    pub count: u64,
+    /// The marks of all of them, by XOR.
+    pub sum: u64,
+}
+
+/// What tells a record's state from another one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The record.
+    pub id: RecordId,
+    /// The last confirmed write, if there is one.
+    pub confirmed: Option<Mark>,
+    /// The last tentative write, if there is one.
+    pub tentative: Option<Mark>,
+}
+
+/// A write, and a hash of what it made of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Which write.
+    pub revision: Revision,
+    /// Of the record, the write, its writer, the deadline, and whether the record is live.
+    pub hash: u64,
+}
+
+impl Replicas {
+    /// Nothing.
+    pub fn new(key: HashKey) -> Self {
+        Self { key, slots: vec![Replica::default(); SLOTS].into() }
+    }
+
+    /// The slot of a record.
+    pub fn slot_of(&self, id: RecordId) -> Slot {
+        Slot::of(id, &self.key)
+    }
+
+    /// What is held of a record.
+    pub fn get(&self, id: RecordId) -> Option<&Held> {
+        self.slots[self.slot_of(id).index()].records.get(&id)
+    }
+
+    /// What may be shown of a record.
+    pub fn confirmed(&self, id: RecordId) -> Option<&Entry> {
+        self.get(id)?.confirmed.as_ref()
+    }
+
+    /// The write of a record that may not be shown yet.
+    pub fn tentative(&self, id: RecordId) -> Option<&Entry> {
+        self.get(id)?.tentative.as_deref()
+    }
+
+    /// Takes a write that is not confirmed.
+    pub fn stage(&mut self, id: RecordId, entry: Entry, told_in: u64) {
+        self.change(id, |held| {
+            held.tentative = Some(Box::new(entry));
+            held.told_in = told_in;
+        });
+    }
+
+    /// Confirms a tentative write; says whether there was this one, and what the record was before.
+    pub fn confirm(&mut self, id: RecordId, revision: Revision) -> Option<Confirmed> {
+        self.tentative(id).filter(|entry| entry.revision == revision)?;
+        let before = self.change(id, |held| {
+            let entry = held.tentative.take().expect("it was just there");
+            held.confirmed.replace(*entry)
+        });
+        Some(Confirmed { before: before.map(|entry| entry.kept) })
+    }
+
+    /// Takes what an owner has of a record instead of what was held.
+    pub fn put(&mut self, id: RecordId, held: Held) {
+        self.change(id, |own| *own = held);
+    }
+
+    /// Takes what another holder has of a record, where it is newer.
+    pub fn merge(&mut self, id: RecordId, other: Held, told_in: u64) {
+        self.change(id, |own| {
+            let newest = |one: Option<Entry>, two: Option<Entry>| match (one, two) {
+                (Some(one), Some(two)) if one.revision >= two.revision => Some(one),
+                (one, two) => two.or(one),
+            };
+            own.confirmed = newest(own.confirmed.take(), other.confirmed);
+            let tentative = newest(own.tentative.take().map(|e| *e), other.tentative.map(|e| *e));
+            let confirmed = own.confirmed.as_ref().map(|entry| entry.revision);
+            own.tentative =
+                tentative.filter(|entry| Some(entry.revision) > confirmed).map(Box::new);
+            own.told_in = told_in;
+        });
+    }
+
+    /// Drops what is held of a record.
+    pub fn remove(&mut self, id: RecordId) {
+        self.change(id, |held| *held = Held::default());
+    }
+
+    /// Drops what is confirmed of a record, and keeps a tentative write of an epoch.
+    pub fn remove_confirmed(&mut self, id: RecordId, epoch: u64) {
+        self.change(id, |held| {
+            held.confirmed = None;
+            held.tentative = held.tentative.take().filter(|entry| entry.revision.epoch >= epoch);
+        });
+    }
+
+    /// Drops everything of a slot.
+    pub fn clear(&mut self, slot: Slot) {
+        self.slots[slot.index()] = Replica::default();
+    }
+
+    /// The sum of what is confirmed of a slot.
+    pub fn digest(&self, slot: Slot) -> Digest {
+        self.slots[slot.index()].digest
+    }
+
+    /// This node's part in a slot, for the slot's next owner.
+    pub fn inspect(&self, slot: Slot) -> Inspection {
+        let Replica { digest, tentative, complete_in, .. } = self.slots[slot.index()];
+        Inspection { complete_in, digest, is_tentative: tentative > 0 }
+    }
+
+    /// Whether a slot has a tentative write.
+    pub fn has_tentative(&self, slot: Slot) -> bool {
+        self.slots[slot.index()].tentative > 0
+    }
+
+    /// The records of a slot with a tentative write.
+    pub fn tentatives(&self, slot: Slot) -> Vec<RecordId> {
+        let replica = &self.slots[slot.index()];
+        if replica.tentative == 0 {
+            return Vec::new();
+        }
+        let is_tentative = |(_, held): &(&RecordId, &Held)| held.tentative.is_some();
+        replica.records.iter().filter(is_tentative).map(|(id, _)| *id).collect()
+    }
+
+    /// The last epoch in which this node had everything of a slot, and knew it.
+    pub fn complete_in(&self, slot: Slot) -> Option<u64> {
+        self.slots[slot.index()].complete_in
+    }
+
+    /// Notes that this node has everything of a slot in an epoch.
+    pub fn set_complete(&mut self, slot: Slot, epoch: u64) {
+        self.slots[slot.index()].complete_in = Some(epoch);
+    }
+
+    /// Drops tentative writes of earlier epochs: the owner wrote again those that it found (T10).
+    pub fn drop_old_tentatives(&mut self, slot: Slot, epoch: u64) {
+        for id in self.tentatives(slot) {
+            let is_old = |entry: &Entry| entry.revision.epoch < epoch;
+            if self.tentative(id).is_some_and(is_old) {
+                self.change(id, |held| held.tentative = None);
+            }
+        }
+    }
+
+    /// A page of a slot, after an id. `since` leaves out what no owner sent in that epoch or a later one.
+    pub fn page(
+        &self,
+        slot: Slot,
+        after: Option<RecordId>,
+        since: Option<u64>,
+        len: usize,
+    ) -> Page {
+        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut records = self.slots[slot.index()].records.range((lower, Bound::Unbounded));
+        let is_told = |held: &Held| since.is_none_or(|since| held.told_in >= since);
+        let mut summaries = Vec::new();
+        let mut last = None;
+        for (id, held) in records.by_ref().take(len) {
+            last = Some(*id);
+            if is_told(held) {
+                summaries.push(self.summary(*id, held));
+            }
+        }
+        let next = records.next().and(last);
+        Page { after, summaries, next }
+    }
+
+    /// The ids of a slot in the part that a page is about.
+    pub fn ids(&self, slot: Slot, page: &Page) -> Vec<RecordId> {
+        let lower = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let upper = page.next.map_or(Bound::Unbounded, Bound::Included);
+        let records = &self.slots[slot.index()].records;
+        match (page.after, page.next) {
+            (Some(after), Some(next)) if after >= next => Vec::new(),
+            _ => records.range((lower, upper)).map(|(id, _)| *id).collect(),
+        }
+    }
+
+    /// What tells the state of a record from another one.
+    pub fn summary(&self, id: RecordId, held: &Held) -> Summary {
+        let mark = |entry: &Entry| self.mark(id, entry);
+        Summary {
+            id,
+            confirmed: held.confirmed.as_ref().map(mark),
+            tentative: held.tentative.as_deref().map(mark),
+        }
+    }
+
+    /// The sessions of a slot whose deadline is over.
+    pub fn due(&self, slot: Slot, now: Timestamp) -> Vec<RecordId> {
+        let is_due = |held: &Held| {
+            let confirmed = held.confirmed.as_ref().and_then(|entry| entry.kept.record());
+            confirmed.is_some_and(|record| record.is_expired(now))
+        };
+        let records = self.slots[slot.index()].records.iter();
+        records.filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect()
+    }
+
+    /// All records, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (RecordId, &Held)> {
+        self.slots.iter().flat_map(|slot| slot.records.iter().map(|(id, held)| (*id, held)))
+    }
+
+    /// How many records there are in a slot, tombstones and tentative ones included.
+    pub fn len(&self, slot: Slot) -> usize {
+        self.slots[slot.index()].records.len()
+    }
+
+    /// Whether there is none in a slot.
+    pub fn is_empty(&self, slot: Slot) -> bool {
+        self.len(slot) == 0
+    }
+
+    /// Changes what is held of a record, and keeps the sums right.
+    fn change<T>(&mut self, id: RecordId, change: impl FnOnce(&mut Held) -> T) -> T {
+        let slot = self.slot_of(id).index();
+        let mut held = self.slots[slot].records.remove(&id).unwrap_or_default();
+        self.count(slot, id, &held, |count, by| count - by);
+        let result = change(&mut held);
+        self.count(slot, id, &held, |count, by| count + by);
+        if held.latest().is_some() {
+            self.slots[slot].records.insert(id, held);
+        }
+        result
+    }
+
+    fn count(
+        &mut self,
+        slot: usize,
+        id: RecordId,
+        held: &Held,
+        add: impl Fn(usize, usize) -> usize,
+    ) {
+        let mark = held.confirmed.as_ref().map(|entry| self.mark(id, entry).hash);
+        let replica = &mut self.slots[slot];
+        replica.digest.sum ^= mark.unwrap_or_default();
+        replica.digest.count = add(replica.digest.count as usize, mark.iter().len()) as u64;
+        replica.tentative = add(replica.tentative, held.tentative.iter().len());
+    }
+
+    fn mark(&self, id: RecordId, entry: &Entry) -> Mark {
+        let Entry { revision, kept, .. } = entry;
+        let mut bytes = Vec::with_capacity(64);
+        bytes.extend(id.as_bytes());
+        bytes.extend(revision.epoch.to_le_bytes());
+        bytes.extend(revision.number.to_le_bytes());
+        bytes.extend(kept.stamp().time.to_le_bytes());
+        bytes.extend(kept.stamp().writer.to_le_bytes());
+        bytes.extend(kept.deadline().as_millis().to_le_bytes());
+        bytes.push(u8::from(matches!(kept, Kept::Live(_))));
+        Mark { revision: *revision, hash: self.key.hash(&bytes) }
+    }
+}
+
+/// A write that may be shown from now on.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// What the record was before.
+    pub before: Option<Kept>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use steadfast_core::EndReason;
+
+    use super::*;
+    use crate::record::{Stamp, Tombstone};
+
+    #[test]
+    fn a_tentative_write_is_shown_once_confirmed() {
+        let mut replicas = replicas();
+        replicas.stage(id(1), entry(5, 1), 5);
+        assert_eq!(replicas.confirmed(id(1)), None);
+        assert!(replicas.confirm(id(1), Revision { epoch: 5, number: 2 }).is_none(), "another");
+        assert!(replicas.confirm(id(1), entry(5, 1).revision).is_some());
+        assert_eq!(replicas.confirmed(id(1)), Some(&entry(5, 1)));
+        assert!(replicas.tentatives(replicas.slot_of(id(1))).is_empty());
+    }
+
+    #[test]
+    fn equal_content_has_an_equal_digest() {
+        let (mut one, mut other) = (replicas(), replicas());
+        let slot = one.slot_of(id(1));
+        one.put(id(1), confirmed(5, 1));
+        assert_ne!(one.digest(slot), other.digest(slot));
+        other.put(id(1), confirmed(5, 2));
+        assert_ne!(one.digest(slot), other.digest(slot));
+        other.put(id(1), confirmed(5, 1));
+        assert_eq!(one.digest(slot), other.digest(slot));
+        other.stage(id(1), entry(5, 2), 5);
+        assert_eq!(one.digest(slot), other.digest(slot), "tentative writes are left out");
+    }
+
+    #[test]
+    fn the_newest_write_of_two_holders_is_taken() {
+        let mut replicas = replicas();
+        replicas.put(id(1), confirmed(5, 2));
+        replicas.merge(id(1), confirmed(5, 1), 6);
+        assert_eq!(replicas.confirmed(id(1)), Some(&entry(5, 2)));
+        let tentative = Held { tentative: Some(Box::new(entry(5, 3))), ..confirmed(5, 1) };
+        replicas.merge(id(1), tentative.clone(), 6);
+        assert_eq!(replicas.confirmed(id(1)), Some(&entry(5, 2)));
+        assert_eq!(replicas.tentative(id(1)), Some(&entry(5, 3)));
+        replicas.merge(id(1), confirmed(5, 3), 6);
+        assert_eq!(replicas.tentative(id(1)), None, "it is confirmed elsewhere");
+    }
+
+    #[test]
+    fn tentative_writes_of_earlier_epochs_are_dropped() {
+        let mut replicas = replicas();
+        let slot = replicas.slot_of(id(1));
+        replicas.stage(id(1), entry(5, 1), 5);
+        replicas.drop_old_tentatives(slot, 5);
+        assert!(replicas.has_tentative(slot));
+        replicas.drop_old_tentatives(slot, 6);
+        assert!(!replicas.has_tentative(slot));
+    }
+
+    #[test]
+    fn a_page_leaves_out_what_no_owner_sent_since() {
+        let mut replicas = replicas();
+        let slot = replicas.slot_of(id(1));
+        replicas.put(id(1), confirmed(5, 1));
+        assert_eq!(replicas.page(slot, None, Some(5), 9).summaries.len(), 1);
+        assert_eq!(replicas.page(slot, None, Some(6), 9).summaries.len(), 0);
+        assert_eq!(replicas.page(slot, None, None, 9).summaries.len(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn pages_have_all_records_once(
+            ids in proptest::collection::btree_set(0..u64::MAX, 0..10_000), len in 1..5_usize,
+        ) {
+            let mut replicas = replicas();
+            let ids: Vec<_> = ids.into_iter().map(id).collect();
+            ids.iter().for_each(|id| replicas.put(*id, confirmed(1, 1)));
+            let mut found = Vec::new();
+            for slot in Slot::all() {
+                let mut after = None;
+                loop {
+                    let page = replicas.page(slot, after, None, len);
+                    prop_assert_eq!(replicas.ids(slot, &page).len(), page.summaries.len());
+                    found.extend(page.summaries.iter().map(|summary| summary.id));
+                    let Some(next) = page.next else { break };
+                    after = Some(next);
+                }
+            }
+            prop_assert_eq!(found.len(), ids.len());
+            prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), ids.into_iter().collect());
+        }
+    }
+
+    fn replicas() -> Replicas {
+        Replicas::new(HashKey::new([7; 16]))
+    }
+
+    pub(crate) fn id(n: u64) -> RecordId {
+        RecordId::from_bytes((u128::from(n) << 64).to_be_bytes())
+    }
+
+    pub(crate) fn confirmed(epoch: u64, number: u64) -> Held {
+        Held { confirmed: Some(entry(epoch, number)), tentative: None, told_in: epoch }
+    }
+
+    pub(crate) fn entry(epoch: u64, number: u64) -> Entry {
+        let until = Timestamp::MAX;
+        let kept = Kept::Ended(Tombstone { stamp: Stamp::ZERO, until, reason: EndReason::Logout });
+        Entry { revision: Revision { epoch, number }, kept, done: Vec::new() }
+    }
+}

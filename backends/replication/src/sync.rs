@@ -1,0 +1,215 @@
+//! How the other holders of a slot come to hold what its owner has.
+//!
+//! The owner compares digests at a place in its stream of messages. Where they differ, it lists its
+//! records page by page; the holder drops what is not listed, and asks for what differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use steadfast_core::RecordId;
+
+use crate::context::Context;
+use crate::member::Boot;
+use crate::message::{Message, Page};
+use crate::record::{Held, Revision};
+use crate::replicas::{Digest, Replicas, Summary};
+use crate::rules::Rule;
+use crate::slots::{Slot, SlotSet};
+
+/// How far the other holders are, as an owner sees it. Every epoch begins with nothing known.
+#[derive(Debug, Default)]
+pub struct Sync {
+    holders: BTreeMap<Boot, Progress>,
+}
+
+/// How far one holder is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// To be compared.
+    due: SlotSet,
+    /// A comparison is under way.
+    compared: SlotSet,
+    /// They differ, and wait for their turn.
+    differing: BTreeSet<Slot>,
+    /// Their records are being listed.
+    listed: BTreeSet<Slot>,
+    /// It was told that it has everything.
+    told: SlotSet,
+    /// It knows that.
+    noted: SlotSet,
+}
+
+impl Sync {
+    /// Begins with these slots of a holder.
+    pub fn begin(&mut self, holder: Boot, slots: &SlotSet) {
+        self.holders.entry(holder).or_default().due.insert_all(slots);
+    }
+
+    /// Whether a holder has what the owner has of a slot, with everything that is on its way.
+    pub fn is_equal(&self, holder: Boot, slot: Slot) -> bool {
+        let told = |progress: &Progress| progress.told.contains(slot);
+        self.holders.get(&holder).is_some_and(told)
+    }
+
+    /// Whether a holder knows that it has everything of a slot.
+    pub fn is_complete(&self, holder: Boot, slot: Slot) -> bool {
+        let noted = |progress: &Progress| progress.noted.contains(slot);
+        self.holders.get(&holder).is_some_and(noted)
+    }
+
+    /// How many slots of all holders still differ, or may.
+    pub fn open(&self) -> usize {
+        let open = |progress: &Progress| {
+            progress.due.len()
+                + progress.compared.len()
+                + progress.differing.len()
+                + progress.listed.len()
+        };
+        self.holders.values().map(open).sum()
+    }
+
+    /// Compares what is due, and lists what differs, as far as the window of each holder goes.
+    pub fn go_on(&mut self, replicas: &Replicas) -> Vec<(Boot, Message)> {
+        let mut sends = Vec::new();
+        for (holder, progress) in &mut self.holders {
+            let due: Vec<_> = progress.due.iter().take(COMPARED).collect();
+            if !due.is_empty() {
+                due.iter().for_each(|slot| progress.due.remove(*slot));
+                progress.compared.insert_all(&due.iter().copied().collect());
+                let digest = |slot: &Slot| (*slot, replicas.digest(*slot));
+                sends.push((*holder, Message::Compare(due.iter().map(digest).collect())));
+            }
+            while progress.listed.len() < LISTED
+                && let Some(slot) = progress.differing.pop_first()
+            {
+                progress.listed.insert(slot);
+                sends.push((*holder, list(slot, None, replicas)));
+            }
+        }
+        sends
+    }
+
+    /// A holder compared slots. Those that are equal stay so: every change follows in the same stream.
+    pub fn on_compared(
+        &mut self,
+        from: Boot,
+        equal: &SlotSet,
+        differing: &SlotSet,
+    ) -> Option<Message> {
+        let progress = self.holders.get_mut(&from)?;
+        let asked = |slot: &Slot| progress.compared.contains(*slot);
+        let equal: SlotSet = equal.iter().filter(asked).collect();
+        let differing: BTreeSet<Slot> = differing.iter().filter(asked).collect();
+        progress.compared.remove_all(&equal);
+        progress.compared.remove_all(&differing.iter().copied().collect());
+        progress.differing.extend(differing);
+        progress.told.insert_all(&equal);
+        (!equal.is_empty()).then_some(Message::Complete(equal))
+    }
+
+    /// A holder noted that it has everything.
+    pub fn on_noted(&mut self, from: Boot, slots: &SlotSet) {
+        if let Some(progress) = self.holders.get_mut(&from) {
+            progress
+                .noted
+                .insert_all(&slots.iter().filter(|s| progress.told.contains(*s)).collect());
+        }
+    }
+
+    /// A holder took a page, and wants records of it; the next page follows them, or another comparison.
+    pub fn on_want(
+        &mut self,
+        from: Boot,
+        slot: Slot,
+        (ids, next): (&[RecordId], Option<RecordId>),
+        replicas: &Replicas,
+    ) -> Vec<Message> {
+        let Some(progress) = self.holders.get_mut(&from).filter(|p| p.listed.contains(&slot))
+        else {
+            return Vec::new();
+        };
+        let mut messages = records(slot, ids, replicas);
+        if next.is_some() {
+            messages.push(list(slot, next, replicas));
+        } else {
+            progress.listed.remove(&slot);
+            progress.due.insert(slot);
+        }
+        messages
+    }
+}
+
+fn list(slot: Slot, after: Option<RecordId>, replicas: &Replicas) -> Message {
+    Message::Page { slot, page: replicas.page(slot, after, None, LISTING) }
+}
+
+/// Records of a slot, in messages that are not much longer than 64 KiB.
+pub fn records(slot: Slot, ids: &[RecordId], replicas: &Replicas) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let (mut batch, mut size) = (Vec::new(), 0);
+    for id in ids {
+        let held = replicas.get(*id).cloned().unwrap_or_default();
+        size += held.latest().map_or(0, |entry| entry.size());
+        batch.push((*id, held));
+        if size >= RECORDS {
+            let records = std::mem::take(&mut batch);
+            messages.push(Message::Records { slot, records, is_last: false });
+            size = 0;
+        }
+    }
+    messages.push(Message::Records { slot, records: batch, is_last: true });
+    messages
+}
+
+/// Compares what an owner has with what is here, at the same place of its stream.
+pub fn compare(slots: &[(Slot, Digest)], replicas: &Replicas) -> Message {
+    let is_equal = |(slot, digest): &&(Slot, _)| replicas.digest(*slot) == *digest;
+    let of = |slots: &mut dyn Iterator<Item = &(Slot, Digest)>| {
+        slots.map(|(slot, _)| *slot).collect::<SlotSet>()
+    };
+    let equal = of(&mut slots.iter().filter(is_equal));
+    let differing = of(&mut slots.iter().filter(|slot| !is_equal(slot)));
+    Message::Compared { equal, differing }
+}
+
+/// Takes a page of the owner's: drops what it does not list, and wants what differs.
+pub fn on_page(slot: Slot, page: &Page, cx: &mut Context<'_>) -> Message {
+    let (epoch, replicas, rules) = (cx.view.number(), &mut *cx.replicas, cx.rules);
+    let listed: BTreeMap<RecordId, &Summary> =
+        page.summaries.iter().map(|summary| (summary.id, summary)).collect();
+    let confirmed = |id: &RecordId| listed.get(id).and_then(|summary| summary.confirmed);
+    if rules.keep(Rule::Y1) {
+        let own = replicas.ids(slot, page);
+        let is_unlisted = |id: &RecordId| confirmed(id).is_none();
+        own.into_iter().filter(is_unlisted).for_each(|id| replicas.remove_confirmed(id, epoch));
+    }
+    let differs = |summary: &&Summary| {
+        let own = replicas.get(summary.id).map(|held| replicas.summary(summary.id, held));
+        summary.confirmed.is_some() && own.and_then(|own| own.confirmed) != summary.confirmed
+    };
+    let ids = page.summaries.iter().filter(differs).map(|summary| summary.id).collect();
+    Message::Want { slot, ids, next: page.next }
+}
+
+/// Takes confirmed records of the owner's. A tentative write that the owner sent since stays.
+pub fn on_records(records: Vec<(RecordId, Held)>, cx: &mut Context<'_>) {
+    let (epoch, replicas) = (cx.view.number(), &mut *cx.replicas);
+    for (id, held) in records {
+        let confirmed = held.confirmed.as_ref().map(|entry| entry.revision);
+        let own = replicas.tentative(id).cloned();
+        let is_new = |revision: Revision| revision.epoch >= epoch && Some(revision) > confirmed;
+        let tentative = own.filter(|entry| is_new(entry.revision)).map(Box::new);
+        replicas.put(id, Held { confirmed: held.confirmed, tentative, told_in: epoch });
+    }
+}
+
+/// How many slots are compared in one message.
+const COMPARED: usize = 512;
+
+/// How many slots of a holder are listed at a time.
+const LISTED: usize = 8;
+
+/// How many records a page has at most.
+pub const LISTING: usize = 512;
+
+/// The size from which on records go in another message.
+const RECORDS: usize = 64 << 10;

@@ -1,0 +1,419 @@
+//! A member's records: what it holds, what it owns, and what it sends the other members about them.
+
+use std::time::Duration;
+
+use steadfast_core::{Limits, RecordId};
+
+use crate::call::{CallId, Reply, Request};
+use crate::context::{Context, Now, View};
+use crate::holder;
+use crate::member::Boot;
+use crate::message::Message;
+use crate::outbox::Outbox;
+use crate::owner::{Asked, Owner, Surroundings, Told};
+use crate::ownership::{Ownership, Progress};
+use crate::reader;
+use crate::readers::Readers;
+use crate::replicas::Replicas;
+use crate::rules::Rules;
+use crate::slots::{Slot, SlotSet};
+use crate::sync::{self, Sync};
+
+/// What a member has to know of the cluster beyond its epoch.
+pub trait Standing {
+    /// Whether this node may answer for a slot at this moment.
+    fn serves(&self, slot: Slot, now: Duration) -> bool;
+    /// Whether no other node can serve a slot any more.
+    fn is_clear(&self, slot: Slot, now: Duration) -> bool;
+    /// Whether this node does not reach a boot.
+    fn suspects(&self, boot: Boot) -> bool;
+    /// How long this node's lease still runs.
+    fn lease_left(&self, now: Duration) -> Duration;
+}
+
+/// The records of a member of an epoch.
+#[derive(Debug)]
+pub struct Tenant {
+    view: View,
+    replicas: Replicas,
+    ownership: Ownership,
+    sync: Sync,
+    owner: Owner,
+    readers: Readers,
+    out: Outbox,
+    /// The slot that is swept next.
+    swept: usize,
+    limits: Limits,
+    rules: Rules,
+}
+
+/// What the components see of each other and of the cluster.
+struct World<'w> {
+    standing: &'w dyn Standing,
+    sync: &'w Sync,
+    readers: &'w Readers,
+    now: Duration,
+}
+
+impl Surroundings for World<'_> {
+    fn serves(&self, slot: Slot) -> bool {
+        self.standing.serves(slot, self.now)
+    }
+
+    fn is_equal(&self, holder: Boot, slot: Slot) -> bool {
+        self.sync.is_equal(holder, slot)
+    }
+
+    fn suspects(&self, boot: Boot) -> bool {
+        self.standing.suspects(boot)
+    }
+
+    fn readers(&self) -> Vec<(Boot, Duration)> {
+        self.readers.granted(self.now)
+    }
+}
+
+impl Progress for World<'_> {
+    fn is_complete(&self, holder: Boot, slot: Slot) -> bool {
+        self.sync.is_complete(holder, slot)
+    }
+
+    fn is_clear(&self, slot: Slot) -> bool {
+        self.standing.is_clear(slot, self.now)
+    }
+}
+
+/// The components of a tenant, each to be used beside the others.
+struct Parts<'p> {
+    cx: Context<'p>,
+    world: World<'p>,
+    owner: &'p mut Owner,
+    ownership: &'p mut Ownership,
+}
+
+impl Tenant {
+    /// A member that holds nothing.
+    pub fn new(view: View, limits: Limits, rules: Rules) -> Self {
+        Self {
+            replicas: Replicas::new(*view.epoch.key()),
+            ownership: Ownership::default(),
+            sync: Sync::default(),
+            owner: Owner::default(),
+            readers: Readers::default(),
+            out: Outbox::default(),
+            swept: 0,
+            view,
+            limits,
+            rules,
+        }
+    }
+
+    /// The epoch as this node looks at it.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What this node holds.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// How far it is with its slots.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// How many calls and writes are under way here.
+    pub fn under_way(&self) -> usize {
+        self.owner.len()
+    }
+
+    /// The messages to send, in order.
+    pub fn take_messages(&mut self) -> Vec<(Boot, Message)> {
+        self.out.take()
+    }
+
+    /// Enters an epoch: every slot begins again.
+    pub fn on_epoch(&mut self, view: View, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        self.view = view;
+        self.out.clear();
+        self.sync = Sync::default();
+        self.readers.on_epoch();
+        self.withdraw(now.mono);
+        let Parts { mut cx, owner, ownership, .. } = self.parts(standing, now);
+        owner.on_epoch(&cx);
+        let settled = ownership.on_epoch(&mut cx);
+        self.settled(&settled, standing, now)
+    }
+
+    /// Says that it is out of the slots that it served last, to those that own them now, and which nodes may
+    /// still read them.
+    fn withdraw(&mut self, now: Duration) {
+        let readers = self.readers.granted(now);
+        let left = |(boot, until): &(Boot, Duration)| (*boot, until.saturating_sub(now));
+        let readers: Vec<_> = readers.iter().map(left).collect();
+        for member in self.view.epoch.members() {
+            let is_theirs = |slot: &Slot| {
+                self.view.owner(*slot) == Some(member.boot)
+                    && self.view.epoch.last_served(*slot).owner(*slot) == Some(self.view.me)
+            };
+            let slots: SlotSet = Slot::all().filter(is_theirs).collect();
+            if member.boot != self.view.me && !slots.is_empty() {
+                let readers = readers.clone();
+                self.out.send(member.boot, Message::Withdrawn { slots, readers });
+            }
+        }
+    }
+
+    /// Everything of these slots is here: what was tentative is written again, and the other holders are
+    /// compared.
+    fn settled(&mut self, slots: &[Slot], standing: &dyn Standing, now: Now) -> Vec<Told> {
+        let mut told = Vec::new();
+        let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+        for slot in slots {
+            told.extend(owner.commit_again(*slot, &world, &mut cx));
+        }
+        for slot in slots {
+            for follower in self.view.followers(*slot) {
+                self.sync.begin(follower, &SlotSet::from_iter([*slot]));
+            }
+        }
+        let sends = self.sync.go_on(&self.replicas);
+        self.out.send_all(sends);
+        told
+    }
+
+    /// Takes a call for a record that this node owns.
+    pub fn ask(&mut self, asked: Asked, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        if !self.view.owns(self.replicas.slot_of(asked.request.record())) {
+            return Vec::new();
+        }
+        let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+        owner.ask(asked, &world, &mut cx)
+    }
+
+    /// Answers a read from this node's own copy, if that may be.
+    pub fn read(&mut self, request: &Request, standing: &dyn Standing, now: Now) -> Option<Reply> {
+        let Request::Load { id, proof, seen } = request else {
+            return None;
+        };
+        let slot = self.replicas.slot_of(*id);
+        let owner =
+            self.view.owner(slot).filter(|_| self.view.holders(slot).contains(&self.view.me))?;
+        if self.readers.has_to_ask(owner, now.mono) {
+            self.out.send(owner, Message::AskReadLease(now.mono));
+        }
+        let Parts { cx, world, .. } = self.parts(standing, now);
+        reader::read(*id, (proof.as_ref(), *seen), world.readers, &cx)
+    }
+
+    /// Handles a message of a member in this epoch.
+    pub fn receive(
+        &mut self,
+        from: Boot,
+        message: Message,
+        standing: &dyn Standing,
+        now: Now,
+    ) -> Vec<Told> {
+        match message {
+            Message::Call { number, open, within, request } => {
+                self.owner.on_open(from, open);
+                let (call, until) =
+                    (CallId { caller: from, number }, now.mono.saturating_add(within));
+                self.ask(Asked { call, request, until }, standing, now)
+            }
+            Message::Open(number) => {
+                self.owner.on_open(from, number);
+                Vec::new()
+            }
+            Message::Acknowledge { id, revision } => {
+                let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+                owner.on_acknowledge(from, id, revision, &world, &mut cx)
+            }
+            Message::Lacks { id, revision } => {
+                let Parts { mut cx, owner, .. } = self.parts(standing, now);
+                owner.on_lacks(from, id, revision, &mut cx);
+                Vec::new()
+            }
+            Message::Inspected(_) | Message::Page { .. } | Message::Records { .. } => {
+                self.on_material(from, message, standing, now)
+            }
+            Message::Compared { .. } | Message::Noted(_) | Message::Want { .. } => {
+                self.on_progress(from, message);
+                Vec::new()
+            }
+            message => {
+                self.on_order(from, message, standing, now);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Handles what holders of a slot have of it, and what its owner has.
+    fn on_material(
+        &mut self,
+        from: Boot,
+        message: Message,
+        standing: &dyn Standing,
+        now: Now,
+    ) -> Vec<Told> {
+        let Parts { mut cx, ownership, .. } = self.parts(standing, now);
+        let settled = match message {
+            Message::Inspected(parts) => ownership.on_inspected(from, parts, &mut cx),
+            Message::Page { slot, page } if cx.view.owns(slot) => {
+                ownership.on_page(from, slot, &page, &mut cx)
+            }
+            Message::Records { slot, records, is_last } if cx.view.owns(slot) => {
+                ownership.on_records(from, slot, (records, is_last), &mut cx)
+            }
+            Message::Page { slot, page } if cx.view.owner(slot) == Some(from) => {
+                let want = sync::on_page(slot, &page, &mut cx);
+                cx.out.send(from, want);
+                Vec::new()
+            }
+            Message::Records { slot, records, .. } if cx.view.owner(slot) == Some(from) => {
+                sync::on_records(records, &mut cx);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        self.settled(&settled, standing, now)
+    }
+
+    /// Handles how far a holder is.
+    fn on_progress(&mut self, from: Boot, message: Message) {
+        match message {
+            Message::Compared { equal, differing } => {
+                let told = self.sync.on_compared(from, &equal, &differing);
+                self.out.send_all(told.map(|message| (from, message)));
+            }
+            Message::Noted(slots) => self.sync.on_noted(from, &slots),
+            Message::Want { slot, ids, next } => {
+                let messages = self.sync.on_want(from, slot, (&ids, next), &self.replicas);
+                self.out.send_all(messages.into_iter().map(|message| (from, message)));
+            }
+            _ => {}
+        }
+        let sends = self.sync.go_on(&self.replicas);
+        self.out.send_all(sends);
+    }
+
+    /// Handles what the owner of a slot wants of a holder.
+    fn on_order(&mut self, from: Boot, message: Message, standing: &dyn Standing, now: Now) {
+        let Parts { mut cx, .. } = self.parts(standing, now);
+        let view = cx.view;
+        let owns = |slot: Slot| view.owner(slot) == Some(from);
+        match message {
+            Message::Replicate { id, revision, write, done } if owns(cx.slot_of(id)) => {
+                holder::on_replicate(from, (id, revision), *write, done, &mut cx);
+            }
+            Message::Confirm(writes) => {
+                let writes: Vec<_> =
+                    writes.into_iter().filter(|(id, _)| owns(cx.slot_of(*id))).collect();
+                holder::on_confirm(&writes, &mut cx);
+            }
+            Message::Inspect(slots) => {
+                let slots = slots.iter().filter(|slot| owns(*slot)).collect();
+                holder::inspect(from, &slots, &mut cx);
+            }
+            Message::Pull { slot, since, after } if owns(slot) => {
+                let page = cx.replicas.page(slot, after, since, sync::LISTING);
+                cx.out.send(from, Message::Page { slot, page });
+            }
+            Message::Fetch { slot, ids } if owns(slot) => {
+                let records = sync::records(slot, &ids, cx.replicas);
+                cx.out.send_all(records.into_iter().map(|message| (from, message)));
+            }
+            Message::Compare(slots) => {
+                let slots: Vec<_> = slots.into_iter().filter(|(slot, _)| owns(*slot)).collect();
+                cx.out.send(from, sync::compare(&slots, cx.replicas));
+            }
+            Message::Complete(slots) => {
+                let slots = slots.iter().filter(|slot| owns(*slot)).collect();
+                holder::on_complete(from, slots, &mut cx);
+            }
+            Message::Free(slots) => {
+                let is_free = |slot: &Slot| owns(*slot) && !view.follows(*slot);
+                let slots: Vec<_> = slots.iter().filter(is_free).collect();
+                slots.into_iter().for_each(|slot| cx.replicas.clear(slot));
+            }
+            message => self.on_lease(from, message, standing, now),
+        }
+    }
+
+    /// Handles read leases.
+    fn on_lease(&mut self, from: Boot, message: Message, standing: &dyn Standing, now: Now) {
+        match message {
+            Message::AskReadLease(asked) => {
+                let length = standing.lease_left(now.mono);
+                let may_read = |slot: &Slot| {
+                    self.view.owns(*slot)
+                        && self.sync.is_complete(from, *slot)
+                        && standing.serves(*slot, now.mono)
+                };
+                let slots: SlotSet = Slot::all().filter(may_read).collect();
+                if !slots.is_empty() {
+                    self.readers.grant(from, length, now.mono);
+                    self.out.send(from, Message::ReadLease { slots, asked, length });
+                }
+            }
+            Message::ReadLease { slots, asked, length } => {
+                self.readers.on_lease(from, asked, length, slots);
+            }
+            Message::Withdrawn { readers, .. } => {
+                let others = readers.into_iter().filter(|(boot, _)| *boot != self.view.me);
+                others.for_each(|(boot, left)| self.readers.grant(boot, left, now.mono));
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at everything that waits for time to pass; the slots for which a lease can be asked now.
+    pub fn tick(&mut self, standing: &dyn Standing, now: Now) -> (Vec<Told>, SlotSet) {
+        let due = self.sweep(now);
+        let Parts { mut cx, world, owner, ownership } = self.parts(standing, now);
+        let mut told = owner.tick(&world, &mut cx);
+        told.extend(owner.expire(due, &world, &mut cx));
+        let ready = ownership.make_ready(&world, &cx);
+        let sends = self.sync.go_on(&self.replicas);
+        self.out.send_all(sends);
+        self.out.tick(now.mono);
+        (told, ready)
+    }
+
+    /// Goes on with calls, since this node's lease may have begun.
+    pub fn advance(&mut self, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+        owner.advance_all(&world, &mut cx)
+    }
+
+    /// Whether calls or ends of sessions wait for a lease.
+    pub fn waits_for_lease(&self) -> bool {
+        !self.owner.is_empty()
+    }
+
+    /// Whether everything that this node is going to hold is here, and it knows.
+    pub fn is_filled(&self) -> bool {
+        let is_here = |slot: Slot| self.replicas.complete_in(slot) == Some(self.view.number());
+        Slot::all().filter(|slot| self.view.follows(*slot)).all(is_here)
+    }
+
+    /// The sessions of the next slots that this node owns whose deadline is over.
+    fn sweep(&mut self, now: Now) -> Vec<RecordId> {
+        let slots: Vec<_> = (self.swept..self.swept + SWEPT).map(Slot::at).collect();
+        self.swept = (self.swept + SWEPT) % crate::slots::SLOTS;
+        let owned = slots.into_iter().filter(|slot| self.view.owns(*slot));
+        owned.flat_map(|slot| self.replicas.due(slot, now.wall)).collect()
+    }
+
+    fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {
+        let Self { view, replicas, ownership, sync, owner, readers, out, limits, rules, .. } = self;
+        let rules = *rules;
+        let cx = Context { now, view, replicas, out, limits, rules };
+        let world = World { standing, sync, readers, now: now.mono };
+        Parts { cx, world, owner, ownership }
+    }
+}
+
+/// How many slots are swept in a tick.
+const SWEPT: usize = 16;
