@@ -827,11 +827,11 @@ pub(crate) mod tests {
         epoch.successor(changes, served, Rules::default())
     }
 
-    fn lineage() -> Lineage {
+    pub(crate) fn lineage() -> Lineage {
         Lineage::new([9; 16])
     }
 
-    fn key() -> HashKey {
+    pub(crate) fn key() -> HashKey {
         HashKey::new([7; 16])
     }
 }

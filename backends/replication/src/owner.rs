@@ -155,7 +155,7 @@ impl Owner {
     /// A holder lacks what a write changes: it gets the record whole.
     pub fn on_lacks(&self, from: Boot, id: RecordId, revision: Revision, cx: &mut Context<'_>) {
         if let Some(entry) = cx.replicas.tentative(id).filter(|entry| entry.revision == revision) {
-            let message = commit::whole(id, entry);
+            let message = commit::whole(id, entry, cx.rules);
             cx.out.send(from, message);
         }
     }

@@ -1,5 +1,8 @@
 //! A member's records: what it holds, what it owns, and what it sends the other members about them.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId};
@@ -287,7 +290,10 @@ impl Tenant {
                 let told = self.sync.on_compared(from, &equal, &differing);
                 self.out.send_all(told.map(|message| (from, message)));
             }
-            Message::Noted(slots) => self.sync.on_noted(from, &slots),
+            Message::Noted(slots) => {
+                self.sync.on_noted(from, &slots);
+                self.free(&slots);
+            }
             Message::Want { slot, ids, next } => {
                 let messages = self.sync.on_want(from, slot, (&ids, next), &self.replicas);
                 self.out.send_all(messages.into_iter().map(|message| (from, message)));
@@ -296,6 +302,23 @@ impl Tenant {
         }
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
+    }
+
+    /// Tells the other members which of these slots they need not keep: all that are to hold them are
+    /// complete.
+    fn free(&mut self, slots: &SlotSet) {
+        for member in self.view.epoch.members().iter().filter(|member| member.boot != self.view.me)
+        {
+            let is_free = |slot: &Slot| {
+                let followers = self.view.followers(*slot);
+                let is_complete = |boot: &Boot| self.sync.is_complete(*boot, *slot);
+                !followers.contains(&member.boot) && followers.iter().all(is_complete)
+            };
+            let free: SlotSet = slots.iter().filter(is_free).collect();
+            if !free.is_empty() {
+                self.out.send(member.boot, Message::Free(free));
+            }
+        }
     }
 
     /// Handles what the owner of a slot wants of a holder.

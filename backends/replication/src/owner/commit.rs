@@ -13,7 +13,7 @@ use crate::epoch::PartitionPolicy;
 use crate::member::Boot;
 use crate::message::{Message, Write};
 use crate::record::{Entry, Kept, Revision};
-use crate::rules::Rule;
+use crate::rules::{Rule, Rules};
 
 /// A write that is not confirmed.
 #[derive(Debug)]
@@ -84,8 +84,8 @@ impl Commit {
         for holder in cx.view.followers(slot) {
             let has_base = world.is_equal(holder, slot) || !cx.rules.keep(Rule::W1);
             let message = match patch.as_ref().filter(|_| has_base) {
-                Some(patch) => replicate(id, &entry, patch.clone()),
-                None => whole(id, &entry),
+                Some(patch) => replicate(id, &entry, patch.clone(), cx.rules),
+                None => whole(id, &entry, cx.rules),
             };
             cx.out.send(holder, message);
         }
@@ -142,11 +142,12 @@ fn closes(before: Option<&Kept>, after: &Kept) -> bool {
 }
 
 /// A write for a holder that may have nothing of the record.
-pub(super) fn whole(id: RecordId, entry: &Entry) -> Message {
-    replicate(id, entry, Write::Whole(entry.kept.clone()))
+pub(super) fn whole(id: RecordId, entry: &Entry, rules: Rules) -> Message {
+    replicate(id, entry, Write::Whole(entry.kept.clone()), rules)
 }
 
-fn replicate(id: RecordId, entry: &Entry, write: Write) -> Message {
-    let (revision, done) = (entry.revision, entry.done.clone());
-    Message::Replicate { id, revision, write: Box::new(write), done }
+/// A write for a holder, with what calls did: the holder may have to answer them again (C1).
+fn replicate(id: RecordId, entry: &Entry, write: Write, rules: Rules) -> Message {
+    let done = if rules.keep(Rule::C1) { entry.done.clone() } else { Vec::new() };
+    Message::Replicate { id, revision: entry.revision, write: Box::new(write), done }
 }

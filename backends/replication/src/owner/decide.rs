@@ -35,9 +35,7 @@ pub(super) fn decide(asked: &Asked, lowest_open: u64, cx: &Context<'_>) -> Decis
     let id = asked.request.record();
     let entry = cx.replicas.confirmed(id);
     let done = entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.call));
-    if let Some(done) = done
-        && cx.rules.keep(Rule::C1)
-    {
+    if let Some(done) = done {
         return Decision::Answer(with_carry(done.effect.reply(), id, cx));
     }
     if asked.call.number < lowest_open && cx.rules.keep(Rule::C2) {

@@ -1,0 +1,367 @@
+//! One node: the components, connected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast_core::{Change, Limits};
+
+use crate::call::{CallId, Reply, Request};
+use crate::caller::{Caller, Due};
+use crate::context::{Now, View};
+use crate::epoch::Epoch;
+use crate::member::Boot;
+use crate::membership::{self, Discovery, Drain, Frame, Hello, Membership};
+use crate::message::Message;
+use crate::owner::{Asked, News, Told};
+use crate::paths::{self, Arrival, Paths};
+use crate::record::Kept;
+use crate::rules::Rules;
+use crate::slots::Slot;
+use crate::tenant::{Standing, Tenant};
+
+/// One node of a replicated store.
+///
+/// It is given calls, packets and the time, and answers with [`Effect`]s.
+#[derive(Debug)]
+pub struct Engine {
+    me: Boot,
+    limits: Limits,
+    rules: Rules,
+    membership: Membership,
+    paths: Paths<Message>,
+    caller: Caller,
+    /// What this node has once it is a member of an epoch.
+    tenant: Option<Tenant>,
+    effects: Vec<Effect>,
+}
+
+/// What goes over a link.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    /// About the cluster.
+    Cluster(Frame),
+    /// About records.
+    Stream(paths::Packet<Message>),
+}
+
+/// What a step leads to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Effect {
+    /// A packet is to be sent over the link to a boot.
+    Send(Boot, Packet),
+    /// The answer to a call of this node.
+    Answer(u64, Reply),
+    /// What happened to a record that this node owns.
+    Changed(Change),
+    /// Something about the cluster.
+    Cluster(membership::Effect),
+}
+
+impl Engine {
+    /// A node that begins.
+    pub fn new(membership: Membership, limits: Limits, rules: Rules) -> Self {
+        let me = membership.me();
+        Self {
+            me,
+            limits,
+            rules,
+            membership,
+            paths: Paths::new(me, rules),
+            caller: Caller::default(),
+            tenant: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Its part in the cluster.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// What it has as a member of an epoch.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
+    }
+
+    /// How many of its calls are open.
+    pub fn open_calls(&self) -> usize {
+        self.caller.len()
+    }
+
+    /// What it says of itself on a new link.
+    pub fn hello(&self) -> Hello {
+        self.membership.hello()
+    }
+
+    /// Notes a link to another node, and what that said of itself.
+    pub fn connected(&mut self, now: Now, hello: Hello) {
+        self.paths.connected(hello.member.boot);
+        let effects = self.membership.connected(hello, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Notes that the link to a boot ended, and whether its other side closed it and refused another one.
+    pub fn disconnected(&mut self, now: Now, boot: Boot, was_refused: bool) {
+        self.paths.disconnected(boot);
+        let effects = self.membership.disconnected(boot, was_refused, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Notes what discovery names.
+    pub fn discovered(&mut self, now: Now, discovery: Discovery) {
+        let effects = self.membership.discovered(discovery, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Hands over what this node serves.
+    pub fn drain(&mut self, now: Now, drain: Drain) {
+        let effects = self.membership.ask_to_drain(drain, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Asks the owner of a record; the answer is an effect with the same number, which is never used twice.
+    pub fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
+        let number = self.caller.open(request, now.mono.saturating_add(within));
+        self.route(number, now);
+        self.finish(now);
+        number
+    }
+
+    /// Takes a packet that came over the link to a boot.
+    pub fn receive(&mut self, now: Now, link: Boot, packet: Packet) {
+        match packet {
+            Packet::Cluster(frame) => {
+                let effects = self.membership.receive(frame, now.mono);
+                self.on_cluster(effects, now);
+                self.advance(now);
+            }
+            Packet::Stream(packet) => {
+                let (from, epoch) = (packet.from, packet.epoch);
+                let arrival = self.paths.receive(link, packet, now.mono);
+                if matches!(arrival, Arrival::Behind | Arrival::Ahead) {
+                    let effects = self.membership.on_packet(from, epoch, now.mono);
+                    self.on_cluster(effects, now);
+                }
+            }
+        }
+        self.finish(now);
+    }
+
+    /// Looks at everything that waits for time to pass: to be called every 10 to 25 ms, after all packets
+    /// that wait.
+    pub fn tick(&mut self, now: Now) {
+        let effects = self.membership.tick(now.mono);
+        self.on_cluster(effects, now);
+        self.paths.tick(now.mono);
+        for (number, reply) in self.caller.give_up(now.mono) {
+            self.effects.push(Effect::Answer(number, reply));
+        }
+        self.tick_tenant(now);
+        self.finish(now);
+    }
+
+    fn tick_tenant(&mut self, now: Now) {
+        let Some(tenant) = &mut self.tenant else {
+            return;
+        };
+        let (told, ready) = tenant.tick(&self.membership, now);
+        let (waits, is_filled) = (tenant.waits_for_lease(), tenant.is_filled());
+        self.on_told(told);
+        let mut effects = self.membership.set_filled(is_filled, now.mono);
+        if !ready.is_empty() {
+            effects.extend(self.membership.make_ready(&ready, now.mono));
+        }
+        if waits {
+            effects.extend(self.membership.want_lease(now.mono));
+        }
+        self.on_cluster(effects, now);
+    }
+
+    /// What it wants done.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Sends what the step queued.
+    fn finish(&mut self, now: Now) {
+        self.deliver(now);
+        for (link, packet) in self.paths.take_packets(now.mono) {
+            self.effects.push(Effect::Send(link, Packet::Stream(packet)));
+        }
+    }
+
+    /// Handles the messages that arrived in order, and what they lead to.
+    fn deliver(&mut self, now: Now) {
+        self.flush();
+        while let Some((from, message)) = self.paths.next_message(now.mono) {
+            self.handle(from, message, now);
+            self.flush();
+        }
+    }
+
+    fn handle(&mut self, from: Boot, message: Message, now: Now) {
+        match message {
+            Message::Reply { number, reply } => {
+                let effects = self.membership.on_answer(from, now.mono);
+                self.on_cluster(effects, now);
+                if let Some(reply) = self.caller.on_reply(from, number, *reply) {
+                    self.effects.push(Effect::Answer(number, reply));
+                }
+            }
+            message => {
+                if let Message::Withdrawn { slots, .. } = &message {
+                    self.membership.on_withdrawn(from, slots);
+                }
+                if matches!(message, Message::Call { .. }) {
+                    let effects = self.membership.want_lease(now.mono);
+                    self.on_cluster(effects, now);
+                }
+                let Some(tenant) = &mut self.tenant else { return };
+                let told = tenant.receive(from, message, &self.membership, now);
+                self.on_told(told);
+            }
+        }
+    }
+
+    fn on_told(&mut self, told: Vec<Told>) {
+        for told in told {
+            match told {
+                Told::Answer(CallId { caller, number }, reply) if caller == self.me => {
+                    if let Some(reply) = self.caller.on_reply(self.me, number, reply) {
+                        self.effects.push(Effect::Answer(number, reply));
+                    }
+                }
+                Told::Answer(CallId { caller, number }, reply) => {
+                    self.send(caller, Message::Reply { number, reply: Box::new(reply) });
+                }
+                Told::News(news) => self.effects.extend(change(&news).map(Effect::Changed)),
+            }
+        }
+    }
+
+    /// Hands the tenant's messages over to the streams.
+    fn flush(&mut self) {
+        let messages = self.tenant.as_mut().map(Tenant::take_messages).unwrap_or_default();
+        messages.into_iter().for_each(|(to, message)| self.send(to, message));
+    }
+
+    fn send(&mut self, to: Boot, message: Message) {
+        let Some(epoch) = self.membership.epoch().map(|epoch| epoch.id()) else {
+            return;
+        };
+        let size = message.size();
+        self.paths.send(to, epoch, message, size);
+    }
+
+    /// Asks the owner of a call's record, unless this node can answer.
+    fn route(&mut self, number: u64, now: Now) {
+        let (Some(tenant), Some(request)) = (&mut self.tenant, self.caller.request(number)) else {
+            return;
+        };
+        let slot = tenant.replicas().slot_of(request.record());
+        let Some(owner) = tenant.view().owner(slot) else {
+            return;
+        };
+        if owner != self.me
+            && let Some(reply) = tenant.read(request, &self.membership, now)
+        {
+            self.caller.close(number);
+            self.effects.push(Effect::Answer(number, reply));
+            return;
+        }
+        let Some(Due { number, request, within }) = self.caller.ask(number, owner, now.mono) else {
+            return;
+        };
+        if owner == self.me {
+            let call = CallId { caller: self.me, number };
+            let until = now.mono.saturating_add(within);
+            let told = tenant.ask(Asked { call, request, until }, &self.membership, now);
+            self.on_told(told);
+            let effects = self.membership.want_lease(now.mono);
+            self.on_cluster(effects, now);
+        } else {
+            self.membership.on_awaited(owner, now.mono);
+            let open = self.caller.lowest_open();
+            self.send(owner, Message::Call { number, open, within, request });
+        }
+    }
+
+    fn on_cluster(&mut self, effects: Vec<membership::Effect>, now: Now) {
+        for effect in effects {
+            match effect {
+                membership::Effect::Send(to, frame) => {
+                    self.effects.push(Effect::Send(to, Packet::Cluster(frame)));
+                }
+                membership::Effect::Learned(epoch) => self.on_epoch(&epoch, now),
+                effect => self.effects.push(Effect::Cluster(effect)),
+            }
+        }
+    }
+
+    /// Another epoch: everything that is open begins again in it.
+    fn on_epoch(&mut self, epoch: &Arc<Epoch>, now: Now) {
+        self.paths.on_epoch(epoch);
+        let view = View::new(self.me, Arc::clone(epoch));
+        let (limits, rules) = (self.limits, self.rules);
+        let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
+        let tenant = self.tenant.take().filter(is_same_service);
+        let mut tenant = tenant.unwrap_or_else(|| {
+            Tenant::new(View::new(self.me, Arc::clone(epoch)), limits, rules)
+        });
+        let told = tenant.on_epoch(view, &self.membership, now);
+        self.tenant = Some(tenant);
+        self.on_told(told);
+        for number in self.caller.ask_again() {
+            self.route(number, now);
+        }
+        self.flush();
+    }
+
+    /// A lease may have begun.
+    fn advance(&mut self, now: Now) {
+        if let Some(tenant) = &mut self.tenant {
+            let told = tenant.advance(&self.membership, now);
+            self.on_told(told);
+        }
+    }
+}
+
+impl Standing for Membership {
+    fn serves(&self, slot: Slot, now: Duration) -> bool {
+        Self::serves(self, slot, now)
+    }
+
+    fn is_clear(&self, slot: Slot, now: Duration) -> bool {
+        Self::is_clear(self, slot, now)
+    }
+
+    fn suspects(&self, boot: Boot) -> bool {
+        Self::suspects(self, boot)
+    }
+
+    fn lease_left(&self, now: Duration) -> Duration {
+        Self::lease_left(self, now)
+    }
+}
+
+/// What listeners hear of a write.
+fn change(news: &News) -> Option<Change> {
+    let News { id, before, after } = news;
+    let before = before.as_ref().and_then(Kept::record);
+    match after {
+        Kept::Ended(tombstone) => before.map(|_| Change::Ended(*id, tombstone.reason)),
+        Kept::Live(copy) => {
+            let (version, sign_in) = (copy.record.version, copy.record.sign_in);
+            match before {
+                Some(before) if before.version == version => None,
+                Some(before) if before.sign_in != sign_in => Some(Change::SignedIn(*id, version)),
+                _ => Some(Change::Patched(*id, version)),
+            }
+        }
+    }
+}

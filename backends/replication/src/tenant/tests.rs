@@ -1,0 +1,466 @@
+//! The records of several members, with their messages and epochs, and a lease for all that is ready.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast_core::{
+    Absence, Admission, Deleted, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Record,
+    RecordId, SecretHash, Timestamp,
+};
+
+use super::{Standing, Tenant};
+use crate::call::{CallId, Reply, Request};
+use crate::context::{Now, View};
+use crate::epoch::tests::{SETTINGS, after, boot, full, joining, key, lineage};
+use crate::epoch::{Change, Epoch, Settings};
+use crate::member::{Boot, Member};
+use crate::message::Message;
+use crate::owner::{Asked, Told};
+use crate::placement::Replication;
+use crate::record::{Entry, Kept};
+use crate::rules::{Rule, Rules};
+use crate::slots::{Slot, SlotSet};
+
+#[test]
+fn a_write_is_on_its_backup() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    let holders = members.holders(id);
+    let held = |boot: &Boot| members.confirmed(*boot, id).is_some();
+    assert!(holders.iter().all(held));
+    assert_eq!(members.boots().iter().filter(|boot| held(boot)).count(), 2);
+}
+
+#[test]
+fn a_backup_answers_reads_under_a_lease() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    let backup = members.holders(id)[1];
+    let load = load(id);
+    assert!(members.read(backup, &load).is_none(), "it has no lease");
+    members.run();
+    assert!(members.read(backup, &load).is_some());
+    members.pass(300);
+    assert!(members.read(backup, &load).is_none(), "the lease is over");
+}
+
+#[test]
+fn a_backup_shows_nothing_tentative() {
+    let shown = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.read(backup, &load(id));
+        members.run();
+        members.deaf.insert(owner);
+        members.ask(owner, 9, add(id));
+        members.run();
+        members.read(backup, &load(id)).is_some()
+    };
+    assert!(!shown(Rules::default()));
+    assert!(shown(Rules::without(Rule::W3)));
+}
+
+#[test]
+fn an_heir_has_what_was_acknowledged() {
+    let mut members = Members::new(3, 1);
+    let ids: Vec<_> = (0..40).map(|n| members.create(n)).collect();
+    members.crash(0);
+    for id in &ids {
+        assert_eq!(members.count(*id), 1);
+    }
+    let is_twice = |id: &RecordId| {
+        members.boots().iter().filter(|boot| members.confirmed(**boot, *id).is_some()).count() == 2
+    };
+    assert!(ids.iter().all(is_twice), "the copies are there again");
+}
+
+#[test]
+fn a_call_asked_again_is_applied_once() {
+    let counted = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let owner = members.holders(id)[0];
+        let caller = *members.boots().iter().find(|boot| **boot != owner).unwrap();
+        members.ask_as(caller, 7, add(id));
+        let index = members.boots().iter().position(|boot| *boot == owner).unwrap();
+        members.crash(index);
+        members.ask_as(caller, 7, add(id));
+        members.count(id)
+    };
+    assert_eq!(counted(Rules::default()), 2);
+    assert_eq!(counted(Rules::without(Rule::C1)), 3);
+}
+
+#[test]
+fn a_call_that_its_caller_gave_up_is_refused() {
+    let counted = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let owner = members.holders(id)[0];
+        let caller = *members.boots().iter().find(|boot| **boot != owner).unwrap();
+        members.open = 8;
+        members.ask_as(caller, 7, add(id));
+        members.count(id)
+    };
+    assert_eq!(counted(Rules::default()), 1);
+    assert_eq!(counted(Rules::without(Rule::C2)), 2);
+}
+
+#[test]
+fn an_heir_commits_tentative_writes_again() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+    members.deaf.insert(owner);
+    members.ask(owner, 9, add(id));
+    members.run();
+    assert!(members.tenants[&backup].replicas().tentative(id).is_some());
+    let index = members.boots().iter().position(|boot| *boot == owner).unwrap();
+    members.crash(index);
+    assert_eq!(members.count(id), 2);
+    let third = members.holders(id)[1];
+    let epoch = members.confirmed(third, id).map(|entry| entry.revision.epoch);
+    assert_eq!(epoch, Some(members.epoch.id().number));
+}
+
+#[test]
+fn an_heir_hears_enough_holders() {
+    // Two backups, and one acknowledgement: a copy that missed a write must not win.
+    let counted = |rules| {
+        let mut members = Members::with(4, 2, rules);
+        let id = members.create(0);
+        let [owner, first, second] = members.holders(id)[..] else { panic!("three holders") };
+        // The first backup, which is the heir, misses the write; the second one acknowledges it.
+        members.deaf.insert(first);
+        members.ask(owner, 9, add(id));
+        members.run();
+        let revision = |boot| members.confirmed(boot, id).map(|entry| entry.revision);
+        assert!(revision(second) > revision(first));
+        members.deaf.clear();
+        members.late.insert(second);
+        let index = members.boots().iter().position(|boot| *boot == owner).unwrap();
+        members.crash(index);
+        members.late.clear();
+        members.deliver_late();
+        members.count(id)
+    };
+    assert_eq!(counted(Rules::default()), 2);
+    assert_eq!(counted(Rules::without(Rule::T2)), 1);
+}
+
+#[test]
+fn a_joiner_is_filled() {
+    let mut members = Members::new(2, 1);
+    let ids: Vec<_> = (0..40).map(|n| members.create(n)).collect();
+    members.change(&[Change::Join(joining(2))]);
+    members.run();
+    assert!(members.tenants[&boot(2)].is_filled());
+    members.change(&[Change::BecomeFull(boot(2))]);
+    members.run();
+    assert!(ids.iter().all(|id| members.count(*id) == 1));
+    assert!(ids.iter().any(|id| members.holders(*id)[0] == boot(2)));
+    let kept = |id: &RecordId| {
+        members.boots().iter().filter(|boot| members.confirmed(**boot, *id).is_some()).count()
+    };
+    assert!(ids.iter().all(|id| kept(id) == 2), "copies that are not needed go");
+}
+
+#[test]
+fn an_ended_session_stays_ended_where_a_holder_was_away() {
+    let mut members = Members::new(3, 2);
+    let id = members.create(0);
+    let away = members.holders(id)[2];
+    members.deaf.insert(away);
+    members.change(&[Change::SetAside(away)]);
+    members.run();
+    members.delete(id);
+    members.deaf.clear();
+    members.change(&[Change::ComeBack(away)]);
+    members.run();
+    members.change(&[Change::BecomeFull(away)]);
+    members.run();
+    for boot in members.boots() {
+        let entry = members.confirmed(boot, id).unwrap();
+        assert!(matches!(entry.kept, Kept::Ended(_)), "{boot:?}");
+    }
+}
+
+#[test]
+fn an_end_waits_for_readers() {
+    let ended = |rules| {
+        let mut members = Members::with(3, 2, rules);
+        let id = members.create(0);
+        let [owner, first, second] = members.holders(id)[..] else { panic!("three holders") };
+        members.read(second, &load(id));
+        members.run();
+        assert!(members.read(second, &load(id)).is_some());
+        members.deaf.insert(second);
+        members.ask(owner, 9, delete(id));
+        members.run();
+        assert!(members.confirmed(first, id).is_some());
+        let at_once = members.answer(owner, 9).is_some();
+        members.pass(400);
+        assert!(members.answer(owner, 9).is_some(), "the lease is over");
+        at_once
+    };
+    assert!(!ended(Rules::default()));
+    assert!(ended(Rules::without(Rule::X1)));
+}
+
+#[test]
+fn a_session_whose_deadline_is_over_ends_for_all() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    members.pass(3_700_000);
+    let reply = members.call(load(id));
+    assert!(matches!(reply, Reply::Lookup(Lookup::Absent(Absence::Expired))));
+    for holder in members.holders(id) {
+        assert!(members.confirmed(holder, id).unwrap().kept.live().is_none());
+    }
+}
+
+/// Several members, and the messages between them.
+struct Members {
+    epoch: Arc<Epoch>,
+    tenants: BTreeMap<Boot, Tenant>,
+    ready: BTreeMap<Boot, SlotSet>,
+    queue: VecDeque<(Boot, Boot, Message)>,
+    crashed: BTreeSet<Boot>,
+    /// Members that hear nothing.
+    deaf: BTreeSet<Boot>,
+    /// Members whose messages wait.
+    late: BTreeSet<Boot>,
+    waiting: VecDeque<(Boot, Boot, Message)>,
+    answers: BTreeMap<CallId, Reply>,
+    now: Now,
+    open: u64,
+    number: u64,
+    rules: Rules,
+}
+
+/// A lease for everything that is ready.
+struct Leased(SlotSet);
+
+impl Standing for Leased {
+    fn serves(&self, slot: Slot, _: Duration) -> bool {
+        self.0.contains(slot)
+    }
+
+    fn is_clear(&self, _: Slot, _: Duration) -> bool {
+        true
+    }
+
+    fn suspects(&self, _: Boot) -> bool {
+        false
+    }
+
+    fn lease_left(&self, _: Duration) -> Duration {
+        Duration::from_millis(300)
+    }
+}
+
+impl Members {
+    fn new(members: usize, backups: u32) -> Self {
+        Self::with(members, backups, Rules::default())
+    }
+
+    fn with(members: usize, backups: u32, rules: Rules) -> Self {
+        let settings = Settings { replication: Replication::Backups(backups), ..SETTINGS };
+        let all = (0..members).map(full).map(|member| Member { votes: true, ..member });
+        let epoch = Arc::new(Epoch::of(lineage(), key(), settings, all.collect()));
+        let tenant = |n| {
+            let view = View::new(boot(n), Arc::clone(&epoch));
+            (boot(n), Tenant::new(view, Limits::default(), rules))
+        };
+        let mut this = Self {
+            tenants: (0..members).map(tenant).collect(),
+            ready: BTreeMap::new(),
+            queue: VecDeque::new(),
+            crashed: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            late: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            answers: BTreeMap::new(),
+            now: Now { mono: Duration::from_secs(1), wall: START },
+            open: 0,
+            number: 100,
+            epoch: Arc::clone(&epoch),
+            rules,
+        };
+        this.enter(epoch);
+        this.run();
+        this
+    }
+
+    /// The next epoch; all slots are served in this one.
+    fn change(&mut self, changes: &[Change]) {
+        let epoch = after(&self.epoch, changes, &Slot::all().collect()).unwrap();
+        self.enter(Arc::new(epoch));
+    }
+
+    fn enter(&mut self, epoch: Arc<Epoch>) {
+        self.epoch = Arc::clone(&epoch);
+        self.queue.clear();
+        self.waiting.clear();
+        self.ready.clear();
+        let is_there = |member: &&Member| !self.crashed.contains(&member.boot);
+        for member in epoch.members().iter().filter(is_there).cloned().collect::<Vec<_>>() {
+            let view = || View::new(member.boot, Arc::clone(&epoch));
+            let tenant = self.tenants.entry(member.boot);
+            tenant.or_insert_with(|| Tenant::new(view(), Limits::default(), self.rules));
+            if !self.deaf.contains(&member.boot) {
+                self.step(member.boot, |tenant, lease, now| tenant.on_epoch(view(), lease, now));
+            }
+        }
+    }
+
+    fn crash(&mut self, n: usize) {
+        self.tenants.remove(&boot(n));
+        self.crashed.insert(boot(n));
+        self.change(&[Change::SetAside(boot(n))]);
+        self.run();
+    }
+
+    fn step(&mut self, me: Boot, step: impl FnOnce(&mut Tenant, &dyn Standing, Now) -> Vec<Told>) {
+        let lease = Leased(self.ready.get(&me).cloned().unwrap_or_default());
+        let Some(tenant) = self.tenants.get_mut(&me) else { return };
+        let told = step(tenant, &lease, self.now);
+        self.queue.extend(tenant.take_messages().into_iter().map(|(to, m)| (me, to, m)));
+        for told in told {
+            if let Told::Answer(call, reply) = told {
+                self.answers.insert(call, reply);
+            }
+        }
+    }
+
+    /// Delivers all messages, while 60 ms pass.
+    fn run(&mut self) {
+        for _ in 0..60 {
+            self.deliver();
+            for me in self.boots() {
+                let mut ready = SlotSet::new();
+                self.step(me, |tenant, lease, now| {
+                    let (told, slots) = tenant.tick(lease, now);
+                    ready = slots;
+                    told
+                });
+                self.ready.entry(me).or_default().insert_all(&ready);
+            }
+            self.now.mono += Duration::from_millis(1);
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some((from, to, message)) = self.queue.pop_front() {
+            if self.late.contains(&from) {
+                self.waiting.push_back((from, to, message));
+            } else if !self.deaf.contains(&to) {
+                self.step(to, |tenant, lease, now| tenant.receive(from, message, lease, now));
+            }
+        }
+    }
+
+    fn deliver_late(&mut self) {
+        self.queue.append(&mut self.waiting);
+        self.run();
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now.mono += Duration::from_millis(millis);
+        self.now.wall = self.now.wall + Duration::from_millis(millis);
+        self.run();
+    }
+
+    fn create(&mut self, n: u64) -> RecordId {
+        let id = crate::replicas::tests::id(n << 32 | 5);
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let end = START + Duration::from_secs(3_600);
+        let mut record = Record::new(hash, START, end, end);
+        record.values = [("n", &b"1"[..])].into_iter().collect();
+        let record = Box::new(record);
+        let admission = Admission::default();
+        let reply = self.call(Request::Create { id, record, admission });
+        assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
+        id
+    }
+
+    fn delete(&mut self, id: RecordId) {
+        let reply = self.call(delete(id));
+        assert!(matches!(reply, Reply::Deleted(Deleted::Ended)), "{reply:?}");
+    }
+
+    fn count(&mut self, id: RecordId) -> u64 {
+        let Reply::Lookup(Lookup::Found(found)) = self.call(load(id)) else { return 0 };
+        let json = found.record.values.get("n").unwrap();
+        std::str::from_utf8(json).unwrap().parse().unwrap()
+    }
+
+    /// Asks the owner, and waits for its answer.
+    fn call(&mut self, request: Request) -> Reply {
+        self.number += 1;
+        let owner = self.holders(request.record())[0];
+        let number = self.number;
+        self.ask(owner, number, request);
+        self.run();
+        self.answer(owner, number).expect("the owner answers")
+    }
+
+    fn ask(&mut self, owner: Boot, number: u64, request: Request) {
+        let until = self.now.mono + Duration::from_secs(60);
+        let call = CallId { caller: owner, number };
+        let asked = Asked { call, request, until };
+        self.step(owner, |tenant, lease, now| tenant.ask(asked, lease, now));
+    }
+
+    /// Asks the owner with a message of another member.
+    fn ask_as(&mut self, caller: Boot, number: u64, request: Request) {
+        let owner = self.holders(request.record())[0];
+        let (open, within) = (self.open, Duration::from_secs(60));
+        let message = Message::Call { number, open, within, request };
+        self.queue.push_back((caller, owner, message));
+        self.run();
+    }
+
+    fn read(&mut self, me: Boot, request: &Request) -> Option<Reply> {
+        let mut reply = None;
+        self.step(me, |tenant, lease, now| {
+            reply = tenant.read(request, lease, now);
+            Vec::new()
+        });
+        reply
+    }
+
+    fn answer(&self, caller: Boot, number: u64) -> Option<Reply> {
+        self.answers.get(&CallId { caller, number }).cloned()
+    }
+
+    fn confirmed(&self, boot: Boot, id: RecordId) -> Option<&Entry> {
+        self.tenants.get(&boot)?.replicas().confirmed(id)
+    }
+
+    fn holders(&self, id: RecordId) -> Vec<Boot> {
+        self.epoch.placement().holders(Slot::of(id, self.epoch.key()))
+    }
+
+    fn boots(&self) -> Vec<Boot> {
+        self.tenants.keys().copied().collect()
+    }
+}
+
+fn load(id: RecordId) -> Request {
+    Request::Load { id, proof: None, seen: None }
+}
+
+fn add(id: RecordId) -> Request {
+    let mut patch = Patch::new();
+    patch.add("n", 1).unwrap();
+    Request::Update { id, patch: Box::new(patch) }
+}
+
+fn delete(id: RecordId) -> Request {
+    Request::Delete { id, proof: None, sign_in: None, reason: EndReason::Logout }
+}
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
