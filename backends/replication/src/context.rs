@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId, Timestamp};
 
-use crate::epoch::{Epoch, PartitionPolicy};
+use crate::epoch::Epoch;
 use crate::member::{Boot, Name, Role};
 use crate::outbox::Outbox;
 use crate::placement::{Placement, Table};
 use crate::replicas::Replicas;
 use crate::rules::Rules;
+use crate::settings::PartitionPolicy;
 use crate::slots::Slot;
 
 /// What time it is.

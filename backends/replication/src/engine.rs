@@ -310,9 +310,8 @@ impl Engine {
         let (limits, rules) = (self.limits, self.rules);
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
         let tenant = self.tenant.take().filter(is_same_service);
-        let mut tenant = tenant.unwrap_or_else(|| {
-            Tenant::new(View::new(self.me, Arc::clone(epoch)), limits, rules)
-        });
+        let mut tenant = tenant
+            .unwrap_or_else(|| Tenant::new(View::new(self.me, Arc::clone(epoch)), limits, rules));
         let told = tenant.on_epoch(view, &self.membership, now);
         self.tenant = Some(tenant);
         self.on_told(told);

@@ -28,12 +28,14 @@
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`tenant`] | the records of one member: all of these, connected |
+//! | [`engine`] | one node: its membership, its streams and its records |
 //! | [`rules`] | the rules that a test can leave out |
 
 pub mod call;
 pub mod caller;
 pub mod cluster;
 pub mod context;
+pub mod engine;
 pub mod epoch;
 pub mod holder;
 pub mod member;

@@ -377,6 +377,17 @@ impl Membership {
         role.filter(|role| *role != Role::Full).map(Problem::Role)
     }
 
+    /// How long this node's lease still runs.
+    pub fn lease_left(&self, now: Duration) -> Duration {
+        self.place.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.lease_left(now))
+    }
+
+    /// Notes the epoch that a node names in another frame than those of the membership.
+    pub fn on_packet(&mut self, from: Boot, epoch: EpochId, now: Duration) -> Vec<Effect> {
+        self.compare(from, Some(epoch), None, now);
+        self.act(now)
+    }
+
     /// Handles a frame.
     pub fn receive(&mut self, frame: Frame, now: Duration) -> Vec<Effect> {
         if !self.place.has_ended {

@@ -9,11 +9,11 @@ use super::decide::NewWrite;
 use super::{Owner, Surroundings};
 use crate::call::{CallId, Done};
 use crate::context::Context;
-use crate::epoch::PartitionPolicy;
 use crate::member::Boot;
 use crate::message::{Message, Write};
 use crate::record::{Entry, Kept, Revision};
 use crate::rules::{Rule, Rules};
+use crate::settings::PartitionPolicy;
 
 /// A write that is not confirmed.
 #[derive(Debug)]

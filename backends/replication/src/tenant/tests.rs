@@ -13,13 +13,13 @@ use super::{Standing, Tenant};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Now, View};
 use crate::epoch::tests::{SETTINGS, after, boot, full, joining, key, lineage};
-use crate::epoch::{Change, Epoch, Settings};
+use crate::epoch::{Change, Epoch};
 use crate::member::{Boot, Member};
 use crate::message::Message;
 use crate::owner::{Asked, Told};
-use crate::placement::Replication;
 use crate::record::{Entry, Kept};
 use crate::rules::{Rule, Rules};
+use crate::settings::{Replication, Settings};
 use crate::slots::{Slot, SlotSet};
 
 #[test]
