@@ -1,0 +1,485 @@
+//! Clients that call the nodes, and write down what they are told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steadfast_core::{
+    Admission, Deleted, EndReason, Found, KeyId, Lookup, Outcome, Patch, Principal, Proof, RawJson,
+    Realm, Record, RecordId, Rejection, Rotation, SecretHash, Timestamp, Version,
+};
+
+use super::{Asked, Call, History, Key, Session, State, Subject, Told};
+use crate::process::{Process, Reply, Request};
+use crate::random::Random;
+use crate::world::{Answer, Clock, World};
+
+/// How clients behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// About how many calls are made a second.
+    pub rate: u32,
+    /// How many sessions are live at a time.
+    pub sessions: usize,
+    /// How many principals log in.
+    pub principals: usize,
+    /// Whether a client stays with a node as long as that is up.
+    pub is_sticky: bool,
+    /// The idle life of every fourth session.
+    pub short_life: Duration,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        let short_life = Duration::from_secs(20);
+        Self { rate: 120, sessions: 10, principals: 3, is_sticky: false, short_life }
+    }
+}
+
+/// Clients that call the nodes, and write down what they are told.
+#[derive(Debug)]
+pub struct Clients {
+    habits: Habits,
+    random: Random,
+    history: History,
+    /// What clients know of their sessions.
+    known: Vec<Known>,
+    /// The calls that are not answered, by ticket: their places in the history.
+    open: BTreeMap<u64, usize>,
+    floors: Vec<u64>,
+    /// The last number that was given to a value or a secret.
+    last: u64,
+    next_at: Duration,
+}
+
+/// What a client knows of its session.
+#[derive(Clone, Debug)]
+struct Known {
+    is_live: bool,
+    secret: Option<u64>,
+    replaced: Option<u64>,
+    version: Option<Version>,
+    keys: [i64; 2],
+    touch_at: Duration,
+    /// It only counts: what is cleared cannot be counted exactly.
+    counts: bool,
+}
+
+/// How long a call may take.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How much later than its deadline a call may be answered.
+const GRACE: Duration = Duration::from_millis(250);
+
+impl Clients {
+    /// Clients without sessions.
+    pub fn new(seed: u64, habits: Habits) -> Self {
+        let caps = (0..habits.principals).map(|n| [3, 1_000][n % 2]).collect();
+        Self {
+            habits,
+            random: Random::new(seed, 3),
+            history: History { caps, ..History::default() },
+            known: Vec::new(),
+            open: BTreeMap::new(),
+            floors: vec![0; habits.principals],
+            last: 0,
+            next_at: Duration::ZERO,
+        }
+    }
+
+    /// What was asked and told.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Nothing is broken from now on.
+    pub fn all_is_well(&mut self, since: Duration) {
+        self.history.well_since = Some(since);
+    }
+
+    /// How many calls are not answered.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Makes the calls that are due.
+    pub fn act<P: Process>(&mut self, world: &mut World<P>) {
+        while self.next_at <= world.time() {
+            let pause = 2_000_000 / u64::from(self.habits.rate);
+            self.next_at = world.time() + Duration::from_micros(self.random.draw() % pause);
+            self.call(world);
+        }
+    }
+
+    /// Takes the answers.
+    ///
+    /// # Errors
+    ///
+    /// When one came too late, or is the answer to another kind of call.
+    pub fn hear<P: Process>(&mut self, world: &mut World<P>) -> Result<(), String> {
+        for answer in world.take_answers() {
+            if let Some(at) = self.open.remove(&answer.ticket) {
+                self.told(world, at, answer)?;
+            }
+        }
+        self.keep_deadlines(world)
+    }
+
+    /// Loads every session through every node, and lists every principal's.
+    pub fn look_at_everything<P: Process>(&mut self, world: &mut World<P>) {
+        for node in 0..world.nodes().len() {
+            for session in 0..self.known.len() {
+                let replaced = self.known[session].replaced;
+                self.ask(world, node, Subject::Session(session), load(None, None));
+                if replaced.is_some() {
+                    self.ask(world, node, Subject::Session(session), load(replaced, None));
+                }
+            }
+            for principal in 0..self.floors.len() {
+                self.ask(world, node, Subject::Principal(principal), Asked::List);
+            }
+        }
+    }
+
+    fn call<P: Process>(&mut self, world: &mut World<P>) {
+        let live = self.known.iter().filter(|known| known.is_live).count();
+        if live < self.habits.sessions || self.random.one_in(60) {
+            self.create(world);
+        } else if self.random.one_in(12) && !self.floors.is_empty() {
+            self.call_for_principal(world);
+        } else {
+            let session = self.random.below(self.known.len());
+            self.call_for_session(world, session);
+        }
+    }
+
+    fn create<P: Process>(&mut self, world: &mut World<P>) {
+        let secret = self.number();
+        let is_login = !self.floors.is_empty() && self.random.one_in(3);
+        let principal = is_login.then(|| self.random.below(self.floors.len()));
+        let is_late = self.random.one_in(5);
+        let epoch = principal.map(|at| self.floors[at].saturating_sub(u64::from(is_late)));
+        let is_short = self.random.one_in(4);
+        let idle = if is_short { self.habits.short_life } else { 50 * HOUR };
+        let id = session_id(self.random.bytes());
+        world.watch(id);
+        self.history.sessions.push(Session { id, principal, idle });
+        self.known.push(Known {
+            is_live: true,
+            secret: Some(secret),
+            replaced: None,
+            version: None,
+            keys: [0, 0],
+            touch_at: world.time() + idle / 4,
+            counts: self.random.one_in(3),
+        });
+        let session = self.known.len() - 1;
+        self.ask_any(world, Subject::Session(session), Asked::Create { secret, epoch });
+    }
+
+    fn call_for_principal<P: Process>(&mut self, world: &mut World<P>) {
+        let principal = self.random.below(self.floors.len());
+        let mut asked = Asked::List;
+        if self.random.one_in(8) {
+            self.floors[principal] += 1;
+            asked = Asked::DeleteAll(self.floors[principal]);
+        }
+        self.ask_any(world, Subject::Principal(principal), asked);
+    }
+
+    fn call_for_session<P: Process>(&mut self, world: &mut World<P>, session: usize) {
+        let known = self.known[session].clone();
+        if !known.is_live {
+            // What ended is looked at again, but not for ever.
+            let is_seen = session + 40 > self.known.len() && self.random.one_in(3);
+            if is_seen {
+                self.ask_any(world, Subject::Session(session), load(None, None));
+            }
+            return;
+        }
+        let asked = match known.touch_at <= world.time() {
+            true => self.touch(world.time(), session),
+            false => self.draw(&known),
+        };
+        if asked == Asked::Delete {
+            self.known[session].is_live = false;
+        }
+        self.ask_any(world, Subject::Session(session), asked);
+    }
+
+    /// Touches a session. Sometimes its client stays away until shortly before its end.
+    fn touch(&mut self, time: Duration, session: usize) -> Asked {
+        let idle = self.history.sessions[session].idle;
+        let wait = if self.random.one_in(4) { idle * 3 / 4 } else { idle / 4 };
+        self.known[session].touch_at = time + wait;
+        Asked::Touch(time + idle)
+    }
+
+    fn draw(&mut self, known: &Known) -> Asked {
+        let key = if self.random.one_in(2) { Key::A } else { Key::B };
+        let number = self.number();
+        let carried = known.version.filter(|_| !self.random.one_in(4));
+        match self.random.below(40) {
+            0..=7 if known.counts => Asked::Add,
+            0..=3 | 8..=13 => Asked::Put(key, number as i64),
+            4..=5 => Asked::Swap(key, known.keys[key as usize], number as i64),
+            6 => Asked::Remove(key),
+            7 => Asked::Clear,
+            14..=15 => known.secret.map_or(load(None, carried), |old| Asked::Rotate(old, number)),
+            16..=18 if known.replaced.is_some() => load(known.replaced, carried),
+            19 if self.random.one_in(3) => Asked::Delete,
+            20..=23 => load(known.secret, carried),
+            _ => load(None, carried),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn ask_any<P: Process>(&mut self, world: &mut World<P>, subject: Subject, asked: Asked) {
+        let nodes = world.nodes().len();
+        let home = match subject {
+            Subject::Session(n) | Subject::Principal(n) if self.habits.is_sticky => n % nodes,
+            _ => self.random.below(nodes),
+        };
+        // A balancer goes on to the next node where nothing listens, or that is about to end.
+        let turns = (0..nodes).map(|turn| (home + turn) % nodes);
+        let takes = |node: &usize| world.takes_calls(*node);
+        if let Some(node) = turns.into_iter().find(takes) {
+            self.ask(world, node, subject, asked);
+        }
+    }
+
+    fn ask<P: Process>(
+        &mut self,
+        world: &mut World<P>,
+        node: usize,
+        subject: Subject,
+        asked: Asked,
+    ) {
+        let request = self.request(subject, &asked, world.time());
+        let Some(ticket) = world.call(node, request, PATIENCE) else {
+            return;
+        };
+        if let (Asked::Rotate(..), Subject::Session(session)) = (&asked, subject) {
+            self.known[session].secret = None;
+        }
+        let begin = world.time();
+        let told = Told::Nothing("not answered".to_owned());
+        self.open.insert(ticket, self.history.calls.len());
+        self.history.calls.push(Call { subject, asked, node, begin, end: begin, told });
+    }
+
+    fn request(&self, subject: Subject, asked: &Asked, time: Duration) -> Request {
+        match subject {
+            Subject::Session(session) => self.request_for_session(session, asked, time),
+            Subject::Principal(at) => match asked {
+                Asked::DeleteAll(epoch) => Request::DeleteAll {
+                    principal: principal(at),
+                    except: None,
+                    epoch: Some(*epoch),
+                },
+                _ => Request::List { principal: principal(at) },
+            },
+        }
+    }
+
+    fn request_for_session(&self, session: usize, asked: &Asked, time: Duration) -> Request {
+        let Session { id, principal: whose, idle } = self.history.sessions[session].clone();
+        let now = wall(time);
+        match asked {
+            Asked::Create { secret, epoch } => {
+                let record = Record {
+                    principal: whose.map(principal),
+                    authenticated: whose.map(|_| now),
+                    ..Record::new(hash(*secret), now, now + idle, now + 100 * HOUR)
+                };
+                let cap = whose.map_or(1_000, |at| self.history.caps[at]);
+                Request::Create {
+                    id,
+                    record: record.into(),
+                    admission: Admission { cap, epoch: *epoch },
+                }
+            }
+            Asked::Load { secret, carried } => {
+                let proof = secret.map(|secret| Proof::from(hash(secret)));
+                Request::Load { id, proof, seen: *carried }
+            }
+            Asked::Delete => Request::Delete { id, proof: None, reason: EndReason::Logout },
+            asked => Request::Update { id, patch: patch(asked).into() },
+        }
+    }
+
+    fn told<P: Process>(
+        &mut self,
+        world: &World<P>,
+        at: usize,
+        answer: Answer,
+    ) -> Result<(), String> {
+        let call = &mut self.history.calls[at];
+        call.end = answer.at;
+        call.told = match answer.reply {
+            None => Told::Nothing("its process ended".to_owned()),
+            Some(reply) => told(&call.asked, reply)?,
+        };
+        let call = call.clone();
+        if let Subject::Session(session) = call.subject {
+            self.known[session].learn(&call);
+        }
+        self.are_known(&call);
+        self.is_in_time(world, &call)
+    }
+
+    /// What a cap ended is not used any more.
+    fn are_known(&mut self, call: &Call) {
+        if let Told::Applied { ended, .. } = &call.told {
+            for (session, known) in self.history.sessions.iter().zip(&mut self.known) {
+                known.is_live &= !ended.contains(&session.id);
+            }
+        }
+    }
+
+    fn is_in_time<P: Process>(&self, world: &World<P>, call: &Call) -> Result<(), String> {
+        let is_late = call.end > call.begin + PATIENCE + GRACE;
+        match is_late && !world.stood_still(call.node, call.begin) {
+            true => Err(format!("a call was answered after its deadline: {call:?}")),
+            false => Ok(()),
+        }
+    }
+
+    /// A client gives up on a call that is not answered, and so does not know what came of it.
+    fn keep_deadlines<P: Process>(&mut self, world: &World<P>) -> Result<(), String> {
+        let calls = &mut self.history.calls;
+        for at in self.open.values() {
+            calls[*at].end = world.time();
+        }
+        let late = self.open.values().map(|at| &calls[*at]).find(|call| {
+            world.time() > call.begin + PATIENCE + 2 * GRACE
+                && !world.stood_still(call.node, call.begin)
+        });
+        late.map_or(Ok(()), |call| Err(format!("a call was never answered: {call:?}")))
+    }
+}
+
+impl Known {
+    fn learn(&mut self, call: &Call) {
+        self.version = self.version.max(call.version());
+        match (&call.asked, &call.told) {
+            (Asked::Create { .. }, told) => {
+                self.is_live &= matches!(told, Told::Applied { .. });
+            }
+            (Asked::Rotate(old, new), Told::Applied { .. }) => {
+                (self.secret, self.replaced) = (Some(*new), Some(*old));
+            }
+            (_, Told::Absent) if !matches!(call.asked, Asked::Load { secret: Some(_), .. }) => {
+                self.is_live = false;
+            }
+            (_, Told::Found(state)) => self.keys = state.keys,
+            _ => {}
+        }
+    }
+}
+
+fn load(secret: Option<u64>, carried: Option<Version>) -> Asked {
+    Asked::Load { secret, carried }
+}
+
+fn patch(asked: &Asked) -> Patch {
+    let mut patch = Patch::new();
+    let is_right = "the keys are right";
+    match asked {
+        Asked::Put(key, number) => patch.put(key.name(), (*number).into()).expect(is_right),
+        Asked::Remove(key) => patch.remove(key.name()).expect(is_right),
+        Asked::Clear => patch.clear(),
+        Asked::Swap(key, from, to) => {
+            let expected = (*from != 0).then(|| RawJson::from(*from));
+            patch.expect(key.name(), expected).expect(is_right);
+            patch.put(key.name(), (*to).into()).expect(is_right);
+        }
+        Asked::Add => patch.add(COUNTER, 1).expect("nothing else is done to the counter"),
+        Asked::Touch(until) => patch.keep_until(wall(*until)),
+        Asked::Rotate(from, to) => {
+            let rotation = Rotation { hash: hash(*to), authentication: None };
+            patch.rotate(hash(*from).into(), rotation);
+        }
+        _ => {}
+    }
+    patch
+}
+
+fn told(asked: &Asked, reply: Reply) -> Result<Told, String> {
+    Ok(match reply {
+        Reply::Failed(why) => Told::Nothing(why),
+        Reply::Outcome(Outcome::Applied(applied)) => Told::Applied {
+            version: applied.version,
+            counter: applied.counters.first().map(|(_, sum)| *sum),
+            ended: applied.ended,
+        },
+        Reply::Outcome(Outcome::Exists) => Told::Exists,
+        Reply::Outcome(Outcome::Gone)
+        | Reply::Lookup(Lookup::Absent(_))
+        | Reply::Deleted(Deleted::Gone) => Told::Absent,
+        Reply::Outcome(Outcome::Superseded)
+        | Reply::Lookup(Lookup::Superseded)
+        | Reply::Deleted(Deleted::Superseded) => Told::Superseded,
+        Reply::Outcome(Outcome::Conflict) => Told::Conflict,
+        Reply::Outcome(Outcome::Rejected(Rejection::BelowFloor)) => Told::BelowFloor,
+        Reply::Outcome(Outcome::Rejected(Rejection::Draining)) => Told::Draining,
+        Reply::Lookup(Lookup::Found(found)) => Told::Found(state(&found)),
+        Reply::Deleted(Deleted::Ended) => Told::Ended,
+        Reply::Listed(listed) => Told::Listed(listed.iter().map(|info| info.id).collect()),
+        Reply::Count(count) => Told::Count(count),
+        reply => return Err(format!("{reply:?} is no answer to {asked:?}")),
+    })
+}
+
+fn state(found: &Found) -> State {
+    let record = &found.record;
+    let number = |key| record.values.get(key).and_then(|json| RawJson::copied(json).as_integer());
+    State {
+        version: record.version,
+        keys: [Key::A, Key::B].map(|key| number(key.name()).unwrap_or(0)),
+        counter: number(COUNTER).unwrap_or(0),
+        secret: secret_of(&record.secret),
+    }
+}
+
+impl Key {
+    fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+}
+
+const COUNTER: &str = "n";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The clients' clock is right.
+fn wall(time: Duration) -> Timestamp {
+    Clock::BEGINNING + time
+}
+
+fn principal(at: usize) -> Principal {
+    let realm = Realm::new("simulation").expect("the name of the realm is right");
+    Principal::new(realm, &format!("p{at}")).expect("the principal's id is right")
+}
+
+fn hash(secret: u64) -> SecretHash {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&secret.to_le_bytes());
+    SecretHash::from_parts(KeyId::NONE, digest)
+}
+
+fn secret_of(hash: &SecretHash) -> u64 {
+    let (secret, _) = hash.digest().split_first_chunk::<8>().expect("a digest is longer");
+    u64::from_le_bytes(*secret)
+}
+
+/// A UUID of version 4.
+fn session_id(mut bytes: [u8; 16]) -> RecordId {
+    bytes[6] = 0x40 | (bytes[6] & 0x0f);
+    bytes[8] = 0x80 | (bytes[8] & 0x3f);
+    RecordId::from_bytes(bytes)
+}

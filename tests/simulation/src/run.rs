@@ -1,0 +1,357 @@
+//! One run: a service starts, clients call it, things break and are repaired, and what clients were told
+//! is checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use steadfast_core::RecordId;
+use steadfast_replication::epoch::{Acknowledgements, PartitionPolicy, Settings};
+use steadfast_replication::member::Boot;
+use steadfast_replication::placement::Replication;
+use steadfast_replication::rules::Rule;
+
+use crate::faults::{Fault, Faults, Level, Plan};
+use crate::history::checks::{check_history, is_available};
+use crate::history::clients::{Clients, Habits, PATIENCE};
+use crate::history::{History, Told};
+use crate::process::{Holding, Process, Start};
+use crate::random::Random;
+use crate::world::{Clock, World};
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many nodes the service has.
+    pub nodes: usize,
+    /// How many more may join and leave.
+    pub spares: usize,
+    /// How all of them are configured.
+    pub settings: Settings,
+    /// What breaks.
+    pub plan: Plan,
+    /// For how long things break.
+    pub lasts: Duration,
+    /// How long everything may take to be repaired after that.
+    pub settles: Duration,
+    /// How clients behave.
+    pub habits: Habits,
+    /// The rule that is left out.
+    pub without: Option<Rule>,
+}
+
+impl Setup {
+    /// A service of so many nodes with the default settings, and all kinds of faults.
+    pub fn of(nodes: usize) -> Self {
+        Self {
+            nodes,
+            spares: 1,
+            settings: Settings {
+                replication: Replication::Backups(1),
+                acknowledgements: Acknowledgements::One,
+                policy: Some(PartitionPolicy::Fail),
+            },
+            plan: Plan {
+                kinds: Fault::ALL.to_vec(),
+                level: Level::Covered(1),
+                pause: Duration::from_secs(3),
+            },
+            lasts: Duration::from_secs(25),
+            settles: Duration::from_secs(20),
+            habits: Habits::default(),
+            without: None,
+        }
+    }
+
+    /// The setup of a seed: nodes, settings and habits are drawn.
+    pub fn drawn(seed: u64, nodes: Option<usize>) -> Self {
+        let mut random = Random::new(seed, 5);
+        let drawn = random.one_of(&[3, 3, 3, 4, 5, 5, 6, 7, 9]).unwrap_or(3);
+        let mut setup = Self::of(nodes.unwrap_or(drawn));
+        let backups = match random.below(6) {
+            0 => Replication::Full,
+            1 => Replication::Backups(2),
+            _ => Replication::Backups(1),
+        };
+        setup.settings.replication = backups;
+        if random.one_in(4) {
+            setup.settings.acknowledgements = Acknowledgements::All;
+        }
+        if setup.nodes >= 3 && random.one_in(2) {
+            setup.settings.policy = None;
+        }
+        setup.habits.is_sticky = random.one_in(3);
+        setup.plan.pause = random.millis(500, 5_000);
+        setup
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// How many runs.
+    pub runs: u64,
+    /// Calls that clients made.
+    pub calls: u64,
+    /// Calls of which it is not known what came of them.
+    pub unknown: u64,
+    /// Reads that found a session.
+    pub found: u64,
+    /// What happened in the world.
+    pub events: u64,
+    /// Simulated seconds.
+    pub seconds: u64,
+    /// The digest of every event.
+    pub trace: u64,
+    /// How often things broke.
+    pub faults: BTreeMap<Fault, u64>,
+}
+
+impl Ran {
+    /// Adds another run.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.calls += other.calls;
+        self.unknown += other.unknown;
+        self.found += other.found;
+        self.events += other.events;
+        self.seconds += other.seconds;
+        self.trace ^= other.trace;
+        for (fault, count) in &other.faults {
+            *self.faults.entry(*fault).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, calls, unknown, found, events, seconds, trace, .. } = self;
+        writeln!(
+            f,
+            "{runs} runs, {seconds} simulated seconds, {events} events, trace {trace:016x}"
+        )?;
+        writeln!(f, "{calls} calls, {unknown} without an answer; {found} reads found a session")?;
+        let faults: Vec<_> =
+            self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
+        write!(f, "faults: {}", faults.join(", "))
+    }
+}
+
+/// A run that broke a rule.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// Its seed.
+    pub seed: u64,
+    /// What was seen.
+    pub what: String,
+    /// What happened until then, if it was wanted.
+    pub trace: Vec<String>,
+}
+
+/// Runs a service once.
+///
+/// # Errors
+///
+/// What must not be.
+pub fn run<P: Process>(setup: &Setup, seed: u64, is_traced: bool) -> Result<Ran, Broken> {
+    let mut run = Run::<P>::new(setup, seed);
+    if is_traced {
+        run.world.keep_trace();
+    }
+    match run.all() {
+        Ok(()) => Ok(run.ran()),
+        Err(what) => {
+            let trace = run.world.trace().lines().map(str::to_owned).collect();
+            Err(Broken { seed, what, trace })
+        }
+    }
+}
+
+struct Run<P: Process> {
+    setup: Setup,
+    world: World<P>,
+    clients: Clients,
+    faults: Faults,
+}
+
+const STEP: Duration = Duration::from_millis(5);
+/// How long nodes that start together take until they are ready.
+const STARTS: Duration = Duration::from_secs(10);
+/// The time without faults in which no call may fail.
+const CALM: Duration = Duration::from_secs(3);
+
+impl<P: Process> Run<P> {
+    fn new(setup: &Setup, seed: u64) -> Self {
+        let mut world = World::new(seed);
+        let mut random = Random::new(seed, 6);
+        for n in 0..setup.nodes + setup.spares {
+            // Rates differ by at most 5 %.
+            let drift = random.below(48_000) as i64 - 24_000;
+            world.add(start(setup, n), Clock::new(drift));
+        }
+        Self {
+            setup: setup.clone(),
+            world,
+            clients: Clients::new(seed, setup.habits),
+            faults: Faults::new(seed, setup.nodes, setup.plan.clone()),
+        }
+    }
+
+    fn all(&mut self) -> Result<(), String> {
+        self.begin()?;
+        self.go_on(self.setup.lasts, true, true)?;
+        self.repair()?;
+        let since = self.world.time();
+        self.clients.all_is_well(since);
+        self.go_on(CALM, false, true)?;
+        self.rest(since)?;
+        self.judge(since)
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        for n in 0..self.setup.nodes {
+            self.world.start(n);
+        }
+        self.until(STARTS, |world, nodes| world.are_ready(nodes) && world.is_settled())
+            .map_err(|why| format!("the service never starts: {why}"))
+    }
+
+    fn repair(&mut self) -> Result<(), String> {
+        self.faults.end(&mut self.world);
+        let end = self.world.time() + self.setup.settles;
+        while !(self.faults.is_over() && self.is_well()) {
+            if self.world.time() > end {
+                let why = self.world.describe();
+                return Err(format!("C19: everything is repaired, and not well again: {why}"));
+            }
+            self.faults.repair_what_is_due(&mut self.world);
+            self.go_on(STEP * 10, false, true)?;
+        }
+        Ok(())
+    }
+
+    fn is_well(&self) -> bool {
+        self.world.are_ready(self.setup.nodes) && self.world.is_settled()
+    }
+
+    /// Nothing is asked until everything rests; then all of it is read.
+    fn rest(&mut self, since: Duration) -> Result<(), String> {
+        self.go_on(PATIENCE + Duration::from_secs(1), false, false)?;
+        let late = (since + Duration::from_secs(11)).saturating_sub(self.world.time());
+        self.go_on(late, false, false)?;
+        self.rests()?;
+        self.clients.look_at_everything(&mut self.world);
+        self.go_on(PATIENCE + Duration::from_secs(1), false, false)?;
+        self.rests()
+    }
+
+    fn judge(&mut self, since: Duration) -> Result<(), String> {
+        let history = self.clients.history();
+        is_available(history, since)?;
+        match self.setup.plan.level {
+            Level::Covered(_) => check_history(history),
+            Level::Beyond => Ok(()),
+        }
+    }
+
+    fn go_on(&mut self, span: Duration, breaks: bool, asks: bool) -> Result<(), String> {
+        let end = self.world.time() + span;
+        while self.world.time() < end {
+            self.world.pass(STEP);
+            if let Some(violation) = self.world.violation() {
+                return Err(violation.to_owned());
+            }
+            self.clients.hear(&mut self.world)?;
+            if breaks {
+                self.faults.act(&mut self.world);
+            }
+            if asks {
+                self.clients.act(&mut self.world);
+            }
+        }
+        Ok(())
+    }
+
+    fn until(
+        &mut self,
+        most: Duration,
+        is_done: impl Fn(&World<P>, usize) -> bool,
+    ) -> Result<(), String> {
+        let end = self.world.time() + most;
+        while !is_done(&self.world, self.setup.nodes) {
+            if self.world.time() > end {
+                return Err(self.world.describe());
+            }
+            self.go_on(STEP, false, false)?;
+        }
+        Ok(())
+    }
+
+    /// At rest, holders hold the same, no other node holds anything, and nothing is open.
+    fn rests(&self) -> Result<(), String> {
+        let up = || self.world.nodes().iter().filter(|node| node.is_up());
+        for node in up() {
+            let open = node.process().map(Process::open).unwrap_or_default();
+            if let Some((what, count)) = open.into_iter().find(|(_, count)| *count > 0) {
+                return Err(format!("at rest, {node:?} has {count} {what}"));
+            }
+        }
+        let mut held = BTreeMap::<RecordId, Vec<Option<Holding>>>::new();
+        let holdings: Vec<_> =
+            up().filter_map(|node| Some((node, node.process()?.holdings()))).collect();
+        let ids = holdings.iter().flat_map(|(_, holdings)| holdings.keys().copied());
+        for id in ids.collect::<BTreeSet<_>>() {
+            for (node, holdings) in &holdings {
+                let holding = holdings.get(&id).copied();
+                match node.process().is_some_and(|process| process.is_holder(id)) {
+                    true => held.entry(id).or_default().push(holding),
+                    false if holding.is_some() => {
+                        return Err(format!("at rest, {node:?} holds {id}, and is no holder"));
+                    }
+                    false => {}
+                }
+            }
+        }
+        let differing = held.iter().find(|(_, all)| all.iter().any(|one| *one != all[0]));
+        differing.map_or(Ok(()), |(id, all)| {
+            Err(format!("at rest, the holders of {id} differ: {all:?}"))
+        })
+    }
+
+    fn ran(&self) -> Ran {
+        let history = self.clients.history();
+        let count = |is: fn(&Told) -> bool| {
+            history.calls.iter().filter(|call| is(&call.told)).count() as u64
+        };
+        Ran {
+            runs: 1,
+            calls: history.calls.len() as u64,
+            unknown: count(|told| matches!(told, Told::Nothing(_))),
+            found: count(|told| matches!(told, Told::Found(_))),
+            events: self.world.trace().events(),
+            seconds: self.world.time().as_secs() - 1_000,
+            trace: self.world.trace().digest(),
+            faults: self.faults.counts().clone(),
+        }
+    }
+}
+
+fn start(setup: &Setup, n: usize) -> Start {
+    let name = format!("n{n}").parse().expect("the name of the node is right");
+    Start {
+        name,
+        boot: Boot::new([0; 16]),
+        address: format!("10.0.0.{n}:7000"),
+        zone: None,
+        settings: setup.settings,
+        seed: 0,
+        without: setup.without,
+    }
+}
+
+/// The history of a run, for tests of the checks.
+pub fn history_of<P: Process>(setup: &Setup, seed: u64) -> Result<History, String> {
+    let mut run = Run::<P>::new(setup, seed);
+    run.all()?;
+    Ok(run.clients.history().clone())
+}

@@ -1,0 +1,177 @@
+//! What went wrong in the first edition, each as a setup of its own.
+
+use std::time::Duration;
+
+use steadfast_replication::epoch::{Acknowledgements, PartitionPolicy};
+use steadfast_replication::placement::Replication;
+
+use crate::faults::{Fault, Level};
+use crate::run::Setup;
+
+/// A setup that a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// By which it is asked for.
+    pub name: &'static str,
+    /// What happens in it.
+    pub what: &'static str,
+    setup: fn(&mut Setup),
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: &'static [Self] = &[
+        Self {
+            name: "identity",
+            what: "processes restart on machines whose clock is up to 4 min behind or ahead",
+            setup: |setup| setup.plan.kinds = vec![Fault::Crash, Fault::ClockJump],
+        },
+        Self {
+            name: "names",
+            what: "a second process starts under the name of a living one",
+            setup: |setup| setup.plan.kinds = vec![Fault::Twin, Fault::ShortStall],
+        },
+        Self {
+            name: "authority",
+            what: "nodes of five stand still for seconds, so that other holders answer",
+            setup: |setup| {
+                setup.nodes = 5;
+                setup.plan.kinds = vec![Fault::Stall];
+                setup.plan.level = Level::Covered(2);
+            },
+        },
+        Self {
+            name: "two backups",
+            what: "two backups, one of which acknowledges; nodes stand still and crash",
+            setup: |setup| {
+                setup.nodes = 5;
+                setup.settings.replication = Replication::Backups(2);
+                setup.plan.kinds = vec![Fault::Stall, Fault::Crash, Fault::Isolate];
+            },
+        },
+        Self {
+            name: "quorum",
+            what: "nodes are suspected wrongly and crash, under the policy `Fail` by default",
+            setup: |setup| {
+                setup.settings.policy = None;
+                setup.plan.kinds = vec![Fault::Suspicion, Fault::Crash, Fault::Isolate];
+            },
+        },
+        Self {
+            name: "clocks",
+            what: "wall clocks jump by seconds to hours, one at a time",
+            setup: |setup| setup.plan.kinds = vec![Fault::ClockJump],
+        },
+        Self {
+            name: "links",
+            what: "pairs of nodes do not reach each other, both ways or one way, during joins and drains",
+            setup: |setup| {
+                setup.plan.kinds =
+                    vec![Fault::CutPair, Fault::CutOneWay, Fault::Reset, Fault::Join, Fault::Drain];
+            },
+        },
+        Self {
+            name: "deaths",
+            what: "processes are killed and started again, seconds or milliseconds later",
+            setup: |setup| setup.plan.kinds = vec![Fault::Crash, Fault::QuickRestart],
+        },
+        Self {
+            name: "lists",
+            what: "many logins of few principals, with caps and revocations, while processes are killed",
+            setup: |setup| {
+                setup.habits.principals = 2;
+                setup.habits.sessions = 24;
+                setup.plan.kinds = vec![Fault::Crash, Fault::Stall, Fault::Drain];
+            },
+        },
+        Self {
+            name: "rolled back",
+            what: "creates and logins are interrupted by take-overs, again and again",
+            setup: |setup| {
+                setup.habits.sessions = 60;
+                setup.habits.rate = 240;
+                setup.plan.kinds = vec![Fault::QuickRestart, Fault::Isolate, Fault::Reset];
+            },
+        },
+        Self {
+            name: "stalls",
+            what: "nodes stand still for 50 to 250 ms, and are slow",
+            setup: |setup| {
+                setup.plan.kinds = vec![Fault::ShortStall, Fault::Slow];
+                setup.plan.pause = Duration::from_millis(400);
+            },
+        },
+        Self {
+            name: "leases",
+            what: "few calls, so that leases end between them",
+            setup: |setup| {
+                setup.habits.rate = 4;
+                setup.plan.kinds = vec![Fault::ShortStall, Fault::CutPair, Fault::Crash];
+            },
+        },
+        Self {
+            name: "expiry",
+            what: "sessions with a short idle life, whose owners stand still",
+            setup: |setup| {
+                setup.habits.short_life = Duration::from_secs(12);
+                setup.plan.kinds = vec![Fault::Stall, Fault::ShortStall, Fault::ClockJump];
+            },
+        },
+        Self {
+            name: "joins and drains",
+            what: "nodes join, drain, leave and are restarted in turn",
+            setup: |setup| {
+                setup.spares = 2;
+                setup.plan.kinds = vec![Fault::Join, Fault::Drain];
+            },
+        },
+        Self {
+            name: "all copies",
+            what: "every node holds everything, and a majority acknowledges",
+            setup: |setup| {
+                setup.settings.replication = Replication::Full;
+                setup.settings.acknowledgements = Acknowledgements::One;
+            },
+        },
+        Self {
+            name: "beyond",
+            what: "any number of faults at a time: what is left has to agree, and to serve again",
+            setup: |setup| {
+                setup.plan.level = Level::Beyond;
+                setup.plan.pause = Duration::from_millis(1_500);
+                setup.settles = Duration::from_secs(120);
+            },
+        },
+        Self {
+            name: "two nodes",
+            what: "two nodes, which are below a majority when one is gone",
+            setup: |setup| {
+                setup.nodes = 2;
+                setup.settings.policy = Some(PartitionPolicy::Fail);
+            },
+        },
+        Self {
+            name: "one node",
+            what: "one node alone, whose writes no other acknowledges",
+            setup: |setup| {
+                setup.nodes = 1;
+                setup.spares = 0;
+                setup.settings.policy = Some(PartitionPolicy::Degrade);
+                setup.plan.kinds = vec![Fault::ShortStall, Fault::ClockJump, Fault::Slow];
+            },
+        },
+    ];
+
+    /// The scenario of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// What is run.
+    pub fn setup(&self, nodes: Option<usize>) -> Setup {
+        let mut setup = Setup::of(3);
+        (self.setup)(&mut setup);
+        setup.nodes = nodes.unwrap_or(setup.nodes);
+        setup
+    }
+}

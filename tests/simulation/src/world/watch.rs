@@ -1,0 +1,129 @@
+//! What is seen of the nodes at every moment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use steadfast_core::RecordId;
+
+use super::Node;
+use crate::process::{KnownEpoch, Process};
+
+/// What happened, in short and, where it is wanted, in words.
+#[derive(Debug, Default)]
+pub struct Trace {
+    digest: u64,
+    events: u64,
+    lines: Option<VecDeque<String>>,
+}
+
+impl Trace {
+    /// Depends on every event and its time.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// How many there were.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The last ones, if they are kept.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().flatten().map(String::as_str)
+    }
+
+    fn add(&mut self, number: u64) {
+        self.digest = (self.digest ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+}
+
+/// Watches for what must not be.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    trace: Trace,
+    /// Records of which at most one node serves each, at any moment.
+    records: Vec<RecordId>,
+    next: usize,
+    epochs: BTreeMap<([u8; 16], u64), u64>,
+    known: BTreeMap<usize, KnownEpoch>,
+    violation: Option<String>,
+}
+
+/// The lines of a trace that are kept.
+const KEPT: usize = 200_000;
+
+impl Watch {
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    pub(super) fn keep(&mut self) {
+        self.trace.lines = Some(VecDeque::new());
+    }
+
+    pub(super) fn add(&mut self, id: RecordId) {
+        self.records.push(id);
+    }
+
+    pub(super) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    /// Writes down an event: the words, if they are wanted, and what it is in short.
+    pub(super) fn note(
+        &mut self,
+        time: Duration,
+        words: impl FnOnce() -> String,
+        (kind, a, b): (&'static str, usize, usize),
+    ) {
+        self.trace.events += 1;
+        self.trace.add(time.as_nanos() as u64);
+        self.trace.add(kind.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)));
+        self.trace.add((a as u64) << 32 | b as u64);
+        if let Some(lines) = &mut self.trace.lines {
+            if lines.len() == KEPT {
+                lines.pop_front();
+            }
+            lines.push_back(format!("{:.6} {}", time.as_secs_f64(), words()));
+        }
+    }
+
+    /// Looks at a node after it handled an input, and at all others for one record.
+    pub(super) fn look<P: Process>(&mut self, time: Duration, nodes: &[Node<P>], at: usize) {
+        self.look_at_epoch(time, nodes, at);
+        let Some(id) = self.records.get(self.next).copied() else {
+            return;
+        };
+        self.next = (self.next + 1) % self.records.len();
+        let serves = |node: &&Node<P>| {
+            node.process().is_some_and(|process| process.serves(node.now(time), id))
+        };
+        let serving: Vec<_> = nodes.iter().filter(serves).collect();
+        if serving.len() > 1 {
+            self.violated(time, &format!("C14: {serving:?} serve {id}"));
+        }
+    }
+
+    fn look_at_epoch<P: Process>(&mut self, time: Duration, nodes: &[Node<P>], at: usize) {
+        let Some(epoch) = nodes[at].process().and_then(Process::epoch) else {
+            self.known.remove(&at);
+            return;
+        };
+        if self.known.get(&at) == Some(&epoch) {
+            return;
+        }
+        let KnownEpoch { lineage, number, digest } = epoch;
+        self.note(time, || format!("{at} knows epoch {number} {digest:x}"), ("epoch", at, 0));
+        self.trace.add(number);
+        let known = *self.epochs.entry((lineage, number)).or_insert(digest);
+        if known != digest {
+            self.violated(time, &format!("C13: two epochs have the number {number}"));
+        }
+        self.known.insert(at, epoch);
+    }
+
+    fn violated(&mut self, time: Duration, what: &str) {
+        self.note(time, || what.to_owned(), ("violation", 0, 0));
+        self.violation.get_or_insert(format!("{what}, at {time:?}"));
+    }
+}
