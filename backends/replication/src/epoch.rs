@@ -1,5 +1,8 @@
 //! The agreed state of the cluster, and its successors.
 
+#[cfg(feature = "wire")]
+pub(crate) mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -26,6 +29,11 @@ impl Lineage {
     /// A lineage of 16 random bytes.
     pub fn new(random: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(random))
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
     }
 }
 

@@ -29,6 +29,7 @@
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`tenant`] | the records of one member: all of these, connected |
 //! | [`engine`] | one node: its membership, its streams and its records |
+//! | `wire` | frames as bytes, with the feature of that name |
 //! | [`rules`] | the rules that a test can leave out |
 
 pub mod call;
@@ -56,3 +57,5 @@ pub mod slots;
 pub mod sync;
 pub mod takeover;
 pub mod tenant;
+#[cfg(feature = "wire")]
+pub mod wire;

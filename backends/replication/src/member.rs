@@ -13,7 +13,7 @@ pub struct Boot(u128);
 
 impl Boot {
     /// A boot of 16 random bytes.
-    pub fn new(random: [u8; 16]) -> Self {
+    pub const fn new(random: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(random))
     }
 

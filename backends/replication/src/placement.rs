@@ -60,6 +60,12 @@ impl Placement {
         Table(Slot::all().map(|slot| self.holders(slot).into()).collect())
     }
 
+    /// The members that slots are placed on: their names, boots and zones.
+    #[cfg(feature = "wire")]
+    pub(crate) fn seats(&self) -> Vec<Member> {
+        self.seats.iter().map(Seat::member).collect()
+    }
+
     fn rank<'s>(&self, seat: &'s Seat, slot: Slot) -> (Reverse<u64>, &'s Name) {
         let mut bytes = (slot.index() as u16).to_le_bytes().to_vec();
         bytes.extend(seat.name.as_str().as_bytes());
@@ -86,6 +92,12 @@ impl Table {
 impl Seat {
     fn of(member: &Member) -> Self {
         Self { name: member.name.clone(), boot: member.boot, zone: member.zone.clone() }
+    }
+
+    #[cfg(feature = "wire")]
+    fn member(&self) -> Member {
+        let Self { name, boot, zone } = self.clone();
+        Member { role: Role::Full, ..Member::joining(name, boot, String::new(), zone) }
     }
 }
 

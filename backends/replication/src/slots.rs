@@ -45,6 +45,11 @@ impl HashKey {
         Self(bytes)
     }
 
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// SipHash-2-4, which nodes of different releases have to agree on.
     pub fn hash(&self, bytes: &[u8]) -> u64 {
         SipHasher24::new_with_key(&self.0).hash(bytes)

@@ -1,0 +1,175 @@
+//! Every frame that there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::cluster::{self, Ballot, Message, Promise};
+use crate::epoch::tests::{boot, grown, joining, next, reborn};
+use crate::epoch::{Acknowledgements, Change, Epoch, EpochId, Lineage, PartitionPolicy, Settings};
+use crate::member::{Boot, Member, Versions};
+use crate::paths::{Content, Covered, Packet};
+use crate::placement::Replication;
+use crate::rules::Rules;
+use crate::slots::{SLOTS, Slot, SlotSet};
+use crate::wire::{Ends, Frame};
+
+pub(super) const ENDS: Ends = Ends { from: Boot::new([1; 16]), to: Boot::new([2; 16]) };
+
+pub(super) fn frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![packet().prop_map(Frame::Packet), datagram().prop_map(Frame::Datagram)]
+}
+
+fn any_boot() -> impl Strategy<Value = Boot> {
+    prop_oneof![Just(ENDS.from), Just(ENDS.to), any::<[u8; 16]>().prop_map(Boot::new)]
+}
+
+fn epoch_id() -> impl Strategy<Value = EpochId> {
+    (any::<[u8; 16]>(), any::<u64>())
+        .prop_map(|(lineage, number)| EpochId { lineage: Lineage::new(lineage), number })
+}
+
+fn packet() -> impl Strategy<Value = Packet<Vec<u8>>> {
+    let content =
+        (1..u64::MAX, any::<Vec<u8>>()).prop_map(|(number, message)| Content { number, message });
+    let covered =
+        (any::<u64>(), any::<u64>()).prop_map(|(stream, below)| Covered { stream, below });
+    let sent_at = any::<u64>().prop_map(Duration::from_nanos);
+    let content = option::of(content);
+    (any_boot(), any_boot(), epoch_id(), any::<u64>(), any::<u64>(), covered, sent_at, content)
+        .prop_map(|(from, to, epoch, stream, first, covered, sent_at, content)| Packet {
+            from,
+            to,
+            epoch,
+            stream,
+            first,
+            covered,
+            sent_at,
+            content,
+        })
+}
+
+pub(super) fn packet_of(from: Boot, to: Boot) -> Packet<Vec<u8>> {
+    Packet {
+        from,
+        to,
+        epoch: grown(1).id(),
+        stream: 1,
+        first: 1,
+        covered: Covered::default(),
+        sent_at: Duration::ZERO,
+        content: None,
+    }
+}
+
+fn datagram() -> impl Strategy<Value = cluster::Frame> {
+    (any_boot(), epoch_id(), message()).prop_map(|(from, epoch, message)| cluster::Frame {
+        from,
+        epoch,
+        message,
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let epoch = || epoch().prop_map(Arc::new);
+    let accepted = || (ballot(), epoch());
+    prop_oneof![
+        epoch().prop_map(Message::Epoch),
+        Just(Message::Fetch),
+        ballot().prop_map(Message::Prepare),
+        (ballot(), option::of(accepted()), slots()).prop_map(|(ballot, accepted, served)| {
+            Message::Promise(Promise { ballot, accepted, served })
+        }),
+        ballot().prop_map(Message::Nack),
+        accepted().prop_map(|(ballot, epoch)| Message::Accept(ballot, epoch)),
+        ballot().prop_map(Message::Accepted),
+        (any::<u64>(), slots()).prop_map(|(number, slots)| Message::AskLease { number, slots }),
+        (any::<u64>(), slots()).prop_map(|(number, slots)| Message::Lease { number, slots }),
+        slots().prop_map(Message::Withdrawn),
+    ]
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (any::<u32>(), any_boot()).prop_map(|(number, proposer)| Ballot { number, proposer })
+}
+
+/// Few slots, many, or stretches of them.
+pub(super) fn slots() -> impl Strategy<Value = SlotSet> {
+    let stretches = vec((0..SLOTS, 0..600_usize), 0..6).prop_map(|stretches| {
+        stretches.into_iter().flat_map(|(from, length)| from..from + length).map(Slot::at).collect()
+    });
+    let scattered =
+        vec(0..SLOTS, 0..50).prop_map(|slots| slots.into_iter().map(Slot::at).collect());
+    let dense = vec(any::<bool>(), SLOTS)
+        .prop_map(|bits| Slot::all().filter(|slot| bits[slot.index()]).collect());
+    prop_oneof![2 => stretches, 2 => scattered, 1 => dense]
+}
+
+/// What a service comes to by changes, some of which do not apply, and by losing its majority.
+pub(super) fn epoch() -> impl Strategy<Value = Epoch> {
+    let step = (change(), slots(), any::<[u8; 16]>(), 0..10_u8);
+    (1..6_usize, vec(step, 0..8)).prop_map(|(size, steps)| {
+        let mut epoch = grown(size);
+        for (change, served, lineage, kind) in steps {
+            let (lineage, first) = (Lineage::new(lineage), epoch.members()[0].clone());
+            epoch = match kind {
+                0 => epoch.found_again(lineage, first.name, epoch.members().to_vec()),
+                1 => epoch.split(lineage, first.name, &[first.boot].into()),
+                _ => {
+                    let changed = epoch.successor(&[change], &served, Rules::default());
+                    changed.unwrap_or_else(|_| next(&epoch, &[]).unwrap())
+                }
+            };
+        }
+        epoch
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let member = || 0..8_usize;
+    prop_oneof![
+        any_member().prop_map(Change::Join),
+        member().prop_map(|n| Change::BecomeFull(boot(n))),
+        member().prop_map(|n| Change::SetAside(boot(n))),
+        member().prop_map(|n| Change::ComeBack(boot(n))),
+        member().prop_map(|n| Change::LoseVote(boot(n))),
+        member().prop_map(|n| Change::Drain(boot(n))),
+        member().prop_map(|n| Change::Leave(boot(n))),
+        slots().prop_map(Change::GiveUp),
+        settings().prop_map(Change::Reconfigure),
+        Just(Change::RaiseProtocol),
+    ]
+}
+
+fn any_member() -> impl Strategy<Value = Member> {
+    let member = (0..8_usize, any::<bool>())
+        .prop_map(|(n, is_reborn)| if is_reborn { reborn(n) } else { joining(n) });
+    let versions = (0..4_u32, 0..4_u32).prop_map(|(lowest, highest)| Versions { lowest, highest });
+    let (zone, settings) = (option::of("[a-z]{0,8}"), option::of(settings()));
+    (member, "[a-z.:0-9]{0,30}", zone, versions, settings).prop_map(
+        |(member, address, zone, protocol, started_with)| Member {
+            address,
+            zone,
+            protocol,
+            started_with,
+            ..member
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let replication =
+        prop_oneof![Just(Replication::Full), (0..9_u32).prop_map(Replication::Backups)];
+    let acknowledgements = prop_oneof![Just(Acknowledgements::One), Just(Acknowledgements::All)];
+    let policy = prop_oneof![
+        Just(None),
+        Just(Some(PartitionPolicy::Fail)),
+        Just(Some(PartitionPolicy::Degrade)),
+    ];
+    (replication, acknowledgements, policy).prop_map(|(replication, acknowledgements, policy)| {
+        Settings { replication, acknowledgements, policy }
+    })
+}
