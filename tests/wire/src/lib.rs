@@ -33,7 +33,7 @@ pub fn generate() -> String {
         let module = Module::from_protobuf_package_name(file.package());
         (module, file)
     });
-    let generated = Config::new().generate(requests.collect());
+    let generated = Config::new().btree_map(["."]).generate(requests.collect());
     let modules = generated.unwrap_or_else(|error| panic!("{error}"));
     modules.into_values().collect()
 }

@@ -43,10 +43,9 @@ impl Directory {
     fn encode(self) -> Vec<u8> {
         let mut nodes: Vec<_> = self.0.into_iter().collect();
         nodes.sort_by_key(|(_, index)| *index);
-        let node = |((name, boot, zone), _): ((Name, Boot, _), _)| proto::Node {
-            name: name.as_str().to_owned(),
-            boot: boot_bytes(boot),
-            zone,
+        let node = |((name, boot, zone), _): ((Name, Boot, _), _)| {
+            let (name, boot) = (name.as_str().to_owned(), boot_bytes(boot));
+            proto::Node { name, boot, zone }
         };
         proto::NodeList { item: nodes.into_iter().map(node).collect() }.encode_to_vec()
     }
@@ -56,7 +55,8 @@ pub(super) fn encode(epoch: &Epoch) -> proto::Epoch {
     let parts = Parts::of(epoch);
     let Parts { members, served, .. } = &parts;
     let mut nodes = Directory::default();
-    let members = members.iter().map(|member| to_member(member, &mut nodes)).collect();
+    let members = members.iter().map(|member| to_member(member, nodes.index(member)));
+    let members = members.collect();
     let served: Vec<_> = served.iter().map(|serving| to_serving(serving, &mut nodes)).collect();
     proto::Epoch {
         id: to_epoch_id(parts.id),
@@ -85,7 +85,12 @@ fn to_ancestry(ancestry: &[Ancestor]) -> Vec<u8> {
     proto::AncestorList { item: ancestry.iter().map(ancestor).collect() }.encode_to_vec()
 }
 
-fn to_member(member: &Member, nodes: &mut Directory) -> proto::Member {
+pub(super) fn to_node(member: &Member) -> proto::Node {
+    let (name, boot) = (member.name.as_str().to_owned(), boot_bytes(member.boot));
+    proto::Node { name, boot, zone: member.zone.clone() }
+}
+
+pub(super) fn to_member(member: &Member, node: u32) -> proto::Member {
     let role = match member.role {
         Role::Joining => proto::Role::Joining,
         Role::Full => proto::Role::Full,
@@ -93,7 +98,7 @@ fn to_member(member: &Member, nodes: &mut Directory) -> proto::Member {
         Role::Aside => proto::Role::Aside,
     };
     proto::Member {
-        node: nodes.index(member),
+        node,
         address: member.address.clone(),
         role: role.into(),
         votes: member.votes,
@@ -167,7 +172,7 @@ fn ancestor(ancestor: proto::Ancestor) -> Result<Ancestor, WireError> {
 }
 
 /// A node, as a member on which slots are placed.
-fn node(node: proto::Node) -> Result<Member, WireError> {
+pub(super) fn node(node: proto::Node) -> Result<Member, WireError> {
     let (name, boot) = (name(&node.name)?, boot(&node.boot)?);
     let zone = node.zone.map(|zone| limited(zone, MAX_ZONE)).transpose()?;
     let member = Member::joining(name, boot, String::new(), zone);
@@ -182,7 +187,7 @@ fn named(index: u32, nodes: &[Member]) -> Result<Member, WireError> {
     required(nodes.get(index as usize).cloned(), "a node")
 }
 
-fn member(member: proto::Member, nodes: &[Member]) -> Result<Member, WireError> {
+pub(super) fn member(member: proto::Member, nodes: &[Member]) -> Result<Member, WireError> {
     let role = match proto::Role::try_from(member.role) {
         Ok(proto::Role::Joining) => Role::Joining,
         Ok(proto::Role::Full) => Role::Full,

@@ -4,6 +4,8 @@
 //! multiple of the bytes that arrived, and at most 4 MiB for what an epoch repeats, whatever they are: elements of lists are decoded one by one, up
 //! to a limit.
 
+mod agreement;
+mod changes;
 mod datagram;
 mod epoch;
 mod list;
@@ -20,8 +22,8 @@ use prost::Message as _;
 
 pub use self::epoch::{MAX_ADDRESS, MAX_ZONE};
 use self::proto::frame::Kind;
-use crate::cluster;
 use crate::member::Boot;
+use crate::membership;
 use crate::paths::Packet;
 
 /// What one frame of a link carries.
@@ -31,7 +33,7 @@ pub enum Frame {
     /// A part of a stream.
     Packet(Packet<Vec<u8>>),
     /// A message about the cluster.
-    Datagram(cluster::Frame),
+    Datagram(membership::Frame),
 }
 
 /// The boots at the ends of a link, in the direction of a frame. A frame does not name them again.
@@ -62,7 +64,7 @@ pub enum WireError {
 pub fn encode(frame: &Frame, ends: Ends) -> Vec<u8> {
     let kind = match frame {
         Frame::Packet(packet) => Kind::Packet(packet::encode(packet, ends)),
-        Frame::Datagram(frame) => Kind::Datagram(datagram::encode(frame, ends)),
+        Frame::Datagram(frame) => Kind::Datagram(datagram::encode(frame, ends.from)),
     };
     proto::Frame { kind: Some(kind) }.encode_to_vec()
 }
@@ -75,7 +77,7 @@ pub fn encode(frame: &Frame, ends: Ends) -> Vec<u8> {
 pub fn decode(bytes: &[u8], ends: Ends) -> Result<Option<Frame>, WireError> {
     match proto::Frame::decode(bytes)?.kind {
         Some(Kind::Packet(packet)) => packet::decode(packet, ends).map(Frame::Packet).map(Some),
-        Some(Kind::Datagram(frame)) => Ok(datagram::decode(frame, ends)?.map(Frame::Datagram)),
+        Some(Kind::Datagram(frame)) => Ok(datagram::decode(frame, ends.from)?.map(Frame::Datagram)),
         None => Ok(None),
     }
 }

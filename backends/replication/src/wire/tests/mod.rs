@@ -71,6 +71,18 @@ fn a_kind_that_a_later_version_adds_is_skipped() {
 }
 
 #[test]
+fn a_relayed_frame_has_no_other_inside() {
+    let mut frame = proto::Datagram::default();
+    for _ in 0..2 {
+        let relay = proto::Relay { to: vec![0; 16], frame: Some(frame.into()) };
+        let message = Some(proto::datagram::Message::Relay(relay.into()));
+        frame = proto::Datagram { message, ..Default::default() };
+    }
+    let frame = proto::Frame { kind: Some(Kind::Datagram(frame)) };
+    assert!(decode(&frame.encode_to_vec(), ENDS).is_err());
+}
+
+#[test]
 fn an_epoch_of_50_members_takes_at_most_8_kb() {
     let members = (0..50).map(|n| Member {
         address: format!("node-{n}.sessions.internal.example:7400"),

@@ -7,10 +7,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::cluster::{self, Ballot, Message, Promise};
+use crate::cluster::{self, Ballot, Promise};
 use crate::epoch::tests::{boot, grown, joining, next, reborn};
 use crate::epoch::{Acknowledgements, Change, Epoch, EpochId, Lineage, PartitionPolicy, Settings};
 use crate::member::{Boot, Member, Versions};
+use crate::membership::{self, Described, Hello, Message, Refusal};
 use crate::paths::{Content, Covered, Packet};
 use crate::placement::Replication;
 use crate::rules::Rules;
@@ -65,15 +66,75 @@ pub(super) fn packet_of(from: Boot, to: Boot) -> Packet<Vec<u8>> {
     }
 }
 
-fn datagram() -> impl Strategy<Value = cluster::Frame> {
-    (any_boot(), epoch_id(), message()).prop_map(|(from, epoch, message)| cluster::Frame {
-        from,
-        epoch,
-        message,
-    })
+fn datagram() -> impl Strategy<Value = membership::Frame> {
+    let relay = (any_boot(), framed(message().boxed()))
+        .prop_map(|(to, frame)| Message::Relay { to, frame: Box::new(frame) });
+    prop_oneof![
+        framed(message().boxed()),
+        framed(agreement().prop_map(Message::Cluster).boxed()),
+        framed(relay.boxed()),
+    ]
+}
+
+fn framed(message: BoxedStrategy<Message>) -> impl Strategy<Value = membership::Frame> {
+    (any_boot(), option::of(epoch_id()), message)
+        .prop_map(|(from, epoch, message)| membership::Frame { from, epoch, message })
 }
 
 fn message() -> impl Strategy<Value = Message> {
+    let accepted = || (ballot(), epoch().prop_map(Arc::new));
+    let about = || (epoch_id(), ballot());
+    prop_oneof![
+        Just(Message::Known),
+        (hello().prop_map(Box::new), any::<bool>())
+            .prop_map(|(hello, asks)| Message::Hello { hello, asks }),
+        vec(change(), 0..5).prop_map(Message::Ask),
+        Just(Message::Wait),
+        refusal().prop_map(Message::Refused),
+        any_boot().prop_map(Message::Suspect),
+        any_boot().prop_map(Message::Trust),
+        Just(Message::Ping),
+        Just(Message::Pong),
+        about().prop_map(|(epoch, ballot)| Message::Surrender(epoch, ballot)),
+        (about(), option::of(accepted())).prop_map(|((epoch, ballot), accepted)| {
+            Message::Surrendered(epoch, ballot, accepted)
+        }),
+        (epoch_id(), accepted())
+            .prop_map(|(epoch, (ballot, first))| Message::Found(epoch, ballot, first)),
+        about().prop_map(|(epoch, ballot)| Message::Founded(epoch, ballot)),
+        about().prop_map(|(epoch, ballot)| Message::Declined(epoch, ballot)),
+    ]
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let epochs = (option::of(epoch_id()), option::of(epoch_id()));
+    let flags = (any::<bool>(), any::<bool>());
+    (any_member(), epochs, any_member(), flags).prop_map(
+        |(member, (listed_in, in_sight), lowest, (is_waiting, is_lost))| Hello {
+            member,
+            listed_in,
+            in_sight,
+            lowest: (lowest.name, lowest.boot),
+            is_waiting,
+            is_lost,
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let versions =
+        (any::<u32>(), any::<u32>()).prop_map(|(lowest, highest)| Versions { lowest, highest });
+    let described = || settings().prop_map(Described);
+    prop_oneof![
+        Just(Refusal::Replaced),
+        (versions, any::<u32>()).prop_map(|(node, service)| Refusal::Protocol { node, service }),
+        (described(), described()).prop_map(|(node, service)| Refusal::Settings { node, service }),
+    ]
+}
+
+fn agreement() -> impl Strategy<Value = cluster::Message> {
+    use cluster::Message;
+
     let epoch = || epoch().prop_map(Arc::new);
     let accepted = || (ballot(), epoch());
     prop_oneof![
