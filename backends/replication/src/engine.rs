@@ -1,5 +1,8 @@
 //! One node: the components, connected.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -658,6 +658,9 @@ impl Membership {
         let Some(own) = self.epoch().cloned() else {
             return self.on_sight(epoch, now);
         };
+        if epoch.id() == own.id() {
+            return;
+        }
         match relation(epoch, &own, self.terms.rules) {
             Relation::Descends if epoch.id().lineage == own.id().lineage => {
                 let message = cluster::Message::Epoch(Arc::clone(epoch));

@@ -1,0 +1,231 @@
+//! Several whole nodes, over links that lose nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use steadfast_core::{
+    Admission, KeyId, Limits, Lookup, Outcome, Patch, Record, RecordId, SecretHash, Timestamp,
+};
+
+use super::{Effect, Engine, Packet};
+use crate::call::{Reply, Request};
+use crate::cluster::Timing;
+use crate::context::Now;
+use crate::epoch::tests::{SETTINGS, boot, joining};
+use crate::member::{Boot, Member, Role};
+use crate::membership::{Discovery, Drain, Identity, Membership};
+use crate::rules::Rules;
+
+#[test]
+fn one_node_founds_a_service() {
+    let mut nodes = Nodes::new(1);
+    let id = nodes.create(0, 1);
+    assert_eq!(nodes.count(0, id), 1);
+}
+
+#[test]
+fn nodes_become_one_service() {
+    let nodes = Nodes::new(3);
+    let epoch = nodes.engines[&boot(0)].membership().epoch().unwrap();
+    assert_eq!(epoch.members().iter().filter(|member| member.role == Role::Full).count(), 3);
+    for engine in nodes.engines.values() {
+        assert_eq!(engine.membership().epoch().unwrap().id(), epoch.id());
+    }
+}
+
+#[test]
+fn every_node_answers_for_every_session() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..12).map(|n| nodes.create(n as usize % 3, n)).collect();
+    for (n, id) in ids.iter().enumerate() {
+        nodes.add(n % 3, *id);
+    }
+    for node in 0..3 {
+        assert!(ids.iter().all(|id| nodes.count(node, *id) == 2));
+    }
+}
+
+#[test]
+fn a_crash_loses_nothing_and_delays_little() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..30).map(|n| nodes.create(n as usize % 3, n)).collect();
+    nodes.crash(2);
+    let start = nodes.now.mono;
+    assert!(ids.iter().all(|id| nodes.add(0, *id) == 2));
+    assert!(nodes.now.mono - start < Duration::from_millis(1_000), "{:?}", nodes.now.mono - start);
+    assert!(ids.iter().all(|id| nodes.count(1, *id) == 2));
+}
+
+#[test]
+fn nodes_that_drain_and_restart_lose_nothing() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..30).map(|n| nodes.create(n as usize % 3, n)).collect();
+    for n in 0..3 {
+        nodes.drain(n);
+        nodes.crash(n);
+        nodes.start(joining(n + 20 * (n + 1)), &format!("n{n}"));
+        nodes.pass(3_000);
+    }
+    assert!(ids.iter().all(|id| nodes.count_anywhere(*id) == 1));
+}
+
+#[test]
+fn a_service_at_rest_is_silent() {
+    let mut nodes = Nodes::new(3);
+    let id = nodes.create(0, 1);
+    assert_eq!(nodes.count(1, id), 1);
+    nodes.pass(5_000);
+    nodes.sent = 0;
+    nodes.pass(5_000);
+    assert_eq!(nodes.sent, 0);
+}
+
+struct Nodes {
+    engines: BTreeMap<Boot, Engine>,
+    packets: VecDeque<(Boot, Boot, Packet)>,
+    answers: BTreeMap<(Boot, u64), Reply>,
+    now: Now,
+    sent: usize,
+}
+
+impl Nodes {
+    fn new(nodes: usize) -> Self {
+        let now = Now { mono: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
+        let (engines, packets) = (BTreeMap::new(), VecDeque::new());
+        let mut this = Self { engines, packets, answers: BTreeMap::new(), now, sent: 0 };
+        for n in 0..nodes {
+            this.start(joining(n), &format!("n{n}"));
+        }
+        for boot in this.boots() {
+            let discovery = Discovery { has_others: nodes > 1, silent: Vec::new() };
+            this.step(boot, |engine, now| engine.discovered(now, discovery));
+        }
+        this.pass(3_000);
+        this
+    }
+
+    fn start(&mut self, member: Member, name: &str) {
+        let me = member.boot;
+        let member = Member { name: name.parse().unwrap(), ..member };
+        let identity = Identity { member, settings: SETTINGS, seed: me.to_bytes() };
+        let rules = Rules::default();
+        let membership = Membership::new(identity, Timing::DEFAULT, rules, self.now.mono);
+        self.engines.insert(me, Engine::new(membership, Limits::default(), rules));
+        let discovery = Discovery { has_others: true, silent: vec!["others".to_owned()] };
+        self.step(me, |engine, now| engine.discovered(now, discovery));
+        for other in self.boots().into_iter().filter(|other| *other != me) {
+            let (mine, theirs) = (self.engines[&me].hello(), self.engines[&other].hello());
+            self.step(me, |engine, now| engine.connected(now, theirs));
+            self.step(other, |engine, now| engine.connected(now, mine));
+        }
+    }
+
+    fn crash(&mut self, n: usize) {
+        let boot = self.boot(n);
+        self.engines.remove(&boot);
+        for other in self.boots() {
+            self.step(other, |engine, now| engine.disconnected(now, boot, true));
+        }
+    }
+
+    fn drain(&mut self, n: usize) {
+        let boot = self.boot(n);
+        self.step(boot, |engine, now| engine.drain(now, Drain::Restart));
+        self.pass(2_000);
+    }
+
+    /// The boot that has a name now.
+    fn boot(&self, n: usize) -> Boot {
+        let name = format!("n{n}");
+        let is_it = |engine: &&Engine| engine.hello().member.name.as_str() == name;
+        self.engines.values().find(is_it).unwrap().membership().me()
+    }
+
+    fn step(&mut self, me: Boot, step: impl FnOnce(&mut Engine, Now)) {
+        let Some(engine) = self.engines.get_mut(&me) else { return };
+        step(engine, self.now);
+        for effect in engine.take_effects() {
+            match effect {
+                Effect::Send(to, packet) => self.packets.push_back((me, to, packet)),
+                Effect::Answer(number, reply) => drop(self.answers.insert((me, number), reply)),
+                Effect::Changed(_) | Effect::Cluster(_) => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.turn();
+        }
+    }
+
+    /// Delivers what was sent, each hop in 1 ms, and lets 10 ms pass.
+    fn turn(&mut self) {
+        for _ in 0..10 {
+            for (from, to, packet) in std::mem::take(&mut self.packets) {
+                self.sent += 1;
+                self.step(to, |engine, now| engine.receive(now, from, packet));
+            }
+            self.now.mono += Duration::from_millis(1);
+        }
+        for boot in self.boots() {
+            self.step(boot, |engine, now| engine.tick(now));
+        }
+    }
+
+    fn call(&mut self, me: Boot, request: Request) -> Reply {
+        let mut number = 0;
+        self.step(me, |engine, now| number = engine.call(now, request, Duration::from_secs(5)));
+        for _ in 0..600 {
+            if let Some(reply) = self.answers.remove(&(me, number)) {
+                return reply;
+            }
+            self.turn();
+        }
+        panic!("no answer");
+    }
+
+    fn create(&mut self, node: usize, n: u64) -> RecordId {
+        let id = crate::replicas::tests::id(n << 32 | 5);
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let mut record = Record::new(hash, start, end, end);
+        record.values = [("n", &b"1"[..])].into_iter().collect();
+        let (record, admission) = (Box::new(record), Admission::default());
+        let reply = self.call(self.boot(node), Request::Create { id, record, admission });
+        assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
+        id
+    }
+
+    fn add(&mut self, node: usize, id: RecordId) -> i64 {
+        let mut patch = Patch::new();
+        patch.add("n", 1).unwrap();
+        let reply = self.call(self.boot(node), Request::Update { id, patch: Box::new(patch) });
+        match reply {
+            Reply::Outcome(Outcome::Applied(applied)) => applied.counters[0].1,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    fn count(&mut self, node: usize, id: RecordId) -> u64 {
+        self.count_at(self.boot(node), id)
+    }
+
+    fn count_anywhere(&mut self, id: RecordId) -> u64 {
+        self.count_at(self.boots()[0], id)
+    }
+
+    fn count_at(&mut self, me: Boot, id: RecordId) -> u64 {
+        match self.call(me, Request::Load { id, proof: None, seen: None }) {
+            Reply::Lookup(Lookup::Found(found)) => {
+                let json = found.record.values.get("n").unwrap();
+                std::str::from_utf8(json).unwrap().parse().unwrap()
+            }
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    fn boots(&self) -> Vec<Boot> {
+        self.engines.keys().copied().collect()
+    }
+}
