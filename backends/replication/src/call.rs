@@ -1,11 +1,12 @@
 //! What callers ask of the owner of a record.
 
 use steadfast_core::{
-    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Proof, Record,
-    RecordId, Refusal, Version,
+    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Principal,
+    Proof, Record, RecordId, Refusal, SessionInfo, Timestamp, Version,
 };
 
 use crate::member::Boot;
+use crate::slots::HashKey;
 
 /// Which call it is: asked again, it has the same id, and is applied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,16 +56,66 @@ pub enum Request {
         /// Why it ends.
         reason: EndReason,
     },
+    /// Ends a record, if it is the principal's.
+    End {
+        /// Its id.
+        id: RecordId,
+        /// Whose it has to be.
+        principal: Principal,
+        /// Why it ends.
+        reason: EndReason,
+    },
+    /// Asks what a list shows of a session, if it is the principal's.
+    Describe {
+        /// Its id.
+        id: RecordId,
+        /// Whose it has to be.
+        principal: Principal,
+    },
+    /// Asks the list of a principal's sessions.
+    List {
+        /// Whose sessions.
+        principal: Principal,
+        /// What.
+        request: ListRequest,
+    },
+}
+
+/// What is asked of a list.
+#[derive(Clone, Debug)]
+pub enum ListRequest {
+    /// Admits a session that is about to be the principal's.
+    Admit {
+        /// The session.
+        id: RecordId,
+        /// When its principal proved who they are.
+        authenticated: Timestamp,
+        /// Its absolute deadline.
+        until: Timestamp,
+        /// On which terms.
+        admission: Admission,
+    },
+    /// The session is the principal's.
+    Settle(RecordId),
+    /// The session is not the principal's, or not any more.
+    Remove(RecordId),
+    /// Wants the sessions after one, in the order of their ids.
+    Page(Option<RecordId>),
+    /// Rejects logins below an epoch from now on.
+    Raise(u64),
 }
 
 impl Request {
     /// The record whose owner answers.
-    pub fn record(&self) -> RecordId {
+    pub fn record(&self, key: &HashKey) -> RecordId {
         match self {
             Self::Create { id, .. }
             | Self::Load { id, .. }
             | Self::Update { id, .. }
-            | Self::Delete { id, .. } => *id,
+            | Self::Delete { id, .. }
+            | Self::End { id, .. }
+            | Self::Describe { id, .. } => *id,
+            Self::List { principal, .. } => key.list_of(principal),
         }
     }
 }
@@ -78,6 +129,20 @@ pub enum Reply {
     Lookup(Lookup),
     /// To a delete.
     Deleted(Deleted),
+    /// To an admission: the sessions above the cap.
+    Admitted(Vec<RecordId>),
+    /// To an admission: too many other sessions are being admitted; it has to be asked for again.
+    Busy,
+    /// To a page of a list: the sessions, and whether more follow.
+    Page(Vec<RecordId>, bool),
+    /// To a description; `None` for a session that is not the principal's.
+    Described(Option<SessionInfo>),
+    /// To other steps of a list.
+    Done,
+    /// To a list of sessions.
+    Listed(Vec<SessionInfo>),
+    /// How many sessions ended.
+    Count(u64),
     /// There is no answer.
     Failed(Failure),
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::call::{Failure, Reply, Request};
+use steadfast_core::{Principal, RecordId};
+
+use crate::call::Request;
 use crate::member::Boot;
 
 /// The calls of this node that are open.
@@ -13,9 +15,25 @@ pub struct Caller {
     last: u64,
 }
 
+/// For what an answer is.
+#[derive(Clone, Debug)]
+pub enum Asker {
+    /// The application.
+    Client,
+    /// A call that waits for this step, at a record of this node.
+    Step(RecordId, u64),
+    /// A procedure.
+    Procedure(u64),
+    /// A list of this node, which does not know whether the session is the principal's.
+    Fence(RecordId, Principal),
+    /// Nothing waits for it.
+    Background,
+}
+
 /// An open call.
 #[derive(Debug)]
 struct Call {
+    asker: Asker,
     request: Request,
     /// When its caller gives up.
     until: Duration,
@@ -36,9 +54,15 @@ pub struct Due {
 
 impl Caller {
     /// Opens a call; its number is never used twice.
-    pub fn open(&mut self, request: Request, until: Duration) -> u64 {
+    pub fn open(&mut self, asker: Asker, request: Request, until: Duration) -> u64 {
+        let number = self.number();
+        self.calls.insert(number, Call { asker, request, until, asked: None });
+        number
+    }
+
+    /// A number that no other call has.
+    pub fn number(&mut self) -> u64 {
         self.last += 1;
-        self.calls.insert(self.last, Call { request, until, asked: None });
         self.last
     }
 
@@ -77,17 +101,16 @@ impl Caller {
         Some(Due { number, request: call.request.clone(), within })
     }
 
-    /// Takes an answer. A refusal counts as the answer to the latest attempt only: another owner may have
+    /// Takes an answer; for what it is. A refusal counts as the answer to the latest attempt only: another owner may have
     /// applied what an earlier one refused (C3).
-    pub fn on_reply(&mut self, from: Boot, number: u64, reply: Reply) -> Option<Reply> {
+    pub fn on_reply(&mut self, from: Boot, number: u64) -> Option<Asker> {
         self.calls.get(&number).filter(|call| call.asked == Some(from))?;
-        self.calls.remove(&number);
-        Some(reply)
+        self.close(number)
     }
 
     /// Closes a call that was answered here.
-    pub fn close(&mut self, number: u64) {
-        self.calls.remove(&number);
+    pub fn close(&mut self, number: u64) -> Option<Asker> {
+        self.calls.remove(&number).map(|call| call.asker)
     }
 
     /// Another epoch: all open calls have to be asked again, with the same numbers.
@@ -97,25 +120,22 @@ impl Caller {
     }
 
     /// Gives up the calls whose time is over.
-    pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Reply)> {
+    pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Asker)> {
         let is_over = |(_, call): &(&u64, &Call)| call.until <= now;
         let over: Vec<_> = self.calls.iter().filter(is_over).map(|(number, _)| *number).collect();
-        over.iter().for_each(|number| drop(self.calls.remove(number)));
-        over.into_iter().map(|number| (number, Reply::Failed(Failure::Timeout))).collect()
+        over.into_iter().filter_map(|number| Some((number, self.close(number)?))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use steadfast_core::{Absence, Lookup, RecordId};
-
     use super::*;
     use crate::epoch::tests::boot;
 
     #[test]
     fn a_call_is_asked_once_per_epoch() {
         let mut caller = Caller::default();
-        let number = caller.open(load(), ms(100));
+        let number = caller.open(Asker::Client, load(), ms(100));
         assert_eq!(caller.ask(number, boot(1), ms(20)).unwrap().within, ms(80));
         assert!(caller.ask(number, boot(1), ms(20)).is_none());
         assert_eq!(caller.ask_again(), [number]);
@@ -125,21 +145,24 @@ mod tests {
     #[test]
     fn an_answer_to_an_earlier_attempt_is_none() {
         let mut caller = Caller::default();
-        let number = caller.open(load(), ms(100));
+        let number = caller.open(Asker::Client, load(), ms(100));
         caller.ask(number, boot(1), ms(0));
         caller.ask_again();
-        assert!(caller.on_reply(boot(1), number, absent()).is_none());
+        assert!(caller.on_reply(boot(1), number).is_none());
         caller.ask(number, boot(2), ms(0));
-        assert!(caller.on_reply(boot(1), number, absent()).is_none());
-        assert!(caller.on_reply(boot(2), number, absent()).is_some());
-        assert!(caller.on_reply(boot(2), number, absent()).is_none(), "it is closed");
+        assert!(caller.on_reply(boot(1), number).is_none());
+        assert!(caller.on_reply(boot(2), number).is_some());
+        assert!(caller.on_reply(boot(2), number).is_none(), "it is closed");
     }
 
     #[test]
     fn the_lowest_open_number_is_above_closed_ones() {
         let mut caller = Caller::default();
         assert_eq!(caller.lowest_open(), 1);
-        let (first, second) = (caller.open(load(), ms(10)), caller.open(load(), ms(20)));
+        let (first, second) = (
+            caller.open(Asker::Client, load(), ms(10)),
+            caller.open(Asker::Client, load(), ms(20)),
+        );
         assert_eq!(caller.lowest_open(), first);
         assert_eq!(caller.give_up(ms(10)).len(), 1);
         assert_eq!(caller.lowest_open(), second);
@@ -149,10 +172,6 @@ mod tests {
 
     fn load() -> Request {
         Request::Load { id: RecordId::from_bytes([1; 16]), proof: None, seen: None }
-    }
-
-    fn absent() -> Reply {
-        Reply::Lookup(Lookup::Absent(Absence::Unknown))
     }
 
     fn ms(millis: u64) -> Duration {

@@ -3,13 +3,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Change, Limits};
+use steadfast_core::{Change, Limits, Principal, Revocation};
 
-use crate::call::{CallId, Reply, Request};
-use crate::caller::{Caller, Due};
+use crate::call::{CallId, Failure, ListRequest, Reply, Request};
+use crate::caller::{Asker, Caller, Due};
 use crate::context::{Now, View};
 use crate::epoch::Epoch;
 use crate::member::Boot;
@@ -17,6 +18,7 @@ use crate::membership::{self, Discovery, Drain, Frame, Hello, Membership};
 use crate::message::Message;
 use crate::owner::{Asked, News, Told};
 use crate::paths::{self, Arrival, Paths};
+use crate::procedures::{Outcome, Procedures};
 use crate::record::Kept;
 use crate::rules::Rules;
 use crate::slots::Slot;
@@ -28,14 +30,31 @@ use crate::tenant::{Standing, Tenant};
 #[derive(Debug)]
 pub struct Engine {
     me: Boot,
-    limits: Limits,
-    rules: Rules,
+    terms: Terms,
     membership: Membership,
     paths: Paths<Message>,
     caller: Caller,
+    procedures: Procedures,
     /// What this node has once it is a member of an epoch.
     tenant: Option<Tenant>,
+    /// What was told and not handled: one thing after the other, since each may lead to others.
+    told: VecDeque<Todo>,
     effects: Vec<Effect>,
+}
+
+/// What holds for the whole life of a node.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    limits: Limits,
+    rules: Rules,
+}
+
+/// What is left to do in a step.
+#[derive(Debug)]
+enum Todo {
+    Told(Told),
+    Answer(u64, Asker, Reply),
+    Ask(Asker, Request, Duration),
 }
 
 /// What goes over a link.
@@ -67,12 +86,13 @@ impl Engine {
         let me = membership.me();
         Self {
             me,
-            limits,
-            rules,
+            terms: Terms { limits, rules },
             membership,
             paths: Paths::new(me, rules),
             caller: Caller::default(),
+            procedures: Procedures::default(),
             tenant: None,
+            told: VecDeque::new(),
             effects: Vec::new(),
         }
     }
@@ -89,7 +109,7 @@ impl Engine {
 
     /// How many of its calls are open.
     pub fn open_calls(&self) -> usize {
-        self.caller.len()
+        self.caller.len() + self.procedures.len()
     }
 
     /// What it says of itself on a new link.
@@ -129,8 +149,32 @@ impl Engine {
 
     /// Asks the owner of a record; the answer is an effect with the same number, which is never used twice.
     pub fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
-        let number = self.caller.open(request, now.mono.saturating_add(within));
-        self.route(number, now);
+        let number = self.ask(Asker::Client, request, now.mono.saturating_add(within), now);
+        self.finish(now);
+        number
+    }
+
+    /// Lists the live sessions of a principal; the answer is an effect.
+    pub fn list(&mut self, now: Now, principal: Principal, within: Duration) -> u64 {
+        let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
+        let first = self.procedures.list(number, principal, until);
+        self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
+        self.finish(now);
+        number
+    }
+
+    /// Ends the sessions of a principal; the answer is an effect.
+    pub fn delete_all(
+        &mut self,
+        now: Now,
+        principal: Principal,
+        revocation: Revocation,
+        within: Duration,
+    ) -> u64 {
+        let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
+        let Revocation { except, epoch, reason } = revocation;
+        let first = self.procedures.end(number, principal, (except, epoch, reason), until);
+        self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
         self.finish(now);
         number
     }
@@ -161,8 +205,8 @@ impl Engine {
         let effects = self.membership.tick(now.mono);
         self.on_cluster(effects, now);
         self.paths.tick(now.mono);
-        for (number, reply) in self.caller.give_up(now.mono) {
-            self.effects.push(Effect::Answer(number, reply));
+        for (number, asker) in self.caller.give_up(now.mono) {
+            self.told.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
         }
         self.tick_tenant(now);
         self.finish(now);
@@ -200,11 +244,17 @@ impl Engine {
 
     /// Handles the messages that arrived in order, and what they lead to.
     fn deliver(&mut self, now: Now) {
-        self.flush();
+        self.settle(now);
         while let Some((from, message)) = self.paths.next_message(now.mono) {
             self.handle(from, message, now);
-            self.flush();
+            self.settle(now);
         }
+    }
+
+    /// Does what is left to do, and hands the messages of it over to the streams.
+    fn settle(&mut self, now: Now) {
+        self.work(now);
+        self.flush();
     }
 
     fn handle(&mut self, from: Boot, message: Message, now: Now) {
@@ -212,8 +262,8 @@ impl Engine {
             Message::Reply { number, reply } => {
                 let effects = self.membership.on_answer(from, now.mono);
                 self.on_cluster(effects, now);
-                if let Some(reply) = self.caller.on_reply(from, number, *reply) {
-                    self.effects.push(Effect::Answer(number, reply));
+                if let Some(asker) = self.caller.on_reply(from, number) {
+                    self.told.push_back(Todo::Answer(number, asker, *reply));
                 }
             }
             message => {
@@ -231,19 +281,88 @@ impl Engine {
         }
     }
 
-    fn on_told(&mut self, told: Vec<Told>) {
-        for told in told {
-            match told {
-                Told::Answer(CallId { caller, number }, reply) if caller == self.me => {
-                    if let Some(reply) = self.caller.on_reply(self.me, number, reply) {
-                        self.effects.push(Effect::Answer(number, reply));
-                    }
+    /// Hands an answer to where it is awaited.
+    fn answer(&mut self, number: u64, asker: Asker, reply: Reply, now: Now) {
+        match asker {
+            Asker::Client => self.effects.push(Effect::Answer(number, reply)),
+            Asker::Step(record, step) => {
+                if let Some(tenant) = &mut self.tenant {
+                    let told = tenant.on_step((record, step), reply, &self.membership, now);
+                    self.on_told(told);
                 }
-                Told::Answer(CallId { caller, number }, reply) => {
-                    self.send(caller, Message::Reply { number, reply: Box::new(reply) });
-                }
-                Told::News(news) => self.effects.extend(change(&news).map(Effect::Changed)),
             }
+            Asker::Procedure(procedure) => self.on_procedure(procedure, reply),
+            Asker::Fence(id, principal) => {
+                let request = match reply {
+                    Reply::Described(Some(_)) => ListRequest::Settle(id),
+                    Reply::Described(None) => ListRequest::Remove(id),
+                    _ => return,
+                };
+                let request = Request::List { principal, request };
+                let until = now.mono.saturating_add(BACKGROUND);
+                self.told.push_back(Todo::Ask(Asker::Background, request, until));
+            }
+            Asker::Background => {}
+        }
+    }
+
+    fn on_procedure(&mut self, number: u64, reply: Reply) {
+        let Some(until) = self.procedures.until(number) else {
+            return;
+        };
+        match self.procedures.on_reply(number, reply) {
+            Some(Outcome::Ask(requests)) => {
+                let ask = |request| Todo::Ask(Asker::Procedure(number), request, until);
+                self.told.extend(requests.into_iter().map(ask));
+            }
+            Some(Outcome::Over(reply)) => self.effects.push(Effect::Answer(number, reply)),
+            None => {}
+        }
+    }
+
+    /// Opens a call, and sends it to the owner of its record.
+    fn ask(&mut self, asker: Asker, request: Request, until: Duration, now: Now) -> u64 {
+        let number = self.caller.open(asker, request, until);
+        self.route(number, now);
+        number
+    }
+
+    fn on_told(&mut self, told: Vec<Told>) {
+        self.told.extend(told.into_iter().map(Todo::Told));
+    }
+
+    /// Handles what was told in this step, and what that leads to.
+    fn work(&mut self, now: Now) {
+        while let Some(todo) = self.told.pop_front() {
+            match todo {
+                Todo::Told(told) => self.handle_told(told, now),
+                Todo::Answer(number, asker, reply) => self.answer(number, asker, reply, now),
+                Todo::Ask(asker, request, until) => drop(self.ask(asker, request, until, now)),
+            }
+        }
+    }
+
+    fn handle_told(&mut self, told: Told, now: Now) {
+        match told {
+            Told::Answer(CallId { caller, number }, reply) if caller == self.me => {
+                if let Some(asker) = self.caller.on_reply(self.me, number) {
+                    self.answer(number, asker, reply, now);
+                }
+            }
+            Told::Answer(CallId { caller, number }, reply) => {
+                self.send(caller, Message::Reply { number, reply: Box::new(reply) });
+            }
+            Told::Step(awaited, request) => {
+                let asker = match (awaited, &request) {
+                    (Some((record, step)), _) => Asker::Step(record, step),
+                    (None, Request::Describe { id, principal }) => {
+                        Asker::Fence(*id, principal.clone())
+                    }
+                    (None, _) => Asker::Background,
+                };
+                self.ask(asker, request, now.mono.saturating_add(BACKGROUND), now);
+            }
+            Told::News(news) => self.effects.extend(change(&news).map(Effect::Changed)),
         }
     }
 
@@ -266,15 +385,16 @@ impl Engine {
         let (Some(tenant), Some(request)) = (&mut self.tenant, self.caller.request(number)) else {
             return;
         };
-        let slot = tenant.replicas().slot_of(request.record());
+        let id = request.record(tenant.replicas().key());
+        let slot = tenant.replicas().slot_of(id);
         let Some(owner) = tenant.view().owner(slot) else {
             return;
         };
         if owner != self.me
             && let Some(reply) = tenant.read(request, &self.membership, now)
         {
-            self.caller.close(number);
-            self.effects.push(Effect::Answer(number, reply));
+            let asker = self.caller.close(number);
+            self.told.extend(asker.map(|asker| Todo::Answer(number, asker, reply)));
             return;
         }
         let Some(Due { number, request, within }) = self.caller.ask(number, owner, now.mono) else {
@@ -283,7 +403,7 @@ impl Engine {
         if owner == self.me {
             let call = CallId { caller: self.me, number };
             let until = now.mono.saturating_add(within);
-            let told = tenant.ask(Asked { call, request, until }, &self.membership, now);
+            let told = tenant.ask(Asked { call, id, request, until }, &self.membership, now);
             self.on_told(told);
             let effects = self.membership.want_lease(now.mono);
             self.on_cluster(effects, now);
@@ -310,7 +430,7 @@ impl Engine {
     fn on_epoch(&mut self, epoch: &Arc<Epoch>, now: Now) {
         self.paths.on_epoch(epoch);
         let view = View::new(self.me, Arc::clone(epoch));
-        let (limits, rules) = (self.limits, self.rules);
+        let Terms { limits, rules } = self.terms;
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
         let tenant = self.tenant.take().filter(is_same_service);
         let mut tenant = tenant
@@ -321,7 +441,7 @@ impl Engine {
         for number in self.caller.ask_again() {
             self.route(number, now);
         }
-        self.flush();
+        self.settle(now);
     }
 
     /// A lease may have begun.
@@ -351,11 +471,15 @@ impl Standing for Membership {
     }
 }
 
+/// How long the owner of another record is asked what no client waits for.
+const BACKGROUND: Duration = Duration::from_secs(10);
+
 /// What listeners hear of a write.
 fn change(news: &News) -> Option<Change> {
     let News { id, before, after } = news;
     let before = before.as_ref().and_then(Kept::record);
     match after {
+        Kept::List(_) => None,
         Kept::Ended(tombstone) => before.map(|_| Change::Ended(*id, tombstone.reason)),
         Kept::Live(copy) => {
             let (version, sign_in) = (copy.record.version, copy.record.sign_in);

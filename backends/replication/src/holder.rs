@@ -19,12 +19,14 @@ pub fn on_replicate(
     cx: &mut Context<'_>,
 ) {
     let before = cx.replicas.confirmed(id);
+    let at = |base| before.filter(|entry| entry.revision == base).map(|entry| &entry.kept);
     let kept = match write {
         Write::Whole(kept) => Some(kept),
         Write::Patch(base, delta) => {
-            let before = before.filter(|entry| entry.revision == base);
-            let copy = before.and_then(|entry| entry.kept.live());
-            copy.map(|copy| Kept::Live(copy.changed(&delta)))
+            at(base).and_then(Kept::live).map(|copy| Kept::Live(copy.changed(&delta)))
+        }
+        Write::List(base, change) => {
+            at(base).and_then(Kept::list).map(|list| Kept::List(list.changed(&change)))
         }
     };
     let message = match kept {

@@ -28,6 +28,7 @@
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`tenant`] | the records of one member: all of these, connected |
+//! | [`procedures`] | calls that a node answers as a client of others |
 //! | [`engine`] | one node: its membership, its streams and its records |
 //! | `wire` | frames as bytes, with the feature of that name |
 //! | [`rules`] | the rules that a test can leave out |
@@ -47,6 +48,7 @@ pub mod owner;
 pub mod ownership;
 pub mod paths;
 pub mod placement;
+pub mod procedures;
 pub mod reader;
 pub mod readers;
 pub mod record;

@@ -6,7 +6,7 @@ use steadfast_core::RecordId;
 
 use crate::call::{Done, Reply, Request};
 use crate::member::Boot;
-use crate::record::{Delta, Entry, Held, Kept, Revision};
+use crate::record::{Delta, Entry, Held, Kept, ListChange, Revision};
 use crate::replicas::{Digest, Summary};
 use crate::slots::{Slot, SlotSet};
 
@@ -144,8 +144,10 @@ pub enum Message {
 /// What a write changes.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Parts of the record, as this earlier write left it.
+    /// Parts of a session, as this earlier write left it.
     Patch(Revision, Delta),
+    /// A part of a list, as this earlier write left it.
+    List(Revision, ListChange),
     /// Everything.
     Whole(Kept),
 }
@@ -201,6 +203,7 @@ impl Write {
                 let value = |value: &Option<Box<[u8]>>| value.as_deref().map_or(0, <[u8]>::len);
                 delta.ops.iter().map(|(key, json)| key.len() + value(json)).sum()
             }
+            Self::List(..) => 64,
             Self::Whole(kept) => kept.size(),
         }
     }

@@ -6,19 +6,22 @@
 
 mod commit;
 mod decide;
+mod list;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use steadfast_core::RecordId;
+use steadfast_core::{Principal, RecordId};
 
 use self::commit::Commit;
 pub use self::commit::News;
 use self::decide::Decision;
-use crate::call::{CallId, Reply, Request};
+use self::steps::{Next, Steps};
+use crate::call::{CallId, Done, ListRequest, Reply, Request};
 use crate::context::Context;
 use crate::member::Boot;
-use crate::record::{Entry, Revision};
+use crate::record::{Entry, Kept, List, ListEntry, Revision};
 use crate::rules::Rule;
 use crate::slots::Slot;
 
@@ -28,13 +31,23 @@ pub struct Owner {
     tasks: BTreeMap<RecordId, Task>,
     /// The lowest numbers of calls that are still open, by caller.
     open: BTreeMap<Boot, u64>,
+    last_step: u64,
 }
 
 /// What is under way with a record.
 #[derive(Debug, Default)]
 struct Task {
     queue: VecDeque<Asked>,
-    commit: Option<Commit>,
+    stage: Option<Stage>,
+    /// The sessions that ended for the first call, once the list of its principal admitted that.
+    admitted: Option<Vec<RecordId>>,
+}
+
+/// What the first call of a record waits for.
+#[derive(Debug)]
+enum Stage {
+    Commit(Commit),
+    Steps(Steps),
 }
 
 /// A call at the owner of its record.
@@ -42,6 +55,8 @@ struct Task {
 pub struct Asked {
     /// Which call.
     pub call: CallId,
+    /// The record.
+    pub id: RecordId,
     /// What it asks.
     pub request: Request,
     /// When its caller gives up, by this node's clock.
@@ -55,6 +70,8 @@ pub enum Told {
     Answer(CallId, Reply),
     /// A write was confirmed.
     News(News),
+    /// The owner of another record has to be asked; its answer is awaited under a number, or not at all.
+    Step(Option<(RecordId, u64)>, Request),
 }
 
 /// How an owner sees the world beyond its records.
@@ -97,7 +114,10 @@ impl Owner {
         self.tasks.clear();
         self.open.retain(|boot, _| cx.view.epoch.member(*boot).is_some());
     }
+}
 
+/// What arrives.
+impl Owner {
     /// Takes a call; one that is here already joins it.
     pub fn ask(
         &mut self,
@@ -105,7 +125,7 @@ impl Owner {
         world: &impl Surroundings,
         cx: &mut Context<'_>,
     ) -> Vec<Told> {
-        let id = asked.request.record();
+        let id = asked.id;
         let task = self.tasks.entry(id).or_default();
         if task.queue.iter().any(|other| other.call == asked.call) {
             return Vec::new();
@@ -114,26 +134,14 @@ impl Owner {
             self.tidy(id);
             return vec![Told::Answer(asked.call, reply)];
         }
-        task.queue.push_back(asked);
-        self.advance(id, world, cx)
-    }
-
-    /// Goes on with all records whose slots can be served now.
-    pub fn advance_all(&mut self, world: &impl Surroundings, cx: &mut Context<'_>) -> Vec<Told> {
-        let ids: Vec<_> = self.tasks.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.advance(id, world, cx)).collect()
-    }
-
-    /// Looks again at writes that wait: for readers whose time is over, or holders that are suspected now.
-    pub fn tick(&mut self, world: &impl Surroundings, cx: &mut Context<'_>) -> Vec<Told> {
-        let mut told = Vec::new();
-        let is_committing = |(_, task): &(&RecordId, &Task)| task.commit.is_some();
-        let ids: Vec<_> = self.tasks.iter().filter(is_committing).map(|(id, _)| *id).collect();
-        for id in ids {
-            told.extend(self.settle(id, world, cx));
+        if task.is_overtaken_by(&asked.request) {
+            task.stage = None;
+            task.admitted = None;
+            task.queue.push_front(asked);
+        } else {
+            task.queue.push_back(asked);
         }
-        told.extend(self.advance_all(world, cx));
-        told
+        self.advance(id, world, cx)
     }
 
     /// A holder has a write.
@@ -145,8 +153,7 @@ impl Owner {
         world: &impl Surroundings,
         cx: &mut Context<'_>,
     ) -> Vec<Told> {
-        let commit = self.tasks.get_mut(&id).and_then(|task| task.commit.as_mut());
-        if let Some(commit) = commit {
+        if let Some(commit) = self.commit_mut(id) {
             commit.on_acknowledge(from, revision);
         }
         self.settle(id, world, cx)
@@ -160,6 +167,73 @@ impl Owner {
         }
     }
 
+    /// The owner of another record answered a step.
+    pub fn on_step(
+        &mut self,
+        (id, step): (RecordId, u64),
+        reply: Reply,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Vec<Told> {
+        let last = &mut self.last_step;
+        let number = || {
+            *last += 1;
+            *last
+        };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return Vec::new();
+        };
+        let Some(Stage::Steps(steps)) = &mut task.stage else {
+            return Vec::new();
+        };
+        let mut told = Vec::new();
+        match steps.on_reply(step, reply, number) {
+            Next::Wait => return told,
+            Next::Ask(steps, asks) => {
+                task.stage = Some(Stage::Steps(steps));
+                let ask = |(step, request)| Told::Step(Some((id, step)), request);
+                return asks.into_iter().map(ask).collect();
+            }
+            Next::Admitted { ended, gone } => {
+                task.admitted = Some(ended);
+                told.extend(
+                    gone.into_iter()
+                        .map(|(id, principal)| list_step(None, principal, ListRequest::Remove(id))),
+                );
+            }
+            Next::Removed => {}
+            Next::Later => {
+                let until = cx.now.mono.saturating_add(PAUSE);
+                task.stage = Some(Stage::Steps(Steps::Pause(until)));
+                return told;
+            }
+            Next::Answer(reply) => {
+                let asked = task.queue.pop_front();
+                told.extend(asked.map(|asked| Told::Answer(asked.call, reply)));
+            }
+        }
+        task.stage = None;
+        told.extend(self.advance(id, world, cx));
+        told
+    }
+
+    /// Goes on with all records whose slots can be served now.
+    pub fn advance_all(&mut self, world: &impl Surroundings, cx: &mut Context<'_>) -> Vec<Told> {
+        let ids: Vec<_> = self.tasks.keys().copied().collect();
+        ids.into_iter().flat_map(|id| self.advance(id, world, cx)).collect()
+    }
+
+    /// Looks again at writes that wait: for readers whose time is over, or holders that are suspected now.
+    pub fn tick(&mut self, world: &impl Surroundings, cx: &mut Context<'_>) -> Vec<Told> {
+        let is_committing = |task: &Task| matches!(task.stage, Some(Stage::Commit(_)));
+        let tasks = self.tasks.iter().filter(|(_, task)| is_committing(task));
+        let ids: Vec<_> = tasks.map(|(id, _)| *id).collect();
+        let mut told: Vec<_> = ids.into_iter().flat_map(|id| self.settle(id, world, cx)).collect();
+        self.tasks.values_mut().for_each(|task| task.give_up_steps(cx.now.mono));
+        told.extend(self.advance_all(world, cx));
+        told
+    }
+
     /// Writes again what was tentative when this node took a slot over (T7).
     pub fn commit_again(
         &mut self,
@@ -170,18 +244,35 @@ impl Owner {
         let mut told = Vec::new();
         for id in cx.replicas.tentatives(slot) {
             let Some(entry) = cx.replicas.tentative(id).cloned() else { continue };
-            if !cx.rules.keep(Rule::T7) {
+            if cx.rules.keep(Rule::T7) {
+                let commit = Commit::again(id, entry, world, cx);
+                self.begin(id, commit);
+                told.extend(self.settle(id, world, cx));
+            } else {
                 cx.replicas.confirm(id, entry.revision);
-                continue;
             }
-            let commit = Commit::again(id, entry, world, cx);
-            self.tasks.entry(id).or_default().commit = Some(commit);
-            told.extend(self.settle(id, world, cx));
         }
         told
     }
 
-    /// Ends sessions whose deadline is over, at most so many.
+    /// Asks after the sessions of these lists that were not settled in time: the owner that
+    /// reserved the entry may have ended (Q1).
+    pub fn fence(&self, lists: &[RecordId], cx: &Context<'_>) -> Vec<Told> {
+        let list = |id: &RecordId| cx.replicas.confirmed(*id)?.kept.list();
+        let late = |list: &List| {
+            let is_late = |entry: &ListEntry| {
+                !entry.is_settled && entry.authenticated + SETTLED < cx.now.wall
+            };
+            let late = list.iter().filter(|(_, entry)| is_late(entry)).map(|(id, _)| id);
+            let principal = list.principal.clone();
+            late.take(FENCED).map(move |id| (id, principal.clone())).collect::<Vec<_>>()
+        };
+        let late = lists.iter().filter_map(list).flat_map(late);
+        let describe = |(id, principal)| Told::Step(None, Request::Describe { id, principal });
+        late.map(describe).collect()
+    }
+
+    /// Ends sessions whose deadline is over.
     pub fn expire(
         &mut self,
         ids: impl IntoIterator<Item = RecordId>,
@@ -190,19 +281,19 @@ impl Owner {
     ) -> Vec<Told> {
         let mut told = Vec::new();
         for id in ids {
-            let is_free = self.tasks.get(&id).is_none_or(|task| task.commit.is_none());
-            if is_free && world.serves(cx.slot_of(id)) {
-                if let Some(commit) =
-                    decide::expiry(id, cx).map(|w| Commit::of(id, w, None, self, world, cx))
-                {
-                    self.tasks.entry(id).or_default().commit = Some(commit);
-                    told.extend(self.settle(id, world, cx));
-                }
+            let is_free = !self.tasks.contains_key(&id) && world.serves(cx.slot_of(id));
+            if let Some(write) = decide::expiry(id, cx).filter(|_| is_free) {
+                let commit = Commit::of(id, write, None, self, world, cx);
+                self.begin(id, commit);
+                told.extend(self.settle(id, world, cx));
             }
         }
         told
     }
+}
 
+/// How a record goes on.
+impl Owner {
     /// Answers what can be answered of a record, and begins its next write.
     fn advance(
         &mut self,
@@ -211,20 +302,18 @@ impl Owner {
         cx: &mut Context<'_>,
     ) -> Vec<Told> {
         let mut told = Vec::new();
-        while let Some(decision) = self.next(id, world, cx) {
+        while let Some((call, decision)) = self.next(id, world, cx) {
             match decision {
-                (_, Decision::GivenUp) => drop(self.pop(id)),
-                (call, Decision::Answer(reply)) => {
+                Decision::GivenUp => drop(self.pop(id)),
+                Decision::Answer(reply) => {
                     self.pop(id);
                     told.push(Told::Answer(call, reply));
                 }
-                (call, Decision::Write(write)) => {
+                Decision::Admit(request) => told.push(self.ask_admission(id, *request)),
+                Decision::Write(write) => {
                     let commit = Commit::of(id, *write, Some(call), self, world, cx);
-                    self.tasks.entry(id).or_default().commit = Some(commit);
-                    match self.confirm(id, world, cx) {
-                        Some(news) => told.push(Told::News(news)),
-                        None => break,
-                    }
+                    self.begin(id, commit);
+                    told.extend(self.confirm(id, world, cx));
                 }
             }
         }
@@ -239,18 +328,36 @@ impl Owner {
         world: &impl Surroundings,
         cx: &Context<'_>,
     ) -> Option<(CallId, Decision)> {
-        let task = self.tasks.get(&id).filter(|task| task.commit.is_none())?;
+        let task = self.tasks.get(&id).filter(|task| task.stage.is_none())?;
         let asked = task.queue.front()?;
         let is_served = world.serves(cx.slot_of(id));
         if asked.until <= cx.now.mono {
             return Some((asked.call, Decision::GivenUp));
         }
         let lowest = self.open.get(&asked.call.caller).copied().unwrap_or_default();
-        is_served.then(|| (asked.call, decide::decide(asked, lowest, cx)))
+        let admitted = task.admitted.as_deref();
+        is_served.then(|| (asked.call, decide::decide(asked, lowest, admitted, cx)))
     }
 
-    fn pop(&mut self, id: RecordId) -> Option<Asked> {
-        self.tasks.get_mut(&id)?.queue.pop_front()
+    fn pop(&mut self, id: RecordId) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.admitted = None;
+            task.queue.pop_front();
+        }
+    }
+
+    fn begin(&mut self, id: RecordId, commit: Commit) {
+        self.tasks.entry(id).or_default().stage = Some(Stage::Commit(commit));
+    }
+
+    /// Asks the list of its principal to admit the session of the first call.
+    fn ask_admission(&mut self, id: RecordId, request: Request) -> Told {
+        self.last_step += 1;
+        if let Request::List { principal, .. } = &request {
+            let steps = Steps::Admit(self.last_step, principal.clone());
+            self.tasks.entry(id).or_default().stage = Some(Stage::Steps(steps));
+        }
+        Told::Step(Some((id, self.last_step)), request)
     }
 
     /// Confirms the write of a record, if it can be; then goes on with it.
@@ -260,11 +367,10 @@ impl Owner {
         world: &impl Surroundings,
         cx: &mut Context<'_>,
     ) -> Vec<Told> {
-        let Some(news) = self.confirm(id, world, cx) else {
-            return Vec::new();
-        };
-        let mut told = vec![Told::News(news)];
-        told.extend(self.advance(id, world, cx));
+        let mut told = self.confirm(id, world, cx);
+        if !told.is_empty() {
+            told.extend(self.advance(id, world, cx));
+        }
         told
     }
 
@@ -273,23 +379,58 @@ impl Owner {
         id: RecordId,
         world: &impl Surroundings,
         cx: &mut Context<'_>,
-    ) -> Option<News> {
-        let task = self.tasks.get_mut(&id)?;
-        if !task.commit.as_ref()?.is_done(world, cx) {
-            return None;
+    ) -> Vec<Told> {
+        if self.commit_mut(id).is_none_or(|commit| !commit.is_done(world, cx)) {
+            return Vec::new();
         }
-        task.commit.take()?.confirm(cx)
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return Vec::new();
+        };
+        let Some(Stage::Commit(commit)) = task.stage.take() else {
+            return Vec::new();
+        };
+        let news = commit.confirm(cx);
+        let step = news.as_ref().and_then(|news| self.tell_list(id, news, cx));
+        news.map(Told::News).into_iter().chain(step).collect()
+    }
+
+    /// Tells the list of a principal that a session of theirs began, or ended. The answer to the call that
+    /// ended it waits until the list knows.
+    fn tell_list(&mut self, id: RecordId, news: &News, cx: &Context<'_>) -> Option<Told> {
+        let owner_of = |kept: &Kept| kept.record().and_then(|record| record.principal.clone());
+        let (before, after) = (news.before.as_ref().and_then(owner_of), owner_of(&news.after));
+        if let Some(principal) = after.clone().filter(|_| after != before) {
+            return Some(list_step(None, principal, ListRequest::Settle(id)));
+        }
+        let principal = before.filter(|_| news.after.is_ended())?;
+        let request = ListRequest::Remove(id);
+        let task = self.tasks.get_mut(&id)?;
+        let done = cx.replicas.confirmed(id).map(|entry| entry.done.as_slice()).unwrap_or_default();
+        let is_done = |asked: &Asked| done.iter().any(|done| done.call == asked.call);
+        if !task.queue.front().is_some_and(is_done) {
+            return Some(list_step(None, principal, request));
+        }
+        self.last_step += 1;
+        task.stage = Some(Stage::Steps(Steps::Remove(self.last_step)));
+        Some(list_step(Some((id, self.last_step)), principal, request))
+    }
+
+    fn commit_mut(&mut self, id: RecordId) -> Option<&mut Commit> {
+        match &mut self.tasks.get_mut(&id)?.stage {
+            Some(Stage::Commit(commit)) => Some(commit),
+            _ => None,
+        }
     }
 
     fn tidy(&mut self, id: RecordId) {
-        let is_idle = |task: &Task| task.queue.is_empty() && task.commit.is_none();
+        let is_idle = |task: &Task| task.queue.is_empty() && task.stage.is_none();
         if self.tasks.get(&id).is_some_and(is_idle) {
             self.tasks.remove(&id);
         }
     }
 
     /// Which calls a record still has to remember: those that may be asked again.
-    fn remembered(&self, entry: &Entry, cx: &Context<'_>) -> Vec<crate::call::Done> {
+    fn remembered(&self, entry: &Entry, cx: &Context<'_>) -> Vec<Done> {
         let is_open = |call: CallId| {
             let lowest = self.open.get(&call.caller).copied().unwrap_or_default();
             call.number >= lowest && cx.view.epoch.member(call.caller).is_some()
@@ -298,7 +439,43 @@ impl Owner {
     }
 }
 
+/// How long a login waits before it asks again to be admitted, while others are.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an entry of a list may wait to be settled.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How many sessions of a list are asked after at a time.
+const FENCED: usize = 16;
+
+fn list_step(awaited: Option<(RecordId, u64)>, principal: Principal, request: ListRequest) -> Told {
+    Told::Step(awaited, Request::List { principal, request })
+}
+
 impl Task {
+    /// Ends a pause, and gives up the steps of a call whose caller gave it up.
+    fn give_up_steps(&mut self, now: Duration) {
+        let is_given_up = self.queue.front().is_some_and(|asked| asked.until <= now);
+        let is_over = match &self.stage {
+            Some(Stage::Steps(Steps::Pause(until))) => *until <= now || is_given_up,
+            Some(Stage::Steps(_)) => is_given_up,
+            _ => false,
+        };
+        if is_over {
+            self.stage = None;
+        }
+    }
+
+    /// Whether a list looks at, or ends, a session that waits for a list: it is not the principal's yet, so
+    /// the list goes first, or two logins would wait for each other. The session asks for admission again.
+    fn is_overtaken_by(&self, request: &Request) -> bool {
+        let waits = matches!(
+            &self.stage,
+            Some(Stage::Steps(Steps::Admit(..) | Steps::End(_) | Steps::Pause(_)))
+        );
+        waits && matches!(request, Request::End { .. })
+    }
+
     /// A read is answered from what is confirmed, also while a write is under way, unless that may have been
     /// shown by an earlier owner, or the client has seen it.
     fn answer_beside(
@@ -310,14 +487,16 @@ impl Task {
         let Request::Load { id, seen, .. } = &asked.request else {
             return None;
         };
-        let commit = self.commit.as_ref()?;
+        let Some(Stage::Commit(commit)) = &self.stage else {
+            return None;
+        };
         let confirmed = cx.replicas.confirmed(*id).and_then(|entry| entry.kept.record());
         let version = confirmed.map(|record| record.version);
         let is_seen = seen.is_none_or(|seen| version.is_some_and(|version| version >= seen));
         if commit.is_again() || !is_seen || !world.serves(cx.slot_of(*id)) {
             return None;
         }
-        match decide::decide(asked, 0, cx) {
+        match decide::decide(asked, 0, None, cx) {
             Decision::Answer(reply) => Some(reply),
             _ => None,
         }

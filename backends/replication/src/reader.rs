@@ -34,6 +34,7 @@ pub fn read(
             return Some(Reply::Lookup(Lookup::Absent(Absence::Expired)));
         }
         Kept::Ended(_) => return Some(Reply::Lookup(Lookup::Absent(Absence::Unknown))),
+        Kept::List(_) => return None,
     };
     let record = &copy.record;
     let is_near = record.is_expired(cx.now.wall + MARGIN);

@@ -52,7 +52,7 @@ pub struct Summary {
 pub struct Mark {
     /// Which write.
     pub revision: Revision,
-    /// Of the record, the write, its writer, the deadline, and whether the record is live.
+    /// Of the record, the write, its writer, the deadline, and the kind of the record.
     pub hash: u64,
 }
 
@@ -60,6 +60,11 @@ impl Replicas {
     /// Nothing.
     pub fn new(key: HashKey) -> Self {
         Self { key, slots: vec![Replica::default(); SLOTS].into() }
+    }
+
+    /// The key of all hashes.
+    pub fn key(&self) -> &HashKey {
+        &self.key
     }
 
     /// The slot of a record.
@@ -239,6 +244,16 @@ impl Replicas {
         records.filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect()
     }
 
+    /// The lists of a slot with a session that is not settled.
+    pub fn unsettled_lists(&self, slot: Slot) -> Vec<RecordId> {
+        let is_open = |held: &Held| {
+            let list = held.confirmed.as_ref().and_then(|entry| entry.kept.list());
+            list.is_some_and(|list| list.iter().any(|(_, entry)| !entry.is_settled))
+        };
+        let records = self.slots[slot.index()].records.iter();
+        records.filter(|(_, held)| is_open(held)).map(|(id, _)| *id).collect()
+    }
+
     /// All records, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (RecordId, &Held)> {
         self.slots.iter().flat_map(|slot| slot.records.iter().map(|(id, held)| (*id, held)))
@@ -283,6 +298,11 @@ impl Replicas {
 
     fn mark(&self, id: RecordId, entry: &Entry) -> Mark {
         let Entry { revision, kept, .. } = entry;
+        let kind = match kept {
+            Kept::Live(_) => 0,
+            Kept::Ended(_) => 1,
+            Kept::List(_) => 2,
+        };
         let mut bytes = Vec::with_capacity(64);
         bytes.extend(id.as_bytes());
         bytes.extend(revision.epoch.to_le_bytes());
@@ -290,7 +310,7 @@ impl Replicas {
         bytes.extend(kept.stamp().time.to_le_bytes());
         bytes.extend(kept.stamp().writer.to_le_bytes());
         bytes.extend(kept.deadline().as_millis().to_le_bytes());
-        bytes.push(u8::from(matches!(kept, Kept::Live(_))));
+        bytes.push(kind);
         Mark { revision: *revision, hash: self.key.hash(&bytes) }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
-use steadfast_core::RecordId;
+use siphasher::sip128::SipHasher24 as SipHasher24Of128;
+use steadfast_core::{Principal, RecordId};
 
 /// How many slots there are.
 pub const SLOTS: usize = 4_096;
@@ -53,6 +54,20 @@ impl HashKey {
     /// SipHash-2-4, which nodes of different releases have to agree on.
     pub fn hash(&self, bytes: &[u8]) -> u64 {
         SipHasher24::new_with_key(&self.0).hash(bytes)
+    }
+}
+
+impl HashKey {
+    /// The id of the list of a principal's sessions: a UUID of version 8, which no session has.
+    pub fn list_of(&self, principal: &Principal) -> RecordId {
+        let mut bytes = principal.realm().as_str().as_bytes().to_vec();
+        bytes.push(0);
+        bytes.extend(principal.id().as_bytes());
+        let hash = SipHasher24Of128::new_with_key(&self.0).hash(&bytes);
+        let mut id = hash.as_u128().to_be_bytes();
+        id[6] = 0x80 | (id[6] & 0x0f);
+        id[8] = 0x80 | (id[8] & 0x3f);
+        RecordId::from_bytes(id)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::reader;
 use crate::readers::Readers;
 use crate::replicas::Replicas;
 use crate::rules::Rules;
-use crate::slots::{Slot, SlotSet};
+use crate::slots::{SLOTS, Slot, SlotSet};
 use crate::sync::{self, Sync};
 
 /// What a member has to know of the cluster beyond its epoch.
@@ -188,11 +188,23 @@ impl Tenant {
 
     /// Takes a call for a record that this node owns.
     pub fn ask(&mut self, asked: Asked, standing: &dyn Standing, now: Now) -> Vec<Told> {
-        if !self.view.owns(self.replicas.slot_of(asked.request.record())) {
+        if !self.view.owns(self.replicas.slot_of(asked.id)) {
             return Vec::new();
         }
         let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
         owner.ask(asked, &world, &mut cx)
+    }
+
+    /// Takes the answer to a step that this node asked the owner of another record.
+    pub fn on_step(
+        &mut self,
+        step: (RecordId, u64),
+        reply: Reply,
+        standing: &dyn Standing,
+        now: Now,
+    ) -> Vec<Told> {
+        let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+        owner.on_step(step, reply, &world, &mut cx)
     }
 
     /// Answers a read from this node's own copy, if that may be.
@@ -221,9 +233,10 @@ impl Tenant {
         match message {
             Message::Call { number, open, within, request } => {
                 self.owner.on_open(from, open);
-                let (call, until) =
-                    (CallId { caller: from, number }, now.mono.saturating_add(within));
-                self.ask(Asked { call, request, until }, standing, now)
+                let id = request.record(self.replicas.key());
+                let call = CallId { caller: from, number };
+                let until = now.mono.saturating_add(within);
+                self.ask(Asked { call, id, request, until }, standing, now)
             }
             Message::Open(number) => {
                 self.owner.on_open(from, number);
@@ -393,10 +406,11 @@ impl Tenant {
 
     /// Looks at everything that waits for time to pass; the slots for which a lease can be asked now.
     pub fn tick(&mut self, standing: &dyn Standing, now: Now) -> (Vec<Told>, SlotSet) {
-        let due = self.sweep(now);
+        let Swept { due, unsettled } = self.sweep(now);
         let Parts { mut cx, world, owner, ownership } = self.parts(standing, now);
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
+        told.extend(owner.fence(&unsettled, &cx));
         let ready = ownership.make_ready(&world, &cx);
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
@@ -421,12 +435,16 @@ impl Tenant {
         Slot::all().filter(|slot| self.view.follows(*slot)).all(is_here)
     }
 
-    /// The sessions of the next slots that this node owns whose deadline is over.
-    fn sweep(&mut self, now: Now) -> Vec<RecordId> {
+    /// Looks through the next slots that this node owns.
+    fn sweep(&mut self, now: Now) -> Swept {
         let slots: Vec<_> = (self.swept..self.swept + SWEPT).map(Slot::at).collect();
-        self.swept = (self.swept + SWEPT) % crate::slots::SLOTS;
-        let owned = slots.into_iter().filter(|slot| self.view.owns(*slot));
-        owned.flat_map(|slot| self.replicas.due(slot, now.wall)).collect()
+        self.swept = (self.swept + SWEPT) % SLOTS;
+        let mut swept = Swept::default();
+        for slot in slots.into_iter().filter(|slot| self.view.owns(*slot)) {
+            swept.due.extend(self.replicas.due(slot, now.wall));
+            swept.unsettled.extend(self.replicas.unsettled_lists(slot));
+        }
+        swept
     }
 
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {
@@ -436,6 +454,15 @@ impl Tenant {
         let world = World { standing, sync, readers, now: now.mono };
         Parts { cx, world, owner, ownership }
     }
+}
+
+/// What was found in some slots.
+#[derive(Default)]
+struct Swept {
+    /// Sessions whose deadline is over.
+    due: Vec<RecordId>,
+    /// Lists that do not know of each of their sessions whether it is the principal's.
+    unsettled: Vec<RecordId>,
 }
 
 /// How many slots are swept in a tick.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, KeyId, Limits, Lookup, Outcome, Patch, Record, RecordId, SecretHash, Timestamp,
+    Admission, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal, Realm, Record,
+    RecordId, Rejection, Revocation, SecretHash, Timestamp,
 };
 
 use super::{Effect, Engine, Packet};
@@ -78,6 +79,65 @@ fn a_service_at_rest_is_silent() {
     nodes.sent = 0;
     nodes.pass(5_000);
     assert_eq!(nodes.sent, 0);
+}
+
+#[test]
+fn sessions_of_a_principal_are_listed_and_ended() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..5).map(|n| nodes.sign_in(n as usize % 3, n, 10, None).0).collect();
+    assert_eq!(nodes.listed(1), ids);
+    let reply = nodes.end_all(2, Some(ids[0]), None);
+    assert!(matches!(reply, Reply::Count(4)), "{reply:?}");
+    assert_eq!(nodes.listed(0), ids[..1]);
+}
+
+#[test]
+fn the_oldest_session_ends_at_the_cap() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..5).map(|n| nodes.sign_in(n as usize % 3, n, 3, None)).collect();
+    let ended: Vec<_> = ids.iter().flat_map(|(_, ended)| ended.clone()).collect();
+    assert_eq!(ended, [ids[0].0, ids[1].0]);
+    assert_eq!(nodes.listed(1), ids[2..].iter().map(|(id, _)| *id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_login_below_the_floor_is_rejected() {
+    let mut nodes = Nodes::new(3);
+    nodes.sign_in(0, 1, 10, Some(1));
+    let reply = nodes.end_all(1, None, Some(2));
+    assert!(matches!(reply, Reply::Count(1)), "{reply:?}");
+    let reply = nodes.try_sign_in(2, 2, 10, Some(1));
+    let rejected = Outcome::Rejected(Rejection::BelowFloor);
+    assert!(
+        matches!(&reply, Reply::Outcome(outcome) if format!("{outcome:?}") == format!("{rejected:?}"))
+    );
+    nodes.sign_in(2, 3, 10, Some(2));
+    assert_eq!(nodes.listed(0).len(), 1);
+}
+
+#[test]
+fn logins_of_two_sessions_do_not_wait_for_each_other() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..3).map(|n| nodes.sign_in(n as usize % 3, n, 1, None).0).collect();
+    let numbers: Vec<_> = (10..14).map(|n| nodes.begin_sign_in(n as usize % 3, n, 1)).collect();
+    nodes.pass(3_000);
+    for (node, number) in numbers {
+        let reply = nodes.answers.remove(&(node, number));
+        assert!(matches!(reply, Some(Reply::Outcome(Outcome::Applied(_)))), "{reply:?}");
+    }
+    assert_eq!(nodes.listed(0).len(), 1, "{ids:?}");
+}
+
+#[test]
+fn lists_survive_a_crash() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..9).map(|n| nodes.sign_in(n as usize % 3, n, 10, None).0).collect();
+    nodes.crash(1);
+    assert_eq!(nodes.listed(0), ids);
+    let (id, ended) = nodes.sign_in(2, 20, 10, None);
+    assert!(ended.is_empty());
+    let (_, ended) = nodes.sign_in(2, 21, 10, None);
+    assert_eq!(ended, [ids[0]], "{id:?}");
 }
 
 struct Nodes {
@@ -176,6 +236,10 @@ impl Nodes {
     fn call(&mut self, me: Boot, request: Request) -> Reply {
         let mut number = 0;
         self.step(me, |engine, now| number = engine.call(now, request, Duration::from_secs(5)));
+        self.wait(me, number)
+    }
+
+    fn wait(&mut self, me: Boot, number: u64) -> Reply {
         for _ in 0..600 {
             if let Some(reply) = self.answers.remove(&(me, number)) {
                 return reply;
@@ -186,15 +250,54 @@ impl Nodes {
     }
 
     fn create(&mut self, node: usize, n: u64) -> RecordId {
-        let id = crate::replicas::tests::id(n << 32 | 5);
-        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
-        let mut record = Record::new(hash, start, end, end);
-        record.values = [("n", &b"1"[..])].into_iter().collect();
-        let (record, admission) = (Box::new(record), Admission::default());
+        let (id, record, admission) = (id(n), Box::new(record(n)), Admission::default());
         let reply = self.call(self.boot(node), Request::Create { id, record, admission });
         assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
         id
+    }
+
+    /// A session of alice's, and the sessions that ended for it.
+    fn sign_in(
+        &mut self,
+        node: usize,
+        n: u64,
+        cap: usize,
+        epoch: Option<u64>,
+    ) -> (RecordId, Vec<RecordId>) {
+        match self.try_sign_in(node, n, cap, epoch) {
+            Reply::Outcome(Outcome::Applied(applied)) => (id(n), applied.ended),
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    fn try_sign_in(&mut self, node: usize, n: u64, cap: usize, epoch: Option<u64>) -> Reply {
+        let request = signed_in(n, Admission { cap, epoch });
+        self.call(self.boot(node), request)
+    }
+
+    fn begin_sign_in(&mut self, node: usize, n: u64, cap: usize) -> (Boot, u64) {
+        let request = signed_in(n, Admission { cap, epoch: None });
+        let (me, mut number) = (self.boot(node), 0);
+        self.step(me, |engine, now| number = engine.call(now, request, Duration::from_secs(5)));
+        (me, number)
+    }
+
+    fn listed(&mut self, node: usize) -> Vec<RecordId> {
+        let (me, mut number) = (self.boot(node), 0);
+        self.step(me, |engine, now| number = engine.list(now, alice(), Duration::from_secs(5)));
+        let Reply::Listed(infos) = self.wait(me, number) else { panic!("no list") };
+        let mut ids: Vec<_> = infos.iter().map(|info| info.id).collect();
+        ids.sort();
+        ids
+    }
+
+    fn end_all(&mut self, node: usize, except: Option<RecordId>, epoch: Option<u64>) -> Reply {
+        let (me, mut number) = (self.boot(node), 0);
+        let revocation = Revocation { except, epoch, reason: EndReason::Admin };
+        self.step(me, |engine, now| {
+            number = engine.delete_all(now, alice(), revocation, Duration::from_secs(5));
+        });
+        self.wait(me, number)
     }
 
     fn add(&mut self, node: usize, id: RecordId) -> i64 {
@@ -228,4 +331,27 @@ impl Nodes {
     fn boots(&self) -> Vec<Boot> {
         self.engines.keys().copied().collect()
     }
+}
+
+fn record(n: u64) -> Record {
+    let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+    let start = Timestamp::UNIX_EPOCH + Duration::from_secs(n);
+    let mut record = Record::new(hash, start, Timestamp::MAX, Timestamp::MAX);
+    record.values = [("n", &b"1"[..])].into_iter().collect();
+    record
+}
+
+fn signed_in(n: u64, admission: Admission) -> Request {
+    let record = record(n);
+    let (authenticated, principal) = (Some(record.created), Some(alice()));
+    let record = Box::new(Record { authenticated, principal, ..record });
+    Request::Create { id: id(n), record, admission }
+}
+
+fn id(n: u64) -> RecordId {
+    crate::replicas::tests::id(n << 32 | 5)
+}
+
+fn alice() -> Principal {
+    Principal::new(Realm::default(), "alice").unwrap()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::RecordId;
 
-use super::decide::NewWrite;
+use super::decide::{NewWrite, Part};
 use super::{Owner, Surroundings};
 use crate::call::{CallId, Done};
 use crate::context::Context;
@@ -55,7 +55,10 @@ impl Commit {
         done.extend(done_now);
         let closes = closes(before.map(|entry| &entry.kept), &write.kept);
         let entry = Entry { revision: base.next_in(cx.view.number()), kept: write.kept, done };
-        let patch = write.delta.map(|delta| Write::Patch(base, delta));
+        let patch = write.part.map(|part| match part {
+            Part::Session(delta) => Write::Patch(base, delta),
+            Part::List(change) => Write::List(base, change),
+        });
         Self::begin(id, entry, (patch, closes, false), world, cx)
     }
 
@@ -136,7 +139,7 @@ impl Commit {
 /// Whether a change takes the right to read away: a session that ends, or a new secret (X1).
 fn closes(before: Option<&Kept>, after: &Kept) -> bool {
     let Some(before) = before.and_then(Kept::record) else {
-        return matches!(after, Kept::Ended(_));
+        return after.is_ended();
     };
     after.record().is_none_or(|after| after.secret != before.secret)
 }

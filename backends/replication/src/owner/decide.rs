@@ -5,10 +5,10 @@ use steadfast_core::{
     RecordId, StoreError, Verdict,
 };
 
-use super::Asked;
+use super::{Asked, list};
 use crate::call::{CallEffect, Failure, Reply, Request};
 use crate::context::Context;
-use crate::record::{Copy, Delta, Kept, Stamp, Tombstone};
+use crate::record::{Copy, Delta, Kept, ListChange, Stamp, Tombstone};
 use crate::rules::Rule;
 
 /// What to do with a call.
@@ -18,21 +18,42 @@ pub(super) enum Decision {
     GivenUp,
     Answer(Reply),
     Write(Box<NewWrite>),
+    /// The list of its principal has to admit it first.
+    Admit(Box<Request>),
 }
 
 /// A write that is decided.
 #[derive(Debug)]
 pub(super) struct NewWrite {
     pub(super) kept: Kept,
-    /// What changes, where the record stays live.
-    pub(super) delta: Option<Delta>,
+    /// What changes, where it is not everything.
+    pub(super) part: Option<Part>,
     /// What the call did; `None` for a change that no call asked for.
     pub(super) effect: Option<CallEffect>,
 }
 
-/// What a call comes to.
-pub(super) fn decide(asked: &Asked, lowest_open: u64, cx: &Context<'_>) -> Decision {
-    let id = asked.request.record();
+/// What a write changes of a record.
+#[derive(Debug)]
+pub(super) enum Part {
+    Session(Delta),
+    List(ListChange),
+}
+
+impl From<ListChange> for Part {
+    fn from(change: ListChange) -> Self {
+        Self::List(change)
+    }
+}
+
+/// What a call comes to. `admitted` are the sessions that ended so that the list of its principal could admit
+/// it, once that did.
+pub(super) fn decide(
+    asked: &Asked,
+    lowest_open: u64,
+    admitted: Option<&[RecordId]>,
+    cx: &Context<'_>,
+) -> Decision {
+    let id = asked.id;
     let entry = cx.replicas.confirmed(id);
     let done = entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.call));
     if let Some(done) = done {
@@ -47,13 +68,46 @@ pub(super) fn decide(asked: &Asked, lowest_open: u64, cx: &Context<'_>) -> Decis
     }
     let kept = entry.map(|entry| &entry.kept);
     match &asked.request {
-        Request::Create { record, .. } => create(record, kept, id, cx),
+        Request::Create { record, .. } => {
+            let admission = list::admission_of_create(&asked.request);
+            admit(create(record, kept, id, cx), admission, admitted)
+        }
+        Request::Update { patch, .. } => {
+            let record = kept.and_then(Kept::record);
+            let admission = record.and_then(|record| list::admission_of_patch(id, patch, record));
+            admit(update(id, patch, kept, cx), admission, admitted)
+        }
         Request::Load { proof, .. } => Decision::Answer(load(id, proof.as_ref(), kept, cx)),
-        Request::Update { patch, .. } => update(id, patch, kept, cx),
         Request::Delete { proof, sign_in, reason, .. } => {
             let deletion = Deletion { proof: proof.as_ref(), sign_in: *sign_in, reason: *reason };
             delete(&deletion, kept, cx)
         }
+        Request::End { principal, reason, .. } => match list::described(id, principal, kept, cx) {
+            Some(_) => delete(&Deletion::for_reason(*reason), kept, cx),
+            None => Decision::Answer(Reply::Deleted(Deleted::Gone)),
+        },
+        Request::Describe { principal, .. } => {
+            Decision::Answer(Reply::Described(list::described(id, principal, kept, cx)))
+        }
+        Request::List { principal, request } => list::decide(principal, request, kept, cx),
+    }
+}
+
+/// A write that signs a user in waits until their list admits the session.
+fn admit(
+    decision: Decision,
+    admission: Option<Request>,
+    admitted: Option<&[RecordId]>,
+) -> Decision {
+    match (decision, admission, admitted) {
+        (Decision::Write(_), Some(admission), None) => Decision::Admit(Box::new(admission)),
+        (Decision::Write(mut write), Some(_), Some(gone)) => {
+            if let Some(CallEffect::Applied { ended, .. }) = &mut write.effect {
+                *ended = gone.to_vec();
+            }
+            Decision::Write(write)
+        }
+        (decision, _, _) => decision,
     }
 }
 
@@ -77,7 +131,7 @@ fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) 
     }
     let copy = Copy::new(record.clone(), stamp(Stamp::ZERO, cx));
     let effect = Some(applied(record));
-    Decision::Write(Box::new(NewWrite { kept: Kept::Live(copy), delta: None, effect }))
+    Decision::Write(Box::new(NewWrite { kept: Kept::Live(copy), part: None, effect }))
 }
 
 fn load(id: RecordId, proof: Option<&Proof>, kept: Option<&Kept>, cx: &Context<'_>) -> Reply {
@@ -86,7 +140,9 @@ fn load(id: RecordId, proof: Option<&Proof>, kept: Option<&Kept>, cx: &Context<'
         Some(Kept::Ended(Tombstone { reason: EndReason::Expired, .. })) => {
             return Reply::Lookup(Lookup::Absent(Absence::Expired));
         }
-        Some(Kept::Ended(_)) | None => return Reply::Lookup(Lookup::Absent(Absence::Unknown)),
+        Some(Kept::Ended(_) | Kept::List(_)) | None => {
+            return Reply::Lookup(Lookup::Absent(Absence::Unknown));
+        }
     };
     match proof.map(|proof| record.verify(proof, cx.now.wall)) {
         None | Some(Verdict::Right) => {
@@ -115,7 +171,7 @@ fn update(id: RecordId, patch: &Patch, kept: Option<&Kept>, cx: &Context<'_>) ->
     let (version, counters) = (patched.record.version, patched.counters);
     let effect = Some(CallEffect::Applied { version, counters, ended: Vec::new() });
     let kept = Kept::Live(copy.changed(&delta));
-    Decision::Write(Box::new(NewWrite { kept, delta: Some(delta), effect }))
+    Decision::Write(Box::new(NewWrite { kept, part: Some(Part::Session(delta)), effect }))
 }
 
 fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Decision {
@@ -138,7 +194,7 @@ fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Dec
 fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<'_>) -> NewWrite {
     let stamp = stamp(copy.stamp, cx);
     let until = cx.now.wall + Tombstone::KEPT;
-    NewWrite { kept: Kept::Ended(Tombstone { stamp, until, reason }), delta: None, effect }
+    NewWrite { kept: Kept::Ended(Tombstone { stamp, until, reason }), part: None, effect }
 }
 
 fn stamp(before: Stamp, cx: &Context<'_>) -> Stamp {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use steadfast_core::{EndReason, Record, Timestamp};
 
 use super::copy::Copy;
+use super::list::List;
 use super::stamp::Stamp;
 use crate::call::Done;
 
@@ -72,6 +73,8 @@ pub enum Kept {
     Live(Copy),
     /// That it ended.
     Ended(Tombstone),
+    /// The sessions of a principal.
+    List(List),
 }
 
 /// The remains of a session.
@@ -96,8 +99,21 @@ impl Kept {
     pub fn live(&self) -> Option<&Copy> {
         match self {
             Self::Live(copy) => Some(copy),
-            Self::Ended(_) => None,
+            Self::Ended(_) | Self::List(_) => None,
         }
+    }
+
+    /// The list, if it is one.
+    pub fn list(&self) -> Option<&List> {
+        match self {
+            Self::List(list) => Some(list),
+            Self::Live(_) | Self::Ended(_) => None,
+        }
+    }
+
+    /// Whether it is the end of a session.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended(_))
     }
 
     /// The record of the session, unless it ended.
@@ -110,6 +126,7 @@ impl Kept {
         match self {
             Self::Live(copy) => copy.stamp,
             Self::Ended(tombstone) => tombstone.stamp,
+            Self::List(list) => list.stamp,
         }
     }
 
@@ -118,6 +135,7 @@ impl Kept {
         match self {
             Self::Live(copy) => copy.memory(),
             Self::Ended(_) => size_of::<Self>(),
+            Self::List(list) => list.memory(),
         }
     }
 
@@ -126,6 +144,7 @@ impl Kept {
         match self {
             Self::Live(copy) => copy.record.deadline(),
             Self::Ended(tombstone) => tombstone.until,
+            Self::List(list) => list.until(),
         }
     }
 }

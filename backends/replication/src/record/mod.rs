@@ -3,9 +3,11 @@
 mod copy;
 mod delta;
 mod held;
+mod list;
 mod stamp;
 
 pub use self::copy::Copy;
 pub use self::delta::{Delta, Head};
 pub use self::held::{Entry, Held, Kept, Revision, Tombstone};
+pub use self::list::{Floor, List, ListChange, ListEntry, ListStep};
 pub use self::stamp::Stamp;

@@ -400,7 +400,7 @@ impl Members {
     /// Asks the owner, and waits for its answer.
     fn call(&mut self, request: Request) -> Reply {
         self.number += 1;
-        let owner = self.holders(request.record())[0];
+        let owner = self.holders(request.record(&key()))[0];
         let number = self.number;
         self.ask(owner, number, request);
         self.run();
@@ -410,13 +410,14 @@ impl Members {
     fn ask(&mut self, owner: Boot, number: u64, request: Request) {
         let until = self.now.mono + Duration::from_secs(60);
         let call = CallId { caller: owner, number };
-        let asked = Asked { call, request, until };
+        let id = request.record(&key());
+        let asked = Asked { call, id, request, until };
         self.step(owner, |tenant, lease, now| tenant.ask(asked, lease, now));
     }
 
     /// Asks the owner with a message of another member.
     fn ask_as(&mut self, caller: Boot, number: u64, request: Request) {
-        let owner = self.holders(request.record())[0];
+        let owner = self.holders(request.record(&key()))[0];
         let (open, within) = (self.open, Duration::from_secs(60));
         let message = Message::Call { number, open, within, request };
         self.queue.push_back((caller, owner, message));

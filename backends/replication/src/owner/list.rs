@@ -1,0 +1,121 @@
+//! What a list of a principal's sessions answers, and what its sessions are asked.
+
+use std::time::Duration;
+
+use steadfast_core::{
+    Authentication, Outcome, Patch, Principal, Record, RecordId, Rejection, SessionInfo,
+};
+
+use super::decide::{Decision, NewWrite};
+use crate::call::{ListRequest, Reply, Request};
+use crate::context::Context;
+use crate::record::{Floor, Kept, List, ListChange, ListEntry, ListStep};
+
+/// What a request to a list comes to.
+pub(super) fn decide(
+    principal: &Principal,
+    request: &ListRequest,
+    kept: Option<&Kept>,
+    cx: &Context<'_>,
+) -> Decision {
+    let empty = List::new(principal.clone());
+    let list = kept.and_then(Kept::list).unwrap_or(&empty);
+    match request {
+        ListRequest::Admit { id, authenticated, until, admission } => {
+            let floor = list.floor().filter(|floor| floor.until > cx.now.wall);
+            if floor.is_some_and(|floor| admission.epoch < Some(floor.epoch)) {
+                let outcome = Outcome::Rejected(Rejection::BelowFloor);
+                return Decision::Answer(Reply::Outcome(outcome));
+            }
+            let Some(above) = list.above_cap(*id, admission.cap) else {
+                return Decision::Answer(Reply::Busy);
+            };
+            if list.get(*id).is_some() {
+                return Decision::Answer(Reply::Admitted(above));
+            }
+            let entry =
+                ListEntry { authenticated: *authenticated, until: *until, is_settled: false };
+            change(list, ListStep::Reserve(*id, entry), cx)
+        }
+        ListRequest::Settle(id) if list.get(*id).is_some_and(|entry| !entry.is_settled) => {
+            change(list, ListStep::Settle(*id), cx)
+        }
+        ListRequest::Remove(id) if list.get(*id).is_some() => {
+            change(list, ListStep::Remove(*id), cx)
+        }
+        ListRequest::Settle(_) | ListRequest::Remove(_) => Decision::Answer(Reply::Done),
+        ListRequest::Page(after) => {
+            let ids = list.page(*after, PAGE);
+            let has_more = ids.len() == PAGE;
+            Decision::Answer(Reply::Page(ids, has_more))
+        }
+        ListRequest::Raise(epoch) => {
+            let epoch = list.floor().map_or(*epoch, |floor| floor.epoch.max(*epoch));
+            let is_fresh = |floor: &Floor| floor.until > cx.now.wall + FLOOR_KEPT - FLOOR_FRESH;
+            if list.floor().filter(is_fresh).is_some_and(|floor| floor.epoch == epoch) {
+                return Decision::Answer(Reply::Done);
+            }
+            let floor = Floor { epoch, until: cx.now.wall + FLOOR_KEPT };
+            change(list, ListStep::Raise(floor), cx)
+        }
+    }
+}
+
+fn change(list: &List, step: ListStep, cx: &Context<'_>) -> Decision {
+    let stamp = list.stamp.followed_by(cx.view.me, cx.now.wall);
+    let change = ListChange { stamp, step };
+    let kept = Kept::List(list.changed(&change));
+    // No call is remembered: each of them does nothing the second time.
+    Decision::Write(Box::new(NewWrite { kept, part: Some(change.into()), effect: None }))
+}
+
+/// What a list shows of a session, if it is the principal's and live.
+pub(super) fn described(
+    id: RecordId,
+    principal: &Principal,
+    kept: Option<&Kept>,
+    cx: &Context<'_>,
+) -> Option<SessionInfo> {
+    let record = kept.and_then(Kept::record)?;
+    let is_theirs = record.principal.as_ref() == Some(principal);
+    (is_theirs && !record.is_expired(cx.now.wall)).then(|| SessionInfo::of(id, record))
+}
+
+/// The admission that a new record needs.
+pub(super) fn admission_of_create(request: &Request) -> Option<Request> {
+    let Request::Create { id, record, admission } = request else {
+        return None;
+    };
+    let Record { principal, created, authenticated, absolute_deadline, .. } = &**record;
+    let request = ListRequest::Admit {
+        id: *id,
+        authenticated: authenticated.unwrap_or(*created),
+        until: *absolute_deadline,
+        admission: *admission,
+    };
+    Some(Request::List { principal: principal.clone()?, request })
+}
+
+/// The admission that a login in a patch needs; `None` where the record has its secret already, because it
+/// was sent twice.
+pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -> Option<Request> {
+    let rotation = patch.rotation().filter(|rotation| rotation.hash != before.secret)?;
+    let Authentication { at, absolute_deadline, principal, admission, .. } =
+        rotation.authentication.as_ref()?;
+    let request = ListRequest::Admit {
+        id,
+        authenticated: *at,
+        until: *absolute_deadline,
+        admission: *admission,
+    };
+    Some(Request::List { principal: principal.clone()?, request })
+}
+
+/// How many sessions a page of a list has.
+const PAGE: usize = 512;
+
+/// How long a floor is remembered.
+const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A floor that was raised within this time is not raised again.
+const FLOOR_FRESH: Duration = Duration::from_secs(60);

@@ -1,0 +1,236 @@
+//! The sessions of a principal, as the owner of their list keeps them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use steadfast_core::{Principal, RecordId, Timestamp};
+
+use super::stamp::Stamp;
+
+/// Whose sessions are whose: a record of its own, beside those of the sessions.
+///
+/// Entries are shared between versions of the list, in parts, so that a change costs what one part takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Whose sessions they are.
+    pub principal: Principal,
+    /// When it was written.
+    pub stamp: Stamp,
+    /// By the first byte of the session's id.
+    parts: BTreeMap<u8, Arc<BTreeMap<RecordId, ListEntry>>>,
+    floor: Option<Floor>,
+}
+
+/// A session of a principal, or one that is about to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListEntry {
+    /// When its principal proved who they are: at the cap, the oldest session ends.
+    pub authenticated: Timestamp,
+    /// Its absolute deadline: the entry is kept no longer.
+    pub until: Timestamp,
+    /// Whether the session is known to be the principal's; else it may still become so.
+    pub is_settled: bool,
+}
+
+/// Below which epoch of the principal logins are rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// The lowest epoch that is admitted.
+    pub epoch: u64,
+    /// Until when the floor is remembered.
+    pub until: Timestamp,
+}
+
+/// What a write changes of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListChange {
+    /// When it was written.
+    pub stamp: Stamp,
+    /// What it does.
+    pub step: ListStep,
+}
+
+/// One step of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListStep {
+    /// A session is about to be the principal's.
+    Reserve(RecordId, ListEntry),
+    /// It is.
+    Settle(RecordId),
+    /// It is not, or not any more.
+    Remove(RecordId),
+    /// Logins below an epoch are rejected.
+    Raise(Floor),
+}
+
+impl List {
+    /// A list without sessions.
+    pub fn new(principal: Principal) -> Self {
+        Self { principal, stamp: Stamp::ZERO, parts: BTreeMap::new(), floor: None }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.parts.values().map(|part| part.len()).sum()
+    }
+
+    /// Whether nothing is left to remember.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.floor.is_none()
+    }
+
+    /// The bytes it takes, about.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.len() * 64
+    }
+
+    /// The next sessions after one, at most so many.
+    pub fn page(&self, after: Option<RecordId>, len: usize) -> Vec<RecordId> {
+        let is_next = |id: &RecordId| after.is_none_or(|after| *id > after);
+        self.iter().map(|(id, _)| id).filter(is_next).take(len).collect()
+    }
+
+    /// The sessions, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (RecordId, &ListEntry)> {
+        self.parts.values().flat_map(|part| part.iter().map(|(id, entry)| (*id, entry)))
+    }
+
+    /// The entry of a session.
+    pub fn get(&self, id: RecordId) -> Option<&ListEntry> {
+        self.parts.get(&part_of(id))?.get(&id)
+    }
+
+    /// The lowest epoch of the principal that is admitted.
+    pub fn floor(&self) -> Option<Floor> {
+        self.floor
+    }
+
+    /// When nothing of it has to be remembered any more.
+    pub fn until(&self) -> Timestamp {
+        let entries = self.iter().map(|(_, entry)| entry.until);
+        let floor = self.floor.iter().map(|floor| floor.until);
+        entries.chain(floor).max().unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The oldest sessions that have to go, so that another one leaves the principal with as many as the cap
+    /// allows; `None` while too many others are on their way to become the principal's.
+    pub fn above_cap(&self, id: RecordId, cap: usize) -> Option<Vec<RecordId>> {
+        let others = || self.iter().filter(|(other, _)| *other != id);
+        let over = (others().count() + 1).saturating_sub(cap.max(1));
+        if over == 0 {
+            return Some(Vec::new());
+        }
+        let mut settled: Vec<_> = others().filter(|(_, entry)| entry.is_settled).collect();
+        settled.sort_by_key(|(id, entry)| (entry.authenticated, *id));
+        let oldest = || settled.iter().take(over).map(|(id, _)| *id).collect();
+        (settled.len() >= over).then(oldest)
+    }
+
+    /// The list after a change.
+    #[must_use]
+    pub fn changed(&self, change: &ListChange) -> Self {
+        let mut list = Self { stamp: change.stamp, ..self.clone() };
+        match &change.step {
+            ListStep::Reserve(id, entry) => list.insert(*id, *entry),
+            ListStep::Settle(id) => {
+                if let Some(entry) = self.get(*id) {
+                    list.insert(*id, ListEntry { is_settled: true, ..*entry });
+                }
+            }
+            ListStep::Remove(id) => list.remove(*id),
+            ListStep::Raise(floor) => list.floor = Some(*floor),
+        }
+        list
+    }
+
+    fn insert(&mut self, id: RecordId, entry: ListEntry) {
+        let part = self.parts.entry(part_of(id)).or_default();
+        Arc::make_mut(part).insert(id, entry);
+    }
+
+    fn remove(&mut self, id: RecordId) {
+        let Some(part) = self.parts.get_mut(&part_of(id)) else {
+            return;
+        };
+        Arc::make_mut(part).remove(&id);
+        if part.is_empty() {
+            self.parts.remove(&part_of(id));
+        }
+    }
+}
+
+fn part_of(id: RecordId) -> u8 {
+    id.as_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use steadfast_core::Realm;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_sessions_are_above_the_cap() {
+        let list = settled(&[(3, 3), (1, 10), (2, 20)]);
+        assert_eq!(list.above_cap(id(9), 4), Some(vec![]));
+        assert_eq!(list.above_cap(id(9), 3), Some(vec![id(3)]));
+        assert_eq!(list.above_cap(id(9), 2), Some(vec![id(3), id(1)]));
+        assert_eq!(list.above_cap(id(1), 3), Some(vec![]), "it is on the list already");
+        assert_eq!(list.above_cap(id(9), 0).unwrap().len(), 3, "one session is allowed always");
+    }
+
+    #[test]
+    fn a_login_at_the_cap_waits_for_another_one() {
+        let list = list(&[(1, 1), (2, 2)]);
+        assert_eq!(list.above_cap(id(9), 3), Some(vec![]));
+        assert_eq!(list.above_cap(id(9), 2), None, "none of them is settled");
+        let list = list.changed(&change(ListStep::Settle(id(2))));
+        assert_eq!(list.above_cap(id(9), 2), Some(vec![id(2)]));
+    }
+
+    #[test]
+    fn a_change_leaves_the_list_before_it_as_it_was() {
+        let before = list(&[(1, 1)]);
+        let after = before.changed(&change(ListStep::Settle(id(1))));
+        let is_settled = |list: &List| list.get(id(1)).unwrap().is_settled;
+        assert_eq!((is_settled(&before), is_settled(&after)), (false, true));
+        assert!(after.changed(&change(ListStep::Remove(id(1)))).is_empty());
+        assert_eq!((before.len(), after.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_list_is_remembered_as_long_as_its_floor() {
+        let floor = Floor { epoch: 3, until: at(100) };
+        let list = list(&[]).changed(&change(ListStep::Raise(floor)));
+        assert_eq!((list.is_empty(), list.until()), (false, at(100)));
+    }
+
+    fn list(entries: &[(u8, u64)]) -> List {
+        let principal = Principal::new(Realm::default(), "alice").unwrap();
+        let reserve = |(n, at): &(u8, u64)| change(ListStep::Reserve(id(*n), entry(*at)));
+        entries.iter().fold(List::new(principal), |list, entry| list.changed(&reserve(entry)))
+    }
+
+    fn settled(entries: &[(u8, u64)]) -> List {
+        let settle = |list: List, n: u8| list.changed(&change(ListStep::Settle(id(n))));
+        entries.iter().fold(list(entries), |list, (n, _)| settle(list, *n))
+    }
+
+    fn change(step: ListStep) -> ListChange {
+        ListChange { stamp: Stamp::ZERO, step }
+    }
+
+    fn entry(authenticated: u64) -> ListEntry {
+        ListEntry { authenticated: at(authenticated), until: at(1_000), is_settled: false }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn id(n: u8) -> RecordId {
+        RecordId::from_bytes([n; 16])
+    }
+}
