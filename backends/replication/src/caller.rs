@@ -13,6 +13,8 @@ use crate::member::Boot;
 pub struct Caller {
     calls: BTreeMap<u64, Call>,
     last: u64,
+    /// When a call was sent last, until the others were told that it is over.
+    sent: Option<Duration>,
 }
 
 /// For what an answer is.
@@ -97,8 +99,15 @@ impl Caller {
         if call.asked.replace(owner) == Some(owner) {
             return None;
         }
+        self.sent = Some(now);
         let within = call.until.saturating_sub(now);
         Some(Due { number, request: call.request.clone(), within })
+    }
+
+    /// The lowest number that is still open, once after a rest: no later call says so.
+    pub fn at_rest(&mut self, now: Duration) -> Option<u64> {
+        let is_over = |sent: &Duration| now.saturating_sub(*sent) >= REST;
+        self.sent.take_if(|sent| is_over(sent)).map(|_| self.lowest_open())
     }
 
     /// Takes an answer; for what it is. A refusal counts as the answer to the latest attempt only: another owner may have
@@ -126,6 +135,9 @@ impl Caller {
         over.into_iter().filter_map(|number| Some((number, self.close(number)?))).collect()
     }
 }
+
+/// After how long without a call its owners are told which calls are over.
+const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -168,6 +180,18 @@ mod tests {
         assert_eq!(caller.lowest_open(), second);
         caller.give_up(ms(20));
         assert_eq!((caller.lowest_open(), caller.len()), (second + 1, 0));
+    }
+
+    #[test]
+    fn a_rest_is_noticed_once() {
+        let mut caller = Caller::default();
+        let number = caller.open(Asker::Client, load(), ms(100));
+        assert_eq!(caller.at_rest(ms(5_000)), None, "nothing was sent");
+        caller.ask(number, boot(1), ms(0));
+        caller.on_reply(boot(1), number);
+        assert_eq!(caller.at_rest(ms(999)), None);
+        assert_eq!(caller.at_rest(ms(1_000)), Some(number + 1));
+        assert_eq!(caller.at_rest(ms(9_000)), None);
     }
 
     fn load() -> Request {

@@ -209,6 +209,7 @@ impl Engine {
             self.told.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
         }
         self.tick_tenant(now);
+        self.tell_open(now);
         self.finish(now);
     }
 
@@ -220,6 +221,9 @@ impl Engine {
         let (waits, is_filled) = (tenant.waits_for_lease(), tenant.is_filled());
         self.on_told(told);
         let mut effects = self.membership.set_filled(is_filled, now.mono);
+        if self.is_drained() {
+            effects.extend(self.membership.set_empty(now.mono));
+        }
         if !ready.is_empty() {
             effects.extend(self.membership.make_ready(&ready, now.mono));
         }
@@ -227,6 +231,22 @@ impl Engine {
             effects.extend(self.membership.want_lease(now.mono));
         }
         self.on_cluster(effects, now);
+    }
+
+    /// Tells all members, after a rest, that what its calls did need not be remembered any more.
+    fn tell_open(&mut self, now: Now) {
+        let (Some(open), Some(tenant)) = (self.caller.at_rest(now.mono), &mut self.tenant) else {
+            return;
+        };
+        tenant.on_open(self.me, open);
+        let members = tenant.view().epoch.members().iter().map(|member| member.boot);
+        let others: Vec<_> = members.filter(|boot| *boot != self.me).collect();
+        others.into_iter().for_each(|boot| self.send(boot, Message::Open(open)));
+    }
+
+    /// Whether this node was asked to drain, and everything that it held is held by others.
+    pub fn is_drained(&self) -> bool {
+        self.tenant.as_ref().is_some_and(Tenant::is_drained)
     }
 
     /// What it wants done.
@@ -400,7 +420,9 @@ impl Engine {
         let Some(Due { number, request, within }) = self.caller.ask(number, owner, now.mono) else {
             return;
         };
+        let open = self.caller.lowest_open();
         if owner == self.me {
+            tenant.on_open(self.me, open);
             let call = CallId { caller: self.me, number };
             let until = now.mono.saturating_add(within);
             let told = tenant.ask(Asked { call, id, request, until }, &self.membership, now);
@@ -409,7 +431,6 @@ impl Engine {
             self.on_cluster(effects, now);
         } else {
             self.membership.on_awaited(owner, now.mono);
-            let open = self.caller.lowest_open();
             self.send(owner, Message::Call { number, open, within, request });
         }
     }

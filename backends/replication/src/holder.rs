@@ -47,6 +47,16 @@ pub fn on_confirm(writes: &[(RecordId, Revision)], cx: &mut Context<'_>) {
     }
 }
 
+/// Forgets what the owner forgot: it made sure that this node has it (X2).
+pub fn on_forget(records: &[(RecordId, Revision)], cx: &mut Context<'_>) {
+    for (id, revision) in records {
+        let is_it = |entry: &Entry| entry.revision == *revision;
+        if cx.replicas.confirmed(*id).is_some_and(is_it) && cx.replicas.tentative(*id).is_none() {
+            cx.replicas.remove(*id);
+        }
+    }
+}
+
 /// Notes that everything of these slots is here (T8), and drops tentative writes that the owner does not
 /// have (T10).
 pub fn on_complete(from: Boot, slots: SlotSet, cx: &mut Context<'_>) {

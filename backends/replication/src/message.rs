@@ -54,6 +54,8 @@ pub enum Message {
     },
     /// These writes may be shown.
     Confirm(Vec<(RecordId, Revision)>),
+    /// The ends of sessions, or empty lists, that need not be remembered any more.
+    Forget(Vec<(RecordId, Revision)>),
     /// The sender does not have what a write changes, and wants the record whole.
     Lacks {
         /// The record.
@@ -189,7 +191,7 @@ impl Message {
             Self::Page { page, .. } => page.summaries.len() * 48,
             Self::Want { ids, .. } => ids.len() * 16,
             Self::Compare(slots) => slots.len() * 18,
-            Self::Confirm(writes) => writes.len() * 32,
+            Self::Confirm(writes) | Self::Forget(writes) => writes.len() * 32,
             Self::Inspected(slots) => slots.len() * 32,
             _ => 512,
         }

@@ -20,6 +20,7 @@ use self::decide::Decision;
 use self::steps::{Next, Steps};
 use crate::call::{CallId, Done, ListRequest, Reply, Request};
 use crate::context::Context;
+use crate::epoch::Epoch;
 use crate::member::Boot;
 use crate::record::{Entry, Kept, List, ListEntry, Revision};
 use crate::rules::Rule;
@@ -107,6 +108,17 @@ impl Owner {
     pub fn on_open(&mut self, caller: Boot, number: u64) {
         let open = self.open.entry(caller).or_default();
         *open = number.max(*open);
+    }
+
+    /// Whether a call may be asked again, so that what it did has to be remembered.
+    pub fn is_open(&self, call: CallId, epoch: &Epoch) -> bool {
+        let lowest = self.open.get(&call.caller).copied().unwrap_or_default();
+        call.number >= lowest && epoch.member(call.caller).is_some()
+    }
+
+    /// Whether something is under way with a record.
+    pub fn is_busy(&self, id: RecordId) -> bool {
+        self.tasks.contains_key(&id)
     }
 
     /// Another epoch: callers ask again, and tentative writes are found in the copies.
@@ -304,7 +316,7 @@ impl Owner {
         let mut told = Vec::new();
         while let Some((call, decision)) = self.next(id, world, cx) {
             match decision {
-                Decision::GivenUp => drop(self.pop(id)),
+                Decision::GivenUp => self.pop(id),
                 Decision::Answer(reply) => {
                     self.pop(id);
                     told.push(Told::Answer(call, reply));
@@ -431,11 +443,8 @@ impl Owner {
 
     /// Which calls a record still has to remember: those that may be asked again.
     fn remembered(&self, entry: &Entry, cx: &Context<'_>) -> Vec<Done> {
-        let is_open = |call: CallId| {
-            let lowest = self.open.get(&call.caller).copied().unwrap_or_default();
-            call.number >= lowest && cx.view.epoch.member(call.caller).is_some()
-        };
-        entry.done.iter().filter(|done| is_open(done.call)).cloned().collect()
+        let is_open = |done: &&Done| self.is_open(done.call, &cx.view.epoch);
+        entry.done.iter().filter(is_open).cloned().collect()
     }
 }
 

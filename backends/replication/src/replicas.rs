@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use steadfast_core::{RecordId, Timestamp};
 
+use crate::call::CallId;
 use crate::message::{Inspection, Page};
 use crate::record::{Entry, Held, Kept, Revision};
 use crate::slots::{HashKey, SLOTS, Slot};
@@ -242,6 +243,25 @@ impl Replicas {
         };
         let records = self.slots[slot.index()].records.iter();
         records.filter(|(_, held)| is_due(held)).map(|(id, _)| *id).collect()
+    }
+
+    /// Tombstones that were kept long enough, and lists of which nothing is left to remember.
+    pub fn over(&self, slot: Slot, now: Timestamp) -> Vec<(RecordId, Revision)> {
+        let revision = |(id, held): (&RecordId, &Held)| {
+            let entry = held.confirmed.as_ref().filter(|_| held.tentative.is_none())?;
+            let is_over = entry.kept.record().is_none() && entry.kept.deadline() <= now;
+            is_over.then_some((*id, entry.revision))
+        };
+        self.slots[slot.index()].records.iter().filter_map(revision).collect()
+    }
+
+    /// Forgets the calls of a slot's records that are not asked again.
+    pub fn forget_calls(&mut self, slot: Slot, is_open: impl Fn(CallId) -> bool) {
+        for held in self.slots[slot.index()].records.values_mut() {
+            if let Some(entry) = &mut held.confirmed {
+                entry.done.retain(|done| is_open(done.call));
+            }
+        }
     }
 
     /// The lists of a slot with a session that is not settled.

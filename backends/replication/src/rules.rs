@@ -71,6 +71,8 @@ rules! {
     W3,
     /// An end waits for readers.
     X1,
+    /// A tombstone ends when every holder has it.
+    X2,
     /// Outcomes of calls travel with the record.
     C1,
     /// A call below the lowest open number is refused.

@@ -10,7 +10,7 @@ use steadfast_core::RecordId;
 use crate::context::Context;
 use crate::member::Boot;
 use crate::message::{Message, Page};
-use crate::record::{Held, Revision};
+use crate::record::{Entry, Held, Revision};
 use crate::replicas::{Digest, Replicas, Summary};
 use crate::rules::Rule;
 use crate::slots::{Slot, SlotSet};
@@ -148,7 +148,7 @@ pub fn records(slot: Slot, ids: &[RecordId], replicas: &Replicas) -> Vec<Message
     let (mut batch, mut size) = (Vec::new(), 0);
     for id in ids {
         let held = replicas.get(*id).cloned().unwrap_or_default();
-        size += held.latest().map_or(0, |entry| entry.size());
+        size += held.latest().map_or(0, Entry::size);
         batch.push((*id, held));
         if size >= RECORDS {
             let records = std::mem::take(&mut batch);

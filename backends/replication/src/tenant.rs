@@ -10,7 +10,7 @@ use steadfast_core::{Limits, RecordId};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Context, Now, View};
 use crate::holder;
-use crate::member::Boot;
+use crate::member::{Boot, Role};
 use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::owner::{Asked, Owner, Surroundings, Told};
@@ -18,7 +18,7 @@ use crate::ownership::{Ownership, Progress};
 use crate::reader;
 use crate::readers::Readers;
 use crate::replicas::Replicas;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::slots::{SLOTS, Slot, SlotSet};
 use crate::sync::{self, Sync};
 
@@ -183,7 +183,14 @@ impl Tenant {
         }
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
+        let is_alone = |slot: &Slot| self.view.followers(*slot).is_empty();
+        self.free(&slots.iter().copied().filter(is_alone).collect());
         told
+    }
+
+    /// Notes the lowest number of a call of a boot that is still open.
+    pub fn on_open(&mut self, caller: Boot, number: u64) {
+        self.owner.on_open(caller, number);
     }
 
     /// Takes a call for a record that this node owns.
@@ -368,6 +375,11 @@ impl Tenant {
                 let slots = slots.iter().filter(|slot| owns(*slot)).collect();
                 holder::on_complete(from, slots, &mut cx);
             }
+            Message::Forget(records) => {
+                let records = records.into_iter().filter(|(id, _)| owns(cx.slot_of(*id)));
+                let records: Vec<_> = records.collect();
+                holder::on_forget(&records, &mut cx);
+            }
             Message::Free(slots) => {
                 let is_free = |slot: &Slot| owns(*slot) && !view.follows(*slot);
                 let slots: Vec<_> = slots.iter().filter(is_free).collect();
@@ -429,22 +441,55 @@ impl Tenant {
         !self.owner.is_empty()
     }
 
+    /// Whether this node drains, and holds nothing any more.
+    pub fn is_drained(&self) -> bool {
+        let me = self.view.epoch.member(self.view.me);
+        me.is_some_and(|me| me.role == Role::Draining)
+            && Slot::all().all(|slot| self.replicas.is_empty(slot))
+    }
+
     /// Whether everything that this node is going to hold is here, and it knows.
     pub fn is_filled(&self) -> bool {
         let is_here = |slot: Slot| self.replicas.complete_in(slot) == Some(self.view.number());
         Slot::all().filter(|slot| self.view.follows(*slot)).all(is_here)
     }
 
-    /// Looks through the next slots that this node owns.
+    /// Looks through the next slots.
     fn sweep(&mut self, now: Now) -> Swept {
         let slots: Vec<_> = (self.swept..self.swept + SWEPT).map(Slot::at).collect();
         self.swept = (self.swept + SWEPT) % SLOTS;
         let mut swept = Swept::default();
-        for slot in slots.into_iter().filter(|slot| self.view.owns(*slot)) {
-            swept.due.extend(self.replicas.due(slot, now.wall));
-            swept.unsettled.extend(self.replicas.unsettled_lists(slot));
+        for slot in slots {
+            let (owner, epoch) = (&self.owner, &self.view.epoch);
+            self.replicas.forget_calls(slot, |call| owner.is_open(call, epoch));
+            if self.view.owns(slot) {
+                swept.due.extend(self.replicas.due(slot, now.wall));
+                swept.unsettled.extend(self.replicas.unsettled_lists(slot));
+                self.forget(slot, now);
+            }
         }
         swept
+    }
+
+    /// Forgets the ends of sessions that were remembered long enough, and lists of which nothing is left,
+    /// where every holder has them and there is another one than this node (X2).
+    fn forget(&mut self, slot: Slot, now: Now) {
+        let followers = self.view.followers(slot);
+        let is_alone = self.view.epoch.members().len() == 1;
+        let are_complete = followers.iter().all(|boot| self.sync.is_complete(*boot, slot));
+        let is_safe = are_complete && (is_alone || !followers.is_empty());
+        if !is_safe && self.rules.keep(Rule::X2) {
+            return;
+        }
+        let over = self.replicas.over(slot, now.wall);
+        let over: Vec<_> = over.into_iter().filter(|(id, _)| !self.owner.is_busy(*id)).collect();
+        if over.is_empty() {
+            return;
+        }
+        for follower in followers {
+            self.out.send(follower, Message::Forget(over.clone()));
+        }
+        over.iter().for_each(|(id, _)| self.replicas.remove(*id));
     }
 
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {

@@ -71,6 +71,48 @@ fn nodes_that_drain_and_restart_lose_nothing() {
 }
 
 #[test]
+fn what_calls_did_is_forgotten_at_rest() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..6).map(|n| nodes.create(n as usize % 3, n)).collect();
+    for id in &ids {
+        nodes.add(1, *id);
+    }
+    assert!(nodes.remembered() > 0);
+    nodes.pass(9_000);
+    assert_eq!(nodes.remembered(), 0);
+}
+
+#[test]
+fn ended_sessions_are_forgotten_in_time() {
+    let mut nodes = Nodes::new(3);
+    let (id, _) = nodes.sign_in(0, 1, 10, None);
+    let reply = nodes.end_all(1, None, None);
+    assert!(matches!(reply, Reply::Count(1)), "{reply:?}");
+    nodes.pass(9_000);
+    assert!(nodes.holds(id));
+    nodes.now.wall = nodes.now.wall + Duration::from_secs(24 * 3_600);
+    nodes.pass(9_000);
+    let held: usize = nodes
+        .engines
+        .values()
+        .map(|engine| engine.tenant().unwrap().replicas().iter().count())
+        .sum();
+    assert_eq!(held, 0);
+}
+
+#[test]
+fn a_node_that_leaves_ends() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..9).map(|n| nodes.create(n as usize % 3, n)).collect();
+    let leaver = nodes.boot(2);
+    nodes.step(leaver, |engine, now| engine.drain(now, Drain::Leave));
+    nodes.pass(5_000);
+    assert_eq!(nodes.engines[&boot(0)].membership().epoch().unwrap().members().len(), 2);
+    nodes.crash(2);
+    assert!(ids.iter().all(|id| nodes.count(0, *id) == 1));
+}
+
+#[test]
 fn a_service_at_rest_is_silent() {
     let mut nodes = Nodes::new(3);
     let id = nodes.create(0, 1);
@@ -229,7 +271,7 @@ impl Nodes {
             self.now.mono += Duration::from_millis(1);
         }
         for boot in self.boots() {
-            self.step(boot, |engine, now| engine.tick(now));
+            self.step(boot, Engine::tick);
         }
     }
 
@@ -326,6 +368,23 @@ impl Nodes {
             }
             reply => panic!("{reply:?}"),
         }
+    }
+
+    /// How many calls are remembered by records.
+    fn remembered(&self) -> usize {
+        let held = |engine: &Engine| -> usize {
+            let records = engine.tenant().unwrap().replicas().iter();
+            records
+                .filter_map(|(_, held)| held.confirmed.as_ref())
+                .map(|entry| entry.done.len())
+                .sum()
+        };
+        self.engines.values().map(held).sum()
+    }
+
+    fn holds(&self, id: RecordId) -> bool {
+        let holds = |engine: &Engine| engine.tenant().unwrap().replicas().get(id).is_some();
+        self.engines.values().any(holds)
     }
 
     fn boots(&self) -> Vec<Boot> {

@@ -289,7 +289,7 @@ impl Members {
             epoch: Arc::clone(&epoch),
             rules,
         };
-        this.enter(epoch);
+        this.enter(&epoch);
         this.run();
         this
     }
@@ -297,17 +297,17 @@ impl Members {
     /// The next epoch; all slots are served in this one.
     fn change(&mut self, changes: &[Change]) {
         let epoch = after(&self.epoch, changes, &Slot::all().collect()).unwrap();
-        self.enter(Arc::new(epoch));
+        self.enter(&Arc::new(epoch));
     }
 
-    fn enter(&mut self, epoch: Arc<Epoch>) {
-        self.epoch = Arc::clone(&epoch);
+    fn enter(&mut self, epoch: &Arc<Epoch>) {
+        self.epoch = Arc::clone(epoch);
         self.queue.clear();
         self.waiting.clear();
         self.ready.clear();
         let is_there = |member: &&Member| !self.crashed.contains(&member.boot);
         for member in epoch.members().iter().filter(is_there).cloned().collect::<Vec<_>>() {
-            let view = || View::new(member.boot, Arc::clone(&epoch));
+            let view = || View::new(member.boot, Arc::clone(epoch));
             let tenant = self.tenants.entry(member.boot);
             tenant.or_insert_with(|| Tenant::new(view(), Limits::default(), self.rules));
             if !self.deaf.contains(&member.boot) {
