@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Change, Limits, Principal, Revocation};
+use steadfast_core::{Change, Limits, Principal, Revocation, Timestamp};
 
 use crate::call::{CallId, Failure, ListRequest, Reply, Request};
 use crate::caller::{Asker, Caller, Due};
 use crate::context::{Now, View};
 use crate::epoch::Epoch;
-use crate::member::Boot;
+use crate::member::{Boot, Role};
 use crate::membership::{self, Discovery, Drain, Frame, Hello, Membership};
 use crate::message::Message;
 use crate::owner::{Asked, News, Told};
@@ -21,12 +21,14 @@ use crate::paths::{self, Arrival, Paths};
 use crate::procedures::{Outcome, Procedures};
 use crate::record::Kept;
 use crate::rules::Rules;
+use crate::service_clock::ServiceClock;
 use crate::slots::Slot;
 use crate::tenant::{Standing, Tenant};
 
 /// One node of a replicated store.
 ///
 /// It is given calls, packets and the time, and answers with [`Effect`]s.
+// More than eight fields: each is a component of its own, or what a step leads to.
 #[derive(Debug)]
 pub struct Engine {
     me: Boot,
@@ -35,6 +37,9 @@ pub struct Engine {
     paths: Paths<Message>,
     caller: Caller,
     procedures: Procedures,
+    clock: ServiceClock,
+    /// This node's wall clock, when the step began.
+    wall: Timestamp,
     /// What this node has once it is a member of an epoch.
     tenant: Option<Tenant>,
     /// What was told and not handled: one thing after the other, since each may lead to others.
@@ -91,6 +96,8 @@ impl Engine {
             paths: Paths::new(me, rules),
             caller: Caller::default(),
             procedures: Procedures::default(),
+            clock: ServiceClock::default(),
+            wall: Timestamp::UNIX_EPOCH,
             tenant: None,
             told: VecDeque::new(),
             effects: Vec::new(),
@@ -119,6 +126,7 @@ impl Engine {
 
     /// Notes a link to another node, and what that said of itself.
     pub fn connected(&mut self, now: Now, hello: Hello) {
+        let now = self.begin(now);
         self.paths.connected(hello.member.boot);
         let effects = self.membership.connected(hello, now.mono);
         self.on_cluster(effects, now);
@@ -127,6 +135,7 @@ impl Engine {
 
     /// Notes that the link to a boot ended, and whether its other side closed it and refused another one.
     pub fn disconnected(&mut self, now: Now, boot: Boot, was_refused: bool) {
+        let now = self.begin(now);
         self.paths.disconnected(boot);
         let effects = self.membership.disconnected(boot, was_refused, now.mono);
         self.on_cluster(effects, now);
@@ -135,6 +144,7 @@ impl Engine {
 
     /// Notes what discovery names.
     pub fn discovered(&mut self, now: Now, discovery: Discovery) {
+        let now = self.begin(now);
         let effects = self.membership.discovered(discovery, now.mono);
         self.on_cluster(effects, now);
         self.finish(now);
@@ -142,6 +152,7 @@ impl Engine {
 
     /// Hands over what this node serves.
     pub fn drain(&mut self, now: Now, drain: Drain) {
+        let now = self.begin(now);
         let effects = self.membership.ask_to_drain(drain, now.mono);
         self.on_cluster(effects, now);
         self.finish(now);
@@ -149,6 +160,8 @@ impl Engine {
 
     /// Asks the owner of a record; the answer is an effect with the same number, which is never used twice.
     pub fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
+        let now = self.begin(now);
+        self.clock.on_use();
         let number = self.ask(Asker::Client, request, now.mono.saturating_add(within), now);
         self.finish(now);
         number
@@ -156,9 +169,11 @@ impl Engine {
 
     /// Lists the live sessions of a principal; the answer is an effect.
     pub fn list(&mut self, now: Now, principal: Principal, within: Duration) -> u64 {
+        let now = self.begin(now);
         let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
         let first = self.procedures.list(number, principal, until);
         self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
+        self.clock.on_use();
         self.finish(now);
         number
     }
@@ -171,16 +186,19 @@ impl Engine {
         revocation: Revocation,
         within: Duration,
     ) -> u64 {
+        let now = self.begin(now);
         let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
         let Revocation { except, epoch, reason } = revocation;
         let first = self.procedures.end(number, principal, (except, epoch, reason), until);
         self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
+        self.clock.on_use();
         self.finish(now);
         number
     }
 
     /// Takes a packet that came over the link to a boot.
     pub fn receive(&mut self, now: Now, link: Boot, packet: Packet) {
+        let now = self.begin(now);
         match packet {
             Packet::Cluster(frame) => {
                 let effects = self.membership.receive(frame, now.mono);
@@ -202,6 +220,7 @@ impl Engine {
     /// Looks at everything that waits for time to pass: to be called every 10 to 25 ms, after all packets
     /// that wait.
     pub fn tick(&mut self, now: Now) {
+        let now = self.begin(now);
         let effects = self.membership.tick(now.mono);
         self.on_cluster(effects, now);
         self.paths.tick(now.mono);
@@ -210,6 +229,7 @@ impl Engine {
         }
         self.tick_tenant(now);
         self.tell_open(now);
+        self.ask_clocks(now);
         self.finish(now);
     }
 
@@ -233,15 +253,37 @@ impl Engine {
         self.on_cluster(effects, now);
     }
 
+    /// Begins a step: in it, the service's time takes the place of this node's wall clock.
+    fn begin(&mut self, now: Now) -> Now {
+        self.wall = now.wall;
+        self.clock.look(now);
+        Now { wall: self.clock.service_time(now, self.terms.rules), ..now }
+    }
+
+    fn ask_clocks(&mut self, now: Now) {
+        if self.clock.has_to_ask(now.mono) {
+            self.tell_members(&Message::AskClock { asked: now.mono, wall: self.wall });
+        }
+    }
+
+    fn tell_members(&mut self, message: &Message) {
+        let Some(epoch) = self.membership.epoch().cloned() else {
+            return;
+        };
+        let me = self.me;
+        let others = epoch.members().iter().filter(|member| member.boot != me);
+        for member in others.filter(|member| member.role != Role::Aside) {
+            self.send(member.boot, message.clone());
+        }
+    }
+
     /// Tells all members, after a rest, that what its calls did need not be remembered any more.
     fn tell_open(&mut self, now: Now) {
         let (Some(open), Some(tenant)) = (self.caller.at_rest(now.mono), &mut self.tenant) else {
             return;
         };
         tenant.on_open(self.me, open);
-        let members = tenant.view().epoch.members().iter().map(|member| member.boot);
-        let others: Vec<_> = members.filter(|boot| *boot != self.me).collect();
-        others.into_iter().for_each(|boot| self.send(boot, Message::Open(open)));
+        self.tell_members(&Message::Open(open));
     }
 
     /// Whether this node was asked to drain, and everything that it held is held by others.
@@ -286,7 +328,14 @@ impl Engine {
                     self.told.push_back(Todo::Answer(number, asker, *reply));
                 }
             }
+            Message::AskClock { asked, wall } => {
+                self.clock.on_clock(from, wall, now.mono, now.mono);
+                let wall = self.wall;
+                self.send(from, Message::Clock { asked, wall });
+            }
+            Message::Clock { asked, wall } => self.clock.on_clock(from, wall, asked, now.mono),
             message => {
+                self.clock.on_use();
                 if let Message::Withdrawn { slots, .. } = &message {
                     self.membership.on_withdrawn(from, slots);
                 }
@@ -450,6 +499,8 @@ impl Engine {
     /// Another epoch: everything that is open begins again in it.
     fn on_epoch(&mut self, epoch: &Arc<Epoch>, now: Now) {
         self.paths.on_epoch(epoch);
+        self.clock
+            .on_epoch(|boot| epoch.member(boot).is_some_and(|member| member.role != Role::Aside));
         let view = View::new(self.me, Arc::clone(epoch));
         let Terms { limits, rules } = self.terms;
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();

@@ -28,6 +28,7 @@
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`tenant`] | the records of one member: all of these, connected |
+//! | [`service_clock`] | the time by which deadlines are judged |
 //! | [`procedures`] | calls that a node answers as a client of others |
 //! | [`engine`] | one node: its membership, its streams and its records |
 //! | `wire` | frames as bytes, with the feature of that name |
@@ -54,6 +55,7 @@ pub mod readers;
 pub mod record;
 pub mod replicas;
 pub mod rules;
+pub mod service_clock;
 pub mod settings;
 pub mod slots;
 pub mod sync;

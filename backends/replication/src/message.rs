@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::RecordId;
+use steadfast_core::{RecordId, Timestamp};
 
 use crate::call::{Done, Reply, Request};
 use crate::member::Boot;
@@ -138,6 +138,20 @@ pub enum Message {
         asked: Duration,
         /// How long after that the lease runs.
         length: Duration,
+    },
+    /// The receiver's wall clock is wanted.
+    AskClock {
+        /// The time of the sender's monotonic clock, which comes back.
+        asked: Duration,
+        /// What its wall clock shows.
+        wall: Timestamp,
+    },
+    /// What the sender's wall clock shows.
+    Clock {
+        /// The time that it was asked with.
+        asked: Duration,
+        /// What it shows.
+        wall: Timestamp,
     },
     /// Every holder of these slots is complete: other nodes need not keep them.
     Free(SlotSet),

@@ -15,7 +15,7 @@ use crate::context::Now;
 use crate::epoch::tests::{SETTINGS, boot, joining};
 use crate::member::{Boot, Member, Role};
 use crate::membership::{Discovery, Drain, Identity, Membership};
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 
 #[test]
 fn one_node_founds_a_service() {
@@ -98,6 +98,29 @@ fn ended_sessions_are_forgotten_in_time() {
         .map(|engine| engine.tenant().unwrap().replicas().iter().count())
         .sum();
     assert_eq!(held, 0);
+}
+
+#[test]
+fn one_wrong_clock_ends_no_session() {
+    let lives = |rules| {
+        let mut nodes = Nodes::with(3, rules);
+        let ids: Vec<_> = (0..9).map(|n| nodes.create_until(n as usize % 3, n, 600)).collect();
+        nodes.ahead.insert(boot(1), Duration::from_secs(7_200));
+        nodes.pass(9_000);
+        let mut lives = |id: &RecordId| nodes.try_count(0, *id).is_some();
+        ids.iter().filter(|id| lives(id)).count()
+    };
+    assert_eq!(lives(Rules::default()), 9);
+    assert!(lives(Rules::without(Rule::K1)) < 9);
+}
+
+#[test]
+fn sessions_end_once_the_service_is_late() {
+    let mut nodes = Nodes::new(3);
+    let id = nodes.create_until(0, 1, 600);
+    nodes.now.wall = nodes.now.wall + Duration::from_secs(601);
+    nodes.pass(9_000);
+    assert_eq!(nodes.try_count(2, id), None);
 }
 
 #[test]
@@ -187,14 +210,22 @@ struct Nodes {
     packets: VecDeque<(Boot, Boot, Packet)>,
     answers: BTreeMap<(Boot, u64), Reply>,
     now: Now,
+    /// By how much the wall clocks of some nodes are ahead.
+    ahead: BTreeMap<Boot, Duration>,
     sent: usize,
+    rules: Rules,
 }
 
 impl Nodes {
     fn new(nodes: usize) -> Self {
+        Self::with(nodes, Rules::default())
+    }
+
+    fn with(nodes: usize, rules: Rules) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
         let (engines, packets) = (BTreeMap::new(), VecDeque::new());
-        let mut this = Self { engines, packets, answers: BTreeMap::new(), now, sent: 0 };
+        let (answers, ahead) = (BTreeMap::new(), BTreeMap::new());
+        let mut this = Self { engines, packets, answers, now, ahead, sent: 0, rules };
         for n in 0..nodes {
             this.start(joining(n), &format!("n{n}"));
         }
@@ -210,7 +241,7 @@ impl Nodes {
         let me = member.boot;
         let member = Member { name: name.parse().unwrap(), ..member };
         let identity = Identity { member, settings: SETTINGS, seed: me.to_bytes() };
-        let rules = Rules::default();
+        let rules = self.rules;
         let membership = Membership::new(identity, Timing::DEFAULT, rules, self.now.mono);
         self.engines.insert(me, Engine::new(membership, Limits::default(), rules));
         let discovery = Discovery { has_others: true, silent: vec!["others".to_owned()] };
@@ -245,7 +276,8 @@ impl Nodes {
 
     fn step(&mut self, me: Boot, step: impl FnOnce(&mut Engine, Now)) {
         let Some(engine) = self.engines.get_mut(&me) else { return };
-        step(engine, self.now);
+        let ahead = self.ahead.get(&me).copied().unwrap_or_default();
+        step(engine, Now { wall: self.now.wall + ahead, ..self.now });
         for effect in engine.take_effects() {
             match effect {
                 Effect::Send(to, packet) => self.packets.push_back((me, to, packet)),
@@ -292,7 +324,13 @@ impl Nodes {
     }
 
     fn create(&mut self, node: usize, n: u64) -> RecordId {
-        let (id, record, admission) = (id(n), Box::new(record(n)), Admission::default());
+        self.create_until(node, n, 1_000_000_000)
+    }
+
+    fn create_until(&mut self, node: usize, n: u64, seconds: u64) -> RecordId {
+        let idle_deadline = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+        let record = Box::new(Record { idle_deadline, ..record(n) });
+        let (id, admission) = (id(n), Admission::default());
         let reply = self.call(self.boot(node), Request::Create { id, record, admission });
         assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
         id
@@ -361,11 +399,20 @@ impl Nodes {
     }
 
     fn count_at(&mut self, me: Boot, id: RecordId) -> u64 {
+        self.look_up(me, id).expect("the session is live")
+    }
+
+    fn try_count(&mut self, node: usize, id: RecordId) -> Option<u64> {
+        self.look_up(self.boot(node), id)
+    }
+
+    fn look_up(&mut self, me: Boot, id: RecordId) -> Option<u64> {
         match self.call(me, Request::Load { id, proof: None, seen: None }) {
             Reply::Lookup(Lookup::Found(found)) => {
                 let json = found.record.values.get("n").unwrap();
-                std::str::from_utf8(json).unwrap().parse().unwrap()
+                Some(std::str::from_utf8(json).unwrap().parse().unwrap())
             }
+            Reply::Lookup(Lookup::Absent(_)) => None,
             reply => panic!("{reply:?}"),
         }
     }

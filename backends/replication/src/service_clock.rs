@@ -1,0 +1,194 @@
+//! The service's time, by which deadlines are judged: one wrong clock ends no session.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steadfast_core::Timestamp;
+
+use crate::context::Now;
+use crate::member::Boot;
+use crate::rules::{Rule, Rules};
+
+/// The wall clocks of the other members, as this node last heard of them.
+#[derive(Debug, Default)]
+pub struct ServiceClock {
+    /// By boot, what its wall clock showed when this node's monotonic clock began, in milliseconds since 1970.
+    others: BTreeMap<Boot, i64>,
+    /// The same of this node's own wall clock, when it was last looked at.
+    own: Option<i64>,
+    /// When they were last asked.
+    asked: Option<Duration>,
+    /// Whether anything happened since.
+    is_in_use: bool,
+}
+
+impl ServiceClock {
+    /// The median of the members' wall clocks, the lower one of two (K1, K2): with two nodes a record is due
+    /// when it is by both.
+    pub fn service_time(&self, now: Now, rules: Rules) -> Timestamp {
+        let own = origin(now.wall, now.mono);
+        let mut origins: Vec<_> = self.others.values().copied().chain([own]).collect();
+        origins.sort_unstable();
+        let median = origins[(origins.len() - 1) / 2];
+        let origin = if rules.keep(Rule::K1) { median } else { own };
+        Timestamp::from_millis(origin.saturating_add(millis(now.mono)))
+    }
+
+    /// How far this node's clock is off the service's time; negative if it is slow.
+    pub fn offset_millis(&self, now: Now, rules: Rules) -> i64 {
+        let service = self.service_time(now, rules).as_millis();
+        (now.wall.as_millis()).saturating_sub(service)
+    }
+
+    /// Notes what a member's clock showed when it was asked, with the time of this node's monotonic clock then.
+    pub fn on_clock(&mut self, boot: Boot, wall: Timestamp, asked: Duration, now: Duration) {
+        let there_and_back = now.saturating_sub(asked);
+        // An answer that took long says little: the next one is awaited.
+        if there_and_back <= SLOW {
+            let then = asked.saturating_add(there_and_back / 2);
+            self.others.insert(boot, origin(wall, then));
+        }
+    }
+
+    /// Looks at this node's own clock: where it jumped, the others are asked, and hear of it.
+    pub fn look(&mut self, now: Now) {
+        let own = origin(now.wall, now.mono);
+        let before = self.own.replace(own);
+        if before.is_some_and(|before| before.abs_diff(own) > JUMP) {
+            self.asked = None;
+            self.is_in_use = true;
+        }
+    }
+
+    /// Notes that the service is used.
+    pub fn on_use(&mut self) {
+        self.is_in_use = true;
+    }
+
+    /// Keeps the clocks of these members, and asks them soon.
+    pub fn on_epoch(&mut self, is_member: impl Fn(Boot) -> bool) {
+        self.others.retain(|boot, _| is_member(*boot));
+        self.asked = None;
+        self.is_in_use = true;
+    }
+
+    /// Whether the members have to be asked: once a second while the service is used.
+    pub fn has_to_ask(&mut self, now: Duration) -> bool {
+        let is_fresh = self.asked.is_some_and(|asked| now.saturating_sub(asked) < ASKED);
+        let has_to_ask = self.is_in_use && !is_fresh;
+        if has_to_ask {
+            self.asked = Some(now);
+            self.is_in_use = false;
+        }
+        has_to_ask
+    }
+}
+
+/// What a wall clock showed when the monotonic clock began.
+fn origin(wall: Timestamp, mono: Duration) -> i64 {
+    wall.as_millis().saturating_sub(millis(mono))
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How often the other clocks are asked for while the service is used.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// By how many milliseconds a wall clock differs from the monotonic one when it jumped; the rates of clocks
+/// differ by less between two looks.
+const JUMP: u64 = 250;
+
+/// How long an answer may take to be of use: deadlines are judged to the second.
+const SLOW: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::tests::boot;
+
+    #[test]
+    fn one_wrong_clock_of_three_changes_nothing() {
+        let mut clock = ServiceClock::default();
+        hear(&mut clock, 1, 1_000);
+        hear(&mut clock, 2, 1_001);
+        assert_eq!(service(&clock, 1_002), 1_001);
+        assert_eq!(service(&clock, 9_999_999), 1_001, "its own");
+        hear(&mut clock, 1, 0);
+        assert_eq!(service(&clock, 1_002), 1_001, "another one's");
+        let own = clock.service_time(at(9_999), Rules::without(Rule::K1));
+        assert_eq!(own.as_millis(), 9_999_000);
+    }
+
+    #[test]
+    fn clocks_that_are_moved_one_after_the_other_count() {
+        let mut clock = ServiceClock::default();
+        hear(&mut clock, 1, 5_000);
+        hear(&mut clock, 2, 1_000);
+        assert_eq!(service(&clock, 5_000), 5_000);
+    }
+
+    #[test]
+    fn of_two_clocks_the_earlier_one_counts() {
+        let mut clock = ServiceClock::default();
+        hear(&mut clock, 1, 1_000);
+        assert_eq!(service(&clock, 5_000), 1_000);
+        assert_eq!(service(&clock, 500), 500);
+        assert_eq!(clock.offset_millis(at(5_000), Rules::default()), 4_000_000);
+    }
+
+    #[test]
+    fn time_passes_by_the_monotonic_clock() {
+        let mut clock = ServiceClock::default();
+        hear(&mut clock, 1, 1_000);
+        let later = Now { mono: NOW + Duration::from_secs(60), ..at(9_000) };
+        assert_eq!(clock.service_time(later, Rules::default()).as_millis(), 1_060_000);
+    }
+
+    #[test]
+    fn a_slow_answer_says_nothing() {
+        let mut clock = ServiceClock::default();
+        clock.on_clock(boot(1), wall(1_000), NOW, NOW + Duration::from_secs(1));
+        assert_eq!(service(&clock, 5_000), 5_000);
+    }
+
+    #[test]
+    fn clocks_are_asked_for_while_in_use() {
+        let mut clock = ServiceClock::default();
+        assert!(!clock.has_to_ask(NOW));
+        clock.on_use();
+        assert!(clock.has_to_ask(NOW));
+        clock.on_use();
+        assert!(!clock.has_to_ask(NOW + Duration::from_millis(999)));
+        assert!(clock.has_to_ask(NOW + Duration::from_secs(1)));
+        assert!(!clock.has_to_ask(NOW + Duration::from_secs(9)), "nothing happened since");
+    }
+
+    #[test]
+    fn a_jump_is_a_reason_to_ask() {
+        let mut clock = ServiceClock::default();
+        clock.look(at(1_000));
+        assert!(!clock.has_to_ask(NOW));
+        clock.look(at(1_001));
+        assert!(clock.has_to_ask(NOW));
+    }
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn hear(clock: &mut ServiceClock, n: usize, seconds: u64) {
+        clock.on_clock(boot(n), wall(seconds), NOW, NOW);
+    }
+
+    fn service(clock: &ServiceClock, seconds: u64) -> i64 {
+        clock.service_time(at(seconds), Rules::default()).as_millis() / 1_000
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: NOW, wall: wall(seconds) }
+    }
+
+    fn wall(seconds: u64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+}
