@@ -239,8 +239,12 @@ impl Engine {
         };
         let (told, ready) = tenant.tick(&self.membership, now);
         let (waits, is_filled) = (tenant.waits_for_lease(), tenant.is_filled());
+        let hopeless = tenant.hopeless(&self.membership, now);
         self.on_told(told);
         let mut effects = self.membership.set_filled(is_filled, now.mono);
+        if !hopeless.is_empty() {
+            effects.extend(self.membership.give_up(&hopeless, now.mono));
+        }
         if self.is_drained() {
             effects.extend(self.membership.set_empty(now.mono));
         }

@@ -19,6 +19,8 @@ pub struct Ownership {
     /// Slots of which everything is here, and since when: their other holders are being told.
     settled: BTreeMap<Slot, Duration>,
     ready: SlotSet,
+    /// When this node learned the epoch.
+    since: Duration,
 }
 
 /// What an owner waits for before it asks for a lease.
@@ -32,7 +34,7 @@ pub trait Progress {
 impl Ownership {
     /// Begins with another epoch; says of which slots everything is here.
     pub fn on_epoch(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
-        *self = Self::default();
+        *self = Self { since: cx.now.mono, ..Self::default() };
         let mut asked = BTreeMap::<Boot, SlotSet>::new();
         for slot in Slot::all().filter(|slot| cx.view.owns(*slot)) {
             let mut take_over = TakeOver::new(slot, cx.view.me, &cx.view.epoch, cx.rules);
@@ -129,6 +131,27 @@ impl Ownership {
         ready
     }
 
+    /// The slots whose holders when last served will not be heard any more (G1).
+    pub fn hopeless(&self, cx: &Context<'_>) -> SlotSet {
+        let is_late = cx.now.mono.saturating_sub(self.since) >= ASKED;
+        let is_gone = |boot: Boot| is_late || cx.view.epoch.member(boot).is_none();
+        let is_hopeless = |(_, take_over): &(&Slot, &TakeOver)| take_over.is_hopeless(is_gone);
+        self.taking_over.iter().filter(is_hopeless).map(|(slot, _)| *slot).collect()
+    }
+
+    /// In slots that were given up, members that are suspected are not waited for.
+    pub fn lose(&mut self, is_suspected: impl Fn(Boot) -> bool, cx: &mut Context<'_>) -> Vec<Slot> {
+        let members = cx.view.epoch.members().iter().map(|member| member.boot);
+        let lost: Vec<_> = members.filter(|boot| is_suspected(*boot)).collect();
+        let given_up = self.taking_over.keys().filter(|slot| cx.view.epoch.is_given_up(**slot));
+        for slot in given_up.copied().collect::<Vec<_>>() {
+            for boot in &lost {
+                self.on_part(slot, cx, |take_over, cx| take_over.on_lost(*boot, cx.replicas));
+            }
+        }
+        self.settle(cx)
+    }
+
     /// Whether everything of a slot is here, and only the lease is missing.
     pub fn is_ready(&self, slot: Slot) -> bool {
         self.ready.contains(slot)
@@ -149,3 +172,6 @@ impl Ownership {
 /// How long an owner waits for its holders before it serves without one that is complete: longer than
 /// comparing takes, and about as long as it waits for the owner before it.
 const HOLDERS: Duration = Duration::from_millis(400);
+
+/// How long a holder is asked before it is not waited for.
+const ASKED: Duration = Duration::from_secs(60);

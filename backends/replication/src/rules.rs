@@ -77,6 +77,8 @@ rules! {
     C1,
     /// A call below the lowest open number is refused.
     C2,
+    /// What was not heard when a slot was given up is dropped.
+    G3,
     /// Deadlines are judged by the median of all clocks.
     K1,
     /// The owner's silence about a record counts.

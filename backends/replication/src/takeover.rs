@@ -85,6 +85,16 @@ impl TakeOver {
         others.copied().filter(|boot| !self.heard.contains_key(boot))
     }
 
+    /// Whether enough holders will not be heard any more: each of those missing is no member, or did not answer
+    /// for so long that it is not waited for (G1).
+    pub fn is_hopeless(&self, is_gone: impl Fn(Boot) -> bool) -> bool {
+        let is_hearing = matches!(self.stage, Stage::Hearing) && !self.sources.is_given_up;
+        let missing = |boot: &&Boot| !self.heard.contains_key(boot);
+        is_hearing
+            && !self.has_heard_enough()
+            && self.sources.boots.iter().filter(missing).all(|boot| is_gone(*boot))
+    }
+
     /// Whether this node has everything that was acknowledged.
     pub fn is_through(&self) -> bool {
         matches!(self.stage, Stage::Through)

@@ -138,7 +138,8 @@ impl Tenant {
 
     /// Enters an epoch: every slot begins again.
     pub fn on_epoch(&mut self, view: View, standing: &dyn Standing, now: Now) -> Vec<Told> {
-        self.view = view;
+        let before = std::mem::replace(&mut self.view, view).number();
+        self.drop_given_up(before);
         self.out.clear();
         self.sync = Sync::default();
         self.readers.on_epoch();
@@ -147,6 +148,19 @@ impl Tenant {
         owner.on_epoch(&cx);
         let settled = ownership.on_epoch(&mut cx);
         self.settled(&settled, standing, now)
+    }
+
+    /// Drops what this node has of slots that were given up while it was away: an end may have missed it (G3).
+    fn drop_given_up(&mut self, before: u64) {
+        let number = self.view.number();
+        for slot in Slot::all() {
+            let given_up = self.view.epoch.given_up_in(slot);
+            let was_away = given_up.is_some_and(|epoch| before < epoch && epoch < number);
+            let is_old = self.replicas.complete_in(slot) < given_up;
+            if was_away && is_old && self.rules.keep(Rule::G3) {
+                self.replicas.clear(slot);
+            }
+        }
     }
 
     /// Says that it is out of the slots that it served last, to those that own them now, and which nodes may
@@ -423,11 +437,19 @@ impl Tenant {
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
         told.extend(owner.fence(&unsettled, &cx));
+        let settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
         let ready = ownership.make_ready(&world, &cx);
+        told.extend(self.settled(&settled, standing, now));
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
         self.out.tick(now.mono);
         (told, ready)
+    }
+
+    /// The slots to be given up: what was acknowledged in them will not be found any more.
+    pub fn hopeless(&mut self, standing: &dyn Standing, now: Now) -> SlotSet {
+        let Parts { cx, ownership, .. } = self.parts(standing, now);
+        ownership.hopeless(&cx)
     }
 
     /// Goes on with calls, since this node's lease may have begun.

@@ -124,6 +124,23 @@ fn sessions_end_once_the_service_is_late() {
 }
 
 #[test]
+fn what_all_holders_lost_is_given_up() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..30).map(|n| nodes.create(n as usize % 3, n)).collect();
+    for n in [1, 2] {
+        nodes.crash(n);
+        nodes.start(joining(n + 20), &format!("n{n}"));
+    }
+    nodes.pass(5_000);
+    let lives =
+        |nodes: &mut Nodes| ids.iter().filter(|id| nodes.try_count(0, **id).is_some()).count();
+    let left = lives(&mut nodes);
+    assert!(left > 5 && left < 30, "the copies of n0 are there: {left}");
+    nodes.pass(1_000);
+    assert_eq!(lives(&mut nodes), left);
+}
+
+#[test]
 fn a_node_that_leaves_ends() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..9).map(|n| nodes.create(n as usize % 3, n)).collect();
