@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`explore`] | reaches every state of a model, breadth first |
 //! | [`cluster`] | the real cluster component of several nodes, as such a model |
+//! | [`membership`] | several memberships on a network with faults |
 //! | [`process`] | what the simulation drives |
 //! | [`world`] | nodes, clocks, links and time |
 //! | [`faults`] | what breaks |
@@ -14,6 +15,7 @@
 
 pub mod cluster;
 pub mod explore;
+pub mod membership;
 
 pub mod process;
 pub mod random;

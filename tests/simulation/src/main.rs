@@ -1,12 +1,18 @@
 //! Explores the models within the given bounds.
 
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use simulation::cluster::{Bounds, ClusterModel};
 use simulation::explore::{Explored, explore, walk};
+use simulation::membership::storm;
 use steadfast_replication::rules::{Rule, Rules};
 
 const USAGE: &str = "\
+simulation membership NODES FROM TO
+
+Runs memberships through random faults, once for each seed.
+
 simulation cluster [--nodes N] [--epochs N] [--attempts N] [--leases N] [--restarts N] [--ticks N]
     [--served 1]
     [--without RULE] [--states N] [--walks N]
@@ -16,6 +22,13 @@ A1.";
 
 fn main() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).as_deref() == Some("membership") {
+        let numbers: Vec<u64> = arguments.skip(1).filter_map(|word| word.parse().ok()).collect();
+        let [nodes, from, to] = numbers[..] else {
+            return Err(USAGE.to_owned());
+        };
+        return storms(nodes as usize, from..to);
+    }
     if arguments.next().as_deref() != Some("cluster") {
         return Err(USAGE.to_owned());
     }
@@ -77,4 +90,20 @@ fn main() -> Result<(), String> {
         println!("{:3}. {step}", n + 1);
     }
     Err(violation.what)
+}
+
+/// Runs memberships through faults, and names the seeds that broke something.
+fn storms(nodes: usize, seeds: Range<u64>) -> Result<(), String> {
+    let (mut broken, mut longest) = (0, Duration::ZERO);
+    for seed in seeds {
+        match storm(seed, nodes) {
+            Ok(took) => longest = longest.max(took),
+            Err(what) => {
+                println!("seed {seed}: {what}");
+                broken += 1;
+            }
+        }
+    }
+    println!("agreed within {longest:?} at the latest");
+    if broken == 0 { Ok(()) } else { Err(format!("{broken} seeds broke something")) }
 }

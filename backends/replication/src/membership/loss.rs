@@ -15,6 +15,8 @@ use crate::rules::{Rule, Rules};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acceptor {
     surrendered: Option<(EpochId, Ballot)>,
+    /// When it was asked last.
+    asked: Duration,
     accepted: Option<(Ballot, Arc<Epoch>)>,
 }
 
@@ -33,11 +35,25 @@ impl Acceptor {
         self.surrendered.is_some()
     }
 
+    /// The epoch for which it was asked to surrender a short while ago.
+    pub(super) fn recent(&self, now: Duration) -> Option<EpochId> {
+        let is_recent = now.saturating_sub(self.asked) <= RECENT;
+        self.surrendered.filter(|_| is_recent).map(|(epoch, _)| epoch)
+    }
+
+    /// Frees a boot that is in no lineage for another one.
+    pub(super) fn turn_to(&mut self, epoch: EpochId) {
+        if self.surrendered.is_some_and(|(earlier, _)| earlier.lineage != epoch.lineage) {
+            *self = Self::default();
+        }
+    }
+
     /// Takes part in a ballot on the lineage that follows an epoch; says what it accepted before.
     pub(super) fn surrender(
         &mut self,
         epoch: EpochId,
         ballot: Ballot,
+        now: Duration,
     ) -> Result<Option<(Ballot, Arc<Epoch>)>, Declined> {
         if let Some((earlier, promised)) = self.surrendered {
             if earlier.lineage != epoch.lineage || earlier.number > epoch.number {
@@ -47,7 +63,7 @@ impl Acceptor {
                 return Err(Declined::Higher(promised));
             }
         }
-        self.surrendered = Some((epoch, ballot));
+        (self.surrendered, self.asked) = (Some((epoch, ballot)), now);
         Ok(self.accepted.clone())
     }
 
@@ -57,12 +73,16 @@ impl Acceptor {
         epoch: EpochId,
         ballot: Ballot,
         first: &Arc<Epoch>,
+        now: Duration,
     ) -> Result<(), Declined> {
-        self.surrender(epoch, ballot)?;
+        self.surrender(epoch, ballot, now)?;
         self.accepted = Some((ballot, Arc::clone(first)));
         Ok(())
     }
 }
+
+/// How long the founder of a lineage may be about to learn that all accepted.
+const RECENT: Duration = Duration::from_secs(2);
 
 /// One attempt to found a lineage: Paxos with a quorum of all.
 #[derive(Clone, Debug)]
@@ -145,6 +165,11 @@ pub(super) fn founders(
     if is_strict && heard.iter().any(|(_, peer)| knows_another(peer, epoch)) {
         return Err(Vec::new());
     }
+    // Without a node of that epoch, nothing is lost that a new service would not lose.
+    let is_of_it = |peer: &Peer| peer.epoch() == Some(epoch.id());
+    if me.1 != Some(epoch.id()) && !heard.iter().any(|(_, peer)| is_of_it(peer)) {
+        return Err(Vec::new());
+    }
     let (mut founders, mut missing) = (BTreeMap::new(), Vec::new());
     for member in epoch.members() {
         match successor_of(member, epoch, me, &heard) {
@@ -211,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_of_the_epoch_has_to_be_there() {
+        let (three, terms) = (grown(3), (false, Rules::default()));
+        let peers = heard(&[&renewed(1), &renewed(2)]);
+        assert!(founders(&three, (&reborn(0), None), &peers, NOW, terms).is_err());
+        let mut peers = heard(&[&hello(1), &renewed(2)]);
+        peers.on_frame(boot(1), Some(three.id()), NOW);
+        assert!(founders(&three, (&reborn(0), None), &peers, NOW, terms).is_ok());
+    }
+
+    #[test]
     fn an_operator_can_give_names_up() {
         let found = founders_in(&grown(3), &[&hello(1)], true, Rules::default()).unwrap();
         assert_eq!(Vec::from_iter(found.keys()), [&boot(0), &boot(1)]);
@@ -232,7 +267,8 @@ mod tests {
         let mut peers = heard(&[&hello(1), &renewed(2)]);
         peers.on_frame(boot(1), Some(later), NOW);
         let terms = (false, Rules::default());
-        assert!(founders(&three, (&joining(0), None), &peers, NOW, terms).is_err());
+        let me = (&joining(0), Some(three.id()));
+        assert!(founders(&three, me, &peers, NOW, terms).is_err());
     }
 
     #[test]
@@ -248,23 +284,29 @@ mod tests {
     fn a_boot_surrenders_to_the_highest_ballot() {
         let (mut acceptor, three) = (Acceptor::default(), grown(3));
         let (id, first) = (three.id(), Arc::new(grown(2)));
-        assert_eq!(acceptor.surrender(id, ballot(2)), Ok(None));
-        assert_eq!(acceptor.surrender(id, ballot(1)), Err(Declined::Higher(ballot(2))));
-        acceptor.accept(id, ballot(2), &first).unwrap();
-        assert_eq!(acceptor.surrender(id, ballot(3)), Ok(Some((ballot(2), first))));
+        assert_eq!(acceptor.surrender(id, ballot(2), NOW), Ok(None));
+        assert_eq!(acceptor.surrender(id, ballot(1), NOW), Err(Declined::Higher(ballot(2))));
+        acceptor.accept(id, ballot(2), &first, NOW).unwrap();
+        assert_eq!(acceptor.surrender(id, ballot(3), NOW), Ok(Some((ballot(2), first))));
         assert!(acceptor.has_surrendered());
     }
 
     #[test]
     fn a_boot_surrenders_in_one_lineage() {
         let (mut acceptor, id) = (Acceptor::default(), grown(3).id());
-        acceptor.surrender(id, ballot(1)).unwrap();
+        acceptor.surrender(id, ballot(1), NOW).unwrap();
         let elsewhere = EpochId { lineage: Lineage::new([1; 16]), ..id };
-        assert_eq!(acceptor.surrender(elsewhere, ballot(2)), Err(Declined::Elsewhere));
+        assert_eq!(acceptor.surrender(elsewhere, ballot(2), NOW), Err(Declined::Elsewhere));
         let earlier = EpochId { number: id.number - 1, ..id };
-        assert_eq!(acceptor.surrender(earlier, ballot(2)), Err(Declined::Elsewhere));
+        assert_eq!(acceptor.surrender(earlier, ballot(2), NOW), Err(Declined::Elsewhere));
         let later = EpochId { number: id.number + 1, ..id };
-        assert_eq!(acceptor.surrender(later, ballot(2)), Ok(None));
+        assert_eq!(acceptor.surrender(later, ballot(2), NOW), Ok(None));
+        assert_eq!(acceptor.recent(NOW * 3), Some(later));
+        assert_eq!(acceptor.recent(NOW * 4), None);
+        acceptor.turn_to(later);
+        assert!(acceptor.has_surrendered());
+        acceptor.turn_to(elsewhere);
+        assert_eq!(acceptor.surrender(elsewhere, ballot(1), NOW), Ok(None));
     }
 
     #[test]
@@ -315,7 +357,8 @@ mod tests {
         is_called: bool,
         rules: Rules,
     ) -> Result<BTreeMap<Boot, Member>, Vec<Name>> {
-        founders(epoch, (&joining(0), None), &heard(there), NOW, (is_called, rules))
+        let me = (&joining(0), Some(epoch.id()));
+        founders(epoch, me, &heard(there), NOW, (is_called, rules))
     }
 
     fn heard(there: &[&Hello]) -> Peers {

@@ -224,6 +224,12 @@ impl Membership {
         }
     }
 
+    /// The same, with the epoch that a new lineage may follow by now.
+    fn hello_at(&self, now: Duration) -> Hello {
+        let hello = self.hello();
+        Hello { in_sight: hello.in_sight.or(self.recovery.acceptor.recent(now)), ..hello }
+    }
+
     /// Notes a link to another node, and what it said of itself.
     pub fn connected(&mut self, hello: Hello, now: Duration) -> Vec<Effect> {
         if hello.member.boot != self.me.boot {
@@ -369,7 +375,7 @@ impl Membership {
             let joining = self.place.target.as_ref().map(|_| Problem::Joining);
             return self.place.obstacle.clone().or(joining).or(Some(seeking));
         };
-        if self.recovery.lost.is_some() {
+        if self.recovery.lost.is_some() || self.recovery.acceptor.has_surrendered() {
             let missing = self.founders(epoch, now).err().unwrap_or_default();
             return Some(Problem::NoMajority { epoch: epoch.id(), missing });
         }
@@ -439,7 +445,8 @@ impl Membership {
         }
         self.peers.on_frame(from, epoch, now);
         self.agenda.spread.on_frame(from, epoch);
-        if self.place.target.as_ref().is_some_and(|target| target.member(from).is_some()) {
+        let lineage = self.place.target.as_ref().map(|target| target.id().lineage);
+        if lineage.is_some() && lineage == epoch.map(|epoch| epoch.lineage) {
             self.place.target_heard = now;
         }
         self.compare(from, epoch, via, now);
@@ -593,9 +600,9 @@ impl Membership {
         if hello.member.boot != from {
             return;
         }
-        self.peers.on_hello(hello);
+        self.peers.on_hello(hello, now);
         if asks {
-            let hello = Box::new(self.hello());
+            let hello = Box::new(self.hello_at(now));
             self.send(from, Message::Hello { hello, asks: false }, now);
         } else {
             self.answered(from, now);
@@ -632,10 +639,10 @@ impl Membership {
         let replaced = Some(Refusal::Replaced);
         let replaced = replaced.filter(|_| is_replaced && self.terms.rules.keep(Rule::I2));
         if let Some(refusal) = replaced.or_else(|| wishes::refusal(epoch, node)) {
-            if self.peers.may(Courtesy::Tell, node.boot, now) {
+            if self.peers.is_news(node.boot, &refusal) {
                 self.effects.push(Effect::Refused(node.boot, refusal.clone()));
-                self.reply(node.boot, via, Message::Refused(refusal));
             }
+            self.reply(node.boot, via, Message::Refused(refusal));
             return false;
         }
         let old = epoch.named(&node.name).filter(|old| old.role != Role::Aside);
@@ -654,30 +661,33 @@ impl Membership {
 impl Membership {
     /// Goes by an epoch that another node sent, if it prevails over this node's.
     fn on_epoch(&mut self, from: Boot, epoch: &Arc<Epoch>, via: Option<Boot>, now: Duration) {
-        self.peers.compare(from, epoch.id());
         let Some(own) = self.epoch().cloned() else {
+            self.peers.compare(from, epoch.id());
             return self.on_sight(epoch, now);
         };
         if epoch.id() == own.id() {
             return;
         }
-        match relation(epoch, &own, self.terms.rules) {
+        let relation = relation(epoch, &own, self.terms.rules);
+        let is_lost = self.peers.get(from).is_some_and(|peer| peer.is_lost(now));
+        if relation == Relation::Prevails && is_lost {
+            // It may be the epoch of a node that is alone in it: compared again, once it has a majority.
+            return;
+        }
+        self.peers.compare(from, epoch.id());
+        match relation {
             Relation::Descends if epoch.id().lineage == own.id().lineage => {
                 let message = cluster::Message::Epoch(Arc::clone(epoch));
                 self.in_cluster(from, message, now);
             }
-            Relation::Descends => self.follow(epoch, &own, now),
-            // An epoch of a node without a majority may be one that no node follows.
-            Relation::Prevails if !self.is_lost(from) => self.follow(epoch, &own, now),
-            Relation::Prevails => {}
+            Relation::Descends | Relation::Prevails => self.follow(epoch, &own, now),
             Relation::Foreign => self.effects.push(Effect::Conflict(epoch.id())),
-            Relation::Ancestor | Relation::Yields => self.tell(from, via),
+            Relation::Ancestor | Relation::Yields => {
+                if self.peers.may(Courtesy::Tell, from, now) {
+                    self.tell(from, via);
+                }
+            }
         }
-    }
-
-    fn is_lost(&self, boot: Boot) -> bool {
-        let hello = self.peers.get(boot).and_then(|peer| peer.hello());
-        hello.is_some_and(|hello| hello.is_lost)
     }
 
     /// Goes over to another lineage.
@@ -820,12 +830,13 @@ impl Membership {
     /// Says who this node is: on a new link until the other one answers, and as long as a majority is
     /// missing, or a service.
     fn greet(&mut self, now: Duration) {
-        let seeks = self.epoch().is_none() || self.recovery.lost.is_some();
-        let greeted = self.peers.due_greetings(seeks, now);
+        let settled = self.epoch().filter(|_| self.recovery.lost.is_none());
+        let settled = settled.map(|epoch| epoch.id());
+        let greeted = self.peers.due_greetings(settled, now);
         if greeted.is_empty() {
             return;
         }
-        let hello = self.hello();
+        let hello = self.hello_at(now);
         for boot in greeted {
             let hello = Box::new(hello.clone());
             self.send(boot, Message::Hello { hello, asks: true }, now);
@@ -835,7 +846,10 @@ impl Membership {
     /// Asks the voters for what this node wants.
     fn ask(&mut self, now: Duration) {
         let is_gone = now.saturating_sub(self.place.target_heard) > TARGET_GONE;
-        self.place.target = self.place.target.take().filter(|_| !is_gone);
+        if is_gone && self.place.target.take().is_some() {
+            self.place.obstacle = None;
+            self.peers.forget_comparisons();
+        }
         let epoch = self.place.target.as_ref().or(self.epoch()).cloned();
         let Some(epoch) = epoch.filter(|_| self.place.end.is_none()) else {
             return;
@@ -908,10 +922,8 @@ impl Membership {
 
     /// Founds a service.
     fn found(&mut self, now: Duration) {
-        let is_free = self.epoch().is_none()
-            && self.place.target.is_none()
-            && self.place.listed_in.is_none()
-            && !self.recovery.acceptor.has_surrendered();
+        let is_free =
+            self.epoch().is_none() && self.place.target.is_none() && self.place.listed_in.is_none();
         let me = (&self.me.name, self.me.boot);
         let discovery = self.discovery.as_ref();
         if !is_free || !founding::may_found(me, discovery, &self.peers, now, self.terms.rules) {
@@ -1007,12 +1019,15 @@ impl Membership {
     fn on_recovery(&mut self, from: Boot, message: Message, via: Option<Boot>, now: Duration) {
         match message {
             Message::Surrender(id, ballot) if self.may_surrender(id) => {
-                let answer = self.recovery.acceptor.surrender(id, ballot);
+                if self.place.cluster.is_none() {
+                    self.recovery.acceptor.turn_to(id);
+                }
+                let answer = self.recovery.acceptor.surrender(id, ballot, now);
                 let answer = answer.map(|accepted| Message::Surrendered(id, ballot, accepted));
                 self.answer_ballot(from, (id, ballot), answer, via, now);
             }
             Message::Found(id, ballot, epoch) if self.may_surrender(id) => {
-                let answer = self.recovery.acceptor.accept(id, ballot, &epoch);
+                let answer = self.recovery.acceptor.accept(id, ballot, &epoch, now);
                 let answer = answer.map(|()| Message::Founded(id, ballot));
                 self.answer_ballot(from, (id, ballot), answer, via, now);
             }
@@ -1031,7 +1046,7 @@ impl Membership {
         }
     }
 
-    /// Whether this boot knows of nothing that follows an epoch.
+    /// Whether this boot has no majority itself, and knows of nothing that follows an epoch.
     fn may_surrender(&self, id: EpochId) -> bool {
         let is_before =
             |epoch: &Arc<Epoch>| epoch.id().lineage == id.lineage && epoch.id().number <= id.number;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::message::Hello;
+use super::message::{Hello, Refusal};
 use crate::epoch::EpochId;
 use crate::member::Boot;
 
@@ -19,6 +19,8 @@ pub(super) struct Peers {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     hello: Option<Hello>,
+    /// When it said that.
+    said: Option<Duration>,
     epoch: Option<EpochId>,
     /// When anything was heard of it.
     heard: Option<Duration>,
@@ -29,6 +31,8 @@ pub(super) struct Peer {
     done: [Option<Duration>; 3],
     /// The epoch that it sent last.
     compared: Option<EpochId>,
+    /// Why it was not admitted last.
+    refusal: Option<Refusal>,
 }
 
 /// What is not repeated to a peer within a while.
@@ -46,6 +50,12 @@ impl Peer {
     /// What it said of itself last.
     pub(super) fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
+    }
+
+    /// Whether it said within the last second that it has no majority.
+    pub(super) fn is_lost(&self, now: Duration) -> bool {
+        let is_fresh = self.said.is_some_and(|at| now.saturating_sub(at) <= RECENT);
+        is_fresh && self.hello.as_ref().is_some_and(|hello| hello.is_lost)
     }
 
     /// The epoch that its last frame named.
@@ -85,9 +95,9 @@ impl Peers {
     }
 
     /// Notes what a node said of itself.
-    pub(super) fn on_hello(&mut self, hello: Hello) {
+    pub(super) fn on_hello(&mut self, hello: Hello, now: Duration) {
         let peer = self.known.entry(hello.member.boot).or_default();
-        peer.hello = Some(hello);
+        (peer.hello, peer.said) = (Some(hello), Some(now));
     }
 
     /// Whether an epoch that a peer names was not compared with this node's yet; notes that it is.
@@ -115,11 +125,24 @@ impl Peers {
         is_due
     }
 
-    /// The linked peers that are to be greeted: all of them, or those not heard since the link began.
-    pub(super) fn due_greetings(&mut self, all: bool, now: Duration) -> Vec<Boot> {
-        let is_due = |(_, peer): &(&Boot, &Peer)| peer.is_linked && (all || !peer.is_met);
+    /// The linked peers that are to be greeted: those not heard since the link began, those that are in
+    /// another lineage, and all of them if this node has no epoch that counts.
+    pub(super) fn due_greetings(&mut self, own: Option<EpochId>, now: Duration) -> Vec<Boot> {
+        let is_apart = |peer: &Peer| {
+            let both = own.zip(peer.epoch);
+            both.is_some_and(|(own, theirs)| own.lineage != theirs.lineage)
+        };
+        let is_due = |(_, peer): &(&Boot, &Peer)| {
+            peer.is_linked && (own.is_none() || !peer.is_met || is_apart(peer))
+        };
         let boots: Vec<_> = self.known.iter().filter(is_due).map(|(boot, _)| *boot).collect();
         boots.into_iter().filter(|boot| self.may(Courtesy::Greet, *boot, now)).collect()
+    }
+
+    /// Notes why a node is not admitted; says whether that is news.
+    pub(super) fn is_news(&mut self, boot: Boot, refusal: &Refusal) -> bool {
+        let peer = self.known.entry(boot).or_default();
+        peer.refusal.replace(refusal.clone()).as_ref() != Some(refusal)
     }
 
     /// Up to so many linked peers through which a boot may be reached, other ones each time.
@@ -168,16 +191,32 @@ const AGAIN: Duration = Duration::from_millis(100);
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::epoch::tests::{boot, joining};
+    use crate::epoch::Lineage;
+    use crate::epoch::tests::{boot, grown, joining};
 
     #[test]
     fn a_peer_is_greeted_until_it_is_heard() {
-        let mut peers = linked(&[1, 2]);
-        assert_eq!(peers.due_greetings(false, ms(0)), [boot(1), boot(2)]);
-        assert!(peers.due_greetings(false, ms(99)).is_empty());
-        peers.on_frame(boot(1), None, ms(99));
-        assert_eq!(peers.due_greetings(false, ms(100)), [boot(2)]);
-        assert_eq!(peers.due_greetings(true, ms(200)), [boot(1), boot(2)]);
+        let (mut peers, own) = (linked(&[1, 2]), Some(grown(2).id()));
+        assert_eq!(peers.due_greetings(own, ms(0)), [boot(1), boot(2)]);
+        assert!(peers.due_greetings(own, ms(99)).is_empty());
+        peers.on_frame(boot(1), own, ms(99));
+        assert_eq!(peers.due_greetings(own, ms(100)), [boot(2)]);
+        assert_eq!(peers.due_greetings(None, ms(200)), [boot(1), boot(2)]);
+        let lineage = Lineage::new([3; 16]);
+        peers.on_frame(boot(2), own, ms(200));
+        assert!(peers.due_greetings(own, ms(300)).is_empty());
+        peers.on_frame(boot(2), Some(EpochId { lineage, number: 1 }), ms(300));
+        assert_eq!(peers.due_greetings(own, ms(300)), [boot(2)], "it is in another lineage");
+    }
+
+    #[test]
+    fn a_loss_has_to_be_said_again() {
+        let mut peers = linked(&[1]);
+        let is_lost = |peers: &Peers, now| peers.get(boot(1)).unwrap().is_lost(ms(now));
+        peers.on_hello(Hello { is_lost: true, ..hello(1) }, ms(0));
+        assert!(is_lost(&peers, 1_000) && !is_lost(&peers, 1_001));
+        peers.on_hello(hello(1), ms(1_000));
+        assert!(!is_lost(&peers, 1_000));
     }
 
     #[test]
@@ -205,7 +244,6 @@ pub(super) mod tests {
 
     #[test]
     fn an_epoch_is_compared_once() {
-        use crate::epoch::tests::grown;
         let (mut peers, id) = (linked(&[1]), grown(2).id());
         peers.compare(boot(1), id);
         assert!(peers.is_compared(boot(1), id) && !peers.is_compared(boot(1), grown(3).id()));
