@@ -67,8 +67,6 @@ struct Process {
     offset: Duration,
     stalled_until: Duration,
     waiting: Vec<Frame>,
-    /// The nodes that were linked since it began.
-    met: BTreeSet<usize>,
     /// The owners whose answers it awaits.
     calls: BTreeSet<Boot>,
 }
@@ -162,7 +160,6 @@ impl World {
             offset,
             stalled_until: Duration::ZERO,
             waiting: Vec::new(),
-            met: BTreeSet::new(),
             calls: BTreeSet::new(),
         });
         self.discover(node);
@@ -188,6 +185,7 @@ impl World {
                 self.on_node(to, |membership, now| {
                     membership.disconnected(process.boot, true, now)
                 });
+                self.discover(to);
             }
         }
     }
@@ -518,6 +516,7 @@ impl World {
                         self.on_node(end, |membership, now| {
                             membership.disconnected(peer, false, now)
                         });
+                        self.discover(end);
                     }
                 }
             }
@@ -548,10 +547,7 @@ impl World {
         };
         let hellos = [b.membership.hello(), a.membership.hello()];
         self.network.links.insert(pair, None);
-        for ((node, peer), hello) in [(one, other), (other, one)].into_iter().zip(hellos) {
-            if let Some(process) = &mut self.processes[node] {
-                process.met.insert(peer);
-            }
+        for (node, hello) in both.into_iter().zip(hellos) {
             self.on_node(node, |membership, now| membership.connected(hello, now));
             self.discover(node);
         }
@@ -561,8 +557,15 @@ impl World {
         let Some(process) = &self.processes[node] else {
             return;
         };
+        let links = self
+            .network
+            .links
+            .keys()
+            .filter(|(one, other)| *one == process.boot || *other == process.boot);
+        let ends = links.flat_map(|(one, other)| [*one, *other]);
+        let linked: BTreeSet<_> = ends.filter_map(|end| self.node_of(end)).collect();
         let others = self.named.iter().filter(|other| **other != node);
-        let silent = others.clone().filter(|other| !process.met.contains(other));
+        let silent = others.clone().filter(|other| !linked.contains(other));
         let silent = silent.map(|other| format!("address-{other}")).collect();
         let has_others = others.count() > 0;
         let discovery = Discovery { has_others, silent };

@@ -11,7 +11,7 @@ use steadfast_replication::membership::{Drain, End, Refusal};
 
 #[test]
 fn nodes_agree_again_after_any_faults() {
-    for nodes in [1, 2, 3, 5] {
+    for nodes in [2, 3, 5] {
         for seed in 0..50 {
             let result = storm(seed, nodes);
             assert!(result.is_ok(), "seed {seed}, {nodes} nodes: {result:?}");

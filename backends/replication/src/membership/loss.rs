@@ -23,7 +23,7 @@ pub(super) struct Acceptor {
 /// Why a boot takes no part in a ballot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Declined {
-    /// It surrendered in another lineage, or for a later epoch.
+    /// It surrendered in another lineage.
     Elsewhere,
     /// It takes part in a higher ballot.
     Higher(Ballot),
@@ -56,7 +56,7 @@ impl Acceptor {
         now: Duration,
     ) -> Result<Option<(Ballot, Arc<Epoch>)>, Declined> {
         if let Some((earlier, promised)) = self.surrendered {
-            if earlier.lineage != epoch.lineage || earlier.number > epoch.number {
+            if earlier.lineage != epoch.lineage {
                 return Err(Declined::Elsewhere);
             }
             if promised > ballot {
@@ -297,8 +297,6 @@ mod tests {
         acceptor.surrender(id, ballot(1), NOW).unwrap();
         let elsewhere = EpochId { lineage: Lineage::new([1; 16]), ..id };
         assert_eq!(acceptor.surrender(elsewhere, ballot(2), NOW), Err(Declined::Elsewhere));
-        let earlier = EpochId { number: id.number - 1, ..id };
-        assert_eq!(acceptor.surrender(earlier, ballot(2), NOW), Err(Declined::Elsewhere));
         let later = EpochId { number: id.number + 1, ..id };
         assert_eq!(acceptor.surrender(later, ballot(2), NOW), Ok(None));
         assert_eq!(acceptor.recent(NOW * 3), Some(later));

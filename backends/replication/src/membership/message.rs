@@ -79,7 +79,7 @@ pub struct Hello {
     pub in_sight: Option<EpochId>,
     /// The lowest node that it is linked to, itself included.
     pub lowest: (Name, Boot),
-    /// Whether discovery is incomplete for it, or names an address that did not answer.
+    /// Whether discovery is incomplete for it, or names an address to which it has no link.
     pub is_waiting: bool,
     /// Whether it has an epoch, and no majority of the voters.
     pub is_lost: bool,
@@ -90,7 +90,7 @@ pub struct Hello {
 pub struct Discovery {
     /// Whether it names any other address, or the node was configured with peers.
     pub has_others: bool,
-    /// The addresses that have not answered since this process began.
+    /// The addresses to which no link is open. One that answered before may be in a service by now.
     pub silent: Vec<String>,
 }
 

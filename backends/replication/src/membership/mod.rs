@@ -600,12 +600,26 @@ impl Membership {
         if hello.member.boot != from {
             return;
         }
+        let in_sight = hello.in_sight;
         self.peers.on_hello(hello, now);
+        self.fetch_sight(from, in_sight, now);
         if asks {
             let hello = Box::new(self.hello_at(now));
             self.send(from, Message::Hello { hello, asks: false }, now);
         } else {
             self.answered(from, now);
+        }
+    }
+
+    /// Asks a node without an epoch for a later one than this node's that it heard of: all that were in it
+    /// may be gone.
+    fn fetch_sight(&mut self, from: Boot, in_sight: Option<EpochId>, now: Duration) {
+        let both = self.epoch().map(|epoch| epoch.id()).zip(in_sight);
+        let is_behind = both.is_some_and(|(own, theirs)| {
+            own.lineage == theirs.lineage && own.number < theirs.number
+        });
+        if is_behind && self.peers.may(Courtesy::Fetch, from, now) {
+            self.send(from, Message::Cluster(cluster::Message::Fetch), now);
         }
     }
 
@@ -806,9 +820,9 @@ impl Membership {
         }
     }
 
-    /// Sends another node the epoch that this one is in.
+    /// Sends another node the epoch that this one is in, or asks to join.
     fn tell(&mut self, to: Boot, via: Option<Boot>) {
-        if let Some(epoch) = self.epoch().cloned() {
+        if let Some(epoch) = self.epoch().or(self.place.target.as_ref()).cloned() {
             self.reply(to, via, Message::Cluster(cluster::Message::Epoch(epoch)));
         }
     }
