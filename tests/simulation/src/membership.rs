@@ -170,6 +170,8 @@ impl World {
         let Some(process) = self.processes[node].take() else {
             return;
         };
+        // What arrived before the end of the connection was handled before it.
+        self.network.frames.retain(|_, (_, frame)| frame.from != process.boot);
         let links: Vec<_> = self.network.links.keys().copied().collect();
         for (one, other) in links {
             let peer = match process.boot {

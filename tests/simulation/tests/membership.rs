@@ -33,11 +33,18 @@ fn a_killed_node_is_aside_within_700_ms() {
     for seed in 0..20 {
         for has_power in [true, false] {
             let mut world = founded(seed, 3);
+            // What it sent is under way no more.
+            world.run(ms(100));
+            let boot = world.membership(1).unwrap().me();
             if has_power {
-                world.kill(1)
+                world.kill(1);
             } else {
-                world.cut_the_power(1)
+                world.cut_the_power(1);
             }
+            world.on_node(0, |membership, now| {
+                membership.on_awaited(boot, now);
+                Vec::new()
+            });
             world.run(ms(700));
             let role = role_of(&world, 0, 1);
             assert_eq!(role, Some(Role::Aside), "seed {seed}, refused: {has_power}");
