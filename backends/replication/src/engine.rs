@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::call::{CallId, Failure, ListRequest, Reply, Request};
 use crate::caller::{Asker, Caller, Due};
 use crate::context::{Now, View};
 use crate::epoch::Epoch;
-use crate::member::{Boot, Role};
+use crate::feed::Feed;
+use crate::member::{Boot, Member, Role};
 use crate::membership::{self, Discovery, Drain, Frame, Hello, Membership};
 use crate::message::Message;
 use crate::owner::{Asked, News, Told};
@@ -38,6 +39,7 @@ pub struct Engine {
     caller: Caller,
     procedures: Procedures,
     clock: ServiceClock,
+    feed: Feed,
     /// This node's wall clock, when the step began.
     wall: Timestamp,
     /// What this node has once it is a member of an epoch.
@@ -97,6 +99,7 @@ impl Engine {
             caller: Caller::default(),
             procedures: Procedures::default(),
             clock: ServiceClock::default(),
+            feed: Feed::default(),
             wall: Timestamp::UNIX_EPOCH,
             tenant: None,
             told: VecDeque::new(),
@@ -155,6 +158,16 @@ impl Engine {
         let now = self.begin(now);
         let effects = self.membership.ask_to_drain(drain, now.mono);
         self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Has changes of all records told as effects from now on. They begin with `Missed` once all members tell
+    /// of theirs, and with `Down` and `Missed` again in each epoch.
+    pub fn listen(&mut self, now: Now) {
+        let now = self.begin(now);
+        if self.feed.listen(self.others()) {
+            self.begin_to_listen();
+        }
         self.finish(now);
     }
 
@@ -271,14 +284,14 @@ impl Engine {
     }
 
     fn tell_members(&mut self, message: &Message) {
-        let Some(epoch) = self.membership.epoch().cloned() else {
-            return;
-        };
-        let me = self.me;
-        let others = epoch.members().iter().filter(|member| member.boot != me);
-        for member in others.filter(|member| member.role != Role::Aside) {
-            self.send(member.boot, message.clone());
-        }
+        self.others().into_iter().for_each(|boot| self.send(boot, message.clone()));
+    }
+
+    /// The other members that are not aside.
+    fn others(&self) -> BTreeSet<Boot> {
+        let members = self.membership.epoch().map(|epoch| epoch.members()).unwrap_or_default();
+        let is_other = |member: &&Member| member.boot != self.me && member.role != Role::Aside;
+        members.iter().filter(is_other).map(|member| member.boot).collect()
     }
 
     /// Tells all members, after a rest, that what its calls did need not be remembered any more.
@@ -337,6 +350,16 @@ impl Engine {
                 let wall = self.wall;
                 self.send(from, Message::Clock { asked, wall });
             }
+            Message::Listen => {
+                self.feed.on_listen(from);
+                self.send(from, Message::Telling);
+            }
+            Message::Telling => {
+                if self.feed.on_telling(from) {
+                    self.effects.push(Effect::Changed(Change::Missed));
+                }
+            }
+            Message::Changed(change) => self.effects.push(Effect::Changed(change)),
             Message::Clock { asked, wall } => self.clock.on_clock(from, wall, asked, now.mono),
             message => {
                 self.clock.on_use();
@@ -435,7 +458,19 @@ impl Engine {
                 };
                 self.ask(asker, request, now.mono.saturating_add(BACKGROUND), now);
             }
-            Told::News(news) => self.effects.extend(change(&news).map(Effect::Changed)),
+            Told::News(news) => self.tell_of(&news),
+        }
+    }
+
+    fn tell_of(&mut self, news: &News) {
+        let Some(change) = change(news) else {
+            return;
+        };
+        for listener in self.feed.others().collect::<Vec<_>>() {
+            self.send(listener, Message::Changed(change));
+        }
+        if self.feed.listens() {
+            self.effects.push(Effect::Changed(change));
         }
     }
 
@@ -505,6 +540,9 @@ impl Engine {
         self.paths.on_epoch(epoch);
         self.clock
             .on_epoch(|boot| epoch.member(boot).is_some_and(|member| member.role != Role::Aside));
+        if self.feed.on_epoch(self.others()) {
+            self.effects.push(Effect::Changed(Change::Down));
+        }
         let view = View::new(self.me, Arc::clone(epoch));
         let Terms { limits, rules } = self.terms;
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
@@ -514,10 +552,21 @@ impl Engine {
         let told = tenant.on_epoch(view, &self.membership, now);
         self.tenant = Some(tenant);
         self.on_told(told);
+        if self.feed.listens() {
+            self.begin_to_listen();
+        }
         for number in self.caller.ask_again() {
             self.route(number, now);
         }
         self.settle(now);
+    }
+
+    /// Asks all members to tell of changes. A member that is alone hears itself.
+    fn begin_to_listen(&mut self) {
+        if self.feed.hears_all() && self.tenant.is_some() {
+            self.effects.push(Effect::Changed(Change::Missed));
+        }
+        self.tell_members(&Message::Listen);
     }
 
     /// A lease may have begun.

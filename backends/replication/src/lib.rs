@@ -29,6 +29,7 @@
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`tenant`] | the records of one member: all of these, connected |
 //! | [`service_clock`] | the time by which deadlines are judged |
+//! | [`feed`] | who hears of changes |
 //! | [`procedures`] | calls that a node answers as a client of others |
 //! | [`engine`] | one node: its membership, its streams and its records |
 //! | `wire` | frames as bytes, with the feature of that name |
@@ -40,6 +41,7 @@ pub mod cluster;
 pub mod context;
 pub mod engine;
 pub mod epoch;
+pub mod feed;
 pub mod holder;
 pub mod member;
 pub mod membership;

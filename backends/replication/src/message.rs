@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::{RecordId, Timestamp};
+use steadfast_core::{Change, RecordId, Timestamp};
 
 use crate::call::{Done, Reply, Request};
 use crate::member::Boot;
@@ -153,6 +153,12 @@ pub enum Message {
         /// What it shows.
         wall: Timestamp,
     },
+    /// The sender has listeners: it wants to hear of all changes.
+    Listen,
+    /// The sender tells the receiver of all changes from here on.
+    Telling,
+    /// Something happened to a record of the sender's.
+    Changed(Change),
     /// Every holder of these slots is complete: other nodes need not keep them.
     Free(SlotSet),
 }

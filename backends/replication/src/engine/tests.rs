@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal, Realm, Record,
+    Admission, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal, Realm, Record,
     RecordId, Rejection, Revocation, SecretHash, Timestamp,
 };
 
@@ -124,6 +124,26 @@ fn sessions_end_once_the_service_is_late() {
 }
 
 #[test]
+fn listeners_hear_of_changes_everywhere() {
+    let mut nodes = Nodes::new(3);
+    nodes.step(boot(2), Engine::listen);
+    nodes.pass(100);
+    assert_eq!(std::mem::take(&mut nodes.changes), [Change::Missed]);
+    let ids: Vec<_> = (0..9).map(|n| nodes.create(n as usize % 3, n)).collect();
+    nodes.pass(100);
+    let heard = |change: &Change| matches!(change, Change::Patched(..));
+    assert_eq!(nodes.changes.iter().filter(|change| heard(change)).count(), 9);
+    nodes.changes.clear();
+    nodes.crash(1);
+    nodes.pass(3_000);
+    assert_eq!(nodes.changes.first(), Some(&Change::Down));
+    assert_eq!(nodes.changes.last(), Some(&Change::Missed));
+    nodes.add(0, ids[0]);
+    nodes.pass(100);
+    assert!(nodes.changes.last().is_some_and(heard));
+}
+
+#[test]
 fn what_all_holders_lost_is_given_up() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..30).map(|n| nodes.create(n as usize % 3, n)).collect();
@@ -226,6 +246,7 @@ struct Nodes {
     engines: BTreeMap<Boot, Engine>,
     packets: VecDeque<(Boot, Boot, Packet)>,
     answers: BTreeMap<(Boot, u64), Reply>,
+    changes: Vec<Change>,
     now: Now,
     /// By how much the wall clocks of some nodes are ahead.
     ahead: BTreeMap<Boot, Duration>,
@@ -242,7 +263,8 @@ impl Nodes {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
         let (engines, packets) = (BTreeMap::new(), VecDeque::new());
         let (answers, ahead) = (BTreeMap::new(), BTreeMap::new());
-        let mut this = Self { engines, packets, answers, now, ahead, sent: 0, rules };
+        let changes = Vec::new();
+        let mut this = Self { engines, packets, answers, changes, now, ahead, sent: 0, rules };
         for n in 0..nodes {
             this.start(joining(n), &format!("n{n}"));
         }
@@ -299,7 +321,8 @@ impl Nodes {
             match effect {
                 Effect::Send(to, packet) => self.packets.push_back((me, to, packet)),
                 Effect::Answer(number, reply) => drop(self.answers.insert((me, number), reply)),
-                Effect::Changed(_) | Effect::Cluster(_) => {}
+                Effect::Changed(change) => self.changes.push(change),
+                Effect::Cluster(_) => {}
             }
         }
     }
