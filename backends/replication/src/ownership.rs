@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::RecordId;
 
-use crate::context::Context;
+use crate::context::{Context, View};
 use crate::member::Boot;
 use crate::message::{Inspection, Message, Page};
 use crate::record::Held;
@@ -19,6 +19,10 @@ pub struct Ownership {
     /// Slots of which everything is here, and since when: their other holders are being told.
     settled: BTreeMap<Slot, Duration>,
     ready: SlotSet,
+    /// Slots that a lease of this epoch named: every later epoch knows their holders (A1).
+    served: SlotSet,
+    /// Slots that other nodes need not keep, once they are served and their holders are complete.
+    kept: SlotSet,
     /// When this node learned the epoch.
     since: Duration,
 }
@@ -109,6 +113,7 @@ impl Ownership {
         for slot in &through {
             self.taking_over.remove(slot);
             self.settled.insert(*slot, cx.now.mono);
+            self.kept.insert(*slot);
             cx.replicas.set_complete(*slot, cx.view.number());
         }
         through
@@ -129,6 +134,25 @@ impl Ownership {
         self.settled.retain(|slot, _| !ready.contains(*slot));
         self.ready.insert_all(&ready);
         ready
+    }
+
+    /// The slots that other nodes need not keep from now on: all that are to hold them are complete, and a lease
+    /// named them, so that no later epoch looks for their holders of before.
+    pub fn take_free(
+        &mut self,
+        serves: impl Fn(Slot) -> bool,
+        is_complete: impl Fn(Boot, Slot) -> bool,
+        view: &View,
+    ) -> SlotSet {
+        let mut named = self.ready.clone();
+        named.remove_all(&self.served);
+        self.served.insert_all(&named.iter().filter(|slot| serves(*slot)).collect());
+        let are_complete =
+            |slot: &Slot| view.followers(*slot).iter().all(|b| is_complete(*b, *slot));
+        let kept = self.kept.iter().filter(|slot| self.served.contains(*slot));
+        let free: SlotSet = kept.filter(are_complete).collect();
+        self.kept.remove_all(&free);
+        free
     }
 
     /// The slots whose holders when last served will not be heard any more (G1).

@@ -197,8 +197,6 @@ impl Tenant {
         }
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
-        let is_alone = |slot: &Slot| self.view.followers(*slot).is_empty();
-        self.free(&slots.iter().copied().filter(is_alone).collect());
         told
     }
 
@@ -324,10 +322,7 @@ impl Tenant {
                 let told = self.sync.on_compared(from, &equal, &differing);
                 self.out.send_all(told.map(|message| (from, message)));
             }
-            Message::Noted(slots) => {
-                self.sync.on_noted(from, &slots);
-                self.free(&slots);
-            }
+            Message::Noted(slots) => self.sync.on_noted(from, &slots),
             Message::Want { slot, ids, next } => {
                 let messages = self.sync.on_want(from, slot, (&ids, next), &self.replicas);
                 self.out.send_all(messages.into_iter().map(|message| (from, message)));
@@ -338,19 +333,16 @@ impl Tenant {
         self.out.send_all(sends);
     }
 
-    /// Tells the other members which of these slots they need not keep: all that are to hold them are
-    /// complete.
-    fn free(&mut self, slots: &SlotSet) {
-        for member in self.view.epoch.members().iter().filter(|member| member.boot != self.view.me)
-        {
-            let is_free = |slot: &Slot| {
-                let followers = self.view.followers(*slot);
-                let is_complete = |boot: &Boot| self.sync.is_complete(*boot, *slot);
-                !followers.contains(&member.boot) && followers.iter().all(is_complete)
-            };
-            let free: SlotSet = slots.iter().filter(is_free).collect();
-            if !free.is_empty() {
-                self.out.send(member.boot, Message::Free(free));
+    /// Tells the other members which slots they need not keep.
+    fn free(&mut self, standing: &dyn Standing, now: Now) {
+        let serves = |slot| standing.serves(slot, now.mono);
+        let is_complete = |boot, slot| self.sync.is_complete(boot, slot);
+        let free = self.ownership.take_free(serves, is_complete, &self.view);
+        for member in self.view.epoch.members().iter().filter(|_| !free.is_empty()) {
+            let is_other = |slot: &Slot| !self.view.followers(*slot).contains(&member.boot);
+            let slots: SlotSet = free.iter().filter(is_other).collect();
+            if member.boot != self.view.me && !slots.is_empty() {
+                self.out.send(member.boot, Message::Free(slots));
             }
         }
     }
@@ -440,6 +432,7 @@ impl Tenant {
         let settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
         let ready = ownership.make_ready(&world, &cx);
         told.extend(self.settled(&settled, standing, now));
+        self.free(standing, now);
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
         self.out.tick(now.mono);
@@ -454,6 +447,7 @@ impl Tenant {
 
     /// Goes on with calls, since this node's lease may have begun.
     pub fn advance(&mut self, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        self.free(standing, now);
         let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
         owner.advance_all(&world, &mut cx)
     }
