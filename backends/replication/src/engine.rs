@@ -153,6 +153,14 @@ impl Engine {
         self.finish(now);
     }
 
+    /// Notes that discovery reports a member dead: a reason to ask it.
+    pub fn reported_dead(&mut self, now: Now, boot: Boot) {
+        let now = self.begin(now);
+        let effects = self.membership.reported_dead(boot, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
     /// Hands over what this node serves.
     pub fn drain(&mut self, now: Now, drain: Drain) {
         let now = self.begin(now);

@@ -63,6 +63,11 @@ impl Fault {
         Self::Drain,
     ];
 
+    /// The kind of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+    }
+
     /// Whether a node is in trouble until everything is repaired.
     fn is_grave(self) -> bool {
         matches!(
@@ -109,6 +114,8 @@ pub struct Faults {
     repairs: Vec<(Duration, Repair)>,
     in_trouble: BTreeSet<usize>,
     next_at: Duration,
+    /// When it looks next whether all is well again.
+    looks_at: Duration,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -135,6 +142,7 @@ impl Faults {
             repairs: Vec::new(),
             in_trouble: BTreeSet::new(),
             next_at: Duration::ZERO,
+            looks_at: Duration::ZERO,
             counts: BTreeMap::new(),
         }
     }
@@ -147,8 +155,12 @@ impl Faults {
     /// Repairs what is due, and breaks something now and then.
     pub fn act<P: Process>(&mut self, world: &mut World<P>) {
         self.repair_what_is_due(world);
-        if self.repairs.is_empty() && world.is_settled() {
-            self.in_trouble.clear();
+        let is_due = self.repairs.is_empty() && world.time() >= self.looks_at;
+        if is_due && !self.in_trouble.is_empty() {
+            self.looks_at = world.time() + Duration::from_millis(100);
+            if world.is_settled() {
+                self.in_trouble.clear();
+            }
         }
         if world.time() >= self.next_at {
             let pause = self.random.between(self.plan.pause / 10, self.plan.pause);
@@ -174,13 +186,17 @@ impl Faults {
         self.repairs.is_empty()
     }
 
-    /// Repairs what is due.
+    /// Repairs what is due. A process that ended itself is started again.
     pub fn repair_what_is_due<P: Process>(&mut self, world: &mut World<P>) {
         let now = world.time();
-        let (due, later) =
+        let ended =
+            |n: &usize| !world.nodes()[*n].is_up() && world.nodes()[*n].end() == End::Itself;
+        for at in (0..self.nodes).filter(ended).collect::<Vec<_>>() {
+            world.start(at);
+        }
+        let (due, later): (Vec<_>, _) =
             std::mem::take(&mut self.repairs).into_iter().partition(|(at, _)| *at <= now);
         self.repairs = later;
-        let due: Vec<(Duration, Repair)> = due;
         for (_, repair) in due {
             self.repair(world, repair);
         }
@@ -317,7 +333,7 @@ impl Faults {
         let count = world.nodes().len();
         let start = world.nodes()[of].configuration().clone();
         let address = format!("{}-twin-{count}", start.address);
-        let twin = world.add(Start { address, ..start }, Clock::new(0));
+        let twin = world.add(Start { address, ..start }, Clock::new(0), false);
         world.start(twin);
         self.later(world, lasts, Repair::Remove(twin));
     }

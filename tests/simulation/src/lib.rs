@@ -11,6 +11,7 @@
 //! | [`history`] | what clients were told, and whether one server could have told it |
 //! | [`run`] | one run of all of these |
 //! | [`scenarios`] | runs in which one thing goes wrong that once did |
+//! | [`node`] | the engine of a node, as the simulation drives it |
 //! | [`primary`] | a service that is right or wrong on demand, to test the simulation with |
 
 pub mod cluster;
@@ -26,4 +27,5 @@ pub mod history;
 pub mod run;
 pub mod scenarios;
 
+pub mod node;
 pub mod primary;

@@ -1,14 +1,29 @@
-//! Explores the models within the given bounds.
+//! Runs the simulation, or explores the models within the given bounds.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use simulation::cluster::{Bounds, ClusterModel};
 use simulation::explore::{Explored, explore, walk};
+use simulation::faults::{Fault, Level};
 use simulation::membership::storm;
+use simulation::node::Node;
+use simulation::run::{Broken, Ran, Setup, run};
+use simulation::scenarios::Scenario;
 use steadfast_replication::rules::{Rule, Rules};
 
 const USAGE: &str = "\
+simulation [--seed N | --seeds A..B] [--nodes N] [--scenario NAME] [--faults KIND,...] [--beyond]
+    [--without RULE] [--trace]
+
+Runs a service under faults, once for each seed, and checks what its clients were told. Without a scenario,
+the seed draws nodes, settings and faults. The seeds that broke something are listed; --trace shows what
+happened until then.
+
+simulation scenarios
+
+Lists the scenarios.
+
 simulation membership NODES FROM TO
 
 Runs memberships through random faults, once for each seed.
@@ -21,17 +36,128 @@ Explores the cluster component, or takes so many walks through it. RULE is a rul
 A1.";
 
 fn main() -> Result<(), String> {
-    let mut arguments = std::env::args().skip(1);
-    if std::env::args().nth(1).as_deref() == Some("membership") {
-        let numbers: Vec<u64> = arguments.skip(1).filter_map(|word| word.parse().ok()).collect();
-        let [nodes, from, to] = numbers[..] else {
-            return Err(USAGE.to_owned());
+    let mut arguments = std::env::args().skip(1).peekable();
+    match arguments.peek().map(String::as_str) {
+        Some("cluster") => cluster(arguments.skip(1)),
+        Some("membership") => {
+            let numbers = arguments.skip(1).map(|word| number(&word)).collect::<Result<Vec<_>, _>>();
+            let [nodes, from, to] = numbers?[..] else {
+                return Err(USAGE.to_owned());
+            };
+            storms(nodes as usize, from..to)
+        }
+        Some("scenarios") => {
+            for scenario in Scenario::ALL {
+                println!("{}: {}", scenario.name, scenario.what);
+            }
+            Ok(())
+        }
+        _ => service(&Options::parse(&mut arguments)?),
+    }
+}
+
+/// What is run, and how.
+#[derive(Default)]
+struct Options {
+    seeds: Range<u64>,
+    nodes: Option<usize>,
+    scenario: Option<&'static Scenario>,
+    faults: Option<Vec<Fault>>,
+    is_beyond: bool,
+    without: Option<Rule>,
+    is_traced: bool,
+}
+
+impl Options {
+    fn parse(arguments: &mut impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self { seeds: 1194..1195, ..Self::default() };
+        while let Some(name) = arguments.next() {
+            match name.as_str() {
+                "--beyond" => options.is_beyond = true,
+                "--trace" => options.is_traced = true,
+                _ => {
+                    let value = arguments.next();
+                    let value = value.ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+                    options.set(&name, &value)?;
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "--seed" => self.seeds = number(value)?..number(value)? + 1,
+            "--seeds" => {
+                let (from, to) = value.split_once("..").ok_or("seeds are given as A..B")?;
+                self.seeds = number(from)?..number(to)?;
+            }
+            "--nodes" => self.nodes = Some(number(value)? as usize),
+            "--scenario" => {
+                let scenario = Scenario::named(value);
+                self.scenario = Some(scenario.ok_or_else(|| format!("no scenario is {value:?}"))?);
+            }
+            "--faults" => {
+                let kinds = value.split(',').map(fault).collect::<Result<_, _>>()?;
+                self.faults = Some(kinds);
+            }
+            "--without" => self.without = Some(rule(value)?),
+            _ => return Err(format!("unknown option {name}\n{USAGE}")),
+        }
+        Ok(())
+    }
+
+    fn setup(&self, seed: u64) -> Setup {
+        let mut setup = match self.scenario {
+            Some(scenario) => scenario.setup(self.nodes),
+            None => Setup::drawn(seed, self.nodes),
         };
-        return storms(nodes as usize, from..to);
+        setup.without = self.without;
+        setup.plan.kinds = self.faults.clone().unwrap_or(setup.plan.kinds);
+        if self.is_beyond {
+            setup.plan.level = Level::Beyond;
+        }
+        setup
     }
-    if arguments.next().as_deref() != Some("cluster") {
-        return Err(USAGE.to_owned());
+}
+
+/// Runs each seed, and sums up.
+fn service(options: &Options) -> Result<(), String> {
+    let start = Instant::now();
+    let (mut sum, mut broken) = (Ran::default(), Vec::new());
+    for seed in options.seeds.clone() {
+        match run::<Node>(&options.setup(seed), seed, options.is_traced) {
+            Ok(ran) => sum.add(&ran),
+            Err(Broken { seed, what, trace }) => {
+                trace.iter().for_each(|line| println!("{line}"));
+                println!("seed {seed}: {what}");
+                broken.push(seed);
+            }
+        }
     }
+    println!("seeds {:?}: {sum}", options.seeds);
+    println!("{:.1} s", start.elapsed().as_secs_f32());
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} seeds broke something: {broken:?}", broken.len())),
+    }
+}
+
+fn number(value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("{value} is no number"))
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| format!("no fault is {name:?}; there are {:?}", Fault::ALL))
+}
+
+fn rule(name: &str) -> Result<Rule, String> {
+    let rule = Rule::ALL.iter().find(|rule| format!("{rule:?}") == name);
+    rule.copied().ok_or_else(|| format!("there is no rule {name}"))
+}
+
+/// Explores the cluster component, or walks through it.
+fn cluster(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
     let mut bounds = Bounds {
         nodes: 3,
         epochs: 2,
@@ -59,9 +185,7 @@ fn main() -> Result<(), String> {
             "--walks" => walks = number()?.into(),
             "--without" if value == "I1" => keeps_boots = true,
             "--without" => {
-                let is_it = |rule: &&Rule| format!("{rule:?}") == value;
-                let rule = Rule::ALL.iter().find(is_it);
-                rules = Rules::without(*rule.ok_or_else(|| format!("there is no rule {value}"))?);
+                rules = Rules::without(rule(&value)?);
             }
             _ => return Err(format!("unknown option {name}\n{USAGE}")),
         }

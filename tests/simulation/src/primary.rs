@@ -192,6 +192,10 @@ impl<const WRONG: u8> Process for Primary<WRONG> {
         vec![("open calls", self.calls.len()), ("answers", kept)]
     }
 
+    fn outcomes(&self) -> usize {
+        0
+    }
+
     fn describe(&self, now: Now) -> String {
         format!("ready: {}", self.is_ready(now))
     }

@@ -70,8 +70,11 @@ pub trait Process: Sized {
     /// The confirmed records that it holds, each with a digest of its state, and the tombstones.
     fn holdings(&self) -> BTreeMap<RecordId, Holding>;
 
-    /// What has to be empty at rest: open calls, queues, outcomes, tentative copies; with counts.
+    /// What has to be empty at rest: open calls, queues, tentative copies; with counts.
     fn open(&self) -> Vec<(&'static str, usize)>;
+
+    /// How many outcomes of calls it remembers.
+    fn outcomes(&self) -> usize;
 
     /// Why it is not ready, for traces.
     fn describe(&self, now: Now) -> String;

@@ -12,12 +12,12 @@ use steadfast_replication::placement::Replication;
 use steadfast_replication::rules::Rule;
 
 use crate::faults::{Fault, Faults, Level, Plan};
+use crate::history::Told;
 use crate::history::checks::{check_history, is_available};
 use crate::history::clients::{Clients, Habits, PATIENCE};
-use crate::history::{History, Told};
 use crate::process::{Holding, Process, Start};
 use crate::random::Random;
-use crate::world::{Clock, World};
+use crate::world::{Clock, Node, World};
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ pub struct Ran {
     pub unknown: u64,
     /// Reads that found a session.
     pub found: u64,
+    /// Outcomes of calls that nodes remember at rest.
+    pub outcomes: u64,
     /// What happened in the world.
     pub events: u64,
     /// Simulated seconds.
@@ -114,6 +116,7 @@ impl Ran {
         self.calls += other.calls;
         self.unknown += other.unknown;
         self.found += other.found;
+        self.outcomes += other.outcomes;
         self.events += other.events;
         self.seconds += other.seconds;
         self.trace ^= other.trace;
@@ -125,12 +128,13 @@ impl Ran {
 
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, calls, unknown, found, events, seconds, trace, .. } = self;
+        let Self { runs, calls, unknown, found, outcomes, events, seconds, trace, .. } = self;
         writeln!(
             f,
             "{runs} runs, {seconds} simulated seconds, {events} events, trace {trace:016x}"
         )?;
         writeln!(f, "{calls} calls, {unknown} without an answer; {found} reads found a session")?;
+        writeln!(f, "{outcomes} outcomes of calls are remembered at rest")?;
         let faults: Vec<_> =
             self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
         write!(f, "faults: {}", faults.join(", "))
@@ -176,7 +180,7 @@ struct Run<P: Process> {
 
 const STEP: Duration = Duration::from_millis(5);
 /// How long nodes that start together take until they are ready.
-const STARTS: Duration = Duration::from_secs(10);
+const STARTS: Duration = Duration::from_secs(30);
 /// The time without faults in which no call may fail.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -187,7 +191,7 @@ impl<P: Process> Run<P> {
         for n in 0..setup.nodes + setup.spares {
             // Rates differ by at most 5 %.
             let drift = random.below(48_000) as i64 - 24_000;
-            world.add(start(setup, n), Clock::new(drift));
+            world.add(start(setup, n), Clock::new(drift), n < setup.nodes);
         }
         Self {
             setup: setup.clone(),
@@ -318,6 +322,11 @@ impl<P: Process> Run<P> {
         })
     }
 
+    fn outcomes(&self) -> u64 {
+        let up = self.world.nodes().iter().filter_map(Node::process);
+        up.map(|process| process.outcomes() as u64).sum()
+    }
+
     fn ran(&self) -> Ran {
         let history = self.clients.history();
         let count = |is: fn(&Told) -> bool| {
@@ -328,6 +337,7 @@ impl<P: Process> Run<P> {
             calls: history.calls.len() as u64,
             unknown: count(|told| matches!(told, Told::Nothing(_))),
             found: count(|told| matches!(told, Told::Found(_))),
+            outcomes: self.outcomes(),
             events: self.world.trace().events(),
             seconds: self.world.time().as_secs() - 1_000,
             trace: self.world.trace().digest(),
@@ -347,11 +357,4 @@ fn start(setup: &Setup, n: usize) -> Start {
         seed: 0,
         without: setup.without,
     }
-}
-
-/// The history of a run, for tests of the checks.
-pub fn history_of<P: Process>(setup: &Setup, seed: u64) -> Result<History, String> {
-    let mut run = Run::<P>::new(setup, seed);
-    run.all()?;
-    Ok(run.clients.history().clone())
 }

@@ -316,6 +316,7 @@ impl Clients {
         at: usize,
         answer: Answer,
     ) -> Result<(), String> {
+        let is_reply = answer.reply.is_some();
         let call = &mut self.history.calls[at];
         call.end = answer.at;
         call.told = match answer.reply {
@@ -327,7 +328,10 @@ impl Clients {
             self.known[session].learn(&call);
         }
         self.are_known(&call);
-        self.is_in_time(world, &call)
+        match is_reply {
+            true => self.is_in_time(world, &call),
+            false => Ok(()),
+        }
     }
 
     /// What a cap ended is not used any more.

@@ -113,9 +113,10 @@ impl<P: Process> World<P> {
         world
     }
 
-    /// Adds a machine, on which nothing runs yet.
-    pub fn add(&mut self, start: Start, clock: Clock) -> usize {
-        self.nodes.push(Node::new(start, clock));
+    /// Adds a machine, on which nothing runs yet. Discovery names it while a process runs there, or
+    /// always.
+    pub fn add(&mut self, start: Start, clock: Clock, is_named: bool) -> usize {
+        self.nodes.push(Node::new(start, clock, is_named));
         self.nodes.len() - 1
     }
 
@@ -284,6 +285,10 @@ impl<P: Process> World<P> {
 
     /// Whether nothing is left to take over or to sync anywhere.
     pub fn is_settled(&self) -> bool {
+        let epochs = self.nodes.iter().filter_map(Node::process).map(Process::epoch);
+        if epochs.collect::<BTreeSet<_>>().len() > 1 {
+            return false;
+        }
         let mut up = self.nodes.iter().filter_map(|node| Some((node, node.process()?)));
         up.all(|(node, process)| process.is_settled(node.now(self.time)))
     }
@@ -514,7 +519,8 @@ impl<P: Process> World<P> {
 
     fn discover(&mut self, at: usize) {
         let mut discovery = Discovery::default();
-        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+        let is_named = |other: &usize| *other != at && self.nodes[*other].is_named();
+        for other in (0..self.nodes.len()).filter(is_named) {
             let address = self.nodes[other].configuration().address.clone();
             if !self.network.is_open(at, other) {
                 discovery.unanswered.push(address.clone());

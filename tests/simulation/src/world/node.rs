@@ -10,6 +10,7 @@ use super::clock::Clock;
 use crate::process::{Now, Process, Start};
 
 /// One machine, and the process that runs on it.
+// More than eight fields: a machine has a process, a clock, and what waits for both.
 pub struct Node<P: Process> {
     process: Option<P>,
     start: Start,
@@ -19,6 +20,7 @@ pub struct Node<P: Process> {
     waiting: Waiting<P>,
     clock: Clock,
     is_slow: bool,
+    is_named: bool,
     end: End,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Waiting<P: Process> {
 }
 
 impl<P: Process> Node<P> {
-    pub(super) fn new(start: Start, clock: Clock) -> Self {
+    pub(super) fn new(start: Start, clock: Clock, is_named: bool) -> Self {
         Self {
             process: None,
             start,
@@ -51,6 +53,7 @@ impl<P: Process> Node<P> {
             waiting: Waiting::default(),
             clock,
             is_slow: false,
+            is_named,
             end: End::None,
         }
     }
@@ -73,6 +76,11 @@ impl<P: Process> Node<P> {
     /// How it is started.
     pub fn configuration(&self) -> &Start {
         &self.start
+    }
+
+    /// Whether discovery names it.
+    pub fn is_named(&self) -> bool {
+        self.is_named || self.is_up()
     }
 
     /// How its process ended, or is about to.

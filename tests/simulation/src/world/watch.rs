@@ -49,8 +49,9 @@ pub(super) struct Watch {
     violation: Option<String>,
 }
 
-/// The lines of a trace that are kept.
-const KEPT: usize = 200_000;
+/// The lines of a trace that are kept, and their characters.
+const KEPT: usize = 400_000;
+const WIDTH: usize = 400;
 
 impl Watch {
     pub(super) fn trace(&self) -> &Trace {
@@ -84,7 +85,8 @@ impl Watch {
             if lines.len() == KEPT {
                 lines.pop_front();
             }
-            lines.push_back(format!("{:.6} {}", time.as_secs_f64(), words()));
+            let words: String = words().chars().take(WIDTH).collect();
+            lines.push_back(format!("{:.6} {words}", time.as_secs_f64()));
         }
     }
 

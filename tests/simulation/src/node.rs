@@ -1,0 +1,259 @@
+//! The engine of a node, as the simulation drives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast_core::{Limits, RecordId, Revocation};
+use steadfast_replication::call;
+use steadfast_replication::cluster::Timing;
+use steadfast_replication::context;
+use steadfast_replication::engine::{self, Engine, Packet};
+use steadfast_replication::epoch::Epoch;
+use steadfast_replication::member::{Boot, Member};
+use steadfast_replication::membership::{self, Drain, End, Hello, Identity, Membership};
+use steadfast_replication::record::{Held, Kept};
+use steadfast_replication::rules::Rules;
+use steadfast_replication::tenant::Tenant;
+
+use crate::process::{Discovery, Effect, Holding, KnownEpoch, Now, Process, Reply, Request, Start};
+
+/// The engine of a node.
+#[derive(Debug)]
+pub struct Node {
+    engine: Engine,
+    /// The addresses that have answered since it began.
+    answered: BTreeSet<String>,
+    drain: Option<Drain>,
+    /// The epoch of which the digest was computed last.
+    known: Option<(Arc<Epoch>, KnownEpoch)>,
+    effects: Vec<Effect<Packet>>,
+}
+
+impl Process for Node {
+    type Packet = Packet;
+    type Hello = Hello;
+
+    fn start(start: &Start, now: Now) -> Self {
+        let Start { name, boot, address, zone, settings, seed, without } = start.clone();
+        let mut bytes = [7; 16];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let member = Member::joining(name, boot, address, zone);
+        let identity = Identity { member, settings, seed: bytes };
+        let rules = without.map_or(Rules::default(), Rules::without);
+        let membership = Membership::new(identity, Timing::DEFAULT, rules, now.mono);
+        let engine = Engine::new(membership, Limits::default(), rules);
+        let answered = BTreeSet::new();
+        Self { engine, answered, drain: None, known: None, effects: Vec::new() }
+    }
+
+    fn hello(&self) -> Hello {
+        self.engine.hello()
+    }
+
+    fn connected(&mut self, now: Now, hello: Hello) {
+        self.answered.insert(hello.member.address.clone());
+        self.engine.connected(now.into(), hello);
+    }
+
+    fn disconnected(&mut self, now: Now, boot: Boot, was_refused: bool) {
+        self.engine.disconnected(now.into(), boot, was_refused);
+    }
+
+    fn discovered(&mut self, now: Now, discovery: &Discovery) {
+        let silent = discovery.unanswered.iter().filter(|at| !self.answered.contains(*at));
+        let has_others = !discovery.named.is_empty();
+        let discovery = membership::Discovery { has_others, silent: silent.cloned().collect() };
+        self.engine.discovered(now.into(), discovery);
+    }
+
+    fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
+        let now = now.into();
+        let request = match request {
+            Request::Create { id, record, admission } => {
+                call::Request::Create { id, record, admission }
+            }
+            Request::Load { id, proof, seen } => call::Request::Load { id, proof, seen },
+            Request::Update { id, patch } => call::Request::Update { id, patch },
+            Request::Delete { id, proof, reason } => {
+                call::Request::Delete { id, proof, sign_in: None, reason }
+            }
+            Request::List { principal } => return self.engine.list(now, principal, within),
+            Request::DeleteAll { principal, except, epoch } => {
+                let revocation = Revocation { except, epoch, ..Revocation::LOGOUT };
+                return self.engine.delete_all(now, principal, revocation, within);
+            }
+        };
+        self.engine.call(now, request, within)
+    }
+
+    fn receive(&mut self, now: Now, link: Boot, packet: Packet) {
+        self.engine.receive(now.into(), link, packet);
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.engine.tick(now.into());
+        let is_drained = self.engine.tenant().is_none() || self.engine.is_drained();
+        if self.drain == Some(Drain::Restart) && is_drained {
+            self.effects.push(Effect::Drained);
+        }
+    }
+
+    fn drain(&mut self, now: Now, leaves: bool) {
+        let drain = if leaves { Drain::Leave } else { Drain::Restart };
+        self.drain = Some(drain);
+        self.engine.drain(now.into(), drain);
+    }
+
+    fn suspect(&mut self, now: Now, boot: Boot) {
+        self.engine.reported_dead(now.into(), boot);
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect<Packet>> {
+        self.note_epoch();
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.extend(self.engine.take_effects().into_iter().filter_map(effect));
+        effects
+    }
+
+    fn epoch(&self) -> Option<KnownEpoch> {
+        self.known.as_ref().map(|(_, known)| known.clone())
+    }
+
+    fn serves(&self, now: Now, id: RecordId) -> bool {
+        let tenant = self.engine.tenant();
+        tenant.is_some_and(|tenant| {
+            self.engine.membership().serves(tenant.replicas().slot_of(id), now.mono)
+        })
+    }
+
+    fn is_ready(&self, now: Now) -> bool {
+        let waiting = self.engine.tenant().map(|tenant| tenant.ownership().waiting());
+        self.engine.membership().problem(now.mono).is_none() && waiting == Some((0, 0))
+    }
+
+    fn is_settled(&self, now: Now) -> bool {
+        let is_filled = self.engine.tenant().is_some_and(Tenant::is_filled);
+        is_filled && self.is_ready(now)
+    }
+
+    fn is_holder(&self, id: RecordId) -> bool {
+        self.engine.tenant().is_some_and(|tenant| {
+            let (view, slot) = (tenant.view(), tenant.replicas().slot_of(id));
+            view.holders(slot).contains(&view.me)
+        })
+    }
+
+    fn holdings(&self) -> BTreeMap<RecordId, Holding> {
+        self.held().map(|(id, held)| (id, holding(held))).collect()
+    }
+
+    fn open(&self) -> Vec<(&'static str, usize)> {
+        let under_way = self.engine.tenant().map_or(0, Tenant::under_way);
+        let tentative = self.held().filter(|(_, held)| held.tentative.is_some()).count();
+        vec![
+            ("open calls", self.engine.open_calls()),
+            ("calls and writes under way", under_way),
+            ("tentative writes", tentative),
+        ]
+    }
+
+    fn outcomes(&self) -> usize {
+        let confirmed = self.held().filter_map(|(_, held)| held.confirmed.as_ref());
+        confirmed.map(|entry| entry.done.len()).sum()
+    }
+
+    fn describe(&self, now: Now) -> String {
+        let membership = self.engine.membership();
+        let problem = membership.problem(now.mono).map(|problem| problem.to_string());
+        let epoch = membership.epoch().map(|epoch| {
+            let member = |member: &Member| format!("{} {:?}", member.name.as_str(), member.role);
+            let members: Vec<_> = epoch.members().iter().map(member).collect();
+            format!("{} of {}", epoch.id().number, members.join(", "))
+        });
+        let tenant = self.engine.tenant();
+        let waiting = tenant.map(|tenant| (tenant.ownership().waiting(), tenant.is_filled()));
+        format!("epoch {epoch:?}, problem {problem:?}, waiting {waiting:?}")
+    }
+}
+
+impl Node {
+    fn held(&self) -> impl Iterator<Item = (RecordId, &Held)> {
+        self.engine.tenant().into_iter().flat_map(|tenant| tenant.replicas().iter())
+    }
+
+    fn note_epoch(&mut self) {
+        let epoch = self.engine.membership().epoch();
+        let known = self.known.as_ref().map(|(epoch, _)| epoch);
+        if epoch.map(Arc::as_ptr) != known.map(Arc::as_ptr) {
+            self.known = epoch.map(|epoch| (Arc::clone(epoch), known_epoch(epoch)));
+        }
+    }
+}
+
+fn known_epoch(epoch: &Epoch) -> KnownEpoch {
+    let mut lineage = [0; 16];
+    lineage[..8].copy_from_slice(&digest(&epoch.id().lineage).to_le_bytes());
+    KnownEpoch { lineage, number: epoch.id().number, digest: digest(epoch) }
+}
+
+impl From<Now> for context::Now {
+    fn from(Now { mono, wall }: Now) -> Self {
+        Self { mono, wall }
+    }
+}
+
+fn effect(effect: engine::Effect) -> Option<Effect<Packet>> {
+    match effect {
+        engine::Effect::Send(boot, packet) => Some(Effect::Send(boot, packet)),
+        engine::Effect::Answer(number, reply) => Some(Effect::Answer(number, answer(reply))),
+        engine::Effect::Cluster(membership::Effect::Ended(End::Left)) => Some(Effect::Drained),
+        engine::Effect::Cluster(membership::Effect::Ended(end)) => {
+            Some(Effect::Ended(format!("{end:?}")))
+        }
+        _ => None,
+    }
+}
+
+fn answer(reply: call::Reply) -> Reply {
+    match reply {
+        call::Reply::Outcome(outcome) => Reply::Outcome(outcome),
+        call::Reply::Lookup(lookup) => Reply::Lookup(lookup),
+        call::Reply::Deleted(deleted) => Reply::Deleted(deleted),
+        call::Reply::Listed(listed) => Reply::Listed(listed),
+        call::Reply::Count(count) => Reply::Count(count),
+        call::Reply::Failed(failure) => Reply::Failed(failure.to_string()),
+        step => Reply::Failed(format!("a step of another call: {step:?}")),
+    }
+}
+
+/// What may be shown of a record. What is tentative alone is open, not held.
+fn holding(held: &Held) -> Holding {
+    match held.confirmed.as_ref().map(|entry| (entry, &entry.kept)) {
+        Some((entry, Kept::Live(copy))) => {
+            Holding::Live(digest(&(entry.revision, Shown(&copy.record))))
+        }
+        Some((_, Kept::Ended(_))) => Holding::Tombstone,
+        Some((entry, Kept::List(list))) => Holding::Other(digest(&(entry.revision, Shown(list)))),
+        None => Holding::Other(0),
+    }
+}
+
+/// Hashes what `Debug` shows.
+struct Shown<T>(T);
+
+impl<T: fmt::Debug> Hash for Shown<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut text = String::new();
+        write!(text, "{:?}", self.0).expect("a string takes any text");
+        text.hash(state);
+    }
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
