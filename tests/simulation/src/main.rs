@@ -40,7 +40,8 @@ fn main() -> Result<(), String> {
     match arguments.peek().map(String::as_str) {
         Some("cluster") => cluster(arguments.skip(1)),
         Some("membership") => {
-            let numbers = arguments.skip(1).map(|word| number(&word)).collect::<Result<Vec<_>, _>>();
+            let numbers =
+                arguments.skip(1).map(|word| number(&word)).collect::<Result<Vec<_>, _>>();
             let [nodes, from, to] = numbers?[..] else {
                 return Err(USAGE.to_owned());
             };

@@ -2,17 +2,14 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use simulation::faults::Fault;
 use simulation::node::Node;
 use simulation::run::{Ran, Setup, run};
 
-/// Jumps of clocks end sessions as long as the service's time is not built.
 #[test]
 fn faults_that_overlap_break_no_promise() {
     let mut sum = Ran::default();
     for seed in 0..5 {
-        let mut setup = Setup::drawn(seed, Some(3));
-        setup.plan.kinds.retain(|fault| *fault != Fault::ClockJump);
+        let setup = Setup::drawn(seed, Some(3));
         sum.add(&run::<Node>(&setup, seed, false).unwrap());
     }
     assert!(sum.calls > 8_000, "{sum}");
