@@ -8,6 +8,8 @@ mod message;
 mod peers;
 mod random;
 mod spread;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod wishes;
 
