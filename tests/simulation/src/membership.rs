@@ -577,7 +577,7 @@ impl World {
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Send(to, frame) => self.send(node, to, frame),
+                Effect::Send(to, frame) => self.send(node, to, &frame),
                 Effect::Learned(epoch) => self.learned(&epoch),
                 Effect::Refused(_, refusal) => self.history.refused.push((node, refusal)),
                 Effect::Conflict(_) => self.history.conflicts += 1,
@@ -590,7 +590,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, to: Boot, frame: Frame) {
+    fn send(&mut self, node: usize, to: Boot, frame: &Frame) {
         *self.history.sent.entry(kind(&frame.message)).or_default() += 1;
         let Some(from) = self.processes[node].as_ref().map(|process| process.boot) else {
             return;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use simulation::membership::{Configuration, World, storm};
 use steadfast_replication::epoch::{Acknowledgements, Settings};
 use steadfast_replication::member::{Role, Versions};
-use steadfast_replication::membership::{Drain, End, Refusal};
+use steadfast_replication::membership::{Drain, End, Membership, Refusal};
 
 #[test]
 fn nodes_agree_again_after_any_faults() {
@@ -83,7 +83,7 @@ fn a_service_grows_and_shrinks() {
         for node in (1..5).rev() {
             world.on_node(node, |membership, now| membership.ask_to_drain(Drain::Leave, now));
             world.run(ms(500));
-            world.on_node(node, |membership, now| membership.set_empty(now));
+            world.on_node(node, Membership::set_empty);
             world.run(ms(1_000));
             assert_eq!(world.history().ended.last(), Some(&(node, End::Left)), "seed {seed}");
             all_full(&mut world, node);
