@@ -161,6 +161,8 @@ pub enum Message {
     Changed(Change),
     /// Every holder of these slots is complete: other nodes need not keep them.
     Free(SlotSet),
+    /// A message of a later version of the protocol: it is ignored.
+    Unknown,
 }
 
 /// What a write changes.

@@ -69,6 +69,19 @@ impl List {
         Self { principal, stamp: Stamp::ZERO, parts: BTreeMap::new(), floor: None }
     }
 
+    /// A list with these sessions.
+    #[cfg(feature = "wire")]
+    pub(crate) fn of(
+        principal: Principal,
+        stamp: Stamp,
+        floor: Option<Floor>,
+        entries: impl IntoIterator<Item = (RecordId, ListEntry)>,
+    ) -> Self {
+        let mut list = Self { stamp, floor, ..Self::new(principal) };
+        entries.into_iter().for_each(|(id, entry)| list.insert(id, entry));
+        list
+    }
+
     /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.parts.values().map(|part| part.len()).sum()

@@ -156,7 +156,7 @@ fn hello(hello: proto::Hello) -> Result<Hello, WireError> {
 }
 
 fn refusal(refusal: proto::Refusal) -> Result<Option<Refusal>, WireError> {
-    Ok(refusal.why.map(why).transpose()?)
+    refusal.why.map(why).transpose()
 }
 
 fn why(why: Why) -> Result<Refusal, WireError> {

@@ -5,16 +5,22 @@
 //! to a limit.
 
 mod agreement;
+mod calls;
 mod changes;
 mod datagram;
 mod epoch;
 mod list;
+mod lists;
+mod message;
 mod packet;
+mod pages;
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 mod proto;
+mod records;
 mod scalars;
 mod slots;
+mod values;
 #[cfg(test)]
 mod tests;
 
@@ -22,19 +28,8 @@ use prost::Message as _;
 
 pub use self::epoch::{MAX_ADDRESS, MAX_ZONE};
 use self::proto::frame::Kind;
+use crate::engine::Packet;
 use crate::member::Boot;
-use crate::membership;
-use crate::paths::Packet;
-
-/// What one frame of a link carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Frame {
-    /// A part of a stream.
-    Packet(Packet<Vec<u8>>),
-    /// A message about the cluster.
-    Datagram(membership::Frame),
-}
 
 /// The boots at the ends of a link, in the direction of a frame. A frame does not name them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,24 +55,24 @@ pub enum WireError {
     TooMany(usize),
 }
 
-/// The bytes of a frame.
-pub fn encode(frame: &Frame, ends: Ends) -> Vec<u8> {
-    let kind = match frame {
-        Frame::Packet(packet) => Kind::Packet(packet::encode(packet, ends)),
-        Frame::Datagram(frame) => Kind::Datagram(datagram::encode(frame, ends.from)),
+/// The bytes of a frame that carries a packet.
+pub fn encode(packet: &Packet, ends: Ends) -> Vec<u8> {
+    let kind = match packet {
+        Packet::Stream(packet) => Kind::Packet(packet::encode(packet, ends)),
+        Packet::Cluster(frame) => Kind::Datagram(datagram::encode(frame, ends.from)),
     };
     proto::Frame { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The frame with these bytes; `None` if it is of a kind that this version does not know.
+/// The packet in a frame with these bytes; `None` if it is of a kind that this version does not know.
 ///
 /// # Errors
 ///
 /// If the bytes are not a frame.
-pub fn decode(bytes: &[u8], ends: Ends) -> Result<Option<Frame>, WireError> {
+pub fn decode(bytes: &[u8], ends: Ends) -> Result<Option<Packet>, WireError> {
     match proto::Frame::decode(bytes)?.kind {
-        Some(Kind::Packet(packet)) => packet::decode(packet, ends).map(Frame::Packet).map(Some),
-        Some(Kind::Datagram(frame)) => Ok(datagram::decode(frame, ends.from)?.map(Frame::Datagram)),
+        Some(Kind::Packet(packet)) => packet::decode(packet, ends).map(Packet::Stream).map(Some),
+        Some(Kind::Datagram(frame)) => Ok(datagram::decode(frame, ends.from)?.map(Packet::Cluster)),
         None => Ok(None),
     }
 }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::scalars::{boot_or, boot_unless, epoch_id, to_epoch_id, to_nanos};
-use super::{Ends, WireError, proto};
+use super::{Ends, WireError, message, proto};
+use crate::message::Message;
 use crate::paths::{Content, Covered, Packet};
 
-pub(super) fn encode(packet: &Packet<Vec<u8>>, ends: Ends) -> proto::Packet {
+pub(super) fn encode(packet: &Packet<Message>, ends: Ends) -> proto::Packet {
     let Packet { from, to, epoch, stream, first, covered, sent_at, content } = packet;
     let (number, message) = match content {
-        Some(Content { number, message }) => (*number, message.clone()),
-        None => (0, Vec::new()),
+        Some(Content { number, message }) => (*number, Some(message::encode(message))),
+        None => (0, None),
     };
     proto::Packet {
         from: boot_unless(*from, ends.from),
@@ -26,9 +27,16 @@ pub(super) fn encode(packet: &Packet<Vec<u8>>, ends: Ends) -> proto::Packet {
     }
 }
 
-pub(super) fn decode(packet: proto::Packet, ends: Ends) -> Result<Packet<Vec<u8>>, WireError> {
-    let (number, message) = (packet.number, packet.message);
+pub(super) fn decode(packet: proto::Packet, ends: Ends) -> Result<Packet<Message>, WireError> {
+    let content = match packet.number {
+        0 => None,
+        number => {
+            let message = message::decode(packet.message.unwrap_or_default())?;
+            Some(Content { number, message })
+        }
+    };
     Ok(Packet {
+        content,
         from: boot_or(&packet.from, ends.from)?,
         to: boot_or(&packet.to, ends.to)?,
         epoch: epoch_id(packet.epoch)?,
@@ -36,6 +44,5 @@ pub(super) fn decode(packet: proto::Packet, ends: Ends) -> Result<Packet<Vec<u8>
         first: packet.first,
         covered: Covered { stream: packet.covered_stream, below: packet.covered_below },
         sent_at: Duration::from_nanos(packet.sent_at),
-        content: (number > 0).then_some(Content { number, message }),
     })
 }

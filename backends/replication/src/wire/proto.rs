@@ -16,7 +16,7 @@ pub mod frame {
     }
 }
 /// A message of a stream, or what was handled of one.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Packet {
     /// The boot that sent it. Absent: the one at the other end of the link.
     #[prost(bytes = "vec", tag = "1")]
@@ -42,9 +42,8 @@ pub struct Packet {
     /// The number of the message. Absent: there is none.
     #[prost(uint64, tag = "9")]
     pub number: u64,
-    /// In a format of its own.
-    #[prost(bytes = "vec", tag = "10")]
-    pub message: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "10")]
+    pub message: ::core::option::Option<Message>,
 }
 /// A message about the cluster: it may be lost, repeated and overtaken.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -397,6 +396,876 @@ pub struct Serving {
     #[prost(uint32, repeated, tag = "3")]
     pub seats: ::prost::alloc::vec::Vec<u32>,
 }
+/// A message of a stream.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Message {
+    #[prost(
+        oneof = "message::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+    )]
+    pub kind: ::core::option::Option<message::Kind>,
+}
+/// Nested message and enum types in `Message`.
+pub mod message {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Call(super::Call),
+        #[prost(message, tag = "2")]
+        Reply(super::Reply),
+        /// The lowest number of a call that is still open.
+        #[prost(uint64, tag = "3")]
+        Open(u64),
+        #[prost(message, tag = "4")]
+        Replicate(super::Replicate),
+        #[prost(message, tag = "5")]
+        Acknowledge(super::Written),
+        /// Ids with revisions, 32 bytes each.
+        #[prost(bytes, tag = "6")]
+        Confirm(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "7")]
+        Lacks(super::Written),
+        #[prost(message, tag = "8")]
+        Inspect(super::Slots),
+        /// 27 bytes each: slot (2), flags (1), complete in (8), count (8), sum (8). Flags: 1 for an epoch in
+        /// which the slot was complete, 2 for anything tentative.
+        #[prost(bytes, tag = "9")]
+        Inspected(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "10")]
+        Pull(super::Pull),
+        #[prost(message, tag = "11")]
+        Page(super::Page),
+        #[prost(message, tag = "12")]
+        Fetch(super::Ids),
+        #[prost(message, tag = "13")]
+        Want(super::Ids),
+        #[prost(message, tag = "14")]
+        Records(super::Records),
+        /// 18 bytes each: slot (2), count (8), sum (8).
+        #[prost(bytes, tag = "15")]
+        Compare(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "16")]
+        Compared(super::Compared),
+        #[prost(message, tag = "17")]
+        Complete(super::Slots),
+        #[prost(message, tag = "18")]
+        Noted(super::Slots),
+        #[prost(message, tag = "19")]
+        Withdrawn(super::Withdrawn),
+        /// The time by the clock of the sender.
+        #[prost(uint64, tag = "20")]
+        AskReadLease(u64),
+        #[prost(message, tag = "21")]
+        ReadLease(super::ReadLease),
+        #[prost(message, tag = "22")]
+        Free(super::Slots),
+        /// Ids with revisions, 32 bytes each.
+        #[prost(bytes, tag = "23")]
+        Forget(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "24")]
+        AskClock(super::Clock),
+        #[prost(message, tag = "25")]
+        Clock(super::Clock),
+        #[prost(message, tag = "26")]
+        Listen(super::Empty),
+        #[prost(message, tag = "27")]
+        Telling(super::Empty),
+        #[prost(message, tag = "28")]
+        Changed(super::RecordChange),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Call {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint64, tag = "2")]
+    pub open: u64,
+    #[prost(uint64, tag = "3")]
+    pub within: u64,
+    #[prost(oneof = "call::Request", tags = "4, 5, 6, 7, 8, 9, 10")]
+    pub request: ::core::option::Option<call::Request>,
+}
+/// Nested message and enum types in `Call`.
+pub mod call {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "4")]
+        Create(super::Create),
+        #[prost(message, tag = "5")]
+        Load(super::Load),
+        #[prost(message, tag = "6")]
+        Update(super::Update),
+        #[prost(message, tag = "7")]
+        Delete(super::Delete),
+        #[prost(message, tag = "8")]
+        End(super::End),
+        #[prost(message, tag = "9")]
+        Describe(super::Describe),
+        #[prost(message, tag = "10")]
+        List(super::Listing),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct End {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(enumeration = "EndReason", tag = "3")]
+    pub reason: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Describe {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub principal: ::core::option::Option<Principal>,
+}
+/// What is asked of the list of a principal's sessions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Listing {
+    #[prost(message, optional, tag = "1")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(oneof = "listing::Request", tags = "2, 3, 4, 5, 6")]
+    pub request: ::core::option::Option<listing::Request>,
+}
+/// Nested message and enum types in `Listing`.
+pub mod listing {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "2")]
+        Admit(super::Admit),
+        /// Ids.
+        #[prost(bytes, tag = "3")]
+        Settle(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "4")]
+        Remove(::prost::alloc::vec::Vec<u8>),
+        /// The sessions after this id, or from the first one on.
+        #[prost(bytes, tag = "5")]
+        Page(::prost::alloc::vec::Vec<u8>),
+        /// To an epoch of the principal.
+        #[prost(uint64, tag = "6")]
+        Raise(u64),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Admit {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub authenticated: i64,
+    #[prost(sint64, tag = "3")]
+    pub until: i64,
+    #[prost(message, optional, tag = "4")]
+    pub admission: ::core::option::Option<Admission>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Create {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub record: ::core::option::Option<Record>,
+    #[prost(message, optional, tag = "3")]
+    pub admission: ::core::option::Option<Admission>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Load {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// Hashes; of none, there is no proof.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub proof: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint64, optional, tag = "3")]
+    pub seen: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Update {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub patch: ::core::option::Option<Patch>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Delete {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub proof: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint64, optional, tag = "3")]
+    pub sign_in: ::core::option::Option<u64>,
+    #[prost(enumeration = "EndReason", tag = "4")]
+    pub reason: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reply {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(oneof = "reply::Reply", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub reply: ::core::option::Option<reply::Reply>,
+}
+/// Nested message and enum types in `Reply`.
+pub mod reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Reply {
+        #[prost(message, tag = "2")]
+        Outcome(super::Outcome),
+        #[prost(message, tag = "3")]
+        Lookup(super::Lookup),
+        #[prost(enumeration = "super::Deleted", tag = "4")]
+        Deleted(i32),
+        #[prost(enumeration = "super::Failure", tag = "5")]
+        Failed(i32),
+        /// The key that a record's hash names, and that the caller does not have.
+        #[prost(message, tag = "6")]
+        UnknownKey(super::KeyId),
+        /// Ids.
+        #[prost(bytes, tag = "7")]
+        Admitted(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "8")]
+        Busy(super::Empty),
+        #[prost(message, tag = "9")]
+        Page(super::SessionPage),
+        #[prost(message, tag = "10")]
+        Described(super::Described),
+        #[prost(message, tag = "11")]
+        Done(super::Empty),
+        #[prost(bytes, tag = "12")]
+        Listed(::prost::alloc::vec::Vec<u8>),
+        #[prost(uint64, tag = "13")]
+        Count(u64),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPage {
+    /// Ids.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "2")]
+    pub has_more: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Described {
+    /// Absent: it is not the principal's.
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<Session>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionList {
+    /// At most 65,536.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Session>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Session {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub created: i64,
+    #[prost(sint64, optional, tag = "3")]
+    pub authenticated: ::core::option::Option<i64>,
+    #[prost(sint64, tag = "4")]
+    pub deadline: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyId {
+    #[prost(fixed32, tag = "1")]
+    pub print: u32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Outcome {
+    #[prost(oneof = "outcome::Outcome", tags = "1, 2, 3, 4, 5, 6")]
+    pub outcome: ::core::option::Option<outcome::Outcome>,
+}
+/// Nested message and enum types in `Outcome`.
+pub mod outcome {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        #[prost(message, tag = "1")]
+        Applied(super::Applied),
+        #[prost(message, tag = "2")]
+        Exists(super::Empty),
+        #[prost(message, tag = "3")]
+        Gone(super::Empty),
+        #[prost(message, tag = "4")]
+        Superseded(super::Empty),
+        #[prost(message, tag = "5")]
+        Conflict(super::Empty),
+        #[prost(message, tag = "6")]
+        Rejected(super::Rejection),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Applied {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(btree_map = "string, sint64", tag = "2")]
+    pub counters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+    /// Ids.
+    #[prost(bytes = "vec", tag = "3")]
+    pub ended: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    pub client_state: ::core::option::Option<ClientState>,
+    #[prost(bool, tag = "5")]
+    pub degraded: bool,
+}
+/// What a client carries.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientState {
+    #[prost(string, repeated, tag = "1")]
+    pub routes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, optional, tag = "2")]
+    pub version: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rejection {
+    #[prost(oneof = "rejection::Why", tags = "1, 2, 3, 4, 5")]
+    pub why: ::core::option::Option<rejection::Why>,
+}
+/// Nested message and enum types in `Rejection`.
+pub mod rejection {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Why {
+        #[prost(message, tag = "1")]
+        Limit(super::Limit),
+        /// Keys.
+        #[prost(string, tag = "2")]
+        NotAnInteger(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Overflow(::prost::alloc::string::String),
+        #[prost(message, tag = "4")]
+        BelowFloor(super::Empty),
+        #[prost(message, tag = "5")]
+        Draining(super::Empty),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limit {
+    #[prost(enumeration = "Limited", tag = "1")]
+    pub limited: i32,
+    #[prost(uint64, tag = "2")]
+    pub is: u64,
+    #[prost(uint64, tag = "3")]
+    pub limit: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lookup {
+    #[prost(oneof = "lookup::Lookup", tags = "1, 2, 3")]
+    pub lookup: ::core::option::Option<lookup::Lookup>,
+}
+/// Nested message and enum types in `Lookup`.
+pub mod lookup {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Lookup {
+        #[prost(message, tag = "1")]
+        Found(super::Found),
+        #[prost(message, tag = "2")]
+        Superseded(super::Empty),
+        #[prost(enumeration = "super::Absence", tag = "3")]
+        Absent(i32),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Found {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub record: ::core::option::Option<Record>,
+    #[prost(message, optional, tag = "3")]
+    pub client_state: ::core::option::Option<ClientState>,
+}
+/// Which write of a record: the epoch, and a number in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revision {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Written {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub revision: ::core::option::Option<Revision>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Replicate {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub revision: ::core::option::Option<Revision>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub done: ::prost::alloc::vec::Vec<u8>,
+    #[prost(oneof = "replicate::Write", tags = "3, 4, 6")]
+    pub write: ::core::option::Option<replicate::Write>,
+}
+/// Nested message and enum types in `Replicate`.
+pub mod replicate {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Write {
+        #[prost(message, tag = "3")]
+        Patch(super::Patched),
+        #[prost(message, tag = "4")]
+        Whole(super::Kept),
+        #[prost(message, tag = "6")]
+        List(super::PatchedSessions),
+    }
+}
+/// A step of the list of a principal's sessions as an earlier write left it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PatchedSessions {
+    #[prost(message, optional, tag = "1")]
+    pub base: ::core::option::Option<Revision>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub stamp: ::prost::alloc::vec::Vec<u8>,
+    #[prost(oneof = "patched_sessions::Step", tags = "3, 4, 5, 6")]
+    pub step: ::core::option::Option<patched_sessions::Step>,
+}
+/// Nested message and enum types in `PatchedSessions`.
+pub mod patched_sessions {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "3")]
+        Reserve(super::Reservation),
+        /// Ids.
+        #[prost(bytes, tag = "4")]
+        Settle(::prost::alloc::vec::Vec<u8>),
+        #[prost(bytes, tag = "5")]
+        Remove(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "6")]
+        Raise(super::Floor),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reservation {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub authenticated: i64,
+    #[prost(sint64, tag = "3")]
+    pub until: i64,
+    #[prost(bool, tag = "4")]
+    pub is_settled: bool,
+}
+/// Below which epoch of a principal logins are rejected.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Floor {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
+}
+/// A patch of the record as an earlier write left it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Patched {
+    #[prost(message, optional, tag = "1")]
+    pub base: ::core::option::Option<Revision>,
+    #[prost(message, optional, tag = "2")]
+    pub delta: ::core::option::Option<Delta>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DoneList {
+    /// At most 4,096.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Done>,
+}
+/// A call that was applied.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Done {
+    #[prost(bytes = "vec", tag = "1")]
+    pub caller: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Absent: it ended the record.
+    #[prost(message, optional, tag = "3")]
+    pub applied: ::core::option::Option<Effect>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Effect {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(btree_map = "string, sint64", tag = "2")]
+    pub counters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+    /// Ids.
+    #[prost(bytes = "vec", tag = "3")]
+    pub ended: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pull {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(uint64, optional, tag = "2")]
+    pub since: ::core::option::Option<u64>,
+    /// An id. Absent: from the first one on.
+    #[prost(bytes = "vec", tag = "3")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Page {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub summaries: ::prost::alloc::vec::Vec<u8>,
+    /// An id. Absent: it is the last page.
+    #[prost(bytes = "vec", tag = "4")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SummaryList {
+    /// At most 4,096.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Summary>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Summary {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub confirmed: ::core::option::Option<Mark>,
+    #[prost(message, optional, tag = "3")]
+    pub tentative: ::core::option::Option<Mark>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mark {
+    #[prost(message, optional, tag = "1")]
+    pub revision: ::core::option::Option<Revision>,
+    #[prost(fixed64, tag = "2")]
+    pub hash: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ids {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub ids: ::prost::alloc::vec::Vec<u8>,
+    /// An id. Absent: there is no next page.
+    #[prost(bytes = "vec", tag = "3")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Records {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub records: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub is_last: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeldList {
+    /// At most 4,096.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Held>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Held {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub confirmed: ::core::option::Option<Entry>,
+    #[prost(message, optional, tag = "3")]
+    pub tentative: ::core::option::Option<Entry>,
+    #[prost(uint64, tag = "4")]
+    pub told_in: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Entry {
+    #[prost(message, optional, tag = "1")]
+    pub revision: ::core::option::Option<Revision>,
+    #[prost(message, optional, tag = "2")]
+    pub kept: ::core::option::Option<Kept>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub done: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compared {
+    #[prost(message, optional, tag = "1")]
+    pub equal: ::core::option::Option<Slots>,
+    #[prost(message, optional, tag = "2")]
+    pub differing: ::core::option::Option<Slots>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Withdrawn {
+    #[prost(message, optional, tag = "1")]
+    pub slots: ::core::option::Option<Slots>,
+    /// 24 bytes each: boot (16), and for how long (8).
+    #[prost(bytes = "vec", tag = "2")]
+    pub readers: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadLease {
+    #[prost(message, optional, tag = "1")]
+    pub slots: ::core::option::Option<Slots>,
+    #[prost(uint64, tag = "2")]
+    pub asked: u64,
+    #[prost(uint64, tag = "3")]
+    pub length: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Clock {
+    /// By the monotonic clock of the node that asks.
+    #[prost(uint64, tag = "1")]
+    pub asked: u64,
+    /// What the sender's wall clock shows.
+    #[prost(sint64, tag = "2")]
+    pub wall: i64,
+}
+/// Something that happened to a record. Of a kind that is not known: anything may have changed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordChange {
+    #[prost(oneof = "record_change::Change", tags = "1, 2, 3, 4, 5")]
+    pub change: ::core::option::Option<record_change::Change>,
+}
+/// Nested message and enum types in `RecordChange`.
+pub mod record_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "1")]
+        Patched(super::VersionOf),
+        #[prost(message, tag = "2")]
+        SignedIn(super::VersionOf),
+        #[prost(message, tag = "3")]
+        Ended(super::EndOf),
+        #[prost(message, tag = "4")]
+        Missed(super::Empty),
+        #[prost(message, tag = "5")]
+        Down(super::Empty),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VersionOf {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndOf {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(enumeration = "EndReason", tag = "2")]
+    pub reason: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Kept {
+    #[prost(oneof = "kept::Kept", tags = "1, 2, 3")]
+    pub kept: ::core::option::Option<kept::Kept>,
+}
+/// Nested message and enum types in `Kept`.
+pub mod kept {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kept {
+        #[prost(message, tag = "1")]
+        Live(super::Copy),
+        #[prost(message, tag = "2")]
+        Ended(super::Tombstone),
+        #[prost(message, tag = "3")]
+        List(super::Sessions),
+    }
+}
+/// The sessions of a principal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sessions {
+    #[prost(message, optional, tag = "1")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub stamp: ::prost::alloc::vec::Vec<u8>,
+    /// Absent: all logins are admitted.
+    #[prost(message, optional, tag = "3")]
+    pub floor: ::core::option::Option<Floor>,
+    /// 33 bytes each: id (16), authenticated (8), until (8), 1 if it is settled (1).
+    #[prost(bytes = "vec", tag = "4")]
+    pub entries: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Copy {
+    #[prost(message, optional, tag = "1")]
+    pub record: ::core::option::Option<Record>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub stamp: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub head: ::prost::alloc::vec::Vec<u8>,
+    /// The stamps of the values, in the order of their keys.
+    #[prost(bytes = "vec", tag = "4")]
+    pub written: ::prost::alloc::vec::Vec<u8>,
+    #[prost(btree_map = "string, bytes", tag = "5")]
+    pub removed: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::vec::Vec<u8>,
+    >,
+    /// Absent: before every write.
+    #[prost(bytes = "vec", tag = "6")]
+    pub floor: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tombstone {
+    #[prost(bytes = "vec", tag = "1")]
+    pub stamp: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
+    #[prost(enumeration = "EndReason", tag = "3")]
+    pub reason: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Record {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<Head>,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    #[prost(sint64, tag = "3")]
+    pub idle_deadline: i64,
+    #[prost(btree_map = "string, bytes", tag = "4")]
+    pub values: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::vec::Vec<u8>,
+    >,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Head {
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub replaced: ::core::option::Option<Replaced>,
+    #[prost(sint64, tag = "3")]
+    pub created: i64,
+    #[prost(sint64, optional, tag = "4")]
+    pub authenticated: ::core::option::Option<i64>,
+    #[prost(sint64, tag = "5")]
+    pub absolute_deadline: i64,
+    #[prost(message, optional, tag = "6")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(message, optional, tag = "7")]
+    pub owner: ::core::option::Option<Owner>,
+    #[prost(uint64, tag = "8")]
+    pub sign_in: u64,
+    #[prost(bytes = "vec", tag = "9")]
+    pub facts: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replaced {
+    #[prost(bytes = "vec", tag = "1")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Principal {
+    #[prost(string, tag = "1")]
+    pub realm: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Owner {
+    #[prost(string, tag = "1")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub fence: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Delta {
+    #[prost(bytes = "vec", tag = "1")]
+    pub stamp: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    #[prost(bool, tag = "3")]
+    pub clear: bool,
+    #[prost(btree_map = "string, bytes", tag = "4")]
+    pub put: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::vec::Vec<u8>,
+    >,
+    #[prost(string, repeated, tag = "5")]
+    pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "6")]
+    pub head: ::core::option::Option<Head>,
+    #[prost(sint64, tag = "7")]
+    pub idle_deadline: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Patch {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub proof: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, optional, tag = "2")]
+    pub rotation: ::core::option::Option<Rotation>,
+    #[prost(bool, tag = "3")]
+    pub clear: bool,
+    #[prost(btree_map = "string, bytes", tag = "4")]
+    pub put: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::vec::Vec<u8>,
+    >,
+    #[prost(string, repeated, tag = "5")]
+    pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, sint64", tag = "6")]
+    pub added: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i64,
+    >,
+    /// What keys have to hold.
+    #[prost(btree_map = "string, bytes", tag = "7")]
+    pub present: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::vec::Vec<u8>,
+    >,
+    #[prost(string, repeated, tag = "8")]
+    pub absent: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, optional, tag = "9")]
+    pub fence: ::core::option::Option<u64>,
+    #[prost(sint64, optional, tag = "10")]
+    pub idle_deadline: ::core::option::Option<i64>,
+    #[prost(string, optional, tag = "11")]
+    pub owner: ::core::option::Option<::prost::alloc::string::String>,
+    /// A sign-in.
+    #[prost(uint64, optional, tag = "12")]
+    pub within: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "13")]
+    pub rehash: ::core::option::Option<Rehash>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rehash {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub from: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub to: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rotation {
+    #[prost(bytes = "vec", tag = "1")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub authentication: ::core::option::Option<Authentication>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authentication {
+    #[prost(sint64, tag = "1")]
+    pub at: i64,
+    #[prost(sint64, tag = "2")]
+    pub absolute_deadline: i64,
+    #[prost(message, optional, tag = "3")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(message, optional, tag = "4")]
+    pub admission: ::core::option::Option<Admission>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub facts: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Admission {
+    #[prost(uint64, tag = "1")]
+    pub cap: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub epoch: ::core::option::Option<u64>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Founding {
@@ -515,6 +1384,176 @@ impl Role {
             "ROLE_FULL" => Some(Self::Full),
             "ROLE_DRAINING" => Some(Self::Draining),
             "ROLE_ASIDE" => Some(Self::Aside),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Deleted {
+    Unspecified = 0,
+    Ended = 1,
+    Gone = 2,
+    Superseded = 3,
+}
+impl Deleted {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DELETED_UNSPECIFIED",
+            Self::Ended => "DELETED_ENDED",
+            Self::Gone => "DELETED_GONE",
+            Self::Superseded => "DELETED_SUPERSEDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELETED_UNSPECIFIED" => Some(Self::Unspecified),
+            "DELETED_ENDED" => Some(Self::Ended),
+            "DELETED_GONE" => Some(Self::Gone),
+            "DELETED_SUPERSEDED" => Some(Self::Superseded),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Failure {
+    Unspecified = 0,
+    Timeout = 1,
+    GivenUp = 2,
+}
+impl Failure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FAILURE_UNSPECIFIED",
+            Self::Timeout => "FAILURE_TIMEOUT",
+            Self::GivenUp => "FAILURE_GIVEN_UP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FAILURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FAILURE_TIMEOUT" => Some(Self::Timeout),
+            "FAILURE_GIVEN_UP" => Some(Self::GivenUp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Limited {
+    Record = 0,
+    Key = 1,
+    Keys = 2,
+    Value = 3,
+    Depth = 4,
+    Facts = 5,
+}
+impl Limited {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Record => "LIMITED_RECORD",
+            Self::Key => "LIMITED_KEY",
+            Self::Keys => "LIMITED_KEYS",
+            Self::Value => "LIMITED_VALUE",
+            Self::Depth => "LIMITED_DEPTH",
+            Self::Facts => "LIMITED_FACTS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIMITED_RECORD" => Some(Self::Record),
+            "LIMITED_KEY" => Some(Self::Key),
+            "LIMITED_KEYS" => Some(Self::Keys),
+            "LIMITED_VALUE" => Some(Self::Value),
+            "LIMITED_DEPTH" => Some(Self::Depth),
+            "LIMITED_FACTS" => Some(Self::Facts),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Absence {
+    Unknown = 0,
+    Expired = 1,
+    Lost = 2,
+}
+impl Absence {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "ABSENCE_UNKNOWN",
+            Self::Expired => "ABSENCE_EXPIRED",
+            Self::Lost => "ABSENCE_LOST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ABSENCE_UNKNOWN" => Some(Self::Unknown),
+            "ABSENCE_EXPIRED" => Some(Self::Expired),
+            "ABSENCE_LOST" => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
+/// Why a session ended. A reason that is not known is a sign-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EndReason {
+    Logout = 0,
+    Expired = 1,
+    Cap = 2,
+    Evicted = 3,
+    Admin = 4,
+    Superseded = 5,
+    Shutdown = 6,
+}
+impl EndReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Logout => "END_REASON_LOGOUT",
+            Self::Expired => "END_REASON_EXPIRED",
+            Self::Cap => "END_REASON_CAP",
+            Self::Evicted => "END_REASON_EVICTED",
+            Self::Admin => "END_REASON_ADMIN",
+            Self::Superseded => "END_REASON_SUPERSEDED",
+            Self::Shutdown => "END_REASON_SHUTDOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "END_REASON_LOGOUT" => Some(Self::Logout),
+            "END_REASON_EXPIRED" => Some(Self::Expired),
+            "END_REASON_CAP" => Some(Self::Cap),
+            "END_REASON_EVICTED" => Some(Self::Evicted),
+            "END_REASON_ADMIN" => Some(Self::Admin),
+            "END_REASON_SUPERSEDED" => Some(Self::Superseded),
+            "END_REASON_SHUTDOWN" => Some(Self::Shutdown),
             _ => None,
         }
     }

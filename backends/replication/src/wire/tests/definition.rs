@@ -39,12 +39,20 @@ impl Definition {
         while !rest.is_empty() {
             let (tag, wire_type) = decode_key(&mut rest).unwrap();
             encode_key(tag, wire_type, &mut longer);
+            let fixed = match wire_type {
+                WireType::SixtyFourBit => 8,
+                WireType::ThirtyTwoBit => 4,
+                _ => 0,
+            };
+            longer.extend(rest.split_off(..fixed).unwrap());
+            if fixed > 0 {
+                continue;
+            }
             let value = decode_varint(&mut rest).unwrap();
             if wire_type == WireType::Varint {
                 encode_varint(value, &mut longer);
                 continue;
             }
-            assert_eq!(wire_type, WireType::LengthDelimited, "no other is used");
             let part = rest.split_off(..value as usize).unwrap();
             let of = &self.fields[&(message.to_owned(), tag)];
             let part = match self.messages.contains(of) {

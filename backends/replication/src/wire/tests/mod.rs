@@ -1,5 +1,6 @@
 //! What frames become on the wire.
 
+mod data;
 mod definition;
 mod strategies;
 
@@ -9,19 +10,21 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use self::definition::Definition;
-use self::strategies::{ENDS, epoch, frame, slots};
+use self::strategies::{ENDS, epoch, packet, slots};
 use super::*;
 use crate::epoch::tests::{boot, full, grown, joining, next};
 use crate::epoch::{Change, Epoch};
 use crate::member::Member;
+use crate::message::Message;
+use crate::paths::Content;
 use crate::slots::{Slot, SlotSet};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_frame_survives_the_round_trip(frame in frame()) {
-        prop_assert_eq!(decode(&encode(&frame, ENDS), ENDS).unwrap(), Some(frame));
+    fn a_packet_survives_the_round_trip(packet in packet()) {
+        same(&packet, &encode(&packet, ENDS));
     }
 
     #[test]
@@ -39,21 +42,20 @@ proptest! {
     }
 
     #[test]
-    fn what_a_later_version_adds_is_skipped(frame in frame()) {
+    fn what_a_later_version_adds_is_skipped(packet in packet()) {
         let definition = Definition::read();
-        let longer = definition.extended("Frame", &encode(&frame, ENDS));
-        prop_assert_eq!(decode(&longer, ENDS).unwrap(), Some(frame));
+        same(&packet, &definition.extended("Frame", &encode(&packet, ENDS)));
     }
 
     #[test]
     fn arbitrary_bytes_are_refused_without_a_panic(
         bytes: Vec<u8>,
-        frame in frame(),
+        packet in packet(),
         at: Index,
         cut: bool,
     ) {
         let _ = decode(&bytes, ENDS);
-        let mut body = encode(&frame, ENDS);
+        let mut body = encode(&packet, ENDS);
         let at = at.index(body.len());
         let end = if cut { body.len() } else { at };
         body.splice(at..end, bytes);
@@ -64,10 +66,23 @@ proptest! {
 #[test]
 fn a_kind_that_a_later_version_adds_is_skipped() {
     for body in [&[][..], &field(15, &[1, 2, 3]), &field(5_000, &[])] {
-        assert_eq!(decode(body, ENDS).unwrap(), None);
+        assert!(decode(body, ENDS).unwrap().is_none());
     }
     let datagram = field(2, &field(500, &[]));
-    assert_eq!(decode(&datagram, ENDS).unwrap(), None);
+    assert!(decode(&datagram, ENDS).unwrap().is_none());
+}
+
+#[test]
+fn a_message_that_a_later_version_adds_keeps_its_place() {
+    let epoch = scalars::to_epoch_id(grown(1).id());
+    let message = Some(proto::Message::decode(&*field(500, &[])).unwrap());
+    let packet = proto::Packet { epoch, number: 7, message, ..Default::default() };
+    let frame = proto::Frame { kind: Some(Kind::Packet(packet)) };
+    let Some(Packet::Stream(packet)) = decode(&frame.encode_to_vec(), ENDS).unwrap() else {
+        panic!("that is not a packet");
+    };
+    let content = packet.content.unwrap();
+    assert!(matches!(content, Content { number: 7, message: Message::Unknown }));
 }
 
 #[test]
@@ -109,7 +124,7 @@ fn is_first_half(slot: &Slot) -> bool {
 
 #[test]
 fn a_packet_between_the_ends_of_a_link_names_them_no_more() {
-    let frame = |from, to| Frame::Packet(strategies::packet_of(boot(from), boot(to)));
+    let frame = |from, to| Packet::Stream(strategies::packet_of(boot(from), boot(to)));
     let [direct, relayed] = [(0, 1), (2, 1)].map(|(from, to)| encode(&frame(from, to), ENDS).len());
     assert_eq!(direct + 18, relayed);
 }
@@ -156,6 +171,14 @@ fn groups_are_not_nested_without_end() {
     }
     assert!(decode(&groups, ENDS).is_err());
     assert!(decode(&field(2, &groups), ENDS).is_err());
+}
+
+/// Whether a frame carries this packet, to the last byte.
+#[track_caller]
+fn same(packet: &Packet, frame: &[u8]) {
+    let back = decode(frame, ENDS).unwrap().expect("its kind is known");
+    assert_eq!(format!("{back:?}"), format!("{packet:?}"));
+    assert_eq!(encode(&back, ENDS), encode(packet, ENDS));
 }
 
 fn field(tag: u32, content: &[u8]) -> Vec<u8> {

@@ -7,24 +7,27 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::data;
 use crate::cluster::{self, Ballot, Promise};
+use crate::engine::Packet;
 use crate::epoch::tests::{boot, grown, joining, next, reborn};
 use crate::epoch::{Acknowledgements, Change, Epoch, EpochId, Lineage, PartitionPolicy, Settings};
 use crate::member::{Boot, Member, Versions};
 use crate::membership::{self, Described, Hello, Message, Refusal};
-use crate::paths::{Content, Covered, Packet};
+use crate::message;
+use crate::paths::{self, Content, Covered};
 use crate::placement::Replication;
 use crate::rules::Rules;
 use crate::slots::{SLOTS, Slot, SlotSet};
-use crate::wire::{Ends, Frame};
+use crate::wire::Ends;
 
 pub(super) const ENDS: Ends = Ends { from: Boot::new([1; 16]), to: Boot::new([2; 16]) };
 
-pub(super) fn frame() -> impl Strategy<Value = Frame> {
-    prop_oneof![packet().prop_map(Frame::Packet), datagram().prop_map(Frame::Datagram)]
+pub(super) fn packet() -> impl Strategy<Value = Packet> {
+    prop_oneof![part().prop_map(Packet::Stream), datagram().prop_map(Packet::Cluster)]
 }
 
-fn any_boot() -> impl Strategy<Value = Boot> {
+pub(super) fn any_boot() -> impl Strategy<Value = Boot> {
     prop_oneof![Just(ENDS.from), Just(ENDS.to), any::<[u8; 16]>().prop_map(Boot::new)]
 }
 
@@ -33,15 +36,15 @@ fn epoch_id() -> impl Strategy<Value = EpochId> {
         .prop_map(|(lineage, number)| EpochId { lineage: Lineage::new(lineage), number })
 }
 
-fn packet() -> impl Strategy<Value = Packet<Vec<u8>>> {
+fn part() -> impl Strategy<Value = paths::Packet<message::Message>> {
     let content =
-        (1..u64::MAX, any::<Vec<u8>>()).prop_map(|(number, message)| Content { number, message });
+        (1..u64::MAX, data::message()).prop_map(|(number, message)| Content { number, message });
     let covered =
         (any::<u64>(), any::<u64>()).prop_map(|(stream, below)| Covered { stream, below });
     let sent_at = any::<u64>().prop_map(Duration::from_nanos);
     let content = option::of(content);
     (any_boot(), any_boot(), epoch_id(), any::<u64>(), any::<u64>(), covered, sent_at, content)
-        .prop_map(|(from, to, epoch, stream, first, covered, sent_at, content)| Packet {
+        .prop_map(|(from, to, epoch, stream, first, covered, sent_at, content)| paths::Packet {
             from,
             to,
             epoch,
@@ -53,8 +56,8 @@ fn packet() -> impl Strategy<Value = Packet<Vec<u8>>> {
         })
 }
 
-pub(super) fn packet_of(from: Boot, to: Boot) -> Packet<Vec<u8>> {
-    Packet {
+pub(super) fn packet_of(from: Boot, to: Boot) -> paths::Packet<message::Message> {
+    paths::Packet {
         from,
         to,
         epoch: grown(1).id(),
