@@ -1,0 +1,69 @@
+//! What a membership's steps lead to, and why a node is not ready.
+
+use std::sync::Arc;
+
+use super::message::{Frame, Refusal};
+use crate::epoch::{Epoch, EpochId};
+use crate::member::{Boot, Name, Role};
+
+/// What a step leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// A frame is to be sent over the link to a boot; without one it is dropped.
+    Send(Boot, Frame),
+    /// This node is in another epoch from now on.
+    Learned(Arc<Epoch>),
+    /// A node is not admitted, for the log; the other one is this node, if the boot is its own.
+    Refused(Boot, Refusal),
+    /// Two services or lineages met of which an operator has to end one, for the log.
+    Conflict(EpochId),
+    /// This boot is no member any more, and never will be: its process has to end.
+    Ended(End),
+}
+
+/// Why a boot is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// It left, as it was asked to.
+    Left,
+    /// Another process took its place, or an operator's call left it out.
+    Replaced,
+}
+
+/// Why a node is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// It knows no service yet.
+    #[error("no service is known; these addresses do not answer: {silent:?}")]
+    Seeking {
+        /// What discovery names and did not answer.
+        silent: Vec<String>,
+    },
+    /// It asked to join.
+    #[error("it waits to be admitted")]
+    Joining,
+    /// Another process of its name may be there.
+    #[error("another process of the name may be there")]
+    NameTaken,
+    /// It is not admitted.
+    #[error("it is not admitted")]
+    Refused(#[source] Refusal),
+    /// No majority of the voters is in sight.
+    #[error("no majority of the voters of epoch {epoch:?} is in sight; missing: {missing:?}")]
+    NoMajority {
+        /// From this one an operator could found.
+        epoch: EpochId,
+        /// The names that have to be there for a new lineage; none, if a later epoch is known, or an
+        /// address does not answer.
+        missing: Vec<Name>,
+    },
+    /// It is not full.
+    #[error("its role is {0:?}")]
+    Role(Role),
+    /// Its process has to end.
+    #[error("it is no member any more")]
+    Ended,
+}
