@@ -402,29 +402,45 @@ impl Owner {
             return Vec::new();
         };
         let news = commit.confirm(cx);
-        let step = news.as_ref().and_then(|news| self.tell_list(id, news, cx));
-        news.map(Told::News).into_iter().chain(step).collect()
+        let Some(news) = news else {
+            return Vec::new();
+        };
+        let mut told = self.tell_lists(id, &news, cx);
+        told.insert(0, Told::News(news));
+        told
     }
 
-    /// Tells the list of a principal that a session of theirs began, or ended. The answer to the call that
-    /// ended it waits until the list knows.
-    fn tell_list(&mut self, id: RecordId, news: &News, cx: &Context<'_>) -> Option<Told> {
+    /// Tells the lists of principals that a session of theirs began, or ended. The answer to the call that ended
+    /// it waits until the list knows.
+    fn tell_lists(&mut self, id: RecordId, news: &News, cx: &Context<'_>) -> Vec<Told> {
         let owner_of = |kept: &Kept| kept.record().and_then(|record| record.principal.clone());
         let (before, after) = (news.before.as_ref().and_then(owner_of), owner_of(&news.after));
-        if let Some(principal) = after.clone().filter(|_| after != before) {
-            return Some(list_step(None, principal, ListRequest::Settle(id)));
+        if before == after {
+            return Vec::new();
         }
-        let principal = before.filter(|_| news.after.is_ended())?;
-        let request = ListRequest::Remove(id);
-        let task = self.tasks.get_mut(&id)?;
+        let remove = |principal| {
+            let awaited = self.await_list(id, news, cx);
+            list_step(awaited, principal, ListRequest::Remove(id))
+        };
+        let removed = before.map(remove);
+        let settle = |principal| list_step(None, principal, ListRequest::Settle(id));
+        removed.into_iter().chain(after.map(settle)).collect()
+    }
+
+    /// Lets the call that ended a session wait for the list; under which number, if there is such a call.
+    fn await_list(
+        &mut self,
+        id: RecordId,
+        news: &News,
+        cx: &Context<'_>,
+    ) -> Option<(RecordId, u64)> {
+        let task = self.tasks.get_mut(&id).filter(|_| news.after.is_ended())?;
         let done = cx.replicas.confirmed(id).map(|entry| entry.done.as_slice()).unwrap_or_default();
         let is_done = |asked: &Asked| done.iter().any(|done| done.call == asked.call);
-        if !task.queue.front().is_some_and(is_done) {
-            return Some(list_step(None, principal, request));
-        }
+        task.queue.front().filter(|asked| is_done(asked))?;
         self.last_step += 1;
         task.stage = Some(Stage::Steps(Steps::Remove(self.last_step)));
-        Some(list_step(Some((id, self.last_step)), principal, request))
+        Some((id, self.last_step))
     }
 
     fn commit_mut(&mut self, id: RecordId) -> Option<&mut Commit> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal, Realm, Record,
-    RecordId, Rejection, Revocation, SecretHash, Timestamp,
+    Admission, Authentication, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal,
+    Proof, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp,
 };
 
 use super::{Effect, Engine, Packet};
@@ -15,6 +15,7 @@ use crate::context::Now;
 use crate::epoch::tests::{SETTINGS, boot, joining};
 use crate::member::{Boot, Member, Role};
 use crate::membership::{Discovery, Drain, Identity, Membership};
+use crate::record::List;
 use crate::rules::{Rule, Rules};
 
 #[test]
@@ -200,6 +201,34 @@ fn the_oldest_session_ends_at_the_cap() {
     let ended: Vec<_> = ids.iter().flat_map(|(_, ended)| ended.clone()).collect();
     assert_eq!(ended, [ids[0].0, ids[1].0]);
     assert_eq!(nodes.listed(1), ids[2..].iter().map(|(id, _)| *id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_session_is_on_the_list_of_its_last_principal() {
+    let mut nodes = Nodes::new(3);
+    let (id, _) = nodes.sign_in(0, 1, 10, None);
+    let mut patch = Patch::new();
+    let authentication = Authentication {
+        at: Timestamp::UNIX_EPOCH,
+        absolute_deadline: Timestamp::MAX,
+        principal: Some(Principal::new(Realm::default(), "bob").unwrap()),
+        facts: None,
+        admission: Admission::default(),
+    };
+    let rotation = Rotation {
+        hash: SecretHash::from_parts(KeyId::NONE, [9; 32]),
+        authentication: Some(authentication),
+    };
+    let proof = Proof::from(SecretHash::from_parts(KeyId::NONE, [0; 32]));
+    patch.rotate(proof, rotation);
+    let reply = nodes.call(nodes.boot(1), Request::Update { id, patch: Box::new(patch) });
+    assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
+    nodes.pass(1_000);
+    let lists = nodes.engines.values().flat_map(|engine| {
+        let records = engine.tenant().unwrap().replicas().iter();
+        records.filter_map(|(_, held)| held.confirmed.as_ref()?.kept.list().map(List::len))
+    });
+    assert_eq!(lists.sum::<usize>(), 2, "on the two holders of one list");
 }
 
 #[test]
