@@ -7,7 +7,7 @@ use steadfast_core::{Change, RecordId, Timestamp};
 use crate::call::{Done, Reply, Request};
 use crate::member::Boot;
 use crate::record::{Delta, Entry, Held, Kept, ListChange, Revision};
-use crate::replicas::{Digest, Summary};
+use crate::replicas::{Digest, Inspection, Page};
 use crate::slots::{Slot, SlotSet};
 
 /// A message between two members of one epoch.
@@ -174,28 +174,6 @@ pub enum Write {
     List(Revision, ListChange),
     /// Everything.
     Whole(Kept),
-}
-
-/// A holder's part in the last epochs of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inspection {
-    /// The last epoch in which it was complete, and knew.
-    pub complete_in: Option<u64>,
-    /// What it has confirmed.
-    pub digest: Digest,
-    /// Whether it has anything tentative.
-    pub is_tentative: bool,
-}
-
-/// Some records of a slot, in the order of their ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The page has the records with higher ids than this one.
-    pub after: Option<RecordId>,
-    /// The records.
-    pub summaries: Vec<Summary>,
-    /// The last id of the page; `None` if no record follows.
-    pub next: Option<RecordId>,
 }
 
 impl Message {

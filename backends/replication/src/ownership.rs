@@ -7,8 +7,9 @@ use steadfast_core::RecordId;
 
 use crate::context::{Context, View};
 use crate::member::Boot;
-use crate::message::{Inspection, Message, Page};
+use crate::message::Message;
 use crate::record::Held;
+use crate::replicas::{Inspection, Page};
 use crate::slots::{Slot, SlotSet};
 use crate::takeover::{Sends, TakeOver};
 

@@ -6,7 +6,6 @@ use std::ops::Bound;
 use steadfast_core::{RecordId, Timestamp};
 
 use crate::call::CallId;
-use crate::message::{Inspection, Page};
 use crate::record::{Entry, Held, Kept, Revision};
 use crate::slots::{HashKey, SLOTS, Slot};
 
@@ -55,6 +54,28 @@ pub struct Mark {
     pub revision: Revision,
     /// Of the record, the write, its writer, the deadline, and the kind of the record.
     pub hash: u64,
+}
+
+/// A holder's part in the last epochs of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The last epoch in which it was complete, and knew.
+    pub complete_in: Option<u64>,
+    /// What it has confirmed.
+    pub digest: Digest,
+    /// Whether it has anything tentative.
+    pub is_tentative: bool,
+}
+
+/// Some records of a slot, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The page has the records with higher ids than this one.
+    pub after: Option<RecordId>,
+    /// The records.
+    pub summaries: Vec<Summary>,
+    /// The last id of the page; `None` if no record follows.
+    pub next: Option<RecordId>,
 }
 
 impl Replicas {

@@ -9,9 +9,9 @@ use steadfast_core::RecordId;
 
 use crate::context::Context;
 use crate::member::Boot;
-use crate::message::{Message, Page};
+use crate::message::Message;
 use crate::record::{Entry, Held, Revision};
-use crate::replicas::{Digest, Replicas, Summary};
+use crate::replicas::{Digest, Page, Replicas, Summary};
 use crate::rules::Rule;
 use crate::slots::{Slot, SlotSet};
 

@@ -6,9 +6,9 @@ use steadfast_core::RecordId;
 
 use crate::epoch::Epoch;
 use crate::member::{Boot, Role};
-use crate::message::{Inspection, Message, Page};
+use crate::message::Message;
 use crate::record::Held;
-use crate::replicas::{Mark, Replicas};
+use crate::replicas::{Inspection, Mark, Page, Replicas};
 use crate::rules::{Rule, Rules};
 use crate::slots::Slot;
 

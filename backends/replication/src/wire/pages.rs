@@ -8,8 +8,8 @@ use super::values::{
     slot, to_revision,
 };
 use super::{WireError, list, proto};
-use crate::message::{Inspection, Message, Page};
-use crate::replicas::{Digest, Mark, Summary};
+use crate::message::Message;
+use crate::replicas::{Digest, Inspection, Mark, Page, Summary};
 use crate::slots::Slot;
 
 /// The slot was complete in an epoch.

@@ -16,12 +16,12 @@ use steadfast_core::{
 
 use super::strategies::{any_boot, slots};
 use crate::call::{CallEffect, CallId, Done, Failure, ListRequest, Reply, Request};
-use crate::message::{Inspection, Message, Page, Write};
+use crate::message::{Message, Write};
 use crate::record::{
     Copy, Delta, Entry, Floor, Head, Held, Kept, List, ListChange, ListEntry, ListStep, Revision,
     Stamp, Tombstone,
 };
-use crate::replicas::{Digest, Mark, Summary};
+use crate::replicas::{Digest, Inspection, Mark, Page, Summary};
 use crate::slots::{SLOTS, Slot};
 
 pub(super) fn message() -> impl Strategy<Value = Message> {
