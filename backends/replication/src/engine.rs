@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Change, Limits, Principal, Revocation, Timestamp};
+use steadfast_core::{Change, Limits, Principal, Revocation};
 
 use crate::call::{CallId, Failure, ListRequest, Reply, Request};
 use crate::caller::{Asker, Caller, Due};
@@ -29,10 +29,9 @@ use crate::tenant::{Standing, Tenant};
 /// One node of a replicated store.
 ///
 /// It is given calls, packets and the time, and answers with [`Effect`]s.
-// More than eight fields: each is a component of its own, or what a step leads to.
+// Nine fields: each is a component of its own.
 #[derive(Debug)]
 pub struct Engine {
-    me: Boot,
     terms: Terms,
     membership: Membership,
     paths: Paths<Message>,
@@ -40,23 +39,27 @@ pub struct Engine {
     procedures: Procedures,
     clock: ServiceClock,
     feed: Feed,
-    /// This node's wall clock, when the step began.
-    wall: Timestamp,
     /// What this node has once it is a member of an epoch.
     tenant: Option<Tenant>,
-    /// What was told and not handled: one thing after the other, since each may lead to others.
-    told: VecDeque<Todo>,
-    effects: Vec<Effect>,
+    step: Step,
 }
 
 /// What holds for the whole life of a node.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
+    me: Boot,
     limits: Limits,
     rules: Rules,
 }
 
-/// What is left to do in a step.
+/// What a step leads to, so far.
+#[derive(Debug, Default)]
+struct Step {
+    /// What is left to do: one thing after the other, since each may lead to others.
+    todo: VecDeque<Todo>,
+    effects: Vec<Effect>,
+}
+
 #[derive(Debug)]
 enum Todo {
     Told(Told),
@@ -92,18 +95,15 @@ impl Engine {
     pub fn new(membership: Membership, limits: Limits, rules: Rules) -> Self {
         let me = membership.me();
         Self {
-            me,
-            terms: Terms { limits, rules },
+            terms: Terms { me, limits, rules },
             membership,
             paths: Paths::new(me, rules),
             caller: Caller::default(),
             procedures: Procedures::default(),
             clock: ServiceClock::default(),
             feed: Feed::default(),
-            wall: Timestamp::UNIX_EPOCH,
             tenant: None,
-            told: VecDeque::new(),
-            effects: Vec::new(),
+            step: Step::default(),
         }
     }
 
@@ -193,7 +193,7 @@ impl Engine {
         let now = self.begin(now);
         let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
         let first = self.procedures.list(number, principal, until);
-        self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
+        self.step.todo.push_back(Todo::Ask(Asker::Procedure(number), first, until));
         self.clock.on_use();
         self.finish(now);
         number
@@ -211,7 +211,7 @@ impl Engine {
         let (number, until) = (self.caller.number(), now.mono.saturating_add(within));
         let Revocation { except, epoch, reason } = revocation;
         let first = self.procedures.end(number, principal, (except, epoch, reason), until);
-        self.told.push_back(Todo::Ask(Asker::Procedure(number), first, until));
+        self.step.todo.push_back(Todo::Ask(Asker::Procedure(number), first, until));
         self.clock.on_use();
         self.finish(now);
         number
@@ -246,7 +246,7 @@ impl Engine {
         self.on_cluster(effects, now);
         self.paths.tick(now.mono);
         for (number, asker) in self.caller.give_up(now.mono) {
-            self.told.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
+            self.step.todo.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
         }
         self.tick_tenant(now);
         self.tell_open(now);
@@ -280,14 +280,14 @@ impl Engine {
 
     /// Begins a step: in it, the service's time takes the place of this node's wall clock.
     fn begin(&mut self, now: Now) -> Now {
-        self.wall = now.wall;
         self.clock.look(now);
         Now { wall: self.clock.service_time(now, self.terms.rules), ..now }
     }
 
     fn ask_clocks(&mut self, now: Now) {
         if self.clock.has_to_ask(now.mono) {
-            self.tell_members(&Message::AskClock { asked: now.mono, wall: self.wall });
+            let wall = self.clock.own(now.mono);
+            self.tell_members(&Message::AskClock { asked: now.mono, wall });
         }
     }
 
@@ -298,7 +298,8 @@ impl Engine {
     /// The other members that are not aside.
     fn others(&self) -> BTreeSet<Boot> {
         let members = self.membership.epoch().map(|epoch| epoch.members()).unwrap_or_default();
-        let is_other = |member: &&Member| member.boot != self.me && member.role != Role::Aside;
+        let is_other =
+            |member: &&Member| member.boot != self.terms.me && member.role != Role::Aside;
         members.iter().filter(is_other).map(|member| member.boot).collect()
     }
 
@@ -307,7 +308,7 @@ impl Engine {
         let (Some(open), Some(tenant)) = (self.caller.at_rest(now.mono), &mut self.tenant) else {
             return;
         };
-        tenant.on_open(self.me, open);
+        tenant.on_open(self.terms.me, open);
         self.tell_members(&Message::Open(open));
     }
 
@@ -318,14 +319,14 @@ impl Engine {
 
     /// What it wants done.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+        std::mem::take(&mut self.step.effects)
     }
 
     /// Sends what the step queued.
     fn finish(&mut self, now: Now) {
         self.deliver(now);
         for (link, packet) in self.paths.take_packets(now.mono) {
-            self.effects.push(Effect::Send(link, Packet::Stream(packet)));
+            self.step.effects.push(Effect::Send(link, Packet::Stream(packet)));
         }
     }
 
@@ -350,12 +351,12 @@ impl Engine {
                 let effects = self.membership.on_answer(from, now.mono);
                 self.on_cluster(effects, now);
                 if let Some(asker) = self.caller.on_reply(from, number) {
-                    self.told.push_back(Todo::Answer(number, asker, *reply));
+                    self.step.todo.push_back(Todo::Answer(number, asker, *reply));
                 }
             }
             Message::AskClock { asked, wall } => {
                 self.clock.on_clock(from, wall, now.mono, now.mono);
-                let wall = self.wall;
+                let wall = self.clock.own(now.mono);
                 self.send(from, Message::Clock { asked, wall });
             }
             Message::Listen => {
@@ -364,10 +365,10 @@ impl Engine {
             }
             Message::Telling => {
                 if self.feed.on_telling(from) {
-                    self.effects.push(Effect::Changed(Change::Missed));
+                    self.step.effects.push(Effect::Changed(Change::Missed));
                 }
             }
-            Message::Changed(change) => self.effects.push(Effect::Changed(change)),
+            Message::Changed(change) => self.step.effects.push(Effect::Changed(change)),
             Message::Clock { asked, wall } => self.clock.on_clock(from, wall, asked, now.mono),
             message => {
                 self.clock.on_use();
@@ -388,7 +389,7 @@ impl Engine {
     /// Hands an answer to where it is awaited.
     fn answer(&mut self, number: u64, asker: Asker, reply: Reply, now: Now) {
         match asker {
-            Asker::Client => self.effects.push(Effect::Answer(number, reply)),
+            Asker::Client => self.step.effects.push(Effect::Answer(number, reply)),
             Asker::Step(record, step) => {
                 if let Some(tenant) = &mut self.tenant {
                     let told = tenant.on_step((record, step), reply, &self.membership, now);
@@ -404,7 +405,7 @@ impl Engine {
                 };
                 let request = Request::List { principal, request };
                 let until = now.mono.saturating_add(BACKGROUND);
-                self.told.push_back(Todo::Ask(Asker::Background, request, until));
+                self.step.todo.push_back(Todo::Ask(Asker::Background, request, until));
             }
             Asker::Background => {}
         }
@@ -417,9 +418,9 @@ impl Engine {
         match self.procedures.on_reply(number, reply) {
             Some(Outcome::Ask(requests)) => {
                 let ask = |request| Todo::Ask(Asker::Procedure(number), request, until);
-                self.told.extend(requests.into_iter().map(ask));
+                self.step.todo.extend(requests.into_iter().map(ask));
             }
-            Some(Outcome::Over(reply)) => self.effects.push(Effect::Answer(number, reply)),
+            Some(Outcome::Over(reply)) => self.step.effects.push(Effect::Answer(number, reply)),
             None => {}
         }
     }
@@ -432,12 +433,12 @@ impl Engine {
     }
 
     fn on_told(&mut self, told: Vec<Told>) {
-        self.told.extend(told.into_iter().map(Todo::Told));
+        self.step.todo.extend(told.into_iter().map(Todo::Told));
     }
 
     /// Handles what was told in this step, and what that leads to.
     fn work(&mut self, now: Now) {
-        while let Some(todo) = self.told.pop_front() {
+        while let Some(todo) = self.step.todo.pop_front() {
             match todo {
                 Todo::Told(told) => self.handle_told(told, now),
                 Todo::Answer(number, asker, reply) => self.answer(number, asker, reply, now),
@@ -448,8 +449,8 @@ impl Engine {
 
     fn handle_told(&mut self, told: Told, now: Now) {
         match told {
-            Told::Answer(CallId { caller, number }, reply) if caller == self.me => {
-                if let Some(asker) = self.caller.on_reply(self.me, number) {
+            Told::Answer(CallId { caller, number }, reply) if caller == self.terms.me => {
+                if let Some(asker) = self.caller.on_reply(self.terms.me, number) {
                     self.answer(number, asker, reply, now);
                 }
             }
@@ -478,7 +479,7 @@ impl Engine {
             self.send(listener, Message::Changed(change));
         }
         if self.feed.listens() {
-            self.effects.push(Effect::Changed(change));
+            self.step.effects.push(Effect::Changed(change));
         }
     }
 
@@ -506,20 +507,20 @@ impl Engine {
         let Some(owner) = tenant.view().owner(slot) else {
             return;
         };
-        if owner != self.me
+        if owner != self.terms.me
             && let Some(reply) = tenant.read(request, &self.membership, now)
         {
             let asker = self.caller.close(number);
-            self.told.extend(asker.map(|asker| Todo::Answer(number, asker, reply)));
+            self.step.todo.extend(asker.map(|asker| Todo::Answer(number, asker, reply)));
             return;
         }
         let Some(Due { number, request, within }) = self.caller.ask(number, owner, now.mono) else {
             return;
         };
         let open = self.caller.lowest_open();
-        if owner == self.me {
-            tenant.on_open(self.me, open);
-            let call = CallId { caller: self.me, number };
+        if owner == self.terms.me {
+            tenant.on_open(self.terms.me, open);
+            let call = CallId { caller: self.terms.me, number };
             let until = now.mono.saturating_add(within);
             let told = tenant.ask(Asked { call, id, request, until }, &self.membership, now);
             self.on_told(told);
@@ -535,10 +536,10 @@ impl Engine {
         for effect in effects {
             match effect {
                 membership::Effect::Send(to, frame) => {
-                    self.effects.push(Effect::Send(to, Packet::Cluster(frame)));
+                    self.step.effects.push(Effect::Send(to, Packet::Cluster(frame)));
                 }
                 membership::Effect::Learned(epoch) => self.on_epoch(&epoch, now),
-                effect => self.effects.push(Effect::Cluster(effect)),
+                effect => self.step.effects.push(Effect::Cluster(effect)),
             }
         }
     }
@@ -549,15 +550,14 @@ impl Engine {
         self.clock
             .on_epoch(|boot| epoch.member(boot).is_some_and(|member| member.role != Role::Aside));
         if self.feed.on_epoch(self.others()) {
-            self.effects.push(Effect::Changed(Change::Down));
+            self.step.effects.push(Effect::Changed(Change::Down));
         }
-        let view = View::new(self.me, Arc::clone(epoch));
-        let Terms { limits, rules } = self.terms;
+        let Terms { me, limits, rules } = self.terms;
+        let view = || View::new(me, Arc::clone(epoch));
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
         let tenant = self.tenant.take().filter(is_same_service);
-        let mut tenant = tenant
-            .unwrap_or_else(|| Tenant::new(View::new(self.me, Arc::clone(epoch)), limits, rules));
-        let told = tenant.on_epoch(view, &self.membership, now);
+        let mut tenant = tenant.unwrap_or_else(|| Tenant::new(view(), limits, rules));
+        let told = tenant.on_epoch(view(), &self.membership, now);
         self.tenant = Some(tenant);
         self.on_told(told);
         if self.feed.listens() {
@@ -572,7 +572,7 @@ impl Engine {
     /// Asks all members to tell of changes. A member that is alone hears itself.
     fn begin_to_listen(&mut self) {
         if self.feed.hears_all() && self.tenant.is_some() {
-            self.effects.push(Effect::Changed(Change::Missed));
+            self.step.effects.push(Effect::Changed(Change::Missed));
         }
         self.tell_members(&Message::Listen);
     }

@@ -34,6 +34,11 @@ impl ServiceClock {
         Timestamp::from_millis(origin.saturating_add(millis(now.mono)))
     }
 
+    /// What this node's wall clock shows, as it was last looked at.
+    pub fn own(&self, mono: Duration) -> Timestamp {
+        Timestamp::from_millis(self.own.unwrap_or_default().saturating_add(millis(mono)))
+    }
+
     /// How far this node's clock is off the service's time; negative if it is slow.
     pub fn offset_millis(&self, now: Now, rules: Rules) -> i64 {
         let service = self.service_time(now, rules).as_millis();

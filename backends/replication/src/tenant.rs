@@ -35,6 +35,7 @@ pub trait Standing {
 }
 
 /// The records of a member of an epoch.
+// Ten fields: each but the last three is a component of its own.
 #[derive(Debug)]
 pub struct Tenant {
     view: View,
