@@ -121,6 +121,7 @@ impl<P: Process> Node<P> {
         self.start.boot = Boot::new(boot);
         self.start.seed = seed;
         self.starts += 1;
+        self.stalled_until = Duration::ZERO;
         self.end = End::None;
         self.process = Some(P::start(&self.start, self.clock.at(time)));
         self.starts
@@ -137,7 +138,6 @@ impl<P: Process> Node<P> {
     pub(super) fn stop(&mut self) {
         self.process = None;
         self.waiting = Waiting::default();
-        self.stalled_until = Duration::ZERO;
         self.is_slow = false;
     }
 
