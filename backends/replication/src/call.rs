@@ -120,6 +120,17 @@ impl Request {
     }
 }
 
+/// Some sessions of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// Those that are the principal's.
+    pub settled: Vec<RecordId>,
+    /// Those that may be about to become so.
+    pub reserved: Vec<RecordId>,
+    /// After which one the next page begins; `None` if no session follows.
+    pub next: Option<RecordId>,
+}
+
 /// The answer to a call.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -133,8 +144,8 @@ pub enum Reply {
     Admitted(Vec<RecordId>),
     /// To an admission: too many other sessions are being admitted; it has to be asked for again.
     Busy,
-    /// To a page of a list: the sessions, and whether more follow.
-    Page(Vec<RecordId>, bool),
+    /// To a page of a list.
+    Page(ListPage),
     /// To a description; `None` for a session that is not the principal's.
     Described(Option<SessionInfo>),
     /// To other steps of a list.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::{Deleted, EndReason, Principal, RecordId, SessionInfo};
 
-use crate::call::{ListRequest, Reply, Request};
+use crate::call::{ListPage, ListRequest, Reply, Request};
 
 /// The procedures that are under way, by the number of their call.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ struct Procedure {
     until: Duration,
     /// How many answers about sessions are awaited.
     awaited: usize,
+    /// Sessions of the page that are asked about after the others.
+    later: Vec<RecordId>,
     /// The last session of the last page, if more follow.
     next: Option<RecordId>,
 }
@@ -62,7 +64,8 @@ impl Procedures {
 
     fn begin(&mut self, number: u64, principal: Principal, aim: Aim, until: Duration) -> Request {
         let first = page(&principal, None);
-        let procedure = Procedure { principal, aim, until, awaited: 0, next: None };
+        let procedure =
+            Procedure { principal, aim, until, awaited: 0, later: Vec::new(), next: None };
         self.open.insert(number, procedure);
         first
     }
@@ -96,7 +99,7 @@ impl Procedure {
     fn on_reply(&mut self, reply: Reply) -> Outcome {
         match (reply, &mut self.aim) {
             (Reply::Done, _) => return Outcome::Ask(vec![page(&self.principal, None)]),
-            (Reply::Page(ids, has_more), _) => return self.on_page(ids, has_more),
+            (Reply::Page(page), _) => return self.on_page(page),
             (Reply::Described(info), Aim::List(infos)) => infos.extend(info),
             (Reply::Deleted(deleted), Aim::End { ended, .. }) => {
                 *ended += u64::from(deleted == Deleted::Ended);
@@ -107,8 +110,15 @@ impl Procedure {
         self.go_on()
     }
 
-    fn on_page(&mut self, ids: Vec<RecordId>, has_more: bool) -> Outcome {
-        self.next = ids.last().copied().filter(|_| has_more);
+    /// Asks about the sessions that are on their way first: those that end for them are found ended afterwards,
+    /// so that no list is longer than the cap.
+    fn on_page(&mut self, page: ListPage) -> Outcome {
+        self.next = page.next;
+        self.later = page.settled;
+        self.ask_all(page.reserved)
+    }
+
+    fn ask_all(&mut self, ids: Vec<RecordId>) -> Outcome {
         let requests: Vec<_> = ids.into_iter().filter_map(|id| self.ask(id)).collect();
         self.awaited = requests.len();
         if requests.is_empty() { self.go_on() } else { Outcome::Ask(requests) }
@@ -126,6 +136,10 @@ impl Procedure {
     fn go_on(&mut self) -> Outcome {
         if self.awaited > 0 {
             return Outcome::Ask(Vec::new());
+        }
+        if !self.later.is_empty() {
+            let later = std::mem::take(&mut self.later);
+            return self.ask_all(later);
         }
         if let Some(next) = self.next.take() {
             return Outcome::Ask(vec![page(&self.principal, Some(next))]);
@@ -152,7 +166,7 @@ mod tests {
     fn all_pages_are_listed() {
         let mut procedures = Procedures::default();
         procedures.list(1, alice(), Duration::MAX);
-        let outcome = procedures.on_reply(1, Reply::Page(vec![id(1), id(2)], true));
+        let outcome = procedures.on_reply(1, page(&[1, 2], Some(2)));
         assert!(matches!(outcome, Some(Outcome::Ask(asks)) if asks.len() == 2));
         procedures.on_reply(1, Reply::Described(None));
         let outcome = procedures.on_reply(1, Reply::Described(None));
@@ -161,7 +175,7 @@ mod tests {
             panic!("{asks:?}")
         };
         assert_eq!(*after, Some(id(2)));
-        let outcome = procedures.on_reply(1, Reply::Page(Vec::new(), false));
+        let outcome = procedures.on_reply(1, page(&[], None));
         assert!(matches!(outcome, Some(Outcome::Over(Reply::Listed(_)))));
         assert!(procedures.is_empty());
     }
@@ -174,7 +188,7 @@ mod tests {
         assert!(matches!(first, Request::List { request: ListRequest::Raise(7), .. }));
         let outcome = procedures.on_reply(1, Reply::Done);
         assert!(matches!(outcome, Some(Outcome::Ask(asks)) if asks.len() == 1));
-        let outcome = procedures.on_reply(1, Reply::Page(vec![id(1), id(2)], false));
+        let outcome = procedures.on_reply(1, page(&[1, 2], None));
         assert!(matches!(outcome, Some(Outcome::Ask(asks)) if asks.len() == 1), "one is kept");
         let outcome = procedures.on_reply(1, Reply::Deleted(Deleted::Ended));
         assert!(matches!(outcome, Some(Outcome::Over(Reply::Count(1)))));
@@ -187,6 +201,27 @@ mod tests {
         let outcome = procedures.on_reply(1, Reply::Failed(Failure::Timeout));
         assert!(matches!(outcome, Some(Outcome::Over(Reply::Failed(_)))));
         assert!(procedures.on_reply(1, Reply::Described(None)).is_none());
+    }
+
+    #[test]
+    fn sessions_on_their_way_are_asked_about_first() {
+        let mut procedures = Procedures::default();
+        procedures.list(1, alice(), Duration::MAX);
+        let page = ListPage { settled: vec![id(1)], reserved: vec![id(2)], next: None };
+        let asked = |outcome| match outcome {
+            Some(Outcome::Ask(asks)) => match &asks[..] {
+                [Request::Describe { id, .. }] => *id,
+                asks => panic!("{asks:?}"),
+            },
+            outcome => panic!("{outcome:?}"),
+        };
+        assert_eq!(asked(procedures.on_reply(1, Reply::Page(page))), id(2));
+        assert_eq!(asked(procedures.on_reply(1, Reply::Described(None))), id(1));
+    }
+
+    fn page(settled: &[u8], next: Option<u8>) -> Reply {
+        let settled = settled.iter().copied().map(id).collect();
+        Reply::Page(ListPage { settled, reserved: Vec::new(), next: next.map(id) })
     }
 
     fn alice() -> Principal {

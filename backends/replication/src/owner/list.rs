@@ -44,11 +44,7 @@ pub(super) fn decide(
             change(list, ListStep::Remove(*id), cx)
         }
         ListRequest::Settle(_) | ListRequest::Remove(_) => Decision::Answer(Reply::Done),
-        ListRequest::Page(after) => {
-            let ids = list.page(*after, PAGE);
-            let has_more = ids.len() == PAGE;
-            Decision::Answer(Reply::Page(ids, has_more))
-        }
+        ListRequest::Page(after) => Decision::Answer(Reply::Page(list.page(*after, PAGE))),
         ListRequest::Raise(epoch) => {
             let epoch = list.floor().map_or(*epoch, |floor| floor.epoch.max(*epoch));
             let is_fresh = |floor: &Floor| floor.until > cx.now.wall + FLOOR_KEPT - FLOOR_FRESH;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steadfast_core::{Principal, RecordId, Timestamp};
 
 use super::stamp::Stamp;
+use crate::call::ListPage;
 
 /// Whose sessions are whose: a record of its own, beside those of the sessions.
 ///
@@ -98,9 +99,17 @@ impl List {
     }
 
     /// The next sessions after one, at most so many.
-    pub fn page(&self, after: Option<RecordId>, len: usize) -> Vec<RecordId> {
-        let is_next = |id: &RecordId| after.is_none_or(|after| *id > after);
-        self.iter().map(|(id, _)| id).filter(is_next).take(len).collect()
+    pub fn page(&self, after: Option<RecordId>, len: usize) -> ListPage {
+        let is_next = |(id, _): &(RecordId, &ListEntry)| after.is_none_or(|after| *id > after);
+        let mut page = ListPage::default();
+        let mut entries = self.iter().filter(is_next);
+        for (id, entry) in entries.by_ref().take(len) {
+            let part = if entry.is_settled { &mut page.settled } else { &mut page.reserved };
+            part.push(id);
+            page.next = Some(id);
+        }
+        page.next = page.next.filter(|_| entries.next().is_some());
+        page
     }
 
     /// The sessions, in the order of their ids.
@@ -201,6 +210,18 @@ mod tests {
         assert_eq!(list.above_cap(id(9), 2), None, "none of them is settled");
         let list = list.changed(&change(ListStep::Settle(id(2))));
         assert_eq!(list.above_cap(id(9), 2), Some(vec![id(2)]));
+    }
+
+    #[test]
+    fn pages_tell_settled_sessions_from_others() {
+        let list = list(&[(1, 1), (2, 2), (3, 3)]).changed(&change(ListStep::Settle(id(2))));
+        let first = list.page(None, 2);
+        assert_eq!(
+            (first.settled, first.reserved, first.next),
+            (vec![id(2)], vec![id(1)], Some(id(2)))
+        );
+        let second = list.page(Some(id(2)), 2);
+        assert_eq!((second.reserved, second.next), (vec![id(3)], None));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use super::proto::rejection::Why;
 use super::proto::reply::Reply as Said;
 use super::scalars::{boot, boot_bytes, name};
 use super::values::{
-    by_key, end_reason, end_reason_number, id, id_bytes, ids, ids_bytes, key, length, optional,
-    proof, proof_bytes, required,
+    by_key, end_reason, end_reason_number, id, id_bytes, id_or_none, id_or_none_bytes, ids,
+    ids_bytes, key, length, optional, proof, proof_bytes, required,
 };
 use super::{WireError, proto};
-use crate::call::{CallEffect, CallId, Done, Failure, Reply, Request};
+use crate::call::{CallEffect, CallId, Done, Failure, ListPage, Reply, Request};
 
 impl From<&Request> for Asked {
     fn from(request: &Request) -> Self {
@@ -106,9 +106,11 @@ impl From<&Reply> for Said {
             Reply::Deleted(deleted) => Self::Deleted(proto::Deleted::from(*deleted).into()),
             Reply::Admitted(ended) => Self::Admitted(ids_bytes(ended)),
             Reply::Busy => Self::Busy(EMPTY),
-            Reply::Page(ids, has_more) => {
-                Self::Page(proto::SessionPage { ids: ids_bytes(ids), has_more: *has_more })
-            }
+            Reply::Page(ListPage { settled, reserved, next }) => Self::Page(proto::SessionPage {
+                settled: ids_bytes(settled),
+                reserved: ids_bytes(reserved),
+                next: id_or_none_bytes(*next),
+            }),
             Reply::Described(session) => {
                 Self::Described(proto::Described { session: session.as_ref().map(Into::into) })
             }
@@ -139,7 +141,11 @@ impl TryFrom<Said> for Reply {
             }),
             Said::Admitted(ended) => Self::Admitted(ids(&ended)?),
             Said::Busy(_) => Self::Busy,
-            Said::Page(page) => Self::Page(ids(&page.ids)?, page.has_more),
+            Said::Page(page) => Self::Page(ListPage {
+                settled: ids(&page.settled)?,
+                reserved: ids(&page.reserved)?,
+                next: id_or_none(&page.next)?,
+            }),
             Said::Described(described) => Self::Described(optional(described.session)?),
             Said::Done(_) => Self::Done,
             Said::Listed(sessions) => Self::Listed(listed(&sessions)?),

@@ -639,9 +639,13 @@ pub mod reply {
 pub struct SessionPage {
     /// Ids.
     #[prost(bytes = "vec", tag = "1")]
-    pub ids: ::prost::alloc::vec::Vec<u8>,
-    #[prost(bool, tag = "2")]
-    pub has_more: bool,
+    pub settled: ::prost::alloc::vec::Vec<u8>,
+    /// Ids.
+    #[prost(bytes = "vec", tag = "2")]
+    pub reserved: ::prost::alloc::vec::Vec<u8>,
+    /// An id. Absent: it is the last page.
+    #[prost(bytes = "vec", tag = "3")]
+    pub next: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Described {

@@ -15,7 +15,7 @@ use steadfast_core::{
 };
 
 use super::strategies::{any_boot, slots};
-use crate::call::{CallEffect, CallId, Done, Failure, ListRequest, Reply, Request};
+use crate::call::{CallEffect, CallId, Done, Failure, ListPage, ListRequest, Reply, Request};
 use crate::message::{Message, Write};
 use crate::record::{
     Copy, Delta, Entry, Floor, Head, Held, Kept, List, ListChange, ListEntry, ListStep, Revision,
@@ -385,7 +385,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         prop::sample::select(DELETED).prop_map(Reply::Deleted),
         ids().prop_map(Reply::Admitted),
         Just(Reply::Busy),
-        (ids(), any::<bool>()).prop_map(|(ids, has_more)| Reply::Page(ids, has_more)),
+        (ids(), ids(), option::of(id())).prop_map(|(settled, reserved, next)| {
+            Reply::Page(ListPage { settled, reserved, next })
+        }),
         option::of(session()).prop_map(Reply::Described),
         Just(Reply::Done),
         vec(session(), 0..4).prop_map(Reply::Listed),
