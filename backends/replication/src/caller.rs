@@ -122,8 +122,10 @@ impl Caller {
         self.calls.remove(&number).map(|call| call.asker)
     }
 
-    /// Another epoch: all open calls have to be asked again, with the same numbers.
+    /// Another epoch: open calls have to be asked again, with the same numbers. Steps are forgotten with the
+    /// calls that wait for them, which come again: an old step may not end a session for them beside the new one.
     pub fn ask_again(&mut self) -> Vec<u64> {
+        self.calls.retain(|_, call| !matches!(call.asker, Asker::Step(..)));
         self.calls.values_mut().for_each(|call| call.asked = None);
         self.calls.keys().copied().collect()
     }
@@ -180,6 +182,15 @@ mod tests {
         assert_eq!(caller.lowest_open(), second);
         caller.give_up(ms(20));
         assert_eq!((caller.lowest_open(), caller.len()), (second + 1, 0));
+    }
+
+    #[test]
+    fn an_epoch_forgets_steps() {
+        let mut caller = Caller::default();
+        let step = Asker::Step(RecordId::from_bytes([1; 16]), 1);
+        caller.open(step, load(), ms(100));
+        let number = caller.open(Asker::Background, load(), ms(100));
+        assert_eq!(caller.ask_again(), [number]);
     }
 
     #[test]
