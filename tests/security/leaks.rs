@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use rig::client::over_h2c;
-use rig::place::{free_address, fresh_directory};
+use rig::place::{fresh_directory, own_addresses};
 use rig::raw::{bytes, flood};
 use rig::redis::Redis;
 use rig::server::program;
@@ -36,7 +36,7 @@ async fn lg_01_no_token_is_in_what_a_node_with_postgresql_says() {
 async fn lg_01_no_token_is_in_what_replicated_nodes_say() {
     let directory = fresh_directory("leaks");
     std::fs::write(directory.join("secret"), "marker-secret of no less than 32 bytes").unwrap();
-    let addresses = [free_address().await, free_address().await];
+    let addresses: [_; 2] = own_addresses();
     let store = |own: &String| {
         let (seeds, secret) = (addresses.join(","), directory.join("secret"));
         format!("replicated:?bind={own}&seeds={seeds}&secret-file={}", secret.display())

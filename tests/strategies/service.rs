@@ -4,7 +4,7 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use futures_util::future::join_all;
-use rig::place::{free_address, fresh_directory};
+use rig::place::{fresh_directory, own_addresses};
 use rig::postgres::Postgres;
 use rig::redis::{Redis, RedisCluster, RedisWithSentinels};
 use rig::{Client, Server};
@@ -72,7 +72,7 @@ impl Service {
     /// Each node is a seed of the others.
     async fn replicated(copies: &str) -> Self {
         let secret = Secret::new();
-        let addresses = [free_address().await, free_address().await, free_address().await];
+        let addresses: [_; 3] = own_addresses();
         let url = |own: &String| {
             let seeds: Vec<_> =
                 addresses.iter().filter(|address| *address != own).map(String::as_str).collect();
