@@ -454,7 +454,7 @@ pub enum Change {
 pub struct ChangeStream {
     changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
     is_complete: bool,
-    /// Whether it has yielded `Down`, and no `Missed` since.
+    /// True after `Down`, until the next `Missed`.
     is_down: bool,
 }
 

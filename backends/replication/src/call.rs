@@ -1,4 +1,4 @@
-//! What callers ask of the owner of a record.
+//! Calls: requests to the owner of a record, and its replies.
 
 use steadfast_core::{
     Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Principal,
@@ -24,7 +24,7 @@ pub enum Request {
     Create {
         /// Its id.
         id: RecordId,
-        /// What is stored.
+        /// The record to store.
         record: Box<Record>,
         /// On which terms its principal gets another session.
         admission: Admission,
@@ -42,7 +42,7 @@ pub enum Request {
     Update {
         /// Its id.
         id: RecordId,
-        /// What changes.
+        /// The patch to apply.
         patch: Box<Patch>,
     },
     /// Ends a record.
@@ -81,7 +81,7 @@ pub enum Request {
     },
 }
 
-/// What is asked of a list.
+/// A request to the list of a principal's sessions.
 #[derive(Clone, Debug)]
 pub enum ListRequest {
     /// Admits a session that is about to be the principal's.

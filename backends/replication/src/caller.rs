@@ -88,11 +88,6 @@ impl Caller {
         self.calls.get(&number).map(|call| &call.request)
     }
 
-    /// Whether an answer of a boot is awaited.
-    pub fn awaits(&self, boot: Boot) -> bool {
-        self.calls.values().any(|call| call.asked == Some(boot))
-    }
-
     /// Notes whom a call is sent to; what to send, unless it is closed or was sent there in this epoch.
     pub fn ask(&mut self, number: u64, owner: Boot, now: Duration) -> Option<Due> {
         let call = self.calls.get_mut(&number)?;

@@ -9,7 +9,7 @@ mod decide;
 mod list;
 mod steps;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{Principal, RecordId};
@@ -96,12 +96,6 @@ impl Owner {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
-    }
-
-    /// The slots for which calls wait.
-    pub fn waits_for(&self, cx: &Context<'_>) -> BTreeSet<Slot> {
-        let waiting = self.tasks.iter().filter(|(_, task)| !task.queue.is_empty());
-        waiting.map(|(id, _)| cx.slot_of(*id)).collect()
     }
 
     /// Notes the lowest number of a call of a boot that is still open.

@@ -299,7 +299,7 @@ impl Statement {
         Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), takes: takes.to_vec() }
     }
 
-    /// Whether it calls one of our functions, whose bodies the server checks only when they run.
+    /// True if it calls one of our functions: the server checks their bodies only when they run.
     pub(crate) fn is_call(&self) -> bool {
         self.sql.contains(" => $1")
     }
