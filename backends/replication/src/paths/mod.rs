@@ -50,22 +50,12 @@ struct Peer<M> {
     outbox: Outbox<M>,
     inbox: Inbox<M>,
     route: Route,
-    heard: Option<Heard>,
 }
 
 #[derive(Clone, Debug)]
 struct Outgoing<M> {
     packets: Vec<(Boot, Packet<M>)>,
     relayed: u64,
-}
-
-/// The latest packet of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// When it was sent, by the sender's clock.
-    pub sent_at: Duration,
-    /// When it arrived, by the clock of this node.
-    pub arrived_at: Duration,
 }
 
 /// What a packet says of its sender.
@@ -136,11 +126,8 @@ impl<M: Clone> Paths<M> {
 
     fn take_in(&mut self, packet: Packet<M>, now: Duration) {
         let rules = self.rules;
-        let Packet { from, epoch, stream, first, covered, sent_at, content, .. } = packet;
+        let Packet { from, epoch, stream, first, covered, content, .. } = packet;
         let peer = self.peer(from);
-        if peer.heard.is_none_or(|heard| heard.sent_at <= sent_at) {
-            peer.heard = Some(Heard { sent_at, arrived_at: now });
-        }
         peer.outbox.cover(covered);
         if peer.inbox.follow(stream, first)
             && let Some(content) = content
@@ -236,7 +223,7 @@ impl<M: Clone> Paths<M> {
             let contents = take(&mut peer.outbox, link, now);
             let bare = contents.is_empty() && is_due(&peer.inbox);
             for content in contents.into_iter().map(Some).chain(bare.then_some(None)) {
-                let packet = peer.packet((self.me, *to), epoch, now, content);
+                let packet = peer.packet((self.me, *to), epoch, content);
                 self.outgoing.packets.push((link, packet));
             }
         }
@@ -259,23 +246,13 @@ impl<M: Clone> Paths<M> {
         let streams = &mut self.streams;
         self.peers.entry(boot).or_insert_with(|| {
             *streams += 1;
-            Peer {
-                outbox: Outbox::new(*streams),
-                inbox: Inbox::new(),
-                route: Route::default(),
-                heard: None,
-            }
+            Peer { outbox: Outbox::new(*streams), inbox: Inbox::new(), route: Route::default() }
         })
     }
 
     /// The size of all messages to a boot that it has not covered, in bytes.
     pub fn backlog(&self, to: Boot) -> usize {
         self.peers.get(&to).map_or(0, |peer| peer.outbox.backlog())
-    }
-
-    /// The latest packet of a boot: read leases are anchored in it.
-    pub fn last_heard(&self, from: Boot) -> Option<Heard> {
-        self.peers.get(&from)?.heard
     }
 
     /// How many packets of other boots this node passed on.
@@ -289,12 +266,11 @@ impl<M: Clone> Peer<M> {
         &mut self,
         (from, to): (Boot, Boot),
         epoch: EpochId,
-        sent_at: Duration,
         content: Option<Content<M>>,
     ) -> Packet<M> {
         let (stream, first) = (self.outbox.stream(), self.outbox.first());
         let covered = self.inbox.cover();
-        Packet { from, to, epoch, stream, first, covered, sent_at, content }
+        Packet { from, to, epoch, stream, first, covered, content }
     }
 
     fn is_at_rest(&self) -> bool {

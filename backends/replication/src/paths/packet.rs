@@ -1,7 +1,5 @@
 //! What goes over a link.
 
-use std::time::Duration;
-
 use crate::epoch::EpochId;
 use crate::member::Boot;
 
@@ -21,8 +19,6 @@ pub struct Packet<M> {
     pub first: u64,
     /// What the sender handled of the opposite stream.
     pub covered: Covered,
-    /// When it was sent, by the sender's clock.
-    pub sent_at: Duration,
     /// What it carries, if anything.
     pub content: Option<Content<M>>,
 }

@@ -1,14 +1,12 @@
 //! Parts of streams.
 
-use std::time::Duration;
-
-use super::scalars::{boot_or, boot_unless, epoch_id, to_epoch_id, to_nanos};
+use super::scalars::{boot_or, boot_unless, epoch_id, to_epoch_id};
 use super::{Ends, WireError, message, proto};
 use crate::message::Message;
 use crate::paths::{Content, Covered, Packet};
 
 pub(super) fn encode(packet: &Packet<Message>, ends: Ends) -> proto::Packet {
-    let Packet { from, to, epoch, stream, first, covered, sent_at, content } = packet;
+    let Packet { from, to, epoch, stream, first, covered, content } = packet;
     let (number, message) = match content {
         Some(Content { number, message }) => (*number, Some(message::encode(message))),
         None => (0, None),
@@ -21,7 +19,6 @@ pub(super) fn encode(packet: &Packet<Message>, ends: Ends) -> proto::Packet {
         first: *first,
         covered_stream: covered.stream,
         covered_below: covered.below,
-        sent_at: to_nanos(*sent_at),
         number,
         message,
     }
@@ -43,6 +40,5 @@ pub(super) fn decode(packet: proto::Packet, ends: Ends) -> Result<Packet<Message
         stream: packet.stream,
         first: packet.first,
         covered: Covered { stream: packet.covered_stream, below: packet.covered_below },
-        sent_at: Duration::from_nanos(packet.sent_at),
     })
 }

@@ -36,13 +36,10 @@ pub struct Packet {
     pub covered_stream: u64,
     #[prost(uint64, tag = "7")]
     pub covered_below: u64,
-    /// By the sender's clock.
-    #[prost(uint64, tag = "8")]
-    pub sent_at: u64,
     /// The number of the message. Absent: there is none.
-    #[prost(uint64, tag = "9")]
+    #[prost(uint64, tag = "8")]
     pub number: u64,
-    #[prost(message, optional, tag = "10")]
+    #[prost(message, optional, tag = "9")]
     pub message: ::core::option::Option<Message>,
 }
 /// A message about the cluster: it may be lost, repeated and overtaken.

@@ -6,7 +6,7 @@ mod property;
 use std::time::Duration;
 
 use self::net::{Net, SIZE, epoch};
-use super::{Arrival, Heard, Paths};
+use super::{Arrival, Paths};
 use crate::epoch::tests::{SETTINGS, boot, full};
 use crate::epoch::{Epoch, Lineage};
 use crate::rules::Rules;
@@ -271,21 +271,6 @@ fn an_epoch_of_another_lineage_is_awaited() {
     assert_eq!(here.receive(boot(0), packet.clone(), now), Arrival::Current);
     let left = super::Packet { epoch: old, ..packet };
     assert_eq!(here.receive(boot(0), left, now), Arrival::Behind);
-}
-
-#[test]
-fn the_latest_packet_is_the_anchor() {
-    let mut net = Net::started(&[0, 1]);
-    let before = net.now;
-    net.send(0, 1);
-    net.pass(20);
-    net.send(0, 1);
-    net.pass(20);
-    let late = net.flying().remove(0);
-    net.settle();
-    net.arrive(late);
-    let [sent_at, arrived_at] = [20, 40].map(|ms| before + Duration::from_millis(ms));
-    assert_eq!(net.paths(1).last_heard(boot(0)), Some(Heard { sent_at, arrived_at }));
 }
 
 #[test]

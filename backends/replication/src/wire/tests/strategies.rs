@@ -1,7 +1,6 @@
 //! Every frame that there is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -41,19 +40,18 @@ fn part() -> impl Strategy<Value = paths::Packet<message::Message>> {
         (1..u64::MAX, data::message()).prop_map(|(number, message)| Content { number, message });
     let covered =
         (any::<u64>(), any::<u64>()).prop_map(|(stream, below)| Covered { stream, below });
-    let sent_at = any::<u64>().prop_map(Duration::from_nanos);
     let content = option::of(content);
-    (any_boot(), any_boot(), epoch_id(), any::<u64>(), any::<u64>(), covered, sent_at, content)
-        .prop_map(|(from, to, epoch, stream, first, covered, sent_at, content)| paths::Packet {
+    (any_boot(), any_boot(), epoch_id(), any::<u64>(), any::<u64>(), covered, content).prop_map(
+        |(from, to, epoch, stream, first, covered, content)| paths::Packet {
             from,
             to,
             epoch,
             stream,
             first,
             covered,
-            sent_at,
             content,
-        })
+        },
+    )
 }
 
 pub(super) fn packet_of(from: Boot, to: Boot) -> paths::Packet<message::Message> {
@@ -64,7 +62,6 @@ pub(super) fn packet_of(from: Boot, to: Boot) -> paths::Packet<message::Message>
         stream: 1,
         first: 1,
         covered: Covered::default(),
-        sent_at: Duration::ZERO,
         content: None,
     }
 }
