@@ -125,11 +125,23 @@ impl Caller {
         self.calls.keys().copied().collect()
     }
 
-    /// Gives up the calls whose time is over.
-    pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Asker)> {
+    /// Whether a call is the application's.
+    pub fn is_of_client(&self, number: u64) -> bool {
+        let is_of_client = |call: &Call| matches!(call.asker, Asker::Client);
+        self.calls.get(&number).is_some_and(is_of_client)
+    }
+
+    /// Gives up the calls whose time is over; says of each whether it is a write of the application.
+    pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Asker, bool)> {
         let is_over = |(_, call): &(&u64, &Call)| call.until <= now;
         let over: Vec<_> = self.calls.iter().filter(is_over).map(|(number, _)| *number).collect();
-        over.into_iter().filter_map(|number| Some((number, self.close(number)?))).collect()
+        let give_up = |number| {
+            let call = self.calls.remove(&number)?;
+            let is_write = !matches!(call.request, Request::Load { .. });
+            let is_client = matches!(call.asker, Asker::Client);
+            Some((number, call.asker, is_write && is_client))
+        };
+        over.into_iter().filter_map(give_up).collect()
     }
 }
 

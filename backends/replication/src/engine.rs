@@ -7,16 +7,25 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Change, Limits, Principal, Revocation};
+use steadfast_core::{
+    Change, EndReason, Limits, Outcome as Written, Principal, RecordId, Revocation, Scan, Scanned,
+    Stats,
+};
 
+use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Failure, ListRequest, Reply, Request};
 use crate::caller::{Asker, Caller, Due};
 use crate::context::{Now, View};
+use crate::description::{Description, Traffic};
 use crate::epoch::Epoch;
 use crate::feed::Feed;
+use crate::figures::Figures;
+pub use crate::look::Agreement;
+use crate::look::Look;
 use crate::member::{Boot, Member, Role};
-use crate::membership::{self, Discovery, Drain, Frame, Hello, Membership};
+use crate::membership::{self, Discovery, Drain, End, Frame, Hello, Membership, Problem};
 use crate::message::Message;
+use crate::operation::Operation;
 use crate::owner::{Asked, News, Told};
 use crate::paths::{self, Arrival, Paths};
 use crate::procedures::{Outcome, Procedures};
@@ -29,7 +38,7 @@ use crate::tenant::{Standing, Tenant};
 /// One node of a replicated store.
 ///
 /// It is given calls, packets and the time, and answers with [`Effect`]s.
-// Nine fields: each is a component of its own.
+// Ten fields: each but the first and the last is a component of its own.
 #[derive(Debug)]
 pub struct Engine {
     terms: Terms,
@@ -39,6 +48,7 @@ pub struct Engine {
     procedures: Procedures,
     clock: ServiceClock,
     feed: Feed,
+    operation: Operation,
     /// What this node has once it is a member of an epoch.
     tenant: Option<Tenant>,
     step: Step,
@@ -49,6 +59,7 @@ pub struct Engine {
 struct Terms {
     me: Boot,
     limits: Limits,
+    budgets: Budgets,
     rules: Rules,
 }
 
@@ -86,22 +97,34 @@ pub enum Effect {
     Answer(u64, Reply),
     /// What happened to a record that this node owns.
     Changed(Change),
+    /// This node, its owner, ended a session whose deadline was over.
+    Expired(RecordId),
+    /// This node, its owner, ended a session for its budget.
+    Evicted(RecordId),
+    /// A drain came to its end; said again whenever the node is asked to drain again.
+    Drained {
+        /// Sessions that this node held when the drain began, and that others hold now.
+        moved: u64,
+        /// Sessions that end with this node, since no other one is there.
+        lost: u64,
+    },
     /// Something about the cluster.
     Cluster(membership::Effect),
 }
 
 impl Engine {
     /// A node that begins.
-    pub fn new(membership: Membership, limits: Limits, rules: Rules) -> Self {
+    pub fn new(membership: Membership, limits: Limits, budgets: Budgets, rules: Rules) -> Self {
         let me = membership.me();
         Self {
-            terms: Terms { me, limits, rules },
+            terms: Terms { me, limits, budgets, rules },
             membership,
             paths: Paths::new(me, rules),
             caller: Caller::default(),
             procedures: Procedures::default(),
             clock: ServiceClock::default(),
             feed: Feed::default(),
+            operation: Operation::default(),
             tenant: None,
             step: Step::default(),
         }
@@ -161,28 +184,125 @@ impl Engine {
         self.finish(now);
     }
 
-    /// Hands over what this node serves.
+    /// Hands over what this node serves; a [`Drained`](Effect::Drained) effect says when that is done. Asked
+    /// again, the node answers again.
     pub fn drain(&mut self, now: Now, drain: Drain) {
         let now = self.begin(now);
+        self.operation.drain(self.live());
         let effects = self.membership.ask_to_drain(drain, now.mono);
         self.on_cluster(effects, now);
         self.finish(now);
     }
 
-    /// Has changes of all records told as effects from now on. They begin with `Missed` once all members tell
-    /// of theirs, and with `Down` and `Missed` again in each epoch.
-    pub fn listen(&mut self, now: Now) {
+    /// Has changes of all records told as effects from now on; says whether those of all members are. They
+    /// begin with `Missed` once all members tell of theirs, and with `Down` and `Missed` again in each epoch.
+    pub fn listen(&mut self, now: Now) -> bool {
         let now = self.begin(now);
         if self.feed.listen(self.others()) {
             self.begin_to_listen();
         }
         self.finish(now);
+        self.hears_all()
+    }
+
+    /// Whether the changes of all members are told here.
+    pub fn hears_all(&self) -> bool {
+        self.tenant.is_some() && self.feed.listens() && self.feed.hears_all()
+    }
+
+    /// Ends, as soon as a lease allows it, the own sessions whose deadline is over; says how many there are. It
+    /// looks at all records of this node.
+    pub fn collect(&mut self, now: Now) -> u64 {
+        let now = self.begin(now);
+        let due = self.tenant.as_mut().map_or(0, |tenant| tenant.collect(now));
+        self.tick_tenant(now);
+        self.finish(now);
+        due as u64
+    }
+
+    /// Whether this node is full, has its slots served or about to be, had a lease within 5 s, and a clock that
+    /// is right. A node at rest has no lease: the question asks for one, and is to be put again after a few
+    /// milliseconds, for a second or so.
+    pub fn is_ready(&mut self, now: Now) -> bool {
+        let own = now;
+        let now = self.begin(now);
+        self.clock.on_use();
+        let effects = self.membership.want_lease(now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+        self.problem(own).is_none()
+    }
+
+    /// Why this node is not ready, if it is not.
+    pub fn problem(&self, now: Now) -> Option<Problem> {
+        self.look(now).problem()
+    }
+
+    /// How many nodes hold sessions together, as far as this one knows.
+    pub fn agreement(&self, now: Now) -> Agreement {
+        self.look(now).agreement()
+    }
+
+    /// How this node is, in numbers.
+    pub fn figures(&self, now: Now) -> Figures {
+        self.look(now).figures()
+    }
+
+    /// This node and its cluster, for an operator.
+    pub fn describe(&self, now: Now) -> Description {
+        self.look(now).description()
+    }
+
+    fn look(&self, now: Now) -> Look<'_> {
+        let traffic = Traffic { relayed: self.paths.relayed(), open_calls: self.open_calls() };
+        Look {
+            membership: &self.membership,
+            tenant: self.tenant.as_ref(),
+            clock: &self.clock,
+            counts: self.operation.counts,
+            traffic,
+            now,
+            rules: self.terms.rules,
+        }
+    }
+
+    /// Whether this node owns the slot of a new record, and can serve it.
+    pub fn would_own(&self, id: RecordId) -> bool {
+        let is_ready = |tenant: &Tenant| tenant.ownership().is_ready(tenant.replicas().slot_of(id));
+        self.tenant.as_ref().is_some_and(is_ready)
+    }
+
+    /// Sessions that this node has a copy of, after an id, at most so many, in the order of their ids.
+    pub fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
+        let Some(tenant) = &self.tenant else {
+            return Scan::default();
+        };
+        let mut page = tenant.replicas().sessions_after(after, limit.saturating_add(1));
+        let has_more = page.len() > limit;
+        if has_more {
+            page.pop_last();
+        }
+        let last = page.last_key_value().map(|(id, _)| *id).or(after);
+        let records = page.into_iter().map(|(id, copy)| {
+            let record = Some(Arc::clone(&copy.record));
+            Scanned { id, record }
+        });
+        Scan { records: records.collect(), next: last.filter(|_| has_more) }
+    }
+
+    /// What this node holds: sessions, and the bytes that count for its budgets.
+    pub fn stats(&self) -> Stats {
+        let held = self.tenant.as_ref().map(|tenant| tenant.replicas().totals());
+        let held = held.unwrap_or_default();
+        let authenticated = held.of(Class::Users).records;
+        Stats { records: held.records(), authenticated, bytes: held.bytes() }
     }
 
     /// Asks the owner of a record; the answer is an effect with the same number, which is never used twice.
     pub fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
         let now = self.begin(now);
         self.clock.on_use();
+        self.operation.counts.calls.asked += 1;
         let number = self.ask(Asker::Client, request, now.mono.saturating_add(within), now);
         self.finish(now);
         number
@@ -195,6 +315,7 @@ impl Engine {
         let first = self.procedures.list(number, principal, until);
         self.step.todo.push_back(Todo::Ask(Asker::Procedure(number), first, until));
         self.clock.on_use();
+        self.operation.counts.calls.asked += 1;
         self.finish(now);
         number
     }
@@ -213,6 +334,7 @@ impl Engine {
         let first = self.procedures.end(number, principal, (except, epoch, reason), until);
         self.step.todo.push_back(Todo::Ask(Asker::Procedure(number), first, until));
         self.clock.on_use();
+        self.operation.counts.calls.asked += 1;
         self.finish(now);
         number
     }
@@ -245,10 +367,12 @@ impl Engine {
         let effects = self.membership.tick(now.mono);
         self.on_cluster(effects, now);
         self.paths.tick(now.mono);
-        for (number, asker) in self.caller.give_up(now.mono) {
+        for (number, asker, is_write) in self.caller.give_up(now.mono) {
+            self.operation.counts.calls.unconfirmed += u64::from(is_write);
             self.step.todo.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
         }
         self.tick_tenant(now);
+        self.answer_drain();
         self.tell_open(now);
         self.ask_clocks(now);
         self.finish(now);
@@ -278,9 +402,44 @@ impl Engine {
         self.on_cluster(effects, now);
     }
 
+    /// Says what a drain came to, once it is over.
+    fn answer_drain(&mut self) {
+        let Some(begun) = self.operation.draining() else {
+            return;
+        };
+        let has_left = self.operation.has_left();
+        let (moved, lost) = match has_left || self.is_moved() {
+            true => (begun, 0),
+            false if self.is_alone() => (0, self.live()),
+            false => return,
+        };
+        self.operation.answer();
+        self.step.effects.push(Effect::Drained { moved, lost });
+    }
+
+    /// Whether everything that this node held is held by others, which do not need it any more.
+    fn is_moved(&self) -> bool {
+        self.is_drained() && !self.membership.is_leaving()
+    }
+
+    /// Whether this node is in no epoch, or drains in one that has no place for what it holds.
+    fn is_alone(&self) -> bool {
+        let Some(epoch) = self.membership.epoch() else {
+            return true;
+        };
+        let has_role = |role| move |member: &Member| member.role == role;
+        let drains = epoch.member(self.terms.me).is_none_or(has_role(Role::Draining));
+        drains && !epoch.members().iter().any(has_role(Role::Full))
+    }
+
+    /// How many sessions this node holds.
+    fn live(&self) -> u64 {
+        self.tenant.as_ref().map_or(0, |tenant| tenant.replicas().totals().records())
+    }
+
     /// Begins a step: in it, the service's time takes the place of this node's wall clock.
     fn begin(&mut self, now: Now) -> Now {
-        self.clock.look(now);
+        self.clock.look(now, self.terms.rules);
         Now { wall: self.clock.service_time(now, self.terms.rules), ..now }
     }
 
@@ -389,7 +548,12 @@ impl Engine {
     /// Hands an answer to where it is awaited.
     fn answer(&mut self, number: u64, asker: Asker, reply: Reply, now: Now) {
         match asker {
-            Asker::Client => self.step.effects.push(Effect::Answer(number, reply)),
+            Asker::Client => {
+                let is_degraded =
+                    matches!(&reply, Reply::Outcome(Written::Applied(a)) if a.degraded);
+                self.operation.counts.calls.degraded += u64::from(is_degraded);
+                self.step.effects.push(Effect::Answer(number, reply));
+            }
             Asker::Step(record, step) => {
                 if let Some(tenant) = &mut self.tenant {
                     let told = tenant.on_step((record, step), reply, &self.membership, now);
@@ -472,6 +636,7 @@ impl Engine {
     }
 
     fn tell_of(&mut self, news: &News) {
+        self.count(news);
         let Some(change) = change(news) else {
             return;
         };
@@ -480,6 +645,22 @@ impl Engine {
         }
         if self.feed.listens() {
             self.step.effects.push(Effect::Changed(change));
+        }
+    }
+
+    /// Counts sessions that no call ended.
+    fn count(&mut self, news: &News) {
+        let before = news.before.as_ref().and_then(Kept::record);
+        let (Some(before), Kept::Ended(end)) = (before, &news.after) else {
+            return;
+        };
+        match end.reason {
+            EndReason::Expired => self.step.effects.push(Effect::Expired(news.id)),
+            EndReason::Evicted => {
+                self.operation.counts.records.evicted[Class::of(before) as usize] += 1;
+                self.step.effects.push(Effect::Evicted(news.id));
+            }
+            _ => {}
         }
     }
 
@@ -514,9 +695,16 @@ impl Engine {
             self.step.todo.extend(asker.map(|asker| Todo::Answer(number, asker, reply)));
             return;
         }
+        let is_client = self.caller.is_of_client(number);
+        let lacks_lease =
+            matches!(request, Request::Load { .. }) && tenant.lacks_lease(slot, now.mono);
         let Some(Due { number, request, within }) = self.caller.ask(number, owner, now.mono) else {
             return;
         };
+        let is_forwarded = is_client && owner != self.terms.me;
+        let counts = &mut self.operation.counts.calls;
+        counts.forwarded += u64::from(is_forwarded);
+        counts.lease_misses += u64::from(is_forwarded && lacks_lease);
         let open = self.caller.lowest_open();
         if owner == self.terms.me {
             tenant.on_open(self.terms.me, open);
@@ -539,6 +727,12 @@ impl Engine {
                     self.step.effects.push(Effect::Send(to, Packet::Cluster(frame)));
                 }
                 membership::Effect::Learned(epoch) => self.on_epoch(&epoch, now),
+                membership::Effect::Ended(End::Left) => {
+                    self.operation.leave();
+                    let effect = membership::Effect::Ended(End::Left);
+                    self.step.effects.push(Effect::Cluster(effect));
+                    self.answer_drain();
+                }
                 effect => self.step.effects.push(Effect::Cluster(effect)),
             }
         }
@@ -552,11 +746,11 @@ impl Engine {
         if self.feed.on_epoch(self.others()) {
             self.step.effects.push(Effect::Changed(Change::Down));
         }
-        let Terms { me, limits, rules } = self.terms;
+        let Terms { me, limits, budgets, rules } = self.terms;
         let view = || View::new(me, Arc::clone(epoch));
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
         let tenant = self.tenant.take().filter(is_same_service);
-        let mut tenant = tenant.unwrap_or_else(|| Tenant::new(view(), limits, rules));
+        let mut tenant = tenant.unwrap_or_else(|| Tenant::new(view(), (limits, budgets), rules));
         let told = tenant.on_epoch(view(), &self.membership, now);
         self.tenant = Some(tenant);
         self.on_told(told);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::member::{Boot, Member, Name, Role};
 use crate::placement::Placement;
 use crate::rules::{Rule, Rules};
-pub use crate::settings::{Acknowledgements, PartitionPolicy, Settings};
+pub use crate::settings::{Acknowledgements, PartitionPolicy, Replication, Settings};
 use crate::slots::{HashKey, SLOTS, Slot, SlotSet};
 
 /// Which epoch: its lineage, and its number in it.
@@ -449,6 +449,14 @@ impl Epoch {
     /// What all members are configured with alike.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// How many copies a record should have: with [`Full`](Replication::Full), one on each voter.
+    pub fn wanted_copies(&self) -> usize {
+        match self.settings.replication {
+            Replication::Full => self.voters().len(),
+            Replication::Backups(k) => 1 + k as usize,
+        }
     }
 
     /// What happens where a majority is out of reach.

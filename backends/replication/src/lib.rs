@@ -27,25 +27,32 @@
 //! | [`owner`] | calls at the owner of their record, one after the other |
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
+//! | [`budget`] | how much a node holds, and may hold |
 //! | [`tenant`] | the records of one member: all of these, connected |
 //! | [`service_clock`] | the time by which deadlines are judged |
 //! | [`feed`] | who hears of changes |
 //! | [`procedures`] | calls that a node answers as a client of others |
+//! | [`figures`], [`description`] | what a node says of itself |
 //! | [`engine`] | one node: its membership, its streams and its records |
 //! | `wire` | frames as bytes, with the feature of that name |
 //! | [`rules`] | the rules that a test can leave out |
 
+pub mod budget;
 pub mod call;
 pub mod caller;
 pub mod cluster;
 pub mod context;
+pub mod description;
 pub mod engine;
 pub mod epoch;
 pub mod feed;
+pub mod figures;
 pub mod holder;
+mod look;
 pub mod member;
 pub mod membership;
 pub mod message;
+mod operation;
 pub mod outbox;
 pub mod owner;
 pub mod ownership;

@@ -187,6 +187,16 @@ impl Ownership {
         (self.taking_over.len(), self.settled.len())
     }
 
+    /// The slots that are ready.
+    pub fn ready(&self) -> &SlotSet {
+        &self.ready
+    }
+
+    /// When this node learned the epoch.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
     /// Slots whose holders when last served were not all heard: which of those are missing.
     pub fn missing(&self) -> BTreeMap<Slot, Vec<Boot>> {
         let missing = |(slot, take_over): (&Slot, &TakeOver)| (*slot, take_over.to_ask().collect());

@@ -5,8 +5,9 @@ use std::ops::Bound;
 
 use steadfast_core::{RecordId, Timestamp};
 
+use crate::budget::Totals;
 use crate::call::CallId;
-use crate::record::{Entry, Held, Kept, Revision};
+use crate::record::{Copy, Entry, Held, Kept, Revision};
 use crate::slots::{HashKey, SLOTS, Slot};
 
 /// All records that a node holds.
@@ -14,6 +15,10 @@ use crate::slots::{HashKey, SLOTS, Slot};
 pub struct Replicas {
     key: HashKey,
     slots: Box<[Replica]>,
+    totals: Totals,
+    /// The record that grew last, and whether any did since that was asked.
+    grown: Option<RecordId>,
+    has_grown: bool,
 }
 
 /// A node's part of a slot.
@@ -21,6 +26,8 @@ pub struct Replicas {
 struct Replica {
     records: BTreeMap<RecordId, Held>,
     digest: Digest,
+    /// What counts for the budgets.
+    totals: Totals,
     /// How many records have a tentative write.
     tentative: usize,
     /// The last epoch in which it was complete, and knew.
@@ -81,7 +88,13 @@ pub struct Page {
 impl Replicas {
     /// Nothing.
     pub fn new(key: HashKey) -> Self {
-        Self { key, slots: vec![Replica::default(); SLOTS].into() }
+        Self {
+            key,
+            slots: vec![Replica::default(); SLOTS].into(),
+            totals: Totals::default(),
+            grown: None,
+            has_grown: false,
+        }
     }
 
     /// The key of all hashes.
@@ -163,7 +176,57 @@ impl Replicas {
 
     /// Drops everything of a slot.
     pub fn clear(&mut self, slot: Slot) {
-        self.slots[slot.index()] = Replica::default();
+        let replica = std::mem::take(&mut self.slots[slot.index()]);
+        self.totals -= replica.totals;
+    }
+
+    /// What counts for the budgets.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The record that grew last: the one that was used last.
+    pub fn grown(&self) -> Option<RecordId> {
+        self.grown
+    }
+
+    /// Whether any record grew since this was asked last.
+    pub fn take_has_grown(&mut self) -> bool {
+        std::mem::take(&mut self.has_grown)
+    }
+
+    /// Up to so many confirmed sessions of all slots after an id, in the order of their ids.
+    pub fn sessions_after(
+        &self,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> BTreeMap<RecordId, &Copy> {
+        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page = BTreeMap::new();
+        for slot in &self.slots {
+            let sessions = slot.records.range((lower, Bound::Unbounded)).filter_map(session);
+            for (id, copy) in sessions.take(limit) {
+                if page.len() >= limit && page.last_key_value().is_some_and(|(last, _)| *last < id)
+                {
+                    break;
+                }
+                page.insert(id, copy);
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
+        }
+        page
+    }
+
+    /// The confirmed sessions of a slot from an id on, and then those before it.
+    pub fn sessions_around(
+        &self,
+        slot: Slot,
+        id: RecordId,
+    ) -> impl Iterator<Item = (RecordId, &Copy)> {
+        let records = &self.slots[slot.index()].records;
+        records.range(id..).chain(records.range(..id)).filter_map(session)
     }
 
     /// The sum of what is confirmed of a slot.
@@ -314,9 +377,11 @@ impl Replicas {
     fn change<T>(&mut self, id: RecordId, change: impl FnOnce(&mut Held) -> T) -> T {
         let slot = self.slot_of(id).index();
         let mut held = self.slots[slot].records.remove(&id).unwrap_or_default();
+        let before = Totals::taken_by(&held);
         self.count(slot, id, &held, |count, by| count - by);
         let result = change(&mut held);
         self.count(slot, id, &held, |count, by| count + by);
+        self.weigh((slot, id), before, Totals::taken_by(&held));
         if held.latest().is_some() {
             self.slots[slot].records.insert(id, held);
         }
@@ -337,6 +402,19 @@ impl Replicas {
         replica.tentative = add(replica.tentative, held.tentative.iter().len());
     }
 
+    fn weigh(&mut self, (slot, id): (usize, RecordId), before: Totals, after: Totals) {
+        if before == after {
+            return;
+        }
+        for totals in [&mut self.totals, &mut self.slots[slot].totals] {
+            *totals += after;
+            *totals -= before;
+        }
+        if after.exceeds(&before) {
+            (self.grown, self.has_grown) = (Some(id), true);
+        }
+    }
+
     fn mark(&self, id: RecordId, entry: &Entry) -> Mark {
         let Entry { revision, kept, .. } = entry;
         let kind = match kept {
@@ -354,6 +432,11 @@ impl Replicas {
         bytes.push(kind);
         Mark { revision: *revision, hash: self.key.hash(&bytes) }
     }
+}
+
+/// A session that may be shown.
+fn session<'h>((id, held): (&RecordId, &'h Held)) -> Option<(RecordId, &'h Copy)> {
+    Some((*id, held.confirmed.as_ref()?.kept.live()?))
 }
 
 /// A write that may be shown from now on.

@@ -20,6 +20,8 @@ pub struct ServiceClock {
     asked: Option<Duration>,
     /// Whether anything happened since.
     is_in_use: bool,
+    /// Since when this node's clock is off the service's time.
+    off_since: Option<Duration>,
 }
 
 impl ServiceClock {
@@ -45,6 +47,17 @@ impl ServiceClock {
         (now.wall.as_millis()).saturating_sub(service)
     }
 
+    /// The same of another member's clock, if it was heard.
+    pub fn offset_of(&self, boot: Boot, now: Now, rules: Rules) -> Option<i64> {
+        let theirs = self.others.get(&boot)?.saturating_add(millis(now.mono));
+        Some(theirs.saturating_sub(self.service_time(now, rules).as_millis()))
+    }
+
+    /// Whether this node's clock is off the service's time by more than 1 s, for more than 5 s.
+    pub fn is_off(&self, now: Duration) -> bool {
+        self.off_since.is_some_and(|since| now.saturating_sub(since) > OFF_FOR)
+    }
+
     /// Notes what a member's clock showed when it was asked, with the time of this node's monotonic clock then.
     pub fn on_clock(&mut self, boot: Boot, wall: Timestamp, asked: Duration, now: Duration) {
         let there_and_back = now.saturating_sub(asked);
@@ -56,13 +69,15 @@ impl ServiceClock {
     }
 
     /// Looks at this node's own clock: where it jumped, the others are asked, and hear of it.
-    pub fn look(&mut self, now: Now) {
+    pub fn look(&mut self, now: Now, rules: Rules) {
         let own = origin(now.wall, now.mono);
         let before = self.own.replace(own);
         if before.is_some_and(|before| before.abs_diff(own) > JUMP) {
             self.asked = None;
             self.is_in_use = true;
         }
+        let is_off = self.offset_millis(now, rules).unsigned_abs() > OFF_BY;
+        self.off_since = is_off.then(|| self.off_since.unwrap_or(now.mono));
     }
 
     /// Notes that the service is used.
@@ -104,6 +119,12 @@ const ASKED: Duration = Duration::from_secs(1);
 /// By how many milliseconds a wall clock differs from the monotonic one when it jumped; the rates of clocks
 /// differ by less between two looks.
 const JUMP: u64 = 250;
+
+/// By how many milliseconds a clock is off when it is said to be.
+const OFF_BY: u64 = 1_000;
+
+/// How long a clock may be off: synchronisation needs seconds after a step.
+const OFF_FOR: Duration = Duration::from_secs(5);
 
 /// How long an answer may take to be of use: deadlines are judged to the second.
 const SLOW: Duration = Duration::from_millis(500);
@@ -173,10 +194,37 @@ mod tests {
     #[test]
     fn a_jump_is_a_reason_to_ask() {
         let mut clock = ServiceClock::default();
-        clock.look(at(1_000));
+        clock.look(at(1_000), Rules::default());
         assert!(!clock.has_to_ask(NOW));
-        clock.look(at(1_001));
+        clock.look(at(1_001), Rules::default());
         assert!(clock.has_to_ask(NOW));
+    }
+
+    #[test]
+    fn a_clock_is_off_once_that_lasts() {
+        let mut clock = ServiceClock::default();
+        let look = |clock: &mut ServiceClock, after: u64, ahead: u64| {
+            let later = Duration::from_secs(after);
+            let wall = wall(1_000 + after) + Duration::from_millis(ahead);
+            clock.look(Now { mono: NOW + later, wall }, Rules::default());
+            clock.is_off(NOW + later)
+        };
+        hear(&mut clock, 1, 1_000);
+        hear(&mut clock, 2, 1_000);
+        assert!(!look(&mut clock, 0, 1_001));
+        assert!(!look(&mut clock, 5, 1_001));
+        assert!(look(&mut clock, 6, 1_001));
+        assert!(!look(&mut clock, 7, 1_000), "it was set right");
+        assert!(!look(&mut clock, 8, 1_001), "and begins again");
+    }
+
+    #[test]
+    fn the_offset_of_another_clock_is_known_once_heard() {
+        let mut clock = ServiceClock::default();
+        hear(&mut clock, 1, 1_000);
+        hear(&mut clock, 2, 1_007);
+        let offset = |n| clock.offset_of(boot(n), at(1_000), Rules::default());
+        assert_eq!((offset(1), offset(2), offset(3)), (Some(0), Some(7_000), None));
     }
 
     const NOW: Duration = Duration::from_secs(100);

@@ -3,12 +3,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId};
 
+use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Context, Now, View};
+use crate::figures::{Copies, Slots};
 use crate::holder;
 use crate::member::{Boot, Role};
 use crate::message::Message;
@@ -35,7 +38,7 @@ pub trait Standing {
 }
 
 /// The records of a member of an epoch.
-// Ten fields: each but the last three is a component of its own.
+// Nine fields: each but the last is a component of its own.
 #[derive(Debug)]
 pub struct Tenant {
     view: View,
@@ -45,10 +48,25 @@ pub struct Tenant {
     owner: Owner,
     readers: Readers,
     out: Outbox,
+    upkeep: Upkeep,
+    terms: Terms,
+}
+
+/// What holds for the whole life of a member.
+#[derive(Debug)]
+struct Terms {
+    limits: Limits,
+    budgets: Budgets,
+    rules: Rules,
+}
+
+/// What is looked at little by little.
+#[derive(Debug, Default)]
+struct Upkeep {
     /// The slot that is swept next.
     swept: usize,
-    limits: Limits,
-    rules: Rules,
+    /// Sessions whose deadline is over, to be ended once their slots are served.
+    due: BTreeSet<RecordId>,
 }
 
 /// What the components see of each other and of the cluster.
@@ -97,7 +115,7 @@ struct Parts<'p> {
 
 impl Tenant {
     /// A member that holds nothing.
-    pub fn new(view: View, limits: Limits, rules: Rules) -> Self {
+    pub fn new(view: View, (limits, budgets): (Limits, Budgets), rules: Rules) -> Self {
         Self {
             replicas: Replicas::new(*view.epoch.key()),
             ownership: Ownership::default(),
@@ -105,10 +123,9 @@ impl Tenant {
             owner: Owner::default(),
             readers: Readers::default(),
             out: Outbox::default(),
-            swept: 0,
+            upkeep: Upkeep::default(),
             view,
-            limits,
-            rules,
+            terms: Terms { limits, budgets, rules },
         }
     }
 
@@ -125,6 +142,70 @@ impl Tenant {
     /// How far it is with its slots.
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// Its part in the slots.
+    pub fn slots(&self) -> Slots {
+        let (taking_over, settled) = self.ownership.waiting();
+        let is_here = |slot: &Slot| self.replicas.complete_in(*slot) == Some(self.view.number());
+        let is_followed = |slot: &Slot| self.view.follows(*slot) && !self.view.owns(*slot);
+        let followed: Vec<_> = Slot::all().filter(is_followed).collect();
+        let complete = followed.iter().filter(|slot| is_here(slot)).count();
+        Slots {
+            served: self.ownership.ready().len(),
+            waiting: taking_over + settled,
+            complete,
+            filling: followed.len() - complete,
+            given_up: Slot::all().filter(|slot| self.view.epoch.is_given_up(*slot)).count(),
+        }
+    }
+
+    /// Whether it holds a slot of another owner, and has no lease to read it.
+    pub fn lacks_lease(&self, slot: Slot, now: Duration) -> bool {
+        let is_holder = self.view.holders(slot).contains(&self.view.me);
+        let may_read = |owner| self.readers.may_read(owner, slot, now);
+        is_holder && !self.view.owner(slot).is_some_and(may_read)
+    }
+
+    /// Lets the sessions end whose deadline is over; says how many there are.
+    pub fn collect(&mut self, now: Now) -> usize {
+        let own = Slot::all().filter(|slot| self.view.owns(*slot));
+        let due: Vec<_> = own.flat_map(|slot| self.replicas.due(slot, now.wall)).collect();
+        let count = due.len();
+        self.upkeep.due.extend(due);
+        count
+    }
+
+    /// How many records it holds.
+    pub fn copies(&self) -> Copies {
+        let mut copies = Copies::default();
+        for slot in Slot::all() {
+            let of = if self.view.owns(slot) { &mut copies.owned } else { &mut copies.backups };
+            *of += self.replicas.len(slot);
+        }
+        copies
+    }
+
+    /// How many copies of own records other holders may lack, and in how many of their slots.
+    pub fn lacking(&self) -> (usize, usize) {
+        let (mut copies, mut slots) = (0, 0);
+        for slot in Slot::all().filter(|slot| self.view.owns(*slot)) {
+            let others = self.view.followers(slot);
+            let lacking = others.iter().filter(|boot| !self.sync.is_complete(**boot, slot)).count();
+            copies += lacking * self.replicas.len(slot);
+            slots += lacking;
+        }
+        (copies, slots)
+    }
+
+    /// Whether it holds more of a class than it may.
+    pub fn is_over_budget(&self, class: Class) -> bool {
+        self.replicas.totals().is_over(self.terms.budgets.of(class), class)
+    }
+
+    /// Whether its own slots are served and complete at all of their holders, and the others complete here.
+    pub fn is_settled(&self) -> bool {
+        self.ownership.waiting() == (0, 0) && self.is_filled() && self.lacking().1 == 0
     }
 
     /// How many calls and writes are under way here.
@@ -158,7 +239,7 @@ impl Tenant {
             let given_up = self.view.epoch.given_up_in(slot);
             let was_away = given_up.is_some_and(|epoch| before < epoch && epoch < number);
             let is_old = self.replicas.complete_in(slot) < given_up;
-            if was_away && is_old && self.rules.keep(Rule::G3) {
+            if was_away && is_old && self.terms.rules.keep(Rule::G3) {
                 self.replicas.clear(slot);
             }
         }
@@ -426,6 +507,8 @@ impl Tenant {
     /// Looks at everything that waits for time to pass; the slots for which a lease can be asked now.
     pub fn tick(&mut self, standing: &dyn Standing, now: Now) -> (Vec<Told>, SlotSet) {
         let Swept { due, unsettled } = self.sweep(now);
+        self.upkeep.due.extend(due);
+        let due = self.take_due(standing, now);
         let Parts { mut cx, world, owner, ownership } = self.parts(standing, now);
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
@@ -438,6 +521,16 @@ impl Tenant {
         self.out.send_all(sends);
         self.out.tick(now.mono);
         (told, ready)
+    }
+
+    /// Some of the sessions that are due in slots that are served now. What this node does not own is forgotten.
+    fn take_due(&mut self, standing: &dyn Standing, now: Now) -> Vec<RecordId> {
+        let Self { view, replicas, upkeep, .. } = self;
+        upkeep.due.retain(|id| view.owns(replicas.slot_of(*id)));
+        let is_served = |id: &&RecordId| standing.serves(replicas.slot_of(**id), now.mono);
+        let due: Vec<_> = upkeep.due.iter().filter(is_served).take(ENDED).copied().collect();
+        upkeep.due.retain(|id| !due.contains(id));
+        due
     }
 
     /// The slots to be given up: what was acknowledged in them will not be found any more.
@@ -455,7 +548,7 @@ impl Tenant {
 
     /// Whether calls or ends of sessions wait for a lease.
     pub fn waits_for_lease(&self) -> bool {
-        !self.owner.is_empty()
+        !self.owner.is_empty() || !self.upkeep.due.is_empty()
     }
 
     /// Whether this node drains, and holds nothing any more.
@@ -473,8 +566,11 @@ impl Tenant {
 
     /// Looks through the next slots.
     fn sweep(&mut self, now: Now) -> Swept {
-        let slots: Vec<_> = (self.swept..self.swept + SWEPT).map(Slot::at).collect();
-        self.swept = (self.swept + SWEPT) % SLOTS;
+        let slots: Vec<_> = {
+            let first = self.upkeep.swept;
+            (first..first + SWEPT).map(Slot::at).collect()
+        };
+        self.upkeep.swept = (self.upkeep.swept + SWEPT) % SLOTS;
         let mut swept = Swept::default();
         for slot in slots {
             let (owner, epoch) = (&self.owner, &self.view.epoch);
@@ -495,7 +591,7 @@ impl Tenant {
         let is_alone = self.view.epoch.members().len() == 1;
         let are_complete = followers.iter().all(|boot| self.sync.is_complete(*boot, slot));
         let is_safe = are_complete && (is_alone || !followers.is_empty());
-        if !is_safe && self.rules.keep(Rule::X2) {
+        if !is_safe && self.terms.rules.keep(Rule::X2) {
             return;
         }
         let over = self.replicas.over(slot, now.wall);
@@ -510,7 +606,8 @@ impl Tenant {
     }
 
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {
-        let Self { view, replicas, ownership, sync, owner, readers, out, limits, rules, .. } = self;
+        let Self { view, replicas, ownership, sync, owner, readers, out, terms, .. } = self;
+        let Terms { limits, rules, .. } = terms;
         let rules = *rules;
         let cx = Context { now, view, replicas, out, limits, rules };
         let world = World { standing, sync, readers, now: now.mono };
@@ -526,6 +623,9 @@ struct Swept {
     /// Lists that do not know of each of their sessions whether it is the principal's.
     unsettled: Vec<RecordId>,
 }
+
+/// How many sessions end in a tick at most, since their deadline is over.
+const ENDED: usize = 256;
 
 /// How many slots are swept in a tick.
 const SWEPT: usize = 16;

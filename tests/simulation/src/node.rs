@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId, Revocation};
+use steadfast_replication::budget::Budgets;
 use steadfast_replication::call;
 use steadfast_replication::cluster::Timing;
 use steadfast_replication::context;
@@ -44,7 +45,7 @@ impl Process for Node {
         let identity = Identity { member, settings, seed: bytes };
         let rules = without.map_or(Rules::default(), Rules::without);
         let membership = Membership::new(identity, Timing::DEFAULT, rules, now.mono);
-        let engine = Engine::new(membership, Limits::default(), rules);
+        let engine = Engine::new(membership, Limits::default(), Budgets::default(), rules);
         let answered = BTreeSet::new();
         Self { engine, answered, drain: None, known: None, effects: Vec::new() }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::campaign::{Campaign, Choice};
-pub use self::suspicion::{Suspicion, Word};
+pub use self::suspicion::{Suspected, Suspicion, Word};
 pub use self::tenure::LeaseState;
 use self::tenure::Tenure;
 use self::voter::Voter;

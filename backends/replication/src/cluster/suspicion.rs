@@ -30,6 +30,18 @@ struct Contact {
     pinged: Option<Duration>,
     /// When this node last said that it does not reach it, as long as it does not.
     said: Option<Duration>,
+    /// Whether it closed its connection and refused another one.
+    has_refused: bool,
+}
+
+/// Why a node suspects another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Suspected {
+    /// It closed its connection, and refused another one.
+    Refused,
+    /// It did not answer for so long.
+    Silent(Duration),
 }
 
 /// What others are to hear.
@@ -63,6 +75,7 @@ impl Suspicion {
     pub fn on_refused(&mut self, boot: Boot, now: Duration) -> Option<Word> {
         let contact = self.others.entry(boot).or_default();
         contact.awaited.get_or_insert(now);
+        contact.has_refused = true;
         let is_new = contact.said.replace(now).is_none();
         is_new.then_some(Word::Suspect(boot))
     }
@@ -123,6 +136,21 @@ impl Suspicion {
     /// Whether this node does not reach a boot.
     pub fn suspects(&self, boot: Boot) -> bool {
         self.others.get(&boot).is_some_and(|contact| contact.said.is_some())
+    }
+
+    /// Why this node does not reach a boot, if it does not.
+    pub fn why(&self, boot: Boot, now: Duration) -> Option<Suspected> {
+        let contact = self.others.get(&boot).filter(|contact| contact.said.is_some())?;
+        let silent = now.saturating_sub(contact.awaited.unwrap_or(now));
+        Some(if contact.has_refused { Suspected::Refused } else { Suspected::Silent(silent) })
+    }
+
+    /// The boots that said a short while ago that they do not reach another one.
+    pub fn suspected_by(&self, boot: Boot, now: Duration) -> impl Iterator<Item = Boot> {
+        let is_valid = move |at: &Duration| now.saturating_sub(*at) <= VALID;
+        let words =
+            self.words.iter().filter(move |((_, named), at)| *named == boot && is_valid(at));
+        words.map(|((from, _), _)| *from)
     }
 
     /// Whether an answer is awaited for so long that another path to the boot should be tried.

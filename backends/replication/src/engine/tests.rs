@@ -9,6 +9,7 @@ use steadfast_core::{
 };
 
 use super::{Effect, Engine, Packet};
+use crate::budget::Budgets;
 use crate::call::{Reply, Request};
 use crate::cluster::Timing;
 use crate::context::Now;
@@ -127,7 +128,7 @@ fn sessions_end_once_the_service_is_late() {
 #[test]
 fn listeners_hear_of_changes_everywhere() {
     let mut nodes = Nodes::new(3);
-    nodes.step(boot(2), Engine::listen);
+    nodes.step(boot(2), |engine, now| _ = engine.listen(now));
     nodes.pass(100);
     assert_eq!(std::mem::take(&mut nodes.changes), [Change::Missed]);
     let ids: Vec<_> = (0..9).map(|n| nodes.create(n as usize % 3, n)).collect();
@@ -271,11 +272,14 @@ fn lists_survive_a_crash() {
     assert_eq!(ended, [ids[0]], "{id:?}");
 }
 
+// Nine fields: what the nodes told is kept by kind.
 struct Nodes {
     engines: BTreeMap<Boot, Engine>,
     packets: VecDeque<(Boot, Boot, Packet)>,
     answers: BTreeMap<(Boot, u64), Reply>,
     changes: Vec<Change>,
+    /// What else was told, and by which node.
+    effects: Vec<(Boot, Effect)>,
     now: Now,
     /// By how much the wall clocks of some nodes are ahead.
     ahead: BTreeMap<Boot, Duration>,
@@ -292,8 +296,9 @@ impl Nodes {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
         let (engines, packets) = (BTreeMap::new(), VecDeque::new());
         let (answers, ahead) = (BTreeMap::new(), BTreeMap::new());
-        let changes = Vec::new();
-        let mut this = Self { engines, packets, answers, changes, now, ahead, sent: 0, rules };
+        let (changes, effects) = (Vec::new(), Vec::new());
+        let mut this =
+            Self { engines, packets, answers, changes, effects, now, ahead, sent: 0, rules };
         for n in 0..nodes {
             this.start(joining(n), &format!("n{n}"));
         }
@@ -311,7 +316,8 @@ impl Nodes {
         let identity = Identity { member, settings: SETTINGS, seed: me.to_bytes() };
         let rules = self.rules;
         let membership = Membership::new(identity, Timing::DEFAULT, rules, self.now.mono);
-        self.engines.insert(me, Engine::new(membership, Limits::default(), rules));
+        self.engines
+            .insert(me, Engine::new(membership, Limits::default(), Budgets::default(), rules));
         let discovery = Discovery { has_others: true, silent: vec!["others".to_owned()] };
         self.step(me, |engine, now| engine.discovered(now, discovery));
         for other in self.boots().into_iter().filter(|other| *other != me) {
@@ -351,7 +357,7 @@ impl Nodes {
                 Effect::Send(to, packet) => self.packets.push_back((me, to, packet)),
                 Effect::Answer(number, reply) => drop(self.answers.insert((me, number), reply)),
                 Effect::Changed(change) => self.changes.push(change),
-                Effect::Cluster(_) => {}
+                effect => self.effects.push((me, effect)),
             }
         }
     }

@@ -63,6 +63,23 @@ pub enum Problem {
     /// It is not full.
     #[error("its role is {0:?}")]
     Role(Role),
+    /// Its wall clock is off the service's time for too long.
+    #[error("its clock is {millis} ms ahead of the service's time")]
+    Clock {
+        /// By so many milliseconds; negative if it is slow.
+        millis: i64,
+    },
+    /// Own slots are not served for too long.
+    #[error("{waiting} of its slots wait for copies of these nodes, or for a lease: {missing:?}")]
+    Slots {
+        /// How many.
+        waiting: usize,
+        /// The nodes whose answers may be missing.
+        missing: Vec<Name>,
+    },
+    /// It had no lease for 5 s. A node at rest has none, and asks for one when it is asked whether it is ready.
+    #[error("a majority of the voters granted it no lease for 5 s")]
+    NoLease,
     /// Its process has to end.
     #[error("it is no member any more")]
     Ended,

@@ -30,6 +30,7 @@ use self::turns::{TURN, Turns, Wish};
 pub use self::wishes::Drain;
 use self::wishes::{Asked, Situation, Wishes};
 use crate::cluster::{self, Ballot, Cluster, Suspicion, Timing, Word};
+use crate::description::Reach;
 use crate::epoch::{Change, Epoch, EpochId, PartitionPolicy};
 use crate::member::{Boot, Member, Name, Role};
 use crate::rules::{Rule, Rules};
@@ -225,6 +226,11 @@ impl Membership {
         self.act(now)
     }
 
+    /// Whether this node was asked to leave for good.
+    pub fn is_leaving(&self) -> bool {
+        self.agenda.wishes.drain == Some(Drain::Leave)
+    }
+
     /// Says whether the slots that this node is going to hold are complete. Each epoch makes them
     /// incomplete.
     pub fn set_filled(&mut self, is_filled: bool, now: Duration) -> Vec<Effect> {
@@ -292,6 +298,22 @@ impl Membership {
     pub fn has_lease(&self, now: Duration) -> bool {
         let until = self.place.cluster.as_ref().and_then(|cluster| cluster.lease_state().until);
         until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a lease of this epoch ran at some time since so long ago.
+    pub fn had_lease(&self, now: Duration, within: Duration) -> bool {
+        let until = self.place.cluster.as_ref().and_then(|cluster| cluster.lease_state().until);
+        until.is_some_and(|until| now.saturating_sub(until) < within)
+    }
+
+    /// How this node reaches another one.
+    pub fn reach(&self, boot: Boot, now: Duration) -> Reach {
+        let name = |by| Some(self.epoch()?.member(by)?.name.clone());
+        Reach {
+            is_linked: self.peers.is_linked(boot),
+            suspected: self.suspicion.why(boot, now),
+            suspected_by: self.suspicion.suspected_by(boot, now).filter_map(name).collect(),
+        }
     }
 
     /// Notes that the owner of these slots when last served is out.

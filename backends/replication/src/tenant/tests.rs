@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Deleted, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Record,
-    RecordId, SecretHash, Timestamp,
+    Absence, Admission, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Record, RecordId,
+    SecretHash, Timestamp,
 };
 
 use super::{Standing, Tenant};
@@ -272,7 +272,7 @@ impl Members {
         let epoch = Arc::new(Epoch::of(lineage(), key(), settings, all.collect()));
         let tenant = |n| {
             let view = View::new(boot(n), Arc::clone(&epoch));
-            (boot(n), Tenant::new(view, Limits::default(), rules))
+            (boot(n), Tenant::new(view, Default::default(), rules))
         };
         let mut this = Self {
             tenants: (0..members).map(tenant).collect(),
@@ -309,7 +309,7 @@ impl Members {
         for member in epoch.members().iter().filter(is_there).cloned().collect::<Vec<_>>() {
             let view = || View::new(member.boot, Arc::clone(epoch));
             let tenant = self.tenants.entry(member.boot);
-            tenant.or_insert_with(|| Tenant::new(view(), Limits::default(), self.rules));
+            tenant.or_insert_with(|| Tenant::new(view(), Default::default(), self.rules));
             if !self.deaf.contains(&member.boot) {
                 self.step(member.boot, |tenant, lease, now| tenant.on_epoch(view(), lease, now));
             }
