@@ -11,7 +11,7 @@ use crate::placement::{Placement, Table};
 use crate::replicas::Replicas;
 use crate::rules::Rules;
 use crate::settings::PartitionPolicy;
-use crate::slots::Slot;
+use crate::slots::{Slot, SlotSet};
 
 /// What time it is.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub struct View {
     table: Table,
     /// The holders if the members that join were full.
     future: Table,
+    /// The slots that this node holds, or is going to.
+    followed: SlotSet,
 }
 
 impl View {
@@ -40,7 +42,10 @@ impl View {
         let table = epoch.placement().table();
         let is_joining = epoch.members().iter().any(|member| member.role == Role::Joining);
         let future = if is_joining { future(&epoch).table() } else { table.clone() };
-        Self { me, epoch, table, future }
+        let is_mine =
+            |slot: &Slot| table.holders(*slot).contains(&me) || future.holders(*slot).contains(&me);
+        let followed = Slot::all().filter(is_mine).collect();
+        Self { me, epoch, table, future, followed }
     }
 
     /// The number of the epoch.
@@ -72,7 +77,12 @@ impl View {
 
     /// Whether this node holds a slot, or is going to.
     pub fn follows(&self, slot: Slot) -> bool {
-        self.table.holders(slot).contains(&self.me) || self.future.holders(slot).contains(&self.me)
+        self.followed.contains(slot)
+    }
+
+    /// The slots that this node holds, or is going to.
+    pub fn followed(&self) -> &SlotSet {
+        &self.followed
     }
 
     /// How many acknowledgements a write waits for, beside the owner's own copy (P2).

@@ -145,6 +145,9 @@ impl Ownership {
         is_complete: impl Fn(Boot, Slot) -> bool,
         view: &View,
     ) -> SlotSet {
+        if self.kept.is_empty() {
+            return SlotSet::new();
+        }
         let mut named = self.ready.clone();
         named.remove_all(&self.served);
         self.served.insert_all(&named.iter().filter(|slot| serves(*slot)).collect());

@@ -561,7 +561,7 @@ impl Tenant {
     /// Whether everything that this node is going to hold is here, and it knows.
     pub fn is_filled(&self) -> bool {
         let is_here = |slot: Slot| self.replicas.complete_in(slot) == Some(self.view.number());
-        Slot::all().filter(|slot| self.view.follows(*slot)).all(is_here)
+        self.view.followed().iter().all(is_here)
     }
 
     /// Looks through the next slots.

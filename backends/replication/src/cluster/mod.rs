@@ -242,9 +242,8 @@ impl Cluster {
                 vec![self.send(from, answer.map_or_else(Message::Nack, Message::Accepted))]
             }
             Message::AskLease { number, slots } if self.votes() => {
-                let owner = |slot: &Slot| self.epoch.placement().owner(*slot) == Some(from);
-                let slots = slots.iter().filter(owner).collect();
-                let slots = self.voter.grant(&slots, self.rules);
+                let owns = |slot: Slot| self.epoch.placement().owner(slot) == Some(from);
+                let slots = self.voter.grant(from, &slots, owns, self.rules);
                 vec![self.send(from, Message::Lease { number, slots })]
             }
             Message::Promise(promise) if self.epoch.is_voter(from) => {

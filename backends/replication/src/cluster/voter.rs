@@ -1,12 +1,13 @@
 //! One boot's vote on the successor of an epoch, and its say in the leases of that epoch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::epoch::Epoch;
 use crate::member::Boot;
 use crate::rules::{Rule, Rules};
-use crate::slots::SlotSet;
+use crate::slots::{Slot, SlotSet};
 
 /// What orders the attempts to choose an epoch. No two proposers share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,15 +35,17 @@ pub struct Promise {
 pub(super) struct Voter {
     promised: Option<(Ballot, Duration)>,
     accepted: Option<(Ballot, Arc<Epoch>)>,
-    granted: SlotSet,
+    /// The slots that leases name, by owner: it is not computed again with each lease.
+    granted: BTreeMap<Boot, SlotSet>,
 }
 
 impl Voter {
     /// Promises to take part in no lower ballot; an error is the higher one that it promised.
     pub(super) fn prepare(&mut self, ballot: Ballot, now: Duration) -> Result<Promise, Ballot> {
         self.take_part(ballot, now)?;
-        let (accepted, served) = (self.accepted.clone(), self.granted.clone());
-        Ok(Promise { ballot, accepted, served })
+        let mut served = SlotSet::new();
+        self.granted.values().for_each(|slots| served.insert_all(slots));
+        Ok(Promise { ballot, accepted: self.accepted.clone(), served })
     }
 
     /// Accepts an epoch; an error is the higher ballot that it promised.
@@ -62,16 +65,23 @@ impl Voter {
         Ok(())
     }
 
-    /// Grants a lease that names those of the slots of which the next epoch is going to know; says which.
-    pub(super) fn grant(&mut self, slots: &SlotSet, rules: Rules) -> SlotSet {
+    /// Grants a lease that names those of a boot's slots of which the next epoch is going to know; says which.
+    pub(super) fn grant(
+        &mut self,
+        to: Boot,
+        slots: &SlotSet,
+        owns: impl Fn(Slot) -> bool,
+        rules: Rules,
+    ) -> SlotSet {
         if self.accepted.is_some() && rules.keep(Rule::A2) {
             return SlotSet::new();
         }
-        if self.promised.is_some() && rules.keep(Rule::A1) {
-            return slots.iter().filter(|slot| self.granted.contains(*slot)).collect();
-        }
-        self.granted.insert_all(slots);
-        slots.clone()
+        let is_new = self.promised.is_none() || !rules.keep(Rule::A1);
+        let granted = self.granted.entry(to).or_default();
+        let is_granted = |slot: &Slot| granted.contains(*slot) || is_new && owns(*slot);
+        let slots: SlotSet = slots.iter().filter(is_granted).collect();
+        granted.insert_all(&slots);
+        slots
     }
 
     /// The ballot it promised last, and when.
@@ -95,7 +105,6 @@ impl Voter {
 mod tests {
     use super::*;
     use crate::epoch::tests::{boot, grown};
-    use crate::slots::Slot;
 
     #[test]
     fn a_lower_ballot_is_refused_with_the_higher_one() {
@@ -109,7 +118,7 @@ mod tests {
     #[test]
     fn a_promise_tells_what_was_accepted_and_served() {
         let mut voter = Voter::default();
-        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
+        assert_eq!(grant(&mut voter, &[1], Rules::default()), slots(&[1]));
         accept(&mut voter, 1).unwrap();
         let promise = voter.prepare(ballot(2), NOW).unwrap();
         assert_eq!(promise.accepted, Some((ballot(1), epoch())));
@@ -119,19 +128,29 @@ mod tests {
     #[test]
     fn a_voter_that_promised_grants_no_new_slot() {
         let mut voter = Voter::default();
-        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
+        assert_eq!(grant(&mut voter, &[1], Rules::default()), slots(&[1]));
         voter.prepare(ballot(1), NOW).unwrap();
-        assert_eq!(voter.grant(&slots(&[1, 2]), Rules::default()), slots(&[1]), "it told of that");
-        let both = voter.grant(&slots(&[1, 2]), Rules::without(Rule::A1));
+        assert_eq!(grant(&mut voter, &[1, 2], Rules::default()), slots(&[1]), "it told of that");
+        let both = grant(&mut voter, &[1, 2], Rules::without(Rule::A1));
         assert_eq!(both, slots(&[1, 2]));
+    }
+
+    #[test]
+    fn a_lease_names_slots_of_its_owner_only() {
+        let mut voter = Voter::default();
+        assert_eq!(grant(&mut voter, &[1, 5], Rules::default()), slots(&[1]));
+        let other =
+            voter.grant(boot(2), &slots(&[1, 5]), |slot| slot.index() == 5, Rules::default());
+        assert_eq!(other, slots(&[5]));
+        assert_eq!(voter.prepare(ballot(1), NOW).unwrap().served, slots(&[1, 5]));
     }
 
     #[test]
     fn a_voter_that_accepted_grants_nothing() {
         let mut voter = Voter::default();
-        assert_eq!(voter.grant(&slots(&[1]), Rules::default()), slots(&[1]));
+        assert_eq!(grant(&mut voter, &[1], Rules::default()), slots(&[1]));
         accept(&mut voter, 1).unwrap();
-        assert!(voter.grant(&slots(&[1]), Rules::default()).is_empty());
+        assert!(grant(&mut voter, &[1], Rules::default()).is_empty());
     }
 
     #[test]
@@ -152,6 +171,11 @@ mod tests {
 
     fn accept(voter: &mut Voter, number: u32) -> Result<(), Ballot> {
         voter.accept(ballot(number), &epoch(), NOW, Rules::default())
+    }
+
+    /// A lease for a node that owns the slots below 3.
+    fn grant(voter: &mut Voter, indices: &[usize], rules: Rules) -> SlotSet {
+        voter.grant(boot(1), &slots(indices), |slot| slot.index() < 3, rules)
     }
 
     const NOW: Duration = Duration::from_secs(1);
