@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::env::Env;
 use crate::error::StoreError;
@@ -180,7 +181,7 @@ fn reserved_record(env: &Env) -> Result<Record, StoreError> {
 }
 
 /// What a drain came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Drained {
     /// Sessions that are safe elsewhere now.
     pub moved: u64,
@@ -207,7 +208,7 @@ pub struct Scanned {
 }
 
 /// What a store counts of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Records that are kept, expired ones included until they are collected.
     pub records: u64,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use futures_core::Stream;
+use serde::{Serialize, Serializer};
 use time::UtcDateTime;
 
 use crate::env::Env;
@@ -18,7 +19,7 @@ use crate::proof::Proof;
 use crate::record::{Record, Version};
 use crate::rejection::Rejection;
 use crate::route::{RouteLabel, Routed};
-use crate::timestamp::Timestamp;
+use crate::timestamp::{self, Timestamp};
 use crate::token::RecordId;
 
 /// A place where sessions live.
@@ -283,7 +284,7 @@ impl Revocation {
     }
 }
 
-/// Why a session ended.
+/// Why a session ended. To serde, it is its [`name`](Self::name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
@@ -331,6 +332,12 @@ impl EndReason {
     /// The reason of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+impl Serialize for EndReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -390,16 +397,21 @@ pub struct Carry {
 }
 
 /// A live session of a principal, as a list shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// To serde, its times are strings of RFC 3339, in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// The record, a safe public handle.
     pub id: RecordId,
     /// When it was created.
+    #[serde(serialize_with = "timestamp::rfc3339")]
     pub created: UtcDateTime,
     /// When its principal last proved who they are.
+    #[serde(serialize_with = "timestamp::rfc3339_or_null")]
     pub authenticated: Option<UtcDateTime>,
     /// When it ends if nobody uses it.
+    #[serde(serialize_with = "timestamp::rfc3339")]
     pub deadline: UtcDateTime,
 }
 

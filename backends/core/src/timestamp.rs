@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use serde::ser::{Error, Serialize, Serializer};
 use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A point in time: whole milliseconds since 1970-01-01 00:00 UTC.
 ///
@@ -101,6 +103,22 @@ impl fmt::Debug for Timestamp {
 
 fn whole_millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The text of a time in RFC 3339, for answers of applications.
+pub(crate) fn rfc3339<S: Serializer>(at: &UtcDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    at.format(&Rfc3339).map_err(S::Error::custom)?.serialize(serializer)
+}
+
+/// The same for a time that may not be there.
+pub(crate) fn rfc3339_or_null<S: Serializer>(
+    at: &Option<UtcDateTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => rfc3339(at, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]
