@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::{Session, SignedIn};
 
 /// Takes the session of the innermost layer.
 impl<S: Send + Sync> FromRequestParts<S> for Session {
@@ -27,6 +27,55 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
         Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
+/// Takes the session of the innermost layer if its user is signed in.
+impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = SignedInRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let session = parts.extensions.get::<Session>().ok_or(MissingLayer)?;
+        Ok(session.signed_in().await?)
+    }
+}
+
+/// Takes the session of the innermost layer if its user is signed in, or `None` for a visitor, and where
+/// there is no layer. An outage is an error here as well: it makes no visitor of a user.
+impl<S: Send + Sync> OptionalFromRequestParts<S> for SignedIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        let Some(session) = parts.extensions.get::<Session>() else { return Ok(None) };
+        match session.signed_in().await {
+            Ok(user) => Ok(Some(user)),
+            Err(Error::NotSignedIn) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A handler takes a [`SignedIn`], and there is none.
+///
+/// A visitor is answered 401, with the challenge that RFC 9110 (15.5.2) demands. What else a session call
+/// may come to is answered as everywhere: 503 while the store is away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignedInRejection {
+    /// No [`SessionLayer`](crate::SessionLayer) is around the handler: 500.
+    #[error(transparent)]
+    MissingLayer(#[from] MissingLayer),
+    /// [`Error::NotSignedIn`] for a visitor, or why it is not known.
+    #[error(transparent)]
+    Session(#[from] Error),
+}
+
+impl IntoResponse for SignedInRejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::MissingLayer(missing) => missing.into_response(),
+            Self::Session(error) => error.into_response(),
+        }
     }
 }
 

@@ -44,4 +44,4 @@ pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
 pub use handler::HandlerLayer;
 pub use layer::SessionLayer;
-pub use session::{AsKey, Key, KeyName, Login, Saved, Session, Status};
+pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SignedIn, Status};

@@ -60,5 +60,5 @@ impl Session {
 }
 
 /// Pre-authentication, so that a login drops it: a token handed to a visitor is worth nothing after.
-const SECRET: Key<[u8; LEN]> = Key::pre_auth("csrf");
+pub(super) const SECRET: Key<[u8; LEN]> = Key::pre_auth("csrf");
 const LEN: usize = 32;

@@ -8,14 +8,17 @@ mod commit;
 mod key;
 mod login;
 mod csrf;
+mod flash;
+mod signed_in;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use steadfast_core::{
     DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Hint, Lifetime, Principal,
     RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
@@ -26,6 +29,7 @@ use tracing::Instrument;
 
 pub use key::{AsKey, Key, KeyName};
 pub use login::Login;
+pub use signed_in::SignedIn;
 
 pub(crate) use commit::{Head, Later, Notes, Settled};
 pub(crate) use presented::Presented;
@@ -48,11 +52,13 @@ use turn::{Sent, Turn};
 ///
 /// | calls | act | on an error of the handler |
 /// | --- | --- | --- |
-/// | `get`, `status`, `handle`, `principal`, `created`, `authenticated` | load once | |
+/// | `get`, `entries`, `status`, `handle`, `principal`, `created`, `authenticated` | load once | |
 /// | `reload`, `touch` | at once | stay |
 /// | `insert`, `discard`, `remove`, `clear` | with the commit | dropped |
 /// | `login`, `elevate`, `reauthenticate`, `cycle_id` | with the commit, after a load | dropped |
-/// | `update`, `increment`, `save`, `csrf_token` | at once, with what is buffered | stay |
+/// | `flash` | with the commit, after a load | dropped |
+/// | `update`, `try_update`, `increment`, `save`, `csrf_token` | at once, with what is buffered | stay |
+/// | `pop`, `take_flashes` | at once, with what is buffered, after a load | stay |
 /// | `flush`, `end`, `end_others`, `end_all`, `list` | at once | stay |
 ///
 /// The *commit* is one atomic patch before the response head is sent, so that the request which
@@ -163,6 +169,67 @@ impl Session {
         Ok(())
     }
 
+    /// Every key with a value, and the value as JSON, as this request sees them: its own writes over what
+    /// was loaded.
+    ///
+    /// What this crate itself keeps in the session is left out: the secret of
+    /// [`csrf_token`](Session::csrf_token), and flash messages. A [`Key::pre_auth`] has a `~` in front.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn keys(session: Session) -> Result<String, Error> {
+    ///     let entries = session.entries().await?;
+    ///     Ok(entries.into_keys().collect::<Vec<_>>().join(", "))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn entries(&self) -> Result<BTreeMap<String, RawJson>, Error> {
+        let turn = self.read().await?;
+        let keys = turn.state.keys().into_iter().filter(|key| !is_reserved(key));
+        let entry = |key: &str| Some((key.to_owned(), RawJson::copied(turn.state.value(key)?)));
+        Ok(keys.filter_map(entry).collect())
+    }
+
+    /// Removes a key, at once and atomically across nodes, and returns what was there: of several
+    /// requests that do it at the same time, one has the value.
+    ///
+    /// It takes what is buffered along, as [`update`](Session::update) does. What was taken is gone even if
+    /// the handler fails after it, or the response never reaches the client.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Key, Session};
+    ///
+    /// const STATE: Key<String> = Key::pre_auth("oauth_state");
+    ///
+    /// /// A state is good for one callback, however many come in at the same time.
+    /// async fn check(session: &Session, state: &str) -> Result<bool, Error> {
+    ///     Ok(session.pop(STATE).await?.is_some_and(|known| known == state))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Session::update); or when the value is of another type, and then it is left as
+    /// it is.
+    pub async fn pop<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
+        let key = key.name();
+        let mut value = None;
+        let accept = |taken: &[RawJson]| {
+            value = taken.first().map(|json| decode(&key, json.as_bytes())).transpose()?;
+            Ok(())
+        };
+        self.turn().await.take(&key, |known| known == key, accept).await?;
+        Ok(value)
+    }
+
     /// Changes the value under a key, at once and atomically across nodes, and returns what was
     /// committed.
     ///
@@ -178,13 +245,58 @@ impl Session {
         key: impl AsKey<T>,
         mut f: impl FnMut(Option<T>) -> T,
     ) -> Result<T, Error> {
+        self.try_update(key, |old| Ok::<_, Error>(f(old))).await
+    }
+
+    /// As [`update`](Session::update), with an `f` that may refuse: then nothing is changed, and its error
+    /// is returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Key, Session};
+    ///
+    /// const TICKETS: Key<u32> = Key::new("tickets");
+    ///
+    /// enum Refused {
+    ///     TooMany,
+    ///     Session(Error),
+    /// }
+    ///
+    /// impl From<Error> for Refused {
+    ///     fn from(error: Error) -> Self {
+    ///         Self::Session(error)
+    ///     }
+    /// }
+    ///
+    /// async fn add_ticket(session: &Session) -> Result<u32, Refused> {
+    ///     let add = |tickets: Option<u32>| match tickets.unwrap_or(0) {
+    ///         8.. => Err(Refused::TooMany),
+    ///         tickets => Ok(tickets + 1),
+    ///     };
+    ///     session.try_update(TICKETS, add).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Session::update), and those of `f`.
+    pub async fn try_update<T, E>(
+        &self,
+        key: impl AsKey<T>,
+        mut f: impl FnMut(Option<T>) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+    {
         let key = key.name();
         let mut committed = None;
         let change = |old: Option<&[u8]>| {
-            let new = f(old.map(|json| decode(&key, json)).transpose()?);
+            let new = f(old.map(|json| decode(&key, json)).transpose()?)?;
             let json = self.accept(&key, RawJson::encode_checked(&new))?;
             committed = Some(new);
-            Ok(json)
+            Ok::<_, E>(json)
         };
         self.turn().await.update(&key, change).await?;
         Ok(committed.expect("an update that succeeded computed a value"))
@@ -655,7 +767,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Whether a request brought a session, and if not, why.
+/// Whether a request brought a session, and if not, why. To serde, it is its [`name`](Self::name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -673,6 +785,27 @@ pub enum Status {
     Lost,
     /// It brought the tokens of several live sessions, so none of them counts.
     Ambiguous,
+}
+
+impl Status {
+    /// The name in answers of applications: the variant's, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Existing => "existing",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Lost => "lost",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// What a [`save`](Session::save) came to.
@@ -724,6 +857,11 @@ fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
     let absolute = lifetime.absolute_deadline(begun.into());
     info.deadline = info.deadline.min(absolute.into());
     now < absolute
+}
+
+/// Whether a key is this crate's own.
+fn is_reserved(key: &str) -> bool {
+    key == csrf::SECRET.name() || key.starts_with(flash::PREFIX)
 }
 
 fn decode<T: DeserializeOwned>(key: &str, json: &[u8]) -> Result<T, Error> {

@@ -1,5 +1,6 @@
 //! What a request knows of its session, and what it wants changed. No store is called here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use steadfast_core::{
@@ -109,6 +110,13 @@ impl State {
             Some(own) => own,
             None => self.live()?.value(key),
         }
+    }
+
+    /// Every key with a value, as this request sees them, sorted.
+    pub(super) fn keys(&self) -> BTreeSet<&str> {
+        let stored = self.live().into_iter().flat_map(Live::keys);
+        let buffered = self.pending.ops().map(|(key, _)| key);
+        stored.chain(buffered).filter(|key| self.value(key).is_some()).collect()
     }
 
     /// The store's value under a key, or that it has none, unless this request's own is over it.

@@ -115,24 +115,60 @@ impl<'a> Turn<'a> {
     }
 
     /// Changes the value under a key, as often as it takes: `f` sees what it replaces.
-    pub(super) async fn update(
+    pub(super) async fn update<E: From<Error>>(
         &mut self,
         key: &str,
-        mut f: impl FnMut(Option<&[u8]>) -> Result<RawJson, Error>,
-    ) -> Result<(), Error> {
+        mut f: impl FnMut(Option<&[u8]>) -> Result<RawJson, E>,
+    ) -> Result<(), E> {
+        let change = |state: &State| {
+            let new = f(state.value(key))?;
+            let mut patch = state.pending.clone();
+            expect_as_seen(state, key, &mut patch)?;
+            patch.put(key, new).map_err(Error::from)?;
+            Ok(Some(patch))
+        };
+        self.change(key, change).await
+    }
+
+    /// Removes the values under some of the keys, and returns what was there, sorted by key. Of several
+    /// requests that do it at the same time, one has each value.
+    pub(super) async fn take(
+        &mut self,
+        what: &str,
+        is_wanted: impl Fn(&str) -> bool,
+        mut accept: impl FnMut(&[RawJson]) -> Result<(), Error>,
+    ) -> Result<Vec<RawJson>, Error> {
+        let mut taken = Vec::new();
+        let change = |state: &State| {
+            taken.clear();
+            let mut patch = state.pending.clone();
+            for key in state.keys().into_iter().filter(|key| is_wanted(key)) {
+                taken.extend(state.value(key).map(RawJson::copied));
+                expect_as_seen(state, key, &mut patch)?;
+                patch.remove(key)?;
+            }
+            accept(&taken)?;
+            Ok::<_, Error>((!taken.is_empty()).then_some(patch))
+        };
+        self.change(what, change).await?;
+        Ok(taken)
+    }
+
+    /// Sends the patch that `compose` makes of what this request sees, as often as it takes; `None`
+    /// leaves everything as it is.
+    async fn change<E: From<Error>>(
+        &mut self,
+        what: &str,
+        mut compose: impl FnMut(&State) -> Result<Option<Patch>, E>,
+    ) -> Result<(), E> {
         let deadline = Instant::now() + self.inner.calls().deadlines.usual;
         loop {
             self.read().await?;
             self.state.check_current()?;
-            let new = f(self.state.value(key))?;
-            let mut patch = self.state.pending.clone();
-            if let Some(stored) = self.state.stored(key) {
-                patch.expect(key, stored)?;
-            }
-            patch.put(key, new)?;
+            let Some(mut patch) = compose(&self.state)? else { return Ok(()) };
             match self.send(&mut patch).await? {
                 Sent::Conflict if Instant::now() >= deadline => {
-                    return Err(Error::Contended { key: key.to_owned() });
+                    return Err(Error::Contended { key: what.to_owned() }.into());
                 }
                 Sent::Conflict => self.reload_after_a_while().await?,
                 Sent::Applied(_) | Sent::Nothing => return Ok(()),
@@ -603,6 +639,14 @@ impl<'a> Turn<'a> {
 
     fn idle_deadline(&self) -> Timestamp {
         self.inner.shared.lifetime().idle_deadline(self.inner.env().now())
+    }
+}
+
+/// Has a patch apply only while a key is as this request sees it, unless its own write is over it.
+fn expect_as_seen(state: &State, key: &str, patch: &mut Patch) -> Result<(), Error> {
+    match state.stored(key) {
+        Some(stored) => Ok(patch.expect(key, stored)?),
+        None => Ok(()),
     }
 }
 

@@ -202,6 +202,7 @@ impl<'s> History<'s> {
                 let next = |value: Option<i64>| value.unwrap_or(0) + 1;
                 session.update(key, next).await.map(Answer::Value)
             }
+            Act::Pop(key) => session.pop(key).await.map(Answer::Taken),
             Act::Save => session.save().await.map(|_| Answer::Done),
             Act::Reload => session.reload().await.map(done),
             Act::Touch => session.touch().await.map(done),

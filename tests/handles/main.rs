@@ -7,6 +7,7 @@
 mod steps;
 mod model;
 mod history;
+mod once;
 mod service;
 
 use service::Service;
@@ -19,6 +20,15 @@ macro_rules! handles {
         fn $store() {
             history::check($cases, Service::$store);
         })+
+
+        mod one_request_has_what_is_read_once {
+            use super::{Service, once};
+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $store() {
+                once::check(Service::$store().await).await;
+            })+
+        }
     };
 }
 

@@ -75,6 +75,7 @@ struct Live {
 struct Pending {
     clear: bool,
     puts: Values,
+    removes: BTreeSet<Key>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,7 @@ pub enum Answer {
     Done,
     Saw(Option<Who>, Values),
     Value(i64),
+    Taken(Option<i64>),
     Ended(u64),
     /// The sessions of the user, by number.
     Listed(BTreeSet<usize>),
@@ -157,6 +159,7 @@ impl Model {
             Act::Insert(key, value) => self.insert(handle, key, value),
             Act::Increment(key) => self.increment(handle, key),
             Act::Update(key) => self.update(handle, key),
+            Act::Pop(key) => self.pop(handle, key),
             Act::Save => self.save(handle),
             Act::Reload => self.refresh(handle).map(|()| Answer::Done),
             Act::Touch => self.touch(handle),
@@ -267,6 +270,26 @@ impl Model {
             .map(|values| Answer::Value(values[key]))
     }
 
+    fn pop(&mut self, handle: usize, key: Key) -> Result<Answer, Refused> {
+        self.load(handle);
+        self.check_current(handle)?;
+        let mut pending = self.handles[handle].pending.clone();
+        if let (Some(session), false) = (self.reached(handle), pending.covers(key)) {
+            let (seen, stored) = (self.seen(handle, key), self.sessions[session].values.get(key));
+            // A conflict has it load the session again.
+            if seen.is_some() && seen.as_ref() != stored {
+                self.refresh(handle)?;
+            }
+        }
+        let taken = self.seen(handle, key);
+        if taken.is_some() {
+            pending.puts.remove(key);
+            pending.removes.insert(key);
+            self.send(handle, &pending)?;
+        }
+        Ok(Answer::Taken(taken))
+    }
+
     fn save(&mut self, handle: usize) -> Result<Answer, Refused> {
         let pending = self.handles[handle].pending.clone();
         if pending.writes() {
@@ -300,7 +323,7 @@ impl Model {
                 self.user(handle).ok_or(Refused::NotSignedIn)?;
             }
             Intent::Login(who) if self.user(handle).is_some_and(|known| known != who) => {
-                self.handles[handle].pending = Pending { clear: true, puts: Values::new() };
+                self.handles[handle].pending = Pending { clear: true, ..Pending::default() };
             }
             Intent::Login(_) | Intent::Cycle => {}
         }
@@ -680,16 +703,17 @@ impl Live {
 
 impl Pending {
     fn writes(&self) -> bool {
-        self.clear || !self.puts.is_empty()
+        self.clear || !self.puts.is_empty() || !self.removes.is_empty()
     }
 
     fn covers(&self, key: &str) -> bool {
-        self.clear || self.puts.contains_key(key)
+        self.clear || self.puts.contains_key(key) || self.removes.contains(key)
     }
 
     fn over(&self, values: &Values) -> Values {
         let mut over = if self.clear { Values::new() } else { values.clone() };
         over.extend(&self.puts);
+        over.retain(|key, _| !self.removes.contains(key));
         over
     }
 }

@@ -11,6 +11,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use steadfast::store::Store;
+use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
 // The glob must not hide the standard `core`, which macros and the line below name.
 use steadfast::*;
 use tower::ServiceExt;
@@ -26,6 +28,56 @@ async fn a_session_can_be_optional() {
     let layered = routes().layer(SessionLayer::new(MemoryStore::new()));
     assert_eq!(send(routes(), Request::get("/")).await, (StatusCode::OK, "session: false".into()));
     assert_eq!(send(layered, Request::get("/")).await, (StatusCode::OK, "session: true".into()));
+}
+
+#[tokio::test]
+async fn a_handler_for_users_refuses_visitors() {
+    let app = members().layer(SessionLayer::new(MemoryStore::new()));
+    let visitor =
+        app.clone().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(visitor.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(visitor.headers()[header::WWW_AUTHENTICATE], "Session");
+    let cookie = signed_in(&app).await;
+    let member = send(app, Request::get("/").header(header::COOKIE, cookie)).await;
+    assert_eq!(member, (StatusCode::OK, "alice".into()));
+}
+
+#[tokio::test]
+async fn a_handler_for_users_may_serve_visitors_too() {
+    let app = members().layer(SessionLayer::new(MemoryStore::new()));
+    let visitor = send(app.clone(), Request::get("/home")).await;
+    assert_eq!(visitor, (StatusCode::OK, "nobody".into()));
+    let cookie = signed_in(&app).await;
+    let member = send(app, Request::get("/home").header(header::COOKIE, cookie)).await;
+    assert_eq!(member, (StatusCode::OK, "alice".into()));
+    let bare = send(members(), Request::get("/home")).await;
+    assert_eq!(bare, (StatusCode::OK, "nobody".into()), "there is no layer");
+}
+
+#[tokio::test]
+async fn an_outage_makes_no_visitor_of_a_user() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()) as Arc<dyn Store>);
+    let app = members().layer(SessionLayer::new(store.clone()));
+    let cookie = signed_in(&app).await;
+    store.set(Call::Load, Fault::Down);
+    for path in ["/", "/home"] {
+        let request = Request::get(path).header(header::COOKIE, &cookie);
+        assert_eq!(send(app.clone(), request).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_for_users_without_a_layer_is_our_fault() {
+    assert_eq!(send(members(), Request::get("/")).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_status_shows_its_name() {
+    let status = |session: Session| async move {
+        Ok::<_, Error>(serde_json::to_string(&session.status().await?).unwrap())
+    };
+    let app = Router::new().route("/", get(status)).layer(SessionLayer::new(MemoryStore::new()));
+    assert_eq!(send(app, Request::get("/")).await, (StatusCode::OK, "\"new\"".into()));
 }
 
 #[tokio::test]
@@ -81,6 +133,25 @@ async fn a_handle_that_outlives_its_request_keeps_no_part_of_it() {
     let handle = kept.lock().unwrap().take().unwrap();
     assert!(released.load(Ordering::SeqCst), "the handle keeps the request's buffer");
     assert_eq!(handle.get::<i64>("a").await.unwrap(), Some(1), "it still knows its session");
+}
+
+/// Routes for users, one that signs in, and one for everybody.
+fn members() -> Router {
+    let home = |user: Option<SignedIn>| async move {
+        user.map_or_else(|| "nobody".to_owned(), |user| user.id().to_owned())
+    };
+    Router::new()
+        .route("/", get(|user: SignedIn| async move { user.id().to_owned() }))
+        .route("/home", get(home))
+        .route("/login", post(|session: Session| async move { session.login("alice").await }))
+}
+
+/// The cookie of a client that signed in.
+async fn signed_in(app: &Router) -> HeaderValue {
+    let request = Request::post("/login").body(Body::empty()).unwrap();
+    let reply = app.clone().oneshot(request).await.unwrap();
+    let line = reply.headers()[header::SET_COOKIE].to_str().unwrap();
+    line.split(';').next().unwrap().parse().unwrap()
 }
 
 /// What a request was read into.

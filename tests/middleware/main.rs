@@ -29,3 +29,4 @@ mod realms;
 mod extractor;
 mod leaks;
 mod values;
+mod once;

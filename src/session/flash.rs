@@ -1,0 +1,90 @@
+//! Messages for the next page.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use steadfast_core::RawJson;
+
+use super::{Session, decode};
+use crate::error::Error;
+
+/// Flash messages: a handler that redirects leaves one, and the page that is shown next takes it.
+impl Session {
+    /// Leaves a message for the page that is shown next, with the commit. Loads.
+    ///
+    /// Messages of concurrent requests do not overwrite each other. A session keeps the last
+    /// [`FLASHES`](Session::FLASHES) that are unread; what is older goes. Each counts as a value of the
+    /// session. A response of 500 and above drops what its handler left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::response::{Html, Redirect};
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn save(session: Session) -> Result<Redirect, Error> {
+    ///     session.flash("Your address is saved.").await?;
+    ///     Ok(Redirect::to("/account"))
+    /// }
+    ///
+    /// async fn account(session: Session) -> Result<Html<String>, Error> {
+    ///     let notes: Vec<String> = session.take_flashes().await?;
+    ///     Ok(Html(notes.iter().map(|note| format!("<p role=status>{note}</p>")).collect()))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked, when the message would not come back from JSON as it is, or when it
+    /// is over the limit of a value.
+    pub async fn flash<T: Serialize>(&self, message: T) -> Result<(), Error> {
+        let json = self.accept("flash", RawJson::encode(&message))?;
+        let mut random = [0; 4];
+        self.inner.env().fill(&mut random)?;
+        let mut turn = self.write().await?;
+        turn.read().await?;
+        let unread = turn.state.keys().into_iter().filter(|key| is_flash(key));
+        let unread: Vec<_> = unread.map(str::to_owned).collect();
+        for key in unread.iter().take((unread.len() + 1).saturating_sub(Self::FLASHES)) {
+            turn.state.pending.remove(key)?;
+        }
+        // After every message that there is, also in the same millisecond.
+        let last = unread.last().and_then(|key| at(key));
+        let at = self.inner.env().now().as_millis().max(last.map_or(0, |last| last + 1));
+        let key = format!("{PREFIX}{at:015}.{:08x}", u32::from_be_bytes(random));
+        Ok(turn.state.pending.put(&key, json)?)
+    }
+
+    /// Takes the messages that are unread, the oldest first, at once and atomically across nodes: of
+    /// several requests that come in at the same time, one has each message.
+    ///
+    /// Each message is read at most once. A message that was taken is gone even if the handler fails after
+    /// it, or the response never reaches the client: a page that is shown twice is the lesser evil for a
+    /// message that must arrive, so keep that as a value of its own, and remove it when the user confirms.
+    ///
+    /// Costs a load if nothing was read yet, and where there are messages, an update.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Session::update); or when a message is of another type, and then all of them are
+    /// gone, or every page that shows them would fail.
+    pub async fn take_flashes<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        let taken = self.turn().await.take("flash", is_flash, |_| Ok(())).await?;
+        taken.iter().map(|json| decode("flash", json.as_bytes())).collect()
+    }
+
+    /// How many unread messages a session keeps: 8.
+    pub const FLASHES: usize = 8;
+}
+
+fn is_flash(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The milliseconds in the key of a message.
+fn at(key: &str) -> Option<i64> {
+    key.strip_prefix(PREFIX)?.split('.').next()?.parse().ok()
+}
+
+/// What the keys of messages begin with. Each message has a key of its own, so that leaving one needs to
+/// know of no other, and none that was taken comes back.
+pub(super) const PREFIX: &str = "steadfast.flash.";
