@@ -64,6 +64,8 @@ pub enum Request {
         principal: Principal,
         /// Why it ends.
         reason: EndReason,
+        /// The login for which it ends at a cap.
+        login: Option<CallId>,
     },
     /// Asks what a list shows of a session, if it is the principal's.
     Describe {
@@ -99,6 +101,8 @@ pub enum ListRequest {
     Settle(RecordId),
     /// The session is not the principal's, or not any more.
     Remove(RecordId),
+    /// The session has not become the principal's in time.
+    Release(RecordId),
     /// Wants the sessions after one, in the order of their ids.
     Page(Option<RecordId>),
     /// Rejects logins below an epoch from now on.

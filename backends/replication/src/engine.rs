@@ -564,7 +564,7 @@ impl Engine {
             Asker::Fence(id, principal) => {
                 let request = match reply {
                     Reply::Described(Some(_)) => ListRequest::Settle(id),
-                    Reply::Described(None) => ListRequest::Remove(id),
+                    Reply::Described(None) => ListRequest::Release(id),
                     _ => return,
                 };
                 let request = Request::List { principal, request };

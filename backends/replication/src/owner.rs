@@ -64,6 +64,16 @@ pub struct Asked {
     pub until: Duration,
 }
 
+impl Asked {
+    /// The call by which the record remembers what this one did: where a session ends for a login, the login.
+    fn remembered(&self) -> CallId {
+        match &self.request {
+            Request::End { login: Some(login), .. } => *login,
+            _ => self.call,
+        }
+    }
+}
+
 /// What a step leads to.
 #[derive(Debug)]
 pub enum Told {
@@ -189,11 +199,12 @@ impl Owner {
         let Some(task) = self.tasks.get_mut(&id) else {
             return Vec::new();
         };
+        let call = task.queue.front().map(|asked| asked.call);
         let Some(Stage::Steps(steps)) = &mut task.stage else {
             return Vec::new();
         };
         let mut told = Vec::new();
-        match steps.on_reply(step, reply, number) {
+        match steps.on_reply(call, step, reply, number) {
             Next::Wait => return told,
             Next::Ask(steps, asks) => {
                 task.stage = Some(Stage::Steps(steps));
@@ -317,7 +328,9 @@ impl Owner {
                 }
                 Decision::Admit(request) => told.push(self.ask_admission(id, *request)),
                 Decision::Write(write) => {
-                    let commit = Commit::of(id, *write, Some(call), self, world, cx);
+                    let first = self.tasks.get(&id).and_then(|task| task.queue.front());
+                    let call = first.map(Asked::remembered);
+                    let commit = Commit::of(id, *write, call, self, world, cx);
                     self.begin(id, commit);
                     told.extend(self.confirm(id, world, cx));
                 }
@@ -430,7 +443,7 @@ impl Owner {
     ) -> Option<(RecordId, u64)> {
         let task = self.tasks.get_mut(&id).filter(|_| news.after.is_ended())?;
         let done = cx.replicas.confirmed(id).map(|entry| entry.done.as_slice()).unwrap_or_default();
-        let is_done = |asked: &Asked| done.iter().any(|done| done.call == asked.call);
+        let is_done = |asked: &Asked| done.iter().any(|done| done.call == asked.remembered());
         task.queue.front().filter(|asked| is_done(asked))?;
         self.last_step += 1;
         task.stage = Some(Stage::Steps(Steps::Remove(self.last_step)));

@@ -129,7 +129,9 @@ impl Procedure {
         match &self.aim {
             Aim::List(_) => Some(Request::Describe { id, principal }),
             Aim::End { except, .. } if *except == Some(id) => None,
-            Aim::End { reason, .. } => Some(Request::End { id, principal, reason: *reason }),
+            Aim::End { reason, .. } => {
+                Some(Request::End { id, principal, reason: *reason, login: None })
+            }
         }
     }
 

@@ -71,6 +71,8 @@ rules! {
     W3,
     /// An end waits for readers.
     X1,
+    /// A list names what ends for a login again when the login is asked again.
+    Q3,
     /// A tombstone ends when every holder has it.
     X2,
     /// Outcomes of calls travel with the record.

@@ -16,7 +16,7 @@ use crate::context::Now;
 use crate::epoch::tests::{SETTINGS, boot, joining};
 use crate::member::{Boot, Member, Role};
 use crate::membership::{Discovery, Drain, Identity, Membership};
-use crate::record::List;
+use crate::record::{Kept, List};
 use crate::rules::{Rule, Rules};
 
 #[test]
@@ -272,6 +272,26 @@ fn lists_survive_a_crash() {
     assert_eq!(ended, [ids[0]], "{id:?}");
 }
 
+#[test]
+fn a_login_names_what_ended_for_it_under_an_earlier_owner() {
+    let named = |rules| {
+        let mut nodes = Nodes::with(3, rules);
+        let [first, second, caller] = nodes.spread();
+        let oldest = nodes.owned_by(&[second, caller], 1);
+        nodes.sign_in(0, oldest, 1, None);
+        nodes.pass(200);
+        let login = nodes.owned_by(&[first], oldest + 1);
+        let (me, number) = nodes.begin_sign_in(caller, login, 1);
+        nodes.hop_until(|nodes| nodes.has_left_the_list(id(oldest)));
+        nodes.crash(first);
+        let reply = nodes.wait(me, number);
+        let Reply::Outcome(Outcome::Applied(applied)) = reply else { panic!("{reply:?}") };
+        applied.ended.contains(&id(oldest))
+    };
+    assert!(named(Rules::default()));
+    assert!(!named(Rules::without(Rule::Q3)));
+}
+
 // Nine fields: what the nodes told is kept by kind.
 struct Nodes {
     engines: BTreeMap<Boot, Engine>,
@@ -370,16 +390,56 @@ impl Nodes {
 
     /// Delivers what was sent, each hop in 1 ms, and lets 10 ms pass.
     fn turn(&mut self) {
-        for _ in 0..10 {
-            for (from, to, packet) in std::mem::take(&mut self.packets) {
-                self.sent += 1;
-                self.step(to, |engine, now| engine.receive(now, from, packet));
-            }
-            self.now.mono += Duration::from_millis(1);
-        }
+        (0..10).for_each(|_| self.hop());
         for boot in self.boots() {
             self.step(boot, Engine::tick);
         }
+    }
+
+    fn hop(&mut self) {
+        for (from, to, packet) in std::mem::take(&mut self.packets) {
+            self.sent += 1;
+            self.step(to, |engine, now| engine.receive(now, from, packet));
+        }
+        self.now.mono += Duration::from_millis(1);
+    }
+
+    fn hop_until(&mut self, is_there: impl Fn(&Self) -> bool) {
+        for _ in 0..100 {
+            if is_there(self) {
+                return;
+            }
+            self.hop();
+        }
+        panic!("it did not come to that");
+    }
+
+    /// The nodes, the owner of alice's list last.
+    fn spread(&self) -> [usize; 3] {
+        let list = self.owner(alices(self));
+        [(list + 1) % 3, (list + 2) % 3, list]
+    }
+
+    fn owner(&self, id: RecordId) -> usize {
+        let tenant = self.engines.values().next().unwrap().tenant().unwrap();
+        let owner = tenant.view().owner(tenant.replicas().slot_of(id));
+        (0..3).find(|n| owner == Some(self.boot(*n))).unwrap()
+    }
+
+    /// The first number from one on of a session that one of these nodes owns.
+    fn owned_by(&self, nodes: &[usize], from: u64) -> u64 {
+        (from..).find(|n| nodes.contains(&self.owner(id(*n)))).unwrap()
+    }
+
+    /// Whether a session ended, and the owner of its list knows.
+    fn has_left_the_list(&self, session: RecordId) -> bool {
+        let entry = |id: RecordId| {
+            let owner = &self.engines[&self.boot(self.owner(id))];
+            owner.tenant().unwrap().replicas().confirmed(id).map(|entry| &entry.kept)
+        };
+        let list = entry(alices(self)).and_then(Kept::list);
+        entry(session).is_some_and(Kept::is_ended)
+            && list.is_some_and(|list| list.get(session).is_none())
     }
 
     fn call(&mut self, me: Boot, request: Request) -> Reply {
@@ -531,6 +591,12 @@ fn signed_in(n: u64, admission: Admission) -> Request {
 
 fn id(n: u64) -> RecordId {
     crate::replicas::tests::id(n << 32 | 5)
+}
+
+/// The record of alice's list.
+fn alices(nodes: &Nodes) -> RecordId {
+    let tenant = nodes.engines.values().next().unwrap().tenant().unwrap();
+    tenant.replicas().key().list_of(&alice())
 }
 
 fn alice() -> Principal {

@@ -55,7 +55,8 @@ pub(super) fn decide(
 ) -> Decision {
     let id = asked.id;
     let entry = cx.replicas.confirmed(id);
-    let done = entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.call));
+    let done =
+        entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.remembered()));
     if let Some(done) = done {
         return Decision::Answer(with_carry(done.effect.reply(), id, cx));
     }

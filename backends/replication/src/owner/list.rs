@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Authentication, Outcome, Patch, Principal, Record, RecordId, Rejection, SessionInfo,
+    Admission, Authentication, Outcome, Patch, Principal, Record, RecordId, Rejection, SessionInfo,
 };
 
 use super::decide::{Decision, NewWrite};
 use crate::call::{ListRequest, Reply, Request};
 use crate::context::Context;
 use crate::record::{Floor, Kept, List, ListChange, ListEntry, ListStep};
+use crate::rules::Rule;
 
 /// What a request to a list comes to.
 pub(super) fn decide(
@@ -22,20 +23,9 @@ pub(super) fn decide(
     let list = kept.and_then(Kept::list).unwrap_or(&empty);
     match request {
         ListRequest::Admit { id, authenticated, until, admission } => {
-            let floor = list.floor().filter(|floor| floor.until > cx.now.wall);
-            if floor.is_some_and(|floor| admission.epoch < Some(floor.epoch)) {
-                let outcome = Outcome::Rejected(Rejection::BelowFloor);
-                return Decision::Answer(Reply::Outcome(outcome));
-            }
-            let Some(above) = list.above_cap(*id, admission.cap) else {
-                return Decision::Answer(Reply::Busy);
-            };
-            if list.get(*id).is_some() {
-                return Decision::Answer(Reply::Admitted(above));
-            }
             let entry =
                 ListEntry { authenticated: *authenticated, until: *until, is_settled: false };
-            change(list, ListStep::Reserve(*id, entry), cx)
+            admit(list, (*id, entry), admission, cx)
         }
         ListRequest::Settle(id) if list.get(*id).is_some_and(|entry| !entry.is_settled) => {
             change(list, ListStep::Settle(*id), cx)
@@ -43,7 +33,12 @@ pub(super) fn decide(
         ListRequest::Remove(id) if list.get(*id).is_some() => {
             change(list, ListStep::Remove(*id), cx)
         }
-        ListRequest::Settle(_) | ListRequest::Remove(_) => Decision::Answer(Reply::Done),
+        ListRequest::Release(id) if list.get(*id).is_some() => {
+            change(list, ListStep::Release(*id), cx)
+        }
+        ListRequest::Settle(_) | ListRequest::Remove(_) | ListRequest::Release(_) => {
+            Decision::Answer(Reply::Done)
+        }
         ListRequest::Page(after) => Decision::Answer(Reply::Page(list.page(*after, PAGE))),
         ListRequest::Raise(epoch) => {
             let epoch = list.floor().map_or(*epoch, |floor| floor.epoch.max(*epoch));
@@ -53,6 +48,35 @@ pub(super) fn decide(
             }
             let floor = Floor { epoch, until: cx.now.wall + FLOOR_KEPT };
             change(list, ListStep::Raise(floor), cx)
+        }
+    }
+}
+
+/// Admits a session, and names those that end for it: also those that ended before the login was asked again
+/// (Q3).
+fn admit(
+    list: &List,
+    (id, entry): (RecordId, ListEntry),
+    admission: &Admission,
+    cx: &Context<'_>,
+) -> Decision {
+    let floor = list.floor().filter(|floor| floor.until > cx.now.wall);
+    if floor.is_some_and(|floor| admission.epoch < Some(floor.epoch)) {
+        let outcome = Outcome::Rejected(Rejection::BelowFloor);
+        return Decision::Answer(Reply::Outcome(outcome));
+    }
+    let Some(mut above) = list.above_cap(id, admission.cap) else {
+        return Decision::Answer(Reply::Busy);
+    };
+    let named = list.displaced_by(id);
+    above.retain(|id| !named.contains(id));
+    let is_named = above.is_empty() || !cx.rules.keep(Rule::Q3);
+    let named = [named, &above].concat();
+    match list.get(id) {
+        Some(_) if is_named => Decision::Answer(Reply::Admitted(named)),
+        there => {
+            let named = if cx.rules.keep(Rule::Q3) { named } else { Vec::new() };
+            change(list, ListStep::Reserve(id, there.copied().unwrap_or(entry), named), cx)
         }
     }
 }

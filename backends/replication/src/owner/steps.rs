@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::{Deleted, EndReason, Principal, RecordId};
 
-use crate::call::{Reply, Request};
+use crate::call::{CallId, Reply, Request};
 
 /// The steps of a call that are under way.
 #[derive(Debug)]
@@ -48,9 +48,10 @@ pub(super) enum Next {
 }
 
 impl Steps {
-    /// Takes the answer to a step. `number` draws numbers for further steps.
+    /// Takes the answer to a step of a call. `number` draws numbers for further steps.
     pub(super) fn on_reply(
         &mut self,
+        call: Option<CallId>,
         step: u64,
         reply: Reply,
         number: impl FnMut() -> u64,
@@ -60,7 +61,7 @@ impl Steps {
                 if above.is_empty() {
                     return Next::Admitted { ended: above, gone: Vec::new() };
                 }
-                Ends::begin(above, principal.clone(), number)
+                Ends::begin(above, principal.clone(), call, number)
             }
             (Self::Admit(awaited, _), Reply::Busy) if *awaited == step => Next::Later,
             (Self::Admit(awaited, _), reply) if *awaited == step => Next::Answer(reply),
@@ -72,11 +73,18 @@ impl Steps {
 }
 
 impl Ends {
-    fn begin(above: Vec<RecordId>, principal: Principal, mut number: impl FnMut() -> u64) -> Next {
+    /// The sessions end for a login: their records remember it, so that they end for it once only, and say so to
+    /// each owner that asks.
+    fn begin(
+        above: Vec<RecordId>,
+        principal: Principal,
+        login: Option<CallId>,
+        mut number: impl FnMut() -> u64,
+    ) -> Next {
         let open: BTreeMap<_, _> = above.into_iter().map(|id| (number(), id)).collect();
         let end = |(step, id): (&u64, &RecordId)| {
             let (principal, reason) = (principal.clone(), EndReason::Cap);
-            (*step, Request::End { id: *id, principal, reason })
+            (*step, Request::End { id: *id, principal, reason, login })
         };
         let asks = open.iter().map(end).collect();
         let (ended, gone) = (Vec::new(), Vec::new());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use steadfast_core::{Principal, RecordId, Timestamp};
 
@@ -20,6 +21,17 @@ pub struct List {
     /// By the first byte of the session's id.
     parts: BTreeMap<u8, Arc<BTreeMap<RecordId, ListEntry>>>,
     floor: Option<Floor>,
+    /// By session, what ends for its login: the login can be asked again, and names it then, too.
+    displaced: BTreeMap<RecordId, Displaced>,
+}
+
+/// The sessions that end for a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    /// The sessions.
+    pub ids: Vec<RecordId>,
+    /// Until when the login may be asked again.
+    pub until: Timestamp,
 }
 
 /// A session of a principal, or one that is about to be.
@@ -54,10 +66,12 @@ pub struct ListChange {
 /// One step of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListStep {
-    /// A session is about to be the principal's.
-    Reserve(RecordId, ListEntry),
+    /// A session is about to be the principal's, and the others end for it.
+    Reserve(RecordId, ListEntry, Vec<RecordId>),
     /// It is.
     Settle(RecordId),
+    /// It has not come in time. It may come yet.
+    Release(RecordId),
     /// It is not, or not any more.
     Remove(RecordId),
     /// Logins below an epoch are rejected.
@@ -67,7 +81,8 @@ pub enum ListStep {
 impl List {
     /// A list without sessions.
     pub fn new(principal: Principal) -> Self {
-        Self { principal, stamp: Stamp::ZERO, parts: BTreeMap::new(), floor: None }
+        let (parts, displaced) = (BTreeMap::new(), BTreeMap::new());
+        Self { principal, stamp: Stamp::ZERO, parts, floor: None, displaced }
     }
 
     /// A list with these sessions.
@@ -76,9 +91,10 @@ impl List {
         principal: Principal,
         stamp: Stamp,
         floor: Option<Floor>,
-        entries: impl IntoIterator<Item = (RecordId, ListEntry)>,
+        (entries, displaced): (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>),
     ) -> Self {
-        let mut list = Self { stamp, floor, ..Self::new(principal) };
+        let displaced = displaced.into_iter().collect();
+        let mut list = Self { stamp, floor, displaced, ..Self::new(principal) };
         entries.into_iter().for_each(|(id, entry)| list.insert(id, entry));
         list
     }
@@ -95,7 +111,8 @@ impl List {
 
     /// The bytes it takes, about.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.len() * 64
+        let displaced: usize = self.displaced.values().map(|one| 64 + one.ids.len() * 16).sum();
+        size_of::<Self>() + self.len() * 64 + displaced
     }
 
     /// The next sessions after one, at most so many.
@@ -127,11 +144,23 @@ impl List {
         self.floor
     }
 
+    /// The sessions that end for the login of a session, as far as the list remembers.
+    pub fn displaced_by(&self, id: RecordId) -> &[RecordId] {
+        self.displaced.get(&id).map(|displaced| displaced.ids.as_slice()).unwrap_or_default()
+    }
+
+    /// What ends for each login.
+    #[cfg(feature = "wire")]
+    pub(crate) fn displaced(&self) -> impl Iterator<Item = (RecordId, &Displaced)> {
+        self.displaced.iter().map(|(id, displaced)| (*id, displaced))
+    }
+
     /// When nothing of it has to be remembered any more.
     pub fn until(&self) -> Timestamp {
         let entries = self.iter().map(|(_, entry)| entry.until);
         let floor = self.floor.iter().map(|floor| floor.until);
-        entries.chain(floor).max().unwrap_or(Timestamp::UNIX_EPOCH)
+        let displaced = self.displaced.values().map(|displaced| displaced.until);
+        entries.chain(floor).chain(displaced).max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// The oldest sessions that have to go, so that another one leaves the principal with as many as the cap
@@ -152,14 +181,28 @@ impl List {
     #[must_use]
     pub fn changed(&self, change: &ListChange) -> Self {
         let mut list = Self { stamp: change.stamp, ..self.clone() };
+        let now = change.stamp.wall();
+        list.displaced.retain(|_, displaced| displaced.until > now);
         match &change.step {
-            ListStep::Reserve(id, entry) => list.insert(*id, *entry),
+            ListStep::Reserve(id, entry, ids) => {
+                list.insert(*id, *entry);
+                list.displaced.remove(id);
+                if !ids.is_empty() {
+                    let until = now + DISPLACED_KEPT;
+                    list.displaced.insert(*id, Displaced { ids: ids.clone(), until });
+                }
+            }
             ListStep::Settle(id) => {
                 if let Some(entry) = self.get(*id) {
                     list.insert(*id, ListEntry { is_settled: true, ..*entry });
                 }
+                list.displaced.remove(id);
             }
-            ListStep::Remove(id) => list.remove(*id),
+            ListStep::Release(id) => list.remove(*id),
+            ListStep::Remove(id) => {
+                list.remove(*id);
+                list.displaced.remove(id);
+            }
             ListStep::Raise(floor) => list.floor = Some(*floor),
         }
         list
@@ -180,6 +223,9 @@ impl List {
         }
     }
 }
+
+/// How long a list remembers what ends for a login that is not settled: longer than its caller waits.
+const DISPLACED_KEPT: Duration = Duration::from_secs(10);
 
 fn part_of(id: RecordId) -> u8 {
     id.as_bytes()[0]
@@ -235,6 +281,20 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_for_a_login_is_remembered_until_it_is_settled() {
+        let reserve = ListStep::Reserve(id(2), entry(2), vec![id(1)]);
+        let reserved = settled(&[(1, 1)]).changed(&change(reserve));
+        let after = |step| reserved.changed(&change(step)).displaced_by(id(2)).to_vec();
+        assert_eq!(after(ListStep::Remove(id(1))), [id(1)], "also once it has ended");
+        assert_eq!(after(ListStep::Release(id(2))), [id(1)], "the login may come yet");
+        assert_eq!(after(ListStep::Settle(id(2))), []);
+        assert_eq!(after(ListStep::Remove(id(2))), []);
+        let stamp = Stamp { time: 10_000 << 16, writer: 0 };
+        let later = ListChange { stamp, step: ListStep::Release(id(2)) };
+        assert_eq!(reserved.changed(&later).displaced_by(id(2)), []);
+    }
+
+    #[test]
     fn a_list_is_remembered_as_long_as_its_floor() {
         let floor = Floor { epoch: 3, until: at(100) };
         let list = list(&[]).changed(&change(ListStep::Raise(floor)));
@@ -243,7 +303,7 @@ mod tests {
 
     fn list(entries: &[(u8, u64)]) -> List {
         let principal = Principal::new(Realm::default(), "alice").unwrap();
-        let reserve = |(n, at): &(u8, u64)| change(ListStep::Reserve(id(*n), entry(*at)));
+        let reserve = |(n, at): &(u8, u64)| change(ListStep::Reserve(id(*n), entry(*at), vec![]));
         entries.iter().fold(List::new(principal), |list, entry| list.changed(&reserve(entry)))
     }
 

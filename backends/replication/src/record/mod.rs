@@ -9,5 +9,5 @@ mod stamp;
 pub use self::copy::Copy;
 pub use self::delta::{Delta, Head};
 pub use self::held::{Entry, Held, Kept, Revision, Tombstone};
-pub use self::list::{Floor, List, ListChange, ListEntry, ListStep};
+pub use self::list::{Displaced, Floor, List, ListChange, ListEntry, ListStep};
 pub use self::stamp::Stamp;

@@ -27,6 +27,11 @@ impl Stamp {
         let time = self.time.saturating_add(1).max(millis.saturating_mul(1 << 16));
         Self { time, writer: writer.prefix() }
     }
+
+    /// The time by the wall clock, or a little later.
+    pub fn wall(self) -> Timestamp {
+        Timestamp::from_millis((self.time >> 16) as i64)
+    }
 }
 
 #[cfg(test)]

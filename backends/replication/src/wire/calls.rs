@@ -42,10 +42,11 @@ impl From<&Request> for Asked {
                 sign_in: *sign_in,
                 reason: end_reason_number(*reason),
             }),
-            Request::End { id, principal, reason } => Self::End(proto::End {
+            Request::End { id, principal, reason, login } => Self::End(proto::End {
                 id: id_bytes(*id),
                 principal: Some(principal.into()),
                 reason: end_reason_number(*reason),
+                login: login.map(Into::into),
             }),
             Request::Describe { id, principal } => {
                 let (id, principal) = (id_bytes(*id), Some(principal.into()));
@@ -85,6 +86,7 @@ impl TryFrom<Asked> for Request {
                 id: id(&end.id)?,
                 principal: required(end.principal, PRINCIPAL)?,
                 reason: end_reason(end.reason),
+                login: optional(end.login)?,
             },
             Asked::Describe(describe) => Self::Describe {
                 id: id(&describe.id)?,
@@ -167,6 +169,20 @@ impl From<Deleted> for proto::Deleted {
             Deleted::Gone => Self::Gone,
             Deleted::Superseded => Self::Superseded,
         }
+    }
+}
+
+impl From<CallId> for proto::CallId {
+    fn from(CallId { caller, number }: CallId) -> Self {
+        Self { caller: boot_bytes(caller), number }
+    }
+}
+
+impl TryFrom<proto::CallId> for CallId {
+    type Error = WireError;
+
+    fn try_from(wire: proto::CallId) -> Result<Self, WireError> {
+        Ok(Self { caller: boot(&wire.caller)?, number: wire.number })
     }
 }
 

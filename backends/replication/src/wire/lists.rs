@@ -6,12 +6,12 @@ use steadfast_core::{Principal, RecordId, SessionInfo, Timestamp};
 use super::proto::listing::Request as Asked;
 use super::proto::patched_sessions::Step;
 use super::values::{
-    chunks, id, id_bytes, id_or_none, id_or_none_bytes, number_of, optional_time, required,
-    stamp_or_zero, stamp_or_zero_bytes, time,
+    PART, chunks, id, id_bytes, id_or_none, id_or_none_bytes, ids, ids_bytes, number_of,
+    optional_time, required, stamp_or_zero, stamp_or_zero_bytes, time,
 };
 use super::{WireError, list, proto};
 use crate::call::ListRequest;
-use crate::record::{Floor, List, ListChange, ListEntry, ListStep};
+use crate::record::{Displaced, Floor, List, ListChange, ListEntry, ListStep};
 
 /// How many sessions one message lists.
 const SESSIONS: usize = 1 << 16;
@@ -26,6 +26,7 @@ pub(super) fn to_listing(principal: &Principal, request: &ListRequest) -> proto:
         }),
         ListRequest::Settle(id) => Asked::Settle(id_bytes(*id)),
         ListRequest::Remove(id) => Asked::Remove(id_bytes(*id)),
+        ListRequest::Release(id) => Asked::Release(id_bytes(*id)),
         ListRequest::Page(after) => Asked::Page(id_or_none_bytes(*after)),
         ListRequest::Raise(epoch) => Asked::Raise(*epoch),
     };
@@ -42,6 +43,7 @@ pub(super) fn list_request(asked: Option<Asked>) -> Result<ListRequest, WireErro
         },
         Asked::Settle(of) => ListRequest::Settle(id(&of)?),
         Asked::Remove(of) => ListRequest::Remove(id(&of)?),
+        Asked::Release(of) => ListRequest::Release(id(&of)?),
         Asked::Page(after) => ListRequest::Page(id_or_none(&after)?),
         Asked::Raise(epoch) => ListRequest::Raise(epoch),
     })
@@ -49,16 +51,18 @@ pub(super) fn list_request(asked: Option<Asked>) -> Result<ListRequest, WireErro
 
 pub(super) fn to_step(step: &ListStep) -> Step {
     match step {
-        ListStep::Reserve(id, ListEntry { authenticated, until, is_settled }) => {
+        ListStep::Reserve(id, ListEntry { authenticated, until, is_settled }, displaced) => {
             Step::Reserve(proto::Reservation {
                 id: id_bytes(*id),
                 authenticated: authenticated.as_millis(),
                 until: until.as_millis(),
                 is_settled: *is_settled,
+                displaced: ids_bytes(displaced),
             })
         }
         ListStep::Settle(id) => Step::Settle(id_bytes(*id)),
         ListStep::Remove(id) => Step::Remove(id_bytes(*id)),
+        ListStep::Release(id) => Step::Release(id_bytes(*id)),
         ListStep::Raise(floor) => Step::Raise(to_floor(*floor)),
     }
 }
@@ -68,10 +72,11 @@ pub(super) fn list_change(patched: &proto::PatchedSessions) -> Result<ListChange
         Step::Reserve(of) => {
             let (authenticated, until) = (time(of.authenticated)?, time(of.until)?);
             let entry = ListEntry { authenticated, until, is_settled: of.is_settled };
-            ListStep::Reserve(id(&of.id)?, entry)
+            ListStep::Reserve(id(&of.id)?, entry, ids(&of.displaced)?)
         }
         Step::Settle(of) => ListStep::Settle(id(of)?),
         Step::Remove(of) => ListStep::Remove(id(of)?),
+        Step::Release(of) => ListStep::Release(id(of)?),
         Step::Raise(of) => ListStep::Raise(floor(*of)?),
     };
     Ok(ListChange { stamp: stamp_or_zero(&patched.stamp)?, step })
@@ -99,6 +104,7 @@ impl From<&List> for proto::Sessions {
             stamp: stamp_or_zero_bytes(list.stamp),
             floor: list.floor().map(to_floor),
             entries,
+            displaced: to_displaced(list),
         }
     }
 }
@@ -111,8 +117,23 @@ impl TryFrom<proto::Sessions> for List {
         let floor = wire.floor.map(floor).transpose()?;
         let entries: Result<Vec<_>, _> =
             chunks(&wire.entries, "a session of a principal")?.iter().map(entry).collect();
-        Ok(Self::of(principal, stamp_or_zero(&wire.stamp)?, floor, entries?))
+        let displaced = list::decode(&wire.displaced, PART, displaced)?;
+        Ok(Self::of(principal, stamp_or_zero(&wire.stamp)?, floor, (entries?, displaced)))
     }
+}
+
+fn to_displaced(list: &List) -> Vec<u8> {
+    let item = list.displaced().map(|(id, Displaced { ids, until })| proto::Displaced {
+        id: id_bytes(id),
+        until: until.as_millis(),
+        displaced: ids_bytes(ids),
+    });
+    proto::DisplacedList { item: item.collect() }.encode_to_vec()
+}
+
+fn displaced(wire: proto::Displaced) -> Result<(RecordId, Displaced), WireError> {
+    let (ids, until) = (ids(&wire.displaced)?, time(wire.until)?);
+    Ok((id(&wire.id)?, Displaced { ids, until }))
 }
 
 fn entry(bytes: &[u8; 33]) -> Result<(RecordId, ListEntry), WireError> {

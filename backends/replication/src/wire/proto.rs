@@ -510,6 +510,17 @@ pub struct End {
     pub principal: ::core::option::Option<Principal>,
     #[prost(enumeration = "EndReason", tag = "3")]
     pub reason: i32,
+    /// The login for which it ends at a cap.
+    #[prost(message, optional, tag = "4")]
+    pub login: ::core::option::Option<CallId>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CallId {
+    /// A boot.
+    #[prost(bytes = "vec", tag = "1")]
+    pub caller: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Describe {
@@ -523,7 +534,7 @@ pub struct Describe {
 pub struct Listing {
     #[prost(message, optional, tag = "1")]
     pub principal: ::core::option::Option<Principal>,
-    #[prost(oneof = "listing::Request", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "listing::Request", tags = "2, 3, 4, 5, 6, 7")]
     pub request: ::core::option::Option<listing::Request>,
 }
 /// Nested message and enum types in `Listing`.
@@ -543,6 +554,9 @@ pub mod listing {
         /// To an epoch of the principal.
         #[prost(uint64, tag = "6")]
         Raise(u64),
+        /// An id.
+        #[prost(bytes, tag = "7")]
+        Release(::prost::alloc::vec::Vec<u8>),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -824,7 +838,7 @@ pub struct PatchedSessions {
     pub base: ::core::option::Option<Revision>,
     #[prost(bytes = "vec", tag = "2")]
     pub stamp: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "patched_sessions::Step", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "patched_sessions::Step", tags = "3, 4, 5, 6, 7")]
     pub step: ::core::option::Option<patched_sessions::Step>,
 }
 /// Nested message and enum types in `PatchedSessions`.
@@ -840,6 +854,9 @@ pub mod patched_sessions {
         Remove(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "6")]
         Raise(super::Floor),
+        /// An id.
+        #[prost(bytes, tag = "7")]
+        Release(::prost::alloc::vec::Vec<u8>),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -852,6 +869,9 @@ pub struct Reservation {
     pub until: i64,
     #[prost(bool, tag = "4")]
     pub is_settled: bool,
+    /// The ids of sessions that end for it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub displaced: ::prost::alloc::vec::Vec<u8>,
 }
 /// Below which epoch of a principal logins are rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1087,6 +1107,24 @@ pub struct Sessions {
     /// 33 bytes each: id (16), authenticated (8), until (8), 1 if it is settled (1).
     #[prost(bytes = "vec", tag = "4")]
     pub entries: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub displaced: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DisplacedList {
+    /// At most 4,096.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Displaced>,
+}
+/// A session, and the ids of those that end for its login.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Displaced {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub displaced: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Copy {

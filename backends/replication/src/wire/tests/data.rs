@@ -18,8 +18,8 @@ use super::strategies::{any_boot, slots};
 use crate::call::{CallEffect, CallId, Done, Failure, ListPage, ListRequest, Reply, Request};
 use crate::message::{Message, Write};
 use crate::record::{
-    Copy, Delta, Entry, Floor, Head, Held, Kept, List, ListChange, ListEntry, ListStep, Revision,
-    Stamp, Tombstone,
+    Copy, Delta, Displaced, Entry, Floor, Head, Held, Kept, List, ListChange, ListEntry, ListStep,
+    Revision, Stamp, Tombstone,
 };
 use crate::replicas::{Digest, Inspection, Mark, Page, Summary};
 use crate::slots::{SLOTS, Slot};
@@ -117,6 +117,10 @@ fn write() -> impl Strategy<Value = Write> {
 
 fn revision() -> impl Strategy<Value = Revision> {
     (number(), number()).prop_map(|(epoch, number)| Revision { epoch, number })
+}
+
+fn call_id() -> impl Strategy<Value = CallId> {
+    (any_boot(), number()).prop_map(|(caller, number)| CallId { caller, number })
 }
 
 fn done() -> impl Strategy<Value = Done> {
@@ -260,11 +264,9 @@ fn request() -> impl Strategy<Value = Request> {
         (id(), option::of(proof()), option::of(number()), end_reason()).prop_map(
             |(id, proof, sign_in, reason)| Request::Delete { id, proof, sign_in, reason }
         ),
-        (id(), principal(), end_reason()).prop_map(|(id, principal, reason)| Request::End {
-            id,
-            principal,
-            reason
-        }),
+        (id(), principal(), end_reason(), option::of(call_id())).prop_map(
+            |(id, principal, reason, login)| Request::End { id, principal, reason, login }
+        ),
         (id(), principal()).prop_map(|(id, principal)| Request::Describe { id, principal }),
         (principal(), list_request())
             .prop_map(|(principal, request)| Request::List { principal, request }),
@@ -278,6 +280,7 @@ fn list_request() -> impl Strategy<Value = ListRequest> {
         }),
         id().prop_map(ListRequest::Settle),
         id().prop_map(ListRequest::Remove),
+        id().prop_map(ListRequest::Release),
         option::of(id()).prop_map(ListRequest::Page),
         number().prop_map(ListRequest::Raise),
     ]
@@ -285,9 +288,11 @@ fn list_request() -> impl Strategy<Value = ListRequest> {
 
 fn list_change() -> impl Strategy<Value = ListChange> {
     let step = prop_oneof![
-        (id(), list_entry()).prop_map(|(id, entry)| ListStep::Reserve(id, entry)),
+        (id(), list_entry(), ids())
+            .prop_map(|(id, entry, displaced)| ListStep::Reserve(id, entry, displaced)),
         id().prop_map(ListStep::Settle),
         id().prop_map(ListStep::Remove),
+        id().prop_map(ListStep::Release),
         floor().prop_map(ListStep::Raise),
     ];
     (stamp_or_zero(), step).prop_map(|(stamp, step)| ListChange { stamp, step })
@@ -306,9 +311,10 @@ fn floor() -> impl Strategy<Value = Floor> {
 }
 
 fn list() -> impl Strategy<Value = List> {
-    let entries = vec((id(), list_entry()), 0..5);
-    (principal(), stamp_or_zero(), option::of(floor()), entries)
-        .prop_map(|(principal, stamp, floor, entries)| List::of(principal, stamp, floor, entries))
+    let displaced = (ids(), time()).prop_map(|(ids, until)| Displaced { ids, until });
+    let sessions = (vec((id(), list_entry()), 0..5), vec((id(), displaced), 0..3));
+    (principal(), stamp_or_zero(), option::of(floor()), sessions)
+        .prop_map(|(principal, stamp, floor, sessions)| List::of(principal, stamp, floor, sessions))
 }
 
 fn session() -> impl Strategy<Value = SessionInfo> {
