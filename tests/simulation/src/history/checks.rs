@@ -242,6 +242,28 @@ mod tests {
     }
 
     #[test]
+    fn a_login_that_takes_long_may_end_a_session_last() {
+        let create = Asked::Create { secret: 7, epoch: None };
+        let login = |session, begin, end| {
+            let subject = Subject::Session(session);
+            Call { subject, ..call((create.clone(), begin, end, applied(1))) }
+        };
+        let reads = [(load(None), 10, 11, found(1, 0)), (load(None), 15, 16, Told::Absent)];
+        let mut history = history(&reads);
+        let session = |n| Session {
+            id: RecordId::from_bytes([n; 16]),
+            principal: Some(0),
+            ..history.sessions[0].clone()
+        };
+        history.sessions = [1, 2, 3].map(session).into();
+        history.calls.extend([login(1, 2, 20), login(2, 3, 4)]);
+        history.caps = vec![2];
+        assert_eq!(check_history(&history), Ok(()));
+        history.caps = vec![3];
+        assert_is_wrong(&history, "life");
+    }
+
+    #[test]
     fn a_copy_may_show_what_is_old_unless_the_client_carries_more() {
         let put = (Asked::Put(Key::A, 5), 10, 11, applied(2));
         let read = |carried| (load(carried), 20, 21, found(1, 0));

@@ -31,17 +31,21 @@ pub(super) fn ends(history: &History, session: usize) -> Vec<(Duration, Option<D
     ends
 }
 
-/// Other logins of the principal, from when there were as many as it may have.
+/// Other logins of the principal, where there may have been as many as it may have before one was answered.
 fn evictions(
     history: &History,
     principal: usize,
     session: usize,
 ) -> Vec<(Duration, Option<Duration>)> {
     let others = sessions_of(history, principal).filter(|other| *other != session);
-    let mut logins: Vec<_> = others.filter_map(|other| history.creation(other)).collect();
-    logins.sort_by_key(|login| login.begin);
-    let full = logins.iter().skip(history.caps[principal].saturating_sub(1));
-    full.map(|login| (login.begin, login.is_answered().then_some(login.end))).collect()
+    let logins: Vec<_> = others.filter_map(|other| history.creation(other)).collect();
+    let until = |login: &Call| login.is_answered().then_some(login.end);
+    // The login that began last need not be the one that was admitted last.
+    let is_full = |login: &&&Call| {
+        let is_there = |other: &&&Call| until(login).is_none_or(|until| other.begin < until);
+        logins.iter().filter(is_there).count() >= history.caps[principal]
+    };
+    logins.iter().filter(is_full).map(|login| (login.begin, until(login))).collect()
 }
 
 fn sessions_of(history: &History, principal: usize) -> impl Iterator<Item = usize> + Clone {
