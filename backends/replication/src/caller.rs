@@ -131,6 +131,12 @@ impl Caller {
         self.calls.get(&number).is_some_and(is_of_client)
     }
 
+    /// The calls that were not sent in this epoch.
+    pub fn waiting(&self) -> Vec<u64> {
+        let waiting = self.calls.iter().filter(|(_, call)| call.asked.is_none());
+        waiting.map(|(number, _)| *number).collect()
+    }
+
     /// Gives up the calls whose time is over; says of each whether it is a write of the application.
     pub fn give_up(&mut self, now: Duration) -> Vec<(u64, Asker, bool)> {
         let is_over = |(_, call): &(&u64, &Call)| call.until <= now;

@@ -372,6 +372,9 @@ impl Engine {
             self.step.todo.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
         }
         self.tick_tenant(now);
+        for number in self.caller.waiting() {
+            self.route(number, now);
+        }
         self.answer_drain();
         self.tell_open(now);
         self.ask_clocks(now);
@@ -685,7 +688,8 @@ impl Engine {
         };
         let id = request.record(tenant.replicas().key());
         let slot = tenant.replicas().slot_of(id);
-        let Some(owner) = tenant.view().owner(slot) else {
+        let Some(owner) = tenant.view().owner(slot).filter(|_| !tenant.is_handing_over(slot))
+        else {
             return;
         };
         if owner != self.terms.me

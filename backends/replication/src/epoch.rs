@@ -436,6 +436,19 @@ impl Epoch {
         })
     }
 
+    /// The last epoch that both this one and another one follow, or are; `None` if they have none.
+    pub fn common_ancestor(&self, other: &Self) -> Option<EpochId> {
+        let line = |epoch: &Self| {
+            let ancestors = epoch.ancestry.iter().map(|ancestor| ancestor.epoch);
+            ancestors.chain([epoch.id]).collect::<Vec<_>>()
+        };
+        let theirs = line(other);
+        line(self).into_iter().rev().find_map(|EpochId { lineage, number }| {
+            let other = theirs.iter().find(|other| other.lineage == lineage)?;
+            Some(EpochId { lineage, number: number.min(other.number) })
+        })
+    }
+
     /// The version of the protocol that all members speak.
     pub fn protocol(&self) -> u32 {
         self.protocol
@@ -774,6 +787,20 @@ pub(crate) mod tests {
         let later = EpochId { number: two.id().number + 1, ..two.id() };
         assert!(!split.descends_from(later), "the other side went on");
         assert!(!two.descends_from(split.id()));
+    }
+
+    #[test]
+    fn sides_of_a_split_have_a_common_ancestor() {
+        let two = grown(2);
+        let split = |n: usize| two.split(Lineage::new([n as u8; 16]), name(n), &[boot(n)].into());
+        let (one, other) = (split(0), split(1));
+        let later = next(&one, &[]).unwrap();
+        assert_eq!(later.common_ancestor(&other), Some(two.id()));
+        assert_eq!(later.common_ancestor(&one), Some(one.id()));
+        let on = next(&two, &[]).unwrap();
+        assert_eq!(on.common_ancestor(&later), Some(two.id()), "the others went on");
+        let alone = Epoch::found(other.id().lineage, key(), SETTINGS, joining(0));
+        assert_eq!(alone.common_ancestor(&two), None);
     }
 
     #[test]

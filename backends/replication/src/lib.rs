@@ -26,6 +26,7 @@
 //! | [`takeover`], [`ownership`] | what a new owner does before it serves a slot |
 //! | [`owner`] | calls at the owner of their record, one after the other |
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
+//! | [`handoff`] | what a side of a split brings to the other one |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`budget`] | how much a node holds, and may hold |
 //! | [`tenant`] | the records of one member: all of these, connected |
@@ -47,6 +48,7 @@ pub mod engine;
 pub mod epoch;
 pub mod feed;
 pub mod figures;
+pub mod handoff;
 pub mod holder;
 mod look;
 pub mod member;

@@ -161,6 +161,17 @@ pub enum Message {
     Changed(Change),
     /// Every holder of these slots is complete: other nodes need not keep them.
     Free(SlotSet),
+    /// Records that a side of a split wrote by itself, for their owner to merge (D1).
+    Merge {
+        /// Their slot.
+        slot: Slot,
+        /// Each with its id; only what is confirmed counts.
+        records: Vec<(RecordId, Held)>,
+        /// Whether these are the last ones of the slot.
+        is_last: bool,
+    },
+    /// The sender merged what the receiver handed over of a slot.
+    Merged(Slot),
     /// A message of a later version of the protocol: it is ignored.
     Unknown,
 }
@@ -185,7 +196,7 @@ impl Message {
                 record.values.packed_len() + record.facts.as_bytes().len()
             }
             Self::Replicate { write, done, .. } => write.size() + done.len() * 64,
-            Self::Records { records, .. } => {
+            Self::Records { records, .. } | Self::Merge { records, .. } => {
                 records.iter().filter_map(|(_, held)| held.latest()).map(Entry::size).sum()
             }
             Self::Page { page, .. } => page.summaries.len() * 48,

@@ -12,7 +12,7 @@ mod steps;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use steadfast_core::{Principal, RecordId};
+use steadfast_core::{Admission, Principal, Record, RecordId};
 
 use self::commit::Commit;
 pub use self::commit::News;
@@ -22,7 +22,8 @@ use crate::call::{CallId, Done, ListRequest, Reply, Request};
 use crate::context::Context;
 use crate::epoch::Epoch;
 use crate::member::Boot;
-use crate::record::{Entry, Kept, List, ListEntry, Revision};
+use crate::record::{Entry, Held, Kept, List, ListEntry, Revision};
+use crate::replicas::Replicas;
 use crate::rules::Rule;
 use crate::slots::Slot;
 
@@ -42,6 +43,8 @@ struct Task {
     stage: Option<Stage>,
     /// The sessions that ended for the first call, once the list of its principal admitted that.
     admitted: Option<Vec<RecordId>>,
+    /// Copies that went apart, until they are merged: before the first call.
+    apart: Vec<Entry>,
 }
 
 /// What the first call of a record waits for.
@@ -272,6 +275,27 @@ impl Owner {
         told
     }
 
+    /// Takes copies that went apart (D1).
+    pub fn take_apart(
+        &mut self,
+        records: Vec<(RecordId, Held)>,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Vec<Told> {
+        let mut told = Vec::new();
+        for (id, held) in records {
+            self.tasks.entry(id).or_default().apart.extend(held.confirmed);
+            told.extend(self.advance(id, world, cx));
+        }
+        told
+    }
+
+    /// Whether copies of a slot that went apart are still to be merged.
+    pub fn is_merging(&self, slot: Slot, replicas: &Replicas) -> bool {
+        let mut apart = self.tasks.iter().filter(|(_, task)| !task.apart.is_empty());
+        apart.any(|(id, _)| replicas.slot_of(*id) == slot)
+    }
+
     /// Asks after the sessions of these lists that were not settled in time: the owner that
     /// reserved the entry may have ended (Q1).
     pub fn fence(&self, lists: &[RecordId], cx: &Context<'_>) -> Vec<Told> {
@@ -318,7 +342,7 @@ impl Owner {
         world: &impl Surroundings,
         cx: &mut Context<'_>,
     ) -> Vec<Told> {
-        let mut told = Vec::new();
+        let mut told = self.merge(id, world, cx);
         while let Some((call, decision)) = self.next(id, world, cx) {
             match decision {
                 Decision::GivenUp => self.pop(id),
@@ -337,6 +361,31 @@ impl Owner {
             }
         }
         self.tidy(id);
+        told
+    }
+
+    /// Merges the copies of a record that went apart, one after the other. Each is dropped once it adds nothing
+    /// to what is confirmed.
+    fn merge(
+        &mut self,
+        id: RecordId,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Vec<Told> {
+        let mut told = Vec::new();
+        while let Some(task) = self.tasks.get_mut(&id).filter(|task| task.may_merge())
+            && let Some(other) = task.apart.first()
+            && world.serves(cx.slot_of(id))
+        {
+            match decide::merge(id, other, cx) {
+                Some(write) => {
+                    let commit = Commit::of(id, write, None, self, world, cx);
+                    self.begin(id, commit);
+                    told.extend(self.confirm(id, world, cx));
+                }
+                None => drop(task.apart.remove(0)),
+            }
+        }
         told
     }
 
@@ -430,8 +479,10 @@ impl Owner {
             list_step(awaited, principal, ListRequest::Remove(id))
         };
         let removed = before.map(remove);
+        let is_apart = self.tasks.get(&id).is_some_and(|task| !task.apart.is_empty());
+        let reserved = news.after.record().filter(|_| is_apart).and_then(|r| reserve(id, r));
         let settle = |principal| list_step(None, principal, ListRequest::Settle(id));
-        removed.into_iter().chain(after.map(settle)).collect()
+        removed.into_iter().chain(reserved).chain(after.map(settle)).collect()
     }
 
     /// Lets the call that ended a session wait for the list; under which number, if there is such a call.
@@ -458,7 +509,8 @@ impl Owner {
     }
 
     fn tidy(&mut self, id: RecordId) {
-        let is_idle = |task: &Task| task.queue.is_empty() && task.stage.is_none();
+        let is_idle =
+            |task: &Task| task.queue.is_empty() && task.stage.is_none() && task.apart.is_empty();
         if self.tasks.get(&id).is_some_and(is_idle) {
             self.tasks.remove(&id);
         }
@@ -484,7 +536,23 @@ fn list_step(awaited: Option<(RecordId, u64)>, principal: Principal, request: Li
     Told::Step(awaited, Request::List { principal, request })
 }
 
+/// Puts a session on its principal's list, whatever the list allows: it was admitted elsewhere.
+fn reserve(id: RecordId, record: &Record) -> Option<Told> {
+    let request = ListRequest::Admit {
+        id,
+        authenticated: record.authenticated.unwrap_or(record.created),
+        until: record.absolute_deadline,
+        admission: Admission { cap: usize::MAX, epoch: Some(u64::MAX) },
+    };
+    Some(list_step(None, record.principal.clone()?, request))
+}
+
 impl Task {
+    /// Whether a copy that went apart can be merged: no write and no step is under way.
+    fn may_merge(&self) -> bool {
+        self.stage.is_none()
+    }
+
     /// Ends a pause, and gives up the steps of a call whose caller gave it up.
     fn give_up_steps(&mut self, now: Duration) {
         let is_given_up = self.queue.front().is_some_and(|asked| asked.until <= now);
@@ -525,7 +593,8 @@ impl Task {
         let confirmed = cx.replicas.confirmed(*id).and_then(|entry| entry.kept.record());
         let version = confirmed.map(|record| record.version);
         let is_seen = seen.is_none_or(|seen| version.is_some_and(|version| version >= seen));
-        if commit.is_again() || !is_seen || !world.serves(cx.slot_of(*id)) {
+        if commit.is_again() || !self.apart.is_empty() || !is_seen || !world.serves(cx.slot_of(*id))
+        {
             return None;
         }
         match decide::decide(asked, 0, None, cx) {

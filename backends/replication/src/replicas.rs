@@ -145,18 +145,22 @@ impl Replicas {
         self.change(id, |own| *own = held);
     }
 
-    /// Takes what another holder has of a record, where it is newer.
+    /// Takes what another holder has of a record, where it is newer, or where the session has ended there: that
+    /// has to be written again.
     pub fn merge(&mut self, id: RecordId, other: Held, told_in: u64) {
         self.change(id, |own| {
-            let newest = |one: Option<Entry>, two: Option<Entry>| match (one, two) {
-                (Some(one), Some(two)) if one.revision >= two.revision => Some(one),
-                (one, two) => two.or(one),
-            };
+            let end = [&own.confirmed, &other.confirmed].into_iter().flatten();
+            let end = end.filter(|entry| entry.kept.is_ended()).max_by_key(|e| e.revision).cloned();
             own.confirmed = newest(own.confirmed.take(), other.confirmed);
             let tentative = newest(own.tentative.take().map(|e| *e), other.tentative.map(|e| *e));
-            let confirmed = own.confirmed.as_ref().map(|entry| entry.revision);
-            own.tentative =
-                tentative.filter(|entry| Some(entry.revision) > confirmed).map(Box::new);
+            let confirmed = own.confirmed.as_ref();
+            let revision = confirmed.map(|entry| entry.revision).unwrap_or_default();
+            let is_undone = confirmed.is_some_and(|entry| !entry.kept.is_ended());
+            let again = end.filter(|_| is_undone);
+            let again =
+                again.map(|end| Entry { revision: revision.next_in(revision.epoch), ..end });
+            let later = tentative.filter(|entry| entry.revision > revision);
+            own.tentative = again.or(later).map(Box::new);
             own.told_in = told_in;
         });
     }
@@ -358,6 +362,27 @@ impl Replicas {
         records.filter(|(_, held)| is_open(held)).map(|(id, _)| *id).collect()
     }
 
+    /// Begins to go by the epochs of others, which went on from this number: what this node has of later epochs
+    /// means nothing there, and it is complete in none of those.
+    pub fn part(&mut self, since: u64) {
+        for slot in Slot::all() {
+            let is_later = |(_, held): &(RecordId, &Held)| {
+                held.latest().is_some_and(|entry| entry.revision.epoch > since)
+            };
+            let later: Vec<_> = self.of(slot).filter(is_later).map(|(id, _)| id).collect();
+            later.iter().for_each(|id| self.remove(*id));
+            let replica = &mut self.slots[slot.index()];
+            let complete_in = replica.complete_in.filter(|_| later.is_empty());
+            replica.complete_in = complete_in.map(|epoch| epoch.min(since));
+            replica.records.values_mut().for_each(|held| held.told_in = held.told_in.min(since));
+        }
+    }
+
+    /// The records of a slot.
+    pub fn of(&self, slot: Slot) -> impl Iterator<Item = (RecordId, &Held)> {
+        self.slots[slot.index()].records.iter().map(|(id, held)| (*id, held))
+    }
+
     /// All records, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (RecordId, &Held)> {
         self.slots.iter().flat_map(|slot| slot.records.iter().map(|(id, held)| (*id, held)))
@@ -439,6 +464,13 @@ fn session<'h>((id, held): (&RecordId, &'h Held)) -> Option<(RecordId, &'h Copy)
     Some((*id, held.confirmed.as_ref()?.kept.live()?))
 }
 
+fn newest(one: Option<Entry>, two: Option<Entry>) -> Option<Entry> {
+    match (one, two) {
+        (Some(one), Some(two)) if one.revision >= two.revision => Some(one),
+        (one, two) => two.or(one),
+    }
+}
+
 /// A write that may be shown from now on.
 #[derive(Debug)]
 pub struct Confirmed {
@@ -451,7 +483,7 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
-    use steadfast_core::EndReason;
+    use steadfast_core::{EndReason, KeyId, Record, SecretHash};
 
     use super::*;
     use crate::record::{Stamp, Tombstone};
@@ -507,6 +539,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_end_wins_over_a_later_write() {
+        let live = || Held { confirmed: Some(live(6, 3)), tentative: None, told_in: 6 };
+        for (one, other) in [(live(), confirmed(5, 9)), (confirmed(5, 9), live())] {
+            let mut replicas = replicas();
+            replicas.put(id(1), one);
+            replicas.merge(id(1), other, 7);
+            let again = replicas.tentative(id(1)).unwrap();
+            assert!(again.kept.is_ended() && again.revision > live().confirmed.unwrap().revision);
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_another_side_has_nothing_of_its_own_epochs() {
+        let mut replicas = replicas();
+        let (old, new) = (id(1), id(1 << 20));
+        replicas.put(old, Held { told_in: 9, ..confirmed(5, 1) });
+        replicas.put(new, confirmed(6, 1));
+        let slots = [old, new].map(|id| replicas.slot_of(id));
+        slots.iter().for_each(|slot| replicas.set_complete(*slot, 9));
+        replicas.part(5);
+        assert_eq!(slots.map(|slot| replicas.complete_in(slot)), [Some(5), None]);
+        assert_eq!(replicas.get(old), Some(&confirmed(5, 1)));
+        assert_eq!(replicas.get(new), None);
+    }
+
+    #[test]
     fn a_page_leaves_out_what_no_owner_sent_since() {
         let mut replicas = replicas();
         let slot = replicas.slot_of(id(1));
@@ -552,6 +610,13 @@ pub(crate) mod tests {
 
     pub(crate) fn confirmed(epoch: u64, number: u64) -> Held {
         Held { confirmed: Some(entry(epoch, number)), tentative: None, told_in: epoch }
+    }
+
+    fn live(epoch: u64, number: u64) -> Entry {
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let record = Record::new(SecretHash::from_parts(KeyId::NONE, [0; 32]), start, end, end);
+        let kept = Kept::Live(crate::record::Copy::new(record, Stamp::ZERO));
+        Entry { kept, ..entry(epoch, number) }
     }
 
     pub(crate) fn entry(epoch: u64, number: u64) -> Entry {

@@ -45,6 +45,8 @@ rules! {
     M1,
     /// A node that left a lineage grants nothing before its old leases are over.
     M2,
+    /// Sides of a split, and copies of a slot that was given up, are merged.
+    D1,
     /// Descent goes before size.
     D2,
     /// The default policy does not relax.

@@ -8,7 +8,7 @@ use crate::epoch::Epoch;
 use crate::member::{Boot, Role};
 use crate::message::Message;
 use crate::record::Held;
-use crate::replicas::{Inspection, Mark, Page, Replicas};
+use crate::replicas::{Inspection, Mark, Page, Replicas, Summary};
 use crate::rules::{Rule, Rules};
 use crate::slots::Slot;
 
@@ -62,10 +62,38 @@ struct Fetching {
 }
 
 /// The newest writes of a record, and where they were found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Found {
     confirmed: Option<(Mark, Boot)>,
     tentative: Option<(Mark, Boot)>,
+    /// In a slot that was given up: other confirmed states, one of which may be an end (D1).
+    others: Vec<(Mark, Boot)>,
+}
+
+impl Found {
+    fn note(&mut self, boot: Boot, summary: &Summary, is_given_up: bool) {
+        let is_newer =
+            |mark: Mark, part: Option<(Mark, Boot)>| part.is_none_or(|(best, _)| mark > best);
+        if let Some(mark) = summary.tentative.filter(|mark| is_newer(*mark, self.tentative)) {
+            self.tentative = Some((mark, boot));
+        }
+        let Some(mark) = summary.confirmed else {
+            return;
+        };
+        let mut other = Some((mark, boot));
+        if is_newer(mark, self.confirmed) {
+            std::mem::swap(&mut self.confirmed, &mut other);
+        }
+        let known = self.confirmed.iter().chain(&self.others).map(|(mark, _)| *mark);
+        let known: Vec<_> = known.collect();
+        self.others.extend(other.filter(|(mark, _)| is_given_up && !known.contains(mark)));
+    }
+
+    /// The nodes that have a part of it.
+    fn boots(&self) -> BTreeSet<Boot> {
+        let newest = self.confirmed.iter().chain(&self.tentative);
+        newest.chain(&self.others).map(|(_, boot)| *boot).collect()
+    }
 }
 
 /// Messages to send.
@@ -187,11 +215,19 @@ impl TakeOver {
         if let Some(part) = self.heard.get(&self.me) {
             let since = self.since();
             let since = since.filter(|_| part.complete_in < since && self.rules.keep(Rule::T5));
-            note(&mut found, self.me, &replicas.page(self.slot, None, since, usize::MAX));
+            self.note(&mut found, self.me, &replicas.page(self.slot, None, since, usize::MAX));
         } else if !self.rules.keep(Rule::T6) {
-            note(&mut found, self.me, &replicas.page(self.slot, None, None, usize::MAX));
+            self.note(&mut found, self.me, &replicas.page(self.slot, None, None, usize::MAX));
         }
         found
+    }
+
+    /// Notes what a node has, where it is the newest.
+    fn note(&self, found: &mut BTreeMap<RecordId, Found>, boot: Boot, page: &Page) {
+        let keeps_all = self.sources.is_given_up && self.rules.keep(Rule::D1);
+        for summary in &page.summaries {
+            found.entry(summary.id).or_default().note(boot, summary, keeps_all);
+        }
     }
 
     /// A holder listed some of what it has.
@@ -202,7 +238,12 @@ impl TakeOver {
         if !sources.contains(&from) {
             return Vec::new();
         }
-        note(found, from, page);
+        let mut all = std::mem::take(found);
+        self.note(&mut all, from, page);
+        let Stage::Listing { sources, found } = &mut self.stage else {
+            return Vec::new();
+        };
+        *found = all;
         if let Some(next) = page.next {
             return vec![(from, self.pull(from, Some(next)))];
         }
@@ -230,22 +271,29 @@ impl TakeOver {
     }
 
     /// Notes from which nodes a record has to be fetched, unless it is here.
-    fn look_for(&self, id: RecordId, found: Found, replicas: &Replicas, fetching: &mut Fetching) {
+    fn look_for(
+        &self,
+        id: RecordId,
+        mut found: Found,
+        replicas: &Replicas,
+        fetching: &mut Fetching,
+    ) {
         let confirmed = found.confirmed.map(|(mark, _)| mark);
         let newer = |(mark, _): &(Mark, Boot)| {
             confirmed.is_none_or(|confirmed| mark.revision > confirmed.revision)
         };
-        let tentative = found.tentative.filter(newer);
+        found.tentative = found.tentative.filter(newer);
+        let newest = Some((confirmed, found.tentative.map(|(mark, _)| mark)));
         let own = replicas.get(id).map(|held| replicas.summary(id, held));
         let own = own.map(|own| (own.confirmed, own.tentative));
-        if own == Some((confirmed, tentative.map(|(mark, _)| mark))) {
+        if own == newest && found.others.is_empty() {
             return;
         }
-        let parts = || found.confirmed.into_iter().chain(tentative).map(|(_, boot)| boot);
-        if parts().all(|boot| boot != self.me) {
+        let mut boots = found.boots();
+        if !boots.remove(&self.me) {
             fetching.dropped.push(id);
         }
-        for boot in parts().filter(|boot| *boot != self.me).collect::<BTreeSet<_>>() {
+        for boot in boots {
             fetching.lacking.entry(boot).or_default().push(id);
         }
     }
@@ -319,22 +367,6 @@ impl Sources {
         };
         let spare = last.acknowledgements(slot);
         Self { last: last.number(), boots, spare, is_given_up, lost: BTreeSet::new() }
-    }
-}
-
-/// Notes what a node has, where it is the newest.
-fn note(found: &mut BTreeMap<RecordId, Found>, boot: Boot, page: &Page) {
-    for summary in &page.summaries {
-        let found = found.entry(summary.id).or_default();
-        let newest = |part: &mut Option<(Mark, Boot)>, mark: Option<Mark>| {
-            if let Some(mark) = mark
-                && part.is_none_or(|(best, _)| mark > best)
-            {
-                *part = Some((mark, boot));
-            }
-        };
-        newest(&mut found.confirmed, summary.confirmed);
-        newest(&mut found.tentative, summary.tentative);
     }
 }
 

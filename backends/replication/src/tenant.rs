@@ -11,15 +11,18 @@ use steadfast_core::{Limits, RecordId};
 use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Context, Now, View};
+use crate::epoch::{Epoch, EpochId, PartitionPolicy};
 use crate::figures::{Copies, Slots};
+use crate::handoff::{Crossing, Handoff};
 use crate::holder;
-use crate::member::{Boot, Role};
+use crate::member::{Boot, Member, Role};
 use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::owner::{Asked, Owner, Surroundings, Told};
 use crate::ownership::{Ownership, Progress};
 use crate::reader;
 use crate::readers::Readers;
+use crate::record::Held;
 use crate::replicas::Replicas;
 use crate::rules::{Rule, Rules};
 use crate::slots::{SLOTS, Slot, SlotSet};
@@ -38,7 +41,7 @@ pub trait Standing {
 }
 
 /// The records of a member of an epoch.
-// Nine fields: each but the last is a component of its own.
+// Ten fields: each but the last is a component of its own.
 #[derive(Debug)]
 pub struct Tenant {
     view: View,
@@ -47,6 +50,7 @@ pub struct Tenant {
     sync: Sync,
     owner: Owner,
     readers: Readers,
+    handoff: Handoff,
     out: Outbox,
     upkeep: Upkeep,
     terms: Terms,
@@ -58,6 +62,8 @@ struct Terms {
     limits: Limits,
     budgets: Budgets,
     rules: Rules,
+    /// The first epoch that listed this node.
+    born: EpochId,
 }
 
 /// What is looked at little by little.
@@ -122,10 +128,11 @@ impl Tenant {
             sync: Sync::default(),
             owner: Owner::default(),
             readers: Readers::default(),
+            handoff: Handoff::default(),
             out: Outbox::default(),
             upkeep: Upkeep::default(),
+            terms: Terms { limits, budgets, rules, born: view.epoch.id() },
             view,
-            terms: Terms { limits, budgets, rules },
         }
     }
 
@@ -220,9 +227,11 @@ impl Tenant {
 
     /// Enters an epoch: every slot begins again.
     pub fn on_epoch(&mut self, view: View, standing: &dyn Standing, now: Now) -> Vec<Told> {
-        let before = std::mem::replace(&mut self.view, view).number();
+        let before = std::mem::replace(&mut self.view, view);
+        let before = self.cross(&before.epoch);
         self.drop_given_up(before);
         self.out.clear();
+        self.handoff.on_epoch();
         self.sync = Sync::default();
         self.readers.on_epoch();
         self.withdraw(now.mono);
@@ -230,6 +239,27 @@ impl Tenant {
         owner.on_epoch(&cx);
         let settled = ownership.on_epoch(&mut cx);
         self.settled(&settled, standing, now)
+    }
+
+    /// Sets apart what the side that this node leaves wrote by itself; the number of the last epoch before this
+    /// one in which it was among those that it joins (D1).
+    fn cross(&mut self, before: &Epoch) -> u64 {
+        let after = &self.view.epoch;
+        let crossing = Crossing::of(before, after, self.view.me, self.terms.born);
+        if let Crossing::With(since) = crossing
+            && self.terms.rules.keep(Rule::D1)
+        {
+            self.handoff.pack(&self.replicas, since, after);
+        }
+        match crossing {
+            Crossing::With(since) | Crossing::Without(since)
+                if before.id().lineage != after.id().lineage =>
+            {
+                self.replicas.part(since);
+                since
+            }
+            _ => before.id().number,
+        }
     }
 
     /// Drops what this node has of slots that were given up while it was away: an end may have missed it (G3).
@@ -359,11 +389,62 @@ impl Tenant {
                 self.on_progress(from, message);
                 Vec::new()
             }
+            Message::Merge { slot, records, is_last } if self.view.owns(slot) => {
+                self.merge(from, slot, (records, is_last), standing, now)
+            }
+            Message::Merged(slot) if self.view.owner(slot) == Some(from) => {
+                self.handoff.on_merged(slot);
+                Vec::new()
+            }
             message => {
                 self.on_order(from, message, standing, now);
                 Vec::new()
             }
         }
+    }
+
+    /// Takes what a member brings from its side of a split.
+    fn merge(
+        &mut self,
+        from: Boot,
+        slot: Slot,
+        (records, is_last): (Vec<(RecordId, Held)>, bool),
+        standing: &dyn Standing,
+        now: Now,
+    ) -> Vec<Told> {
+        if is_last {
+            self.handoff.take(from, slot);
+        }
+        let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
+        let records = records.into_iter().filter(|(id, _)| cx.slot_of(*id) == slot).collect();
+        owner.take_apart(records, &world, &mut cx)
+    }
+
+    /// Hands over what this node has from its side of a split, to itself, too, and tells others what of theirs
+    /// is merged.
+    fn hand_over(&mut self, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        let mut told = Vec::new();
+        for (owner, message) in self.handoff.go_on(&self.view) {
+            match message {
+                Message::Merge { slot, records, is_last } if owner == self.view.me => {
+                    told.extend(self.merge(owner, slot, (records, is_last), standing, now));
+                }
+                message => self.out.send(owner, message),
+            }
+        }
+        let Self { handoff, owner, replicas, .. } = self;
+        for (from, slot) in handoff.merged(|slot| owner.is_merging(slot, replicas)) {
+            match from == self.view.me {
+                true => self.handoff.on_merged(slot),
+                false => self.out.send(from, Message::Merged(slot)),
+            }
+        }
+        told
+    }
+
+    /// Whether calls of this node for a slot have to wait: its owner does not know all that this node knows.
+    pub fn is_handing_over(&self, slot: Slot) -> bool {
+        self.handoff.waits(slot)
     }
 
     /// Handles what holders of a slot have of it, and what its owner has.
@@ -516,6 +597,7 @@ impl Tenant {
         let settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
         let ready = ownership.make_ready(&world, &cx);
         told.extend(self.settled(&settled, standing, now));
+        told.extend(self.hand_over(standing, now));
         self.free(standing, now);
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
@@ -555,13 +637,15 @@ impl Tenant {
     pub fn is_drained(&self) -> bool {
         let me = self.view.epoch.member(self.view.me);
         me.is_some_and(|me| me.role == Role::Draining)
+            && self.handoff.is_over()
             && Slot::all().all(|slot| self.replicas.is_empty(slot))
     }
 
-    /// Whether everything that this node is going to hold is here, and it knows.
+    /// Whether everything that this node is going to hold is here, and it knows, and all that it brought is
+    /// merged.
     pub fn is_filled(&self) -> bool {
         let is_here = |slot: Slot| self.replicas.complete_in(slot) == Some(self.view.number());
-        self.view.followed().iter().all(is_here)
+        self.handoff.is_over() && self.view.followed().iter().all(is_here)
     }
 
     /// Looks through the next slots.
@@ -590,7 +674,8 @@ impl Tenant {
         let followers = self.view.followers(slot);
         let is_alone = self.view.epoch.members().len() == 1;
         let are_complete = followers.iter().all(|boot| self.sync.is_complete(*boot, slot));
-        let is_safe = are_complete && (is_alone || !followers.is_empty());
+        let is_safe =
+            are_complete && (is_alone || !followers.is_empty()) && !self.is_anyone_apart();
         if !is_safe && self.terms.rules.keep(Rule::X2) {
             return;
         }
@@ -603,6 +688,13 @@ impl Tenant {
             self.out.send(follower, Message::Forget(over.clone()));
         }
         over.iter().for_each(|(id, _)| self.replicas.remove(*id));
+    }
+
+    /// Whether a member may come back with sessions that it went on with by itself.
+    fn is_anyone_apart(&self) -> bool {
+        let is_aside = |member: &Member| member.role == Role::Aside;
+        self.view.epoch.policy() == PartitionPolicy::Degrade
+            && self.view.epoch.members().iter().any(is_aside)
     }
 
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {

@@ -15,6 +15,7 @@ use crate::faults::{Fault, Faults, Level, Plan};
 use crate::history::Told;
 use crate::history::checks::{check_history, is_available};
 use crate::history::clients::{Clients, Habits, PATIENCE};
+use crate::history::sides::check_sides;
 use crate::process::{Holding, Process, Start};
 use crate::random::Random;
 use crate::world::{Clock, Node, World};
@@ -41,6 +42,18 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Whether sides go on by themselves when they do not reach each other.
+    pub fn may_split(&self) -> bool {
+        self.settings.policy == Some(PartitionPolicy::Degrade) && self.nodes > 1
+    }
+
+    /// Whether no process loses its memory.
+    fn is_lossless(&self) -> bool {
+        let loses =
+            |fault: &Fault| matches!(fault, Fault::Crash | Fault::QuickRestart | Fault::Twin);
+        !self.plan.kinds.iter().any(loses)
+    }
+
     /// A service of so many nodes with the default settings, and all kinds of faults.
     pub fn of(nodes: usize) -> Self {
         Self {
@@ -187,6 +200,9 @@ const CALM: Duration = Duration::from_secs(3);
 impl<P: Process> Run<P> {
     fn new(setup: &Setup, seed: u64) -> Self {
         let mut world = World::new(seed);
+        if setup.may_split() {
+            world.allow_splits();
+        }
         let mut random = Random::new(seed, 6);
         for n in 0..setup.nodes + setup.spares {
             // Rates differ by at most 5 %.
@@ -253,6 +269,9 @@ impl<P: Process> Run<P> {
         let history = self.clients.history();
         is_available(history, since)?;
         match self.setup.plan.level {
+            Level::Covered(_) if self.setup.may_split() => {
+                check_sides(history, self.setup.is_lossless())
+            }
             Level::Covered(_) => check_history(history),
             Level::Beyond => Ok(()),
         }

@@ -151,6 +151,30 @@ impl Scenario {
             },
         },
         Self {
+            name: "split of two",
+            what: "two nodes lose each other, go on by themselves, and meet again",
+            setup: |setup| {
+                setup.nodes = 2;
+                split(setup);
+            },
+        },
+        Self {
+            name: "split of three",
+            what: "one node of three, or a pair of them, is cut off and goes on by itself",
+            setup: split,
+        },
+        Self {
+            name: "degrade",
+            what: "sides go on by themselves, while processes are killed and stand still",
+            setup: |setup| {
+                split(setup);
+                setup.plan.kinds = Fault::ALL.to_vec();
+                // Merges go by clocks, and one name is one process.
+                let is_left_out = |fault: &Fault| matches!(fault, Fault::ClockJump | Fault::Twin);
+                setup.plan.kinds.retain(|fault| !is_left_out(fault));
+            },
+        },
+        Self {
             name: "one node",
             what: "one node alone, whose writes no other acknowledges, and whose clock no other corrects",
             setup: |setup| {
@@ -174,4 +198,11 @@ impl Scenario {
         setup.nodes = nodes.unwrap_or(setup.nodes);
         setup
     }
+}
+
+/// Cuts, and what goes on under `Degrade` while they last.
+fn split(setup: &mut Setup) {
+    setup.settings.policy = Some(PartitionPolicy::Degrade);
+    setup.plan.kinds = vec![Fault::Isolate, Fault::CutPair, Fault::ShortStall];
+    setup.settles = Duration::from_secs(40);
 }

@@ -53,6 +53,9 @@ impl Commit {
         let mut done = before.map(|entry| owner.remembered(entry, cx)).unwrap_or_default();
         let done_now = call.zip(write.effect).map(|(call, effect)| Done { call, effect });
         done.extend(done_now);
+        let is_other = |other: &Done| done.iter().all(|done| done.call != other.call);
+        let united: Vec<_> = write.done.into_iter().filter(is_other).collect();
+        done.extend(united);
         let closes = closes(before.map(|entry| &entry.kept), &write.kept);
         let entry = Entry { revision: base.next_in(cx.view.number()), kept: write.kept, done };
         let patch = write.part.map(|part| match part {

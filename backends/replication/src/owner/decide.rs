@@ -6,9 +6,9 @@ use steadfast_core::{
 };
 
 use super::{Asked, list};
-use crate::call::{CallEffect, Failure, Reply, Request};
+use crate::call::{CallEffect, Done, Failure, Reply, Request};
 use crate::context::Context;
-use crate::record::{Copy, Delta, Kept, ListChange, Stamp, Tombstone};
+use crate::record::{Copy, Delta, Entry, Kept, ListChange, Stamp, Tombstone};
 use crate::rules::Rule;
 
 /// What to do with a call.
@@ -30,6 +30,15 @@ pub(super) struct NewWrite {
     pub(super) part: Option<Part>,
     /// What the call did; `None` for a change that no call asked for.
     pub(super) effect: Option<CallEffect>,
+    /// What other calls did, of which a merged copy knows.
+    pub(super) done: Vec<Done>,
+}
+
+impl NewWrite {
+    /// A write that a call asked for, or none, and that goes whole to other holders.
+    pub(super) fn whole(kept: Kept, effect: Option<CallEffect>) -> Self {
+        Self { kept, part: None, effect, done: Vec::new() }
+    }
 }
 
 /// What a write changes of a record.
@@ -118,6 +127,16 @@ pub(super) fn expiry(id: RecordId, cx: &Context<'_>) -> Option<NewWrite> {
     copy.record.is_expired(cx.now.wall).then(|| end(copy, EndReason::Expired, None, cx))
 }
 
+/// The merge of a copy that went apart, unless it adds nothing (D1).
+pub(super) fn merge(id: RecordId, other: &Entry, cx: &Context<'_>) -> Option<NewWrite> {
+    let own = cx.replicas.confirmed(id).map(|entry| &entry.kept);
+    let kept = match own {
+        None => Some(other.kept.clone()),
+        Some(own) => own.merged(&other.kept, stamp(own.stamp().max(other.kept.stamp()), cx)),
+    };
+    kept.map(|kept| NewWrite { done: other.done.clone(), ..NewWrite::whole(kept, None) })
+}
+
 fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) -> Decision {
     match kept {
         Some(Kept::Live(there)) if there.record.secret == record.secret => {
@@ -132,7 +151,7 @@ fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) 
     }
     let copy = Copy::new(record.clone(), stamp(Stamp::ZERO, cx));
     let effect = Some(applied(record));
-    Decision::Write(Box::new(NewWrite { kept: Kept::Live(copy), part: None, effect }))
+    Decision::Write(Box::new(NewWrite::whole(Kept::Live(copy), effect)))
 }
 
 fn load(id: RecordId, proof: Option<&Proof>, kept: Option<&Kept>, cx: &Context<'_>) -> Reply {
@@ -172,7 +191,8 @@ fn update(id: RecordId, patch: &Patch, kept: Option<&Kept>, cx: &Context<'_>) ->
     let (version, counters) = (patched.record.version, patched.counters);
     let effect = Some(CallEffect::Applied { version, counters, ended: Vec::new() });
     let kept = Kept::Live(copy.changed(&delta));
-    Decision::Write(Box::new(NewWrite { kept, part: Some(Part::Session(delta)), effect }))
+    let part = Some(Part::Session(delta));
+    Decision::Write(Box::new(NewWrite { part, ..NewWrite::whole(kept, effect) }))
 }
 
 fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Decision {
@@ -195,7 +215,7 @@ fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Dec
 fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<'_>) -> NewWrite {
     let stamp = stamp(copy.stamp, cx);
     let until = cx.now.wall + Tombstone::KEPT;
-    NewWrite { kept: Kept::Ended(Tombstone { stamp, until, reason }), part: None, effect }
+    NewWrite::whole(Kept::Ended(Tombstone { stamp, until, reason }), effect)
 }
 
 fn stamp(before: Stamp, cx: &Context<'_>) -> Stamp {

@@ -86,7 +86,7 @@ fn change(list: &List, step: ListStep, cx: &Context<'_>) -> Decision {
     let change = ListChange { stamp, step };
     let kept = Kept::List(list.changed(&change));
     // No call is remembered: each of them does nothing the second time.
-    Decision::Write(Box::new(NewWrite { kept, part: Some(change.into()), effect: None }))
+    Decision::Write(Box::new(NewWrite { part: Some(change.into()), ..NewWrite::whole(kept, None) }))
 }
 
 /// What a list shows of a session, if it is the principal's and live.

@@ -1,11 +1,12 @@
 //! A copy of a record: when each part of it was written, and how copies that went apart are merged.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use steadfast_core::{Record, Timestamp, Values};
+use steadfast_core::{Record, Values, Version};
 
-use super::delta::Delta;
+use super::delta::{Delta, Head};
 use super::stamp::Stamp;
 
 /// A record with the stamps of its parts.
@@ -59,36 +60,40 @@ impl Copy {
         parts.join(record, delta.stamp, head)
     }
 
-    /// The same with a later idle deadline.
-    fn kept_until(&self, idle_deadline: Timestamp) -> Self {
-        let until = idle_deadline.min(self.record.absolute_deadline);
-        if until <= self.record.idle_deadline {
-            return self.clone();
-        }
-        let record = Record { idle_deadline: until, ..self.record.as_ref().clone() };
-        Self { record: Arc::new(record), ..self.clone() }
-    }
-
-    /// What comes of two copies of one record.
-    ///
-    /// What one node wrote is one line of changes, so of two such copies the later one counts. Copies
-    /// that went apart are merged per key: of each key, the later write or removal counts.
-    pub fn merged(&self, other: &Self) -> Self {
-        let (newer, older) = if self.stamp >= other.stamp { (self, other) } else { (other, self) };
-        let idle = newer.record.idle_deadline.max(older.record.idle_deadline);
-        if newer.stamp.writer == older.stamp.writer {
-            return newer.kept_until(idle);
-        }
-        let (mine, theirs) = (newer.parts(), older.parts());
-        let merged = mine.merged(theirs);
-        let head = if newer.head >= older.head { newer } else { older };
+    /// What comes of two copies of one record that went apart, as a write with this stamp; `None` where the
+    /// other one adds nothing. Of each key, the later write or removal counts, and of everything else the
+    /// later change of any of it.
+    pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
+        let head = if self.head >= other.head { self } else { other };
+        let [mine, theirs] = [self, other].map(|copy| copy.record.idle_deadline);
         let record = Record {
-            version: newer.record.version.max(older.record.version),
-            idle_deadline: idle.min(head.record.absolute_deadline),
+            idle_deadline: mine.max(theirs).min(head.record.absolute_deadline),
             values: Values::new(),
             ..head.record.as_ref().clone()
         };
-        merged.join(record, newer.stamp, head.head)
+        let merged = self.parts().merged(other.parts()).join(record, stamp, head.head);
+        let version = merged.version_after(self, other);
+        let is_new = merged.differs_from(self) || version != self.record.version;
+        let record = Arc::new(Record { version, ..merged.record.as_ref().clone() });
+        is_new.then_some(Self { record, ..merged })
+    }
+
+    /// The version of a merged copy: that of a copy which has all of it, or one above both.
+    fn version_after(&self, one: &Self, other: &Self) -> Version {
+        let [first, second] = [one, other].map(|copy| copy.record.version);
+        let is_same = |copy: &Self| !self.differs_from(copy);
+        match first.cmp(&second) {
+            Ordering::Equal | Ordering::Greater if is_same(one) => first,
+            Ordering::Less if is_same(other) => second,
+            _ => Version(first.max(second).0.saturating_add(1)),
+        }
+    }
+
+    /// Whether anything but the last write and the version is different.
+    fn differs_from(&self, other: &Self) -> bool {
+        let [mine, theirs] = [self, other].map(|copy| copy.record.idle_deadline);
+        let heads = [self, other].map(|copy| (copy.head, Head::of(&copy.record)));
+        self.parts() != other.parts() || mine != theirs || heads[0] != heads[1]
     }
 
     /// The bytes it takes, about.
@@ -109,6 +114,7 @@ impl Copy {
 }
 
 /// The keys of a copy with their stamps; one without a value was removed.
+#[derive(PartialEq)]
 struct Parts<'c> {
     keys: BTreeMap<&'c str, (Stamp, Option<&'c [u8]>)>,
     floor: Stamp,
@@ -154,7 +160,7 @@ const REMOVALS: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use steadfast_core::{KeyId, Limits, Patch, RawJson, SecretHash};
+    use steadfast_core::{KeyId, Limits, Patch, RawJson, Rotation, SecretHash, Timestamp};
 
     use super::*;
 
@@ -163,9 +169,12 @@ mod tests {
         let start = copy(&[("a", "0"), ("b", "0")]);
         let left = patched(&start, stamp(2, 1), |p| p.put("a", json("1")).unwrap());
         let right = patched(&start, stamp(3, 2), |p| p.put("b", json("1")).unwrap());
-        for merged in [left.merged(&right), right.merged(&left)] {
+        for merged in [merged(&left, &right), merged(&right, &left)] {
             assert_eq!(merged.record.values, values(&[("a", "1"), ("b", "1")]));
-            assert_eq!(merged.merged(&left).record.values, merged.record.values);
+            assert!(merged.record.version > left.record.version);
+            assert!(
+                merged.merged(&left, LATER).is_none() && merged.merged(&right, LATER).is_none()
+            );
         }
     }
 
@@ -177,8 +186,8 @@ mod tests {
             p.put("a", json("1")).unwrap();
             p.put("b", json("1")).unwrap();
         });
-        assert_eq!(left.merged(&right).record.values, values(&[("b", "1")]));
-        assert_eq!(left.merged(&right), right.merged(&left));
+        assert_eq!(merged(&left, &right).record.values, values(&[("b", "1")]));
+        assert_eq!(merged(&left, &right), merged(&right, &left));
     }
 
     #[test]
@@ -187,15 +196,32 @@ mod tests {
         let left = patched(&start, stamp(4, 1), Patch::clear);
         let right = patched(&start, stamp(3, 2), |p| p.put("b", json("1")).unwrap());
         let later = patched(&right, stamp(5, 2), |p| p.put("c", json("1")).unwrap());
-        assert_eq!(left.merged(&later).record.values, values(&[("c", "1")]));
+        assert_eq!(merged(&left, &later).record.values, values(&[("c", "1")]));
     }
 
     #[test]
-    fn copies_of_one_writer_are_not_merged() {
+    fn a_copy_that_went_on_alone_keeps_its_version() {
+        let start = copy(&[("a", "0")]);
+        let later = patched(&start, stamp(2, 1), |p| p.put("a", json("1")).unwrap());
+        assert_eq!(later.merged(&start, LATER), None);
+        let merged = merged(&start, &later);
+        assert_eq!(merged.record, later.record);
+        assert_eq!(merged.stamp, LATER);
+    }
+
+    #[test]
+    fn the_later_change_of_the_head_counts() {
         let start = copy(&[]);
-        let earlier = patched(&start, stamp(2, 1), |p| p.put("a", json("1")).unwrap());
-        let next = patched(&start, stamp(3, 1), |p| p.put("b", json("1")).unwrap());
-        assert_eq!(earlier.merged(&next).record.values, values(&[("b", "1")]));
+        let rotated = |at: Stamp, byte: u8| {
+            let hash = SecretHash::from_parts(KeyId::NONE, [byte; 32]);
+            let rotation = Rotation { hash, authentication: None };
+            patched(&start, at, |p| p.rotate(start.record.secret.into(), rotation))
+        };
+        let (left, right) = (rotated(stamp(3, 1), 1), rotated(stamp(2, 2), 2));
+        assert_eq!(left.merged(&right, LATER), None);
+        let merged = merged(&right, &left);
+        assert_eq!(merged.record.secret, left.record.secret);
+        assert!(merged.record.version > left.record.version, "it was another state");
     }
 
     #[test]
@@ -207,8 +233,15 @@ mod tests {
             keys.iter().for_each(|key| p.remove(key).unwrap());
         });
         assert_eq!((empty.removed.len(), empty.floor), (REMOVALS, stamp(2, 1)));
-        assert!(start.merged(&empty).record.values.is_empty());
+        let all = merged(&start, &empty);
+        assert!(all.record.values.is_empty() && all.merged(&start, LATER).is_none());
     }
+
+    fn merged(one: &Copy, other: &Copy) -> Copy {
+        one.merged(other, LATER).unwrap()
+    }
+
+    const LATER: Stamp = Stamp { time: 99, writer: 9 };
 
     fn copy(entries: &[(&str, &str)]) -> Copy {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);

@@ -95,6 +95,17 @@ impl Tombstone {
 }
 
 impl Kept {
+    /// What comes of two copies of one record that went apart, as a write with this stamp; `None` where the
+    /// other one adds nothing. Ends win (D1).
+    pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
+        match (self, other) {
+            (Self::Live(mine), Self::Live(theirs)) => mine.merged(theirs, stamp).map(Self::Live),
+            (Self::Live(_), Self::Ended(end)) => Some(Self::Ended(Tombstone { stamp, ..*end })),
+            (Self::List(mine), Self::List(theirs)) => mine.merged(theirs, stamp).map(Self::List),
+            _ => None,
+        }
+    }
+
     /// The session, unless it ended.
     pub fn live(&self) -> Option<&Copy> {
         match self {

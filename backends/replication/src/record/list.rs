@@ -208,6 +208,33 @@ impl List {
         list
     }
 
+    /// What comes of two copies of one list that went apart, as a write with this stamp; `None` where the
+    /// other one adds nothing. A session that one of them does not have is on it: whether it lives is asked of
+    /// its owner.
+    pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
+        let mut list = Self { stamp, ..self.clone() };
+        list.floor = self.floor.into_iter().chain(other.floor).reduce(|one, two| Floor {
+            epoch: one.epoch.max(two.epoch),
+            until: one.until.max(two.until),
+        });
+        for (id, entry) in other.iter() {
+            let own = self.get(id);
+            let is_settled = entry.is_settled || own.is_some_and(|own| own.is_settled);
+            list.insert(id, ListEntry { is_settled, ..*own.unwrap_or(entry) });
+        }
+        (list.floor != self.floor || list.parts != self.parts).then_some(list)
+    }
+
+    /// The same list, of which no session is known to be the principal's still.
+    #[must_use]
+    pub fn unsettled(&self) -> Self {
+        let mut list = self.clone();
+        for (id, entry) in self.iter() {
+            list.insert(id, ListEntry { is_settled: false, ..*entry });
+        }
+        list
+    }
+
     fn insert(&mut self, id: RecordId, entry: ListEntry) {
         let part = self.parts.entry(part_of(id)).or_default();
         Arc::make_mut(part).insert(id, entry);
@@ -299,6 +326,19 @@ mod tests {
         let floor = Floor { epoch: 3, until: at(100) };
         let list = list(&[]).changed(&change(ListStep::Raise(floor)));
         assert_eq!((list.is_empty(), list.until()), (false, at(100)));
+    }
+
+    #[test]
+    fn merged_lists_have_the_sessions_of_both() {
+        let floor = |epoch, until| Floor { epoch, until: at(until) };
+        let mine = settled(&[(1, 1)]).changed(&change(ListStep::Raise(floor(2, 9))));
+        let theirs = settled(&[(1, 1), (2, 2)]).changed(&change(ListStep::Raise(floor(1, 10))));
+        let merged = mine.merged(&theirs.unsettled(), Stamp::ZERO).unwrap();
+        let is_settled = |n| merged.get(id(n)).unwrap().is_settled;
+        assert_eq!((is_settled(1), is_settled(2)), (true, false));
+        assert_eq!(merged.floor(), Some(floor(2, 10)));
+        assert_eq!(merged.merged(&mine, Stamp::ZERO), None);
+        assert_eq!(merged.merged(&theirs.unsettled(), Stamp::ZERO), None);
     }
 
     fn list(entries: &[(u8, u64)]) -> List {

@@ -13,11 +13,11 @@ use super::{Standing, Tenant};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Now, View};
 use crate::epoch::tests::{SETTINGS, after, boot, full, joining, key, lineage};
-use crate::epoch::{Change, Epoch};
+use crate::epoch::{Change, Epoch, Lineage};
 use crate::member::{Boot, Member};
 use crate::message::Message;
 use crate::owner::{Asked, Told};
-use crate::record::{Entry, Kept};
+use crate::record::{Entry, Held, Kept, Tombstone};
 use crate::rules::{Rule, Rules};
 use crate::settings::{Replication, Settings};
 use crate::slots::{Slot, SlotSet};
@@ -221,6 +221,91 @@ fn a_session_whose_deadline_is_over_ends_for_all() {
     }
 }
 
+#[test]
+fn sides_of_a_split_are_merged() {
+    let (values, lives) = after_a_split(Rules::default());
+    assert_eq!(values, ["1", "2"], "each side wrote one key");
+    assert_eq!(lives, [true, true, false, false]);
+    let (_, lives) = after_a_split(Rules::without(Rule::D1));
+    assert_eq!(lives, [true, false, false, true], "the owner replaces");
+}
+
+/// The keys of a session that both sides wrote, and whether these live: one that was created on each side, and
+/// one that ended on each.
+fn after_a_split(rules: Rules) -> (Vec<String>, Vec<bool>) {
+    let mut members = Members::with(2, 1, rules);
+    let both = members.create(0);
+    let [ended_here, ended_there] = [1, 2].map(|n| members.create(n));
+    members.part();
+    let made_here = members.create_at(boot(0), 3);
+    let made_there = members.create_at(boot(1), 4);
+    for (side, key, ended) in [(0, "a", ended_here), (1, "b", ended_there)] {
+        members.call_at(boot(side), put(both, key, side as i64 + 1));
+        members.call_at(boot(side), delete(ended));
+        let other = if ended == ended_here { ended_there } else { ended_here };
+        members.call_at(boot(side), put(other, "c", 1));
+    }
+    members.meet();
+    let values = members.values(both, &["a", "b"]);
+    let ids = [made_here, made_there, ended_here, ended_there];
+    let lives = ids.map(|id| members.count(id) == 1);
+    (values, lives.to_vec())
+}
+
+#[test]
+fn a_call_that_the_other_side_applied_is_not_applied_again() {
+    let mut members = Members::new(2, 1);
+    let id = members.create(0);
+    members.part();
+    let call = CallId { caller: boot(1), number: 7 };
+    let until = members.now.mono + Duration::from_secs(60);
+    let asked = || Asked { call, id, request: add(id), until };
+    members.step(boot(1), |tenant, lease, now| tenant.ask(asked(), lease, now));
+    members.run();
+    assert!(members.answer(boot(1), 7).is_some());
+    members.meet();
+    let owner = members.holders(id)[0];
+    members.step(owner, |tenant, lease, now| tenant.ask(asked(), lease, now));
+    members.run();
+    assert_eq!(members.count(id), 2);
+}
+
+#[test]
+fn tombstones_are_kept_while_a_side_is_away() {
+    let mut members = Members::new(2, 1);
+    let id = members.create(0);
+    members.part();
+    members.call_at(boot(0), delete(id));
+    members.pass(25 * 3_600_000);
+    (0..6).for_each(|_| members.run());
+    assert!(members.confirmed(boot(0), id).is_some());
+    members.meet();
+    assert_eq!(members.count(id), 0);
+}
+
+#[test]
+fn an_end_wins_in_a_slot_that_was_given_up() {
+    let count = |rules| {
+        let mut members = Members::with(3, 2, rules);
+        let id = members.create(0);
+        let last = members.holders(id)[2];
+        let end = members.confirmed(last, id).unwrap().clone();
+        let reason = EndReason::Logout;
+        let stamp = end.kept.stamp();
+        let kept = Kept::Ended(Tombstone { stamp, until: Timestamp::MAX, reason });
+        let end = Held { confirmed: Some(Entry { kept, ..end }), ..Held::default() };
+        members.call(add(id));
+        members.tenants.get_mut(&last).unwrap().replicas.put(id, end);
+        let slots = SlotSet::from_iter([Slot::of(id, &key())]);
+        let epoch = after(&members.epoch, &[Change::GiveUp(slots)], &SlotSet::new()).unwrap();
+        members.enter(&Arc::new(epoch));
+        members.run();
+        members.count(id)
+    };
+    assert_eq!(count(Rules::default()), 0);
+    assert_eq!(count(Rules::without(Rule::D1)), 2);
+}
+
 /// Several members, and the messages between them.
 struct Members {
     epoch: Arc<Epoch>,
@@ -374,16 +459,56 @@ impl Members {
     }
 
     fn create(&mut self, n: u64) -> RecordId {
-        let id = crate::replicas::tests::id(n << 32 | 5);
-        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
-        let end = START + Duration::from_secs(3_600);
-        let mut record = Record::new(hash, START, end, end);
-        record.values = [("n", &b"1"[..])].into_iter().collect();
-        let record = Box::new(record);
-        let admission = Admission::default();
-        let reply = self.call(Request::Create { id, record, admission });
+        let (id, request) = creation(n);
+        let reply = self.call(request);
         assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
         id
+    }
+
+    /// Two members lose each other: each goes on by itself.
+    fn part(&mut self) {
+        self.queue.clear();
+        self.ready.clear();
+        for n in 0..2 {
+            let lineage = Lineage::new([20 + n as u8; 16]);
+            let side = self.epoch.split(lineage, full(n).name, &[boot(n)].into());
+            let view = View::new(boot(n), Arc::new(side));
+            self.step(boot(n), |tenant, lease, now| tenant.on_epoch(view, lease, now));
+        }
+        self.run();
+    }
+
+    /// The second one joins the first.
+    fn meet(&mut self) {
+        let side = Arc::clone(&self.tenants[&boot(0)].view().epoch);
+        self.enter(&side);
+        for change in [Change::ComeBack(boot(1)), Change::BecomeFull(boot(1))] {
+            self.change(&[change]);
+            self.run();
+            self.run();
+        }
+        assert!(self.tenants[&boot(1)].is_filled());
+    }
+
+    fn create_at(&mut self, side: Boot, n: u64) -> RecordId {
+        let (id, request) = creation(n);
+        let reply = self.call_at(side, request);
+        assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
+        id
+    }
+
+    fn call_at(&mut self, side: Boot, request: Request) -> Reply {
+        self.number += 1;
+        let number = self.number;
+        self.ask(side, number, request);
+        self.run();
+        self.answer(side, number).expect("the side answers")
+    }
+
+    fn values(&mut self, id: RecordId, keys: &[&str]) -> Vec<String> {
+        let Reply::Lookup(Lookup::Found(found)) = self.call(load(id)) else { return Vec::new() };
+        let values = keys.iter().filter_map(|key| found.record.values.get(key));
+        values.map(|json| String::from_utf8(json.to_vec()).unwrap()).collect()
     }
 
     fn delete(&mut self, id: RecordId) {
@@ -448,6 +573,21 @@ impl Members {
     fn boots(&self) -> Vec<Boot> {
         self.tenants.keys().copied().collect()
     }
+}
+
+fn creation(n: u64) -> (RecordId, Request) {
+    let id = crate::replicas::tests::id(n << 32 | 5);
+    let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+    let end = START + Duration::from_secs(3_600);
+    let mut record = Record::new(hash, START, end, end);
+    record.values = [("n", &b"1"[..])].into_iter().collect();
+    (id, Request::Create { id, record: Box::new(record), admission: Admission::default() })
+}
+
+fn put(id: RecordId, key: &str, number: i64) -> Request {
+    let mut patch = Patch::new();
+    patch.put(key, number.into()).unwrap();
+    Request::Update { id, patch: Box::new(patch) }
 }
 
 fn load(id: RecordId) -> Request {

@@ -54,6 +54,11 @@ fn kind(message: &Message) -> Option<Kind> {
             records: to_held(records),
             is_last: *is_last,
         }),
+        Message::Merge { slot, records, is_last } => Kind::Merge(proto::Records {
+            slot: slot.index() as u32,
+            records: to_held(records),
+            is_last: *is_last,
+        }),
         message => return pages::encode(message).or_else(|| about_slots(message)),
     })
 }
@@ -83,6 +88,7 @@ fn about_slots(message: &Message) -> Option<Kind> {
         Message::Telling => Kind::Telling(proto::Empty {}),
         Message::Changed(change) => Kind::Changed(change.into()),
         Message::Free(slots) => Kind::Free(slots::encode(slots)),
+        Message::Merged(slot) => Kind::Merged(slot.index() as u32),
         // Each is named, so that a new message is not forgotten here.
         Message::Unknown
         | Message::Call { .. }
@@ -94,6 +100,7 @@ fn about_slots(message: &Message) -> Option<Kind> {
         | Message::Forget(_)
         | Message::Lacks { .. }
         | Message::Records { .. }
+        | Message::Merge { .. }
         | Message::Inspected(_)
         | Message::Pull { .. }
         | Message::Page { .. }
@@ -188,6 +195,9 @@ pub(super) fn decode(message: proto::Message) -> Result<Message, WireError> {
         Kind::Records(proto::Records { slot: of, records, is_last }) => {
             Message::Records { slot: slot(of)?, records: held(&records)?, is_last }
         }
+        Kind::Merge(proto::Records { slot: of, records, is_last }) => {
+            Message::Merge { slot: slot(of)?, records: held(&records)?, is_last }
+        }
         Kind::Inspected(_)
         | Kind::Pull(_)
         | Kind::Page(_)
@@ -226,6 +236,7 @@ fn decode_about_slots(kind: Kind) -> Result<Message, WireError> {
         Kind::Telling(_) => Message::Telling,
         Kind::Changed(change) => Message::Changed(change.try_into()?),
         Kind::Free(slots) => Message::Free(slots::decode(&slots)?),
+        Kind::Merged(of) => Message::Merged(slot(of)?),
         // A reply of a kind that this version does not know.
         _ => Message::Unknown,
     })

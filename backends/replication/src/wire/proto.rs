@@ -398,7 +398,7 @@ pub struct Serving {
 pub struct Message {
     #[prost(
         oneof = "message::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
     )]
     pub kind: ::core::option::Option<message::Kind>,
 }
@@ -469,6 +469,12 @@ pub mod message {
         Telling(super::Empty),
         #[prost(message, tag = "28")]
         Changed(super::RecordChange),
+        /// For the owner to merge; only what is confirmed counts.
+        #[prost(message, tag = "29")]
+        Merge(super::Records),
+        /// A slot.
+        #[prost(uint32, tag = "30")]
+        Merged(u32),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

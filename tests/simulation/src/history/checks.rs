@@ -55,7 +55,7 @@ fn is_linearizable(events: &[Event]) -> Result<(), String> {
 }
 
 /// How long after everything is well again an unanswered call may still have its effect.
-const LATE: Duration = Duration::from_secs(10);
+pub(super) const LATE: Duration = Duration::from_secs(10);
 
 fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64

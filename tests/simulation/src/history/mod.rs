@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod clients;
 mod principals;
+pub mod sides;
 mod versions;
 
 use std::time::Duration;

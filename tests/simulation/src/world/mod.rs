@@ -145,6 +145,11 @@ impl<P: Process> World<P> {
         self.watch.add(id);
     }
 
+    /// Sides that are cut off may each serve from now on.
+    pub fn allow_splits(&mut self) {
+        self.watch.allow_splits();
+    }
+
     /// What was seen that must not be.
     pub fn violation(&self) -> Option<&str> {
         self.watch.violation()

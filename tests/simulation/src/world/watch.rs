@@ -1,6 +1,6 @@
 //! What is seen of the nodes at every moment.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::RecordId;
@@ -44,6 +44,8 @@ pub(super) struct Watch {
     /// Records of which at most one node serves each, at any moment.
     records: Vec<RecordId>,
     next: usize,
+    /// Whether sides that were cut off may each serve.
+    may_split: bool,
     epochs: BTreeMap<([u8; 16], u64), u64>,
     known: BTreeMap<usize, KnownEpoch>,
     violation: Option<String>,
@@ -60,6 +62,10 @@ impl Watch {
 
     pub(super) fn keep(&mut self) {
         self.trace.lines = Some(VecDeque::new());
+    }
+
+    pub(super) fn allow_splits(&mut self) {
+        self.may_split = true;
     }
 
     pub(super) fn add(&mut self, id: RecordId) {
@@ -101,7 +107,10 @@ impl Watch {
             node.process().is_some_and(|process| process.serves(node.now(time), id))
         };
         let serving: Vec<_> = nodes.iter().filter(serves).collect();
-        if serving.len() > 1 {
+        let lineage = |node: &&Node<P>| Some(node.process()?.epoch()?.lineage);
+        let sides: BTreeSet<_> = serving.iter().map(lineage).collect();
+        let most = if self.may_split { sides.len() } else { 1 };
+        if serving.len() > most {
             self.violated(time, &format!("C14: {serving:?} serve {id}"));
         }
     }

@@ -94,6 +94,10 @@ fn about_slots() -> impl Strategy<Value = Message> {
         Just(Message::Telling).boxed(),
         change().prop_map(Message::Changed).boxed(),
         slots().prop_map(Message::Free).boxed(),
+        (slot(), vec((id(), held()), 0..3), any::<bool>())
+            .prop_map(|(slot, records, is_last)| Message::Merge { slot, records, is_last })
+            .boxed(),
+        slot().prop_map(Message::Merged).boxed(),
     ])
 }
 
