@@ -134,7 +134,7 @@ pub enum Change {
     LoseVote(Boot),
     /// Slots are placed on it no more.
     Drain(Boot),
-    /// A member that was drained goes for good.
+    /// A member that was drained goes for good, or one that is aside, has no vote, and was not heard for long.
     Leave(Boot),
     /// The holders of these slots when last served are not enough, and will not be.
     GiveUp(SlotSet),
@@ -161,6 +161,12 @@ pub enum IllegalChange {
         name: Name,
         /// Its role.
         role: Role,
+    },
+    /// A member that is aside leaves after it lost its vote.
+    #[error("node {name:?} votes still, and so does not leave")]
+    Votes {
+        /// The member.
+        name: Name,
     },
     /// Some member speaks no higher version of the protocol.
     #[error("some member speaks no version of the protocol above {version}")]
@@ -316,7 +322,10 @@ impl Epoch {
                 self.become_a(Role::Draining, *boot, &[Role::Joining, Role::Full])?;
             }
             Change::Leave(boot) => {
-                self.member_in(*boot, &[Role::Draining, Role::Aside])?;
+                let member = self.member_in(*boot, &[Role::Draining, Role::Aside])?;
+                if member.role == Role::Aside && member.votes {
+                    return Err(IllegalChange::Votes { name: member.name.clone() });
+                }
                 self.members.retain(|member| member.boot != *boot);
             }
             Change::GiveUp(slots) => {
@@ -602,6 +611,15 @@ pub(crate) mod tests {
         assert!(next(&two, &leave).is_err(), "it did not drain");
         let draining = next(&two, &[Change::Drain(boot(1))]).unwrap();
         assert_eq!(next(&draining, &leave).unwrap().voters(), [boot(0)].into());
+    }
+
+    #[test]
+    fn a_member_that_is_aside_leaves_without_a_vote() {
+        let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
+        let leave = [Change::Leave(boot(2))];
+        assert!(next(&aside, &leave).is_err(), "it votes");
+        let left = next(&aside, &[Change::LoseVote(boot(2)), leave[0].clone()]).unwrap();
+        assert_eq!(left.members().len(), 2);
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! | [`takeover`], [`ownership`] | what a new owner does before it serves a slot |
 //! | [`owner`] | calls at the owner of their record, one after the other |
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
+//! | [`roll`] | how lists of principals are rebuilt after a loss |
 //! | [`handoff`] | what a side of a split brings to the other one |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`budget`] | how much a node holds, and may hold |
@@ -65,6 +66,7 @@ pub mod reader;
 pub mod readers;
 pub mod record;
 pub mod replicas;
+pub mod roll;
 pub mod rules;
 pub mod service_clock;
 pub mod settings;

@@ -172,6 +172,18 @@ pub enum Message {
     },
     /// The sender merged what the receiver handed over of a slot.
     Merged(Slot),
+    /// The sender rebuilds the lists in these slots, and wants to know which of the receiver's sessions are on
+    /// them (Q2).
+    AskNames(SlotSet),
+    /// The sender's sessions, as parts of lists.
+    Names {
+        /// The slots of the lists.
+        slots: SlotSet,
+        /// Each list with its id; only what is confirmed counts.
+        lists: Vec<(RecordId, Held)>,
+        /// Whether these are the last ones.
+        is_last: bool,
+    },
     /// A message of a later version of the protocol: it is ignored.
     Unknown,
 }
@@ -196,7 +208,9 @@ impl Message {
                 record.values.packed_len() + record.facts.as_bytes().len()
             }
             Self::Replicate { write, done, .. } => write.size() + done.len() * 64,
-            Self::Records { records, .. } | Self::Merge { records, .. } => {
+            Self::Records { records, .. }
+            | Self::Merge { records, .. }
+            | Self::Names { lists: records, .. } => {
                 records.iter().filter_map(|(_, held)| held.latest()).map(Entry::size).sum()
             }
             Self::Page { page, .. } => page.summaries.len() * 48,

@@ -10,6 +10,8 @@ use crate::member::Boot;
 use crate::message::Message;
 use crate::record::Held;
 use crate::replicas::{Inspection, Page};
+use crate::roll::RollCall;
+use crate::rules::Rule;
 use crate::slots::{Slot, SlotSet};
 use crate::takeover::{Sends, TakeOver};
 
@@ -17,6 +19,8 @@ use crate::takeover::{Sends, TakeOver};
 #[derive(Debug, Default)]
 pub struct Ownership {
     taking_over: BTreeMap<Slot, TakeOver>,
+    /// Slots that were given up, and of which the lists are rebuilt.
+    roll: RollCall,
     /// Slots of which everything is here, and since when: their other holders are being told.
     settled: BTreeMap<Slot, Duration>,
     ready: SlotSet,
@@ -110,14 +114,44 @@ impl Ownership {
     /// Moves on the slots of which everything is here.
     fn settle(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
         let through = self.taking_over.iter().filter(|(_, take_over)| take_over.is_through());
-        let through: Vec<_> = through.map(|(slot, _)| *slot).collect();
-        for slot in &through {
-            self.taking_over.remove(slot);
+        let through: SlotSet = through.map(|(slot, _)| *slot).collect();
+        self.taking_over.retain(|slot, _| !through.contains(*slot));
+        let is_lost = |slot: &Slot| cx.view.epoch.is_given_up(*slot) && cx.rules.keep(Rule::Q2);
+        let lost = through.iter().filter(is_lost).collect();
+        self.roll.call(&lost, cx);
+        let mut settled: Vec<_> = through.iter().filter(|slot| !lost.contains(*slot)).collect();
+        settled.extend(self.roll.take_rebuilt(cx));
+        for slot in &settled {
             self.settled.insert(*slot, cx.now.mono);
             self.kept.insert(*slot);
             cx.replicas.set_complete(*slot, cx.view.number());
         }
-        through
+        settled
+    }
+
+    /// The owner of lists that were given up wants the sessions on them named.
+    pub fn on_ask_names(&mut self, from: Boot, lists: SlotSet) {
+        self.roll.on_ask(from, lists);
+    }
+
+    /// An owner named sessions.
+    pub fn on_names(
+        &mut self,
+        from: Boot,
+        slots: &SlotSet,
+        (lists, is_last): (Vec<(RecordId, Held)>, bool),
+        cx: &mut Context<'_>,
+    ) -> Vec<Slot> {
+        self.roll.on_names(from, slots, lists, is_last);
+        self.settle(cx)
+    }
+
+    /// Names sessions to the owners of their lists, once everything of the own slots is here.
+    pub fn name(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
+        if self.taking_over.is_empty() {
+            self.roll.answer(cx);
+        }
+        self.settle(cx)
     }
 
     /// The slots for which a lease can be asked: no other node serves them, and the other holders know that
@@ -128,7 +162,11 @@ impl Ownership {
             let is_late = cx.now.mono.saturating_sub(*since) >= HOLDERS;
             let others = cx.view.holders(*slot).iter().filter(|holder| **holder != cx.view.me);
             let mut open = others.filter(|holder| !progress.is_complete(**holder, *slot));
-            if (is_late || open.next().is_none()) && progress.is_clear(*slot) {
+            // The next epoch takes a slot that was served once for one of which nothing was lost.
+            let is_rebuilding =
+                cx.view.epoch.is_given_up(*slot) && cx.replicas.has_tentative(*slot);
+            let are_told = open.next().is_none() && !is_rebuilding;
+            if (is_late || are_told) && progress.is_clear(*slot) {
                 ready.insert(*slot);
             }
         }
@@ -187,7 +225,7 @@ impl Ownership {
 
     /// How many slots are being taken over, and how many are settled and not ready.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.taking_over.len(), self.settled.len())
+        (self.taking_over.len() + self.roll.len(), self.settled.len())
     }
 
     /// The slots that are ready.

@@ -83,6 +83,10 @@ rules! {
     C2,
     /// What was not heard when a slot was given up is dropped.
     G3,
+    /// A member that is aside for long is no member any more.
+    E3,
+    /// A list that was given up is rebuilt before it answers.
+    Q2,
     /// Deadlines are judged by the median of all clocks.
     K1,
     /// The owner's silence about a record counts.

@@ -382,15 +382,20 @@ impl Tenant {
                 owner.on_lacks(from, id, revision, &mut cx);
                 Vec::new()
             }
-            Message::Inspected(_) | Message::Page { .. } | Message::Records { .. } => {
-                self.on_material(from, message, standing, now)
-            }
+            Message::Inspected(_)
+            | Message::Page { .. }
+            | Message::Records { .. }
+            | Message::Names { .. } => self.on_material(from, message, standing, now),
             Message::Compared { .. } | Message::Noted(_) | Message::Want { .. } => {
                 self.on_progress(from, message);
                 Vec::new()
             }
             Message::Merge { slot, records, is_last } if self.view.owns(slot) => {
                 self.merge(from, slot, (records, is_last), standing, now)
+            }
+            Message::AskNames(lists) => {
+                self.ownership.on_ask_names(from, lists);
+                Vec::new()
             }
             Message::Merged(slot) if self.view.owner(slot) == Some(from) => {
                 self.handoff.on_merged(slot);
@@ -458,6 +463,9 @@ impl Tenant {
         let Parts { mut cx, ownership, .. } = self.parts(standing, now);
         let settled = match message {
             Message::Inspected(parts) => ownership.on_inspected(from, parts, &mut cx),
+            Message::Names { slots, lists, is_last } => {
+                ownership.on_names(from, &slots, (lists, is_last), &mut cx)
+            }
             Message::Page { slot, page } if cx.view.owns(slot) => {
                 ownership.on_page(from, slot, &page, &mut cx)
             }
@@ -594,7 +602,8 @@ impl Tenant {
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
         told.extend(owner.fence(&unsettled, &cx));
-        let settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
+        let mut settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
+        settled.extend(ownership.name(&mut cx));
         let ready = ownership.make_ready(&world, &cx);
         told.extend(self.settled(&settled, standing, now));
         told.extend(self.hand_over(standing, now));

@@ -18,6 +18,7 @@ use crate::member::{Boot, Member, Role};
 use crate::membership::{Discovery, Drain, Identity, Membership};
 use crate::record::{Kept, List};
 use crate::rules::{Rule, Rules};
+use crate::slots::Slot;
 
 #[test]
 fn one_node_founds_a_service() {
@@ -172,6 +173,63 @@ fn a_node_that_leaves_ends() {
     assert_eq!(nodes.engines[&boot(0)].membership().epoch().unwrap().members().len(), 2);
     nodes.crash(2);
     assert!(ids.iter().all(|id| nodes.count(0, *id) == 1));
+}
+
+#[test]
+fn a_node_that_never_returns_is_forgotten() {
+    let members = |rules, hours: u64| {
+        let mut nodes = Nodes::with(3, rules);
+        let id = nodes.create(0, 1);
+        nodes.crash(2);
+        nodes.pass(3_000);
+        nodes.now.mono += Duration::from_secs(hours * 3_600);
+        nodes.pass(3_000);
+        assert_eq!(nodes.count(1, id), 1);
+        nodes.engines[&boot(0)].membership().epoch().unwrap().members().len()
+    };
+    assert_eq!(members(Rules::default(), 23), 3);
+    assert_eq!(members(Rules::default(), 24), 2);
+    assert_eq!(members(Rules::without(Rule::E3), 24), 3);
+}
+
+#[test]
+fn a_list_is_rebuilt_after_a_loss() {
+    let listed = |rules| {
+        let mut nodes = Nodes::with(3, rules);
+        // Both holders of the list are lost, and n0 has copies of some of the sessions.
+        let list = nodes.list_slot();
+        let ids: Vec<_> = (0..30).map(|n| nodes.sign_in(n as usize % 3, n, 100, None).0).collect();
+        let holders = nodes.engines[&boot(0)].tenant().unwrap().view().holders(list).to_vec();
+        let left = (0..3).find(|n| !holders.contains(&boot(*n))).unwrap();
+        for n in (0..3).filter(|n| *n != left) {
+            nodes.crash(n);
+            nodes.start(joining(n + 20), &format!("n{n}"));
+        }
+        nodes.pass(8_000);
+        let live: Vec<_> = ids.iter().filter(|id| nodes.is_live(left, **id)).copied().collect();
+        assert!(!live.is_empty() && live.len() < ids.len(), "{live:?}");
+        (live, nodes.listed(left))
+    };
+    let (live, listed_then) = listed(Rules::default());
+    assert_eq!(listed_then, live);
+    let (_, listed_then) = listed(Rules::without(Rule::Q2));
+    assert!(listed_then.is_empty());
+}
+
+#[test]
+fn the_cap_holds_on_a_rebuilt_list() {
+    let mut nodes = Nodes::new(3);
+    let ids: Vec<_> = (0..30).map(|n| nodes.sign_in(n as usize % 3, n, 100, None).0).collect();
+    for n in [1, 2] {
+        nodes.crash(n);
+        nodes.start(joining(n + 20), &format!("n{n}"));
+    }
+    nodes.pass(8_000);
+    let live = ids.iter().filter(|id| nodes.is_live(0, **id)).count();
+    let (_, ended) = nodes.sign_in(1, 99, live, None);
+    assert_eq!(ended.len(), 1);
+    let reply = nodes.end_all(2, None, None);
+    assert!(matches!(reply, Reply::Count(count) if count as usize == live), "{reply:?}");
 }
 
 #[test]
@@ -504,6 +562,16 @@ impl Nodes {
         let mut ids: Vec<_> = infos.iter().map(|info| info.id).collect();
         ids.sort();
         ids
+    }
+
+    fn is_live(&mut self, node: usize, id: RecordId) -> bool {
+        self.try_count(node, id).is_some()
+    }
+
+    /// The slot of the list of alice's sessions.
+    fn list_slot(&self) -> Slot {
+        let replicas = self.engines[&boot(0)].tenant().unwrap().replicas();
+        replicas.slot_of(replicas.key().list_of(&alice()))
     }
 
     fn end_all(&mut self, node: usize, except: Option<RecordId>, epoch: Option<u64>) -> Reply {

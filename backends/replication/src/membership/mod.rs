@@ -854,11 +854,23 @@ impl Membership {
         let rules = self.terms.rules;
         let voters = epoch.voters();
         let out_of_reach = self.suspicion.out_of_reach(self.me.boot, &voters, now, rules);
-        let is_long = |(_, since): &(&Boot, &Duration)| now.saturating_sub(**since) >= LOSE_VOTE;
-        let long_aside = self.agenda.aside.iter().filter(is_long).map(|(boot, _)| *boot).collect();
+        let long_aside = self.aside_for(LOSE_VOTE, now).collect();
+        let is_silent = |boot: &Boot| !self.peers.is_heard(*boot, now);
+        let forgotten = self.aside_for(FORGET, now).filter(is_silent).collect();
         let own = self.agenda.wishes.asks(&self.me, epoch);
-        let situation = Situation { epoch, out_of_reach: &out_of_reach, long_aside: &long_aside };
+        let situation = Situation {
+            epoch,
+            out_of_reach: &out_of_reach,
+            long_aside: &long_aside,
+            forgotten: &forgotten,
+        };
         wishes::wanted(&situation, own.iter().chain(self.agenda.asked.fresh(now)), rules)
+    }
+
+    /// The members that are aside for so long, as far as this node knows.
+    fn aside_for(&self, span: Duration, now: Duration) -> impl Iterator<Item = Boot> {
+        let is_long = move |(_, since): &(&Boot, &Duration)| now.saturating_sub(**since) >= span;
+        self.agenda.aside.iter().filter(is_long).map(|(boot, _)| *boot)
     }
 
     /// Proposes the next epoch, if it is this node's turn.
@@ -1216,6 +1228,10 @@ const TARGET_GONE: Duration = Duration::from_secs(2);
 /// How long a member that is aside keeps its vote: longer than a restart of a process, or of a small
 /// machine.
 const LOSE_VOTE: Duration = Duration::from_secs(60);
+
+/// How long a member that is aside is expected back: as long as the ends of sessions are remembered. What it
+/// holds after that may have ended, and no node would know.
+const FORGET: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a side without a majority waits before it goes on by itself under `Degrade`.
 const SPLIT: Duration = Duration::from_millis(300);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::message::{Described, Refusal};
 use crate::epoch::{Change, Epoch};
 use crate::member::{Boot, Member, Role};
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::settings::Settings;
 use crate::slots::SlotSet;
 
@@ -111,6 +111,8 @@ pub(super) struct Situation<'s> {
     pub out_of_reach: &'s BTreeSet<Boot>,
     /// The members that are aside for so long that they lose their votes.
     pub long_aside: &'s BTreeSet<Boot>,
+    /// Those that are aside for so long that they are no members any more.
+    pub forgotten: &'s BTreeSet<Boot>,
 }
 
 /// The changes that are to be proposed, given what nodes ask for. Each of them applies.
@@ -119,7 +121,7 @@ pub(super) fn wanted<'s>(
     asked: impl Iterator<Item = &'s Change>,
     rules: Rules,
 ) -> Vec<Change> {
-    let Situation { epoch, out_of_reach, long_aside } = situation;
+    let Situation { epoch, out_of_reach, long_aside, forgotten } = situation;
     let is_there = |change: &&Change| match change {
         Change::ComeBack(boot) => !out_of_reach.contains(boot),
         Change::Join(member) => refusal(epoch, member).is_none(),
@@ -127,7 +129,10 @@ pub(super) fn wanted<'s>(
     };
     let aside = out_of_reach.iter().map(|boot| Change::SetAside(*boot));
     let votes = long_aside.iter().map(|boot| Change::LoseVote(*boot));
-    let all = aside.chain(votes).chain(asked.filter(is_there).cloned()).chain(of_all(epoch));
+    let left = forgotten.iter().map(|boot| Change::Leave(*boot));
+    let left = left.filter(|_| rules.keep(Rule::E3));
+    let all =
+        aside.chain(votes).chain(left).chain(asked.filter(is_there).cloned()).chain(of_all(epoch));
     let useful: Vec<_> = all.filter(|change| is_useful(change, epoch)).collect();
     // A change that does not apply is no reason to propose an epoch.
     if useful.is_empty() { useful } else { epoch.applicable(&useful, rules) }
@@ -154,7 +159,7 @@ fn is_useful(change: &Change, epoch: &Epoch) -> bool {
         Change::ComeBack(boot) => role(boot) == Some(Role::Aside),
         Change::LoseVote(boot) => role(boot) == Some(Role::Aside) && epoch.is_voter(*boot),
         Change::Drain(boot) => matches!(role(boot), Some(Role::Joining | Role::Full)),
-        Change::Leave(boot) => role(boot) == Some(Role::Draining),
+        Change::Leave(boot) => matches!(role(boot), Some(Role::Draining | Role::Aside)),
         Change::GiveUp(slots) => !slots.iter().all(|slot| epoch.is_given_up(slot)),
         Change::Reconfigure(settings) => settings != epoch.settings(),
         Change::RaiseProtocol => {
@@ -260,9 +265,23 @@ mod tests {
     fn a_member_that_is_long_aside_loses_its_vote() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let (none, long) = (BTreeSet::new(), BTreeSet::from([boot(1), boot(2)]));
-        let situation = Situation { epoch: &aside, out_of_reach: &none, long_aside: &long };
+        let situation =
+            Situation { epoch: &aside, out_of_reach: &none, long_aside: &long, forgotten: &none };
         let wanted = wanted(&situation, [].iter(), Rules::default());
         assert_eq!(wanted, [Change::LoseVote(boot(2))]);
+    }
+
+    #[test]
+    fn a_member_that_is_not_expected_back_leaves() {
+        let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
+        let (none, gone) = (BTreeSet::new(), BTreeSet::from([boot(1), boot(2)]));
+        let situation =
+            Situation { epoch: &aside, out_of_reach: &none, long_aside: &gone, forgotten: &gone };
+        let changes = [Change::LoseVote(boot(2)), Change::Leave(boot(2))];
+        assert_eq!(wanted(&situation, [].iter(), Rules::default()), changes);
+        let back = [Change::ComeBack(boot(2))];
+        let wanted_by = |rules| wanted(&situation, back.iter(), rules);
+        assert_eq!(wanted_by(Rules::without(Rule::E3)), [changes[0].clone(), back[0].clone()]);
     }
 
     #[test]
@@ -315,7 +334,7 @@ mod tests {
 
     fn wanted_in(epoch: &Epoch, out: &BTreeSet<Boot>, asked: &[Change]) -> Vec<Change> {
         let none = BTreeSet::new();
-        let situation = Situation { epoch, out_of_reach: out, long_aside: &none };
+        let situation = Situation { epoch, out_of_reach: out, long_aside: &none, forgotten: &none };
         wanted(&situation, asked.iter(), Rules::default())
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Principal, RecordId, Timestamp};
+use steadfast_core::{Principal, Record, RecordId, Timestamp};
 
 use super::stamp::Stamp;
 use crate::call::ListPage;
@@ -43,6 +43,17 @@ pub struct ListEntry {
     pub until: Timestamp,
     /// Whether the session is known to be the principal's; else it may still become so.
     pub is_settled: bool,
+}
+
+impl ListEntry {
+    /// That of a session which is the principal's.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            authenticated: record.authenticated.unwrap_or(record.created),
+            until: record.absolute_deadline,
+            is_settled: true,
+        }
+    }
 }
 
 /// Below which epoch of the principal logins are rejected.
@@ -225,6 +236,13 @@ impl List {
         (list.floor != self.floor || list.parts != self.parts).then_some(list)
     }
 
+    /// The sessions of this list, with what another one remembers besides, as a write with this stamp.
+    #[must_use]
+    pub fn with_memory_of(&self, other: Option<&Self>, stamp: Stamp) -> Self {
+        let rest = other.unwrap_or(self).clone();
+        Self { stamp, parts: self.parts.clone(), ..rest }
+    }
+
     /// The same list, of which no session is known to be the principal's still.
     #[must_use]
     pub fn unsettled(&self) -> Self {
@@ -235,7 +253,8 @@ impl List {
         list
     }
 
-    fn insert(&mut self, id: RecordId, entry: ListEntry) {
+    /// Puts a session on the list.
+    pub(crate) fn insert(&mut self, id: RecordId, entry: ListEntry) {
         let part = self.parts.entry(part_of(id)).or_default();
         Arc::make_mut(part).insert(id, entry);
     }

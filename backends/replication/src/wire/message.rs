@@ -89,6 +89,12 @@ fn about_slots(message: &Message) -> Option<Kind> {
         Message::Changed(change) => Kind::Changed(change.into()),
         Message::Free(slots) => Kind::Free(slots::encode(slots)),
         Message::Merged(slot) => Kind::Merged(slot.index() as u32),
+        Message::AskNames(slots) => Kind::AskNames(slots::encode(slots)),
+        Message::Names { slots, lists, is_last } => Kind::Names(proto::Names {
+            slots: Some(slots::encode(slots)),
+            lists: to_held(lists),
+            is_last: *is_last,
+        }),
         // Each is named, so that a new message is not forgotten here.
         Message::Unknown
         | Message::Call { .. }
@@ -237,6 +243,10 @@ fn decode_about_slots(kind: Kind) -> Result<Message, WireError> {
         Kind::Changed(change) => Message::Changed(change.try_into()?),
         Kind::Free(slots) => Message::Free(slots::decode(&slots)?),
         Kind::Merged(of) => Message::Merged(slot(of)?),
+        Kind::AskNames(slots) => Message::AskNames(slots::decode(&slots)?),
+        Kind::Names(proto::Names { slots, lists, is_last }) => {
+            Message::Names { slots: set(slots)?, lists: held(&lists)?, is_last }
+        }
         // A reply of a kind that this version does not know.
         _ => Message::Unknown,
     })

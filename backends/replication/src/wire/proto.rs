@@ -398,7 +398,7 @@ pub struct Serving {
 pub struct Message {
     #[prost(
         oneof = "message::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32"
     )]
     pub kind: ::core::option::Option<message::Kind>,
 }
@@ -475,6 +475,10 @@ pub mod message {
         /// A slot.
         #[prost(uint32, tag = "30")]
         Merged(u32),
+        #[prost(message, tag = "31")]
+        AskNames(super::Slots),
+        #[prost(message, tag = "32")]
+        Names(super::Names),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -985,6 +989,16 @@ pub struct Records {
     pub slot: u32,
     #[prost(bytes = "vec", tag = "2")]
     pub records: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub is_last: bool,
+}
+/// Parts of lists of principals: only what is confirmed counts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Names {
+    #[prost(message, optional, tag = "1")]
+    pub slots: ::core::option::Option<Slots>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub lists: ::prost::alloc::vec::Vec<u8>,
     #[prost(bool, tag = "3")]
     pub is_last: bool,
 }

@@ -18,7 +18,7 @@ pub(super) const EPOCHS: usize = 6;
 
 static CHAIN: LazyLock<Vec<Arc<Epoch>>> = LazyLock::new(|| {
     let changes = [
-        Change::SetAside(boot(3)),
+        Change::Drain(boot(3)),
         Change::Leave(boot(3)),
         Change::Join(joining(3)),
         Change::SetAside(boot(1)),

@@ -98,6 +98,10 @@ fn about_slots() -> impl Strategy<Value = Message> {
             .prop_map(|(slot, records, is_last)| Message::Merge { slot, records, is_last })
             .boxed(),
         slot().prop_map(Message::Merged).boxed(),
+        slots().prop_map(Message::AskNames).boxed(),
+        (slots(), vec((id(), held()), 0..3), any::<bool>())
+            .prop_map(|(slots, lists, is_last)| Message::Names { slots, lists, is_last })
+            .boxed(),
     ])
 }
 
