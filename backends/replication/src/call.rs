@@ -1,7 +1,7 @@
 //! Calls: requests to the owner of a record, and its replies.
 
 use steadfast_core::{
-    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Principal,
+    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Op, Outcome, Patch, Principal,
     Proof, Record, RecordId, Refusal, SessionInfo, Timestamp, Version,
 };
 
@@ -122,7 +122,34 @@ impl Request {
             Self::List { principal, .. } => key.list_of(principal),
         }
     }
+
+    /// The bytes that it takes, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Create { record, .. } => size_of_record(record),
+            Self::Update { patch, .. } => {
+                let value =
+                    |op: &Op| if let Op::Put(value) = op { value.as_bytes().len() } else { 8 };
+                let written = patch.ops().map(|(key, op)| key.len() + value(op));
+                let expected = patch.expectations().map(|(key, value)| {
+                    key.len() + value.map_or(0, |value| value.as_bytes().len())
+                });
+                HEAD + written.chain(expected).sum::<usize>()
+            }
+            Self::Load { .. } | Self::Delete { .. } => HEAD,
+            Self::End { principal, .. }
+            | Self::Describe { principal, .. }
+            | Self::List { principal, .. } => 64 + principal.id().len(),
+        }
+    }
 }
+
+fn size_of_record(record: &Record) -> usize {
+    HEAD + record.values.packed_len() + record.facts.as_bytes().len()
+}
+
+/// What takes the parts of a session that are there always, about.
+const HEAD: usize = 256;
 
 /// Some sessions of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +173,9 @@ pub enum Reply {
     Deleted(Deleted),
     /// To an admission: the sessions above the cap.
     Admitted(Vec<RecordId>),
+    /// To an admission: the first of too many sessions above the cap. Once they ended, it has to be asked for
+    /// again.
+    Crowded(Vec<RecordId>),
     /// To an admission: too many other sessions are being admitted; it has to be asked for again.
     Busy,
     /// To a page of a list.
@@ -163,6 +193,18 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The bytes that it takes, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Outcome(Outcome::Applied(applied)) => HEAD + applied.ended.len() * 16,
+            Self::Lookup(Lookup::Found(found)) => size_of_record(&found.record),
+            Self::Admitted(ids) | Self::Crowded(ids) => ids.len() * 16,
+            Self::Page(page) => (page.settled.len() + page.reserved.len()) * 16,
+            Self::Listed(infos) => infos.len() * 64,
+            _ => 64,
+        }
+    }
+
     /// The answer to a patch that changes nothing.
     pub fn refused(refusal: Refusal) -> Self {
         match refusal {

@@ -17,9 +17,10 @@ use crate::call::{CallId, Failure, ListRequest, Reply, Request};
 use crate::caller::{Asker, Caller, Due};
 use crate::context::{Now, View};
 use crate::description::{Description, Traffic};
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, EpochId};
 use crate::feed::Feed;
 use crate::figures::Figures;
+use crate::frames::Frames;
 pub use crate::look::Agreement;
 use crate::look::Look;
 use crate::member::{Boot, Member, Role};
@@ -69,6 +70,7 @@ struct Step {
     /// What is left to do: one thing after the other, since each may lead to others.
     todo: VecDeque<Todo>,
     effects: Vec<Effect>,
+    frames: Frames,
 }
 
 #[derive(Debug)]
@@ -487,6 +489,9 @@ impl Engine {
     /// Sends what the step queued.
     fn finish(&mut self, now: Now) {
         self.deliver(now);
+        for (to, message) in self.step.frames.take() {
+            self.queue(to, message);
+        }
         for (link, packet) in self.paths.take_packets(now.mono) {
             self.step.effects.push(Effect::Send(link, Packet::Stream(packet)));
         }
@@ -496,8 +501,14 @@ impl Engine {
     fn deliver(&mut self, now: Now) {
         self.settle(now);
         while let Some((from, message)) = self.paths.next_message(now.mono) {
-            self.handle(from, message, now);
-            self.settle(now);
+            let epoch = self.epoch();
+            for message in self.step.frames.open(from, message) {
+                if self.epoch() != epoch {
+                    break;
+                }
+                self.handle(from, message, now);
+                self.settle(now);
+            }
         }
     }
 
@@ -674,11 +685,20 @@ impl Engine {
     }
 
     fn send(&mut self, to: Boot, message: Message) {
-        let Some(epoch) = self.membership.epoch().map(|epoch| epoch.id()) else {
-            return;
-        };
-        let size = message.size();
-        self.paths.send(to, epoch, message, size);
+        for message in self.step.frames.add(to, message) {
+            self.queue(to, message);
+        }
+    }
+
+    fn queue(&mut self, to: Boot, message: Message) {
+        if let Some(epoch) = self.epoch() {
+            let size = message.size();
+            self.paths.send(to, epoch, message, size);
+        }
+    }
+
+    fn epoch(&self) -> Option<EpochId> {
+        self.membership.epoch().map(|epoch| epoch.id())
     }
 
     /// Asks the owner of a call's record, unless this node can answer.
@@ -745,6 +765,7 @@ impl Engine {
     /// Another epoch: everything that is open begins again in it.
     fn on_epoch(&mut self, epoch: &Arc<Epoch>, now: Now) {
         self.paths.on_epoch(epoch);
+        self.step.frames.on_epoch();
         self.clock
             .on_epoch(|boot| epoch.member(boot).is_some_and(|member| member.role != Role::Aside));
         if self.feed.on_epoch(self.others()) {

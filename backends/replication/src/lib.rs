@@ -21,6 +21,7 @@
 //! | [`record`] | records as nodes hold them |
 //! | [`replicas`] | what a node holds, by slot |
 //! | [`message`] | what nodes send each other about records |
+//! | [`frames`] | messages of a bounded length: short ones together, long lists in parts |
 //! | [`context`] | what the components see of each other in one step |
 //! | [`outbox`] | what a step sends, and the confirmations that ride along |
 //! | [`takeover`], [`ownership`] | what a new owner does before it serves a slot |
@@ -50,6 +51,7 @@ pub mod epoch;
 pub mod feed;
 pub mod figures;
 pub mod handoff;
+pub mod frames;
 pub mod holder;
 mod look;
 pub mod member;

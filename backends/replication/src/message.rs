@@ -6,7 +6,7 @@ use steadfast_core::{Change, RecordId, Timestamp};
 
 use crate::call::{Done, Reply, Request};
 use crate::member::Boot;
-use crate::record::{Delta, Entry, Held, Kept, ListChange, Revision};
+use crate::record::{Delta, Entry, Held, Kept, List, ListChange, Revision};
 use crate::replicas::{Digest, Inspection, Page};
 use crate::slots::{Slot, SlotSet};
 
@@ -184,6 +184,17 @@ pub enum Message {
         /// Whether these are the last ones.
         is_last: bool,
     },
+    /// A part of a list that is too long for one message. The rest is in the next one that has the list whole.
+    Part {
+        /// The record.
+        id: RecordId,
+        /// After which write.
+        revision: Revision,
+        /// The part.
+        list: List,
+    },
+    /// Several messages of one step, in order. None of them is a bundle.
+    Bundle(Vec<Message>),
     /// A message of a later version of the protocol: it is ignored.
     Unknown,
 }
@@ -204,9 +215,6 @@ impl Message {
     pub fn size(&self) -> usize {
         const BASE: usize = 64;
         BASE + match self {
-            Self::Call { request: Request::Create { record, .. }, .. } => {
-                record.values.packed_len() + record.facts.as_bytes().len()
-            }
             Self::Replicate { write, done, .. } => write.size() + done.len() * 64,
             Self::Records { records, .. }
             | Self::Merge { records, .. }
@@ -216,9 +224,15 @@ impl Message {
             Self::Page { page, .. } => page.summaries.len() * 48,
             Self::Want { ids, .. } => ids.len() * 16,
             Self::Compare(slots) => slots.len() * 18,
-            Self::Confirm(writes) | Self::Forget(writes) => writes.len() * 32,
             Self::Inspected(slots) => slots.len() * 32,
-            _ => 512,
+            Self::Confirm(writes) | Self::Forget(writes) => writes.len() * 32,
+            Self::Call { request, .. } => request.size(),
+            Self::Reply { reply, .. } => reply.size(),
+            Self::Part { list, .. } => list.memory(),
+            Self::Bundle(messages) => messages.iter().map(Self::size).sum(),
+            Self::Inspect(_) | Self::Compared { .. } | Self::ReadLease { .. } => 512,
+            Self::Complete(_) | Self::Noted(_) | Self::Withdrawn { .. } | Self::Free(_) => 512,
+            _ => 32,
         }
     }
 }
@@ -230,7 +244,7 @@ impl Write {
                 let value = |value: &Option<Box<[u8]>>| value.as_deref().map_or(0, <[u8]>::len);
                 delta.ops.iter().map(|(key, json)| key.len() + value(json)).sum()
             }
-            Self::List(..) => 64,
+            Self::List(_, change) => change.size(),
             Self::Whole(kept) => kept.size(),
         }
     }

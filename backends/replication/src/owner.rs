@@ -16,7 +16,7 @@ use steadfast_core::{Admission, Principal, Record, RecordId};
 
 use self::commit::Commit;
 pub use self::commit::News;
-use self::decide::Decision;
+use self::decide::{Beside, Decision};
 use self::steps::{Next, Steps};
 use crate::call::{CallId, Done, ListRequest, Reply, Request};
 use crate::context::Context;
@@ -215,7 +215,7 @@ impl Owner {
                 return asks.into_iter().map(ask).collect();
             }
             Next::Admitted { ended, gone } => {
-                task.admitted = Some(ended);
+                task.admitted = ended;
                 told.extend(
                     gone.into_iter()
                         .map(|(id, principal)| list_step(None, principal, ListRequest::Remove(id))),
@@ -301,10 +301,8 @@ impl Owner {
     pub fn fence(&self, lists: &[RecordId], cx: &Context<'_>) -> Vec<Told> {
         let list = |id: &RecordId| cx.replicas.confirmed(*id)?.kept.list();
         let late = |list: &List| {
-            let is_late = |entry: &ListEntry| {
-                !entry.is_settled && entry.authenticated + SETTLED < cx.now.wall
-            };
-            let late = list.iter().filter(|(_, entry)| is_late(entry)).map(|(id, _)| id);
+            let is_late = |entry: &ListEntry| entry.authenticated + SETTLED < cx.now.wall;
+            let late = list.open().filter(|(_, entry)| is_late(entry)).map(|(id, _)| id);
             let principal = list.principal.clone();
             late.take(FENCED).map(move |id| (id, principal.clone())).collect::<Vec<_>>()
         };
@@ -403,8 +401,8 @@ impl Owner {
             return Some((asked.call, Decision::GivenUp));
         }
         let lowest = self.open.get(&asked.call.caller).copied().unwrap_or_default();
-        let admitted = task.admitted.as_deref();
-        is_served.then(|| (asked.call, decide::decide(asked, lowest, admitted, cx)))
+        let beside = Beside { lowest, admitted: task.admitted.as_deref(), queue: &task.queue };
+        is_served.then(|| (asked.call, decide::decide(asked, &beside, cx)))
     }
 
     fn pop(&mut self, id: RecordId) {
@@ -597,7 +595,8 @@ impl Task {
         {
             return None;
         }
-        match decide::decide(asked, 0, None, cx) {
+        let beside = Beside { lowest: 0, admitted: None, queue: &self.queue };
+        match decide::decide(asked, &beside, cx) {
             Decision::Answer(reply) => Some(reply),
             _ => None,
         }

@@ -356,7 +356,7 @@ impl Replicas {
     pub fn unsettled_lists(&self, slot: Slot) -> Vec<RecordId> {
         let is_open = |held: &Held| {
             let list = held.confirmed.as_ref().and_then(|entry| entry.kept.list());
-            list.is_some_and(|list| list.iter().any(|(_, entry)| !entry.is_settled))
+            list.is_some_and(|list| list.open().next().is_some())
         };
         let records = self.slots[slot.index()].records.iter();
         records.filter(|(_, held)| is_open(held)).map(|(id, _)| *id).collect()

@@ -146,6 +146,11 @@ impl Tenant {
         &self.replicas
     }
 
+    #[cfg(test)]
+    pub(crate) fn replicas_mut(&mut self) -> &mut Replicas {
+        &mut self.replicas
+    }
+
     /// How far it is with its slots.
     pub fn ownership(&self) -> &Ownership {
         &self.ownership

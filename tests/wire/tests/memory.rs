@@ -33,6 +33,8 @@ const PATHS: &[&[u8]] = &[
     &[1, 10, 4, 4, 3, 5, 1],
     &[1, 10, 11, 3, 1],
     &[1, 10, 14, 2, 1],
+    &[1, 10, 33, 3, 5, 1],
+    &[1, 10, 34, 1],
 ];
 
 // One test, since memory is counted for the whole process.

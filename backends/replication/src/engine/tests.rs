@@ -16,7 +16,7 @@ use crate::context::Now;
 use crate::epoch::tests::{SETTINGS, boot, joining};
 use crate::member::{Boot, Member, Role};
 use crate::membership::{Discovery, Drain, Identity, Membership};
-use crate::record::{Kept, List};
+use crate::record::{Entry, Held, Kept, List, ListEntry, Revision, Stamp};
 use crate::rules::{Rule, Rules};
 use crate::slots::Slot;
 
@@ -238,9 +238,9 @@ fn a_service_at_rest_is_silent() {
     let id = nodes.create(0, 1);
     assert_eq!(nodes.count(1, id), 1);
     nodes.pass(5_000);
-    nodes.sent = 0;
+    nodes.sent.clear();
     nodes.pass(5_000);
-    assert_eq!(nodes.sent, 0);
+    assert!(nodes.sent.is_empty());
 }
 
 #[test]
@@ -350,6 +350,53 @@ fn a_login_names_what_ended_for_it_under_an_earlier_owner() {
     assert!(!named(Rules::without(Rule::Q3)));
 }
 
+#[test]
+fn a_login_at_a_high_cap_costs_little_more() {
+    let mut nodes = Nodes::new(3);
+    let first: Vec<_> = (0..991).map(|n| nodes.begin_sign_in(n as usize % 3, n, 1_000)).collect();
+    nodes.pass(5_000);
+    assert!(first.iter().all(|call| nodes.answers.contains_key(call)));
+    let mut packets = |logins: std::ops::Range<u64>, ends: usize| {
+        nodes.sent.clear();
+        for n in logins {
+            let (_, ended) = nodes.sign_in(n as usize % 3, n, 1_000, None);
+            assert_eq!(ended.len(), ends);
+            nodes.pass(100);
+        }
+        nodes.sent.len()
+    };
+    let (below, at) = (packets(991..1_000, 0), packets(1_000..1_009, 1));
+    assert!(at <= 2 * below, "{at} packets at the cap, {below} below it");
+    nodes.sent.clear();
+    assert_eq!(nodes.listed(1).len(), 1_000);
+    assert!(nodes.sent.len() < 60, "{} packets list 1,000 sessions", nodes.sent.len());
+    nodes.sent.clear();
+    let reply = nodes.end_all(0, None, None);
+    assert!(matches!(reply, Reply::Count(1_000)), "{reply:?}");
+    assert!(nodes.sent.len() < 400, "{} packets end 1,000 sessions", nodes.sent.len());
+}
+
+#[test]
+fn a_long_list_travels_in_parts_after_a_crash() {
+    let mut nodes = Nodes::new(3);
+    nodes.put_list(20_000);
+    let lost = (0..3).find(|n| nodes.list_of(*n).is_some() && nodes.owner(alices(&nodes)) != *n);
+    nodes.sent.clear();
+    nodes.crash(lost.unwrap());
+    nodes.pass(2_000);
+    let lengths = |nodes: &Nodes| -> Vec<_> {
+        nodes.engines.values().filter_map(list_of).map(List::len).collect()
+    };
+    assert_eq!(lengths(&nodes), [20_000, 20_000]);
+    let left = nodes.boots()[0];
+    let n = (0..3).find(|n| Some(*n) != lost && nodes.boot(*n) == left).unwrap();
+    nodes.sign_in(n, 1, 20_000, None);
+    nodes.pass(200);
+    assert_eq!(lengths(&nodes), [20_000, 20_000]);
+    let largest = nodes.sent.iter().max();
+    assert!(largest < Some(&(128 << 10)), "{largest:?}");
+}
+
 // Nine fields: what the nodes told is kept by kind.
 struct Nodes {
     engines: BTreeMap<Boot, Engine>,
@@ -361,7 +408,8 @@ struct Nodes {
     now: Now,
     /// By how much the wall clocks of some nodes are ahead.
     ahead: BTreeMap<Boot, Duration>,
-    sent: usize,
+    /// The sizes of all packets.
+    sent: Vec<usize>,
     rules: Rules,
 }
 
@@ -375,8 +423,17 @@ impl Nodes {
         let (engines, packets) = (BTreeMap::new(), VecDeque::new());
         let (answers, ahead) = (BTreeMap::new(), BTreeMap::new());
         let (changes, effects) = (Vec::new(), Vec::new());
-        let mut this =
-            Self { engines, packets, answers, changes, effects, now, ahead, sent: 0, rules };
+        let mut this = Self {
+            engines,
+            packets,
+            answers,
+            changes,
+            effects,
+            now,
+            ahead,
+            sent: Vec::new(),
+            rules,
+        };
         for n in 0..nodes {
             this.start(joining(n), &format!("n{n}"));
         }
@@ -456,7 +513,10 @@ impl Nodes {
 
     fn hop(&mut self) {
         for (from, to, packet) in std::mem::take(&mut self.packets) {
-            self.sent += 1;
+            self.sent.push(match &packet {
+                Packet::Stream(packet) => packet.content.as_ref().map_or(0, |c| c.message.size()),
+                Packet::Cluster(_) => 0,
+            });
             self.step(to, |engine, now| engine.receive(now, from, packet));
         }
         self.now.mono += Duration::from_millis(1);
@@ -487,6 +547,36 @@ impl Nodes {
     /// The first number from one on of a session that one of these nodes owns.
     fn owned_by(&self, nodes: &[usize], from: u64) -> u64 {
         (from..).find(|n| nodes.contains(&self.owner(id(*n)))).unwrap()
+    }
+
+    /// Gives alice a list of sessions that nothing else knows, at its holders.
+    fn put_list(&mut self, sessions: u64) {
+        let list_id = alices(self);
+        let (until, is_settled) = (Timestamp::MAX, true);
+        let session = |n: u64| {
+            let authenticated = Timestamp::UNIX_EPOCH + Duration::from_secs(n);
+            let spread = u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64;
+            let entry = ListEntry { authenticated, until, is_settled };
+            (RecordId::from_bytes(spread.to_be_bytes()), entry)
+        };
+        let sessions = ((0..sessions).map(session).collect(), Vec::new());
+        let list = List::of(alice(), Stamp::ZERO, None, sessions);
+        for engine in self.engines.values_mut() {
+            let tenant = engine.tenant.as_mut().unwrap();
+            let (view, slot) = (tenant.view(), tenant.replicas().slot_of(list_id));
+            if view.holders(slot).contains(&view.me) {
+                let revision = Revision { epoch: view.number(), number: 1 };
+                let kept = Kept::List(list.clone());
+                let confirmed = Some(Entry { revision, kept, done: Vec::new() });
+                let told_in = revision.epoch;
+                let held = Held { confirmed, tentative: None, told_in };
+                tenant.replicas_mut().put(list_id, held);
+            }
+        }
+    }
+
+    fn list_of(&self, node: usize) -> Option<&List> {
+        list_of(&self.engines[&self.boot(node)])
     }
 
     /// Whether a session ended, and the owner of its list knows.
@@ -659,6 +749,11 @@ fn signed_in(n: u64, admission: Admission) -> Request {
 
 fn id(n: u64) -> RecordId {
     crate::replicas::tests::id(n << 32 | 5)
+}
+
+fn list_of(engine: &Engine) -> Option<&List> {
+    let replicas = engine.tenant().unwrap().replicas();
+    replicas.confirmed(replicas.key().list_of(&alice()))?.kept.list()
 }
 
 /// The record of alice's list.

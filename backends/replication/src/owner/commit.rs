@@ -11,7 +11,7 @@ use crate::call::{CallId, Done};
 use crate::context::Context;
 use crate::member::Boot;
 use crate::message::{Message, Write};
-use crate::record::{Entry, Kept, Revision};
+use crate::record::{Entry, Kept, List, Revision};
 use crate::rules::{Rule, Rules};
 use crate::settings::PartitionPolicy;
 
@@ -87,8 +87,10 @@ impl Commit {
     ) -> Self {
         let slot = cx.slot_of(id);
         let revision = entry.revision;
+        // A holder that lacks what a long list changes says so, which costs less than the list for each write.
+        let is_long = entry.kept.list().is_some_and(List::is_long);
         for holder in cx.view.followers(slot) {
-            let has_base = world.is_equal(holder, slot) || !cx.rules.keep(Rule::W1);
+            let has_base = is_long || world.is_equal(holder, slot) || !cx.rules.keep(Rule::W1);
             let message = match patch.as_ref().filter(|_| has_base) {
                 Some(patch) => replicate(id, &entry, patch.clone(), cx.rules),
                 None => whole(id, &entry, cx.rules),

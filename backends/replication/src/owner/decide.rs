@@ -1,5 +1,7 @@
 //! What a call comes to, given its record. Nothing else decides it.
 
+use std::collections::VecDeque;
+
 use steadfast_core::{
     Absence, Carry, Deleted, Deletion, EndReason, Found, Lookup, Outcome, Patch, Proof, Record,
     RecordId, StoreError, Verdict,
@@ -54,14 +56,20 @@ impl From<ListChange> for Part {
     }
 }
 
-/// What a call comes to. `admitted` are the sessions that ended so that the list of its principal could admit
-/// it, once that did.
-pub(super) fn decide(
-    asked: &Asked,
-    lowest_open: u64,
-    admitted: Option<&[RecordId]>,
-    cx: &Context<'_>,
-) -> Decision {
+/// What a call is decided by, beside its record.
+#[derive(Debug)]
+pub(super) struct Beside<'t> {
+    /// The lowest number of its caller that is open.
+    pub(super) lowest: u64,
+    /// The sessions that ended so that the list of its principal could admit it, once that did.
+    pub(super) admitted: Option<&'t [RecordId]>,
+    /// The calls of the record that wait: it, and others.
+    pub(super) queue: &'t VecDeque<Asked>,
+}
+
+/// What a call comes to.
+pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> Decision {
+    let Beside { lowest, admitted, queue } = *beside;
     let id = asked.id;
     let entry = cx.replicas.confirmed(id);
     let done =
@@ -69,7 +77,7 @@ pub(super) fn decide(
     if let Some(done) = done {
         return Decision::Answer(with_carry(done.effect.reply(), id, cx));
     }
-    if asked.call.number < lowest_open && cx.rules.keep(Rule::C2) {
+    if asked.call.number < lowest && cx.rules.keep(Rule::C2) {
         return Decision::Answer(Reply::Failed(Failure::GivenUp));
     }
     // Other calls see the end as a write of its own, which no later owner can undo.
@@ -99,7 +107,7 @@ pub(super) fn decide(
         Request::Describe { principal, .. } => {
             Decision::Answer(Reply::Described(list::described(id, principal, kept, cx)))
         }
-        Request::List { principal, request } => list::decide(principal, request, kept, cx),
+        Request::List { principal, request } => list::decide(principal, (request, queue), kept, cx),
     }
 }
 

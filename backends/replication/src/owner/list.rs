@@ -1,11 +1,13 @@
 //! What a list of a principal's sessions answers, and what its sessions are asked.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use steadfast_core::{
     Admission, Authentication, Outcome, Patch, Principal, Record, RecordId, Rejection, SessionInfo,
 };
 
+use super::Asked;
 use super::decide::{Decision, NewWrite};
 use crate::call::{ListRequest, Reply, Request};
 use crate::context::Context;
@@ -15,7 +17,7 @@ use crate::rules::Rule;
 /// What a request to a list comes to.
 pub(super) fn decide(
     principal: &Principal,
-    request: &ListRequest,
+    (request, queue): (&ListRequest, &VecDeque<Asked>),
     kept: Option<&Kept>,
     cx: &Context<'_>,
 ) -> Decision {
@@ -31,7 +33,7 @@ pub(super) fn decide(
             change(list, ListStep::Settle(*id), cx)
         }
         ListRequest::Remove(id) if list.get(*id).is_some() => {
-            change(list, ListStep::Remove(*id), cx)
+            change(list, ListStep::Remove(removed(queue)), cx)
         }
         ListRequest::Release(id) if list.get(*id).is_some() => {
             change(list, ListStep::Release(*id), cx)
@@ -52,6 +54,16 @@ pub(super) fn decide(
     }
 }
 
+/// The sessions that the calls which wait remove: one write is enough for all of them, or the sessions of a
+/// principal would end one after the other.
+fn removed(queue: &VecDeque<Asked>) -> Vec<RecordId> {
+    let removed = queue.iter().filter_map(|asked| match &asked.request {
+        Request::List { request: ListRequest::Remove(id), .. } => Some(*id),
+        _ => None,
+    });
+    removed.take(PAGE).collect()
+}
+
 /// Admits a session, and names those that end for it: also those that ended before the login was asked again
 /// (Q3).
 fn admit(
@@ -69,6 +81,10 @@ fn admit(
         return Decision::Answer(Reply::Busy);
     };
     let named = list.displaced_by(id);
+    let is_crowded = list.over_cap(id, admission.cap) > above.len();
+    if is_crowded || named.len() + above.len() > 2 * List::NAMED {
+        return Decision::Answer(Reply::Crowded(above));
+    }
     above.retain(|id| !named.contains(id));
     let is_named = above.is_empty() || !cx.rules.keep(Rule::Q3);
     let named = [named, &above].concat();

@@ -28,6 +28,7 @@ pub(super) struct Ends {
     ended: Vec<RecordId>,
     /// Those that had ended before, and are on the list still.
     gone: Vec<(RecordId, Principal)>,
+    is_for_login: bool,
 }
 
 /// What an answer to a step leads to.
@@ -37,8 +38,9 @@ pub(super) enum Next {
     Wait,
     /// These steps follow.
     Ask(Steps, Vec<(u64, Request)>),
-    /// The session is admitted, and these ended for it; the others had ended before.
-    Admitted { ended: Vec<RecordId>, gone: Vec<(RecordId, Principal)> },
+    /// The session is admitted, and these ended for it; the others had ended before. `None`: it is not admitted
+    /// yet, since there were too many to end at a time.
+    Admitted { ended: Option<Vec<RecordId>>, gone: Vec<(RecordId, Principal)> },
     /// The list knows that the session ended.
     Removed,
     /// The list cannot admit another session yet.
@@ -57,11 +59,16 @@ impl Steps {
         number: impl FnMut() -> u64,
     ) -> Next {
         match (self, reply) {
+            (Self::Admit(awaited, _), Reply::Admitted(above))
+                if *awaited == step && above.is_empty() =>
+            {
+                Next::Admitted { ended: Some(above), gone: Vec::new() }
+            }
             (Self::Admit(awaited, principal), Reply::Admitted(above)) if *awaited == step => {
-                if above.is_empty() {
-                    return Next::Admitted { ended: above, gone: Vec::new() };
-                }
                 Ends::begin(above, principal.clone(), call, number)
+            }
+            (Self::Admit(awaited, principal), Reply::Crowded(above)) if *awaited == step => {
+                Ends::begin(above, principal.clone(), None, number)
             }
             (Self::Admit(awaited, _), Reply::Busy) if *awaited == step => Next::Later,
             (Self::Admit(awaited, _), reply) if *awaited == step => Next::Answer(reply),
@@ -88,7 +95,8 @@ impl Ends {
         };
         let asks = open.iter().map(end).collect();
         let (ended, gone) = (Vec::new(), Vec::new());
-        Next::Ask(Steps::End(Self { principal, open, ended, gone }), asks)
+        let is_for_login = login.is_some();
+        Next::Ask(Steps::End(Self { principal, open, ended, gone, is_for_login }), asks)
     }
 
     fn on_reply(&mut self, step: u64, reply: Reply) -> Next {
@@ -104,6 +112,6 @@ impl Ends {
             return Next::Wait;
         }
         let (ended, gone) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.gone));
-        Next::Admitted { ended, gone }
+        Next::Admitted { ended: self.is_for_login.then_some(ended), gone }
     }
 }

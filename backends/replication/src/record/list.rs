@@ -1,6 +1,6 @@
 //! The sessions of a principal, as the owner of their list keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::call::ListPage;
 
 /// Whose sessions are whose: a record of its own, beside those of the sessions.
 ///
-/// Entries are shared between versions of the list, in parts, so that a change costs what one part takes.
+/// Entries are shared between versions of the list, in parts, so that a change costs what one part takes; and each
+/// part is summed up, so that no question about the whole list looks at each entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// Whose sessions they are.
@@ -19,10 +20,21 @@ pub struct List {
     /// When it was written.
     pub stamp: Stamp,
     /// By the first byte of the session's id.
-    parts: BTreeMap<u8, Arc<BTreeMap<RecordId, ListEntry>>>,
+    parts: BTreeMap<u8, Arc<Part>>,
     floor: Option<Floor>,
     /// By session, what ends for its login: the login can be asked again, and names it then, too.
     displaced: BTreeMap<RecordId, Displaced>,
+}
+
+/// Some sessions of a list, and what they come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    entries: BTreeMap<RecordId, ListEntry>,
+    /// How many of them are not settled.
+    open: usize,
+    until: Timestamp,
+    /// Of those that are settled, the one that ends first at a cap.
+    oldest: Option<(Timestamp, RecordId)>,
 }
 
 /// The sessions that end for a login.
@@ -83,8 +95,8 @@ pub enum ListStep {
     Settle(RecordId),
     /// It has not come in time. It may come yet.
     Release(RecordId),
-    /// It is not, or not any more.
-    Remove(RecordId),
+    /// They are not, or not any more.
+    Remove(Vec<RecordId>),
     /// Logins below an epoch are rejected.
     Raise(Floor),
 }
@@ -97,22 +109,20 @@ impl List {
     }
 
     /// A list with these sessions.
-    #[cfg(feature = "wire")]
+    #[cfg(any(test, feature = "wire"))]
     pub(crate) fn of(
         principal: Principal,
         stamp: Stamp,
         floor: Option<Floor>,
         (entries, displaced): (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>),
     ) -> Self {
-        let displaced = displaced.into_iter().collect();
-        let mut list = Self { stamp, floor, displaced, ..Self::new(principal) };
-        entries.into_iter().for_each(|(id, entry)| list.insert(id, entry));
-        list
+        let (parts, displaced) = (parts_of(entries), displaced.into_iter().collect());
+        Self { stamp, floor, parts, displaced, ..Self::new(principal) }
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
-        self.parts.values().map(|part| part.len()).sum()
+        self.parts.values().map(|part| part.entries.len()).sum()
     }
 
     /// Whether nothing is left to remember.
@@ -130,7 +140,8 @@ impl List {
     pub fn page(&self, after: Option<RecordId>, len: usize) -> ListPage {
         let is_next = |(id, _): &(RecordId, &ListEntry)| after.is_none_or(|after| *id > after);
         let mut page = ListPage::default();
-        let mut entries = self.iter().filter(is_next);
+        let parts = self.parts.range(after.map_or(0, part_of)..);
+        let mut entries = parts.flat_map(|(_, part)| part.iter()).filter(is_next);
         for (id, entry) in entries.by_ref().take(len) {
             let part = if entry.is_settled { &mut page.settled } else { &mut page.reserved };
             part.push(id);
@@ -142,12 +153,18 @@ impl List {
 
     /// The sessions, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (RecordId, &ListEntry)> {
-        self.parts.values().flat_map(|part| part.iter().map(|(id, entry)| (*id, entry)))
+        self.parts.values().flat_map(|part| part.iter())
+    }
+
+    /// The sessions that are not settled.
+    pub fn open(&self) -> impl Iterator<Item = (RecordId, &ListEntry)> {
+        let parts = self.parts.values().filter(|part| part.open > 0);
+        parts.flat_map(|part| part.iter()).filter(|(_, entry)| !entry.is_settled)
     }
 
     /// The entry of a session.
     pub fn get(&self, id: RecordId) -> Option<&ListEntry> {
-        self.parts.get(&part_of(id))?.get(&id)
+        self.parts.get(&part_of(id))?.entries.get(&id)
     }
 
     /// The lowest epoch of the principal that is admitted.
@@ -168,25 +185,40 @@ impl List {
 
     /// When nothing of it has to be remembered any more.
     pub fn until(&self) -> Timestamp {
-        let entries = self.iter().map(|(_, entry)| entry.until);
+        let entries = self.parts.values().map(|part| part.until);
         let floor = self.floor.iter().map(|floor| floor.until);
         let displaced = self.displaced.values().map(|displaced| displaced.until);
         entries.chain(floor).chain(displaced).max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// The oldest sessions that have to go, so that another one leaves the principal with as many as the cap
-    /// allows; `None` while too many others are on their way to become the principal's.
-    pub fn above_cap(&self, id: RecordId, cap: usize) -> Option<Vec<RecordId>> {
-        let others = || self.iter().filter(|(other, _)| *other != id);
-        let over = (others().count() + 1).saturating_sub(cap.max(1));
-        if over == 0 {
-            return Some(Vec::new());
-        }
-        let mut settled: Vec<_> = others().filter(|(_, entry)| entry.is_settled).collect();
-        settled.sort_by_key(|(id, entry)| (entry.authenticated, *id));
-        let oldest = || settled.iter().take(over).map(|(id, _)| *id).collect();
-        (settled.len() >= over).then(oldest)
+    /// How many other sessions have to go, so that this one leaves the principal with as many as the cap allows.
+    pub fn over_cap(&self, id: RecordId, cap: usize) -> usize {
+        let others = self.len() - usize::from(self.get(id).is_some());
+        (others + 1).saturating_sub(cap.max(1))
     }
+
+    /// The oldest sessions that have to go, at most [`NAMED`](Self::NAMED); `None` while too many others are on
+    /// their way to become the principal's.
+    pub fn above_cap(&self, id: RecordId, cap: usize) -> Option<Vec<RecordId>> {
+        let over = self.over_cap(id, cap).min(Self::NAMED);
+        let mut parts: Vec<_> = self.parts.values().filter(|_| over > 0).collect();
+        parts.sort_by_key(|part| part.oldest);
+        let mut oldest = BTreeSet::new();
+        for part in parts {
+            if oldest.len() == over && part.oldest > oldest.last().copied() {
+                break;
+            }
+            let settled = part.iter().filter(|(other, entry)| entry.is_settled && *other != id);
+            oldest.extend(settled.map(|(id, entry)| (entry.authenticated, id)));
+            while oldest.len() > over {
+                oldest.pop_last();
+            }
+        }
+        (oldest.len() == over).then(|| oldest.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// How many sessions end for a login at a time.
+    pub const NAMED: usize = 512;
 
     /// The list after a change.
     #[must_use]
@@ -210,9 +242,11 @@ impl List {
                 list.displaced.remove(id);
             }
             ListStep::Release(id) => list.remove(*id),
-            ListStep::Remove(id) => {
-                list.remove(*id);
-                list.displaced.remove(id);
+            ListStep::Remove(ids) => {
+                for id in ids {
+                    list.remove(*id);
+                    list.displaced.remove(id);
+                }
             }
             ListStep::Raise(floor) => list.floor = Some(*floor),
         }
@@ -228,10 +262,15 @@ impl List {
             epoch: one.epoch.max(two.epoch),
             until: one.until.max(two.until),
         });
-        for (id, entry) in other.iter() {
+        let theirs = other.iter().map(|(id, entry)| {
             let own = self.get(id);
             let is_settled = entry.is_settled || own.is_some_and(|own| own.is_settled);
-            list.insert(id, ListEntry { is_settled, ..*own.unwrap_or(entry) });
+            (id, ListEntry { is_settled, ..*own.unwrap_or(entry) })
+        });
+        let mine = self.iter().map(|(id, entry)| (id, *entry));
+        list.parts = parts_of(mine.chain(theirs));
+        for (id, displaced) in &other.displaced {
+            list.displaced.entry(*id).or_insert_with(|| displaced.clone());
         }
         (list.floor != self.floor || list.parts != self.parts).then_some(list)
     }
@@ -246,32 +285,144 @@ impl List {
     /// The same list, of which no session is known to be the principal's still.
     #[must_use]
     pub fn unsettled(&self) -> Self {
-        let mut list = self.clone();
-        for (id, entry) in self.iter() {
-            list.insert(id, ListEntry { is_settled: false, ..*entry });
-        }
-        list
+        let unsettled = |(id, entry): (_, &_)| (id, ListEntry { is_settled: false, ..*entry });
+        Self { parts: parts_of(self.iter().map(unsettled)), ..self.clone() }
     }
 
     /// Puts a session on the list.
     pub(crate) fn insert(&mut self, id: RecordId, entry: ListEntry) {
-        let part = self.parts.entry(part_of(id)).or_default();
-        Arc::make_mut(part).insert(id, entry);
+        self.change(part_of(id), |entries| entries.insert(id, entry));
     }
 
     fn remove(&mut self, id: RecordId) {
-        let Some(part) = self.parts.get_mut(&part_of(id)) else {
-            return;
-        };
-        Arc::make_mut(part).remove(&id);
-        if part.is_empty() {
-            self.parts.remove(&part_of(id));
+        self.change(part_of(id), |entries| entries.remove(&id));
+    }
+
+    fn change<T>(
+        &mut self,
+        byte: u8,
+        change: impl FnOnce(&mut BTreeMap<RecordId, ListEntry>) -> T,
+    ) {
+        let part = self.parts.remove(&byte).map(Arc::unwrap_or_clone);
+        let mut entries = part.map(|part| part.entries).unwrap_or_default();
+        change(&mut entries);
+        if !entries.is_empty() {
+            self.parts.insert(byte, Arc::new(Part::of(entries)));
         }
     }
 }
 
+/// How a list travels.
+impl List {
+    /// Whether one message would be too long for it.
+    pub(crate) fn is_long(&self) -> bool {
+        let displaced: usize = self.displaced.values().map(Displaced::weight).sum();
+        self.len() > TRAVELLING || displaced > TRAVELLING
+    }
+
+    /// Takes out all but as much as one message may have, in parts of that size.
+    pub(crate) fn take_parts(&mut self) -> Vec<Self> {
+        if !self.is_long() {
+            return Vec::new();
+        }
+        let (parts, displaced) =
+            (std::mem::take(&mut self.parts), std::mem::take(&mut self.displaced));
+        let mut taken = vec![self.clone()];
+        for (byte, part) in parts {
+            for piece in part.pieces() {
+                if last(&mut taken).len() + piece.entries.len() > TRAVELLING {
+                    taken.push(self.clone());
+                }
+                last(&mut taken).parts.insert(byte, piece);
+            }
+        }
+        for (id, ids) in displaced {
+            let weight: usize = last(&mut taken).displaced.values().map(Displaced::weight).sum();
+            if weight + ids.weight() > TRAVELLING {
+                taken.push(self.clone());
+            }
+            last(&mut taken).displaced.insert(id, ids);
+        }
+        *self = taken.pop().unwrap_or_else(|| self.clone());
+        taken
+    }
+
+    /// Puts a part back.
+    pub(crate) fn join(&mut self, part: &Self) {
+        for (byte, part) in &part.parts {
+            if self.parts.contains_key(byte) {
+                let theirs = part.iter().map(|(id, entry)| (id, *entry));
+                self.change(*byte, |entries| entries.extend(theirs));
+            } else {
+                self.parts.insert(*byte, Arc::clone(part));
+            }
+        }
+        self.displaced.extend(part.displaced.clone());
+    }
+}
+
+impl Part {
+    fn of(entries: BTreeMap<RecordId, ListEntry>) -> Self {
+        let settled = entries.iter().filter(|(_, entry)| entry.is_settled);
+        let oldest = settled.map(|(id, entry)| (entry.authenticated, *id)).min();
+        let open = entries.values().filter(|entry| !entry.is_settled).count();
+        let until = entries.values().map(|entry| entry.until).max();
+        let until = until.unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { entries, open, until, oldest }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (RecordId, &ListEntry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// The part, in pieces that each fit into a message.
+    fn pieces(self: Arc<Self>) -> Vec<Arc<Self>> {
+        if self.entries.len() <= TRAVELLING {
+            return vec![self];
+        }
+        let entries: Vec<_> = self.entries.iter().map(|(id, entry)| (*id, *entry)).collect();
+        let piece = |entries: &[(RecordId, ListEntry)]| {
+            Arc::new(Self::of(entries.iter().copied().collect()))
+        };
+        entries.chunks(TRAVELLING).map(piece).collect()
+    }
+}
+
+impl Displaced {
+    /// The entries of a list that take as much.
+    fn weight(&self) -> usize {
+        1 + self.ids.len() / 2
+    }
+}
+
+impl ListChange {
+    /// The bytes that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let ids = match &self.step {
+            ListStep::Reserve(_, _, ids) | ListStep::Remove(ids) => ids.len(),
+            _ => 1,
+        };
+        64 + ids * 16
+    }
+}
+
+fn last(lists: &mut [List]) -> &mut List {
+    lists.last_mut().expect("there is always one")
+}
+
+/// How many entries one message has of a list: 33 KiB.
+const TRAVELLING: usize = 1_024;
+
 /// How long a list remembers what ends for a login that is not settled: longer than its caller waits.
 const DISPLACED_KEPT: Duration = Duration::from_secs(10);
+
+fn parts_of(entries: impl IntoIterator<Item = (RecordId, ListEntry)>) -> BTreeMap<u8, Arc<Part>> {
+    let mut parts = BTreeMap::<u8, BTreeMap<RecordId, ListEntry>>::new();
+    for (id, entry) in entries {
+        parts.entry(part_of(id)).or_default().insert(id, entry);
+    }
+    parts.into_iter().map(|(byte, part)| (byte, Arc::new(Part::of(part)))).collect()
+}
 
 fn part_of(id: RecordId) -> u8 {
     id.as_bytes()[0]
@@ -284,6 +435,38 @@ mod tests {
     use steadfast_core::Realm;
 
     use super::*;
+
+    #[test]
+    fn a_part_sums_up_its_sessions() {
+        let list = list(&[(1, 1), (2, 2)]).changed(&change(ListStep::Settle(id(2))));
+        let unsettled: Vec<_> = list.open().map(|(id, _)| id).collect();
+        assert_eq!((list.len(), unsettled, list.until()), (2, vec![id(1)], at(1_000)));
+        let list = list.changed(&change(ListStep::Remove(vec![id(1), id(2)])));
+        assert_eq!((list.len(), list.until()), (0, Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_login_ends_a_bounded_number_of_sessions() {
+        let settled = |n: u64| (long_id(n), ListEntry { is_settled: true, ..entry(n) });
+        let entries = (0..2_000).map(settled).collect();
+        let list = List::of(principal(), Stamp::ZERO, None, (entries, Vec::new()));
+        let above = list.above_cap(long_id(5_000), 1).unwrap();
+        assert_eq!(above, (0..512).map(long_id).collect::<Vec<_>>());
+        assert_eq!(list.over_cap(long_id(5_000), 1), 2_000);
+    }
+
+    #[test]
+    fn a_long_list_is_the_same_in_parts() {
+        let entries = (0..5_000).map(|n| (long_id(n), entry(n))).collect();
+        let displaced = Displaced { ids: vec![id(1); 500], until: at(9) };
+        let displaced = (0..9).map(|n| (long_id(n), displaced.clone())).collect();
+        let list = List::of(principal(), Stamp::ZERO, None, (entries, displaced));
+        let mut joined = list.clone();
+        let parts = joined.take_parts();
+        assert!(parts.iter().chain([&joined]).all(|part| !part.is_long()), "{}", parts.len());
+        parts.iter().for_each(|part| joined.join(part));
+        assert_eq!(joined, list);
+    }
 
     #[test]
     fn the_oldest_sessions_are_above_the_cap() {
@@ -322,7 +505,7 @@ mod tests {
         let after = before.changed(&change(ListStep::Settle(id(1))));
         let is_settled = |list: &List| list.get(id(1)).unwrap().is_settled;
         assert_eq!((is_settled(&before), is_settled(&after)), (false, true));
-        assert!(after.changed(&change(ListStep::Remove(id(1)))).is_empty());
+        assert!(after.changed(&change(ListStep::Remove(vec![id(1)]))).is_empty());
         assert_eq!((before.len(), after.len()), (1, 1));
     }
 
@@ -331,10 +514,10 @@ mod tests {
         let reserve = ListStep::Reserve(id(2), entry(2), vec![id(1)]);
         let reserved = settled(&[(1, 1)]).changed(&change(reserve));
         let after = |step| reserved.changed(&change(step)).displaced_by(id(2)).to_vec();
-        assert_eq!(after(ListStep::Remove(id(1))), [id(1)], "also once it has ended");
+        assert_eq!(after(ListStep::Remove(vec![id(1)])), [id(1)], "also once it has ended");
         assert_eq!(after(ListStep::Release(id(2))), [id(1)], "the login may come yet");
         assert_eq!(after(ListStep::Settle(id(2))), []);
-        assert_eq!(after(ListStep::Remove(id(2))), []);
+        assert_eq!(after(ListStep::Remove(vec![id(2)])), []);
         let stamp = Stamp { time: 10_000 << 16, writer: 0 };
         let later = ListChange { stamp, step: ListStep::Release(id(2)) };
         assert_eq!(reserved.changed(&later).displaced_by(id(2)), []);
@@ -361,9 +544,17 @@ mod tests {
     }
 
     fn list(entries: &[(u8, u64)]) -> List {
-        let principal = Principal::new(Realm::default(), "alice").unwrap();
         let reserve = |(n, at): &(u8, u64)| change(ListStep::Reserve(id(*n), entry(*at), vec![]));
-        entries.iter().fold(List::new(principal), |list, entry| list.changed(&reserve(entry)))
+        entries.iter().fold(List::new(principal()), |list, entry| list.changed(&reserve(entry)))
+    }
+
+    fn principal() -> Principal {
+        Principal::new(Realm::default(), "alice").unwrap()
+    }
+
+    fn long_id(n: u64) -> RecordId {
+        let spread = u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        RecordId::from_bytes((spread << 64).to_be_bytes())
     }
 
     fn settled(entries: &[(u8, u64)]) -> List {

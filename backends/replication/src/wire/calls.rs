@@ -107,6 +107,7 @@ impl From<&Reply> for Said {
             Reply::Lookup(lookup) => Self::Lookup(lookup.into()),
             Reply::Deleted(deleted) => Self::Deleted(proto::Deleted::from(*deleted).into()),
             Reply::Admitted(ended) => Self::Admitted(ids_bytes(ended)),
+            Reply::Crowded(above) => Self::Crowded(ids_bytes(above)),
             Reply::Busy => Self::Busy(EMPTY),
             Reply::Page(ListPage { settled, reserved, next }) => Self::Page(proto::SessionPage {
                 settled: ids_bytes(settled),
@@ -142,6 +143,7 @@ impl TryFrom<Said> for Reply {
                 }
             }),
             Said::Admitted(ended) => Self::Admitted(ids(&ended)?),
+            Said::Crowded(above) => Self::Crowded(ids(&above)?),
             Said::Busy(_) => Self::Busy,
             Said::Page(page) => Self::Page(ListPage {
                 settled: ids(&page.settled)?,

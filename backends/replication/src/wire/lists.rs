@@ -61,7 +61,7 @@ pub(super) fn to_step(step: &ListStep) -> Step {
             })
         }
         ListStep::Settle(id) => Step::Settle(id_bytes(*id)),
-        ListStep::Remove(id) => Step::Remove(id_bytes(*id)),
+        ListStep::Remove(ids) => Step::Remove(ids_bytes(ids)),
         ListStep::Release(id) => Step::Release(id_bytes(*id)),
         ListStep::Raise(floor) => Step::Raise(to_floor(*floor)),
     }
@@ -75,7 +75,7 @@ pub(super) fn list_change(patched: &proto::PatchedSessions) -> Result<ListChange
             ListStep::Reserve(id(&of.id)?, entry, ids(&of.displaced)?)
         }
         Step::Settle(of) => ListStep::Settle(id(of)?),
-        Step::Remove(of) => ListStep::Remove(id(of)?),
+        Step::Remove(of) => ListStep::Remove(ids(of)?),
         Step::Release(of) => ListStep::Release(id(of)?),
         Step::Raise(of) => ListStep::Raise(floor(*of)?),
     };

@@ -16,6 +16,7 @@ use super::values::{
 };
 use super::{WireError, list, pages, proto, slots};
 use crate::call::Done;
+use crate::frames::BUNDLED;
 use crate::member::Boot;
 use crate::message::{Message, Write};
 use crate::record::{Entry, Held, ListChange, Revision};
@@ -59,6 +60,15 @@ fn kind(message: &Message) -> Option<Kind> {
             records: to_held(records),
             is_last: *is_last,
         }),
+        Message::Part { id, revision, list } => Kind::Part(proto::Part {
+            id: id_bytes(*id),
+            revision: to_revision(*revision),
+            list: Some(list.into()),
+        }),
+        Message::Bundle(messages) => {
+            let item = messages.iter().map(encode).collect();
+            Kind::Bundle(proto::MessageList { item }.encode_to_vec())
+        }
         message => return pages::encode(message).or_else(|| about_slots(message)),
     })
 }
@@ -105,6 +115,8 @@ fn about_slots(message: &Message) -> Option<Kind> {
         | Message::Confirm(_)
         | Message::Forget(_)
         | Message::Lacks { .. }
+        | Message::Part { .. }
+        | Message::Bundle(_)
         | Message::Records { .. }
         | Message::Merge { .. }
         | Message::Inspected(_)
@@ -180,10 +192,25 @@ fn readers_bytes(readers: &[(Boot, Duration)]) -> Vec<u8> {
 
 /// The message. One of a kind that this version does not know keeps its place in the stream.
 pub(super) fn decode(message: proto::Message) -> Result<Message, WireError> {
-    let Some(kind) = message.kind else {
+    match message.kind {
+        Some(Kind::Bundle(bundle)) => {
+            let one = |message: proto::Message| single(message.kind);
+            Ok(Message::Bundle(list::decode(&bundle, BUNDLED, one)?))
+        }
+        kind => single(kind),
+    }
+}
+
+fn single(kind: Option<Kind>) -> Result<Message, WireError> {
+    let Some(kind) = kind else {
         return Ok(Message::Unknown);
     };
     Ok(match kind {
+        Kind::Bundle(_) => return Err(WireError::Part("a message in a bundle")),
+        Kind::Part(proto::Part { id: of, revision: which, list }) => {
+            let list = required(list, "a part of a list")?;
+            Message::Part { id: id(&of)?, revision: revision(which), list }
+        }
         Kind::Call(call) => return self::call(call),
         Kind::Reply(proto::Reply { number, reply: Some(reply) }) => {
             Message::Reply { number, reply: Box::new(reply.try_into()?) }

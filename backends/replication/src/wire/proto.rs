@@ -398,7 +398,7 @@ pub struct Serving {
 pub struct Message {
     #[prost(
         oneof = "message::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34"
     )]
     pub kind: ::core::option::Option<message::Kind>,
 }
@@ -479,7 +479,29 @@ pub mod message {
         AskNames(super::Slots),
         #[prost(message, tag = "32")]
         Names(super::Names),
+        #[prost(message, tag = "33")]
+        Part(super::Part),
+        #[prost(bytes, tag = "34")]
+        Bundle(::prost::alloc::vec::Vec<u8>),
     }
+}
+/// Several messages, in order. None of them is a bundle.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MessageList {
+    /// At most 512.
+    #[prost(message, repeated, tag = "1")]
+    pub item: ::prost::alloc::vec::Vec<Message>,
+}
+/// A part of a list that is too long for one message. The rest is in the next message that has the list
+/// after this write whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub revision: ::core::option::Option<Revision>,
+    #[prost(message, optional, tag = "3")]
+    pub list: ::core::option::Option<Sessions>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Call {
@@ -621,7 +643,7 @@ pub struct Delete {
 pub struct Reply {
     #[prost(uint64, tag = "1")]
     pub number: u64,
-    #[prost(oneof = "reply::Reply", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "reply::Reply", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub reply: ::core::option::Option<reply::Reply>,
 }
 /// Nested message and enum types in `Reply`.
@@ -654,6 +676,9 @@ pub mod reply {
         Listed(::prost::alloc::vec::Vec<u8>),
         #[prost(uint64, tag = "13")]
         Count(u64),
+        /// Ids.
+        #[prost(bytes, tag = "14")]
+        Crowded(::prost::alloc::vec::Vec<u8>),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -857,9 +882,10 @@ pub mod patched_sessions {
     pub enum Step {
         #[prost(message, tag = "3")]
         Reserve(super::Reservation),
-        /// Ids.
+        /// An id.
         #[prost(bytes, tag = "4")]
         Settle(::prost::alloc::vec::Vec<u8>),
+        /// Ids.
         #[prost(bytes, tag = "5")]
         Remove(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "6")]

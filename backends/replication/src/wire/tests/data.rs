@@ -25,7 +25,17 @@ use crate::replicas::{Digest, Inspection, Mark, Page, Summary};
 use crate::slots::{SLOTS, Slot};
 
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    prop_oneof![2 => about_records(), 1 => about_slots()]
+    let bundle = vec(single(), 2..4).prop_map(Message::Bundle);
+    prop_oneof![8 => single(), 1 => bundle]
+}
+
+fn single() -> impl Strategy<Value = Message> {
+    let part = (id(), revision(), list()).prop_map(|(id, revision, list)| Message::Part {
+        id,
+        revision,
+        list,
+    });
+    prop_oneof![4 => about_records(), 2 => about_slots(), 1 => part]
 }
 
 fn about_records() -> impl Strategy<Value = Message> {
@@ -299,7 +309,7 @@ fn list_change() -> impl Strategy<Value = ListChange> {
         (id(), list_entry(), ids())
             .prop_map(|(id, entry, displaced)| ListStep::Reserve(id, entry, displaced)),
         id().prop_map(ListStep::Settle),
-        id().prop_map(ListStep::Remove),
+        ids().prop_map(ListStep::Remove),
         id().prop_map(ListStep::Release),
         floor().prop_map(ListStep::Raise),
     ];
@@ -398,6 +408,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         lookup().prop_map(Reply::Lookup),
         prop::sample::select(DELETED).prop_map(Reply::Deleted),
         ids().prop_map(Reply::Admitted),
+        ids().prop_map(Reply::Crowded),
         Just(Reply::Busy),
         (ids(), ids(), option::of(id())).prop_map(|(settled, reserved, next)| {
             Reply::Page(ListPage { settled, reserved, next })
