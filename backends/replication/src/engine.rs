@@ -515,7 +515,17 @@ impl Engine {
     /// Does what is left to do, and hands the messages of it over to the streams.
     fn settle(&mut self, now: Now) {
         self.work(now);
+        self.make_room(now);
         self.flush();
+    }
+
+    /// Ends a few sessions if a budget is exceeded by what was written.
+    fn make_room(&mut self, now: Now) {
+        if let Some(tenant) = &mut self.tenant {
+            let told = tenant.make_room(&self.membership, now);
+            self.on_told(told);
+            self.work(now);
+        }
     }
 
     fn handle(&mut self, from: Boot, message: Message, now: Now) {
@@ -646,6 +656,9 @@ impl Engine {
                 self.ask(asker, request, now.mono.saturating_add(BACKGROUND), now);
             }
             Told::News(news) => self.tell_of(&news),
+            Told::TookOver(records) => {
+                self.operation.counts.records.taken_over += records as u64;
+            }
         }
     }
 
@@ -766,6 +779,8 @@ impl Engine {
     fn on_epoch(&mut self, epoch: &Arc<Epoch>, now: Now) {
         self.paths.on_epoch(epoch);
         self.step.frames.on_epoch();
+        let given_up = |slot: &Slot| epoch.given_up_in(*slot) == Some(epoch.id().number);
+        self.operation.counts.records.given_up += Slot::all().filter(given_up).count() as u64;
         self.clock
             .on_epoch(|boot| epoch.member(boot).is_some_and(|member| member.role != Role::Aside));
         if self.feed.on_epoch(self.others()) {

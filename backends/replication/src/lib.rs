@@ -29,6 +29,7 @@
 //! | [`holder`], [`sync`] | how the other holders come to hold the same |
 //! | [`roll`] | how lists of principals are rebuilt after a loss |
 //! | [`handoff`] | what a side of a split brings to the other one |
+//! | [`eviction`] | which sessions end, so that memory is bounded |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`budget`] | how much a node holds, and may hold |
 //! | [`tenant`] | the records of one member: all of these, connected |
@@ -48,6 +49,7 @@ pub mod context;
 pub mod description;
 pub mod engine;
 pub mod epoch;
+pub mod eviction;
 pub mod feed;
 pub mod figures;
 pub mod handoff;

@@ -12,7 +12,7 @@ mod steps;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use steadfast_core::{Admission, Principal, Record, RecordId};
+use steadfast_core::{Admission, Outcome, Principal, Record, RecordId};
 
 use self::commit::Commit;
 pub use self::commit::News;
@@ -84,6 +84,8 @@ pub enum Told {
     Answer(CallId, Reply),
     /// A write was confirmed.
     News(News),
+    /// So many records of another owner are this node's.
+    TookOver(usize),
     /// The owner of another record has to be asked; its answer is awaited under a number, or not at all.
     Step(Option<(RecordId, u64)>, Request),
 }
@@ -331,6 +333,28 @@ impl Owner {
     }
 }
 
+/// What ends early.
+impl Owner {
+    /// Ends a session for a budget; if its deadline is over, for that.
+    pub fn evict(
+        &mut self,
+        id: RecordId,
+        world: &impl Surroundings,
+        cx: &mut Context<'_>,
+    ) -> Vec<Told> {
+        if !cx.rules.keep(Rule::B1) {
+            cx.replicas.remove(id);
+            return Vec::new();
+        }
+        let Some(write) = decide::expiry(id, cx).or_else(|| decide::eviction(id, cx)) else {
+            return Vec::new();
+        };
+        let commit = Commit::of(id, write, None, self, world, cx);
+        self.begin(id, commit);
+        self.settle(id, world, cx)
+    }
+}
+
 /// How a record goes on.
 impl Owner {
     /// Answers what can be answered of a record, and begins its next write.
@@ -346,7 +370,7 @@ impl Owner {
                 Decision::GivenUp => self.pop(id),
                 Decision::Answer(reply) => {
                     self.pop(id);
-                    told.push(Told::Answer(call, reply));
+                    told.push(Told::Answer(call, noting_copies(reply, id, world, cx)));
                 }
                 Decision::Admit(request) => told.push(self.ask_admission(id, *request)),
                 Decision::Write(write) => {
@@ -519,6 +543,22 @@ impl Owner {
         let is_open = |done: &&Done| self.is_open(done.call, &cx.view.epoch);
         entry.done.iter().filter(is_open).cloned().collect()
     }
+}
+
+/// Says with what was written whether fewer members than configured hold it.
+fn noting_copies(
+    mut reply: Reply,
+    id: RecordId,
+    world: &impl Surroundings,
+    cx: &Context<'_>,
+) -> Reply {
+    if let Reply::Outcome(Outcome::Applied(applied)) = &mut reply {
+        let wanted = cx.view.epoch.wanted_copies();
+        let holders = cx.view.holders(cx.slot_of(id)).iter();
+        let there = holders.filter(|boot| !world.suspects(**boot)).count();
+        applied.degraded = wanted > 1 && there < wanted;
+    }
+    reply
 }
 
 /// How long a login waits before it asks again to be admitted, while others are.

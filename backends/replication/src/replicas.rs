@@ -16,8 +16,9 @@ pub struct Replicas {
     key: HashKey,
     slots: Box<[Replica]>,
     totals: Totals,
-    /// The record that grew last, and whether any did since that was asked.
+    /// The session that grew last.
     grown: Option<RecordId>,
+    /// Whether any record grew since that was asked.
     has_grown: bool,
 }
 
@@ -189,7 +190,7 @@ impl Replicas {
         self.totals
     }
 
-    /// The record that grew last: the one that was used last.
+    /// The session that grew last: the one that was used last.
     pub fn grown(&self) -> Option<RecordId> {
         self.grown
     }
@@ -338,7 +339,7 @@ impl Replicas {
         let revision = |(id, held): (&RecordId, &Held)| {
             let entry = held.confirmed.as_ref().filter(|_| held.tentative.is_none())?;
             let is_over = entry.kept.record().is_none() && entry.kept.deadline() <= now;
-            is_over.then_some((*id, entry.revision))
+            (is_over && entry.done.is_empty()).then_some((*id, entry.revision))
         };
         self.slots[slot.index()].records.iter().filter_map(revision).collect()
     }
@@ -406,7 +407,7 @@ impl Replicas {
         self.count(slot, id, &held, |count, by| count - by);
         let result = change(&mut held);
         self.count(slot, id, &held, |count, by| count + by);
-        self.weigh((slot, id), before, Totals::taken_by(&held));
+        self.weigh((slot, id), before, &held);
         if held.latest().is_some() {
             self.slots[slot].records.insert(id, held);
         }
@@ -427,7 +428,8 @@ impl Replicas {
         replica.tentative = add(replica.tentative, held.tentative.iter().len());
     }
 
-    fn weigh(&mut self, (slot, id): (usize, RecordId), before: Totals, after: Totals) {
+    fn weigh(&mut self, (slot, id): (usize, RecordId), before: Totals, held: &Held) {
+        let after = Totals::taken_by(held);
         if before == after {
             return;
         }
@@ -436,7 +438,9 @@ impl Replicas {
             *totals -= before;
         }
         if after.exceeds(&before) {
-            (self.grown, self.has_grown) = (Some(id), true);
+            self.has_grown = true;
+            let is_session = held.latest().is_some_and(|entry| entry.kept.live().is_some());
+            self.grown = Some(id).filter(|_| is_session).or(self.grown);
         }
     }
 

@@ -89,6 +89,10 @@ rules! {
     Q2,
     /// Deadlines are judged by the median of all clocks.
     K1,
+    /// A budget ends sessions by a write of their owner.
+    B1,
+    /// Each class of sessions has a budget of its own.
+    B2,
     /// The owner's silence about a record counts.
     Y1,
 }

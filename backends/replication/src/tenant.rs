@@ -12,6 +12,7 @@ use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Reply, Request};
 use crate::context::{Context, Now, View};
 use crate::epoch::{Epoch, EpochId, PartitionPolicy};
+use crate::eviction::{Evictable, Eviction};
 use crate::figures::{Copies, Slots};
 use crate::handoff::{Crossing, Handoff};
 use crate::holder;
@@ -60,19 +61,19 @@ pub struct Tenant {
 #[derive(Debug)]
 struct Terms {
     limits: Limits,
-    budgets: Budgets,
     rules: Rules,
     /// The first epoch that listed this node.
     born: EpochId,
 }
 
 /// What is looked at little by little.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Upkeep {
     /// The slot that is swept next.
     swept: usize,
     /// Sessions whose deadline is over, to be ended once their slots are served.
     due: BTreeSet<RecordId>,
+    eviction: Eviction,
 }
 
 /// What the components see of each other and of the cluster.
@@ -101,6 +102,16 @@ impl Surroundings for World<'_> {
     }
 }
 
+impl Evictable for (&Owner, &World<'_>) {
+    fn serves(&self, slot: Slot) -> bool {
+        Surroundings::serves(self.1, slot)
+    }
+
+    fn is_busy(&self, id: RecordId) -> bool {
+        self.0.is_busy(id)
+    }
+}
+
 impl Progress for World<'_> {
     fn is_complete(&self, holder: Boot, slot: Slot) -> bool {
         self.sync.is_complete(holder, slot)
@@ -117,6 +128,7 @@ struct Parts<'p> {
     world: World<'p>,
     owner: &'p mut Owner,
     ownership: &'p mut Ownership,
+    eviction: &'p mut Eviction,
 }
 
 impl Tenant {
@@ -130,8 +142,12 @@ impl Tenant {
             readers: Readers::default(),
             handoff: Handoff::default(),
             out: Outbox::default(),
-            upkeep: Upkeep::default(),
-            terms: Terms { limits, budgets, rules, born: view.epoch.id() },
+            upkeep: Upkeep {
+                swept: 0,
+                due: BTreeSet::new(),
+                eviction: Eviction::new(budgets, view.me),
+            },
+            terms: Terms { limits, rules, born: view.epoch.id() },
             view,
         }
     }
@@ -208,11 +224,6 @@ impl Tenant {
             slots += lacking;
         }
         (copies, slots)
-    }
-
-    /// Whether it holds more of a class than it may.
-    pub fn is_over_budget(&self, class: Class) -> bool {
-        self.replicas.totals().is_over(self.terms.budgets.of(class), class)
     }
 
     /// Whether its own slots are served and complete at all of their holders, and the others complete here.
@@ -302,7 +313,10 @@ impl Tenant {
     /// Everything of these slots is here: what was tentative is written again, and the other holders are
     /// compared.
     fn settled(&mut self, slots: &[Slot], standing: &dyn Standing, now: Now) -> Vec<Told> {
-        let mut told = Vec::new();
+        let is_new =
+            |slot: &&Slot| self.view.epoch.last_served(**slot).owner(**slot) != Some(self.view.me);
+        let taken_over = slots.iter().filter(is_new).map(|slot| self.replicas.len(*slot)).sum();
+        let mut told = vec![Told::TookOver(taken_over)];
         let Parts { mut cx, world, owner, .. } = self.parts(standing, now);
         for slot in slots {
             told.extend(owner.commit_again(*slot, &world, &mut cx));
@@ -603,7 +617,7 @@ impl Tenant {
         let Swept { due, unsettled } = self.sweep(now);
         self.upkeep.due.extend(due);
         let due = self.take_due(standing, now);
-        let Parts { mut cx, world, owner, ownership } = self.parts(standing, now);
+        let Parts { mut cx, world, owner, ownership, .. } = self.parts(standing, now);
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
         told.extend(owner.fence(&unsettled, &cx));
@@ -612,11 +626,35 @@ impl Tenant {
         let ready = ownership.make_ready(&world, &cx);
         told.extend(self.settled(&settled, standing, now));
         told.extend(self.hand_over(standing, now));
+        self.upkeep.eviction.tick();
+        told.extend(self.evict(EVICTED_IN_TICK, standing, now));
         self.free(standing, now);
         let sends = self.sync.go_on(&self.replicas);
         self.out.send_all(sends);
         self.out.tick(now.mono);
         (told, ready)
+    }
+
+    /// Ends a few sessions if something grew, and there is too much now: no flood outruns it.
+    pub fn make_room(&mut self, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        match self.replicas.take_has_grown() {
+            true => self.evict(EVICTED_AT_ONCE, standing, now),
+            false => Vec::new(),
+        }
+    }
+
+    fn evict(&mut self, most: usize, standing: &dyn Standing, now: Now) -> Vec<Told> {
+        let Parts { mut cx, world, owner, eviction, .. } = self.parts(standing, now);
+        let mut told = Vec::new();
+        for class in Class::ALL {
+            for _ in 0..most {
+                let parts = (cx.view, &*cx.replicas);
+                let state = (&*owner, &world);
+                let Some(id) = eviction.choose(class, parts, &state, cx.rules) else { break };
+                told.extend(owner.evict(id, &world, &mut cx));
+            }
+        }
+        told
     }
 
     /// Some of the sessions that are due in slots that are served now. What this node does not own is forgotten.
@@ -644,7 +682,8 @@ impl Tenant {
 
     /// Whether calls or ends of sessions wait for a lease.
     pub fn waits_for_lease(&self) -> bool {
-        !self.owner.is_empty() || !self.upkeep.due.is_empty()
+        let Upkeep { due, eviction, .. } = &self.upkeep;
+        !self.owner.is_empty() || !due.is_empty() || eviction.waits_for_lease()
     }
 
     /// Whether this node drains, and holds nothing any more.
@@ -712,12 +751,13 @@ impl Tenant {
     }
 
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {
-        let Self { view, replicas, ownership, sync, owner, readers, out, terms, .. } = self;
+        let Self { view, replicas, ownership, sync, owner, readers, out, upkeep, terms, .. } = self;
+        let eviction = &mut upkeep.eviction;
         let Terms { limits, rules, .. } = terms;
         let rules = *rules;
         let cx = Context { now, view, replicas, out, limits, rules };
         let world = World { standing, sync, readers, now: now.mono };
-        Parts { cx, world, owner, ownership }
+        Parts { cx, world, owner, ownership, eviction }
     }
 }
 
@@ -732,6 +772,12 @@ struct Swept {
 
 /// How many sessions end in a tick at most, since their deadline is over.
 const ENDED: usize = 256;
+
+/// How many sessions of a class end at most whenever something grew: more than came.
+const EVICTED_AT_ONCE: usize = 2;
+
+/// How many sessions of a class end in a tick at most: 1,300 in a second.
+const EVICTED_IN_TICK: usize = 32;
 
 /// How many slots are swept in a tick.
 const SWEPT: usize = 16;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId, Revocation};
-use steadfast_replication::budget::Budgets;
+use steadfast_replication::budget::{Budgets, Class};
 use steadfast_replication::call;
 use steadfast_replication::cluster::Timing;
 use steadfast_replication::context;
@@ -25,6 +25,7 @@ use crate::process::{Discovery, Effect, Holding, KnownEpoch, Now, Process, Reply
 #[derive(Debug)]
 pub struct Node {
     engine: Engine,
+    budgets: Budgets,
     /// The addresses that have answered since it began.
     answered: BTreeSet<String>,
     drain: Option<Drain>,
@@ -38,16 +39,16 @@ impl Process for Node {
     type Hello = Hello;
 
     fn start(start: &Start, now: Now) -> Self {
-        let Start { name, boot, address, zone, settings, seed, without } = start.clone();
+        let Start { name, boot, address, zone, settings, budgets, seed, without } = start.clone();
         let mut bytes = [7; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let member = Member::joining(name, boot, address, zone);
         let identity = Identity { member, settings, seed: bytes };
         let rules = without.map_or(Rules::default(), Rules::without);
         let membership = Membership::new(identity, Timing::DEFAULT, rules, now.mono);
-        let engine = Engine::new(membership, Limits::default(), Budgets::default(), rules);
+        let engine = Engine::new(membership, Limits::default(), budgets, rules);
         let answered = BTreeSet::new();
-        Self { engine, answered, drain: None, known: None, effects: Vec::new() }
+        Self { engine, budgets, answered, drain: None, known: None, effects: Vec::new() }
     }
 
     fn hello(&self) -> Hello {
@@ -158,6 +159,7 @@ impl Process for Node {
             ("open calls", self.engine.open_calls()),
             ("calls and writes under way", under_way),
             ("tentative writes", tentative),
+            ("sessions of visitors above its budget", self.above_budget()),
         ]
     }
 
@@ -181,6 +183,21 @@ impl Process for Node {
 }
 
 impl Node {
+    /// How many sessions of visitors are too many, and could end.
+    fn above_budget(&self) -> usize {
+        let Some(tenant) = self.engine.tenant() else { return 0 };
+        let is_visitor = |held: &Held| {
+            let record = held.confirmed.as_ref().and_then(|entry| entry.kept.record());
+            record.is_some_and(|record| Class::of(record) == Class::Visitors)
+        };
+        let visitors = || self.held().filter(|(_, held)| is_visitor(held));
+        let slot = |id| tenant.replicas().slot_of(id);
+        let own = visitors().filter(|(id, _)| tenant.view().owns(slot(*id))).count();
+        let above = visitors().count().saturating_sub(self.budgets.visitors.records as usize);
+        // The session that was used last stays.
+        above.min(own.saturating_sub(1))
+    }
+
     fn held(&self) -> impl Iterator<Item = (RecordId, &Held)> {
         self.engine.tenant().into_iter().flat_map(|tenant| tenant.replicas().iter())
     }

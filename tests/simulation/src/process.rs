@@ -8,6 +8,7 @@ use steadfast_core::{
     Admission, Deleted, EndReason, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId,
     SessionInfo, Timestamp, Version,
 };
+use steadfast_replication::budget::Budgets;
 use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::{Boot, Name};
 
@@ -102,6 +103,8 @@ pub struct Start {
     pub zone: Option<String>,
     /// Its configuration.
     pub settings: Settings,
+    /// How much it may hold.
+    pub budgets: Budgets,
     /// What its random numbers depend on.
     pub seed: u64,
     /// The rule that is left out.

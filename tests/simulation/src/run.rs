@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use steadfast_core::RecordId;
+use steadfast_core::{Budget, RecordId};
+use steadfast_replication::budget::Budgets;
 use steadfast_replication::epoch::{Acknowledgements, PartitionPolicy, Settings};
 use steadfast_replication::member::Boot;
 use steadfast_replication::placement::Replication;
@@ -21,6 +22,7 @@ use crate::random::Random;
 use crate::world::{Clock, Node, World};
 
 /// What is run.
+// Nine fields: each can be set alone.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// How many nodes the service has.
@@ -29,6 +31,8 @@ pub struct Setup {
     pub spares: usize,
     /// How all of them are configured.
     pub settings: Settings,
+    /// How many sessions of visitors a node may hold; `None`: as many as by default, which is never reached.
+    pub visitors: Option<u64>,
     /// What breaks.
     pub plan: Plan,
     /// For how long things break.
@@ -64,6 +68,7 @@ impl Setup {
                 acknowledgements: Acknowledgements::One,
                 policy: Some(PartitionPolicy::Fail),
             },
+            visitors: None,
             plan: Plan {
                 kinds: Fault::ALL.to_vec(),
                 level: Level::Covered(1),
@@ -95,6 +100,7 @@ impl Setup {
         }
         setup.habits.is_sticky = random.one_in(3);
         setup.plan.pause = random.millis(500, 5_000);
+        setup.visitors = random.one_in(4).then(|| 3 + random.draw() % 4);
         setup
     }
 }
@@ -209,10 +215,14 @@ impl<P: Process> Run<P> {
             let drift = random.below(48_000) as i64 - 24_000;
             world.add(start(setup, n), Clock::new(drift), n < setup.nodes);
         }
+        let mut clients = Clients::new(seed, setup.habits);
+        if setup.visitors.is_some() {
+            clients.expect_evictions();
+        }
         Self {
             setup: setup.clone(),
             world,
-            clients: Clients::new(seed, setup.habits),
+            clients,
             faults: Faults::new(seed, setup.nodes, setup.plan.clone()),
         }
     }
@@ -365,6 +375,12 @@ impl<P: Process> Run<P> {
     }
 }
 
+fn budgets(setup: &Setup) -> Budgets {
+    let default = Budgets::default();
+    let records = setup.visitors.unwrap_or(default.visitors.records);
+    Budgets { visitors: Budget { records, ..default.visitors }, ..default }
+}
+
 fn start(setup: &Setup, n: usize) -> Start {
     let name = format!("n{n}").parse().expect("the name of the node is right");
     Start {
@@ -373,6 +389,7 @@ fn start(setup: &Setup, n: usize) -> Start {
         address: format!("10.0.0.{n}:7000"),
         zone: None,
         settings: setup.settings,
+        budgets: budgets(setup),
         seed: 0,
         without: setup.without,
     }

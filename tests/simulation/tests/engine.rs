@@ -4,6 +4,7 @@
 
 use simulation::node::Node;
 use simulation::run::{Ran, Setup, run};
+use steadfast_replication::rules::Rule;
 
 #[test]
 fn faults_that_overlap_break_no_promise() {
@@ -14,6 +15,22 @@ fn faults_that_overlap_break_no_promise() {
     }
     assert!(sum.calls > 8_000, "{sum}");
     assert!(sum.faults.len() > 8, "{sum}");
+}
+
+#[test]
+fn budgets_end_sessions_of_visitors_only() {
+    let broken = |seed, without| {
+        let mut setup = Setup::drawn(seed, Some(3));
+        (setup.visitors, setup.without) = (Some(4), without);
+        setup.lasts /= 5;
+        run::<Node>(&setup, seed, false).err()
+    };
+    for seed in 0..2 {
+        assert!(broken(seed, None).is_none_or(|broken| panic!("{broken:?}")));
+    }
+    for rule in [Rule::B1, Rule::B2] {
+        assert!((0..5).any(|seed| broken(seed, Some(rule)).is_some()), "{rule:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Several whole nodes, over links that lose nothing.
 
+mod operation;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -410,7 +412,7 @@ struct Nodes {
     ahead: BTreeMap<Boot, Duration>,
     /// The sizes of all packets.
     sent: Vec<usize>,
-    rules: Rules,
+    terms: (Budgets, Rules),
 }
 
 impl Nodes {
@@ -419,6 +421,10 @@ impl Nodes {
     }
 
     fn with(nodes: usize, rules: Rules) -> Self {
+        Self::of(nodes, (Budgets::default(), rules))
+    }
+
+    fn of(nodes: usize, terms: (Budgets, Rules)) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::UNIX_EPOCH };
         let (engines, packets) = (BTreeMap::new(), VecDeque::new());
         let (answers, ahead) = (BTreeMap::new(), BTreeMap::new());
@@ -432,7 +438,7 @@ impl Nodes {
             now,
             ahead,
             sent: Vec::new(),
-            rules,
+            terms,
         };
         for n in 0..nodes {
             this.start(joining(n), &format!("n{n}"));
@@ -449,10 +455,9 @@ impl Nodes {
         let me = member.boot;
         let member = Member { name: name.parse().unwrap(), ..member };
         let identity = Identity { member, settings: SETTINGS, seed: me.to_bytes() };
-        let rules = self.rules;
+        let (budgets, rules) = self.terms;
         let membership = Membership::new(identity, Timing::DEFAULT, rules, self.now.mono);
-        self.engines
-            .insert(me, Engine::new(membership, Limits::default(), Budgets::default(), rules));
+        self.engines.insert(me, Engine::new(membership, Limits::default(), budgets, rules));
         let discovery = Discovery { has_others: true, silent: vec!["others".to_owned()] };
         self.step(me, |engine, now| engine.discovered(now, discovery));
         for other in self.boots().into_iter().filter(|other| *other != me) {

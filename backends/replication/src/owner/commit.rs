@@ -25,6 +25,8 @@ pub(super) struct Commit {
     readers: Vec<(Boot, Duration)>,
     /// Whether an earlier owner may have shown it.
     is_again: bool,
+    /// Whether it is an end that need not be remembered once all holders have it (X2).
+    is_passing: bool,
 }
 
 /// A write that was confirmed.
@@ -89,6 +91,7 @@ impl Commit {
         let revision = entry.revision;
         // A holder that lacks what a long list changes says so, which costs less than the list for each write.
         let is_long = entry.kept.list().is_some_and(List::is_long);
+        let is_passing = is_passing(&entry.kept, cx);
         for holder in cx.view.followers(slot) {
             let has_base = is_long || world.is_equal(holder, slot) || !cx.rules.keep(Rule::W1);
             let message = match patch.as_ref().filter(|_| has_base) {
@@ -100,7 +103,7 @@ impl Commit {
         cx.replicas.stage(id, entry, cx.view.number());
         let wait = closes && cx.rules.keep(Rule::X1);
         let readers = if wait { world.readers() } else { Vec::new() };
-        Self { id, revision, acknowledged: BTreeSet::new(), readers, is_again }
+        Self { id, revision, acknowledged: BTreeSet::new(), readers, is_again, is_passing }
     }
 
     pub(super) fn is_again(&self) -> bool {
@@ -126,8 +129,12 @@ impl Commit {
         };
         let has_it = |boot: &Boot| self.acknowledged.contains(boot);
         let reads_on = |(boot, until): &(Boot, Duration)| !has_it(boot) && *until > cx.now.mono;
-        others.filter(|holder| has_it(holder)).count() >= wanted
-            && !self.readers.iter().any(reads_on)
+        let waits_for_all = self.is_passing && cx.rules.keep(Rule::X2);
+        let is_held = match waits_for_all {
+            true => cx.view.followers(slot).iter().all(has_it),
+            false => others.filter(|holder| has_it(holder)).count() >= wanted,
+        };
+        is_held && !self.readers.iter().any(reads_on)
     }
 
     /// Shows the write, and tells the holders that they may.
@@ -137,8 +144,26 @@ impl Commit {
             cx.out.confirm(holder, self.id, self.revision, cx.now.mono);
         }
         let after = cx.replicas.confirmed(self.id)?.kept.clone();
+        self.forget(cx);
         Some(News { id: self.id, before: confirmed.before, after })
     }
+
+    /// Forgets an end that all holders have, unless a call may come again that the record remembers.
+    fn forget(&self, cx: &mut Context<'_>) {
+        let remembers = |entry: &Entry| !entry.done.is_empty();
+        if !self.is_passing || cx.replicas.confirmed(self.id).is_some_and(remembers) {
+            return;
+        }
+        for holder in cx.view.followers(cx.slot_of(self.id)) {
+            cx.out.send(holder, Message::Forget(vec![(self.id, self.revision)]));
+        }
+        cx.replicas.remove(self.id);
+    }
+}
+
+/// Whether a write is an end that is over already.
+fn is_passing(kept: &Kept, cx: &Context<'_>) -> bool {
+    kept.is_ended() && kept.deadline() <= cx.now.wall
 }
 
 /// Whether a change takes the right to read away: a session that ends, or a new secret (X1).

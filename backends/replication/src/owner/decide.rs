@@ -145,6 +145,18 @@ pub(super) fn merge(id: RecordId, other: &Entry, cx: &Context<'_>) -> Option<New
     kept.map(|kept| NewWrite { done: other.done.clone(), ..NewWrite::whole(kept, None) })
 }
 
+/// The early end of a session, for a budget. That of a visitor's need not be remembered.
+pub(super) fn eviction(id: RecordId, cx: &Context<'_>) -> Option<NewWrite> {
+    let copy = cx.replicas.confirmed(id)?.kept.live()?;
+    let mut write = end(copy, EndReason::Evicted, None, cx);
+    if let Kept::Ended(tombstone) = &mut write.kept
+        && copy.record.principal.is_none()
+    {
+        tombstone.until = cx.now.wall;
+    }
+    Some(write)
+}
+
 fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) -> Decision {
     match kept {
         Some(Kept::Live(there)) if there.record.secret == record.secret => {

@@ -94,6 +94,7 @@ fn life(history: &History, session: usize) -> Vec<Event> {
         events.push(history.event(call, step));
     }
     let begins = principals::ends(history, session).into_iter().chain(expiry(history, session));
+    let begins = begins.chain(eviction(history, session));
     let ends: Vec<_> = begins
         .map(|(begin, until)| Event {
             until: until.map_or(u64::MAX, nanos),
@@ -102,6 +103,12 @@ fn life(history: &History, session: usize) -> Vec<Event> {
         .collect();
     events.extend(ends);
     events
+}
+
+/// When a budget may end a session: at any time, if it is a visitor's.
+fn eviction(history: &History, session: usize) -> Option<(Duration, Option<Duration>)> {
+    let is_visitor = history.sessions[session].principal.is_none();
+    (history.evicts && is_visitor).then_some((Duration::ZERO, None))
 }
 
 /// When a session may expire: never before the latest deadline of which its client knows.
@@ -230,6 +237,16 @@ mod tests {
         let touch = (Asked::Touch(ms(150_000)), 90_000, 90_001, applied(1));
         let touched = history(&[touch, (load(None), 101_000, 101_001, Told::Absent)]);
         assert_is_wrong(&touched, "life");
+    }
+
+    #[test]
+    fn a_budget_may_end_a_session_of_a_visitor_for_good() {
+        let mut history = history(&[(load(None), 10, 11, Told::Absent)]);
+        assert_is_wrong(&history, "life");
+        history.evicts = true;
+        assert_eq!(check_history(&history), Ok(()));
+        history.calls.push(call((load(None), 20, 21, found(1, 0))));
+        assert_is_wrong(&history, "life");
     }
 
     #[test]

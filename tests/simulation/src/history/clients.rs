@@ -90,6 +90,11 @@ impl Clients {
         &self.history
     }
 
+    /// Nodes end sessions of visitors for their budgets.
+    pub fn expect_evictions(&mut self) {
+        self.history.evicts = true;
+    }
+
     /// Nothing is broken from now on.
     pub fn all_is_well(&mut self, since: Duration) {
         self.history.well_since = Some(since);

@@ -19,6 +19,8 @@ pub struct History {
     pub caps: Vec<usize>,
     /// The calls, in the order in which they began.
     pub calls: Vec<Call>,
+    /// Whether nodes end sessions of visitors for their budgets.
+    pub evicts: bool,
     /// Since when nothing is broken: what is not answered by then has its effect soon or never.
     pub well_since: Option<Duration>,
 }
