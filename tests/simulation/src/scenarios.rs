@@ -175,6 +175,17 @@ impl Scenario {
             },
         },
         Self {
+            name: "lost lists",
+            what: "processes are killed at the same time, so that slots and whole services are given up",
+            setup: |setup| {
+                setup.habits.principals = 2;
+                setup.habits.sessions = 24;
+                setup.plan.kinds = vec![Fault::Crash];
+                setup.plan.level = Level::Beyond;
+                setup.settles = Duration::from_secs(120);
+            },
+        },
+        Self {
             name: "one node",
             what: "one node alone, whose writes no other acknowledges, and whose clock no other corrects",
             setup: |setup| {

@@ -3,6 +3,7 @@
 //! After everything is well again, all nodes say the same. Where no process lost its memory, what ended on
 //! any side has ended, what was written on any side is there, and of each value the latest write counts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::checks::LATE;
@@ -14,15 +15,17 @@ use super::{Asked, Call, History, Key, State, Told};
 ///
 /// The first thing that merging does not explain.
 pub fn check_sides(history: &History, is_lossless: bool) -> Result<(), String> {
+    let mut live = BTreeSet::new();
     for session in 0..history.sessions.len() {
         let of = move |why: String| format!("session {session}: {why}");
         let last = agreed(history, session).map_err(of)?;
+        live.extend(last.map(|_| session));
         if is_lossless {
             lives(history, session, last).map_err(of)?;
             last.map_or(Ok(()), |state| values(history, session, state)).map_err(of)?;
         }
     }
-    (0..history.caps.len()).try_for_each(|principal| lists(history, principal))
+    (0..history.caps.len()).try_for_each(|principal| lists(history, principal, &live))
 }
 
 /// The calls that are made once everything is well, and rests.
@@ -150,7 +153,7 @@ fn first<'h>(by: &[&(&'h Call, Written)]) -> Option<&'h Call> {
 }
 
 /// A list has the sessions that live, and no other.
-fn lists(history: &History, principal: usize) -> Result<(), String> {
+fn lists(history: &History, principal: usize, live: &BTreeSet<usize>) -> Result<(), String> {
     let listed = last_calls(history, history.of_principal(principal));
     for call in listed {
         let Told::Listed(listed) = &call.told else {
@@ -158,7 +161,7 @@ fn lists(history: &History, principal: usize) -> Result<(), String> {
         };
         for (session, of) in history.sessions.iter().enumerate() {
             let is_concerned = of.principal == Some(principal) && of.idle >= LONG;
-            let is_live = agreed(history, session)?.is_some();
+            let is_live = live.contains(&session);
             if is_concerned && listed.contains(&of.id) != is_live {
                 return Err(format!("session {session} lives: {is_live}, and {call:?}"));
             }
@@ -212,12 +215,32 @@ mod tests {
     }
 
     #[test]
+    fn a_list_has_the_sessions_that_live() {
+        let listed = |ids: &[RecordId]| {
+            let mut history = history(&[(load(), 100, found(0, 0))]);
+            history.caps = vec![9];
+            history.sessions[0].principal = Some(0);
+            let told = Told::Listed(ids.to_vec());
+            let [begin, end] = [Duration::from_secs(100); 2];
+            let (subject, asked) = (Subject::Principal(0), Asked::List);
+            history.calls.push(Call { subject, asked, node: 0, begin, end, told });
+            check_sides(&history, false)
+        };
+        assert_eq!(listed(&[RecordId::from_bytes([1; 16])]), Ok(()));
+        assert!(listed(&[]).is_err());
+    }
+
+    #[test]
     fn nodes_have_to_agree() {
         let looks = [(load(), 100, found(0, 0)), (load(), 101, Told::Absent)];
         assert!(told(&looks).unwrap_err().contains("nodes show"));
     }
 
     fn told(calls: &[(Asked, u64, Told)]) -> Result<(), String> {
+        check_sides(&history(calls), true)
+    }
+
+    fn history(calls: &[(Asked, u64, Told)]) -> History {
         let id = RecordId::from_bytes([1; 16]);
         let session = Session { id, principal: None, idle: LONG };
         let create = (Asked::Create { secret: 7, epoch: None }, 0, applied(None));
@@ -228,8 +251,7 @@ mod tests {
         };
         let calls = [create].iter().chain(calls).map(call).collect();
         let well_since = Some(Duration::from_secs(50));
-        let history = History { sessions: vec![session], calls, well_since, ..History::default() };
-        check_sides(&history, true)
+        History { sessions: vec![session], calls, well_since, ..History::default() }
     }
 
     fn load() -> Asked {
