@@ -230,8 +230,13 @@ impl Message {
             Self::Reply { reply, .. } => reply.size(),
             Self::Part { list, .. } => list.memory(),
             Self::Bundle(messages) => messages.iter().map(Self::size).sum(),
-            Self::Inspect(_) | Self::Compared { .. } | Self::ReadLease { .. } => 512,
-            Self::Complete(_) | Self::Noted(_) | Self::Withdrawn { .. } | Self::Free(_) => 512,
+            Self::Inspect(_)
+            | Self::Compared { .. }
+            | Self::ReadLease { .. }
+            | Self::Complete(_)
+            | Self::Noted(_)
+            | Self::Withdrawn { .. }
+            | Self::Free(_) => 512,
             _ => 32,
         }
     }

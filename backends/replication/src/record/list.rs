@@ -68,6 +68,10 @@ impl ListEntry {
     }
 }
 
+/// The sessions of a list, and what ends for their logins.
+#[cfg(any(test, feature = "wire"))]
+type Contents = (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>);
+
 /// Below which epoch of the principal logins are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
@@ -114,7 +118,7 @@ impl List {
         principal: Principal,
         stamp: Stamp,
         floor: Option<Floor>,
-        (entries, displaced): (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>),
+        (entries, displaced): Contents,
     ) -> Self {
         let (parts, displaced) = (parts_of(entries), displaced.into_iter().collect());
         Self { stamp, floor, parts, displaced, ..Self::new(principal) }

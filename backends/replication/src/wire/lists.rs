@@ -117,7 +117,7 @@ impl TryFrom<proto::Sessions> for List {
         let floor = wire.floor.map(floor).transpose()?;
         let entries: Result<Vec<_>, _> =
             chunks(&wire.entries, "a session of a principal")?.iter().map(entry).collect();
-        let displaced = list::decode(&wire.displaced, PART, displaced)?;
+        let displaced = list::decode(&wire.displaced, PART, |of| displaced(&of))?;
         Ok(Self::of(principal, stamp_or_zero(&wire.stamp)?, floor, (entries?, displaced)))
     }
 }
@@ -131,7 +131,7 @@ fn to_displaced(list: &List) -> Vec<u8> {
     proto::DisplacedList { item: item.collect() }.encode_to_vec()
 }
 
-fn displaced(wire: proto::Displaced) -> Result<(RecordId, Displaced), WireError> {
+fn displaced(wire: &proto::Displaced) -> Result<(RecordId, Displaced), WireError> {
     let (ids, until) = (ids(&wire.displaced)?, time(wire.until)?);
     Ok((id(&wire.id)?, Displaced { ids, until }))
 }
