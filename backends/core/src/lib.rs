@@ -16,6 +16,7 @@
 //! | [`token`] | what the browser holds: a selector that names the record, a secret that opens it |
 //! | [`proof`] | what stores see of a secret: its hash, under a keyring and a realm |
 //! | [`record`] | what a store keeps, and who may open it |
+//! | [`facts`] | what a session says of itself beside its values |
 //! | [`patch`] | what a request wants changed, and how it is applied |
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`forward`] | stores in front of other stores |
@@ -32,6 +33,7 @@ pub mod proof;
 pub mod principal;
 
 pub mod record;
+pub mod facts;
 pub mod values;
 pub mod json;
 pub mod patch;
@@ -58,6 +60,7 @@ pub use budget::Budget;
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
 pub use error::{Scope, StoreError};
 pub use event::Event;
+pub use facts::Facts;
 pub use json::{DecodeCategory, DecodeError, EncodeError};
 pub use kind::SessionKind;
 pub use lifetime::{Lifetime, LifetimeError};
@@ -66,7 +69,7 @@ pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
 pub use patch::{Admission, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
-pub use record::{Facts, Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
+pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
 pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError, Routed};
 pub use store::{

@@ -70,6 +70,13 @@ impl Lifetime {
         Duration::from_millis(self.idle.as_millis() as u64 / 20)
     }
 
+    /// This lifetime, or shorter ones where there are.
+    pub(crate) fn shorter(&self, idle: Option<Duration>, absolute: Option<Duration>) -> Self {
+        let absolute = absolute.map_or(self.absolute, |own| own.min(self.absolute));
+        let idle = idle.map_or(self.idle, |own| own.min(self.idle)).min(absolute);
+        Self { idle, absolute }
+    }
+
     const fn of(idle: u64, absolute: u64) -> Self {
         Self { idle: Duration::from_secs(idle), absolute: Duration::from_secs(absolute) }
     }

@@ -134,6 +134,25 @@ pub enum LimitError {
         /// How long they may be.
         limit: usize,
     },
+    /// The session has too many labels.
+    #[error("{labels} labels are more than the {limit} that a session may have")]
+    Labels {
+        /// How many it would have.
+        labels: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A label has the wrong form.
+    #[error(
+        "a label with a name of {name} bytes and a value of {value} bytes: expected 1 to 32 of the \
+         characters A-Z a-z 0-9 - _ . and at most 255 bytes of UTF-8 without control characters"
+    )]
+    Label {
+        /// The length of its name in bytes.
+        name: usize,
+        /// The length of its value in bytes.
+        value: usize,
+    },
     /// The value is nested too deeply.
     #[error("a value nested {depth} levels deep is over the limit of {limit}")]
     Depth {

@@ -1,9 +1,9 @@
 //! What a request wants changed.
 
+use crate::facts::Facts;
 use crate::limits::{LimitError, Limits};
 use crate::principal::Principal;
 use crate::proof::{Proof, Rehash, SecretHash};
-use crate::record::Facts;
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 use crate::timestamp::Timestamp;
@@ -214,6 +214,12 @@ impl Patch {
     pub fn clears_pre_auth(&self) -> bool {
         let authentication = self.rotation().and_then(|rotation| rotation.authentication.as_ref());
         authentication.is_some_and(|authentication| authentication.principal.is_some())
+    }
+
+    /// Whether it replaces what the session says of itself.
+    pub fn brings_facts(&self) -> bool {
+        let authentication = self.rotation().and_then(|rotation| rotation.authentication.as_ref());
+        authentication.is_some_and(|authentication| authentication.facts.is_some())
     }
 
     /// The idle deadline it asks for.

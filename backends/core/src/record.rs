@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::StoreError;
-use crate::limits::{LimitError, Limits};
+use crate::facts::Facts;
+use crate::limits::Limits;
 use crate::patch::{Counters, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, SecretHash};
@@ -122,6 +123,10 @@ impl Record {
     /// the record already has was sent twice, and passes after the first. Once the new secret was
     /// re-hashed it is not known again: the record keeps one hash of each secret.
     ///
+    /// Where the record's facts name an [idle life](Facts::idle) of its own, the idle deadline moves no
+    /// further than that from `now`, however far the patch asks for; facts that come with an authentication
+    /// also bring a later deadline forward.
+    ///
     /// # Errors
     ///
     /// Why nothing changed.
@@ -164,10 +169,7 @@ impl Record {
             let fence = record.fence() + 1;
             record.owner = Some(Box::new(Owner { label: label.clone(), fence }));
         }
-        if let Some(deadline) = patch.idle_deadline() {
-            let deadline = record.idle_deadline.max(deadline);
-            record.idle_deadline = deadline.min(record.absolute_deadline);
-        }
+        record.keep(patch, now);
         if !patch.is_touch() || rehashed.is_some() {
             record.version = record.version.next();
         }
@@ -214,6 +216,18 @@ impl Record {
                 self.principal = authentication.principal.clone();
                 self.sign_in += 1;
             }
+        }
+    }
+
+    /// Moves the idle deadline as far as the patch asks for and the record's own idle life allows.
+    fn keep(&mut self, patch: &Patch, now: Timestamp) {
+        let latest = self.facts.idle().map_or(Timestamp::MAX, |idle| now + idle);
+        if patch.brings_facts() {
+            self.idle_deadline = self.idle_deadline.min(latest);
+        }
+        if let Some(deadline) = patch.idle_deadline() {
+            let deadline = self.idle_deadline.max(deadline.min(latest));
+            self.idle_deadline = deadline.min(self.absolute_deadline);
         }
     }
 
@@ -290,44 +304,6 @@ pub struct Replaced {
     pub hash: SecretHash,
     /// Until when it is kept.
     pub until: Timestamp,
-}
-
-/// What a session says of itself beside its values: opaque bytes, which stores keep as they are.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Facts(Box<[u8]>);
-
-impl Facts {
-    /// Bytes, at most.
-    pub const MAX: usize = 4 << 10;
-
-    /// Facts of these bytes.
-    ///
-    /// # Errors
-    ///
-    /// When there are more than [`Facts::MAX`].
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, LimitError> {
-        let bytes = bytes.into();
-        match bytes.len() <= Self::MAX {
-            true => Ok(Self(bytes)),
-            false => Err(LimitError::Facts { len: bytes.len(), limit: Self::MAX }),
-        }
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Facts({} bytes)", self.0.len())
-    }
 }
 
 /// The node that serves a record, where a store keeps that.

@@ -12,6 +12,7 @@ use time::UtcDateTime;
 
 use crate::env::Env;
 use crate::error::StoreError;
+use crate::facts::Facts;
 use crate::limits::Limits;
 use crate::patch::{Admission, Counters, Patch};
 use crate::principal::Principal;
@@ -57,6 +58,8 @@ use crate::token::RecordId;
 ///   passes the absolute deadline, never revives.
 /// - **An expired record is gone** by [`Env::now`], read no earlier than the call began, whether or not
 ///   anything collected it. Its id may be created again or not; nothing of it comes back.
+/// - **A session's own idle life**, where its facts name one ([`Facts::idle`]), bounds how far any patch
+///   moves the idle deadline, and an authentication that brings such facts brings a later one forward.
 /// - **The absolute deadline** moves with an authentication only.
 /// - **The version grows** with every change but a touch, and continues where the created record's
 ///   stood.
@@ -410,18 +413,32 @@ pub struct SessionInfo {
     /// When its principal last proved who they are.
     #[serde(serialize_with = "timestamp::rfc3339_or_null")]
     pub authenticated: Option<UtcDateTime>,
-    /// When it ends if nobody uses it.
+    /// When it ends unless it is used: the earlier of its two deadlines.
     #[serde(serialize_with = "timestamp::rfc3339")]
     pub deadline: UtcDateTime,
+    /// When it ends unless it is used, by its idle life alone.
+    #[serde(serialize_with = "timestamp::rfc3339")]
+    pub idle_deadline: UtcDateTime,
+    /// When it was last used, to the 20th part of its idle life. `None` in the list of a store, which does
+    /// not know how long sessions live; the lists of the middleware have it.
+    ///
+    /// It is told by the idle deadline, which never passes the absolute one: of a session that was used
+    /// within its last idle life, this is the earliest time at which that may have been.
+    #[serde(serialize_with = "timestamp::rfc3339_or_null")]
+    pub last_used: Option<UtcDateTime>,
+    /// What it says of itself: its labels, its own lifetime, whether its cookie is persistent.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 impl SessionInfo {
     /// The list entry of a record.
     pub fn of(id: RecordId, record: &Record) -> Self {
         Self::new(id, record.created, record.authenticated, record.deadline())
+            .with_facts(record.idle_deadline, record.facts.clone())
     }
 
-    /// The list entry of a record with this id and these times.
+    /// The list entry of a record with this id and these times, and without facts.
     pub fn new(
         id: RecordId,
         created: Timestamp,
@@ -433,7 +450,16 @@ impl SessionInfo {
             created: created.into(),
             authenticated: authenticated.map(Into::into),
             deadline: deadline.into(),
+            idle_deadline: deadline.into(),
+            last_used: None,
+            facts: Facts::default(),
         }
+    }
+
+    /// The same of a record with this idle deadline and these facts.
+    #[must_use]
+    pub fn with_facts(self, idle_deadline: Timestamp, facts: Facts) -> Self {
+        Self { idle_deadline: idle_deadline.into(), facts, ..self }
     }
 }
 

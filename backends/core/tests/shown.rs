@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use serde_json::json;
-use steadfast_core::{Drained, EndReason, SessionInfo, Stats, Timestamp};
+use steadfast_core::{Drained, EndReason, Facts, RecordId, SessionInfo, Stats, Timestamp};
 
 #[test]
 fn a_listed_session_shows_its_times_in_rfc_3339() {
@@ -17,6 +17,17 @@ fn a_listed_session_shows_its_times_in_rfc_3339() {
     assert_eq!(shown["deadline"], "1970-01-01T01:00:00Z");
     let visitor = SessionInfo::new(id, at(0), None, at(0));
     assert_eq!(serde_json::to_value(&visitor).unwrap()["authenticated"], json!(null));
+}
+
+#[test]
+fn a_listed_session_shows_its_labels() {
+    let (id, at) = (RecordId::from_bytes([7; 16]), Timestamp::from_millis(0));
+    let facts = Facts::of(None, Some(true), [("device", "Firefox on Linux")]).unwrap();
+    let info = SessionInfo::new(id, at, None, at).with_facts(at, facts);
+    let shown = serde_json::to_value(&info).unwrap();
+    assert_eq!(shown["persistent"], true);
+    assert_eq!(shown["labels"], json!({ "device": "Firefox on Linux" }));
+    assert_eq!(shown["last_used"], json!(null));
 }
 
 #[test]

@@ -79,7 +79,9 @@ fn known(row: &Row) -> Result<Record, Malformed> {
 /// The session in a row of `LIST`.
 pub(crate) fn session(row: &Row) -> Result<SessionInfo, Malformed> {
     let authenticated = row.get::<Option<i64>>(2)?.map(Timestamp::from_millis);
-    Ok(SessionInfo::new(id(row)?, time(row, 1)?, authenticated, time(row, 3)?))
+    let info = SessionInfo::new(id(row)?, time(row, 1)?, authenticated, time(row, 3)?);
+    let facts = Facts::new(row.get::<Option<&[u8]>>(5)?.unwrap_or_default())?;
+    Ok(info.with_facts(time(row, 4)?, facts))
 }
 
 /// The id that a row begins with.

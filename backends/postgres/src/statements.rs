@@ -193,8 +193,8 @@ const END: Sql = (
 );
 
 const LIST: Sql = (
-    "SELECT id, created, authenticated, least(idle_end, absolute_end) FROM {sessions} \
-        WHERE realm = $1 AND principal = $2 AND least(idle_end, absolute_end) > $3",
+    "SELECT id, created, authenticated, least(idle_end, absolute_end), idle_end, facts \
+        FROM {sessions} WHERE realm = $1 AND principal = $2 AND least(idle_end, absolute_end) > $3",
     &[("realm", Type::TEXT), ("principal", Type::TEXT), ("now", Type::INT8)],
 );
 

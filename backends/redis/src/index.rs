@@ -24,8 +24,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::cmd;
 use steadfast_core::{
-    Admission, EndReason, Patch, Principal, Record, RecordId, Rejection, Revocation, SessionInfo,
-    StoreError, Timestamp,
+    Admission, EndReason, Facts, Patch, Principal, Record, RecordId, Rejection, Revocation,
+    SessionInfo, StoreError, Timestamp,
 };
 
 use crate::changes::UNSTAMPED;
@@ -574,10 +574,11 @@ fn by_id(entries: &[Entry]) -> BTreeMap<RecordId, Vec<&Entry>> {
     by_id
 }
 
-/// An id, and when it was created, authenticated, and ends.
+/// An id, when it was created and authenticated, when it ends, its idle deadline, and its facts.
 fn info(from: &mut Unpacked<'_>) -> Option<SessionInfo> {
     let id = std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?;
-    Some(SessionInfo::new(id, from.time()?, from.maybe_time()?, from.time()?))
+    let info = SessionInfo::new(id, from.time()?, from.maybe_time()?, from.time()?);
+    Some(info.with_facts(from.time()?, Facts::new(from.long()?).ok()?))
 }
 
 fn not_unlisted(error: &StoreError) {

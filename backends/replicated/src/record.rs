@@ -146,7 +146,11 @@ impl Copy {
     /// that went apart are merged per key: of each key, the later write or removal counts.
     pub(crate) fn merged(&self, other: &Self) -> Self {
         let (newer, older) = if self.stamp >= other.stamp { (self, other) } else { (other, self) };
-        let idle = newer.record.idle_deadline.max(older.record.idle_deadline);
+        // A sign-in with facts may have brought the deadline forward.
+        let idle = match newer.record.facts == older.record.facts {
+            true => newer.record.idle_deadline.max(older.record.idle_deadline),
+            false => newer.record.idle_deadline,
+        };
         if newer.stamp.node == older.stamp.node {
             return newer.kept_until(idle);
         }

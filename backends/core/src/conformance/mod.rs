@@ -219,6 +219,8 @@ macro_rules! conformance_tests {
                 touches_and_patches_keep_each_other,
                 a_touch_never_passes_the_absolute_deadline,
                 the_absolute_deadline_moves_with_an_authentication_only,
+                no_patch_outlasts_an_idle_life_of_its_own,
+                a_login_shortens_the_idle_life,
             }
             principals {
                 a_list_shows_live_sessions_only,

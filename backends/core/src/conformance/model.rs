@@ -16,10 +16,11 @@ use self::steps::{By, Change, Keys, PatchStep, Proved, Replace, SLOTS, Shows, St
 use super::Subject;
 use super::fixture::{Fixture, SECOND, json, principal};
 use crate::error::StoreError;
+use crate::facts::Facts;
 use crate::patch::{Admission, Authentication, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, Rehash, SecretHash};
-use crate::record::{Facts, Record};
+use crate::record::Record;
 use crate::store::{Deleted, Deletion, Lookup, Outcome};
 use crate::token::RecordId;
 

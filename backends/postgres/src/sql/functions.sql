@@ -216,6 +216,7 @@ DECLARE
     counter text;
     total numeric;
     told boolean := false;
+    latest_idle bigint;
 BEGIN
     is_told := false;
     IF is_authentication THEN
@@ -365,8 +366,19 @@ BEGIN
         s.hash := p_rehash_to;
     END IF;
     s.absolute_end := coalesce(p_absolute, s.absolute_end);
+    s.facts := coalesce(p_facts, s.facts);
+    -- How far an idle life of the session's own lets its deadline move; see facts.rs of the core, whose
+    -- forms 1 to 15 begin alike.
+    IF length(s.facts) >= 18 AND get_byte(s.facts, 0) BETWEEN 1 AND 15 THEN
+        latest_idle := p_now + nullif(
+            ('x' || encode(substr(s.facts, 3, 8), 'hex'))::bit(64)::bigint, 0
+        );
+        IF p_facts IS NOT NULL THEN
+            s.idle_end := least(s.idle_end, latest_idle);
+        END IF;
+    END IF;
     IF p_idle IS NOT NULL THEN
-        p_idle := least(greatest(s.idle_end, p_idle), s.absolute_end);
+        p_idle := least(greatest(s.idle_end, least(p_idle, latest_idle)), s.absolute_end);
         IF is_touch AND NOT is_rehashed AND p_idle = s.idle_end THEN
             RETURN;
         END IF;

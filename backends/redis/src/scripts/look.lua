@@ -11,7 +11,8 @@ for n = 2, #KEYS do
   local record = look_at(KEYS[1], KEYS[n], principal)
   if record then
     found[#found + 1] = id_of(KEYS[n])
-      .. struct.pack('>i8i8i8', record.created, record.authenticated, deadline(record))
+      .. struct.pack('>i8i8i8i8', record.created, record.authenticated, deadline(record), record.idle)
+      .. text(record.facts)
   end
 end
 return table.concat(found)

@@ -150,7 +150,11 @@ if is_authentication then
   end
 end
 if owner ~= '' then record.owner, record.fence = owner, successor(record.fence) end
-if idle ~= NONE then record.idle = math.min(math.max(record.idle, idle), record.absolute) end
+local latest = latest_idle(record)
+if login.has_facts == 1 then record.idle = math.min(record.idle, latest) end
+if idle ~= NONE then
+  record.idle = math.min(math.max(record.idle, math.min(idle, latest)), record.absolute)
+end
 local changes = clears == 1 or #ops > 0 or rotation ~= '' or owner ~= '' or is_rehashed
 if changes then record.version = successor(record.version) end
 

@@ -5,6 +5,7 @@ use steadfast_core::{
     Rejection, SessionInfo, Version,
 };
 
+use super::records::facts;
 use super::scalars::{
     by_key, end_reason, end_reason_number, id, id_bytes, ids, ids_bytes, key, label, length,
     millis, optional, optional_id, optional_time, proof, proof_bytes, required, time,
@@ -369,6 +370,8 @@ impl From<&SessionInfo> for proto::Session {
             created: millis(session.created.into()),
             authenticated: session.authenticated.map(|at| millis(at.into())),
             deadline: millis(session.deadline.into()),
+            idle_deadline: Some(millis(session.idle_deadline.into())),
+            facts: session.facts.as_bytes().to_vec(),
         }
     }
 }
@@ -378,7 +381,9 @@ impl TryFrom<proto::Session> for SessionInfo {
 
     fn try_from(wire: proto::Session) -> Result<Self, WireError> {
         let (created, deadline) = (time(wire.created)?, time(wire.deadline)?);
-        Ok(Self::new(id(&wire.id)?, created, optional_time(wire.authenticated)?, deadline))
+        let idle_deadline = optional_time(wire.idle_deadline)?.unwrap_or(deadline);
+        let info = Self::new(id(&wire.id)?, created, optional_time(wire.authenticated)?, deadline);
+        Ok(info.with_facts(idle_deadline, facts(wire.facts)?))
     }
 }
 

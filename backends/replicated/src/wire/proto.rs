@@ -695,6 +695,10 @@ pub(crate) struct Session {
     pub(crate) authenticated: Option<i64>,
     #[prost(sint64, tag = "4")]
     pub(crate) deadline: i64,
+    #[prost(sint64, optional, tag = "5")]
+    pub(crate) idle_deadline: Option<i64>,
+    #[prost(bytes, tag = "6")]
+    pub(crate) facts: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Enumeration)]

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use crate::conformance::Subject;
 use crate::conformance::fixture::{
-    Fixture, HELD_AFTER, HOUR, MINUTE, SECOND, UnderWay, Visitor, at_once, principal, put, rotate,
+    Fixture, HELD_AFTER, HOUR, MINUTE, SECOND, UnderWay, Visitor, applied, at_once, principal, put,
+    rotate,
 };
-use crate::patch::{Admission, Patch};
+use crate::facts::Facts;
+use crate::lifetime::Lifetime;
+use crate::patch::{Admission, Authentication, Patch};
 use crate::record::Record;
 
 /// A touch moves the idle deadline and nothing else; the version stays.
@@ -92,4 +95,52 @@ pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &i
     let record = service.snapshot(first.id).await;
     assert_eq!(record.absolute_deadline, absolute + 10 * MINUTE, "an authentication restarts it");
     assert_eq!(record.authenticated, Some(service.now()), "and is remembered");
+}
+
+/// Where a record's facts name an idle life of its own, no patch moves the idle deadline further.
+pub async fn no_patch_outlasts_an_idle_life_of_its_own(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    for blind in [false, true] {
+        let visitor = service.stranger();
+        let until = service.now() + 5 * MINUTE;
+        let record = Record { facts: own_idle_life(), ..service.record(visitor.secret) };
+        let outcome = service.create(visitor.id, Record { idle_deadline: until, ..record }).await;
+        applied(outcome, "a create under a fresh id is applied");
+        service.advance(MINUTE);
+        let mut patch = put(&[("n", "1")]);
+        patch.keep_until(service.now() + 30 * MINUTE);
+        if blind {
+            patch.prove(visitor.proof());
+        }
+        service.apply(visitor.id, &patch).await;
+        service.apply(visitor.id, &Patch::touch(service.now() + HOUR)).await;
+        let kept = service.snapshot(visitor.id).await.idle_deadline;
+        assert_eq!(kept, until + MINUTE, "a session's own idle life bounds every patch");
+        service.advance(5 * MINUTE);
+        assert!(service.is_absent(visitor.id).await, "and its session ends in time");
+    }
+}
+
+/// A login that gives a session a shorter idle life of its own brings a later deadline forward.
+pub async fn a_login_shortens_the_idle_life(subject: &impl Subject) {
+    let service = Fixture::open(subject).await;
+    let visitor = service.visitor(&[]).await;
+    service.apply(visitor.id, &Patch::touch(service.now() + HOUR)).await;
+    let authentication = Authentication {
+        principal: Some(principal("alice")),
+        facts: Some(own_idle_life()),
+        ..service.elevation(Admission::default())
+    };
+    let mut login = service.authenticate(visitor, service.secret(), authentication);
+    login.keep_until(service.now() + 30 * MINUTE);
+    service.apply(visitor.id, &login).await;
+    let kept = service.snapshot(visitor.id).await.idle_deadline;
+    assert_eq!(kept, service.now() + 5 * MINUTE, "a login may shorten the idle life");
+    service.advance(5 * MINUTE);
+    assert!(service.is_absent(visitor.id).await, "and its session ends in time on every node");
+}
+
+fn own_idle_life() -> Facts {
+    let lifetime = Lifetime::new(5 * MINUTE, 8 * HOUR).expect("a plain lifetime");
+    Facts::of(Some(lifetime), None, []).expect("no labels")
 }

@@ -5,8 +5,9 @@ use crate::conformance::fixture::{
     Fixture, MINUTE, Visitor, add, answers, applied, principal, put, rotate,
 };
 use crate::error::StoreError;
+use crate::facts::Facts;
 use crate::patch::{Admission, Authentication, Patch};
-use crate::record::{Facts, Record};
+use crate::record::Record;
 use crate::store::{Deletion, Hint, Outcome};
 
 /// Facts come back byte for byte, and no write, touch or rotation changes them.

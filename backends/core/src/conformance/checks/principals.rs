@@ -8,7 +8,8 @@ use crate::conformance::fixture::{
     Fixture, HELD_AFTER, HOUR, MINUTE, SECOND, UnderWay, Visitor, answers, applied, at_once,
     principal,
 };
-use crate::patch::Admission;
+use crate::facts::Facts;
+use crate::patch::{Admission, Authentication};
 use crate::principal::{Principal, Realm};
 use crate::record::Record;
 use crate::rejection::Rejection;
@@ -45,7 +46,13 @@ pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
     service.advance(MINUTE);
-    let mut login = service.login(visitor, service.secret(), &alice, Admission::default());
+    let facts = Facts::of(None, Some(true), [("device", "Firefox on Linux")]);
+    let authentication = Authentication {
+        principal: Some(alice.clone()),
+        facts: Some(facts.expect("a plain label")),
+        ..service.elevation(Admission::default())
+    };
+    let mut login = service.authenticate(visitor, service.secret(), authentication);
     login.keep_until(service.now() + 45 * MINUTE);
     service.apply(visitor.id, &login).await;
     let record = service.snapshot(visitor.id).await;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::steps::{By, Change, Key, Keys, Login, PatchStep, Who};
+use super::steps::{By, Change, Key, Keys, Login, OWN_IDLE_LIFE, PatchStep, Who};
 use crate::error::StoreError;
 use crate::proof::SecretHash;
 use crate::record::Version;
@@ -99,9 +99,22 @@ impl Kept {
                 &login.facts
             }
         };
-        self.facts = facts.map_or_else(|| self.facts.clone(), <[u8]>::to_vec);
+        if let Some(facts) = facts {
+            self.facts = facts.to_vec();
+            self.idle = self.idle.min(self.latest_idle(now));
+        }
         self.authenticated = Some(now);
         self.absolute = now + Duration::from_secs(8 * 60 * 60);
+    }
+}
+
+impl Kept {
+    /// How far the idle deadline may move.
+    fn latest_idle(&self, now: Timestamp) -> Timestamp {
+        match self.facts == OWN_IDLE_LIFE {
+            true => now + Duration::from_secs(5 * 60),
+            false => Timestamp::MAX,
+        }
     }
 }
 
@@ -226,7 +239,8 @@ impl Model {
             kept.authenticate(&replace.by, now);
         }
         if let Some(keep) = step.keep_for {
-            kept.idle = kept.idle.max(now + keep).min(kept.absolute);
+            let asked = (now + keep).min(kept.latest_idle(now));
+            kept.idle = kept.idle.max(asked).min(kept.absolute);
         }
         kept.fence += u64::from(owns.is_some());
         let grows = step.clear || !step.changes.is_empty() || step.replace.is_some();

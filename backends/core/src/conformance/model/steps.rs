@@ -7,6 +7,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+/// Facts that name an idle life of 5 min, an absolute one of 8 h, and a label.
+pub(super) const OWN_IDLE_LIFE: &[u8] =
+    b"\x01\0\0\0\0\0\0\x04\x93\xe0\0\0\0\0\x01\xb7\x74\0\x01a\x01b";
+
 /// How many records a sequence plays with.
 pub(super) const SLOTS: usize = 3;
 
@@ -253,7 +257,7 @@ fn rehash() -> impl Strategy<Value = Option<Proved>> {
 }
 
 fn facts() -> impl Strategy<Value = &'static [u8]> {
-    select(vec![b"".as_slice(), b"\0\xff'", b"facts"])
+    select(vec![b"".as_slice(), b"\0\xff'", OWN_IDLE_LIFE])
 }
 
 fn proved() -> impl Strategy<Value = Proved> {
