@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Keyring, Lifetime, Realm};
+use steadfast_core::{Facts, Keyring, Lifetime, Realm};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,
     pub(crate) lifetime: Replaceable<Lifetime>,
+    /// The facts of visitors' sessions.
+    pub(crate) visitor: Facts,
     pub(crate) max_per_principal: usize,
     pub(crate) commit_on_server_error: bool,
     pub(crate) on_failure: Option<Arc<Render>>,

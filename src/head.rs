@@ -68,9 +68,11 @@ fn credential(issue: Issue, notes: &Notes, session: &Session) -> Option<HeaderVa
     let route = notes.route.as_deref().filter(|_| shared.affinity == Affinity::Suffix);
     match (issue, session.uses_header()) {
         (Issue::Keep, _) => None,
-        (Issue::Set(token, until), false) => {
-            let left = || until.since(shared.calls.store.env().now());
-            Some(shared.cookie.issue(&token, route.unwrap_or_default(), left))
+        (Issue::Set(token, validity), false) => {
+            let left = || validity.until.since(shared.calls.store.env().now());
+            let profile = shared.cookie.is_persistent();
+            let max_age = validity.is_persistent.unwrap_or(profile).then(left);
+            Some(shared.cookie.issue(&token, route.unwrap_or_default(), max_age))
         }
         (Issue::Remove, false) => Some(shared.cookie.removal()),
         (Issue::Set(token, _), true) => {

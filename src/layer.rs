@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Keyring, Lifetime, Realm, SessionStore};
+use steadfast_core::{Facts, Keyring, Lifetime, LifetimeError, Realm, SessionStore};
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
@@ -84,6 +85,7 @@ impl SessionLayer {
                 header_only: false,
                 vary: HeaderValue::from_static("Cookie"),
                 lifetime: Replaceable::new(Lifetime::default()),
+                visitor: Facts::default(),
                 max_per_principal: 1_000,
                 commit_on_server_error: false,
                 on_failure: None,
@@ -164,7 +166,8 @@ impl SessionLayer {
         Ok(layer.with(|shared| (shared.header_only, shared.vary) = (true, vary)))
     }
 
-    /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default.
+    /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default. A sign-in may ask for a shorter
+    /// life, see [`Login::lifetime`](crate::Login::lifetime).
     ///
     /// A shorter absolute lifetime than before also ends existing sessions. One exception: a write that a
     /// request sends without reading anything first is still stored in such a session, but no request of
@@ -172,6 +175,18 @@ impl SessionLayer {
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with(|shared| shared.lifetime = Replaceable::new(lifetime))
+    }
+
+    /// How long a visitor's session lives without a request: as
+    /// [`lifetime`](Self::lifetime) says by default, and never longer than that. A sign-in ends it.
+    ///
+    /// # Errors
+    ///
+    /// When it is under a second or over [`Lifetime::MAX`].
+    pub fn visitor_idle(self, idle: Duration) -> Result<Self, LifetimeError> {
+        let lifetime = Lifetime::new(idle, Lifetime::MAX)?;
+        let visitor = Facts::of(Some(lifetime), None, []).expect("without labels");
+        Ok(self.with(|shared| shared.visitor = visitor))
     }
 
     /// How many sessions a principal may have, at least 1: 1,000 by default. The oldest by

@@ -30,8 +30,8 @@ pub mod guide;
 // Not as `core`, or `use steadfast::*` would hide the standard one.
 pub use steadfast_core as store;
 pub use steadfast_core::{
-    Budget, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo, SessionStore,
-    StoreError,
+    Budget, Facts, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo,
+    SessionStore, StoreError,
 };
 
 #[allow(unused_imports, unreachable_pub, reason = "empty without a backend")]
@@ -44,4 +44,4 @@ pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
 pub use handler::HandlerLayer;
 pub use layer::SessionLayer;
-pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SignedIn, Status};
+pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SessionDeadlines, SignedIn, Status};

@@ -95,7 +95,8 @@ impl CookieProfile {
     }
 
     /// Keeps the cookie when the browser closes: `Max-Age` is what is left of the absolute lifetime
-    /// when it is set. Without it, browsers drop the cookie at the end of their session.
+    /// when it is set. Without it, browsers drop the cookie at the end of their session. A sign-in may
+    /// say otherwise: [`Login::persistent`](crate::Login::persistent).
     #[must_use]
     pub fn persistent(self) -> Self {
         Self { persistent: true, ..self }
@@ -128,15 +129,20 @@ impl CookieProfile {
         &self.name
     }
 
-    /// The `Set-Cookie` that hands out a token with the route behind it, for as long as is left of the
-    /// absolute lifetime.
+    /// Whether the cookie outlives the browser, where a sign-in does not say.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
+    /// The `Set-Cookie` that hands out a token with the route behind it: for a while, or until the browser
+    /// closes.
     pub(crate) fn issue(
         &self,
         token: &Token,
         route: &str,
-        left: impl FnOnce() -> Duration,
+        max_age: Option<Duration>,
     ) -> HeaderValue {
-        let max_age = self.persistent.then(|| left().min(steadfast_core::Lifetime::MAX));
+        let max_age = max_age.map(|left| left.min(steadfast_core::Lifetime::MAX));
         let value = |text: &mut String| {
             token.encode_to(text);
             text.push_str(if route.is_empty() { "" } else { "." });

@@ -8,7 +8,7 @@ use steadfast_core::{Event, Hint, Outcome, StoreError};
 use tracing::Instrument;
 
 use super::Session;
-use super::state::{Intent, Issue, View};
+use super::state::{Intent, Issue, Validity, View};
 use super::turn::Turn;
 use crate::cookie::carried::{self, Affinity};
 use crate::error::Error;
@@ -163,7 +163,7 @@ impl Turn<'_> {
     fn presented_again(&self) -> Issue {
         let Some(live) = self.state.live() else { return Issue::Keep };
         let token = self.inner.presented.token(&self.inner.shared, live.id);
-        token.map_or(Issue::Keep, |token| Issue::Set(token, live.record.absolute_deadline))
+        token.map_or(Issue::Keep, |token| Issue::Set(token, Validity::of(&live.record)))
     }
 
     /// Moves the idle deadline if that is due, behind the response. A commit needs none: its patch

@@ -1,23 +1,75 @@
 //! What a sign-in says.
 
-/// A sign-in: who, and in which epoch.
+use std::fmt;
+
+use steadfast_core::{Admission, Facts, Lifetime, LimitError};
+
+/// A sign-in: who, on which terms, and what the session says of itself from then on.
+///
+/// # Examples
 ///
 /// ```
 /// use steadfast::Login;
 ///
 /// let plain = Login::from("alice");
 /// let versioned = Login::new("alice").epoch(7);
+/// let shown = Login::new("alice").label("device", "Firefox on Linux");
+/// ```
+///
+/// "Remember me": the layer has the longest lifetime there is, and a sign-in without the tick asks for a
+/// shorter one.
+///
+/// ```
+/// use steadfast::{Error, Lifetime, Login, MemoryStore, Session, SessionLayer};
+///
+/// fn layer() -> SessionLayer {
+///     SessionLayer::new(MemoryStore::new()).lifetime(Lifetime::NIST_AAL1)
+/// }
+///
+/// async fn sign_in(session: Session, remember_me: bool) -> Result<(), Error> {
+///     let login = Login::new("alice").persistent(remember_me);
+///     session
+///         .login(match remember_me {
+///             true => login,
+///             false => login.lifetime(Lifetime::OWASP_LOW_RISK),
+///         })
+///         .await
+/// }
+/// ```
+///
+/// A shorter life for administrators, and a fresh proof before what they do (step-up):
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast::{Error, Lifetime, Login, Session};
+///
+/// async fn sign_in_admin(session: Session) -> Result<(), Error> {
+///     session.login(Login::new("root").lifetime(Lifetime::OWASP_HIGH_VALUE)).await
+/// }
+///
+/// async fn may_delete(session: &Session) -> Result<bool, Error> {
+///     session.authenticated_within(Duration::from_secs(300)).await
+/// }
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     pub(crate) principal: String,
-    pub(crate) epoch: Option<u64>,
+    epoch: Option<u64>,
+    lifetime: Option<Lifetime>,
+    is_persistent: Option<bool>,
+    labels: Vec<(String, String)>,
 }
 
 impl Login {
     /// Signs in the user with this id: 1 to 256 bytes without control characters.
     pub fn new(principal: impl Into<String>) -> Self {
-        Self { principal: principal.into(), epoch: None }
+        Self {
+            principal: principal.into(),
+            epoch: None,
+            lifetime: None,
+            is_persistent: None,
+            labels: Vec::new(),
+        }
     }
 
     /// The epoch the decision was made in, for example the version of the user's password.
@@ -28,6 +80,41 @@ impl Login {
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..self }
     }
+
+    /// How long this session lives: as the layer says by default, and never longer than that.
+    ///
+    /// It holds until the next sign-in: rotations keep it, and
+    /// [`reauthenticate`](crate::Session::reauthenticate) restarts the absolute one.
+    #[must_use]
+    pub fn lifetime(self, lifetime: Lifetime) -> Self {
+        Self { lifetime: Some(lifetime), ..self }
+    }
+
+    /// Whether the cookie outlives the browser, for what is left of the absolute lifetime: as
+    /// [`CookieProfile::persistent`](crate::CookieProfile::persistent) says by default.
+    #[must_use]
+    pub fn persistent(self, persistent: bool) -> Self {
+        Self { is_persistent: Some(persistent), ..self }
+    }
+
+    /// Says something of the session that its user may see in a list: the device, an address, the `sid` of
+    /// an identity provider. Up to [`Facts::LABELS`] labels; of two of one name the later counts.
+    ///
+    /// Stores keep labels in the plain, and no log line or metric has them. Put no secret in one. A name
+    /// or a value over its bounds, [`Facts::NAME_BYTES`] and [`Facts::VALUE_BYTES`], fails the sign-in:
+    /// shorten a `User-Agent` before.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// The sign-in as the store takes it, with the cap of its layer.
+    pub(crate) fn terms(&self, cap: usize) -> Result<Terms, LimitError> {
+        let labels = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let facts = Facts::of(self.lifetime, self.is_persistent, labels)?;
+        Ok(Terms { facts, admission: Admission { cap, epoch: self.epoch } })
+    }
 }
 
 impl<S: Into<String>> From<S> for Login {
@@ -36,8 +123,15 @@ impl<S: Into<String>> From<S> for Login {
     }
 }
 
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// The terms of a sign-in.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) facts: Facts,
+    pub(crate) admission: Admission,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }

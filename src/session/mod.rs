@@ -20,8 +20,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
-    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Hint, Lifetime, Principal,
-    RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
+    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Facts, Hint, Lifetime,
+    Principal, RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -52,7 +52,8 @@ use turn::{Sent, Turn};
 ///
 /// | calls | act | on an error of the handler |
 /// | --- | --- | --- |
-/// | `get`, `entries`, `status`, `handle`, `principal`, `created`, `authenticated` | load once | |
+/// | `get`, `entries`, `status`, `handle`, `principal` | load once | |
+/// | `created`, `authenticated`, `deadlines`, `expires_in`, `facts` | load once | |
 /// | `reload`, `touch` | at once | stay |
 /// | `insert`, `discard`, `remove`, `clear` | with the commit | dropped |
 /// | `login`, `elevate`, `reauthenticate`, `cycle_id` | with the commit, after a load | dropped |
@@ -355,14 +356,15 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked, or the principal's id has the wrong form.
+    /// When the store cannot be asked, or the principal's id or a label has the wrong form.
     pub async fn login(&self, login: impl Into<Login>) -> Result<(), Error> {
         let login = login.into();
         let principal = Principal::new(self.inner.shared.realm.clone(), &login.principal)?;
+        let terms = login.terms(self.inner.shared.max_per_principal)?;
         let mut turn = self.write().await?;
         turn.read().await?;
         turn.state.prepare_login(&principal);
-        turn.state.intend(Intent::Login(principal, login));
+        turn.state.intend(Intent::Login(principal, Box::new(terms)));
         Ok(())
     }
 
@@ -527,7 +529,53 @@ impl Session {
         Ok(self.authenticated().await?.is_some_and(|at| now.since(at.into()) <= time))
     }
 
-    /// The live sessions of whoever is signed in.
+    /// When the session ends: unused, and however much it is used. The use by this request counts when it
+    /// ends. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn deadlines(&self) -> Result<Option<SessionDeadlines>, Error> {
+        let turn = self.read().await?;
+        Ok(turn.state.live().map(|live| {
+            let absolute = self.inner.shared.lifetime.absolute_deadline(&live.record);
+            let idle = live.idle_deadline().min(absolute).into();
+            SessionDeadlines { idle, absolute: absolute.into() }
+        }))
+    }
+
+    /// How long the session lives if it is not used from now on. Loads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session};
+    ///
+    /// async fn warn_before_the_end(session: &Session) -> Result<Option<u64>, Error> {
+    ///     Ok(session.expires_in().await?.map(|left| left.as_secs()))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn expires_in(&self) -> Result<Option<Duration>, Error> {
+        let now = self.inner.env().now();
+        Ok(self.deadlines().await?.map(|deadlines| Timestamp::from(deadlines.idle).since(now)))
+    }
+
+    /// What the session says of itself since its sign-in: its labels, its own lifetime, whether its cookie
+    /// is persistent. Loads.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn facts(&self) -> Result<Facts, Error> {
+        let turn = self.read().await?;
+        Ok(turn.state.live().map(|live| live.record.facts.clone()).unwrap_or_default())
+    }
+
+    /// The live sessions of the user, with their labels, and when they were last used.
     ///
     /// # Errors
     ///
@@ -767,6 +815,16 @@ impl fmt::Debug for Session {
     }
 }
 
+/// When a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionDeadlines {
+    /// While it is not used; never later than the absolute one.
+    pub idle: UtcDateTime,
+    /// However much it is used.
+    pub absolute: UtcDateTime,
+}
+
 /// Whether a request brought a session, and if not, why. To serde, it is its [`name`](Self::name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -851,11 +909,15 @@ impl Inner {
     }
 }
 
-/// Bounds what a list shows of a session by the lifetimes of today; `false` when it is over by them.
+/// Bounds what a list shows of a session by the lifetimes of today, and adds when it was last used; `false`
+/// when it is over by them.
 fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
     let begun = info.authenticated.unwrap_or(info.created);
     let absolute = lifetime.absolute_deadline(begun.into());
     info.deadline = info.deadline.min(absolute.into());
+    let idle = info.facts.lifetime_within(lifetime).idle();
+    let last_used = Timestamp::from(info.idle_deadline) - idle;
+    info.last_used = Some(UtcDateTime::from(last_used.min(now)).max(begun));
     now < absolute
 }
 

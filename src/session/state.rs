@@ -10,7 +10,7 @@ use steadfast_core::{
 use time::UtcDateTime;
 
 use super::Status;
-use super::login::Login;
+use super::login::Terms;
 use crate::error::Error;
 use crate::watch::{Loaded, Standing};
 
@@ -74,7 +74,7 @@ pub(super) enum Intent {
     Cycle,
     Elevate,
     Reauthenticate,
-    Login(Principal, Login),
+    Login(Principal, Box<Terms>),
 }
 
 /// What the response does to the client's token.
@@ -83,10 +83,24 @@ pub(crate) enum Issue {
     /// Leaves it as it is.
     #[default]
     Keep,
-    /// Hands out a token, for a session that ends at this time.
-    Set(Token, Timestamp),
+    /// Hands out a token.
+    Set(Token, Validity),
     /// Removes it.
     Remove,
+}
+
+/// How long a client keeps a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validity {
+    pub(crate) until: Timestamp,
+    /// Whether also when its browser closes, if the sign-in said so.
+    pub(crate) is_persistent: Option<bool>,
+}
+
+impl Validity {
+    pub(super) fn of(record: &Record) -> Self {
+        Self { until: record.absolute_deadline, is_persistent: record.facts.is_persistent() }
+    }
 }
 
 impl State {
@@ -286,8 +300,13 @@ impl Live {
         keyring.rehash(&self.proof).filter(|rehash| rehash.of(&self.record.secret).is_some())
     }
 
-    /// The deadline to move to at this time, if that is due.
-    pub(super) fn due_touch(&self, lifetime: &Lifetime, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn idle_deadline(&self) -> Timestamp {
+        self.idle_deadline
+    }
+
+    /// The deadline to move to at this time, if that is due under the lifetime of its layer.
+    pub(super) fn due_touch(&self, layer: &Lifetime, now: Timestamp) -> Option<Timestamp> {
+        let lifetime = self.record.facts.lifetime_within(layer);
         let deadline = lifetime.idle_deadline(now).min(self.record.absolute_deadline);
         let is_due = deadline.since(self.idle_deadline) >= lifetime.touch_interval();
         (is_due && deadline > self.idle_deadline).then_some(deadline)
@@ -305,6 +324,12 @@ impl Live {
             if let Some(authentication) = &rotation.authentication {
                 record.authenticated = Some(authentication.at);
                 record.absolute_deadline = authentication.absolute_deadline;
+                if let Some(facts) = &authentication.facts {
+                    let idle = facts.idle().map(|idle| authentication.at + idle);
+                    self.idle_deadline =
+                        idle.map_or(self.idle_deadline, |at| at.min(self.idle_deadline));
+                    record.facts = facts.clone();
+                }
                 let is_other = authentication.principal.is_some()
                     && authentication.principal != record.principal;
                 if is_other {

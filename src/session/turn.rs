@@ -4,19 +4,19 @@
 //! dropped at an await leaves the state as it was: it changes only after an answer.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Hint,
-    LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
+    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Facts,
+    Hint, LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
     Rotation, SecretHash, StoreError, Timestamp, Token, Values,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::state::{Intent, Issue, Live, State, View};
+use super::state::{Intent, Issue, Live, State, Validity, View};
 use super::{Claim, Inner, Status};
 use crate::calls::Purpose;
 use crate::error::Error;
@@ -94,13 +94,15 @@ impl<'a> Turn<'a> {
         }
         patch.rotate(proof, Rotation { hash, authentication });
         patch.within(sign_in);
-        patch.keep_until(self.inner.shared.lifetime().idle_deadline(now));
+        let facts = self.facts_after(&intent);
+        let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
+        patch.keep_until(lifetime.idle_deadline(now));
         match self.inner.calls().update(id, &patch, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
                 self.follow(patch, &applied);
-                let until = self.state.live().map(|live| live.record.absolute_deadline);
-                self.state.issue = until.map_or(Issue::Keep, |until| Issue::Set(token, until));
+                let validity = self.state.live().map(|live| Validity::of(&live.record));
+                self.state.issue = validity.map_or(Issue::Keep, |until| Issue::Set(token, until));
                 Ok(())
             }
             Outcome::Superseded => {
@@ -504,7 +506,7 @@ impl<'a> Turn<'a> {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
                 self.heed(&applied);
-                self.state.issue = Issue::Set(token, record.absolute_deadline);
+                self.state.issue = Issue::Set(token, Validity::of(&record));
                 self.state.view = View::Live(Live::new(id, record, hash.into()));
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
@@ -518,13 +520,17 @@ impl<'a> Turn<'a> {
         values: Values,
         authentication: Option<Authentication>,
     ) -> Record {
-        let lifetime = self.inner.shared.lifetime();
+        let shared = &self.inner.shared;
         let authenticated = authentication.as_ref().map(|authentication| authentication.at);
         let now = authenticated.unwrap_or_else(|| self.inner.env().now());
+        let (principal, facts) = match authentication {
+            Some(login) => (login.principal, login.facts.unwrap_or_default()),
+            None => (None, shared.visitor.clone()),
+        };
+        let lifetime = facts.lifetime_within(&shared.lifetime());
         let absolute = lifetime.absolute_deadline(now);
         let record = Record::new(hash, now, lifetime.idle_deadline(now), absolute);
-        let principal = authentication.and_then(|authentication| authentication.principal);
-        Record { values, authenticated, principal, ..record }
+        Record { values, authenticated, principal, facts, ..record }
     }
 
     /// A rotation where there is no record: a login starts one, the rest is an ordinary write.
@@ -566,19 +572,34 @@ impl<'a> Turn<'a> {
     }
 
     fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {
-        let (principal, epoch) = match intent {
+        let (principal, admission) = match intent {
             Intent::Cycle | Intent::Elevate => return None,
-            Intent::Reauthenticate => (None, None),
-            Intent::Login(principal, login) => (Some(principal.clone()), login.epoch),
+            Intent::Reauthenticate => (None, Admission::default()),
+            Intent::Login(principal, terms) => (Some(principal.clone()), terms.admission),
         };
-        let shared = &self.inner.shared;
+        let facts = self.facts_after(intent);
+        let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
         Some(Authentication {
             at: now,
-            absolute_deadline: shared.lifetime().absolute_deadline(now),
+            absolute_deadline: lifetime.absolute_deadline(now),
             principal,
-            facts: None,
-            admission: Admission { cap: shared.max_per_principal, epoch },
+            facts: (facts != self.facts()).then(|| facts.clone()),
+            admission,
         })
+    }
+
+    /// What the session says of itself, as far as this handle knows.
+    fn facts(&self) -> &Facts {
+        static NONE: LazyLock<Facts> = LazyLock::new(Facts::default);
+        self.state.live().map_or(&NONE, |live| &live.record.facts)
+    }
+
+    /// What it says of itself once its secret was replaced.
+    fn facts_after<'t>(&'t self, intent: &'t Intent) -> &'t Facts {
+        match intent {
+            Intent::Login(_, terms) => &terms.facts,
+            Intent::Cycle | Intent::Elevate | Intent::Reauthenticate => self.facts(),
+        }
     }
 
     async fn reload_after_a_while(&mut self) -> Result<(), Error> {
@@ -638,7 +659,8 @@ impl<'a> Turn<'a> {
     }
 
     fn idle_deadline(&self) -> Timestamp {
-        self.inner.shared.lifetime().idle_deadline(self.inner.env().now())
+        let lifetime = self.facts().lifetime_within(&self.inner.shared.lifetime());
+        lifetime.idle_deadline(self.inner.env().now())
     }
 }
 

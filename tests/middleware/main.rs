@@ -23,6 +23,7 @@ mod carried;
 mod sticky;
 mod caching;
 mod lifetimes;
+mod facts;
 mod principals;
 mod outages;
 mod realms;
