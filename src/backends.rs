@@ -16,8 +16,8 @@ pub use steadfast_redis::{
 
 #[cfg(feature = "replicated")]
 pub use steadfast_replicated::{
-    Acks, Copies, DrainAs, OpenError as ReplicatedOpenError, Partition, ReplicatedStore,
-    ReplicatedStoreBuilder,
+    Acknowledgements, ClusterSettings, DrainMode, OpenError as ReplicatedOpenError,
+    PartitionPolicy, ReplicatedStore, ReplicatedStoreBuilder, Replication,
 };
 
 #[cfg(feature = "sticky")]

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use steadfast_core::{Env, RouteLabel};
 use steadfast_replicated::{
-    Acks, Copies, DrainAs, OpenError, Partition, ReplicatedStore, ReplicatedStoreBuilder,
+    Acknowledgements, DrainMode, OpenError, PartitionPolicy, ReplicatedStore,
+    ReplicatedStoreBuilder, Replication,
 };
 
 use super::error::ConnectError;
@@ -47,6 +48,9 @@ fn placed(
     if let Some(Seeds(seeds)) = url.take("seeds", "hosts and ports with commas between them")? {
         builder = builder.seeds(seeds);
     }
+    if let Some(zone) = url.take::<String>("zone", "a name")? {
+        builder = builder.zone(zone);
+    }
     if let Some(cluster) = url.take::<String>("cluster", "a name")? {
         builder = builder.cluster(cluster);
     }
@@ -57,18 +61,20 @@ fn agreed(
     mut builder: ReplicatedStoreBuilder,
     url: &mut Url,
 ) -> Result<ReplicatedStoreBuilder, ConnectError> {
-    let copies = url.take::<Word<Copies>>("copies", "all, or how many backups, from 1 to 255")?;
-    if let Some(Word(copies)) = copies {
-        builder = builder.copies(copies);
+    let copies =
+        url.take::<Word<Replication>>("copies", "all, or how many backups, from 1 to 255")?;
+    if let Some(Word(replication)) = copies {
+        builder = builder.replication(replication);
     }
-    if let Some(Word(acks)) = url.take::<Word<Acks>>("acks", "one or all")? {
-        builder = builder.acks(acks);
+    if let Some(Word(acks)) = url.take::<Word<Acknowledgements>>("acks", "one or all")? {
+        builder = builder.acknowledgements(acks);
     }
-    if let Some(Word(partition)) = url.take::<Word<Partition>>("partition", "fail or degrade")? {
-        builder = builder.partition(partition);
+    let partition = url.take::<Word<PartitionPolicy>>("partition", "fail or degrade")?;
+    if let Some(Word(policy)) = partition {
+        builder = builder.partition(policy);
     }
-    if let Some(Word(drain_as)) = url.take::<Word<DrainAs>>("drain", "restart or leave")? {
-        builder = builder.drain_as(drain_as);
+    if let Some(Word(drain)) = url.take::<Word<DrainMode>>("drain", "restart or leave")? {
+        builder = builder.drain(drain);
     }
     Ok(builder)
 }
@@ -100,51 +106,51 @@ impl FromStr for Seeds {
 /// A choice, by its word.
 struct Word<T>(T);
 
-impl FromStr for Word<Copies> {
+impl FromStr for Word<Replication> {
     type Err = ();
 
     fn from_str(copies: &str) -> Result<Self, ()> {
         match copies {
-            "all" => Ok(Self(Copies::All)),
+            "all" => Ok(Self(Replication::Full)),
             number => match number.parse() {
-                Ok(backups @ 1..) => Ok(Self(Copies::Backups(backups))),
+                Ok(backups @ 1..=255) => Ok(Self(Replication::Backups(backups))),
                 _ => Err(()),
             },
         }
     }
 }
 
-impl FromStr for Word<Acks> {
+impl FromStr for Word<Acknowledgements> {
     type Err = ();
 
     fn from_str(acks: &str) -> Result<Self, ()> {
         match acks {
-            "one" => Ok(Self(Acks::One)),
-            "all" => Ok(Self(Acks::All)),
+            "one" => Ok(Self(Acknowledgements::One)),
+            "all" => Ok(Self(Acknowledgements::All)),
             _ => Err(()),
         }
     }
 }
 
-impl FromStr for Word<Partition> {
+impl FromStr for Word<PartitionPolicy> {
     type Err = ();
 
     fn from_str(partition: &str) -> Result<Self, ()> {
         match partition {
-            "fail" => Ok(Self(Partition::Fail)),
-            "degrade" => Ok(Self(Partition::Degrade)),
+            "fail" => Ok(Self(PartitionPolicy::Fail)),
+            "degrade" => Ok(Self(PartitionPolicy::Degrade)),
             _ => Err(()),
         }
     }
 }
 
-impl FromStr for Word<DrainAs> {
+impl FromStr for Word<DrainMode> {
     type Err = ();
 
-    fn from_str(drain_as: &str) -> Result<Self, ()> {
-        match drain_as {
-            "restart" => Ok(Self(DrainAs::Restart)),
-            "leave" => Ok(Self(DrainAs::Leave)),
+    fn from_str(drain: &str) -> Result<Self, ()> {
+        match drain {
+            "restart" => Ok(Self(DrainMode::Restart)),
+            "leave" => Ok(Self(DrainMode::Leave)),
             _ => Err(()),
         }
     }

@@ -9,8 +9,8 @@ use rig::place::free_address;
 use rig::postgres::Postgres;
 use rig::redis::{PASSWORD, Redis, RedisCluster, USER};
 use steadfast::{
-    Copies, Lifetime, MemoryStore, Partition, PostgresStore, RecordId, RedisStore,
-    RedisStoreBuilder, ReplicatedStore, SessionLayer, SessionStore, StickyStore, StoreError,
+    Lifetime, MemoryStore, PartitionPolicy, PostgresStore, RecordId, RedisStore, RedisStoreBuilder,
+    ReplicatedStore, Replication, SessionLayer, SessionStore, StickyStore, StoreError,
 };
 use steadfast_core::{Env, Hint, Lookup, ManualClock, Proof, Store, Version, forward_calls};
 
@@ -56,11 +56,11 @@ impl Service {
     }
 
     pub async fn replicated_to_all() -> Self {
-        Self::replicated(Copies::All).await
+        Self::replicated(Replication::Full).await
     }
 
     pub async fn replicated_to_a_backup() -> Self {
-        Self::replicated(Copies::Backups(1)).await
+        Self::replicated(Replication::Backups(1)).await
     }
 
     pub async fn redis() -> Self {
@@ -92,7 +92,7 @@ impl Service {
         &self.nodes[n % self.nodes.len()]
     }
 
-    async fn replicated(copies: Copies) -> Self {
+    async fn replicated(replication: Replication) -> Self {
         let (clock, env) = time();
         let first = free_address().await;
         let mut stores = Vec::new();
@@ -104,8 +104,8 @@ impl Service {
                 .seeds(seeds.iter().copied())
                 .name(format!("n{n}").parse().unwrap())
                 .secret([7; 32])
-                .copies(copies)
-                .partition(Partition::Fail)
+                .replication(replication)
+                .partition(PartitionPolicy::Fail)
                 .env(env.clone());
             stores.push(builder.open().await.unwrap());
         }

@@ -2,36 +2,38 @@
 
 use std::time::Duration;
 
-use crate::membership::{BEAT, Membership, SwimMembership};
-use crate::placement::Name;
-use crate::wire::{self, Frame, Hello};
+use steadfast_replication::member::Boot;
+use steadfast_replication::wire::{self, Ends, Frame, Greeting};
 
-/// The body of a frame as this version writes it; `None` if it is none that it knows.
+use crate::detector::{BEAT, Detector};
+
+/// The body of a frame as this version writes it; `None` if it is of no kind that it knows.
 pub fn frame(body: &[u8]) -> Option<Vec<u8>> {
-    match wire::decode(body).ok()?? {
-        Frame::Message(message) => Some(wire::encode(&message)),
-        Frame::Gossip(gossip) => Some(wire::encode_gossip(&gossip)),
+    match wire::decode(body, ENDS).ok()?? {
+        Frame::Packet(packet) => Some(wire::encode(&packet, ENDS)),
+        Frame::Gossip(gossip) => Some(wire::encode_gossip(gossip)),
     }
 }
 
-/// A hello as this version writes it; `None` if it is none.
-pub fn hello(bytes: &[u8]) -> Option<Vec<u8>> {
-    Hello::decode(bytes).ok().map(|hello| hello.encode())
+/// A greeting as this version writes it; `None` if the bytes are not one.
+pub fn greeting(bytes: &[u8]) -> Option<Vec<u8>> {
+    Greeting::decode(bytes).ok().map(|greeting| greeting.encode())
 }
 
-/// What a membership that hears these packets from a node that is linked says to others. It never
-/// takes that node for dead.
+/// What a detector that hears these packets from a node that is linked sends to others. It never declares
+/// that node dead.
 pub fn gossip<'p>(packets: impl IntoIterator<Item = &'p [u8]>) -> Vec<Vec<u8>> {
-    let [me, peer] = ["n0", "n1"].map(|name| name.parse::<Name>().expect("a label"));
-    let (mut members, mut now) = (SwimMembership::new(me, 1, 7), Duration::ZERO);
-    members.reached(now, &peer);
-    let mut said = Vec::new();
+    let (mut detector, mut now) = (Detector::new(ENDS.to, 7), Duration::ZERO);
+    detector.reached(now, ENDS.from);
+    let mut sent = Vec::new();
     for packet in packets {
         now += BEAT;
-        members.pass(now);
-        let _ = members.heard(now, &peer, packet);
-        assert!(!members.dead().contains(&peer), "who is linked is alive");
-        said.extend(members.take_gossip().into_iter().map(|(_, gossip)| gossip));
+        detector.pass(now);
+        let _ = detector.heard(now, ENDS.from, packet);
+        assert!(!detector.dead().contains(&ENDS.from), "a node with a link is alive");
+        sent.extend(detector.take_gossip().into_iter().map(|(_, gossip)| gossip));
     }
-    said
+    sent
 }
+
+const ENDS: Ends = Ends { from: Boot::new([1; 16]), to: Boot::new([2; 16]) };

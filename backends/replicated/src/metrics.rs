@@ -1,18 +1,18 @@
-//! What an operator sees of a node, through the facade of the `metrics` crate. `lib.rs` lists it.
+//! What an operator sees of a node, through the facade of the `metrics` crate.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::Unit;
-
-use crate::engine::message::Replica;
-use crate::engine::table::Class;
-use crate::engine::{Counts, Figures, Message};
-use crate::placement::Name;
+use steadfast_replication::budget::Class;
+use steadfast_replication::engine::Packet;
+use steadfast_replication::figures::{Counts, Figures, Members};
+use steadfast_replication::member::{Boot, Name};
+use steadfast_replication::message::Message;
 
 /// What was sent to each peer since the node began.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traffic(BTreeMap<Name, [Sent; Kind::ALL.len()]>);
+pub(crate) struct Traffic(BTreeMap<Boot, [Sent; Kind::ALL.len()]>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
@@ -20,14 +20,37 @@ struct Sent {
     bytes: u64,
 }
 
+/// What was sent to a peer, and what waits for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ToPeer {
+    sent: [Sent; Kind::ALL.len()],
+    queued: usize,
+}
+
 impl Traffic {
-    pub(crate) fn count(&mut self, to: &Name, kind: Kind, bytes: usize) {
-        let sent = match self.0.get_mut(to) {
-            Some(known) => known,
-            None => self.0.entry(to.clone()).or_default(),
-        };
-        sent[kind as usize].messages += 1;
-        sent[kind as usize].bytes += bytes as u64;
+    pub(crate) fn count(&mut self, to: Boot, kind: Kind, bytes: usize) {
+        let sent = &mut self.0.entry(to).or_default()[kind as usize];
+        sent.messages += 1;
+        sent.bytes += bytes as u64;
+    }
+
+    /// The traffic to the boots of each name, together, and the bytes that wait for them.
+    pub(crate) fn by_name(
+        &self,
+        names: &BTreeMap<Boot, Name>,
+        queued: &BTreeMap<Boot, usize>,
+    ) -> BTreeMap<Name, ToPeer> {
+        let mut peers: BTreeMap<Name, ToPeer> = BTreeMap::new();
+        for (boot, sent) in &self.0 {
+            let Some(name) = names.get(boot) else { continue };
+            let peer = peers.entry(name.clone()).or_default();
+            peer.queued += queued.get(boot).copied().unwrap_or_default();
+            for (sum, sent) in peer.sent.iter_mut().zip(sent) {
+                sum.messages += sent.messages;
+                sum.bytes += sent.bytes;
+            }
+        }
+        peers
     }
 }
 
@@ -36,7 +59,7 @@ impl Traffic {
 pub(crate) enum Kind {
     /// A change of a record, for its other holders.
     Patch,
-    /// That a change is held, and that it counts.
+    /// That a change is held, and that it is valid.
     Ack,
     /// A call for the owner of a record, or its answer.
     Call,
@@ -44,7 +67,7 @@ pub(crate) enum Kind {
     Lease,
     /// What a node missed, or has to take over.
     Repair,
-    /// Who is there, and whether copies are alike.
+    /// Which nodes are there, leases of owners, clocks, and whether copies are alike.
     Control,
 }
 
@@ -52,26 +75,29 @@ impl Kind {
     const ALL: [Self; 6] =
         [Self::Patch, Self::Ack, Self::Call, Self::Lease, Self::Repair, Self::Control];
 
-    pub(crate) fn of(message: &Message) -> Self {
+    pub(crate) fn of(packet: &Packet) -> Self {
+        match packet {
+            Packet::Cluster(_) => Self::Control,
+            Packet::Stream(packet) => match &packet.content {
+                Some(content) => Self::of_message(&content.message),
+                None => Self::Ack,
+            },
+        }
+    }
+
+    fn of_message(message: &Message) -> Self {
         match message {
-            Message::Replicate { change: Replica::Full(_, true), .. }
+            Message::Replicate { .. } | Message::Forget(_) => Self::Patch,
+            Message::Acknowledge { .. } | Message::Confirm(_) => Self::Ack,
+            Message::Call { .. } | Message::Reply { .. } | Message::Open(_) => Self::Call,
+            Message::AskReadLease(_) | Message::ReadLease { .. } => Self::Lease,
+            Message::Lacks { .. }
             | Message::Pull { .. }
-            | Message::Pulled { .. }
-            | Message::Offer(_)
-            | Message::Safe(_)
-            | Message::Want(_)
-            | Message::Handover { .. }
-            | Message::Snapshot { .. }
-            | Message::Chunk { .. } => Self::Repair,
-            Message::Replicate { .. } | Message::Expired(_) | Message::Evicted(_) => Self::Patch,
-            Message::Ack { .. } | Message::Confirm(_) | Message::Unsettled(_) => Self::Ack,
-            Message::Ask { .. } | Message::Reply { .. } => Self::Call,
-            Message::Lease { .. } | Message::Grant { .. } => Self::Lease,
-            Message::Status(_)
-            | Message::Digest { .. }
-            | Message::Stamps { .. }
-            | Message::Base(_)
-            | Message::Changes(_) => Self::Control,
+            | Message::Page { .. }
+            | Message::Fetch { .. }
+            | Message::Want { .. }
+            | Message::Records { .. } => Self::Repair,
+            _ => Self::Control,
         }
     }
 
@@ -87,12 +113,14 @@ impl Kind {
     }
 }
 
-/// What was published so far: counters grow by what came since.
+/// What was published so far: counters grow by what was added since. A peer that restarts under its name, and
+/// a node that joins another service, count from 0 again.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     at: Duration,
     counts: Counts,
-    traffic: Traffic,
+    relayed: u64,
+    peers: BTreeMap<Name, ToPeer>,
 }
 
 impl Published {
@@ -105,35 +133,35 @@ impl Published {
         is_due
     }
 
-    /// Publishes everything; `queued` are the bytes that wait for each peer.
+    /// Publishes everything.
     pub(crate) fn publish(
         &mut self,
         node: &Name,
         figures: &Figures,
-        traffic: Traffic,
-        queued: &BTreeMap<Name, usize>,
+        is_ready: bool,
+        peers: BTreeMap<Name, ToPeer>,
     ) {
         describe();
-        publish_gauges(node, figures);
+        publish_gauges(node, figures, is_ready);
         publish_counts(node, &figures.counts, &self.counts);
-        for (peer, sent) in &traffic.0 {
-            let before = self.traffic.0.get(peer).copied().unwrap_or_default();
-            publish_sent(node, peer, sent, &before);
-            let bytes = queued.get(peer).copied().unwrap_or_default();
+        let relayed = figures.relayed.saturating_sub(self.relayed);
+        metrics::counter!(RELAYED, "node" => label(node)).increment(relayed);
+        for (peer, to) in &peers {
+            let before = self.peers.get(peer).copied().unwrap_or_default();
+            publish_sent(node, peer, &to.sent, &before.sent);
             let gauge = metrics::gauge!(QUEUED, "node" => label(node), "peer" => label(peer));
-            gauge.set(bytes as f64);
+            gauge.set(to.queued as f64);
         }
-        self.counts = figures.counts;
-        self.traffic = traffic;
+        (self.counts, self.relayed, self.peers) = (figures.counts, figures.relayed, peers);
     }
 }
 
-/// A peer was taken for dead, so long after its last sign of life.
+/// A peer was suspected so long after its last sign of life.
 pub(crate) fn detected(node: &Name, silent: Duration) {
     metrics::histogram!(DETECTION, "node" => label(node)).record(silent);
 }
 
-/// Again and again, since the recorder may be younger than the store.
+/// Repeated, since the recorder may be younger than the store.
 fn describe() {
     for (name, unit, text) in COUNTERS {
         metrics::describe_counter!(name, unit, text);
@@ -144,57 +172,90 @@ fn describe() {
     metrics::describe_histogram!(
         DETECTION,
         Unit::Seconds,
-        "From the last sign of life of a node until it is taken for dead"
+        "From the last sign of life of a node until it is suspected"
     );
 }
 
-fn publish_gauges(node: &Name, figures: &Figures) {
-    let health = &figures.health;
+fn publish_gauges(node: &Name, figures: &Figures, is_ready: bool) {
+    let (health, slots) = (&figures.health, &figures.slots);
+    let members = figures.members.unwrap_or_default();
     for (name, value) in [
-        (UNDER_REPLICATED, health.under_replicated),
-        (DEGRADED, figures.is_degraded.into()),
-        (READY, health.is_ready.into()),
-        (MEMBERS, health.members),
-        (BASE_MEMBERS, health.base),
+        (UNDER_REPLICATED, health.under_replicated as f64),
+        (DEGRADED, f64::from(u8::from(health.is_degraded))),
+        (READY, f64::from(u8::from(is_ready))),
+        (MEMBERS, members.full as f64),
+        (BASE_MEMBERS, members.voters as f64),
+        (EPOCH, members.epoch as f64),
+        (SUSPECTS, health.suspects as f64),
+        (UNSYNCED, health.unsynced as f64),
+        (CLOCK_OFFSET, health.clock_offset_millis as f64 / 1_000.0),
     ] {
-        metrics::gauge!(name, "node" => label(node)).set(value as f64);
+        metrics::gauge!(name, "node" => label(node)).set(value);
     }
-    for (role, copies) in [("owner", figures.holdings.owned), ("backup", figures.holdings.backups)]
-    {
-        metrics::gauge!(COPIES, "node" => label(node), "role" => role).set(copies as f64);
-    }
-    for class in Class::ALL {
-        let held = figures.held.of(class);
-        for (name, value) in [(HELD_RECORDS, held.records), (HELD_BYTES, held.bytes)] {
-            let gauge = metrics::gauge!(name, "node" => label(node), "class" => class.name());
-            gauge.set(value as f64);
-        }
+    let copies = [("owner", figures.copies.owned), ("backup", figures.copies.backups)];
+    publish_each(COPIES, "role", node, copies);
+    publish_each(ROLES, "role", node, by_role(&members));
+    let slots = [
+        ("served", slots.served),
+        ("waiting", slots.waiting),
+        ("complete", slots.complete),
+        ("filling", slots.filling),
+        ("given_up", slots.given_up),
+    ];
+    publish_each(SLOTS, "state", node, slots);
+    let held = |class: Class| (class.name(), figures.held.of(class).records as usize);
+    publish_each(HELD_RECORDS, "class", node, Class::ALL.map(held));
+    let held = |class: Class| (class.name(), figures.held.of(class).bytes as usize);
+    publish_each(HELD_BYTES, "class", node, Class::ALL.map(held));
+}
+
+fn by_role(members: &Members) -> [(&'static str, usize); 4] {
+    let Members { joining, full, draining, aside, .. } = *members;
+    [("joining", joining), ("full", full), ("draining", draining), ("aside", aside)]
+}
+
+/// Publishes a gauge for each value of a label.
+fn publish_each<const N: usize>(
+    name: &'static str,
+    key: &'static str,
+    node: &Name,
+    values: [(&'static str, usize); N],
+) {
+    for (value, count) in values {
+        metrics::gauge!(name, "node" => label(node), key => value).set(count as f64);
     }
 }
 
 fn publish_counts(node: &Name, counts: &Counts, before: &Counts) {
-    for (name, count) in [
-        (CALLS, counts.calls - before.calls),
-        (FORWARDED, counts.forwarded - before.forwarded),
-        (LEASE_MISSES, counts.lease_misses - before.lease_misses),
-        (DEGRADED_WRITES, counts.degraded - before.degraded),
-        (ROLLED_BACK, counts.rolled_back - before.rolled_back),
-        (CONFLICTS, counts.conflicts - before.conflicts),
-        (TAKEOVERS, counts.take_overs - before.take_overs),
-    ] {
-        metrics::counter!(name, "node" => label(node)).increment(count);
+    for ((name, count), (_, before)) in named(counts).into_iter().zip(named(before)) {
+        metrics::counter!(name, "node" => label(node)).increment(count.saturating_sub(before));
     }
     for class in Class::ALL {
-        let count = counts.evicted[class as usize] - before.evicted[class as usize];
+        let at = class as usize;
+        let count = counts.records.evicted[at].saturating_sub(before.records.evicted[at]);
         metrics::counter!(EVICTED, "node" => label(node), "class" => class.name()).increment(count);
     }
 }
 
+fn named(counts: &Counts) -> [(&'static str, u64); 8] {
+    [
+        (CALLS, counts.calls.asked),
+        (FORWARDED, counts.calls.forwarded),
+        (LEASE_MISSES, counts.calls.lease_misses),
+        (DEGRADED_WRITES, counts.calls.degraded),
+        (ROLLED_BACK, counts.calls.unconfirmed),
+        (CONFLICTS, counts.records.merged),
+        (TAKEOVERS, counts.records.taken_over),
+        (GIVEN_UP, counts.records.given_up),
+    ]
+}
+
 fn publish_sent(node: &Name, peer: &Name, sent: &[Sent], before: &[Sent]) {
     for (kind, (sent, before)) in Kind::ALL.into_iter().zip(sent.iter().zip(before)) {
-        for (name, count) in
-            [(MESSAGES, sent.messages - before.messages), (BYTES, sent.bytes - before.bytes)]
-        {
+        for (name, count) in [
+            (MESSAGES, sent.messages.saturating_sub(before.messages)),
+            (BYTES, sent.bytes.saturating_sub(before.bytes)),
+        ] {
             let counter = metrics::counter!(
                 name, "node" => label(node), "peer" => label(peer), "kind" => kind.name()
             );
@@ -226,9 +287,17 @@ const TAKEOVERS: &str = "steadfast_takeovers_total";
 const EVICTED: &str = "steadfast_evicted_total";
 const MESSAGES: &str = "steadfast_sent_messages_total";
 const BYTES: &str = "steadfast_sent_bytes_total";
+const EPOCH: &str = "steadfast_epoch";
+const ROLES: &str = "steadfast_members_by_role";
+const SLOTS: &str = "steadfast_slots";
+const SUSPECTS: &str = "steadfast_suspects";
+const UNSYNCED: &str = "steadfast_unsynced_slots";
+const CLOCK_OFFSET: &str = "steadfast_clock_offset_seconds";
+const RELAYED: &str = "steadfast_relayed_messages_total";
+const GIVEN_UP: &str = "steadfast_lost_slots_total";
 const DETECTION: &str = "steadfast_detection_seconds";
 
-const GAUGES: [(&str, Unit, &str); 9] = [
+const GAUGES: [(&str, Unit, &str); 15] = [
     (COPIES, Unit::Count, "Copies of records that a node holds, as their owner or as a backup"),
     (HELD_RECORDS, Unit::Count, "Sessions that a node holds, for the budget of their class"),
     (HELD_BYTES, Unit::Bytes, "Memory of what a node holds, for the budget of its class"),
@@ -236,22 +305,30 @@ const GAUGES: [(&str, Unit, &str); 9] = [
     (DEGRADED, Unit::Count, "Whether there are fewer nodes than a record should have copies"),
     (READY, Unit::Count, "Whether a node has joined, and sees a majority where it needs one"),
     (MEMBERS, Unit::Count, "Nodes that records are placed on"),
-    (BASE_MEMBERS, Unit::Count, "Nodes whose majority counts"),
+    (BASE_MEMBERS, Unit::Count, "Nodes whose majority decides"),
     (QUEUED, Unit::Bytes, "What waits to be sent to a node"),
+    (EPOCH, Unit::Count, "The number of the epoch that a node is in"),
+    (ROLES, Unit::Count, "Members of the epoch, by role"),
+    (SLOTS, Unit::Count, "Slots of a node, by state; given_up: of the service"),
+    (SUSPECTS, Unit::Count, "Members that a node does not reach"),
+    (UNSYNCED, Unit::Count, "Slots of other holders that are not known to be complete there"),
+    (CLOCK_OFFSET, Unit::Seconds, "How far a node's clock is ahead of the service's time"),
 ];
 
-const COUNTERS: [(&str, Unit, &str); 10] = [
+const COUNTERS: [(&str, Unit, &str); 12] = [
     (CALLS, Unit::Count, "Calls of the application"),
     (FORWARDED, Unit::Count, "Calls of the application that were sent to another node"),
     (LEASE_MISSES, Unit::Count, "Reads at a holder that had no lease, and asked the owner"),
     (DEGRADED_WRITES, Unit::Count, "Writes that fewer nodes hold than configured"),
-    (ROLLED_BACK, Unit::Count, "Writes that missed their acknowledgements"),
+    (ROLLED_BACK, Unit::Count, "Writes that were not confirmed before their deadline"),
     (CONFLICTS, Unit::Count, "Copies that went apart and were merged"),
     (TAKEOVERS, Unit::Count, "Records that changed their owner"),
     (EVICTED, Unit::Count, "Sessions that a budget ended early"),
     (MESSAGES, Unit::Count, "Messages to a node, by what they are for"),
     (BYTES, Unit::Bytes, "Bytes of messages to a node before encryption, by what they are for"),
+    (RELAYED, Unit::Count, "Messages of other nodes that a node passed on"),
+    (GIVEN_UP, Unit::Count, "Slots that the service gave up, since no holder was left"),
 ];
 
-/// How often figures are published: more often than anybody looks.
+/// How often figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);

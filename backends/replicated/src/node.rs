@@ -1,29 +1,33 @@
 //! One node: an engine, driven by real time and a network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use steadfast_core::{Change, Drained, Env, Event, RecordId, StoreError};
+use steadfast_core::{Change, Drained, Env, Event, StoreError};
+use steadfast_replication::call::{Failure, Reply};
+use steadfast_replication::cluster::Suspected;
+use steadfast_replication::context::Now;
+use steadfast_replication::engine::{Effect, Engine, Packet};
+use steadfast_replication::member::{Boot, Name};
+use steadfast_replication::membership;
 use tokio::sync::{broadcast, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 
-use crate::engine::config::BEAT;
-use crate::engine::{Config, Effect, Engine, Failure, Health, Message, Now, Reply, Request};
+use crate::cluster_log;
 use crate::metrics::{self, Kind, Published, Traffic};
-use crate::placement::Name;
-use crate::sockets;
+use crate::status::Status;
+use crate::system::uptime;
 
-/// What carries messages to the other nodes. No method waits.
+/// What carries packets to the other nodes. No method waits.
 pub(crate) trait Net: Send + Sync + 'static {
-    /// Queues a message for a peer; in order, or the link is closed. Says how many bytes it has.
-    fn send(&self, to: &Name, message: Message) -> usize;
+    /// Queues a packet for a peer; in order, or the link ends. Returns its length in bytes.
+    fn send(&self, to: Boot, packet: &Packet) -> usize;
     /// The bytes that wait for each peer.
-    fn queued(&self) -> BTreeMap<Name, usize>;
-    /// Closes the link to a peer with whatever is queued, and dials anew.
-    fn close(&self, peer: &Name);
-    /// The node has nothing left that anybody needs: whoever misses it soon need not wait for it.
+    fn queued(&self) -> BTreeMap<Boot, usize>;
+    /// Tells the others that this node is about to end.
     fn leave(&self);
 }
 
@@ -31,12 +35,27 @@ pub(crate) trait Net: Send + Sync + 'static {
 pub(crate) struct Node {
     pub(crate) env: Env,
     name: Name,
-    started: Instant,
+    boot: Boot,
     driven: Mutex<Driven>,
     net: OnceLock<Arc<dyn Net>>,
     changes: OnceLock<broadcast::Sender<Change>>,
     drained: watch::Sender<Option<Drained>>,
-    health: watch::Sender<Health>,
+    status: watch::Sender<Status>,
+    /// Whether something of it panicked.
+    is_broken: AtomicBool,
+}
+
+/// Declares its node broken if its task panics: without time that passes, nothing else works.
+struct Guard(Weak<Node>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(node) = self.0.upgrade()
+        {
+            node.is_broken.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What is under the one lock of a node.
@@ -44,30 +63,28 @@ struct Driven {
     engine: Engine,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     sent: Traffic,
+    suspected: BTreeSet<Boot>,
 }
 
 impl Node {
-    pub(crate) fn new(name: Name, config: Config, env: Env) -> Result<Arc<Self>, StoreError> {
-        let mut seed = [0; 16];
-        env.fill(&mut seed)?;
-        let [low, high] = [&seed[..8], &seed[8..]]
-            .map(|half| u64::from_le_bytes(half.try_into().expect("half of 16 bytes")));
-        let now = Now { mono: Duration::ZERO, wall: env.now() };
-        let engine = Engine::new(name.clone(), sockets::incarnation(), config, now, low ^ high);
-        Ok(Arc::new(Self {
+    pub(crate) fn new(name: Name, boot: Boot, engine: Engine, env: Env) -> Arc<Self> {
+        let driven = Driven {
+            engine,
+            waiting: HashMap::new(),
+            sent: Traffic::default(),
+            suspected: BTreeSet::new(),
+        };
+        Arc::new(Self {
             env,
             name,
-            started: Instant::now(),
-            driven: Mutex::new(Driven {
-                engine,
-                waiting: HashMap::new(),
-                sent: Traffic::default(),
-            }),
+            boot,
+            driven: Mutex::new(driven),
             net: OnceLock::new(),
             changes: OnceLock::new(),
             drained: watch::channel(None).0,
-            health: watch::channel(Health::default()).0,
-        }))
+            status: watch::channel(Status::default()).0,
+            is_broken: AtomicBool::new(false),
+        })
     }
 
     /// Connects the node to its network, and lets time pass for it until it is dropped.
@@ -75,55 +92,67 @@ impl Node {
         // A second network is a mistake of this crate alone, and the first one stays.
         let _ = self.net.set(net);
         let node = Arc::downgrade(self);
+        let guard = Guard(Weak::clone(&node));
         tokio::spawn(async move {
+            let _guard = guard;
             let mut beat = tokio::time::interval(BEAT);
-            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut published = Published::default();
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (mut published, mut ticked, mut looked) =
+                (Published::default(), uptime(), uptime());
             loop {
                 beat.tick().await;
-                let Some(node) = node.upgrade() else {
+                if uptime().saturating_sub(ticked) > STALL {
+                    // Frames that arrived while this process stood still are read first: they may be
+                    // the answers whose absence would be judged.
+                    tokio::time::sleep(CATCH_UP).await;
+                }
+                ticked = uptime();
+                let Some(node) = node.upgrade().filter(|node| !node.is_broken()) else {
                     return;
                 };
-                node.drive(Engine::tick);
-                node.look();
-                node.publish(&mut published);
+                node.with_engine(Engine::tick);
+                if ticked >= looked + LOOK_EVERY {
+                    looked = ticked;
+                    node.look();
+                    node.publish(&mut published);
+                }
             }
         });
     }
 
-    pub(crate) fn name(&self) -> &Name {
-        &self.name
+    pub(crate) fn boot(&self) -> Boot {
+        self.boot
     }
 
-    /// Puts a call, and waits for its answer.
+    /// Makes a call, and waits for its answer.
     pub(crate) async fn call(
         &self,
-        request: Request,
-        within: Duration,
+        ask: impl FnOnce(&mut Engine, Now) -> u64,
     ) -> Result<Reply, StoreError> {
+        if self.is_broken() {
+            return Err(StoreError::unavailable(Broken));
+        }
         let answer = {
             let mut driven = self.lock();
-            let number = driven.engine.call(self.now(), request, within);
+            let number = ask(&mut driven.engine, self.now());
             let mut effects = driven.engine.take_effects();
             let is_answer = |effect: &Effect| matches!(effect, Effect::Answer(answered, _) if *answered == number);
-            match effects.iter().position(is_answer).map(|at| effects.remove(at)) {
-                Some(Effect::Answer(_, reply)) => {
-                    self.act(&mut driven, effects);
-                    return known(reply);
-                }
-                _ => {
-                    let (answer, waits) = oneshot::channel();
-                    driven.waiting.insert(number, answer);
-                    self.act(&mut driven, effects);
-                    waits
-                }
+            if let Some(at) = effects.iter().position(is_answer)
+                && let Effect::Answer(_, reply) = effects.remove(at)
+            {
+                self.act(&mut driven, effects);
+                return known(reply);
             }
+            let (answer, waits) = oneshot::channel();
+            driven.waiting.insert(number, answer);
+            self.act(&mut driven, effects);
+            waits
         };
         known(answer.await.map_err(|_| StoreError::Timeout)?)
     }
 
     /// Lets something happen to the engine, and does what follows.
-    pub(crate) fn drive<T>(&self, happen: impl FnOnce(&mut Engine, Now) -> T) -> T {
+    pub(crate) fn with_engine<T>(&self, happen: impl FnOnce(&mut Engine, Now) -> T) -> T {
         let mut driven = self.lock();
         let happened = happen(&mut driven.engine, self.now());
         let effects = driven.engine.take_effects();
@@ -131,65 +160,75 @@ impl Node {
         happened
     }
 
-    /// What changes from now on, and whether everything is told for now.
+    /// What changes from now on, and whether everything that changes is heard.
     pub(crate) fn listen(&self) -> (broadcast::Receiver<Change>, bool) {
         let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_KEPT).0);
-        // First, so that nothing that is said after the look at the links goes by.
+        // First, so that no change after the question to the engine is missed.
         let receiver = changes.subscribe();
-        let hears_all = self.drive(Engine::listen);
+        let hears_all = self.with_engine(|engine, now| {
+            engine.listen(now);
+            engine.hears_all()
+        });
         (receiver, hears_all)
     }
 
-    pub(crate) async fn drain(&self) -> Result<Drained, StoreError> {
+    pub(crate) async fn drain(&self, drain: membership::Drain) -> Result<Drained, StoreError> {
         let mut drained = self.drained.subscribe();
         self.drained.send_replace(None);
-        self.drive(Engine::drain);
+        self.with_engine(|engine, now| engine.drain(now, drain));
         let done = drained.wait_for(Option::is_some).await;
         let done = done.map_err(|_| StoreError::Timeout)?;
         done.ok_or(StoreError::Timeout)
     }
 
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
-    /// Looks how the node is.
-    pub(crate) fn look(&self) -> Health {
-        let health = self.lock().engine.health();
-        self.health.send_if_modified(|known| {
-            if health.is_crowded && !known.is_crowded {
-                let nodes = health.members;
-                tracing::warn!(target: "steadfast", nodes, "every write goes to every node: use backups");
+    /// Looks how the node is, and logs what changed.
+    pub(crate) fn look(&self) -> Status {
+        let status = {
+            let mut driven = self.lock();
+            let Driven { engine, suspected, .. } = &mut *driven;
+            suspected.retain(|boot| engine.membership().suspects(*boot));
+            Status::of(engine, self.now())
+        };
+        self.status.send_if_modified(|known| {
+            let is_new = *known != status;
+            if is_new {
+                cluster_log::status(&self.name, known, &status);
+                *known = status.clone();
             }
-            std::mem::replace(known, health) != health
+            is_new
         });
-        health
+        status
     }
 
     /// Publishes how the node is, now and then.
     fn publish(&self, published: &mut Published) {
-        if !published.is_due(self.started.elapsed()) {
+        if !published.is_due(uptime()) {
             return;
         }
-        let (figures, sent) = {
+        let (figures, sent, names) = {
             let driven = self.lock();
-            (driven.engine.figures(), driven.sent.clone())
+            (driven.engine.figures(self.now()), driven.sent.clone(), names(&driven.engine))
         };
         let queued = self.net.get().map(|net| net.queued()).unwrap_or_default();
-        published.publish(&self.name, &figures, sent, &queued);
+        let is_ready = self.status.borrow().problem.is_none();
+        published.publish(&self.name, &figures, is_ready, sent.by_name(&names, &queued));
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.started.elapsed(), wall: self.env.now() }
+        Now { mono: uptime(), wall: self.env.now() }
     }
 
-    /// Does what an engine wants done. Under its lock, so that messages leave in their order.
+    /// Does what an engine wants done. Under its lock, so that packets leave in their order.
     fn act(&self, driven: &mut Driven, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Answer(number, reply) => {
                     if let Some(answer) = driven.waiting.remove(&number) {
-                        // Whoever asked may be gone; what was asked for is done all the same.
+                        // The caller may be gone; the call is done all the same.
                         let _ = answer.send(reply);
                     }
                 }
@@ -198,34 +237,44 @@ impl Node {
                         let _ = changes.send(change);
                     }
                 }
-                Effect::Expired(id) => self.expired(id),
+                Effect::Expired(id) => Event::Expired.emit(Some(id)),
                 Effect::Evicted(id) => Event::Capacity.emit(Some(id)),
                 Effect::Drained { moved, lost } => {
                     self.on_net(Net::leave);
                     self.drained.send_replace(Some(Drained { moved, lost }));
                 }
-                Effect::TakenForDead(silent) => metrics::detected(&self.name, silent),
-                Effect::Send(to, message) => self.send(driven, &to, message),
-                Effect::Close(peer) => self.on_net(|net| net.close(&peer)),
+                Effect::Send(to, packet) => self.send(driven, to, &packet),
+                Effect::Cluster(membership::Effect::Suspected(boot, why)) => {
+                    if driven.suspected.insert(boot) {
+                        self.suspected(boot, why);
+                    }
+                }
+                Effect::Cluster(effect) => cluster_log::effect(&self.name, &effect),
+                _ => {}
             }
         }
     }
 
-    fn send(&self, driven: &mut Driven, to: &Name, message: Message) {
-        let kind = Kind::of(&message);
-        self.on_net(|net| driven.sent.count(to, kind, net.send(to, message)));
+    fn suspected(&self, boot: Boot, why: Suspected) {
+        let silent = if let Suspected::Silent(silent) = why { silent } else { Duration::ZERO };
+        metrics::detected(&self.name, silent);
+        tracing::info!(target: "steadfast", node = self.name.as_str(), peer = ?boot, ?why, "suspected");
     }
 
-    fn expired(&self, id: RecordId) {
-        if !crate::engine::message::is_index(id) {
-            Event::Expired.emit(Some(id));
-        }
+    fn send(&self, driven: &mut Driven, to: Boot, packet: &Packet) {
+        let kind = Kind::of(packet);
+        self.on_net(|net| driven.sent.count(to, kind, net.send(to, packet)));
     }
 
     fn on_net(&self, act: impl FnOnce(&dyn Net)) {
         if let Some(net) = self.net.get() {
             act(&**net);
         }
+    }
+
+    /// Whether a part of the node panicked: then nothing that it says can be trusted.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.driven.is_poisoned() || self.is_broken.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Driven> {
@@ -239,6 +288,17 @@ impl fmt::Debug for Node {
     }
 }
 
+/// The engine panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the replication of this node failed: restart its process")]
+pub(crate) struct Broken;
+
+/// The members' names.
+fn names(engine: &Engine) -> BTreeMap<Boot, Name> {
+    let members = engine.membership().epoch().map(|epoch| epoch.members()).unwrap_or_default();
+    members.iter().map(|member| (member.boot, member.name.clone())).collect()
+}
+
 fn known(reply: Reply) -> Result<Reply, StoreError> {
     match reply {
         Reply::Failed(Failure::Timeout) => Err(StoreError::Timeout),
@@ -247,6 +307,17 @@ fn known(reply: Reply) -> Result<Reply, StoreError> {
         reply => Ok(reply),
     }
 }
+
+/// How often time passes for an engine.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// How often a node looks how it is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A beat that is late by so much shows that this process stood still, and how long what arrived since
+/// then is read before time passes.
+const STALL: Duration = Duration::from_millis(100);
+const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// Changes kept for a listener that is slow.
 pub(crate) const CHANGES_KEPT: usize = 1_024;

@@ -3,19 +3,29 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{Budget, Env, Limits, RouteLabel, StoreError};
-use zeroize::Zeroizing;
 
-use crate::ReplicatedStore;
+use steadfast_replication::budget::Budgets;
+use steadfast_replication::cluster::Timing;
+use steadfast_replication::engine::Engine;
+use steadfast_replication::member::{Boot, Member};
+use steadfast_replication::membership::{Identity, Membership};
+use steadfast_replication::rules::Rules;
+use steadfast_replication::slots::HashKey;
+use steadfast_replication::wire::{MAX_ADDRESS, MAX_ZONE};
+
 use crate::credentials::{Credentials, Secret};
-use crate::engine::Config;
-use crate::engine::config::{Acks, Budgets, Copies, DrainAs, Partition};
-use crate::link::Links;
-use crate::node::Node;
-use crate::placement::siphash;
-use crate::sockets::TcpListener;
+use crate::links::{Links, Place};
+use crate::node::{Net, Node};
+use crate::status::Status;
+use crate::store::Settings;
+use crate::system::{TcpListener, uptime};
+use crate::{
+    Acknowledgements, ClusterSettings, DrainMode, PartitionPolicy, ReplicatedStore, Replication,
+};
 
 /// Sets a [`ReplicatedStore`] up.
 #[derive(Clone, Debug)]
@@ -27,10 +37,11 @@ pub struct ReplicatedStoreBuilder {
     cluster: String,
     secrets: Vec<Secret>,
     is_plaintext: bool,
-    copies: Copies,
-    acks: Acks,
-    partition: Option<Partition>,
-    drain_as: DrainAs,
+    zone: Option<String>,
+    replication: Replication,
+    acknowledgements: Acknowledgements,
+    partition: Option<PartitionPolicy>,
+    drain: DrainMode,
     env: Env,
     limits: Limits,
     budgets: Budgets,
@@ -47,14 +58,15 @@ impl ReplicatedStoreBuilder {
             cluster: "default".to_owned(),
             secrets: Vec::new(),
             is_plaintext: false,
-            copies: Copies::default(),
-            acks: Acks::default(),
+            zone: None,
+            replication: Replication::default(),
+            acknowledgements: Acknowledgements::default(),
             partition: None,
-            drain_as: DrainAs::default(),
+            drain: DrainMode::default(),
             env: Env::system(),
             limits: Limits::default(),
             budgets: Budgets::default(),
-            join: Duration::from_secs(10),
+            join: Duration::from_secs(60),
         }
     }
 
@@ -99,7 +111,7 @@ impl ReplicatedStoreBuilder {
     /// new one alone. Nobody who knows the old one only is a peer from then on.
     #[must_use]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secrets.push(Secret(Zeroizing::new(secret.into())));
+        self.secrets.push(Secret::new(secret));
         self
     }
 
@@ -109,29 +121,36 @@ impl ReplicatedStoreBuilder {
         Self { is_plaintext: true, ..self }
     }
 
+    /// Where this node runs, up to 64 bytes: nodes that hold the same record are in different zones as far
+    /// as there are that many. None by default.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        Self { zone: Some(zone.into()), ..self }
+    }
+
     /// How many nodes hold a record: the owner and one other by default.
     #[must_use]
-    pub fn copies(self, copies: Copies) -> Self {
-        Self { copies, ..self }
+    pub fn replication(self, replication: Replication) -> Self {
+        Self { replication, ..self }
     }
 
     /// How many acknowledgements a write waits for: that of one other node by default.
     #[must_use]
-    pub fn acks(self, acks: Acks) -> Self {
-        Self { acks, ..self }
+    pub fn acknowledgements(self, acknowledgements: Acknowledgements) -> Self {
+        Self { acknowledgements, ..self }
     }
 
-    /// What happens where acknowledgements cannot be had: by default, [`Partition::Fail`] from three
-    /// nodes up.
+    /// What happens where no majority of the nodes is reached: by default, [`PartitionPolicy::Fail`] once
+    /// the service has had three nodes.
     #[must_use]
-    pub fn partition(self, partition: Partition) -> Self {
+    pub fn partition(self, partition: PartitionPolicy) -> Self {
         Self { partition: Some(partition), ..self }
     }
 
     /// What a drain is for: a restart by default.
     #[must_use]
-    pub fn drain_as(self, drain_as: DrainAs) -> Self {
-        Self { drain_as, ..self }
+    pub fn drain(self, drain: DrainMode) -> Self {
+        Self { drain, ..self }
     }
 
     /// The clock and the randomness: the system's by default.
@@ -150,19 +169,19 @@ impl ReplicatedStoreBuilder {
     /// [`Budget::ANONYMOUS`] by default. Give all nodes the same.
     #[must_use]
     pub fn anonymous(self, anonymous: Budget) -> Self {
-        Self { budgets: Budgets { anonymous, ..self.budgets }, ..self }
+        Self { budgets: Budgets { visitors: anonymous, ..self.budgets }, ..self }
     }
 
     /// How much this node holds of sessions that somebody signed in to, as their owner and as a
     /// backup: [`Budget::AUTHENTICATED`] by default. Give all nodes the same.
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
-        Self { budgets: Budgets { authenticated, ..self.budgets }, ..self }
+        Self { budgets: Budgets { users: authenticated, ..self.budgets }, ..self }
     }
 
-    /// How long [`open`](Self::open) waits for this node to join: 10 s by default.
+    /// How long [`open`](Self::open) waits for this node to join: 60 s by default.
     #[must_use]
-    pub fn join(self, within: Duration) -> Self {
+    pub fn join_timeout(self, within: Duration) -> Self {
         Self { join: within, ..self }
     }
 
@@ -173,21 +192,72 @@ impl ReplicatedStoreBuilder {
     /// When the port cannot be opened or may not be, or no service is joined in time.
     pub async fn open(self) -> Result<ReplicatedStore, OpenError> {
         let credentials = self.credentials()?;
+        self.open_with(credentials).await
+    }
+
+    /// Opens it with or without TLS.
+    pub(crate) async fn open_with(
+        self,
+        credentials: Option<Credentials>,
+    ) -> Result<ReplicatedStore, OpenError> {
+        self.check_limits()?;
         let listener = TcpListener::bind(self.bind).await.map_err(OpenError::Bind)?;
         let address = listener.local_addr().map_err(OpenError::Bind)?;
         let advertised = self.advertised(address)?;
         let name = self.name.clone().unwrap_or_else(|| named(&advertised));
-        let node = Node::new(name, self.config(), self.env.clone()).map_err(OpenError::Store)?;
-        let links = Links::new(&node, self.cluster, advertised, self.seeds, credentials)
-            .map_err(OpenError::Store)?;
+        let node = self.node(name, advertised.clone()).map_err(OpenError::Store)?;
+        let Self { cluster, seeds, drain, limits, join, .. } = self;
+        let place = Place {
+            cluster: cluster.clone(),
+            address: advertised,
+            seeds,
+            max_frame: max_frame(limits),
+        };
+        let links = Links::new(&node, place, credentials).map_err(OpenError::Store)?;
         links.start(listener);
-        node.start(links);
-        let mut health = node.health();
-        let joined = tokio::time::timeout(self.join, health.wait_for(|health| health.has_joined));
-        if joined.await.is_err() {
-            return Err(OpenError::NotJoined { within: self.join });
+        node.start(Arc::clone(&links) as Arc<dyn Net>);
+        let mut status = node.status();
+        let joined = status.wait_for(Status::has_joined);
+        if tokio::time::timeout(join, joined).await.is_err() {
+            let problem = node.look().problem;
+            let why = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+            return Err(OpenError::NotJoined { within: join, why });
         }
-        Ok(ReplicatedStore::of(node, self.limits))
+        Ok(ReplicatedStore::of(node, links, Settings { limits, drain, cluster }))
+    }
+
+    /// The node, which is in no service yet.
+    fn node(&self, name: RouteLabel, address: String) -> Result<Arc<Node>, StoreError> {
+        let [mut boot, mut seed] = [[0; 16]; 2];
+        self.env.fill(&mut boot)?;
+        self.env.fill(&mut seed)?;
+        let boot = Boot::new(boot);
+        let member = Member::joining(name.clone(), boot, address, self.zone.clone());
+        let settings = ClusterSettings {
+            replication: self.replication,
+            acknowledgements: self.acknowledgements,
+            policy: self.partition,
+        };
+        let identity = Identity { member, settings, seed };
+        let rules = Rules::default();
+        let membership = Membership::new(identity, Timing::DEFAULT, rules, uptime());
+        let engine = Engine::new(membership, self.limits, self.budgets, rules);
+        Ok(Node::new(name, boot, engine, self.env.clone()))
+    }
+
+    /// What nodes send each other has bounds.
+    fn check_limits(&self) -> Result<(), OpenError> {
+        let bounds = [
+            ("bytes of a record", self.limits.record_bytes, MAX_RECORD),
+            (
+                "bytes of the advertised address",
+                self.advertise.as_ref().map_or(0, String::len),
+                MAX_ADDRESS,
+            ),
+            ("bytes of the zone", self.zone.as_ref().map_or(0, String::len), MAX_ZONE),
+        ];
+        let over = bounds.into_iter().find(|(_, value, limit)| value > limit);
+        over.map_or(Ok(()), |(what, value, limit)| Err(OpenError::Limit { what, value, limit }))
     }
 
     fn advertised(&self, bound: SocketAddr) -> Result<String, OpenError> {
@@ -203,30 +273,20 @@ impl ReplicatedStoreBuilder {
             let is_local = self.bind.ip().is_loopback();
             return is_local.then_some(None).ok_or(OpenError::Exposed { address: self.bind });
         }
-        let short = self.secrets.iter().map(|secret| secret.0.len()).find(|len| *len < Secret::MIN);
-        match short {
-            Some(len) => Err(OpenError::ShortSecret { len }),
-            None => Credentials::new(&self.cluster, &self.secrets, &self.env).map(Some),
-        }
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            copies: self.copies,
-            acks: self.acks,
-            partition: self.partition,
-            drain_as: self.drain_as,
-            limits: self.limits,
-            budgets: self.budgets,
-            expects_peers: !self.seeds.is_empty(),
-            #[cfg(test)]
-            without: None,
-        }
+        Credentials::new(&self.cluster, &self.secrets, &self.env).map(Some)
     }
 }
 
+/// The longest frame: a record with what goes with it, or a batch.
+fn max_frame(limits: Limits) -> usize {
+    (2 * limits.record_bytes).saturating_add(1 << 20)
+}
+
+/// Bytes of the values of a record, at most: they go in one frame.
+const MAX_RECORD: usize = 16 << 20;
+
 fn named(address: &str) -> RouteLabel {
-    let hash = siphash((1, 2), address.as_bytes());
+    let hash = HashKey::new(*b"steadfast's name").hash(address.as_bytes());
     format!("n{hash:016x}").parse().expect("a label of hexadecimal digits")
 }
 
@@ -251,7 +311,7 @@ pub enum OpenError {
     },
     /// Every address of the host is bound to, and none of them advertised: all nodes would be found,
     /// and named, alike.
-    #[error("nobody finds a node at {address}: advertise an address of it")]
+    #[error("other nodes do not reach {address}: set `advertise`")]
     Nowhere {
         /// The address that is bound to.
         address: SocketAddr,
@@ -266,10 +326,22 @@ pub enum OpenError {
     #[error("the node cannot be set up")]
     Store(#[source] StoreError),
     /// No service was joined in time.
-    #[error("no service was joined within {within:?}")]
+    #[error("no service was joined within {within:?}{why}")]
     NotJoined {
-        /// How long was waited.
+        /// How long the node waited.
         within: Duration,
+        /// Why it is in none.
+        why: String,
+    },
+    /// A setting is over a bound of what nodes send each other.
+    #[error("{value} {what} are over the limit of {limit}")]
+    Limit {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+        /// The most that is allowed.
+        limit: usize,
     },
 }
 

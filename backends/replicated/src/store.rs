@@ -1,4 +1,4 @@
-//! The store, as an application and the middleware see it.
+//! The store, as applications and the middleware see it.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -14,15 +14,31 @@ use steadfast_core::{
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::engine::{Engine, Failure, Reply, Request};
-use crate::node::Node;
+use steadfast_replication::call::{Reply, Request};
+use steadfast_replication::engine::Engine;
+use tokio::time::Instant;
+
+use crate::credentials::{Credentials, Secret};
+use crate::links::Links;
+use crate::node::{Broken, Node};
 use crate::open::ReplicatedStoreBuilder;
+use crate::{ClusterSettings, DrainMode, OpenError};
 
 /// Sessions in the memory of the application's own nodes. Clones share them.
 #[derive(Clone)]
 pub struct ReplicatedStore {
     node: Arc<Node>,
-    limits: Limits,
+    links: Arc<Links>,
+    settings: Arc<Settings>,
+}
+
+/// What a store is set up with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) drain: DrainMode,
+    /// The name of the service.
+    pub(crate) cluster: String,
 }
 
 impl ReplicatedStore {
@@ -31,19 +47,22 @@ impl ReplicatedStore {
         ReplicatedStoreBuilder::new()
     }
 
-    pub(crate) fn of(node: Arc<Node>, limits: Limits) -> Self {
-        Self { node, limits }
+    pub(crate) fn of(node: Arc<Node>, links: Arc<Links>, settings: Settings) -> Self {
+        Self { node, links, settings: Arc::new(settings) }
     }
 
-    /// Waits until this many nodes hold sessions together, and know it of each other.
+    /// Waits until this many nodes hold sessions together, and none of them lacks any.
     ///
     /// # Errors
     ///
-    /// When the store was dropped meanwhile.
+    /// If the node ended.
     pub async fn wait_for(&self, nodes: usize) -> Result<(), StoreError> {
-        let mut health = self.node.health();
-        let is_there = health.wait_for(|health| health.members >= nodes && health.is_agreed).await;
-        is_there.map(drop).map_err(StoreError::unavailable)
+        let mut status = self.node.status();
+        let is_there = status.wait_for(|status| {
+            let agreement = status.agreement;
+            agreement.full_members >= nodes && agreement.is_settled
+        });
+        is_there.await.map(drop).map_err(StoreError::unavailable)
     }
 
     /// How many copies of records are missing at nodes that should hold them: 0 at rest, and again
@@ -52,13 +71,40 @@ impl ReplicatedStore {
         self.node.look().under_replicated
     }
 
+    /// Has connections from now on authenticated with other secrets: the first one identifies this node,
+    /// all of them are accepted. Connections that are open stay. See
+    /// [`secret`](ReplicatedStoreBuilder::secret) for the rounds in which a service moves to another one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no secret, or one is shorter than 32 bytes.
+    pub fn replace_secrets(
+        &self,
+        secrets: impl IntoIterator<Item = impl Into<Vec<u8>>>,
+    ) -> Result<(), OpenError> {
+        let secrets: Vec<_> = secrets.into_iter().map(Secret::new).collect();
+        let credentials = Credentials::new(&self.settings.cluster, &secrets, &self.node.env)?;
+        self.links.replace_credentials(credentials);
+        Ok(())
+    }
+
+    /// Gives the service another configuration while it runs: how many nodes hold a record, and how many
+    /// acknowledgements a write waits for. Nodes that start later have to be configured alike.
+    pub fn reconfigure(&self, settings: ClusterSettings) {
+        self.node.with_engine(|engine, now| engine.reconfigure(now, settings));
+    }
+
     #[cfg(test)]
-    pub(crate) fn health(&self) -> crate::engine::Health {
-        self.node.look()
+    pub(crate) fn status(&self) -> crate::status::Status {
+        self.node.status().borrow().clone()
+    }
+
+    async fn call(&self, request: Request, within: Duration) -> Result<Reply, StoreError> {
+        self.node.call(|engine, now| engine.call(now, request, within)).await
     }
 
     async fn outcome(&self, request: Request, within: Duration) -> Result<Outcome, StoreError> {
-        match self.node.call(request, within).await? {
+        match self.call(request, within).await? {
             Reply::Outcome(outcome) => {
                 if let Outcome::Applied(applied) = &outcome
                     && applied.degraded
@@ -67,7 +113,7 @@ impl ReplicatedStore {
                 }
                 Ok(outcome)
             }
-            _ => Err(moving()),
+            _ => Err(unexpected()),
         }
     }
 }
@@ -85,14 +131,14 @@ impl SessionStore for ReplicatedStore {
     }
 
     fn limits(&self) -> &Limits {
-        &self.limits
+        &self.settings.limits
     }
 
     fn carries(&self) -> bool {
         true
     }
 
-    /// Where one node is lost, so are the answers about its records, until they have a new owner.
+    /// A lost node delays the answers about its own records only.
     fn fails_as_a_whole(&self) -> bool {
         false
     }
@@ -102,7 +148,7 @@ impl SessionStore for ReplicatedStore {
     fn mint(&self) -> Result<RecordId, StoreError> {
         let mut id = RecordId::random(self.env())?;
         for _ in 1..MINTED {
-            if self.node.drive(|engine, _| engine.would_own(id)) {
+            if self.node.with_engine(|engine, _| engine.would_own(id)) {
                 break;
             }
             id = RecordId::random(self.env())?;
@@ -126,9 +172,9 @@ impl SessionStore for ReplicatedStore {
         hint: &Hint,
     ) -> Result<Lookup, StoreError> {
         let request = Request::Load { id, proof: proof.cloned(), seen: hint.seen };
-        match self.node.call(request, WITHIN).await? {
+        match self.call(request, WITHIN).await? {
             Reply::Lookup(lookup) => Ok(lookup),
-            _ => Err(moving()),
+            _ => Err(unexpected()),
         }
     }
 
@@ -138,29 +184,34 @@ impl SessionStore for ReplicatedStore {
     }
 
     async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
-        match self.node.call(Request::delete(id, deletion), END_WITHIN).await? {
-            Reply::Ended(deleted) => Ok(deleted),
-            _ => Err(moving()),
+        let (proof, sign_in) = (deletion.proof.cloned(), deletion.sign_in);
+        let request = Request::Delete { id, proof, sign_in, reason: deletion.reason };
+        match self.call(request, END_WITHIN).await? {
+            Reply::Deleted(deleted) => Ok(deleted),
+            _ => Err(unexpected()),
         }
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
-        let request = Request::List { principal: principal.clone() };
-        match self.node.call(request, END_WITHIN).await? {
+        let principal = principal.clone();
+        let listed = self.node.call(|engine, now| engine.list(now, principal, END_WITHIN));
+        match listed.await? {
             Reply::Listed(sessions) => Ok(sessions),
-            _ => Err(moving()),
+            _ => Err(unexpected()),
         }
     }
 
     async fn delete_all(
         &self,
         principal: &Principal,
-        Revocation { except, epoch, reason }: Revocation,
+        revocation: Revocation,
     ) -> Result<u64, StoreError> {
-        let request = Request::DeleteAll { principal: principal.clone(), except, epoch, reason };
-        match self.node.call(request, END_WITHIN).await? {
+        let principal = principal.clone();
+        let ended =
+            self.node.call(|engine, now| engine.delete_all(now, principal, revocation, END_WITHIN));
+        match ended.await? {
             Reply::Count(count) => Ok(count),
-            _ => Err(moving()),
+            _ => Err(unexpected()),
         }
     }
 
@@ -178,31 +229,46 @@ impl SessionStore for ReplicatedStore {
 
 #[async_trait]
 impl Operate for ReplicatedStore {
-    /// Whether this node has joined, and where it needs a majority, sees one and is counted in it. Once
-    /// it is ready, the next node can be restarted.
+    /// Whether this node is a full member, serves its records, and had the votes of a majority of the
+    /// nodes within 5 s. Once it is ready, the next node can be restarted.
     async fn ready(&self) -> Result<(), StoreError> {
-        match self.node.look().is_ready {
-            true => Ok(()),
-            false => Err(StoreError::unavailable(Failure::NoMajority)),
+        let until = Instant::now() + READY_WITHIN;
+        while !self.node.is_broken() {
+            // A node at rest has no lease: the first question asks for one.
+            let problem = self.node.with_engine(|engine, now| {
+                let is_ready = engine.is_ready(now);
+                engine.problem(now).filter(|_| !is_ready)
+            });
+            match problem {
+                None => return Ok(()),
+                Some(problem) if Instant::now() >= until => {
+                    return Err(StoreError::unavailable(problem));
+                }
+                Some(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
         }
+        Err(StoreError::unavailable(Broken))
     }
 
     async fn drain(&self) -> Result<Drained, StoreError> {
-        self.node.drain().await
+        self.node.drain(self.settings.drain).await
     }
 
     async fn collect(&self) -> Result<u64, StoreError> {
-        Ok(self.node.drive(Engine::collect))
+        while self.node.with_engine(Engine::awaits_clocks) {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        Ok(self.node.with_engine(Engine::collect))
     }
 
     /// The copies of this node.
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
-        Ok(self.node.drive(|engine, _| engine.scan(after, limit)))
+        Ok(self.node.with_engine(|engine, _| engine.scan(after, limit)))
     }
 
     /// Of the copies of this node.
     async fn stats(&self) -> Result<Stats, StoreError> {
-        Ok(self.node.drive(|engine, _| engine.stats()))
+        Ok(self.node.with_engine(|engine, _| engine.stats()))
     }
 }
 
@@ -228,12 +294,16 @@ impl Listening {
     }
 }
 
-fn moving() -> StoreError {
-    StoreError::unavailable(Failure::Moving)
+fn unexpected() -> StoreError {
+    StoreError::refused("the owner of the record answered another question")
 }
 
 /// How many ids are drawn at most for one that lands here.
 const MINTED: usize = 64;
+
+/// How long a question whether this node is ready waits for a lease, and how often it looks.
+const READY_WITHIN: Duration = Duration::from_millis(500);
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long a load and a plain update may take.
 const WITHIN: Duration = Duration::from_millis(950);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, Store};
-use steadfast_replicated::{Copies, Partition, ReplicatedStore};
+use steadfast_replicated::{PartitionPolicy, ReplicatedStore, Replication};
 use tokio::net::TcpListener;
 
 /// Three nodes on loopback.
-struct ThreeNodes(Copies);
+struct ThreeNodes(Replication);
 
 #[async_trait]
 impl Subject for ThreeNodes {
@@ -47,8 +47,8 @@ impl ThreeNodes {
             .seeds(seeds.iter().copied())
             .name(name.parse().unwrap())
             .secret([7; 32])
-            .copies(self.0)
-            .partition(Partition::Fail)
+            .replication(self.0)
+            .partition(PartitionPolicy::Fail)
             .env(env.clone());
         builder.open().await.unwrap()
     }
@@ -61,11 +61,11 @@ async fn free_address() -> String {
 mod one_backup {
     use super::*;
 
-    steadfast_core::conformance_tests!(ThreeNodes(Copies::Backups(1)), cases = 16);
+    steadfast_core::conformance_tests!(ThreeNodes(Replication::Backups(1)), cases = 16);
 }
 
 mod all {
     use super::*;
 
-    steadfast_core::conformance_tests!(ThreeNodes(Copies::All), cases = 16);
+    steadfast_core::conformance_tests!(ThreeNodes(Replication::Full), cases = 16);
 }

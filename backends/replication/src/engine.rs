@@ -33,6 +33,7 @@ use crate::procedures::{Outcome, Procedures};
 use crate::record::Kept;
 use crate::rules::Rules;
 use crate::service_clock::ServiceClock;
+use crate::settings::Settings;
 use crate::slots::Slot;
 use crate::tenant::{Standing, Tenant};
 
@@ -71,6 +72,16 @@ struct Step {
     todo: VecDeque<Todo>,
     effects: Vec<Effect>,
     frames: Frames,
+    /// Calls that wait until it is known whether this node's clock is right, since it jumped.
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// A call of this node.
+    Own(u64),
+    /// A call of another one.
+    Of(Boot, Message),
 }
 
 #[derive(Debug)]
@@ -196,6 +207,23 @@ impl Engine {
         self.finish(now);
     }
 
+    /// Gives the service other settings: an operator's call.
+    pub fn reconfigure(&mut self, now: Now, settings: Settings) {
+        let now = self.begin(now);
+        let effects = self.membership.reconfigure(settings, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
+    /// Founds the service again from an epoch whose majority is lost: the call of an operator who knows that
+    /// the voters that are missing never return.
+    pub fn found_from(&mut self, now: Now, epoch: EpochId) {
+        let now = self.begin(now);
+        let effects = self.membership.found_from(epoch, now.mono);
+        self.on_cluster(effects, now);
+        self.finish(now);
+    }
+
     /// Has changes of all records told as effects from now on; says whether those of all members are. They
     /// begin with `Missed` once all members tell of theirs, and with `Down` and `Missed` again in each epoch.
     pub fn listen(&mut self, now: Now) -> bool {
@@ -210,6 +238,13 @@ impl Engine {
     /// Whether the changes of all members are told here.
     pub fn hears_all(&self) -> bool {
         self.tenant.is_some() && self.feed.listens() && self.feed.hears_all()
+    }
+
+    /// Whether this node's clock jumped a moment ago, and calls wait for the clocks of others.
+    pub fn awaits_clocks(&mut self, now: Now) -> bool {
+        let now = self.begin(now);
+        self.finish(now);
+        self.clock.is_doubtful(now.mono)
     }
 
     /// Ends, as soon as a lease allows it, the own sessions whose deadline is over; says how many there are. It
@@ -264,7 +299,6 @@ impl Engine {
             counts: self.operation.counts,
             traffic,
             now,
-            rules: self.terms.rules,
         }
     }
 
@@ -368,11 +402,9 @@ impl Engine {
         let now = self.begin(now);
         let effects = self.membership.tick(now.mono);
         self.on_cluster(effects, now);
+        // First: what is given up is not to be among what is sent again.
+        self.give_up(now);
         self.paths.tick(now.mono);
-        for (number, asker, is_write) in self.caller.give_up(now.mono) {
-            self.operation.counts.calls.unconfirmed += u64::from(is_write);
-            self.step.todo.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
-        }
         self.tick_tenant(now);
         for number in self.caller.waiting() {
             self.route(number, now);
@@ -381,6 +413,22 @@ impl Engine {
         self.tell_open(now);
         self.ask_clocks(now);
         self.finish(now);
+    }
+
+    /// Gives up the calls whose time is over. Their frames are not sent again: a write that its client was
+    /// told is not confirmed is not to take the place of a later one, after a cut (C4).
+    fn give_up(&mut self, now: Now) {
+        let over = self.caller.give_up(now.mono);
+        if over.is_empty() {
+            return;
+        }
+        let numbers: BTreeSet<_> = over.iter().map(|(number, ..)| *number).collect();
+        let open = self.caller.lowest_open();
+        self.paths.amend(|message| message.retract(&numbers, open));
+        for (number, asker, is_write) in over {
+            self.operation.counts.calls.unconfirmed += u64::from(is_write);
+            self.step.todo.push_back(Todo::Answer(number, asker, Reply::Failed(Failure::Timeout)));
+        }
     }
 
     fn tick_tenant(&mut self, now: Now) {
@@ -444,8 +492,17 @@ impl Engine {
 
     /// Begins a step: in it, the service's time takes the place of this node's wall clock.
     fn begin(&mut self, now: Now) -> Now {
-        self.clock.look(now, self.terms.rules);
+        self.clock.look(now);
+        if self.clock.is_doubtful(now.mono) {
+            self.ask_clocks(now);
+        }
         Now { wall: self.clock.service_time(now, self.terms.rules), ..now }
+    }
+
+    /// The service's time, as known by now.
+    fn again(&self, now: Now) -> Now {
+        let own = Now { wall: self.clock.own(now.mono), ..now };
+        Now { wall: self.clock.service_time(own, self.terms.rules), ..now }
     }
 
     fn ask_clocks(&mut self, now: Now) {
@@ -501,7 +558,7 @@ impl Engine {
     fn deliver(&mut self, now: Now) {
         self.settle(now);
         while let Some((from, message)) = self.paths.next_message(now.mono) {
-            let epoch = self.epoch();
+            let (epoch, now) = (self.epoch(), self.again(now));
             for message in self.step.frames.open(from, message) {
                 if self.epoch() != epoch {
                     break;
@@ -510,6 +567,20 @@ impl Engine {
                 self.settle(now);
             }
         }
+        if !self.step.held.is_empty() && !self.clock.is_doubtful(now.mono) {
+            self.release(self.again(now));
+        }
+    }
+
+    /// Goes on with the calls that waited for the clocks of others.
+    fn release(&mut self, now: Now) {
+        for held in std::mem::take(&mut self.step.held) {
+            match held {
+                Held::Own(number) => self.route(number, now),
+                Held::Of(from, message) => self.handle(from, message, now),
+            }
+        }
+        self.settle(now);
     }
 
     /// Does what is left to do, and hands the messages of it over to the streams.
@@ -530,6 +601,9 @@ impl Engine {
 
     fn handle(&mut self, from: Boot, message: Message, now: Now) {
         match message {
+            message @ Message::Call { .. } if self.clock.is_doubtful(now.mono) => {
+                self.step.held.push(Held::Of(from, message));
+            }
             Message::Reply { number, reply } => {
                 let effects = self.membership.on_answer(from, now.mono);
                 self.on_cluster(effects, now);
@@ -716,6 +790,10 @@ impl Engine {
 
     /// Asks the owner of a call's record, unless this node can answer.
     fn route(&mut self, number: u64, now: Now) {
+        if self.clock.is_doubtful(now.mono) {
+            self.step.held.push(Held::Own(number));
+            return;
+        }
         let (Some(tenant), Some(request)) = (&mut self.tenant, self.caller.request(number)) else {
             return;
         };

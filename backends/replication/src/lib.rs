@@ -1,7 +1,7 @@
 //! The replication protocol of steadfast's sessions, as a state machine without I/O: it opens no
 //! socket, reads no clock, draws no random number and writes no log.
 //!
-//! `PROTOCOL.md` beside this crate defines the protocol, and lists which parts of it are built.
+//! `PROTOCOL.md` beside this crate defines the protocol, and names the files of each part.
 //! Applications use `steadfast-replicated`, which drives it.
 //!
 //! # Map

@@ -10,7 +10,6 @@ use crate::epoch::Epoch;
 use crate::figures::{Copies, Counts, Figures, Health, Members, Slots};
 use crate::member::{Member, Name, Role};
 use crate::membership::{Membership, Problem};
-use crate::rules::Rules;
 use crate::service_clock::ServiceClock;
 use crate::tenant::Tenant;
 
@@ -24,7 +23,6 @@ pub(crate) struct Look<'e> {
     pub(crate) traffic: Traffic,
     /// With the time of the node's own wall clock.
     pub(crate) now: Now,
-    pub(crate) rules: Rules,
 }
 
 /// What is known of how many nodes hold sessions together.
@@ -137,7 +135,7 @@ impl Look<'_> {
     }
 
     fn clock_offset(&self) -> i64 {
-        self.clock.offset_millis(self.now, self.rules)
+        self.clock.offset_millis(self.now)
     }
 
     pub(crate) fn description(&self) -> Description {
@@ -170,7 +168,7 @@ impl Look<'_> {
         let reach = (!is_me).then(|| self.membership.reach(boot, self.now.mono));
         let clock_offset_millis = match is_me {
             true => Some(self.clock_offset()),
-            false => self.clock.offset_of(boot, self.now, self.rules),
+            false => self.clock.offset_of(boot, self.now),
         };
         MemberDescription { name, boot, address, zone, role, votes, reach, clock_offset_millis }
     }

@@ -1,5 +1,6 @@
 //! What nodes send each other about records, each pair in order and once (see `paths`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use steadfast_core::{Change, RecordId, Timestamp};
@@ -211,6 +212,19 @@ pub enum Write {
 }
 
 impl Message {
+    /// Takes calls with these numbers out of a message that is not sent yet, or is to be sent again.
+    pub fn retract(&mut self, numbers: &BTreeSet<u64>, lowest_open: u64) {
+        match self {
+            Self::Call { number, .. } if numbers.contains(number) => {
+                *self = Self::Open(lowest_open);
+            }
+            Self::Bundle(messages) => {
+                messages.iter_mut().for_each(|message| message.retract(numbers, lowest_open));
+            }
+            _ => {}
+        }
+    }
+
     /// The bytes that it takes in a queue, about.
     pub fn size(&self) -> usize {
         const BASE: usize = 64;

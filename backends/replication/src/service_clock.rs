@@ -1,6 +1,6 @@
 //! The service's time, by which deadlines are judged: one wrong clock ends no session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfast_core::Timestamp;
@@ -22,18 +22,33 @@ pub struct ServiceClock {
     is_in_use: bool,
     /// Since when this node's clock is off the service's time.
     off_since: Option<Duration>,
+    doubt: Option<Doubt>,
+}
+
+/// This node's clock jumped, and the others have not told yet whether theirs did.
+#[derive(Debug)]
+struct Doubt {
+    until: Duration,
+    /// The boots that told their clocks since then.
+    told: BTreeSet<Boot>,
 }
 
 impl ServiceClock {
-    /// The median of the members' wall clocks, the lower one of two (K1, K2): with two nodes a record is due
-    /// when it is by both.
+    /// This node's wall clock while it is within 1 s of the median of the members' clocks, else that median
+    /// (K1, K2): the lower one of the two in the middle, so with two nodes a record is due when it is by both.
     pub fn service_time(&self, now: Now, rules: Rules) -> Timestamp {
+        let (own, median) = (origin(now.wall, now.mono), self.median(now));
+        let is_right = own.abs_diff(median) <= OFF_BY || !rules.keep(Rule::K1);
+        let origin = if is_right { own } else { median };
+        Timestamp::from_millis(origin.saturating_add(millis(now.mono)))
+    }
+
+    /// The median of what the clocks showed when the monotonic clock began.
+    fn median(&self, now: Now) -> i64 {
         let own = origin(now.wall, now.mono);
         let mut origins: Vec<_> = self.others.values().copied().chain([own]).collect();
         origins.sort_unstable();
-        let median = origins[(origins.len() - 1) / 2];
-        let origin = if rules.keep(Rule::K1) { median } else { own };
-        Timestamp::from_millis(origin.saturating_add(millis(now.mono)))
+        origins[(origins.len() - 1) / 2]
     }
 
     /// What this node's wall clock shows, as it was last looked at.
@@ -41,16 +56,14 @@ impl ServiceClock {
         Timestamp::from_millis(self.own.unwrap_or_default().saturating_add(millis(mono)))
     }
 
-    /// How far this node's clock is off the service's time; negative if it is slow.
-    pub fn offset_millis(&self, now: Now, rules: Rules) -> i64 {
-        let service = self.service_time(now, rules).as_millis();
-        (now.wall.as_millis()).saturating_sub(service)
+    /// How far this node's clock is ahead of the median; negative if it is slow.
+    pub fn offset_millis(&self, now: Now) -> i64 {
+        origin(now.wall, now.mono).saturating_sub(self.median(now))
     }
 
     /// The same of another member's clock, if it was heard.
-    pub fn offset_of(&self, boot: Boot, now: Now, rules: Rules) -> Option<i64> {
-        let theirs = self.others.get(&boot)?.saturating_add(millis(now.mono));
-        Some(theirs.saturating_sub(self.service_time(now, rules).as_millis()))
+    pub fn offset_of(&self, boot: Boot, now: Now) -> Option<i64> {
+        Some(self.others.get(&boot)?.saturating_sub(self.median(now)))
     }
 
     /// Whether this node's clock is off the service's time by more than 1 s, for more than 5 s.
@@ -66,17 +79,31 @@ impl ServiceClock {
             let then = asked.saturating_add(there_and_back / 2);
             self.others.insert(boot, origin(wall, then));
         }
+        if let Some(doubt) = &mut self.doubt {
+            doubt.told.insert(boot);
+            let is_majority = 2 * (doubt.told.len() + 1) > self.others.len() + 1;
+            self.doubt = self.doubt.take().filter(|_| !is_majority);
+        }
+    }
+
+    /// Whether this node's clock jumped a moment ago, and it is not known whether it is right: calls wait for
+    /// the clocks of a majority, or for 100 ms.
+    pub fn is_doubtful(&self, now: Duration) -> bool {
+        self.doubt.as_ref().is_some_and(|doubt| now < doubt.until)
     }
 
     /// Looks at this node's own clock: where it jumped, the others are asked, and hear of it.
-    pub fn look(&mut self, now: Now, rules: Rules) {
+    pub fn look(&mut self, now: Now) {
         let own = origin(now.wall, now.mono);
         let before = self.own.replace(own);
         if before.is_some_and(|before| before.abs_diff(own) > JUMP) {
             self.asked = None;
             self.is_in_use = true;
+            let told = BTreeSet::new();
+            let until = now.mono.saturating_add(DOUBT);
+            self.doubt = (!self.others.is_empty()).then_some(Doubt { until, told });
         }
-        let is_off = self.offset_millis(now, rules).unsigned_abs() > OFF_BY;
+        let is_off = self.offset_millis(now).unsigned_abs() > OFF_BY;
         self.off_since = is_off.then(|| self.off_since.unwrap_or(now.mono));
     }
 
@@ -88,6 +115,7 @@ impl ServiceClock {
     /// Keeps the clocks of these members, and asks them soon.
     pub fn on_epoch(&mut self, is_member: impl Fn(Boot) -> bool) {
         self.others.retain(|boot, _| is_member(*boot));
+        self.doubt = None;
         self.asked = None;
         self.is_in_use = true;
     }
@@ -118,7 +146,10 @@ const ASKED: Duration = Duration::from_secs(1);
 
 /// By how many milliseconds a wall clock differs from the monotonic one when it jumped; the rates of clocks
 /// differ by less between two looks.
-const JUMP: u64 = 250;
+const JUMP: u64 = 20;
+
+/// How long calls wait for the clocks of others after a jump.
+const DOUBT: Duration = Duration::from_millis(100);
 
 /// By how many milliseconds a clock is off when it is said to be.
 const OFF_BY: u64 = 1_000;
@@ -139,10 +170,11 @@ mod tests {
         let mut clock = ServiceClock::default();
         hear(&mut clock, 1, 1_000);
         hear(&mut clock, 2, 1_001);
-        assert_eq!(service(&clock, 1_002), 1_001);
-        assert_eq!(service(&clock, 9_999_999), 1_001, "its own");
+        assert_eq!(service(&clock, 1_002), 1_002, "within a second, its own clock");
+        assert_eq!(service(&clock, 1_003), 1_001);
+        assert_eq!(service(&clock, 9_999_999), 1_001, "its own is wrong");
         hear(&mut clock, 1, 0);
-        assert_eq!(service(&clock, 1_002), 1_001, "another one's");
+        assert_eq!(service(&clock, 1_003), 1_001, "another one's is");
         let own = clock.service_time(at(9_999), Rules::without(Rule::K1));
         assert_eq!(own.as_millis(), 9_999_000);
     }
@@ -161,7 +193,7 @@ mod tests {
         hear(&mut clock, 1, 1_000);
         assert_eq!(service(&clock, 5_000), 1_000);
         assert_eq!(service(&clock, 500), 500);
-        assert_eq!(clock.offset_millis(at(5_000), Rules::default()), 4_000_000);
+        assert_eq!(clock.offset_millis(at(5_000)), 4_000_000);
     }
 
     #[test]
@@ -194,10 +226,32 @@ mod tests {
     #[test]
     fn a_jump_is_a_reason_to_ask() {
         let mut clock = ServiceClock::default();
-        clock.look(at(1_000), Rules::default());
+        clock.look(at(1_000));
         assert!(!clock.has_to_ask(NOW));
-        clock.look(at(1_001), Rules::default());
+        clock.look(at(1_001));
         assert!(clock.has_to_ask(NOW));
+    }
+
+    #[test]
+    fn a_jump_is_doubtful_until_a_majority_told() {
+        let mut clock = ServiceClock::default();
+        [1, 2].into_iter().for_each(|n| hear(&mut clock, n, 1_000));
+        clock.look(at(1_000));
+        assert!(!clock.is_doubtful(NOW));
+        clock.look(at(2_000));
+        assert!(clock.is_doubtful(NOW));
+        assert!(!clock.is_doubtful(NOW + DOUBT), "no answer came");
+        hear(&mut clock, 1, 2_000);
+        assert!(!clock.is_doubtful(NOW), "two of three agree");
+        assert_eq!(service(&clock, 2_000), 2_000);
+    }
+
+    #[test]
+    fn a_jump_of_a_node_without_others_is_no_doubt() {
+        let mut clock = ServiceClock::default();
+        clock.look(at(1_000));
+        clock.look(at(2_000));
+        assert!(!clock.is_doubtful(NOW));
     }
 
     #[test]
@@ -206,7 +260,7 @@ mod tests {
         let look = |clock: &mut ServiceClock, after: u64, ahead: u64| {
             let later = Duration::from_secs(after);
             let wall = wall(1_000 + after) + Duration::from_millis(ahead);
-            clock.look(Now { mono: NOW + later, wall }, Rules::default());
+            clock.look(Now { mono: NOW + later, wall });
             clock.is_off(NOW + later)
         };
         hear(&mut clock, 1, 1_000);
@@ -223,7 +277,7 @@ mod tests {
         let mut clock = ServiceClock::default();
         hear(&mut clock, 1, 1_000);
         hear(&mut clock, 2, 1_007);
-        let offset = |n| clock.offset_of(boot(n), at(1_000), Rules::default());
+        let offset = |n| clock.offset_of(boot(n), at(1_000));
         assert_eq!((offset(1), offset(2), offset(3)), (Some(0), Some(7_000), None));
     }
 

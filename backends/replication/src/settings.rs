@@ -59,3 +59,10 @@ pub enum Replication {
     /// The owner and this many others.
     Backups(u32),
 }
+
+impl Default for Replication {
+    /// The owner and one other.
+    fn default() -> Self {
+        Self::Backups(1)
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::steadfast::store::{Admission, Outcome, Record, RecordId, SessionStore, Token, Values};
-use ::steadfast::{Copies, Lifetime, ReplicatedStore, Session, SessionLayer};
+use ::steadfast::{Lifetime, ReplicatedStore, Replication, Session, SessionLayer};
 use anyhow::{Context, ensure};
 use axum::Router;
 use axum::extract::Path;
@@ -28,7 +28,7 @@ pub struct Plan {
     pub address: SocketAddr,
     pub seeds: Vec<String>,
     /// All nodes hold everything, without.
-    pub backups: Option<usize>,
+    pub backups: Option<u32>,
 }
 
 /// One line of the input. The answer is one of the output.
@@ -99,7 +99,7 @@ impl Node {
             .bind(plan.address)
             .seeds(plan.seeds)
             .name(plan.name.parse()?)
-            .copies(plan.backups.map_or(Copies::All, Copies::Backups))
+            .replication(plan.backups.map_or(Replication::Full, Replication::Backups))
             .secret([7; 32])
             .open()
             .await?;

@@ -51,7 +51,7 @@ impl Service {
         binary: &str,
         job: fn(Plan) -> J,
         nodes: usize,
-        backups: Option<usize>,
+        backups: Option<u32>,
     ) -> anyhow::Result<Self> {
         let mut service = Self { nodes: Vec::new() };
         for n in 1..=nodes {

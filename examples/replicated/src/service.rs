@@ -25,9 +25,10 @@ pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
     let addresses = nodes.iter().map(|node| (node.name.to_owned(), node.address));
     let balancer = Balancer::new(Policy::RoundRobin, addresses);
     let (mut kept, (tell, stopping)) = (JoinSet::new(), watch::channel(false));
-    // One after the other, so that the first one founds the service and the others join it.
-    for node in nodes {
-        let process = node.start().await?;
+    // All of them, and only then is one waited for: they found the service together.
+    let started: Vec<_> = nodes.iter().map(Node::start).collect::<Result<_, _>>()?;
+    for (node, mut process) in nodes.into_iter().zip(started) {
+        node.serves(&mut process).await?;
         kept.spawn(node.keep(process, stopping.clone()));
     }
     println!("{TO_TRY}");
@@ -82,19 +83,23 @@ fn nodes(secret: &Secret) -> anyhow::Result<Vec<Node>> {
 }
 
 impl Node {
-    /// Starts its process, and returns when it serves.
-    async fn start(&self) -> anyhow::Result<Child> {
+    /// Starts its process.
+    fn start(&self) -> anyhow::Result<Child> {
         let mut program = Command::new(env::current_exe()?);
         program.args(["node", self.name, &self.address.to_string(), &self.store, STARTED]);
         // Ctrl-C is for the service, which then ends its nodes.
         program.process_group(0).kill_on_drop(true);
-        let mut process = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Ok(program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    }
+
+    /// Returns when its process serves.
+    async fn serves(&self, process: &mut Child) -> anyhow::Result<()> {
         let said = BufReader::new(process.stdout.take().expect("it is piped"));
         let serves = said.lines().next_line().await?.is_some();
         anyhow::ensure!(serves, "{} does not start", self.name);
         let id = process.id().expect("nobody has waited for it");
         println!("{} on http://{} is process {id}", self.name, self.address);
-        Ok(process)
+        Ok(())
     }
 
     /// Starts it again a while after it ended, as a supervisor does, until that fails. Once the service
@@ -115,10 +120,13 @@ impl Node {
                 }
             }
             tokio::time::sleep(BACK_AFTER).await;
-            process = match self.start().await {
+            process = match self.start() {
                 Ok(process) => process,
                 Err(error) => return error,
             };
+            if let Err(error) = self.serves(&mut process).await {
+                return error;
+            }
         }
     }
 }

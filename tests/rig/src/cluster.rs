@@ -162,7 +162,7 @@ impl Cluster {
         let nodes = self.running();
         let count = nodes.len() as f64;
         let figures = join_all(nodes.into_iter().map(|n| self.figures(n))).await;
-        let wanted = [("members", count), ("base_members", count), ("under_replicated", 0.0)];
+        let wanted = [("members", count), ("under_replicated", 0.0)];
         figures.iter().all(|of| wanted.iter().all(|(name, value)| of.get(*name) == Some(value)))
     }
 

@@ -39,7 +39,7 @@ const PATHS: &[&[u8]] = &[
 
 // One test, since memory is counted for the whole process.
 #[test]
-fn a_flood_of_elements_takes_little_memory() {
+fn cl_07_a_flood_of_elements_takes_little_memory() {
     for path in PATHS {
         for element in [&[][..], &[0], &[1; 40]] {
             let (tag, outer) = path.split_last().expect("a path has a field");

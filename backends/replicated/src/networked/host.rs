@@ -1,22 +1,20 @@
 //! A host: a node, and the clients that its balancer sends to it.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{join_all, select};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use steadfast_core::{Change, Clock, Env, Limits, Random, RandomError, SessionStore};
+use steadfast_core::{Change, Clock, Env, Random, RandomError, SessionStore};
 use time::UtcDateTime;
 
-use super::{World, oracle};
-use crate::ReplicatedStore;
-use crate::engine::Config;
-use crate::link::Links;
-use crate::node::Node;
-use crate::sockets::TcpListener;
+use super::{Setup, World, oracle};
+use crate::{OpenError, ReplicatedStore};
 
 pub(super) fn name(n: usize) -> String {
     format!("n{n}")
@@ -29,7 +27,7 @@ pub(super) async fn run(n: usize, world: Rc<RefCell<World>>) -> turmoil::Result 
         world.starts += 1;
         (world.setup, world.seed << 16 | world.starts)
     };
-    let store = open(n, setup.nodes, seed, setup.into()).await?;
+    let store = open(n, setup, seed).await?;
     let running = Running { n, world };
     running.world.borrow_mut().nodes[n] = Some(store.clone());
     let client = |n| oracle::run(&running.world, &store, SmallRng::seed_from_u64(seed << 8 | n));
@@ -63,37 +61,22 @@ impl Drop for Running {
 }
 
 /// As `ReplicatedStoreBuilder::open` does it, but for the check that a port without TLS is of loopback.
-async fn open(
-    n: usize,
-    nodes: usize,
-    seed: u64,
-    config: Config,
-) -> Result<ReplicatedStore, Box<dyn std::error::Error>> {
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-    let random = Mutex::new(SmallRng::seed_from_u64(seed));
-    let env = Env::new(SimulatedClock, SeededRandom(random));
-    let node = Node::new(name(n).parse()?, config, env)?;
+async fn open(n: usize, setup: Setup, seed: u64) -> Result<ReplicatedStore, OpenError> {
+    let env = Env::new(SimulatedClock, SeededRandom(Mutex::new(SmallRng::seed_from_u64(seed))));
     let address = |n| format!("{}:{PORT}", name(n));
-    let seeds = (0..nodes).map(address).collect();
-    let links = Links::new(&node, "simulated".to_owned(), address(n), seeds, None)?;
-    links.start(listener);
-    node.start(links);
-    Ok(ReplicatedStore::of(node, Limits::default()))
-}
-
-impl From<super::Setup> for Config {
-    fn from(setup: super::Setup) -> Self {
-        Self {
-            copies: setup.copies,
-            acks: setup.acks,
-            drain_as: Default::default(),
-            partition: Some(setup.partition),
-            limits: Limits::default(),
-            budgets: Default::default(),
-            expects_peers: true,
-            without: None,
-        }
-    }
+    ReplicatedStore::builder()
+        .bind(SocketAddr::from(([0, 0, 0, 0], PORT)))
+        .advertise(address(n))
+        .seeds((0..setup.nodes).map(address))
+        .name(name(n).parse().unwrap())
+        .cluster("simulated")
+        .replication(setup.replication)
+        .acknowledgements(setup.acknowledgements)
+        .partition(setup.partition)
+        .join_timeout(Duration::from_secs(3_600))
+        .env(env)
+        .open_with(None)
+        .await
 }
 
 /// The clock of the simulation.

@@ -1,4 +1,4 @@
-//! Nodes in a simulated network: the driver, the links and the membership as they are in production,
+//! Nodes in a simulated network: the driver, the links and the failure detector as they are in production,
 //! over turmoil's sockets and time.
 //!
 //! Beside each node run clients of it. What they were told is remembered by an oracle, which complains
@@ -21,29 +21,29 @@ use turmoil::{Builder, Sim};
 
 use self::faults::Faults;
 use self::oracle::Oracle;
-use crate::ReplicatedStore;
-use crate::engine::config::{Acks, Copies, Partition};
+use crate::{Acknowledgements, PartitionPolicy, ReplicatedStore, Replication};
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     nodes: usize,
-    copies: Copies,
-    acks: Acks,
-    partition: Partition,
+    replication: Replication,
+    acknowledgements: Acknowledgements,
+    partition: PartitionPolicy,
     /// Whether hosts crash, too.
     crashes: bool,
 }
 
 impl Setup {
     fn number(n: u64) -> Self {
-        let (nodes, copies, acks) = [
-            (3, Copies::Backups(1), Acks::One),
-            (3, Copies::All, Acks::One),
-            (4, Copies::Backups(1), Acks::One),
-            (5, Copies::Backups(2), Acks::All),
+        let (nodes, replication, acknowledgements) = [
+            (3, Replication::Backups(1), Acknowledgements::One),
+            (3, Replication::Full, Acknowledgements::One),
+            (4, Replication::Backups(1), Acknowledgements::One),
+            (5, Replication::Backups(2), Acknowledgements::All),
         ][n as usize % 4];
-        Self { nodes, copies, acks, partition: Partition::Fail, crashes: true }
+        let partition = PartitionPolicy::Fail;
+        Self { nodes, replication, acknowledgements, partition, crashes: true }
     }
 }
 
@@ -74,19 +74,19 @@ impl World {
     fn is_at_rest(&self) -> bool {
         let count = self.setup.nodes;
         self.nodes.iter().all(|node| {
-            node.as_ref().map(ReplicatedStore::health).is_some_and(|health| {
-                health.is_ready
-                    && health.is_agreed
-                    && health.under_replicated == 0
-                    && (health.members, health.base) == (count, count)
+            node.as_ref().map(ReplicatedStore::status).is_some_and(|status| {
+                status.has_joined()
+                    && status.agreement.is_settled
+                    && status.under_replicated == 0
+                    && (status.members.full, status.members.voters) == (count, count)
             })
         })
     }
 
-    fn healths(&self) -> String {
-        let health =
-            |node: &Option<_>| format!("\n{:?}", node.as_ref().map(ReplicatedStore::health));
-        self.nodes.iter().map(health).collect()
+    fn statuses(&self) -> String {
+        let status =
+            |node: &Option<_>| format!("\n{:?}", node.as_ref().map(ReplicatedStore::status));
+        self.nodes.iter().map(status).collect()
     }
 }
 
@@ -149,7 +149,7 @@ impl Simulation {
         let end = self.sim.elapsed() + within;
         while !is_so(&self.world.borrow()) {
             if self.sim.elapsed() >= end {
-                return Err(format!("it never comes to that: {}", self.world.borrow().healths()));
+                return Err(format!("it never comes to that: {}", self.world.borrow().statuses()));
             }
             self.step()?;
         }
@@ -165,7 +165,7 @@ impl Simulation {
         let end = self.sim.elapsed() + by;
         while self.sim.elapsed() < end {
             if !holds(&self.world.borrow()) {
-                return Err(format!("it does not stay so: {}", self.world.borrow().healths()));
+                return Err(format!("it does not stay so: {}", self.world.borrow().statuses()));
             }
             self.step()?;
         }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{Phase, Setup, Simulation, World};
-use crate::ReplicatedStore;
-use crate::engine::config::Partition;
+use crate::{PartitionPolicy, ReplicatedStore};
 
 #[test]
 fn links_stay_as_they_are_while_nothing_is_wrong() {
-    let mut simulation = begin(Partition::Fail);
+    let mut simulation = begin(PartitionPolicy::Fail);
+    let settled = Duration::from_secs(1);
+    simulation.while_it_holds(settled, |_| true).unwrap();
     let lost = simulation.world.borrow().links_lost;
     let is_quiet = |world: &World| world.links_lost == lost;
     simulation.while_it_holds(Duration::from_secs(40), is_quiet).unwrap();
@@ -16,7 +17,7 @@ fn links_stay_as_they_are_while_nothing_is_wrong() {
 
 #[test]
 fn a_node_that_crashes_is_missed_soon() {
-    let mut simulation = begin(Partition::Degrade);
+    let mut simulation = begin(PartitionPolicy::Degrade);
     simulation.sim.crash("n2");
     simulation.while_it_holds(Duration::from_secs(1), |world| members(world) == [3, 3]).unwrap();
     simulation.until(Duration::from_millis(600), |world| members(world) == [2, 2]).unwrap();
@@ -26,7 +27,7 @@ fn a_node_that_crashes_is_missed_soon() {
 
 #[test]
 fn a_node_that_hangs_is_missed_as_well() {
-    let mut simulation = begin(Partition::Degrade);
+    let mut simulation = begin(PartitionPolicy::Degrade);
     simulation.sim.hold("n2", "n0");
     simulation.sim.hold("n2", "n1");
     let is_missed = |world: &World| members(world)[..2] == [2, 2];
@@ -35,7 +36,7 @@ fn a_node_that_hangs_is_missed_as_well() {
 
 #[test]
 fn who_is_reached_through_a_third_node_is_not_missed() {
-    let mut simulation = begin(Partition::Degrade);
+    let mut simulation = begin(PartitionPolicy::Degrade);
     simulation.sim.partition("n0", "n1");
     let nobody_is_missed = |world: &World| members(world) == [3, 3, 3];
     simulation.while_it_holds(Duration::from_secs(30), nobody_is_missed).unwrap();
@@ -45,7 +46,7 @@ fn who_is_reached_through_a_third_node_is_not_missed() {
 
 #[test]
 fn a_node_that_was_cut_off_is_back_soon() {
-    let mut simulation = begin(Partition::Fail);
+    let mut simulation = begin(PartitionPolicy::Fail);
     simulation.begin_phase(Phase::Busy);
     simulation.sim.partition("n2", "n0");
     simulation.sim.partition("n2", "n1");
@@ -56,12 +57,12 @@ fn a_node_that_was_cut_off_is_back_soon() {
     simulation.until(Duration::from_secs(15), World::is_at_rest).unwrap();
 }
 
-fn begin(partition: Partition) -> Simulation {
+fn begin(partition: PartitionPolicy) -> Simulation {
     Simulation::begin(Setup { partition, ..Setup::number(0) }, 1).unwrap()
 }
 
 /// How many members each node that runs sees.
 fn members(world: &World) -> Vec<usize> {
     let running = world.nodes.iter().flatten();
-    running.map(ReplicatedStore::health).map(|health| health.members).collect()
+    running.map(ReplicatedStore::status).map(|status| status.members.full).collect()
 }

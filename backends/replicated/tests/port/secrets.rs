@@ -85,7 +85,7 @@ impl Service {
     async fn node(&self, n: usize, secrets: &[[u8; 32]]) -> (SocketAddr, ReplicatedStore) {
         let port = free_port().await;
         let seeds = self.nodes.iter().map(|(port, _)| port.to_string());
-        let node = anyone(n).bind(port).seeds(seeds).join(Duration::from_secs(30));
+        let node = anyone(n).bind(port).seeds(seeds).join_timeout(Duration::from_secs(30));
         let node = secrets.iter().fold(node, |node, secret| node.secret(*secret));
         (port, node.open().await.unwrap())
     }
@@ -100,7 +100,7 @@ impl Service {
     /// Whether one with these secrets cannot join.
     async fn refuses(&self, secrets: &[[u8; 32]]) -> bool {
         let seeds = self.nodes.iter().map(|(port, _)| port.to_string());
-        let node = anyone(9).seeds(seeds).join(Duration::from_secs(1));
+        let node = anyone(9).seeds(seeds).join_timeout(Duration::from_secs(1));
         let node = secrets.iter().fold(node, |node, secret| node.secret(*secret));
         matches!(node.open().await, Err(OpenError::NotJoined { .. }))
     }

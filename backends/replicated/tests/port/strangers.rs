@@ -47,7 +47,7 @@ async fn cl_01_a_port_without_tls_is_opened_on_loopback_only() {
 async fn cl_02_another_secret_or_cluster_is_no_peer() {
     let (port, _store) = founder(node(0)).await;
     for stranger in [anyone(1).secret([9; 32]), node(1).cluster("forum")] {
-        let stranger = stranger.seeds([port.to_string()]).join(Duration::from_millis(700));
+        let stranger = stranger.seeds([port.to_string()]).join_timeout(Duration::from_millis(700));
         assert!(matches!(stranger.open().await, Err(OpenError::NotJoined { .. })));
     }
     let peer = node(2).seeds([port.to_string()]).open().await.unwrap();

@@ -2,17 +2,18 @@
 
 mod operation;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{
     Admission, Authentication, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal,
-    Proof, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp,
+    Proof, RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash,
+    Timestamp,
 };
 
 use super::{Effect, Engine, Packet};
 use crate::budget::Budgets;
-use crate::call::{Reply, Request};
+use crate::call::{Failure, Reply, Request};
 use crate::cluster::Timing;
 use crate::context::Now;
 use crate::epoch::tests::{SETTINGS, boot, joining};
@@ -126,6 +127,67 @@ fn sessions_end_once_the_service_is_late() {
     nodes.now.wall = nodes.now.wall + Duration::from_secs(601);
     nodes.pass(9_000);
     assert_eq!(nodes.try_count(2, id), None);
+}
+
+#[test]
+fn the_next_call_sees_that_all_clocks_were_moved() {
+    let mut nodes = Nodes::new(3);
+    let id = nodes.create_until(0, 1, 600);
+    for node in 0..3 {
+        assert!(nodes.try_count(node, id).is_some());
+    }
+    nodes.now.wall = nodes.now.wall + Duration::from_secs(601);
+    for node in 0..3 {
+        assert_eq!(nodes.try_count(node, id), None);
+    }
+}
+
+#[test]
+fn a_call_that_was_given_up_is_not_sent_again() {
+    let mut nodes = Nodes::new(3);
+    let id = nodes.create(0, 1);
+    let owner = nodes.owner(id);
+    let caller = boot((owner + 1) % 3);
+    nodes.mute.insert(caller);
+    nodes.pass(2_000);
+    let mut number = 0;
+    let (request, within) = (added(id), Duration::from_millis(500));
+    nodes.step(caller, |engine, now| number = engine.call(now, request, within));
+    let reply = nodes.wait(caller, number);
+    assert!(matches!(reply, Reply::Failed(Failure::Timeout)), "{reply:?}");
+    nodes.mute.clear();
+    nodes.pass(3_000);
+    assert_eq!(nodes.count(owner, id), 1, "as created");
+}
+
+#[test]
+fn a_write_that_was_not_confirmed_replaces_no_later_one() {
+    for (at_owner, is_cut) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut nodes = Nodes::new(3);
+        let id = nodes.create(0, 1);
+        let owner = nodes.owner(id);
+        let [lost, other] = [boot(owner), boot((owner + 1) % 3)];
+        nodes.put(other, id, 1);
+        nodes.mute.insert(lost);
+        let caller = if at_owner { lost } else { other };
+        let (mut number, within) = (0, Duration::from_millis(500));
+        nodes.step(caller, |engine, now| number = engine.call(now, put(id, 2), within));
+        nodes.pass(1_500);
+        if is_cut {
+            nodes.cut(lost);
+        }
+        nodes.pass(2_000);
+        (3..6).for_each(|value| nodes.put(other, id, value));
+        nodes.mute.clear();
+        if is_cut {
+            nodes.join(lost);
+        }
+        nodes.pass(5_000);
+        for node in 0..3 {
+            let value = nodes.value(boot(node), id);
+            assert_eq!(value.as_deref(), Some("5"), "{at_owner} {is_cut} at {node}");
+        }
+    }
 }
 
 #[test]
@@ -399,7 +461,7 @@ fn a_long_list_travels_in_parts_after_a_crash() {
     assert!(largest < Some(&(128 << 10)), "{largest:?}");
 }
 
-// Nine fields: what the nodes told is kept by kind.
+// Ten fields: what the nodes told is kept by kind.
 struct Nodes {
     engines: BTreeMap<Boot, Engine>,
     packets: VecDeque<(Boot, Boot, Packet)>,
@@ -412,6 +474,8 @@ struct Nodes {
     ahead: BTreeMap<Boot, Duration>,
     /// The sizes of all packets.
     sent: Vec<usize>,
+    /// Nodes of which no packet arrives.
+    mute: BTreeSet<Boot>,
     terms: (Budgets, Rules),
 }
 
@@ -438,6 +502,7 @@ impl Nodes {
             now,
             ahead,
             sent: Vec::new(),
+            mute: BTreeSet::new(),
             terms,
         };
         for n in 0..nodes {
@@ -460,11 +525,7 @@ impl Nodes {
         self.engines.insert(me, Engine::new(membership, Limits::default(), budgets, rules));
         let discovery = Discovery { has_others: true, silent: vec!["others".to_owned()] };
         self.step(me, |engine, now| engine.discovered(now, discovery));
-        for other in self.boots().into_iter().filter(|other| *other != me) {
-            let (mine, theirs) = (self.engines[&me].hello(), self.engines[&other].hello());
-            self.step(me, |engine, now| engine.connected(now, theirs));
-            self.step(other, |engine, now| engine.connected(now, mine));
-        }
+        self.join(me);
     }
 
     fn crash(&mut self, n: usize) {
@@ -522,7 +583,9 @@ impl Nodes {
                 Packet::Stream(packet) => packet.content.as_ref().map_or(0, |c| c.message.size()),
                 Packet::Cluster(_) => 0,
             });
-            self.step(to, |engine, now| engine.receive(now, from, packet));
+            if !self.mute.contains(&from) {
+                self.step(to, |engine, now| engine.receive(now, from, packet));
+            }
         }
         self.now.mono += Duration::from_millis(1);
     }
@@ -679,12 +742,37 @@ impl Nodes {
     }
 
     fn add(&mut self, node: usize, id: RecordId) -> i64 {
-        let mut patch = Patch::new();
-        patch.add("n", 1).unwrap();
-        let reply = self.call(self.boot(node), Request::Update { id, patch: Box::new(patch) });
-        match reply {
+        match self.call(self.boot(node), added(id)) {
             Reply::Outcome(Outcome::Applied(applied)) => applied.counters[0].1,
             reply => panic!("{reply:?}"),
+        }
+    }
+
+    fn put(&mut self, me: Boot, id: RecordId, value: u64) {
+        let reply = self.call(me, put(id, value));
+        assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
+    }
+
+    fn value(&mut self, me: Boot, id: RecordId) -> Option<String> {
+        let reply = self.call(me, Request::Load { id, proof: None, seen: None });
+        let Reply::Lookup(Lookup::Found(found)) = reply else { panic!("{reply:?}") };
+        found.record.values.get("v").map(|json| String::from_utf8_lossy(json).into_owned())
+    }
+
+    /// Ends the links of a node.
+    fn cut(&mut self, me: Boot) {
+        for other in self.boots().into_iter().filter(|other| *other != me) {
+            self.step(me, |engine, now| engine.disconnected(now, other, false));
+            self.step(other, |engine, now| engine.disconnected(now, me, false));
+        }
+    }
+
+    /// Links a node with the others again.
+    fn join(&mut self, me: Boot) {
+        for other in self.boots().into_iter().filter(|other| *other != me) {
+            let (mine, theirs) = (self.engines[&me].hello(), self.engines[&other].hello());
+            self.step(me, |engine, now| engine.connected(now, theirs));
+            self.step(other, |engine, now| engine.connected(now, mine));
         }
     }
 
@@ -735,6 +823,19 @@ impl Nodes {
     fn boots(&self) -> Vec<Boot> {
         self.engines.keys().copied().collect()
     }
+}
+
+fn added(id: RecordId) -> Request {
+    let mut patch = Patch::new();
+    patch.add("n", 1).unwrap();
+    Request::Update { id, patch: Box::new(patch) }
+}
+
+fn put(id: RecordId, value: u64) -> Request {
+    let mut patch = Patch::new();
+    let json = value.to_string();
+    patch.put("v", RawJson::copied(json.as_bytes())).unwrap();
+    Request::Update { id, patch: Box::new(patch) }
 }
 
 fn record(n: u64) -> Record {

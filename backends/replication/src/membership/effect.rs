@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::message::{Frame, Refusal};
+use crate::cluster::Suspected;
 use crate::epoch::{Epoch, EpochId};
 use crate::member::{Boot, Name, Role};
 
@@ -14,6 +15,8 @@ pub enum Effect {
     Send(Boot, Frame),
     /// This node is in another epoch from now on.
     Learned(Arc<Epoch>),
+    /// This node does not reach a member. It may be repeated.
+    Suspected(Boot, Suspected),
     /// A node is not admitted, for the log; the other one is this node, if the boot is its own.
     Refused(Boot, Refusal),
     /// Two services or lineages met of which an operator has to end one, for the log.

@@ -1158,7 +1158,11 @@ impl Membership {
         match word {
             None => {}
             Some(Word::Ping(boot)) => self.ping(boot),
-            Some(Word::Suspect(boot)) => self.send_voters(&Message::Suspect(boot), now),
+            Some(Word::Suspect(boot)) => {
+                let why = self.suspicion.why(boot, now);
+                self.effects.extend(why.map(|why| Effect::Suspected(boot, why)));
+                self.send_voters(&Message::Suspect(boot), now);
+            }
             Some(Word::Trust(boot)) => self.send_voters(&Message::Trust(boot), now),
         }
     }

@@ -11,10 +11,11 @@ use crate::settings::Settings;
 use crate::slots::SlotSet;
 
 /// How a node that drains ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drain {
     /// Another process of its name follows: it keeps its place, and its vote.
+    #[default]
     Restart,
     /// It goes for good.
     Leave,

@@ -88,13 +88,19 @@ fn admit(
     above.retain(|id| !named.contains(id));
     let is_named = above.is_empty() || !cx.rules.keep(Rule::Q3);
     let named = [named, &above].concat();
-    match list.get(id) {
-        Some(_) if is_named => Decision::Answer(Reply::Admitted(named)),
-        there => {
-            let named = if cx.rules.keep(Rule::Q3) { named } else { Vec::new() };
-            change(list, ListStep::Reserve(id, there.copied().unwrap_or(entry), named), cx)
-        }
+    let there = list.get(id);
+    let entry = there.map_or(entry, |there| again(there, entry));
+    if is_named && there == Some(&entry) {
+        return Decision::Answer(Reply::Admitted(named));
     }
+    let named = if cx.rules.keep(Rule::Q3) { named } else { Vec::new() };
+    change(list, ListStep::Reserve(id, entry, named), cx)
+}
+
+/// The entry of a session whose principal proved again who they are: it is not as old as before.
+fn again(there: &ListEntry, entry: ListEntry) -> ListEntry {
+    let is_newer = entry.authenticated > there.authenticated;
+    if is_newer { ListEntry { is_settled: there.is_settled, ..entry } } else { *there }
 }
 
 fn change(list: &List, step: ListStep, cx: &Context<'_>) -> Decision {
@@ -132,8 +138,8 @@ pub(super) fn admission_of_create(request: &Request) -> Option<Request> {
     Some(Request::List { principal: principal.clone()?, request })
 }
 
-/// The admission that a login in a patch needs; `None` where the record has its secret already, because it
-/// was sent twice.
+/// The admission that an authentication in a patch needs; `None` where the record has its secret already,
+/// because it was sent twice. An elevation needs none; it makes the session a newer one for the cap.
 pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -> Option<Request> {
     let rotation = patch.rotation().filter(|rotation| rotation.hash != before.secret)?;
     let Authentication { at, absolute_deadline, principal, admission, .. } =
@@ -142,10 +148,14 @@ pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -
         id,
         authenticated: *at,
         until: *absolute_deadline,
-        admission: *admission,
+        admission: if principal.is_some() { *admission } else { FREE },
     };
-    Some(Request::List { principal: principal.clone()?, request })
+    let principal = principal.clone().or_else(|| before.principal.clone())?;
+    Some(Request::List { principal, request })
 }
+
+/// Above every floor, and below every cap.
+const FREE: Admission = Admission { cap: usize::MAX, epoch: Some(u64::MAX) };
 
 /// How many sessions a page of a list has.
 const PAGE: usize = 512;

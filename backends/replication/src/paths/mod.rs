@@ -97,6 +97,11 @@ impl<M: Clone> Paths<M> {
         }
     }
 
+    /// Changes messages that wait to be sent, or to be sent again: what became pointless is not to arrive late.
+    pub fn amend(&mut self, change: impl Fn(&mut M)) {
+        self.peers.values_mut().for_each(|peer| peer.outbox.amend(&change));
+    }
+
     /// Takes a packet that came over the link to a boot.
     pub fn receive(&mut self, link: Boot, packet: Packet<M>, now: Duration) -> Arrival {
         if packet.to != self.me || packet.from == self.me {

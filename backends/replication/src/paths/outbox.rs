@@ -68,6 +68,11 @@ impl<M: Clone> Outbox<M> {
         *self = Self { first: next, ..Self::new(stream) };
     }
 
+    /// Changes messages that are not covered. One that arrived already stays as it was.
+    pub(super) fn amend(&mut self, change: &impl Fn(&mut M)) {
+        self.messages.iter_mut().for_each(|queued| change(&mut queued.message));
+    }
+
     /// Drops what the receiver handled.
     pub(super) fn cover(&mut self, covered: Covered) {
         while covered.stream == self.stream

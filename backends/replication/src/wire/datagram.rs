@@ -60,7 +60,7 @@ fn succession(epoch: EpochId, ballot: Ballot) -> proto::Succession {
     proto::Succession { epoch, ballot, ..proto::Succession::default() }
 }
 
-fn to_hello(hello: &Hello, asks: bool) -> proto::Hello {
+pub(super) fn to_hello(hello: &Hello, asks: bool) -> proto::Hello {
     let Hello { member, listed_in, in_sight, lowest: (name, boot), is_waiting, is_lost } = hello;
     let (name, boot) = (name.as_str().to_owned(), boot_bytes(*boot));
     proto::Hello {
@@ -142,7 +142,7 @@ fn relayed(relay: proto::Relay, sender: Boot) -> Result<Option<Message>, WireErr
     Ok(inner.map(|frame| Message::Relay { to, frame: Box::new(frame) }))
 }
 
-fn hello(hello: proto::Hello) -> Result<Hello, WireError> {
+pub(super) fn hello(hello: proto::Hello) -> Result<Hello, WireError> {
     let lowest = required(hello.lowest, "the lowest node")?;
     let id = |id: Option<_>| id.map(|id| epoch_id(Some(id))).transpose();
     Ok(Hello {

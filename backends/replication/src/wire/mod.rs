@@ -9,6 +9,7 @@ mod calls;
 mod changes;
 mod datagram;
 mod epoch;
+mod greeting;
 mod list;
 mod lists;
 mod message;
@@ -27,6 +28,7 @@ mod tests;
 use prost::Message as _;
 
 pub use self::epoch::{MAX_ADDRESS, MAX_ZONE};
+pub use self::greeting::{EDITION, Greeting, MAX_KNOWN};
 use self::proto::frame::Kind;
 use crate::engine::Packet;
 use crate::member::Boot;
@@ -55,6 +57,15 @@ pub enum WireError {
     TooMany(usize),
 }
 
+/// What the body of a frame carries.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    /// For the engine.
+    Packet(Packet),
+    /// For the failure detector.
+    Gossip(Vec<u8>),
+}
+
 /// The bytes of a frame that carries a packet.
 pub fn encode(packet: &Packet, ends: Ends) -> Vec<u8> {
     let kind = match packet {
@@ -64,15 +75,22 @@ pub fn encode(packet: &Packet, ends: Ends) -> Vec<u8> {
     proto::Frame { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The packet in a frame with these bytes; `None` if it is of a kind that this version does not know.
+/// The bytes of a frame that carries gossip of the failure detector.
+pub fn encode_gossip(gossip: Vec<u8>) -> Vec<u8> {
+    proto::Frame { kind: Some(Kind::Gossip(gossip)) }.encode_to_vec()
+}
+
+/// What the frame with these bytes carries; `None` if it is of a kind that this version does not know.
 ///
 /// # Errors
 ///
 /// If the bytes are not a frame.
-pub fn decode(bytes: &[u8], ends: Ends) -> Result<Option<Packet>, WireError> {
-    match proto::Frame::decode(bytes)?.kind {
-        Some(Kind::Packet(packet)) => packet::decode(packet, ends).map(Packet::Stream).map(Some),
-        Some(Kind::Datagram(frame)) => Ok(datagram::decode(frame, ends.from)?.map(Packet::Cluster)),
-        None => Ok(None),
-    }
+pub fn decode(bytes: &[u8], ends: Ends) -> Result<Option<Frame>, WireError> {
+    let packet = match proto::Frame::decode(bytes)?.kind {
+        Some(Kind::Packet(packet)) => Some(Packet::Stream(packet::decode(packet, ends)?)),
+        Some(Kind::Datagram(frame)) => datagram::decode(frame, ends.from)?.map(Packet::Cluster),
+        Some(Kind::Gossip(gossip)) => return Ok(Some(Frame::Gossip(gossip))),
+        None => None,
+    };
+    Ok(packet.map(Frame::Packet))
 }

@@ -2,7 +2,7 @@
 /// The body of a frame.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {
-    #[prost(oneof = "frame::Kind", tags = "1, 2")]
+    #[prost(oneof = "frame::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<frame::Kind>,
 }
 /// Nested message and enum types in `Frame`.
@@ -13,7 +13,31 @@ pub mod frame {
         Packet(super::Packet),
         #[prost(message, tag = "2")]
         Datagram(super::Datagram),
+        /// Of the failure detector, in its own encoding.
+        #[prost(bytes, tag = "3")]
+        Gossip(::prost::alloc::vec::Vec<u8>),
     }
+}
+/// The first frame of each side of a link. The first edition of the protocol greets in the fields 1 to 7 as
+/// well, so that each edition can say that it met the other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Greeting {
+    /// The name of the service.
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The edition: 3.
+    #[prost(uint64, tag = "3")]
+    pub protocol: u64,
+    /// Where the sender is dialled.
+    #[prost(string, tag = "6")]
+    pub address: ::prost::alloc::string::String,
+    /// Where other nodes are. At most 256.
+    #[prost(string, repeated, tag = "7")]
+    pub known: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "8")]
+    pub hello: ::core::option::Option<Hello>,
 }
 /// A message of a stream, or what was handled of one.
 #[derive(Clone, PartialEq, ::prost::Message)]

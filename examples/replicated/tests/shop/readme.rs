@@ -35,7 +35,7 @@ async fn what_there_is_to_try_can_be_tried() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_started_one_by_one_share_their_sessions() {
+async fn nodes_that_are_started_by_their_commands_share_their_sessions() {
     let [.., secret, mut nodes] = commands();
     let here = fresh_directory("operator");
     run(&here, &secret).await;
@@ -43,11 +43,10 @@ async fn nodes_that_are_started_one_by_one_share_their_sessions() {
     for port in [8081, 8082, 8083, 7001, 7002, 7003] {
         nodes = nodes.replace(&format!("127.0.0.1:{port}"), &free_address().await);
     }
-    let (mut processes, mut addresses) = (Vec::new(), Vec::new());
-    for command in nodes.lines() {
-        let mut process = node(&here, command);
-        addresses.push(listening(&mut process).await);
-        processes.push(process);
+    let mut processes: Vec<_> = nodes.lines().map(|command| node(&here, command)).collect();
+    let mut addresses = Vec::new();
+    for process in &mut processes {
+        addresses.push(listening(process).await);
     }
     for (address, visit) in addresses.iter().zip(1..) {
         let page = run(&here, &format!("curl -s -b jar -c jar http://{address}/")).await;

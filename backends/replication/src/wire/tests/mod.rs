@@ -19,6 +19,12 @@ use crate::message::Message;
 use crate::paths::Content;
 use crate::slots::{Slot, SlotSet};
 
+#[test]
+fn gossip_is_passed_on_as_it_is() {
+    let frame = encode_gossip(vec![1, 2, 3]);
+    assert!(matches!(decode(&frame, ENDS), Ok(Some(Frame::Gossip(gossip))) if gossip == [1, 2, 3]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -48,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_refused_without_a_panic(
+    fn cl_08_arbitrary_bytes_are_refused_without_a_panic(
         bytes: Vec<u8>,
         packet in packet(),
         at: Index,
@@ -78,7 +84,8 @@ fn a_message_that_a_later_version_adds_keeps_its_place() {
     let message = Some(proto::Message::decode(&*field(500, &[])).unwrap());
     let packet = proto::Packet { epoch, number: 7, message, ..Default::default() };
     let frame = proto::Frame { kind: Some(Kind::Packet(packet)) };
-    let Some(Packet::Stream(packet)) = decode(&frame.encode_to_vec(), ENDS).unwrap() else {
+    let Some(Frame::Packet(Packet::Stream(packet))) = decode(&frame.encode_to_vec(), ENDS).unwrap()
+    else {
         panic!("that is not a packet");
     };
     let content = packet.content.unwrap();
@@ -154,7 +161,7 @@ fn an_epoch_with_impossible_parts_is_refused() {
 }
 
 #[test]
-fn a_list_has_a_limit() {
+fn cl_07_a_list_has_a_limit() {
     let member = proto::Member::default();
     let list = |length| proto::MemberList { item: vec![member.clone(); length] }.encode_to_vec();
     let decode =
@@ -164,7 +171,7 @@ fn a_list_has_a_limit() {
 }
 
 #[test]
-fn groups_are_not_nested_without_end() {
+fn cl_07_groups_are_not_nested_without_end() {
     let mut groups = Vec::new();
     for _ in 0..100_000 {
         encode_key(25, WireType::StartGroup, &mut groups);
@@ -176,7 +183,9 @@ fn groups_are_not_nested_without_end() {
 /// Whether a frame carries this packet, to the last byte.
 #[track_caller]
 fn same(packet: &Packet, frame: &[u8]) {
-    let back = decode(frame, ENDS).unwrap().expect("its kind is known");
+    let Some(Frame::Packet(back)) = decode(frame, ENDS).unwrap() else {
+        panic!("its kind is known");
+    };
     assert_eq!(format!("{back:?}"), format!("{packet:?}"));
     assert_eq!(encode(&back, ENDS), encode(packet, ENDS));
 }

@@ -1,0 +1,64 @@
+//! What happens to the cluster, in one line of log per change.
+
+use steadfast_replication::member::Name;
+use steadfast_replication::membership::{Effect, End};
+
+use crate::status::Status;
+
+/// Logs what changed of how a node is.
+pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
+    let node = node.as_str();
+    if let Some(epoch) = after.epoch.filter(|epoch| before.epoch != Some(*epoch)) {
+        let steadfast_replication::figures::Members {
+            joining, full, draining, aside, voters, ..
+        } = after.members;
+        tracing::info!(
+            target: "steadfast", node, epoch = epoch.number, full, joining, draining, aside, voters,
+            "the node is in another epoch"
+        );
+    }
+    match &after.problem {
+        Some(problem) if before.problem.as_ref() != Some(problem) => {
+            tracing::warn!(target: "steadfast", node, %problem, "the node is not ready");
+        }
+        None if before.problem.is_some() => {
+            tracing::info!(target: "steadfast", node, "the node is ready");
+        }
+        _ => {}
+    }
+    if after.suspects != before.suspects {
+        let suspects = after.suspects;
+        tracing::info!(target: "steadfast", node, suspects, "the node suspects others");
+    }
+    if after.is_crowded && !before.is_crowded {
+        let nodes = after.members.full;
+        tracing::warn!(target: "steadfast", node, nodes, "every write goes to every node: use backups");
+    }
+}
+
+/// Logs what the engine reports of the cluster.
+pub(crate) fn effect(node: &Name, effect: &Effect) {
+    let node = node.as_str();
+    match effect {
+        Effect::Refused(peer, why) => {
+            tracing::warn!(target: "steadfast", node, ?peer, %why, "a node is not admitted");
+        }
+        Effect::Conflict(epoch) => {
+            let other = epoch.number;
+            tracing::error!(
+                target: "steadfast", node, other,
+                "two services met that were founded apart: end one of them"
+            );
+        }
+        Effect::Ended(End::Left) => {
+            tracing::info!(target: "steadfast", node, "the node left the service");
+        }
+        Effect::Ended(_) => {
+            tracing::error!(
+                target: "steadfast", node,
+                "another process took the place of this node: end this process"
+            );
+        }
+        _ => {}
+    }
+}

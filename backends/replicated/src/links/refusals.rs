@@ -1,0 +1,66 @@
+//! Why a node that was reached is refused as a peer: logged once, not at each attempt.
+
+use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
+
+use steadfast_replication::wire::EDITION;
+
+/// Why a node is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("it does not know the secret of this node")]
+    Stranger,
+    #[error("it belongs to the service {0:?}")]
+    OtherService(String),
+    #[error(
+        "it speaks edition {0} of the protocol, and this node speaks {EDITION}: they never form one service"
+    )]
+    Edition(u64),
+}
+
+/// What was logged already, by the address of the refused node.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<String, Discriminant<Refusal>>);
+
+impl Refusals {
+    /// Notes a refusal; returns whether it is new.
+    pub(super) fn is_new(&mut self, address: &str, why: &Refusal) -> bool {
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert(address.to_owned(), discriminant(why)) != Some(discriminant(why))
+    }
+
+    /// Notes that the node at an address is a peer now.
+    pub(super) fn forget(&mut self, address: &str) {
+        self.0.remove(address);
+    }
+}
+
+/// How many addresses are remembered at most.
+const MAX_REMEMBERED: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_new_until_it_changes_or_is_mended() {
+        let mut refusals = Refusals::default();
+        assert!(refusals.is_new("a:1", &Refusal::Edition(2)));
+        assert!(!refusals.is_new("a:1", &Refusal::Edition(1)));
+        assert!(refusals.is_new("b:1", &Refusal::Edition(2)));
+        assert!(refusals.is_new("a:1", &Refusal::Stranger));
+        refusals.forget("a:1");
+        assert!(refusals.is_new("a:1", &Refusal::Stranger));
+    }
+
+    #[test]
+    fn the_memory_of_refusals_is_bounded() {
+        let mut refusals = Refusals::default();
+        for n in 0..10 * MAX_REMEMBERED {
+            refusals.is_new(&n.to_string(), &Refusal::Stranger);
+        }
+        assert!(refusals.0.len() <= MAX_REMEMBERED);
+    }
+}

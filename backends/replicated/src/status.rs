@@ -1,0 +1,50 @@
+//! How a node is, for callers that wait for it.
+
+use steadfast_replication::context::Now;
+use steadfast_replication::engine::{Agreement, Engine};
+use steadfast_replication::epoch::EpochId;
+use steadfast_replication::figures::{Health, Members};
+use steadfast_replication::membership::Problem;
+use steadfast_replication::settings::Replication;
+
+/// How a node is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Status {
+    /// The epoch that it is in.
+    pub(crate) epoch: Option<EpochId>,
+    pub(crate) members: Members,
+    pub(crate) agreement: Agreement,
+    /// Why it is not ready. That it has no lease is left out: a node at rest asks for none.
+    pub(crate) problem: Option<Problem>,
+    pub(crate) under_replicated: usize,
+    /// Whether the members are too many for each to hold everything.
+    pub(crate) is_crowded: bool,
+    pub(crate) suspects: usize,
+}
+
+impl Status {
+    pub(crate) fn of(engine: &Engine, now: Now) -> Self {
+        let figures = engine.figures(now);
+        let members = figures.members.unwrap_or_default();
+        let Health { under_replicated, suspects, .. } = figures.health;
+        let epoch = engine.membership().epoch();
+        let is_full = epoch.is_some_and(|epoch| epoch.settings().replication == Replication::Full);
+        Self {
+            epoch: epoch.map(|epoch| epoch.id()),
+            members,
+            agreement: engine.agreement(now),
+            problem: engine.problem(now).filter(|problem| *problem != Problem::NoLease),
+            under_replicated,
+            is_crowded: is_full && members.full > CROWDED_ABOVE,
+            suspects,
+        }
+    }
+
+    /// Whether it is a full member of a service.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.epoch.is_some() && self.problem.is_none()
+    }
+}
+
+/// How many members may hold everything before each node warns.
+const CROWDED_ABOVE: usize = 10;
