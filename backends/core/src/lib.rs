@@ -21,6 +21,7 @@
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`forward`] | stores in front of other stores |
 //! | [`operate`] | operating a store: readiness, drain, collection, statistics |
+//! | [`description`] | what an operator sees of the nodes of a store |
 //! | [`budget`] | how much memory sessions may take |
 //! | [`event`], [`kind`] | what logs and metrics have of sessions |
 //! | [`mod@timestamp`] | times as whole milliseconds |
@@ -46,6 +47,7 @@ pub mod forward;
 pub mod route;
 pub mod error;
 pub mod operate;
+pub mod description;
 pub mod budget;
 
 pub mod timestamp;
@@ -57,6 +59,7 @@ pub mod kind;
 pub mod conformance;
 
 pub use budget::Budget;
+pub use description::Description;
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
 pub use error::{Scope, StoreError};
 pub use event::Event;

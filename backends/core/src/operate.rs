@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::description::Description;
 use crate::env::Env;
 use crate::error::StoreError;
 use crate::patch::Admission;
@@ -65,6 +66,17 @@ pub trait Operate: fmt::Debug + Send + Sync + 'static {
     async fn stats(&self) -> Result<Stats, StoreError> {
         Err(StoreError::Unsupported("statistics"))
     }
+
+    /// This node of the store, and the cluster that it is in. The answer comes within 1 s, also
+    /// where other nodes do not answer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsupported`] unless the store implements it: one that has no nodes of its own
+    /// does not.
+    async fn describe(&self) -> Result<Description, StoreError> {
+        Err(StoreError::Unsupported("describing a cluster"))
+    }
 }
 
 /// A store that can be operated: what every backend of this project is.
@@ -92,6 +104,10 @@ impl<S: Operate + ?Sized> Operate for Arc<S> {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         (**self).stats().await
+    }
+
+    async fn describe(&self) -> Result<Description, StoreError> {
+        (**self).describe().await
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Drained, Env, Hint, Limits, Lookup, Operate,
-    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, RouteLabel, Routed,
-    Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
+    Admission, ChangeStream, Deleted, Deletion, Description, Drained, Env, Hint, Limits, Lookup,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, RouteLabel,
+    Routed, Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
 };
 use steadfast_memory::MemoryStore;
 
@@ -352,6 +352,11 @@ impl Operate for StickyStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.inner().stats().await
+    }
+
+    /// The nodes of the backup.
+    async fn describe(&self) -> Result<Description, StoreError> {
+        self.inner().describe().await
     }
 }
 

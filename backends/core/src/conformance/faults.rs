@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::description::Description;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::forward_calls;
@@ -224,6 +225,10 @@ impl Operate for FaultyStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.0.store.stats().await
+    }
+
+    async fn describe(&self) -> Result<Description, StoreError> {
+        self.0.store.describe().await
     }
 }
 
