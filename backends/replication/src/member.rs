@@ -107,3 +107,15 @@ pub enum Role {
     /// It was not reached: it serves nothing, and comes back as joining.
     Aside,
 }
+
+impl Role {
+    /// Its word: `joining`, `full`, `draining` or `aside`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Full => "full",
+            Self::Draining => "draining",
+            Self::Aside => "aside",
+        }
+    }
+}

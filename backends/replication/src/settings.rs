@@ -1,5 +1,7 @@
 //! What all nodes of a service are configured with alike.
 
+use std::fmt;
+
 /// What all members are configured with alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -40,6 +42,16 @@ pub enum Acknowledgements {
     All,
 }
 
+impl Acknowledgements {
+    /// Its word: `one` or `all`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What happens where a majority of the voters is out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -50,6 +62,16 @@ pub enum PartitionPolicy {
     Degrade,
 }
 
+impl PartitionPolicy {
+    /// Its word: `fail` or `degrade`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Degrade => "degrade",
+        }
+    }
+}
+
 /// How many members hold a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -58,6 +80,16 @@ pub enum Replication {
     Full,
     /// The owner and this many others.
     Backups(u32),
+}
+
+/// `all`, or the number of backups: as in the URL of a store.
+impl fmt::Display for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("all"),
+            Self::Backups(backups) => backups.fmt(f),
+        }
+    }
 }
 
 impl Default for Replication {

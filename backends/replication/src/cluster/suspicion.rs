@@ -1,6 +1,7 @@
 //! The members that this node does not reach, and those that the voters do not reach.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use crate::member::Boot;
@@ -42,6 +43,15 @@ pub enum Suspected {
     Refused,
     /// It did not answer for so long.
     Silent(Duration),
+}
+
+impl fmt::Display for Suspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("it closed its connection, and refused another one"),
+            Self::Silent(time) => write!(f, "it did not answer for {} ms", time.as_millis()),
+        }
+    }
 }
 
 /// What others are to hear.
