@@ -120,7 +120,7 @@
 //! | `detector` | which nodes are there, by SWIM |
 //! | `links` | connections to the other nodes |
 //! | `node` | an engine in real time |
-//! | `status`, `metrics`, `cluster_log` | what operators see |
+//! | `status`, `metrics`, `cluster_log`, `describe` | what operators see |
 //! | `store`, `open` | [`ReplicatedStore`], and its set-up |
 
 mod credentials;
@@ -129,6 +129,7 @@ mod links;
 mod system;
 
 mod cluster_log;
+mod describe;
 mod metrics;
 mod node;
 mod status;

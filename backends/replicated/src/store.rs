@@ -7,22 +7,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 use steadfast_core::{
-    Admission, Change, ChangeStream, Deleted, Deletion, Drained, Env, Event, Hint, Limits, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo,
-    SessionStore, Stats, StoreError,
+    Admission, Change, ChangeStream, Deleted, Deletion, Description, Drained, Env, Event, Hint,
+    Limits, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan,
+    SessionInfo, SessionStore, Stats, StoreError,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use steadfast_replication::call::{Reply, Request};
 use steadfast_replication::engine::Engine;
+use steadfast_replication::membership::Problem;
 use tokio::time::Instant;
 
 use crate::credentials::{Credentials, Secret};
 use crate::links::Links;
 use crate::node::{Broken, Node};
 use crate::open::ReplicatedStoreBuilder;
-use crate::{ClusterSettings, DrainMode, OpenError};
+use crate::{ClusterSettings, DrainMode, OpenError, describe};
 
 /// Sessions in the memory of the application's own nodes. Clones share them.
 #[derive(Clone)]
@@ -92,6 +93,23 @@ impl ReplicatedStore {
     /// acknowledgements a write waits for. Nodes that start later have to be configured alike.
     pub fn reconfigure(&self, settings: ClusterSettings) {
         self.node.with_engine(|engine, now| engine.reconfigure(now, settings));
+    }
+
+    /// Why this node is not ready, where it has been so for 500 ms.
+    async fn problem(&self) -> Result<Option<Problem>, StoreError> {
+        let until = Instant::now() + READY_WITHIN;
+        while !self.node.is_broken() {
+            // A node at rest has no lease: the first question asks for one.
+            let problem = self.node.with_engine(|engine, now| {
+                let is_ready = engine.is_ready(now);
+                engine.problem(now).filter(|_| !is_ready)
+            });
+            if problem.is_none() || Instant::now() >= until {
+                return Ok(problem);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        Err(StoreError::unavailable(Broken))
     }
 
     #[cfg(test)]
@@ -232,22 +250,10 @@ impl Operate for ReplicatedStore {
     /// Whether this node is a full member, serves its records, and had the votes of a majority of the
     /// nodes within 5 s. Once it is ready, the next node can be restarted.
     async fn ready(&self) -> Result<(), StoreError> {
-        let until = Instant::now() + READY_WITHIN;
-        while !self.node.is_broken() {
-            // A node at rest has no lease: the first question asks for one.
-            let problem = self.node.with_engine(|engine, now| {
-                let is_ready = engine.is_ready(now);
-                engine.problem(now).filter(|_| !is_ready)
-            });
-            match problem {
-                None => return Ok(()),
-                Some(problem) if Instant::now() >= until => {
-                    return Err(StoreError::unavailable(problem));
-                }
-                Some(_) => tokio::time::sleep(ASK_AGAIN).await,
-            }
+        match self.problem().await? {
+            None => Ok(()),
+            Some(problem) => Err(StoreError::unavailable(problem)),
         }
-        Err(StoreError::unavailable(Broken))
     }
 
     async fn drain(&self) -> Result<Drained, StoreError> {
@@ -269,6 +275,15 @@ impl Operate for ReplicatedStore {
     /// Of the copies of this node.
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.node.with_engine(|engine, _| engine.stats()))
+    }
+
+    /// The node, and the cluster as it sees it. The problem is the one that keeps
+    /// [`ready`](Self::ready) from success.
+    async fn describe(&self) -> Result<Description, StoreError> {
+        let problem = self.problem().await?.map(|problem| problem.to_string());
+        let look = |engine: &mut Engine, now| (engine.describe(now), engine.figures(now).health);
+        let (description, health) = self.node.with_engine(look);
+        Ok(Description { problem, ..describe::node(description, &health) })
     }
 }
 
