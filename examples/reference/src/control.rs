@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -20,8 +20,8 @@ use tower_http::csrf::CsrfLayer;
 use crate::app::App;
 use crate::clock::OffsetClock;
 use crate::errors;
-use crate::options;
 use crate::routes::{ok, rfc3339};
+use crate::{cluster, options, page};
 
 /// What the control port can move.
 #[derive(Clone)]
@@ -59,6 +59,7 @@ pub(crate) fn router(app: Arc<App>, control: Control) -> Router {
         .route("/gc", post(gc))
         .route("/dump", get(dump))
         .route("/stats", get(stats))
+        .route("/cluster", get(cluster))
         .with_state(control)
         .merge(over_app)
         .layer(CsrfLayer::new())
@@ -215,6 +216,21 @@ async fn stats(State(control): State<Control>) -> Answer {
         "bytes": stats.bytes,
         "ops": ops,
     })))
+}
+
+/// The nodes of the store, as this one sees them: a page for people, else JSON.
+async fn cluster(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Failure> {
+    let description = match control.faults.describe().await {
+        Err(error @ StoreError::Unsupported(_)) => {
+            return Ok((StatusCode::NOT_FOUND, error.to_string()).into_response());
+        }
+        description => description?,
+    };
+    let shown = match page::accepts_html(&headers) {
+        true => cluster::page(&description).into_response(),
+        false => Json(description).into_response(),
+    };
+    Ok(([(header::VARY, "accept"), (header::CACHE_CONTROL, "no-store")], shown).into_response())
 }
 
 /// A record as the store keeps it; a value is the text of its JSON.

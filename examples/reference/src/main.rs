@@ -13,6 +13,7 @@ mod control;
 mod test_routes;
 mod gates;
 mod clock;
+mod cluster;
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -152,7 +152,7 @@ impl Forms {
     }
 }
 
-fn document(title: &str, body: &str) -> String {
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>
 <html lang=\"en\">
@@ -172,7 +172,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     escaped.replace('"', "&quot;").replace('\'', "&#39;")
 }
@@ -190,7 +190,7 @@ fn is_form(request: &Request) -> bool {
     request.method() == Method::POST && is_encoded && accepts_html(request.headers())
 }
 
-fn accepts_html(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
     let accepts = |line: &header::HeaderValue| line.to_str().is_ok_and(|l| l.contains("text/html"));
     headers.get_all(header::ACCEPT).iter().any(accepts)
 }
@@ -203,7 +203,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// Nothing but this page's own style is loaded, and nobody frames it. Without a referrer of their
 /// own site, browsers would call the origin of a form `null`.
-static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
+pub(crate) static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; base-uri 'none'; \

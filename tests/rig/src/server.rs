@@ -70,6 +70,12 @@ impl Server {
         exchange(address, request(method, path, &[], "")).await
     }
 
+    /// Asks the control port as a browser does.
+    pub async fn control_page(&self, path: &str) -> Reply {
+        let address = self.control.as_ref().expect("this server has a control port");
+        exchange(address, request("GET", path, &[("accept", "text/html,*/*;q=0.8")], "")).await
+    }
+
     /// What the control port says.
     pub async fn told(&self, path: &str) -> Value {
         self.control("GET", path).await.ok().json()

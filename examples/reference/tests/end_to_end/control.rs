@@ -121,3 +121,12 @@ async fn events_are_counted_by_name_here_and_in_the_metrics() {
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
     assert!(metrics.body.contains(r#"steadfast_events_total{event="rotated"} 1"#));
 }
+
+#[tokio::test]
+async fn a_store_without_nodes_has_no_cluster_to_show() {
+    let server = Server::start(&[]).await;
+    for reply in [server.control("GET", "/cluster").await, server.control_page("/cluster").await] {
+        assert_eq!(reply.status, 404);
+        assert_eq!(reply.error(), "the session store does not support describing a cluster");
+    }
+}

@@ -8,5 +8,6 @@ mod crashes;
 mod pauses;
 mod deployments;
 mod routes;
+mod described;
 mod partitions;
 mod wire;
