@@ -19,15 +19,15 @@ pub struct Lifetime {
 
 impl Lifetime {
     /// OWASP Session Management Cheat Sheet, low-risk application: idle 30 min, absolute 8 h. The default.
-    pub const OWASP_LOW_RISK: Self = Self::of(30 * MINUTE, 8 * HOUR);
+    pub const OWASP_LOW_RISK: Self = Self::seconds(30 * MINUTE, 8 * HOUR);
     /// OWASP Session Management Cheat Sheet, high-value application: idle 5 min, absolute 4 h.
-    pub const OWASP_HIGH_VALUE: Self = Self::of(5 * MINUTE, 4 * HOUR);
+    pub const OWASP_HIGH_VALUE: Self = Self::seconds(5 * MINUTE, 4 * HOUR);
     /// NIST SP 800-63B-4 (July 2025), 2.1.3, assurance level 1: absolute 30 d. It asks for no idle limit.
-    pub const NIST_AAL1: Self = Self::of(30 * DAY, 30 * DAY);
+    pub const NIST_AAL1: Self = Self::seconds(30 * DAY, 30 * DAY);
     /// NIST SP 800-63B-4 (July 2025), 2.2.3, assurance level 2: idle 1 h, absolute 24 h.
-    pub const NIST_AAL2: Self = Self::of(HOUR, DAY);
+    pub const NIST_AAL2: Self = Self::seconds(HOUR, DAY);
     /// NIST SP 800-63B-4 (July 2025), 2.3.3, assurance level 3: idle 15 min, absolute 12 h.
-    pub const NIST_AAL3: Self = Self::of(15 * MINUTE, 12 * HOUR);
+    pub const NIST_AAL3: Self = Self::seconds(15 * MINUTE, 12 * HOUR);
 
     /// The longest absolute lifetime, 400 days: browsers keep no cookie longer (RFC 6265bis, 5.5).
     pub const MAX: Duration = Duration::from_secs(400 * DAY);
@@ -38,11 +38,40 @@ impl Lifetime {
     ///
     /// When either is under a second, `absolute` is over [`Lifetime::MAX`], or `idle` is longer than
     /// `absolute`.
-    pub fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
-        let least = Duration::from_secs(1);
-        let fits = least <= idle && idle <= absolute && absolute <= Self::MAX;
-        fits.then_some(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) })
-            .ok_or(LifetimeError { idle, absolute })
+    pub const fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
+        let (least, most) = (Duration::from_secs(1), Self::MAX);
+        let fits =
+            is_at_most(least, idle) && is_at_most(idle, absolute) && is_at_most(absolute, most);
+        match fits {
+            true => Ok(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) }),
+            false => Err(LifetimeError { idle, absolute }),
+        }
+    }
+
+    /// The same for a constant, where a lifetime that cannot be is an error of the compiler.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_core::Lifetime;
+    ///
+    /// const SHORT: Lifetime = Lifetime::of(Duration::from_secs(300), Duration::from_secs(3_600));
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use std::time::Duration;
+    /// use steadfast_core::Lifetime;
+    ///
+    /// const TOO_LONG: Lifetime = Lifetime::of(Duration::from_secs(300), Duration::MAX);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Where [`new`](Self::new) returns an error.
+    pub const fn of(idle: Duration, absolute: Duration) -> Self {
+        match Self::new(idle, absolute) {
+            Ok(lifetime) => lifetime,
+            Err(_) => panic!("a lifetime is 1 s to 400 days, and the idle one is not the longer"),
+        }
     }
 
     /// How long a session lives without a request.
@@ -77,7 +106,7 @@ impl Lifetime {
         Self { idle, absolute }
     }
 
-    const fn of(idle: u64, absolute: u64) -> Self {
+    const fn seconds(idle: u64, absolute: u64) -> Self {
         Self { idle: Duration::from_secs(idle), absolute: Duration::from_secs(absolute) }
     }
 }
@@ -108,8 +137,13 @@ pub struct LifetimeError {
     pub absolute: Duration,
 }
 
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+const fn is_at_most(this: Duration, that: Duration) -> bool {
+    this.as_nanos() <= that.as_nanos()
+}
+
+/// Of a lifetime, which fits by far.
+const fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis() as u64)
 }
 
 /// A duration in the largest unit that divides it.
@@ -154,6 +188,18 @@ mod tests {
         ] {
             assert!(Lifetime::new(idle, absolute).is_err(), "{idle:?} {absolute:?}");
         }
+    }
+
+    #[test]
+    fn a_constant_is_the_lifetime_it_says() {
+        const LIFETIME: Lifetime = Lifetime::of(Duration::from_secs(60), Lifetime::MAX);
+        assert_eq!(Ok(LIFETIME), Lifetime::new(Duration::from_secs(60), Lifetime::MAX));
+    }
+
+    #[test]
+    #[should_panic(expected = "the idle one is not the longer")]
+    fn a_lifetime_that_cannot_be_panics() {
+        let _ = Lifetime::of(Duration::from_secs(2), Duration::from_secs(1));
     }
 
     #[test]
