@@ -41,6 +41,17 @@
 //! Of several hosts the one that can be written to serves. When it is gone, the others are asked, and a
 //! standby that was promoted is found within a second.
 //!
+//! # Beside a pool of the application
+//!
+//! The store has connections of its own, also where the application has a pool. What may be sent again after
+//! a failure depends on what was sent and answered before it, which a pool does not tell; and a statement
+//! that waits in the queue of a pool, after a slow report, keeps every request waiting for its session.
+//!
+//! So count them: each node has at most [`connections`](PostgresStoreBuilder::connections), 10 by default, and
+//! one that listens unless [`tell_changes`](PostgresStoreBuilder::tell_changes) is off. A statement takes one
+//! for as long as it runs, so a service with little traffic needs two or three. A pooler in front of the
+//! server can serve the store and the application's pool.
+//!
 //! # Deployment caveats
 //!
 //! - **A standby may lack what the primary confirmed.** With asynchronous replication a failover loses the
