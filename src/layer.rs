@@ -270,6 +270,12 @@ impl SessionLayer {
         !self.shared.tasks.is_empty()
     }
 
+    /// The header in which every client has its token, if none has it in a cookie.
+    #[cfg(feature = "testing")]
+    pub(crate) fn header_of_all_tokens(&self) -> Option<&HeaderName> {
+        self.shared.header.as_ref().filter(|_| self.shared.header_only)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         change(Arc::make_mut(&mut self.shared));
         self

@@ -25,6 +25,8 @@ pub mod extract;
 mod backends;
 mod connect;
 
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod guide;
 
 // Not as `core`, or `use steadfast::*` would hide the standard one.
