@@ -3,6 +3,9 @@
 #[doc = include_str!("browsers.md")]
 pub mod browsers {}
 
+#[doc = include_str!("accounts.md")]
+pub mod accounts {}
+
 #[doc = include_str!("streams.md")]
 pub mod streams {}
 
