@@ -22,6 +22,8 @@ mod sync;
 
 #[cfg(feature = "axum")]
 pub mod extract;
+#[cfg(feature = "health")]
+mod health;
 mod backends;
 mod connect;
 
@@ -45,5 +47,7 @@ pub use cookie::header::HeaderError;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
 pub use handler::HandlerLayer;
+#[cfg(feature = "health")]
+pub use health::Health;
 pub use layer::SessionLayer;
 pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SessionDeadlines, SignedIn, Status};

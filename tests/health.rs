@@ -1,0 +1,71 @@
+//! What a balancer and an orchestrator see of a node.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use http::header;
+use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
+use steadfast::store::{Operate, Store};
+use steadfast::testing::Site;
+use steadfast::{Health, MemoryStore, StoreError};
+
+#[tokio::test]
+async fn a_node_is_alive_and_ready() {
+    assert_eq!(seen(&Health::of(MemoryStore::new())).await, [200, 200]);
+}
+
+#[tokio::test]
+async fn a_node_whose_store_is_away_is_alive_and_not_ready() {
+    let (health, store) = node();
+    store.set(Call::Load, Fault::Down);
+    assert_eq!(seen(&health).await, [200, 503]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_not_ready() {
+    assert_eq!(seen(&Health::of(Hanging)).await, [200, 503]);
+}
+
+#[tokio::test]
+async fn a_node_that_drains_takes_no_new_clients() {
+    let (health, _) = node();
+    health.drain().await.unwrap();
+    assert_eq!(seen(&health).await, [200, 404]);
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_by_a_cache_or_tells_of_the_store() {
+    let (health, store) = node();
+    store.set(Call::Load, Fault::Down);
+    let client = Site::new(|_| health.router::<()>()).visitor();
+    for path in ["/healthz", "/readyz"] {
+        let reply = client.get(path).await;
+        assert_eq!(reply.headers[header::CACHE_CONTROL], "no-store", "{path}");
+        assert!(!reply.text().contains("fault"), "{reply:?}");
+    }
+}
+
+/// What `/healthz` and `/readyz` answer, beside an application of its own state.
+async fn seen(health: &Health) -> [u16; 2] {
+    let app = Router::<u8>::new().merge(health.router()).with_state(7);
+    let client = Site::new(|_| app).visitor();
+    [client.get("/healthz").await.status.as_u16(), client.get("/readyz").await.status.as_u16()]
+}
+
+#[derive(Debug)]
+struct Hanging;
+
+#[async_trait]
+impl Operate for Hanging {
+    async fn ready(&self) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+}
+
+fn node() -> (Health, FaultyStore) {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()) as Arc<dyn Store>);
+    (Health::of(store.clone()), store)
+}
