@@ -55,15 +55,15 @@ fn member(described: engine::MemberDescription) -> Member {
         zone: described.zone,
         role: described.role.name().to_owned(),
         votes: described.votes,
-        reach: described.reach.map(reach),
+        reach: described.reach.as_ref().map(reach),
         clock_offset_ms: described.clock_offset_millis,
     }
 }
 
-fn reach(described: engine::Reach) -> Reach {
+fn reach(described: &engine::Reach) -> Reach {
     Reach {
         linked: described.is_linked,
-        suspected: described.suspected.map(|why| why.to_string()),
+        suspected: described.suspected.as_ref().map(ToString::to_string),
         suspected_by: described.suspected_by.iter().map(text).collect(),
     }
 }

@@ -245,9 +245,7 @@ impl Node {
                 }
                 Effect::Send(to, packet) => self.send(driven, to, &packet),
                 Effect::Cluster(membership::Effect::Suspected(boot, why)) => {
-                    if driven.suspected.insert(boot) {
-                        self.suspected(boot, why);
-                    }
+                    self.suspected(driven, boot, why);
                 }
                 Effect::Cluster(effect) => cluster_log::effect(&self.name, &effect),
                 _ => {}
@@ -255,10 +253,15 @@ impl Node {
         }
     }
 
-    fn suspected(&self, boot: Boot, why: Suspected) {
+    /// The engine repeats it: only the first time is news.
+    fn suspected(&self, driven: &mut Driven, boot: Boot, why: Suspected) {
+        if !driven.suspected.insert(boot) {
+            return;
+        }
         let silent = if let Suspected::Silent(silent) = why { silent } else { Duration::ZERO };
         metrics::detected(&self.name, silent);
-        tracing::info!(target: "steadfast", node = self.name.as_str(), peer = ?boot, ?why, "suspected");
+        let node = self.name.as_str();
+        tracing::info!(target: "steadfast", node, peer = ?boot, ?why, "the node suspects another");
     }
 
     fn send(&self, driven: &mut Driven, to: Boot, packet: &Packet) {

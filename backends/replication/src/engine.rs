@@ -612,7 +612,7 @@ impl Engine {
                 }
             }
             Message::AskClock { asked, wall } => {
-                self.clock.on_clock(from, wall, now.mono, now.mono);
+                self.clock.on_question(from, wall, now.mono);
                 let wall = self.clock.own(now.mono);
                 self.send(from, Message::Clock { asked, wall });
             }

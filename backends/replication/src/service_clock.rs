@@ -28,7 +28,7 @@ pub struct ServiceClock {
 /// This node's clock jumped, and the others have not told yet whether theirs did.
 #[derive(Debug)]
 struct Doubt {
-    until: Duration,
+    since: Duration,
     /// The boots that told their clocks since then.
     told: BTreeSet<Boot>,
 }
@@ -71,6 +71,11 @@ impl ServiceClock {
         self.off_since.is_some_and(|since| now.saturating_sub(since) > OFF_FOR)
     }
 
+    /// Notes what the clock of a member shows that asks for this node's.
+    pub fn on_question(&mut self, boot: Boot, wall: Timestamp, now: Duration) {
+        self.others.insert(boot, origin(wall, now));
+    }
+
     /// Notes what a member's clock showed when it was asked, with the time of this node's monotonic clock then.
     pub fn on_clock(&mut self, boot: Boot, wall: Timestamp, asked: Duration, now: Duration) {
         let there_and_back = now.saturating_sub(asked);
@@ -79,7 +84,8 @@ impl ServiceClock {
             let then = asked.saturating_add(there_and_back / 2);
             self.others.insert(boot, origin(wall, then));
         }
-        if let Some(doubt) = &mut self.doubt {
+        // An answer to an earlier question may have been under way when all clocks were moved.
+        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| asked >= doubt.since) {
             doubt.told.insert(boot);
             let is_majority = 2 * (doubt.told.len() + 1) > self.others.len() + 1;
             self.doubt = self.doubt.take().filter(|_| !is_majority);
@@ -89,7 +95,7 @@ impl ServiceClock {
     /// Whether this node's clock jumped a moment ago, and it is not known whether it is right: calls wait for
     /// the clocks of a majority, or for 100 ms.
     pub fn is_doubtful(&self, now: Duration) -> bool {
-        self.doubt.as_ref().is_some_and(|doubt| now < doubt.until)
+        self.doubt.as_ref().is_some_and(|doubt| now.saturating_sub(doubt.since) < DOUBT)
     }
 
     /// Looks at this node's own clock: where it jumped, the others are asked, and hear of it.
@@ -100,8 +106,8 @@ impl ServiceClock {
             self.asked = None;
             self.is_in_use = true;
             let told = BTreeSet::new();
-            let until = now.mono.saturating_add(DOUBT);
-            self.doubt = (!self.others.is_empty()).then_some(Doubt { until, told });
+            let since = now.mono;
+            self.doubt = (!self.others.is_empty()).then_some(Doubt { since, told });
         }
         let is_off = self.offset_millis(now).unsigned_abs() > OFF_BY;
         self.off_since = is_off.then(|| self.off_since.unwrap_or(now.mono));
@@ -241,6 +247,9 @@ mod tests {
         clock.look(at(2_000));
         assert!(clock.is_doubtful(NOW));
         assert!(!clock.is_doubtful(NOW + DOUBT), "no answer came");
+        let earlier = NOW - Duration::from_millis(1);
+        clock.on_clock(boot(1), wall(1_000), earlier, NOW);
+        assert!(clock.is_doubtful(NOW), "it was asked before");
         hear(&mut clock, 1, 2_000);
         assert!(!clock.is_doubtful(NOW), "two of three agree");
         assert_eq!(service(&clock, 2_000), 2_000);

@@ -58,6 +58,8 @@ pub enum WireError {
 }
 
 /// What the body of a frame carries.
+// Nearly all frames carry packets, so a box for them would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Frame {
     /// For the engine.
