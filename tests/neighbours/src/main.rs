@@ -35,6 +35,7 @@ fn router() -> Router<Arc<dyn Store>> {
         .route("/peek", get(peek))
         .route("/incr", post(incr))
         .route("/login", post(login))
+        .route("/elevate", post(elevate))
         .route("/cycle", post(cycle))
         .route("/logout", post(logout))
         .route("/sessions", get(sessions))
@@ -103,6 +104,11 @@ struct User {
 
 async fn login(session: Session, Query(User { u }): Query<User>) -> Answer {
     session.login(u.as_str()).await?;
+    Ok(Json(json!({})))
+}
+
+async fn elevate(session: Session) -> Answer {
+    session.elevate().await?;
     Ok(Json(json!({})))
 }
 
