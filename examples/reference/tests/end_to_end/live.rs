@@ -38,8 +38,8 @@ async fn a_touching_stream_keeps_its_session() {
     let mut events = Events::open(&server, &client, "/live?touch=1").await;
     assert_eq!(events.next().await.0, "open");
     for _ in 0..3 {
-        server.order("/clock/advance?s=1700").await;
         let renewed = server.told("/events").await["renewed"].as_u64().unwrap();
+        server.order("/clock/advance?s=1700").await;
         eventually(async || server.told("/events").await["renewed"].as_u64().unwrap() > renewed)
             .await;
     }
