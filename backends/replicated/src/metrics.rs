@@ -28,10 +28,14 @@ pub(crate) struct ToPeer {
 }
 
 impl Traffic {
-    pub(crate) fn count(&mut self, to: Boot, kind: Kind, bytes: usize) {
-        let sent = &mut self.0.entry(to).or_default()[kind as usize];
-        sent.messages += 1;
-        sent.bytes += bytes as u64;
+    /// Counts the messages of a packet, each for what it is for, and the bytes for what the first one is for.
+    pub(crate) fn count(&mut self, to: Boot, packet: &Packet, bytes: usize) {
+        let sent = self.0.entry(to).or_default();
+        let kinds = Kind::all_of(packet);
+        if let Some(first) = kinds.first() {
+            sent[*first as usize].bytes += bytes as u64;
+        }
+        kinds.into_iter().for_each(|kind| sent[kind as usize].messages += 1);
     }
 
     /// The traffic to the boots of each name, together, and the bytes that wait for them.
@@ -75,17 +79,18 @@ impl Kind {
     const ALL: [Self; 6] =
         [Self::Patch, Self::Ack, Self::Call, Self::Lease, Self::Repair, Self::Control];
 
-    pub(crate) fn of(packet: &Packet) -> Self {
-        match packet {
-            Packet::Cluster(_) => Self::Control,
-            Packet::Stream(packet) => match &packet.content {
-                Some(content) => Self::of_message(&content.message),
-                None => Self::Ack,
-            },
+    fn all_of(packet: &Packet) -> Vec<Self> {
+        let Packet::Stream(packet) = packet else {
+            return vec![Self::Control];
+        };
+        match packet.content.as_ref().map(|content| &content.message) {
+            None => vec![Self::Ack],
+            Some(Message::Bundle(messages)) => messages.iter().map(Self::of).collect(),
+            Some(message) => vec![Self::of(message)],
         }
     }
 
-    fn of_message(message: &Message) -> Self {
+    fn of(message: &Message) -> Self {
         match message {
             Message::Replicate { .. } | Message::Forget(_) => Self::Patch,
             Message::Acknowledge { .. } | Message::Confirm(_) => Self::Ack,

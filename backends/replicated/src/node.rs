@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::cluster_log;
-use crate::metrics::{self, Kind, Published, Traffic};
+use crate::metrics::{self, Published, Traffic};
 use crate::status::Status;
 use crate::system::uptime;
 
@@ -265,8 +265,7 @@ impl Node {
     }
 
     fn send(&self, driven: &mut Driven, to: Boot, packet: &Packet) {
-        let kind = Kind::of(packet);
-        self.on_net(|net| driven.sent.count(to, kind, net.send(to, packet)));
+        self.on_net(|net| driven.sent.count(to, packet, net.send(to, packet)));
     }
 
     fn on_net(&self, act: impl FnOnce(&dyn Net)) {

@@ -42,7 +42,7 @@ fn evictions(
     let until = |login: &Call| login.is_answered().then_some(login.end);
     // The login that began last need not be the one that was admitted last.
     let is_full = |login: &&&Call| {
-        let is_there = |other: &&&Call| until(login).is_none_or(|until| other.begin < until);
+        let is_there = |other: &&&Call| until(login).is_none_or(|until| other.begin <= until);
         logins.iter().filter(is_there).count() >= history.caps[principal]
     };
     logins.iter().filter(is_full).map(|login| (login.begin, until(login))).collect()
