@@ -5,6 +5,7 @@ use steadfast_core::{Principal, RecordId, SessionInfo, Timestamp};
 
 use super::proto::listing::Request as Asked;
 use super::proto::patched_sessions::Step;
+use super::records::facts;
 use super::values::{
     PART, chunks, id, id_bytes, id_or_none, id_or_none_bytes, ids, ids_bytes, number_of,
     optional_time, required, stamp_or_zero, stamp_or_zero_bytes, time,
@@ -161,6 +162,8 @@ impl From<&SessionInfo> for proto::Session {
             created: millis(session.created.into()),
             authenticated: session.authenticated.map(|at| millis(at.into())),
             deadline: millis(session.deadline.into()),
+            idle_deadline: millis(session.idle_deadline.into()),
+            facts: session.facts.as_bytes().to_vec(),
         }
     }
 }
@@ -170,6 +173,7 @@ impl TryFrom<proto::Session> for SessionInfo {
 
     fn try_from(wire: proto::Session) -> Result<Self, WireError> {
         let (created, deadline) = (time(wire.created)?, time(wire.deadline)?);
-        Ok(Self::new(id(&wire.id)?, created, optional_time(wire.authenticated)?, deadline))
+        let info = Self::new(id(&wire.id)?, created, optional_time(wire.authenticated)?, deadline);
+        Ok(info.with_facts(time(wire.idle_deadline)?, facts(wire.facts)?))
     }
 }

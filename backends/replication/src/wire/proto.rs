@@ -739,6 +739,11 @@ pub struct Session {
     pub authenticated: ::core::option::Option<i64>,
     #[prost(sint64, tag = "4")]
     pub deadline: i64,
+    #[prost(sint64, tag = "5")]
+    pub idle_deadline: i64,
+    /// What the session says of itself, in the form of its record.
+    #[prost(bytes = "vec", tag = "6")]
+    pub facts: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyId {

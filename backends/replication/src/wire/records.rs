@@ -92,7 +92,7 @@ impl TryFrom<proto::Head> for Head {
     }
 }
 
-fn facts(bytes: Vec<u8>) -> Result<Facts, WireError> {
+pub(super) fn facts(bytes: Vec<u8>) -> Result<Facts, WireError> {
     Facts::new(bytes).map_err(|_| WireError::Part("what a session says of itself"))
 }
 

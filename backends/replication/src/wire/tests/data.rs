@@ -336,8 +336,9 @@ fn list() -> impl Strategy<Value = List> {
 }
 
 fn session() -> impl Strategy<Value = SessionInfo> {
-    (id(), time(), option::of(time()), time()).prop_map(|(id, created, authenticated, deadline)| {
-        SessionInfo::new(id, created, authenticated, deadline)
+    let times = (time(), option::of(time()), time(), time());
+    (id(), times, facts()).prop_map(|(id, (created, authenticated, deadline, idle), facts)| {
+        SessionInfo::new(id, created, authenticated, deadline).with_facts(idle, facts)
     })
 }
 
