@@ -8,6 +8,6 @@ use steadfast_replicated::fuzzing::frame;
 
 fuzz_target!(|body: &[u8]| {
     let Some(written) = frame(body) else { return };
-    assert!(written.len() <= 2 * body.len() + 64, "{} of {}", written.len(), body.len());
+    assert!(written.len() <= 16 * body.len() + 1_024, "{} of {}", written.len(), body.len());
     assert_eq!(frame(&written), Some(written));
 });
