@@ -35,7 +35,7 @@ use steadfast_core::Env;
 use time::UtcDateTime;
 use zeroize::Zeroizing;
 
-use crate::open::OpenError;
+use crate::error::{MIN_SECRET, OpenError};
 
 /// What a service shares, at least 32 random bytes of it. Shown nowhere.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// The least number of bytes.
-    pub(crate) const MIN: usize = 32;
+    pub(crate) const MIN: usize = MIN_SECRET;
 
     pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))

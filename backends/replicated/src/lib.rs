@@ -115,6 +115,7 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
+//! | `error` | why a store cannot be opened |
 //! | `system` | sockets and clocks |
 //! | `credentials` | TLS by one secret |
 //! | `detector` | which nodes are there, by SWIM |
@@ -122,6 +123,8 @@
 //! | `node` | an engine in real time |
 //! | `status`, `metrics`, `cluster_log`, `describe` | what operators see |
 //! | `store`, `open` | [`ReplicatedStore`], and its set-up |
+
+mod error;
 
 mod credentials;
 mod detector;
@@ -144,7 +147,8 @@ pub mod fuzzing;
 #[cfg(test)]
 mod networked;
 
-pub use open::{OpenError, ReplicatedStoreBuilder};
+pub use error::OpenError;
+pub use open::ReplicatedStoreBuilder;
 pub use steadfast_core::Budget;
 pub use steadfast_replication::membership::Drain as DrainMode;
 pub use steadfast_replication::settings::{

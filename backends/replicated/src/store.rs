@@ -20,10 +20,10 @@ use steadfast_replication::membership::Problem;
 use tokio::time::Instant;
 
 use crate::credentials::{Credentials, Secret};
+use crate::error::OpenError;
 use crate::links::Links;
 use crate::node::{Broken, Node};
-use crate::open::ReplicatedStoreBuilder;
-use crate::{ClusterSettings, DrainMode, OpenError, describe};
+use crate::{ClusterSettings, DrainMode, describe};
 
 /// Sessions in the memory of the application's own nodes. Clones share them.
 #[derive(Clone)]
@@ -43,11 +43,6 @@ pub(crate) struct Settings {
 }
 
 impl ReplicatedStore {
-    /// A store to be set up.
-    pub fn builder() -> ReplicatedStoreBuilder {
-        ReplicatedStoreBuilder::new()
-    }
-
     pub(crate) fn of(node: Arc<Node>, links: Arc<Links>, settings: Settings) -> Self {
         Self { node, links, settings: Arc::new(settings) }
     }
@@ -89,8 +84,9 @@ impl ReplicatedStore {
         Ok(())
     }
 
-    /// Gives the service another configuration while it runs: how many nodes hold a record, and how many
-    /// acknowledgements a write waits for. Nodes that start later have to be configured alike.
+    /// Gives the service another configuration while it runs: how many nodes hold a record, how many
+    /// acknowledgements a write waits for, and what happens without a majority. Nodes that start later have to
+    /// be configured alike.
     pub fn reconfigure(&self, settings: ClusterSettings) {
         self.node.with_engine(|engine, now| engine.reconfigure(now, settings));
     }
