@@ -1,6 +1,8 @@
 //! What happens to the cluster, in one line of log per change.
 
-use steadfast_replication::member::Name;
+use steadfast_replication::cluster::Suspected;
+use steadfast_replication::figures::Members;
+use steadfast_replication::member::{Boot, Name};
 use steadfast_replication::membership::{Effect, End};
 
 use crate::status::Status;
@@ -9,9 +11,7 @@ use crate::status::Status;
 pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
     let node = node.as_str();
     if let Some(epoch) = after.epoch.filter(|epoch| before.epoch != Some(*epoch)) {
-        let steadfast_replication::figures::Members {
-            joining, full, draining, aside, voters, ..
-        } = after.members;
+        let Members { joining, full, draining, aside, voters, .. } = after.members;
         tracing::info!(
             target: "steadfast", node, epoch = epoch.number, full, joining, draining, aside, voters,
             "the node is in another epoch"
@@ -26,14 +26,16 @@ pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
         }
         _ => {}
     }
-    if after.suspects != before.suspects {
-        let suspects = after.suspects;
-        tracing::info!(target: "steadfast", node, suspects, "the node suspects others");
-    }
     if after.is_crowded && !before.is_crowded {
         let nodes = after.members.full;
         tracing::warn!(target: "steadfast", node, nodes, "every write goes to every node: use backups");
     }
+}
+
+/// Logs that a node does not reach another one.
+pub(crate) fn suspected(node: &Name, peer: Boot, why: Suspected) {
+    let node = node.as_str();
+    tracing::info!(target: "steadfast", node, ?peer, ?why, "the node suspects another");
 }
 
 /// Logs what the engine reports of the cluster.

@@ -165,10 +165,7 @@ impl Node {
         let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_KEPT).0);
         // First, so that no change after the question to the engine is missed.
         let receiver = changes.subscribe();
-        let hears_all = self.with_engine(|engine, now| {
-            engine.listen(now);
-            engine.hears_all()
-        });
+        let hears_all = self.with_engine(Engine::listen);
         (receiver, hears_all)
     }
 
@@ -255,13 +252,11 @@ impl Node {
 
     /// The engine repeats it: only the first time is news.
     fn suspected(&self, driven: &mut Driven, boot: Boot, why: Suspected) {
-        if !driven.suspected.insert(boot) {
-            return;
+        if driven.suspected.insert(boot) {
+            let silent = if let Suspected::Silent(silent) = why { silent } else { Duration::ZERO };
+            metrics::detected(&self.name, silent);
+            cluster_log::suspected(&self.name, boot, why);
         }
-        let silent = if let Suspected::Silent(silent) = why { silent } else { Duration::ZERO };
-        metrics::detected(&self.name, silent);
-        let node = self.name.as_str();
-        tracing::info!(target: "steadfast", node, peer = ?boot, ?why, "the node suspects another");
     }
 
     fn send(&self, driven: &mut Driven, to: Boot, packet: &Packet) {
@@ -277,6 +272,11 @@ impl Node {
     /// Whether a part of the node panicked: then nothing that it says can be trusted.
     pub(crate) fn is_broken(&self) -> bool {
         self.driven.is_poisoned() || self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Ends the calls that wait, with an error: nothing answers them any more.
+    pub(crate) fn abandon(&self) {
+        self.lock().waiting.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Driven> {

@@ -19,14 +19,13 @@ pub(crate) struct Status {
     pub(crate) under_replicated: usize,
     /// Whether the members are too many for each to hold everything.
     pub(crate) is_crowded: bool,
-    pub(crate) suspects: usize,
 }
 
 impl Status {
     pub(crate) fn of(engine: &Engine, now: Now) -> Self {
         let figures = engine.figures(now);
         let members = figures.members.unwrap_or_default();
-        let Health { under_replicated, suspects, .. } = figures.health;
+        let Health { under_replicated, .. } = figures.health;
         let epoch = engine.membership().epoch();
         let is_full = epoch.is_some_and(|epoch| epoch.settings().replication == Replication::Full);
         Self {
@@ -36,7 +35,6 @@ impl Status {
             problem: engine.problem(now).filter(|problem| *problem != Problem::NoLease),
             under_replicated,
             is_crowded: is_full && members.full > CROWDED_ABOVE,
-            suspects,
         }
     }
 

@@ -44,8 +44,9 @@ pub(super) async fn serve(links: Weak<Links>, listener: TcpListener) {
             return;
         };
         let node = links.node.upgrade();
-        if node.as_ref().is_some_and(|node| node.is_broken()) {
+        if let Some(node) = node.as_ref().filter(|node| node.is_broken()) {
             tracing::error!(target: "steadfast", "the replication of this node failed: its links end");
+            node.abandon();
         }
         let Some(node) = node.filter(|node| !node.is_broken()) else {
             // Ends every link.

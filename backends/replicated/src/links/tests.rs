@@ -1,4 +1,4 @@
-use steadfast_core::{Env, Limits};
+use steadfast_core::{Env, Limits, Principal, Realm};
 use steadfast_replication::budget::Budgets;
 use steadfast_replication::cluster::Timing;
 use steadfast_replication::engine::Packet;
@@ -115,6 +115,28 @@ async fn a_node_that_dials_itself_makes_no_link() {
     write_frame(&mut other, &links.greeting(&node).encode()).await.unwrap();
     assert_eq!(links.greet_dialled(stream, "127.0.0.1:9").await.unwrap(), boot(1));
     assert!(links.lock().links.is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_makes_the_node_fail_every_call() {
+    let (_links, node) = node(1);
+    let list = |engine: &mut Engine, now: Now| engine.list(now, alice(), Duration::from_secs(60));
+    let pending = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move { node.call(list).await }
+    });
+    tokio::task::yield_now().await;
+    let broken = Arc::clone(&node);
+    let panicked = std::thread::spawn(move || broken.with_engine(|_, _| panic!("a bug")));
+    assert!(panicked.join().is_err());
+    assert!(node.is_broken());
+    assert!(node.call(list).await.is_err(), "it does not wait");
+    node.abandon();
+    assert!(pending.await.unwrap().is_err());
+}
+
+fn alice() -> Principal {
+    Principal::new(Realm::default(), "alice").unwrap()
 }
 
 /// A node without peers.
