@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use steadfast_core::description::{Lacking, Reach, Slots};
 use steadfast_core::{Description, Operate};
-use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
+use steadfast_replicated::{
+    Acknowledgements, ClusterSettings, ReplicatedStore, ReplicatedStoreBuilder, Replication,
+};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -36,6 +38,29 @@ async fn every_slot_is_served_by_one_node_and_complete_at_the_other() {
     assert_eq!((first.complete, second.complete), (second.served, first.served));
     let rest = |slots: Slots| slots.waiting + slots.filling + slots.given_up;
     assert_eq!((rest(first), rest(second)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_running_service_takes_another_configuration() {
+    let stores = two_nodes().await;
+    let settings = ClusterSettings {
+        replication: Replication::Full,
+        acknowledgements: Acknowledgements::All,
+        policy: None,
+    };
+    stores[0].reconfigure(settings);
+    for store in &stores {
+        let settings = async || store.describe().await.unwrap().cluster.unwrap().settings;
+        for _ in 0..1_000 {
+            if settings().await["copies"] == "all" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(settings().await["copies"], "all");
+        assert_eq!(settings().await["acks"], "all");
+    }
+    at_rest(&stores).await;
 }
 
 /// What both describe once nothing is missing anywhere.

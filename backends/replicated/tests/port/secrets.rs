@@ -38,6 +38,20 @@ async fn cl_09_a_secret_that_the_others_do_not_know_yet_is_not_to_be_the_first()
 }
 
 #[tokio::test]
+async fn cl_09_a_secret_is_replaced_in_running_nodes() {
+    let service = Service::open(&[OLD]).await;
+    for secrets in [&[OLD, NEW][..], &[NEW, OLD], &[NEW]] {
+        for (_, node) in &service.nodes {
+            node.replace_secrets(secrets.iter().map(|secret| secret.to_vec())).unwrap();
+        }
+    }
+    assert!(service.refuses(&[OLD]).await, "the old secret opens nothing");
+    assert!(!service.refuses(&[NEW]).await);
+    let short = service.nodes[0].1.replace_secrets([[0; 31]]);
+    assert!(matches!(short, Err(OpenError::ShortSecret { len: 31 })));
+}
+
+#[tokio::test]
 async fn cl_17_two_services_with_one_secret_stay_apart() {
     let mut tap = Tap::new();
     let (shop_port, shop) = founder(node(0)).await;
