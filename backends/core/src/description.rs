@@ -1,4 +1,4 @@
-//! What a store tells an operator of itself, and of the nodes it runs on.
+//! Descriptions of a store and its nodes, for operators.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,15 @@ pub struct Description {
     pub cluster: Option<Cluster>,
     /// The node's part in the slots.
     pub slots: Slots,
-    /// What other holders lack of the slots that the node owns.
+    /// Copies that other holders of the node's slots lack.
     pub sync: Lacking,
-    /// What goes through the node.
+    /// Calls and relayed messages of the node.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// How far the node's wall clock is ahead of the cluster's time, in milliseconds; negative if
+    /// The offset of the node's wall clock from the cluster's time, in milliseconds; negative if
     /// it is slow.
     pub clock_offset_ms: i64,
-    /// Why the node is not ready, as a sentence; `None` if it is.
+    /// The reason why the node is not ready, as a sentence; `None` if it is.
     pub problem: Option<String>,
 }
 
@@ -37,10 +37,10 @@ pub struct Description {
 pub struct Cluster {
     /// The epoch of the cluster.
     pub epoch: Epoch,
-    /// What all members are configured with alike, by the names that the settings have in the
-    /// store's URL. One that is left to its default may be missing.
+    /// The configuration that all members share, by the names of the settings in the store's
+    /// URL. One that is left to its default may be missing.
     pub settings: BTreeMap<String, String>,
-    /// What happens where a majority of the voters is out of reach: `fail` or `degrade`.
+    /// The policy while no majority of the voters is reachable: `fail` or `degrade`.
     pub policy: String,
     /// The members, in the order of their names.
     pub members: Vec<Member>,
@@ -68,29 +68,29 @@ pub struct Member {
     pub name: String,
     /// The start of its process: 32 hexadecimal digits.
     pub boot: String,
-    /// Where other nodes reach it: a host and a port.
+    /// The host and port at which other nodes reach it.
     pub address: String,
-    /// Where it runs, if it was configured.
+    /// The zone it runs in, if one was configured.
     pub zone: Option<String>,
-    /// What it does: `joining` while it fills its slots, `full`, `draining`, or `aside` while it is
-    /// not reached.
+    /// Its role: `joining` while it fills its slots, `full`, `draining`, or `aside` while it is not
+    /// reached.
     pub role: String,
-    /// Whether it has a say in the next epoch.
+    /// True if it votes on the next epoch.
     pub votes: bool,
-    /// How the node that describes reaches it; `None` for that node itself.
+    /// Its links and suspicions, as the describing node sees them; `None` for that node itself.
     #[serde(flatten)]
     pub reach: Option<Reach>,
-    /// How far its wall clock is ahead of the cluster's time, in milliseconds; `None` if it was not
+    /// The offset of its wall clock from the cluster's time, in milliseconds; `None` if it was not
     /// heard.
     pub clock_offset_ms: Option<i64>,
 }
 
-/// How a node reaches another one.
+/// The contact between two nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reach {
-    /// Whether a direct link is open.
+    /// True while a direct link is open.
     pub linked: bool,
-    /// Why the node suspects it, as a sentence; `None` if it does not.
+    /// The reason why the node suspects it, as a sentence; `None` if it does not.
     pub suspected: Option<String>,
     /// The names of the other nodes that do not reach it either.
     pub suspected_by: Vec<String>,
@@ -112,7 +112,7 @@ pub struct Slots {
     pub given_up: u64,
 }
 
-/// What other holders may lack of the slots that a node owns: the progress of a repair. At rest,
+/// Copies that other holders of a node's slots may lack: the progress of a repair. At rest,
 /// both are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lacking {
@@ -123,7 +123,7 @@ pub struct Lacking {
     pub under_replicated: u64,
 }
 
-/// What goes through a node.
+/// Calls and relayed messages of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// Messages of other nodes that it passed on since its process started.
