@@ -69,7 +69,7 @@ impl ReplicatedStore {
 
     /// Has connections from now on authenticated with other secrets: the first one identifies this node,
     /// all of them are accepted. Connections that are open stay. See
-    /// [`secret`](ReplicatedStoreBuilder::secret) for the rounds in which a service moves to another one.
+    /// [`secret`](crate::ReplicatedStoreBuilder::secret) for the rounds in which a service moves to another one.
     ///
     /// # Errors
     ///
