@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Facts, Keyring, Lifetime, Realm};
+use steadfast_core::{Facts, Keyring, Lifetime, Realm, SessionInfo, Timestamp};
+use time::UtcDateTime;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
 use crate::error::Error;
+use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::watch::Watch;
 
@@ -31,6 +33,7 @@ pub(crate) struct Shared {
     /// The facts of visitors' sessions.
     pub(crate) visitor: Facts,
     pub(crate) max_per_principal: usize,
+    pub(crate) indexed: IndexedLabels,
     pub(crate) commit_on_server_error: bool,
     pub(crate) on_failure: Option<Arc<Render>>,
     /// The headers that a failure keeps of the response it replaces, beside [`KEPT`].
@@ -48,6 +51,13 @@ impl Shared {
         self.lifetime.get()
     }
 
+    /// A list of sessions within the lifetimes of today, with when each was last used.
+    pub(crate) fn bounded(&self, mut listed: Vec<SessionInfo>) -> Vec<SessionInfo> {
+        let (lifetime, now) = (self.lifetime(), self.calls.store.env().now());
+        listed.retain_mut(|info| bound(info, &lifetime, now));
+        listed
+    }
+
     pub(crate) fn render(&self, error: &Error) -> Response<String> {
         match &self.on_failure {
             Some(render) => render(error),
@@ -63,6 +73,18 @@ impl Shared {
         };
         KEPT.iter().any(is) || self.kept.contains(name)
     }
+}
+
+/// Bounds what a list shows of a session by the lifetimes of today, and adds when it was last used; `false`
+/// when it is over by them.
+fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
+    let begun = info.authenticated.unwrap_or(info.created);
+    let absolute = lifetime.absolute_deadline(begun.into());
+    info.deadline = info.deadline.min(absolute.into());
+    let idle = info.facts.lifetime_within(lifetime).idle();
+    let last_used = Timestamp::from(info.idle_deadline) - idle;
+    info.last_used = Some(UtcDateTime::from(last_used.min(now)).max(begun));
+    now < absolute
 }
 
 /// Makes the answer to a failure.

@@ -73,6 +73,13 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// The layer does not index labels of this name:
+    /// see [`SessionLayer::index_labels`](crate::SessionLayer::index_labels). 400.
+    #[error("the layer does not index labels of the name {name:?}")]
+    NotIndexed {
+        /// The name.
+        name: String,
+    },
     /// The principal's id has the wrong form. 400.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
@@ -113,7 +120,7 @@ impl Error {
             Self::NoSession | Self::NotSignedIn => StatusCode::UNAUTHORIZED,
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Principal(_) => StatusCode::BAD_REQUEST,
+            Self::Principal(_) | Self::NotIndexed { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. }
             | Self::TooLate
             | Self::Encode { .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Facts, Keyring, Lifetime, LifetimeError, Realm, SessionStore};
+use steadfast_core::{Facts, Keyring, Lifetime, LifetimeError, LimitError, Realm, SessionStore};
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
@@ -15,8 +15,10 @@ use crate::cookie::carried::Affinity;
 use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
+use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::service::SessionService;
+use crate::sessions::Sessions;
 
 pub use crate::watch::RECHECK;
 
@@ -87,6 +89,7 @@ impl SessionLayer {
                 lifetime: Replaceable::new(Lifetime::default()),
                 visitor: Facts::default(),
                 max_per_principal: 1_000,
+                indexed: IndexedLabels::default(),
                 commit_on_server_error: false,
                 on_failure: None,
                 kept: Vec::new(),
@@ -196,6 +199,24 @@ impl SessionLayer {
         self.with(|shared| shared.max_per_principal = sessions.max(1))
     }
 
+    /// The names of labels by which [`Sessions::end_labelled`] finds sessions, at most two, such as the
+    /// `sid` of an identity provider: none by default.
+    ///
+    /// A sign-in with such a label costs another round trip and another small record, which stays until
+    /// the sign-in's absolute deadline. Sign-ins without one cost nothing. Nodes that share a store must
+    /// agree on the names.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than two, or a label cannot have such a name.
+    pub fn index_labels<'n>(
+        self,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Self, LimitError> {
+        let indexed = IndexedLabels::new(names)?;
+        Ok(self.with(|shared| shared.indexed = indexed))
+    }
+
     /// How long a request waits for the store.
     #[must_use]
     pub fn deadlines(self, deadlines: Deadlines) -> Self {
@@ -207,6 +228,16 @@ impl SessionLayer {
     #[must_use]
     pub fn commit_on_server_error(self, commit: bool) -> Self {
         self.with(|shared| shared.commit_on_server_error = commit)
+    }
+
+    /// The sessions of this layer, outside a request: for administrators, callbacks, imports and tests.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(Arc::clone(&self.shared))
+    }
+
+    /// The store of these sessions.
+    pub fn store(&self) -> &Arc<dyn SessionStore> {
+        &self.shared.calls.store
     }
 
     /// Replaces the keys under which secrets are hashed, in the running service: for this layer, its

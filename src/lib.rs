@@ -12,6 +12,9 @@ mod session;
 mod cookie;
 mod error;
 
+mod sessions;
+mod labels;
+mod records;
 mod config;
 mod replaceable;
 mod calls;
@@ -51,3 +54,4 @@ pub use handler::HandlerLayer;
 pub use health::Health;
 pub use layer::SessionLayer;
 pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SessionDeadlines, SignedIn, Status};
+pub use sessions::{Issued, SessionExport, Sessions};

@@ -20,8 +20,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
-    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Facts, Hint, Lifetime,
-    Principal, RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
+    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Facts, Hint, Principal,
+    RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -778,7 +778,7 @@ impl Session {
         let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
         let own = turn.state.listed_under(&whose);
         drop(turn);
-        let mut listed = self.inner.calls().list(&whose, purpose).await?;
+        let listed = self.inner.calls().list(&whose, purpose).await?;
         // A list that does not have the session as it was loaded says that it ended, or that somebody
         // signed in to it since.
         if own.is_some_and(|own| listed.iter().all(|info| (info.id, info.authenticated) != own)) {
@@ -786,9 +786,7 @@ impl Session {
             turn.refresh().await?;
             turn.state.check_current()?;
         }
-        let (lifetime, now) = (self.inner.shared.lifetime(), self.inner.env().now());
-        listed.retain_mut(|info| bound(info, &lifetime, now));
-        Ok(listed)
+        Ok(self.inner.shared.bounded(listed))
     }
 
     /// Runs a call to its end even if the request is dropped meanwhile.
@@ -909,20 +907,8 @@ impl Inner {
     }
 }
 
-/// Bounds what a list shows of a session by the lifetimes of today, and adds when it was last used; `false`
-/// when it is over by them.
-fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
-    let begun = info.authenticated.unwrap_or(info.created);
-    let absolute = lifetime.absolute_deadline(begun.into());
-    info.deadline = info.deadline.min(absolute.into());
-    let idle = info.facts.lifetime_within(lifetime).idle();
-    let last_used = Timestamp::from(info.idle_deadline) - idle;
-    info.last_used = Some(UtcDateTime::from(last_used.min(now)).max(begun));
-    now < absolute
-}
-
 /// Whether a key is this crate's own.
-fn is_reserved(key: &str) -> bool {
+pub(crate) fn is_reserved(key: &str) -> bool {
     key == csrf::SECRET.name() || key.starts_with(flash::PREFIX)
 }
 

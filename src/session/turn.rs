@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use steadfast_core::{
     Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Facts,
     Hint, LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
-    Rotation, SecretHash, StoreError, Timestamp, Token, Values,
+    Rotation, StoreError, Timestamp, Token, Values,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
@@ -87,11 +87,12 @@ impl<'a> Turn<'a> {
         };
         let (id, proof, sign_in) = (live.id, live.proof.clone(), live.record.sign_in);
         let token = Token::generate(id, self.inner.env())?;
-        let (hash, now) = (self.hash(&token), self.inner.env().now());
+        let (hash, now) = (self.inner.shared.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
         if matches!(intent, Intent::Login(..)) {
             self.state.put_kept(&mut patch);
         }
+        self.mark(id, authentication.as_ref()).await?;
         patch.rotate(proof, Rotation { hash, authentication });
         patch.within(sign_in);
         let facts = self.facts_after(&intent);
@@ -499,9 +500,10 @@ impl<'a> Turn<'a> {
         calls.store.limits().check_total(&values).map_err(|limit| over_limit(limit, patch))?;
         let id = calls.store.mint()?;
         let token = Token::generate(id, self.inner.env())?;
-        let hash = self.hash(&token);
+        let hash = self.inner.shared.hash(&token);
         let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);
-        let record = Arc::new(self.fresh_record(hash, values, authentication));
+        self.mark(id, authentication.as_ref()).await?;
+        let record = Arc::new(self.inner.shared.new_record(hash, values, authentication));
         match calls.create(id, Record::clone(&record), admission).await? {
             Outcome::Applied(applied) => {
                 Event::Created.emit(Some(id));
@@ -512,25 +514,6 @@ impl<'a> Turn<'a> {
             }
             outcome => Err(refused(outcome, patch)),
         }
-    }
-
-    fn fresh_record(
-        &self,
-        hash: SecretHash,
-        values: Values,
-        authentication: Option<Authentication>,
-    ) -> Record {
-        let shared = &self.inner.shared;
-        let authenticated = authentication.as_ref().map(|authentication| authentication.at);
-        let now = authenticated.unwrap_or_else(|| self.inner.env().now());
-        let (principal, facts) = match authentication {
-            Some(login) => (login.principal, login.facts.unwrap_or_default()),
-            None => (None, shared.visitor.clone()),
-        };
-        let lifetime = facts.lifetime_within(&shared.lifetime());
-        let absolute = lifetime.absolute_deadline(now);
-        let record = Record::new(hash, now, lifetime.idle_deadline(now), absolute);
-        Record { values, authenticated, principal, facts, ..record }
     }
 
     /// A rotation where there is no record: a login starts one, the rest is an ordinary write.
@@ -567,8 +550,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn hash(&self, token: &Token) -> SecretHash {
-        self.inner.shared.keyring().hash(&self.inner.shared.realm, token.secret())
+    /// Has the session be found by the labels that it is about to get.
+    async fn mark(&self, id: RecordId, login: Option<&Authentication>) -> Result<(), Error> {
+        let (shared, Some(login)) = (&self.inner.shared, login) else { return Ok(()) };
+        if shared.indexed.is_empty() {
+            return Ok(());
+        }
+        let facts = login.facts.as_ref().unwrap_or_else(|| self.facts());
+        // Boxed, because few layers have it, and its room would be part of every commit.
+        Box::pin(shared.mark(id, facts, login.absolute_deadline)).await
     }
 
     fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {

@@ -8,6 +8,8 @@ mod steps;
 mod model;
 mod history;
 mod once;
+mod administration;
+mod visits;
 mod service;
 
 use service::Service;
@@ -20,6 +22,15 @@ macro_rules! handles {
         fn $store() {
             history::check($cases, Service::$store);
         })+
+
+        mod administrators_see_and_end_what_requests_began {
+            use super::{Service, administration};
+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $store() {
+                administration::check(Service::$store().await).await;
+            })+
+        }
 
         mod one_request_has_what_is_read_once {
             use super::{Service, once};

@@ -122,7 +122,10 @@ impl Service {
         servers: impl Any + Send + Sync,
     ) -> Self {
         let lifetime = Lifetime::new(Duration::from_secs(IDLE), 30 * DAY).unwrap();
-        let nodes = stores.into_iter().map(|store| SessionLayer::new(store).lifetime(lifetime));
+        let nodes = stores.into_iter().map(|store| {
+            let layer = SessionLayer::new(store).lifetime(lifetime);
+            layer.index_labels(["sid"]).unwrap()
+        });
         Self { nodes: nodes.collect(), clock, _servers: Box::new(servers) }
     }
 }

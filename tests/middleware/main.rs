@@ -24,6 +24,7 @@ mod sticky;
 mod caching;
 mod lifetimes;
 mod facts;
+mod administration;
 mod principals;
 mod outages;
 mod realms;

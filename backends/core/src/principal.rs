@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 /// A part of an application with sessions of its own, for example its administration.
 ///
 /// The realm is part of every secret's hash and of every principal, so neither a token nor a user
@@ -64,6 +66,22 @@ impl Principal {
         fits.then(|| Self(Arc::new((realm, id.into())))).ok_or(PrincipalError { len: id.len() })
     }
 
+    /// The principal that stands for all sessions of a realm with this label, for what finds sessions by a
+    /// label: of the realm [`Principal::LABELS`], with an id that shows neither.
+    pub fn of_label(realm: &Realm, name: &str, value: &str) -> Self {
+        let digest = Sha256::new_with_prefix(realm.as_str())
+            .chain_update([0])
+            .chain_update(name)
+            .chain_update([0])
+            .chain_update(value)
+            .finalize();
+        let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(Arc::new((Realm(Self::LABELS.into()), id.into())))
+    }
+
+    /// The realm of the principals that stand for labels: `steadfast-labels`.
+    pub const LABELS: &str = "steadfast-labels";
+
     /// The realm in which the id counts.
     pub fn realm(&self) -> &Realm {
         &self.0.0
@@ -100,6 +118,20 @@ mod tests {
         assert!(Realm::new("admin-2_B").is_ok());
         for bad in ["", "a b", "a\"; drop table x;--", "a*", "{}", "\u{e9}", &"a".repeat(23)] {
             assert_eq!(Realm::new(bad).unwrap_err().name, bad);
+        }
+    }
+
+    #[test]
+    fn a_label_has_a_principal_of_its_own() {
+        let of = |realm, name, value| {
+            let label = Principal::of_label(&Realm::new(realm).unwrap(), name, value);
+            assert_eq!(label.realm(), &Realm::new(Principal::LABELS).unwrap());
+            label.id().to_owned()
+        };
+        let sid = of("shop", "sid", "1");
+        assert_eq!(sid, of("shop", "sid", "1"));
+        for other in [of("shopsid", "", "1"), of("shop", "si", "d1"), of("shop", "sid", "2")] {
+            assert_ne!(sid, other);
         }
     }
 

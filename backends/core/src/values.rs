@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::json::{self, DecodeCategory, DecodeError, EncodeError};
 
@@ -83,6 +83,14 @@ impl RawJson {
 impl From<i64> for RawJson {
     fn from(value: i64) -> Self {
         Self(value.to_string().into_bytes())
+    }
+}
+
+/// As the value, and not as its text.
+impl Serialize for RawJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: serde_json::Value = serde_json::from_slice(&self.0).map_err(S::Error::custom)?;
+        value.serialize(serializer)
     }
 }
 

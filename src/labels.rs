@@ -1,0 +1,95 @@
+//! Finds sessions by a label, over stores that find them by their principal.
+//!
+//! Before a sign-in with an indexed label is sent, the store gets a *mark*: a record that no token opens,
+//! of a principal that stands for the label, whose own label names the session. So no session is without
+//! its mark, and the marks of a label are the sessions of its principal. A mark may be without a session
+//! that has the label, when the sign-in failed or another followed it: readers look at the session, and
+//! the mark expires when the sign-in would have.
+
+use futures_util::future::try_join_all;
+use steadfast_core::{
+    Admission, Facts, LimitError, Outcome, Principal, RecordId, SessionInfo, StoreError, Timestamp,
+};
+
+use crate::calls::Purpose;
+use crate::config::Shared;
+use crate::error::Error;
+
+/// The names of the labels by which sessions can be found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IndexedLabels(Vec<Box<str>>);
+
+impl IndexedLabels {
+    /// Names, at most.
+    pub(crate) const MAX: usize = 2;
+
+    pub(crate) fn new<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, LimitError> {
+        let mut known: Vec<Box<str>> = Vec::new();
+        for name in names {
+            Facts::of(None, None, [(name, "")])?;
+            if !known.iter().any(|known| **known == *name) {
+                known.push(name.into());
+            }
+        }
+        match known.len() <= Self::MAX {
+            true => Ok(Self(known)),
+            false => Err(LimitError::Labels { labels: known.len(), limit: Self::MAX }),
+        }
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|known| **known == *name)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A mark, and the session that it names.
+pub(crate) struct Mark {
+    pub(crate) id: RecordId,
+    pub(crate) session: RecordId,
+}
+
+impl Shared {
+    /// Has a session be found by its labels, until the end of the sign-in that is about to be sent.
+    pub(crate) async fn mark(
+        &self,
+        session: RecordId,
+        facts: &Facts,
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        let indexed = facts.labels().filter(|(name, _)| self.indexed.contains(name));
+        try_join_all(indexed.map(async |(name, value)| {
+            let label = Principal::of_label(&self.realm, name, value);
+            let named = Facts::of(None, None, [(SESSION, session.to_string().as_str())])?;
+            let (id, mark) = self.closed_record(label, named, until)?;
+            let terms = Admission { cap: MARKS, ..Admission::default() };
+            match self.calls.create(id, mark, terms).await? {
+                Outcome::Applied(_) => Ok(()),
+                Outcome::Rejected(rejection) => Err(Error::from(rejection)),
+                _ => Err(StoreError::refused("the store did not take a label's record").into()),
+            }
+        }))
+        .await
+        .map(drop)
+    }
+
+    /// The marks of a label.
+    pub(crate) async fn marks(&self, name: &str, value: &str) -> Result<Vec<Mark>, Error> {
+        let label = Principal::of_label(&self.realm, name, value);
+        let listed = self.calls.list(&label, Purpose::End).await?;
+        let mark = |info: SessionInfo| {
+            let session = info.facts.label(SESSION)?.parse().ok()?;
+            Some(Mark { id: info.id, session })
+        };
+        Ok(listed.into_iter().filter_map(mark).collect())
+    }
+}
+
+/// The label of a mark.
+const SESSION: &str = "session";
+
+/// Sessions of one label, at most; the marks of the oldest go first.
+const MARKS: usize = 1_000_000;

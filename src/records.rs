@@ -1,0 +1,50 @@
+//! The records that a layer makes.
+
+use steadfast_core::{
+    Authentication, Facts, Principal, Record, RecordId, SecretHash, StoreError, Timestamp, Token,
+    Values,
+};
+
+use crate::config::Shared;
+
+impl Shared {
+    /// What the store is to know of a token's secret.
+    pub(crate) fn hash(&self, token: &Token) -> SecretHash {
+        self.keyring().hash(&self.realm, token.secret())
+    }
+
+    /// The record of a session that begins now, signed in or not.
+    pub(crate) fn new_record(
+        &self,
+        hash: SecretHash,
+        values: Values,
+        authentication: Option<Authentication>,
+    ) -> Record {
+        let authenticated = authentication.as_ref().map(|authentication| authentication.at);
+        let now = authenticated.unwrap_or_else(|| self.calls.store.env().now());
+        let (principal, facts) = match authentication {
+            Some(login) => (login.principal, login.facts.unwrap_or_default()),
+            None => (None, self.visitor.clone()),
+        };
+        let lifetime = facts.lifetime_within(&self.lifetime());
+        let absolute = lifetime.absolute_deadline(now);
+        let record = Record::new(hash, now, lifetime.idle_deadline(now), absolute);
+        Record { values, authenticated, principal, facts, ..record }
+    }
+
+    /// A record of a principal that says something and holds no values, and that no token opens.
+    pub(crate) fn closed_record(
+        &self,
+        principal: Principal,
+        facts: Facts,
+        until: Timestamp,
+    ) -> Result<(RecordId, Record), StoreError> {
+        let store = &self.calls.store;
+        let id = store.mint()?;
+        // A token whose text nobody gets.
+        let hash = self.hash(&Token::generate(id, store.env())?);
+        let now = store.env().now();
+        let record = Record::new(hash, now, until, until);
+        Ok((id, Record { principal: Some(principal), authenticated: Some(now), facts, ..record }))
+    }
+}

@@ -1,0 +1,340 @@
+//! Sessions outside a request: what administrators, callbacks and imports do with them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use http::HeaderValue;
+use serde::Serialize;
+use steadfast_core::{
+    Authentication, Deleted, Deletion, EndReason, Event, Hint, Lookup, Outcome, Principal, RawJson,
+    Record, RecordId, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
+};
+use tracing::Instrument;
+
+use crate::calls::Purpose;
+use crate::config::Shared;
+use crate::cookie::carried::{self, Affinity};
+use crate::error::Error;
+use crate::labels::Mark;
+use crate::session::{Login, is_reserved};
+
+/// The sessions of a layer, outside a request; made by
+/// [`SessionLayer::sessions`](crate::SessionLayer::sessions).
+///
+/// Its calls have the deadlines and breakers of requests. A call that ends sessions is finished even
+/// if its future is dropped. [`Session::ended`](crate::Session::ended) gives
+/// [`EndReason::Admin`] for the sessions that it ends.
+///
+/// It checks no right: that is up to the application. A *user* is the id that
+/// [`Login::new`](crate::Login::new) was given, of the layer's realm.
+///
+/// # Examples
+///
+/// ```
+/// use steadfast::{Error, Login, MemoryStore, SessionLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let layer = SessionLayer::new(MemoryStore::new());
+/// let sessions = layer.sessions();
+/// sessions.issue(Login::new("alice").label("device", "Firefox on Linux")).await?;
+/// sessions.issue("alice").await?;
+/// assert_eq!(sessions.list("alice").await?.len(), 2);
+/// assert_eq!(sessions.end_all("alice", None).await?, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+impl Sessions {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The live sessions of a user, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// When the user's id has the wrong form, or the store cannot be asked.
+    pub async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        let listed = self.shared.calls.list(&self.principal(user)?, Purpose::Use).await?;
+        Ok(self.shared.bounded(listed))
+    }
+
+    /// How many live sessions a user has. It costs as much as [`list`](Self::list).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Self::list).
+    pub async fn count(&self, user: &str) -> Result<usize, Error> {
+        self.list(user).await.map(|listed| listed.len())
+    }
+
+    /// Ends a signed-in session of this realm. `false` if there is none with this handle.
+    ///
+    /// # Errors
+    ///
+    /// When it is not confirmed.
+    pub async fn end(&self, handle: RecordId) -> Result<bool, Error> {
+        self.detached(move |this| async move { this.end_if(handle, |_| true).await }).await
+    }
+
+    /// Ends all sessions of a user, and says how many.
+    ///
+    /// With an `epoch`, it also rejects sign-ins of this user with a lower one, or without one, for at
+    /// least a day: see [`Login::epoch`](crate::Login::epoch).
+    ///
+    /// # Errors
+    ///
+    /// When the user's id has the wrong form, or it is not confirmed.
+    pub async fn end_all(&self, user: &str, epoch: Option<u64>) -> Result<u64, Error> {
+        let user = self.principal(user)?;
+        let all = Revocation { epoch, ..Revocation::for_reason(EndReason::Admin) };
+        self.detached(
+            move |this| async move { Ok(this.shared.calls.delete_all(&user, all).await?) },
+        )
+        .await
+    }
+
+    /// Ends the sessions with this label, and says how many: for the back-channel logout of OpenID
+    /// Connect, for example, by the provider's `sid`.
+    ///
+    /// It finds the sessions whose sign-in was confirmed before the call. A sign-in that is under way may
+    /// come after it; where the user is known, [`end_all`](Self::end_all) with an epoch leaves no such gap.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Login, MemoryStore, SessionLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = SessionLayer::new(MemoryStore::new()).index_labels(["sid"])?;
+    /// layer.sessions().issue(Login::new("alice").label("sid", "08a5019c")).await?;
+    /// assert_eq!(layer.sessions().end_labelled("sid", "08a5019c").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotIndexed`] unless the layer
+    /// [indexes](crate::SessionLayer::index_labels) labels of this name, or when it is not confirmed that
+    /// all of them ended.
+    pub async fn end_labelled(&self, name: &str, value: &str) -> Result<u64, Error> {
+        if !self.shared.indexed.contains(name) {
+            return Err(Error::NotIndexed { name: name.to_owned() });
+        }
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.detached(move |this| async move {
+            let marks = this.shared.marks(&name, &value).await?;
+            let ended = stream::iter(marks)
+                .map(|mark| this.end_marked(mark, &name, &value))
+                .buffer_unordered(AT_ONCE);
+            ended.try_fold(0, async |sum, ended| Ok(sum + u64::from(ended))).await
+        })
+        .await
+    }
+
+    /// Starts a signed-in session without a request: for an import, a callback, or a test.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::login`](crate::Session::login), and of its commit.
+    pub async fn issue(&self, login: impl Into<Login>) -> Result<Issued, Error> {
+        let login = login.into();
+        self.detached(move |this| async move { this.issue_to(&login).await }).await
+    }
+
+    /// All that is kept of a user: each live session, and its values as JSON. What this crate itself
+    /// keeps in a session is left out, as by [`Session::entries`](crate::Session::entries).
+    ///
+    /// To erase it, [`end_all`](Self::end_all) the user's sessions: a store keeps nothing of a session
+    /// that ended but its id and, for a time, that it ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Self::list).
+    pub async fn export(&self, user: &str) -> Result<Vec<SessionExport>, Error> {
+        let user = self.principal(user)?;
+        let listed = self.shared.calls.list(&user, Purpose::Use).await?;
+        let exports = stream::iter(self.shared.bounded(listed))
+            .map(|info| self.export_of(info, &user))
+            .buffer_unordered(AT_ONCE);
+        exports.try_filter_map(async |export| Ok(export)).try_collect().await
+    }
+
+    fn principal(&self, user: &str) -> Result<Principal, Error> {
+        Ok(Principal::new(self.shared.realm.clone(), user)?)
+    }
+
+    async fn issue_to(&self, login: &Login) -> Result<Issued, Error> {
+        let shared = &self.shared;
+        let principal = self.principal(&login.principal)?;
+        let terms = login.terms(shared.max_per_principal)?;
+        let (now, lifetime) = (shared.calls.store.env().now(), shared.lifetime());
+        let until = terms.facts.lifetime_within(&lifetime).absolute_deadline(now);
+        let id = shared.calls.store.mint()?;
+        let token = Token::generate(id, shared.calls.store.env())?;
+        shared.mark(id, &terms.facts, until).await?;
+        let authentication = Authentication {
+            at: now,
+            absolute_deadline: until,
+            principal: Some(principal),
+            facts: Some(terms.facts),
+            admission: terms.admission,
+        };
+        let record = shared.new_record(shared.hash(&token), Values::new(), Some(authentication));
+        match shared.calls.create(id, record, terms.admission).await? {
+            Outcome::Applied(applied) => {
+                Event::Created.emit(Some(id));
+                applied.ended.iter().for_each(|ended| Event::Capacity.emit(Some(*ended)));
+                Ok(Issued { token, routes: applied.carry.routes, shared: Arc::clone(shared) })
+            }
+            Outcome::Rejected(rejection) => Err(rejection.into()),
+            _ => Err(StoreError::refused("the store did not take a new record").into()),
+        }
+    }
+
+    async fn export_of(
+        &self,
+        info: SessionInfo,
+        user: &Principal,
+    ) -> Result<Option<SessionExport>, Error> {
+        let (calls, hint) = (&self.shared.calls, Hint::default());
+        let Lookup::Found(found) = calls.load(info.id, None, &hint, Purpose::Use).await? else {
+            return Ok(None);
+        };
+        if found.record.principal.as_ref() != Some(user) {
+            return Ok(None);
+        }
+        let values = found.record.values.iter().filter(|(key, _)| !is_reserved(key));
+        let values = values.map(|(key, json)| (key.to_owned(), RawJson::copied(json))).collect();
+        Ok(Some(SessionExport { info, values }))
+    }
+
+    /// Ends the session that a mark names if it has the label, and forgets the mark once it is sure that
+    /// the session does not.
+    async fn end_marked(&self, mark: Mark, name: &str, value: &str) -> Result<bool, Error> {
+        let has_label = |record: &Record| record.facts.label(name) == Some(value);
+        let ended = self.end_if(mark.session, has_label).await?;
+        if ended {
+            self.shared.calls.delete(mark.id, &ADMIN).await?;
+        }
+        Ok(ended)
+    }
+
+    /// Ends a session of this realm that is meant, as it is loaded.
+    async fn end_if(
+        &self,
+        id: RecordId,
+        is_meant: impl Fn(&Record) -> bool,
+    ) -> Result<bool, Error> {
+        let calls = &self.shared.calls;
+        for _ in 0..TRIES {
+            let found = calls.load(id, None, &Hint::default(), Purpose::End).await?;
+            let Lookup::Found(found) = found else { return Ok(false) };
+            let record = &found.record;
+            let is_ours =
+                record.principal.as_ref().is_some_and(|p| *p.realm() == self.shared.realm);
+            if !is_ours || !is_meant(record) {
+                return Ok(false);
+            }
+            let this_sign_in = Deletion { sign_in: Some(record.sign_in), ..ADMIN };
+            match calls.delete(id, &this_sign_in).await? {
+                Deleted::Ended => {
+                    Event::Logout.emit(Some(id));
+                    return Ok(true);
+                }
+                Deleted::Gone => return Ok(false),
+                // Another user signed in to it: whether that session is meant shows the next load.
+                Deleted::Superseded => {}
+            }
+        }
+        Err(Error::Superseded)
+    }
+
+    /// Runs a call to its end even if its future is dropped.
+    async fn detached<T, F>(&self, call: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let task = call(self.clone()).in_current_span();
+        let ended = self.shared.tasks.spawn(task).await;
+        ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("realm", &self.shared.realm).finish_non_exhaustive()
+    }
+}
+
+/// A session that was started without a request. Its token is a secret: `Debug` does not show it.
+#[derive(Debug)]
+pub struct Issued {
+    token: Token,
+    routes: Vec<RouteLabel>,
+    shared: Arc<Shared>,
+}
+
+impl Issued {
+    /// The session's public handle.
+    pub fn handle(&self) -> RecordId {
+        self.token.id()
+    }
+
+    /// The `Cookie` header of a client that has the session, marked as sensitive.
+    pub fn cookie(&self) -> HeaderValue {
+        let name = self.shared.cookie.cookie_name();
+        let route = carried::route(&self.routes);
+        let token = self.token.encode();
+        let text = match (self.shared.affinity, route.as_str()) {
+            (_, "") | (Affinity::None, _) => format!("{name}={}", *token),
+            (Affinity::Cookie, route) => {
+                format!("{name}={}; {name}{}={route}", *token, carried::ROUTE)
+            }
+            (Affinity::Suffix, route) => format!("{name}={}.{route}", *token),
+        };
+        sensitive(&text)
+    }
+
+    /// The token alone, as a client of [`SessionLayer::header`](crate::SessionLayer::header) sends it,
+    /// marked as sensitive.
+    pub fn token(&self) -> HeaderValue {
+        sensitive(&self.token.encode())
+    }
+}
+
+fn sensitive(text: &str) -> HeaderValue {
+    let mut value =
+        HeaderValue::from_str(text).expect("tokens, names and routes are visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// What is kept of a session.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SessionExport {
+    /// What a list shows of it.
+    #[serde(flatten)]
+    pub info: SessionInfo,
+    /// The values by their keys. A [`Key::pre_auth`](crate::Key::pre_auth) has a `~` in front.
+    pub values: BTreeMap<String, RawJson>,
+}
+
+const ADMIN: Deletion<'static> = Deletion::for_reason(EndReason::Admin);
+
+/// Calls of one administrator's call that are under way at once, at most.
+const AT_ONCE: usize = 64;
+
+/// How often a session may change hands while it is about to end.
+const TRIES: u32 = 8;
