@@ -12,6 +12,7 @@ use crate::calls::Calls;
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
 use crate::error::Error;
+use crate::events::Listener;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::watch::Watch;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) max_per_principal: usize,
     pub(crate) indexed: IndexedLabels,
     pub(crate) commit_on_server_error: bool,
+    pub(crate) listener: Option<Listener>,
     pub(crate) on_failure: Option<Arc<Render>>,
     /// The headers that a failure keeps of the response it replaces, beside [`KEPT`].
     pub(crate) kept: Vec<HeaderName>,

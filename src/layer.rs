@@ -15,6 +15,7 @@ use crate::cookie::carried::Affinity;
 use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
+use crate::events::{Listener, SessionEvent};
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::service::SessionService;
@@ -91,6 +92,7 @@ impl SessionLayer {
                 max_per_principal: 1_000,
                 indexed: IndexedLabels::default(),
                 commit_on_server_error: false,
+                listener: None,
                 on_failure: None,
                 kept: Vec::new(),
                 tasks: TaskTracker::new(),
@@ -280,6 +282,33 @@ impl SessionLayer {
         render: impl Fn(&Error) -> Response<String> + Send + Sync + 'static,
     ) -> Self {
         self.with(|shared| shared.on_failure = Some(Arc::new(render)))
+    }
+
+    /// Tells the application what requests and administrators do to sessions: for an audit log, or for a
+    /// mail about a new device.
+    ///
+    /// An event is told on the node that did it, after the store confirmed it; a process that dies in that
+    /// moment loses it. What no request does is not told: that a session expired, or was evicted to free
+    /// memory. The listener runs as a part of the request, so it must be quick: have it send the event
+    /// to a task. A panic in it is logged, and changes nothing else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionEventKind, SessionLayer};
+    ///
+    /// let (mails, queue) = std::sync::mpsc::channel();
+    /// let sessions = SessionLayer::new(MemoryStore::new()).on_event(move |event| {
+    ///     if let SessionEventKind::SignedIn { new_labels: Some(labels), .. } = &event.kind {
+    ///         if labels.iter().any(|(name, _)| name == "device") {
+    ///             mails.send(event.clone()).ok();
+    ///         }
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_event(self, listener: impl Fn(&SessionEvent) + Send + Sync + 'static) -> Self {
+        self.with(|shared| shared.listener = Some(Listener::new(listener)))
     }
 
     /// More headers that a failure keeps of the response it replaces, such as one that a layer further

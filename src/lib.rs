@@ -13,6 +13,7 @@ mod cookie;
 mod error;
 
 mod sessions;
+mod events;
 mod labels;
 mod records;
 mod config;
@@ -49,6 +50,7 @@ pub use cookie::carried::Affinity;
 pub use cookie::header::HeaderError;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
+pub use events::{Actor, SessionEvent, SessionEventKind};
 pub use handler::HandlerLayer;
 #[cfg(feature = "health")]
 pub use health::Health;

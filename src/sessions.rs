@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::HeaderValue;
 use serde::Serialize;
 use steadfast_core::{
-    Authentication, Deleted, Deletion, EndReason, Event, Hint, Lookup, Outcome, Principal, RawJson,
+    Authentication, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Principal, RawJson,
     Record, RecordId, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
 };
 use tracing::Instrument;
@@ -17,6 +17,7 @@ use crate::calls::Purpose;
 use crate::config::Shared;
 use crate::cookie::carried::{self, Affinity};
 use crate::error::Error;
+use crate::events::Actor;
 use crate::labels::Mark;
 use crate::session::{Login, is_reserved};
 
@@ -95,9 +96,11 @@ impl Sessions {
     pub async fn end_all(&self, user: &str, epoch: Option<u64>) -> Result<u64, Error> {
         let user = self.principal(user)?;
         let all = Revocation { epoch, ..Revocation::for_reason(EndReason::Admin) };
-        self.detached(
-            move |this| async move { Ok(this.shared.calls.delete_all(&user, all).await?) },
-        )
+        self.detached(move |this| async move {
+            let count = this.shared.calls.delete_all(&user, all).await?;
+            this.shared.all_ended(&user, count, None, EndReason::Admin, Actor::Administrator);
+            Ok(count)
+        })
         .await
     }
 
@@ -185,15 +188,15 @@ impl Sessions {
         let authentication = Authentication {
             at: now,
             absolute_deadline: until,
-            principal: Some(principal),
-            facts: Some(terms.facts),
+            principal: Some(principal.clone()),
+            facts: Some(terms.facts.clone()),
             admission: terms.admission,
         };
         let record = shared.new_record(shared.hash(&token), Values::new(), Some(authentication));
         match shared.calls.create(id, record, terms.admission).await? {
             Outcome::Applied(applied) => {
-                Event::Created.emit(Some(id));
-                applied.ended.iter().for_each(|ended| Event::Capacity.emit(Some(*ended)));
+                shared.created(id, Some(&principal));
+                shared.signed_in(id, &principal, &terms.facts, &applied);
                 Ok(Issued { token, routes: applied.carry.routes, shared: Arc::clone(shared) })
             }
             Outcome::Rejected(rejection) => Err(rejection.into()),
@@ -248,7 +251,8 @@ impl Sessions {
             let this_sign_in = Deletion { sign_in: Some(record.sign_in), ..ADMIN };
             match calls.delete(id, &this_sign_in).await? {
                 Deleted::Ended => {
-                    Event::Logout.emit(Some(id));
+                    let (user, by) = (record.principal.as_ref(), Actor::Administrator);
+                    self.shared.ended(id, user, EndReason::Admin, by);
                     return Ok(true);
                 }
                 Deleted::Gone => return Ok(false),

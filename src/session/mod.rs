@@ -20,8 +20,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
-    DecodeError, Deleted, Deletion, EncodeError, EndReason, Env, Event, Facts, Hint, Principal,
-    RawJson, RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
+    DecodeError, Deletion, EncodeError, EndReason, Env, Facts, Hint, Principal, RawJson, RecordId,
+    Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -38,6 +38,7 @@ pub(crate) use state::Issue;
 use crate::calls::{Calls, Purpose};
 use crate::config::Shared;
 use crate::error::Error;
+use crate::events::Actor;
 use crate::watch::Standing;
 use presented::Claim;
 use state::{Intent, State};
@@ -594,16 +595,19 @@ impl Session {
         if !self.list_for(Purpose::End).await?.iter().any(|info| info.id == handle) {
             return Ok(false);
         }
-        if self.handle().await? == Some(handle) {
+        let this = self.handle().await?.ok_or(Error::NoSession)?;
+        if this == handle {
             return self.flush().await.map(|()| true);
         }
+        let user = self.principal().await?;
         self.detached(move |session| async move {
-            let logout = Deletion::LOGOUT;
-            let ended = session.inner.calls().delete(handle, &logout).await? == Deleted::Ended;
-            if ended {
-                Event::Logout.emit(Some(handle));
+            let shared = &session.inner.shared;
+            let is_ended = shared.calls.delete(handle, &Deletion::LOGOUT).await?.is_ended();
+            if is_ended {
+                let (why, by) = (EndReason::Logout, Actor::Session(this));
+                shared.ended(handle, user.as_ref(), why, by);
             }
-            Ok(ended)
+            Ok(is_ended)
         })
         .await
     }
@@ -622,6 +626,7 @@ impl Session {
             let this = turn.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
             let ended = session.inner.calls().delete_all(&whose, logout).await?;
+            session.tell_all_ended(&whose, ended, this, this);
             turn.state.intend(Intent::Cycle);
             Ok(ended)
         })
@@ -641,6 +646,7 @@ impl Session {
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
             let answer = session.inner.calls().delete_all(&whose, logout).await;
             let others = turn.or_poison(answer)?;
+            session.tell_all_ended(&whose, others, this, this);
             // This one by itself: it may just have become somebody else's.
             let own = turn.end_own().await?;
             Ok(others + u64::from(own))
@@ -787,6 +793,19 @@ impl Session {
             turn.state.check_current()?;
         }
         Ok(self.inner.shared.bounded(listed))
+    }
+
+    fn tell_all_ended(
+        &self,
+        user: &Principal,
+        count: u64,
+        except: Option<RecordId>,
+        by: Option<RecordId>,
+    ) {
+        if let Some(by) = by {
+            let by = Actor::Session(by);
+            self.inner.shared.all_ended(user, count, except, EndReason::Logout, by);
+        }
     }
 
     /// Runs a call to its end even if the request is dropped meanwhile.

@@ -20,6 +20,7 @@ use super::state::{Intent, Issue, Live, State, Validity, View};
 use super::{Claim, Inner, Status};
 use crate::calls::Purpose;
 use crate::error::Error;
+use crate::events::Actor;
 use crate::watch::end_reason;
 
 pub(super) struct Turn<'a> {
@@ -86,6 +87,7 @@ impl<'a> Turn<'a> {
             return Box::pin(self.rotate_nothing(intent, patch)).await;
         };
         let (id, proof, sign_in) = (live.id, live.proof.clone(), live.record.sign_in);
+        let user_before = live.record.principal.clone();
         let token = Token::generate(id, self.inner.env())?;
         let (hash, now) = (self.inner.shared.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
@@ -102,6 +104,7 @@ impl<'a> Turn<'a> {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
                 self.follow(patch, &applied);
+                self.tell_rotated(id, &intent, user_before, &applied);
                 let validity = self.state.live().map(|live| Validity::of(&live.record));
                 self.state.issue = validity.map_or(Issue::Keep, |until| Issue::Set(token, until));
                 Ok(())
@@ -247,7 +250,9 @@ impl<'a> Turn<'a> {
     /// Takes note that the record of this handle is dead.
     pub(super) fn ended(&mut self, id: RecordId, by_this_request: bool) {
         if by_this_request {
-            Event::Logout.emit(Some(id));
+            let own = self.state.live().filter(|live| live.id == id);
+            let user = own.and_then(|live| live.record.principal.as_ref());
+            self.inner.shared.ended(id, user, EndReason::Logout, Actor::Session(id));
         }
         let was_presented = self.inner.claims().iter().any(|claim| claim.id == id);
         self.state.discard();
@@ -506,7 +511,11 @@ impl<'a> Turn<'a> {
         let record = Arc::new(self.inner.shared.new_record(hash, values, authentication));
         match calls.create(id, Record::clone(&record), admission).await? {
             Outcome::Applied(applied) => {
-                Event::Created.emit(Some(id));
+                let shared = &self.inner.shared;
+                shared.created(id, record.principal.as_ref());
+                if let Some(user) = &record.principal {
+                    shared.signed_in(id, user, &record.facts, &applied);
+                }
                 self.heed(&applied);
                 self.state.issue = Issue::Set(token, Validity::of(&record));
                 self.state.view = View::Live(Live::new(id, record, hash.into()));
@@ -631,12 +640,27 @@ impl<'a> Turn<'a> {
 
     /// Takes note of what the store says beside what it did: nothing is buffered any more.
     fn heed(&mut self, applied: &Applied) {
-        // The sessions that a principal's cap ended.
-        for id in &applied.ended {
-            Event::Capacity.emit(Some(*id));
-        }
         self.state.pending = Patch::new();
         self.state.carry = applied.carry.clone();
+    }
+
+    fn tell_rotated(
+        &self,
+        id: RecordId,
+        intent: &Intent,
+        user_before: Option<Principal>,
+        applied: &Applied,
+    ) {
+        let shared = &self.inner.shared;
+        match intent {
+            Intent::Login(user, terms) => {
+                if let Some(before) = user_before.filter(|before| before != user) {
+                    shared.superseded(id, &before, applied.version);
+                }
+                shared.signed_in(id, user, &terms.facts, applied);
+            }
+            _ => shared.rotated(id, user_before.as_ref(), applied.version),
+        }
     }
 
     /// What the store is told beside the call: what the request brought, and what it said since.

@@ -25,6 +25,7 @@ mod caching;
 mod lifetimes;
 mod facts;
 mod administration;
+mod events;
 mod principals;
 mod outages;
 mod realms;

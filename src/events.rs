@@ -1,0 +1,257 @@
+//! What the application is told of its sessions, beside what metrics and logs count.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use steadfast_core::{Applied, EndReason, Event, Facts, Principal, RecordId, Version};
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::Instrument;
+
+use crate::calls::Purpose;
+use crate::config::Shared;
+
+/// Something that a request or an administrator did to sessions, after the store confirmed it: see
+/// [`SessionLayer::on_event`](crate::SessionLayer::on_event).
+///
+/// To serde, it is one flat object: `id`, `at` in RFC 3339, `user`, and `event` with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SessionEvent {
+    /// Of two events with the same id, one is a repeat of the other.
+    pub id: String,
+    /// When it was told.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: UtcDateTime,
+    /// Whose session it is; `None` for a visitor's.
+    #[serde(serialize_with = "user")]
+    pub user: Option<Principal>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: SessionEventKind,
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SessionEventKind {
+    /// A session was created.
+    #[non_exhaustive]
+    Created {
+        /// The session.
+        session: RecordId,
+    },
+    /// A user signed in.
+    #[non_exhaustive]
+    SignedIn {
+        /// The session.
+        session: RecordId,
+        /// Those labels, by name and value, that no other live session of the user has; `None` where the
+        /// store could not be asked.
+        new_labels: Option<Vec<(String, String)>>,
+    },
+    /// The session's token was replaced without a sign-in.
+    #[non_exhaustive]
+    Rotated {
+        /// The session.
+        session: RecordId,
+    },
+    /// A session ended.
+    #[non_exhaustive]
+    Ended {
+        /// The session.
+        session: RecordId,
+        /// Why.
+        reason: EndReason,
+        /// Who ended it.
+        by: Actor,
+    },
+    /// All sessions of a user ended, or all but one.
+    #[non_exhaustive]
+    AllEnded {
+        /// How many were live.
+        count: u64,
+        /// The one that lives on.
+        except: Option<RecordId>,
+        /// Why.
+        reason: EndReason,
+        /// Who ended them.
+        by: Actor,
+    },
+}
+
+/// Who ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Actor {
+    /// A request of this session, which may be the one that ended.
+    Session(RecordId),
+    /// The application, through [`Sessions`](crate::Sessions).
+    Administrator,
+}
+
+/// What is told of events.
+#[derive(Clone)]
+pub(crate) struct Listener(Arc<dyn Fn(&SessionEvent) + Send + Sync>);
+
+impl Listener {
+    pub(crate) fn new(listener: impl Fn(&SessionEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listener))
+    }
+
+    /// A listener that panics must not cost a client the token that a commit made.
+    fn tell(&self, event: &SessionEvent) {
+        if catch_unwind(AssertUnwindSafe(|| (self.0)(event))).is_err() {
+            tracing::error!(target: "steadfast", event = event.kind.name(), "a listener panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
+impl SessionEventKind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "created",
+            Self::SignedIn { .. } => "signed_in",
+            Self::Rotated { .. } => "rotated",
+            Self::Ended { .. } => "ended",
+            Self::AllEnded { .. } => "all_ended",
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn created(&self, session: RecordId, user: Option<&Principal>) {
+        Event::Created.emit(Some(session));
+        self.tell(user, || {
+            let kind = SessionEventKind::Created { session };
+            (format!("{session}.created"), kind)
+        });
+    }
+
+    /// Tells that another user's sign-in took a session over.
+    pub(crate) fn superseded(&self, session: RecordId, user: &Principal, version: Version) {
+        self.tell(Some(user), || {
+            let by = Actor::Session(session);
+            let kind = SessionEventKind::Ended { session, reason: EndReason::Superseded, by };
+            (format!("{session}.{}.ended", version.0), kind)
+        });
+    }
+
+    pub(crate) fn rotated(&self, session: RecordId, user: Option<&Principal>, version: Version) {
+        self.tell(user, || {
+            let kind = SessionEventKind::Rotated { session };
+            (format!("{session}.{}.rotated", version.0), kind)
+        });
+    }
+
+    /// Tells of a sign-in, once it is known which of its labels are new, and of the sessions that the cap
+    /// ended for it.
+    pub(crate) fn signed_in(
+        self: &Arc<Self>,
+        session: RecordId,
+        user: &Principal,
+        facts: &Facts,
+        applied: &Applied,
+    ) {
+        for ended in &applied.ended {
+            self.ended(*ended, Some(user), EndReason::Cap, Actor::Session(session));
+        }
+        if self.listener.is_none() {
+            return;
+        }
+        let version = applied.version.0;
+        let signed_in = move |new_labels| {
+            let kind = SessionEventKind::SignedIn { session, new_labels };
+            (format!("{session}.{version}.signed_in"), kind)
+        };
+        let labels: BTreeSet<_> = facts.labels().map(owned).collect();
+        if labels.is_empty() {
+            return self.tell(Some(user), || signed_in(Some(Vec::new())));
+        }
+        let (shared, user) = (Arc::clone(self), user.clone());
+        let told = async move {
+            let new = shared.new_labels(session, &user, labels).await;
+            shared.tell(Some(&user), || signed_in(new));
+        };
+        self.tasks.spawn(told.in_current_span());
+    }
+
+    pub(crate) fn ended(
+        &self,
+        session: RecordId,
+        user: Option<&Principal>,
+        reason: EndReason,
+        by: Actor,
+    ) {
+        match reason {
+            EndReason::Cap => Event::Capacity.emit(Some(session)),
+            _ => Event::Logout.emit(Some(session)),
+        }
+        self.tell(user, || {
+            let kind = SessionEventKind::Ended { session, reason, by };
+            (format!("{session}.ended"), kind)
+        });
+    }
+
+    pub(crate) fn all_ended(
+        &self,
+        user: &Principal,
+        count: u64,
+        except: Option<RecordId>,
+        reason: EndReason,
+        by: Actor,
+    ) {
+        let Ok(once) = RecordId::random(self.calls.store.env()) else { return };
+        self.tell(Some(user), || {
+            let kind = SessionEventKind::AllEnded { count, except, reason, by };
+            (format!("{once}.all_ended"), kind)
+        });
+    }
+
+    fn tell(&self, user: Option<&Principal>, event: impl FnOnce() -> (String, SessionEventKind)) {
+        if let Some(listener) = &self.listener {
+            let (id, kind) = event();
+            let at = self.calls.store.env().now().into();
+            listener.tell(&SessionEvent { id, at, user: user.cloned(), kind });
+        }
+    }
+
+    async fn new_labels(
+        &self,
+        session: RecordId,
+        user: &Principal,
+        mut labels: BTreeSet<(String, String)>,
+    ) -> Option<Vec<(String, String)>> {
+        let listed = self.calls.list(user, Purpose::Use).await.ok()?;
+        for other in self.bounded(listed).iter().filter(|info| info.id != session) {
+            for label in other.facts.labels() {
+                labels.remove(&owned(label));
+            }
+        }
+        Some(labels.into_iter().collect())
+    }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn rfc3339<S: Serializer>(at: &UtcDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = at.format(&Rfc3339).map_err(serde::ser::Error::custom)?;
+    serializer.serialize_str(&text)
+}
+
+fn user<S: Serializer>(user: &Option<Principal>, serializer: S) -> Result<S::Ok, S::Error> {
+    user.as_ref().map(Principal::id).serialize(serializer)
+}
