@@ -1,4 +1,4 @@
-//! What the application is told of its sessions, beside what metrics and logs count.
+//! Session events for the application, in addition to those in metrics and logs.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,13 +17,13 @@ use crate::config::Shared;
 /// Something that a request or an administrator did to sessions, after the store confirmed it: see
 /// [`SessionLayer::on_event`](crate::SessionLayer::on_event).
 ///
-/// To serde, it is one flat object: `id`, `at` in RFC 3339, `user`, and `event` with what belongs to it.
+/// It serializes to one flat object: `id`, `at` (RFC 3339), `user`, `event`, and the fields of the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionEvent {
-    /// Of two events with the same id, one is a repeat of the other.
+    /// Identifies the event: drop an event whose id you have seen.
     pub id: String,
-    /// When it was told.
+    /// When the event was reported.
     #[serde(serialize_with = "rfc3339")]
     pub at: UtcDateTime,
     /// Whose session it is; `None` for a visitor's.
@@ -50,7 +50,7 @@ pub enum SessionEventKind {
     SignedIn {
         /// The session.
         session: RecordId,
-        /// Those labels, by name and value, that no other live session of the user has; `None` where the
+        /// The labels, by name and value, that no other live session of the user has; `None` if the
         /// store could not be asked.
         new_labels: Option<Vec<(String, String)>>,
     },
@@ -75,7 +75,7 @@ pub enum SessionEventKind {
     AllEnded {
         /// How many were live.
         count: u64,
-        /// The one that lives on.
+        /// The session that was kept, if any.
         except: Option<RecordId>,
         /// Why.
         reason: EndReason,
@@ -89,13 +89,13 @@ pub enum SessionEventKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Actor {
-    /// A request of this session, which may be the one that ended.
+    /// A request of this session. It may be the session that ended.
     Session(RecordId),
     /// The application, through [`Sessions`](crate::Sessions).
     Administrator,
 }
 
-/// What is told of events.
+/// The application's callback.
 #[derive(Clone)]
 pub(crate) struct Listener(Arc<dyn Fn(&SessionEvent) + Send + Sync>);
 
@@ -104,7 +104,7 @@ impl Listener {
         Self(Arc::new(listener))
     }
 
-    /// A listener that panics must not cost a client the token that a commit made.
+    /// Catches panics: the commit is done, and its response must still deliver the new token.
     fn tell(&self, event: &SessionEvent) {
         if catch_unwind(AssertUnwindSafe(|| (self.0)(event))).is_err() {
             tracing::error!(target: "steadfast", event = event.kind.name(), "a listener panicked");
@@ -139,7 +139,7 @@ impl Shared {
         });
     }
 
-    /// Tells that another user's sign-in took a session over.
+    /// Reports that another user signed in to a session.
     pub(crate) fn superseded(&self, session: RecordId, user: &Principal, version: Version) {
         self.tell(Some(user), || {
             let by = Actor::Session(session);
@@ -155,8 +155,7 @@ impl Shared {
         });
     }
 
-    /// Tells of a sign-in, once it is known which of its labels are new, and of the sessions that the cap
-    /// ended for it.
+    /// Reports a sign-in, as soon as it is known which labels are new, and the sessions that the cap ended.
     pub(crate) fn signed_in(
         self: &Arc<Self>,
         session: RecordId,

@@ -1,10 +1,10 @@
-//! Finds sessions by a label, over stores that find them by their principal.
+//! Finds sessions by label in stores that index sessions by principal only.
 //!
-//! Before a sign-in with an indexed label is sent, the store gets a *mark*: a record that no token opens,
-//! of a principal that stands for the label, whose own label names the session. So no session is without
-//! its mark, and the marks of a label are the sessions of its principal. A mark may be without a session
-//! that has the label, when the sign-in failed or another followed it: readers look at the session, and
-//! the mark expires when the sign-in would have.
+//! Before the layer sends a sign-in with an indexed label, it stores a *mark*: a record that no token opens,
+//! whose principal stands for the label and whose own label names the session. So every session has its
+//! mark, and listing the label's principal finds them all. A mark can exist without such a session, for
+//! example after a sign-in that failed: callers check the session itself, and the mark expires with the
+//! sign-in that it was written for.
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
@@ -53,7 +53,7 @@ pub(crate) struct Mark {
 }
 
 impl Shared {
-    /// Has a session be found by its labels, until the end of the sign-in that is about to be sent.
+    /// Stores the marks of a session before its sign-in is sent; they expire with the sign-in.
     pub(crate) async fn mark(
         &self,
         session: RecordId,
@@ -88,7 +88,7 @@ impl Shared {
     }
 }
 
-/// The label of a mark.
+/// The label of a mark that names its session.
 const SESSION: &str = "session";
 
 /// Sessions of one label, at most; the marks of the oldest go first.

@@ -201,12 +201,12 @@ impl SessionLayer {
         self.with(|shared| shared.max_per_principal = sessions.max(1))
     }
 
-    /// The names of labels by which [`Sessions::end_labelled`] finds sessions, at most two, such as the
-    /// `sid` of an identity provider: none by default.
+    /// The names of labels by which [`Sessions::end_labelled`] finds sessions, such as the `sid` of an
+    /// identity provider: at most two, none by default.
     ///
-    /// A sign-in with such a label costs another round trip and another small record, which stays until
-    /// the sign-in's absolute deadline. Sign-ins without one cost nothing. Nodes that share a store must
-    /// agree on the names.
+    /// A sign-in with an indexed label costs one more round trip and one more small record, which is kept
+    /// until the absolute deadline of the sign-in. Other sign-ins cost nothing extra. All nodes that share
+    /// a store must index the same names.
     ///
     /// # Errors
     ///
@@ -284,13 +284,13 @@ impl SessionLayer {
         self.with(|shared| shared.on_failure = Some(Arc::new(render)))
     }
 
-    /// Tells the application what requests and administrators do to sessions: for an audit log, or for a
-    /// mail about a new device.
+    /// Calls `listener` for everything that requests and administrators do to sessions, for example to keep
+    /// an audit log, or to send a mail about a new device.
     ///
-    /// An event is told on the node that did it, after the store confirmed it; a process that dies in that
-    /// moment loses it. What no request does is not told: that a session expired, or was evicted to free
-    /// memory. The listener runs as a part of the request, so it must be quick: have it send the event
-    /// to a task. A panic in it is logged, and changes nothing else.
+    /// An event is reported once, on the node that handled the request, after the store confirmed the
+    /// change. If the process dies at that moment, the event is lost. Expiry and eviction are not
+    /// reported, because no request causes them. The listener runs within the request, so it must return
+    /// quickly: send the event to a task. If it panics, the panic is logged and the request goes on.
     ///
     /// # Examples
     ///

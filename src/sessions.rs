@@ -1,4 +1,4 @@
-//! Sessions outside a request: what administrators, callbacks and imports do with them.
+//! Sessions outside a request, for administrators, callbacks and imports.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +24,12 @@ use crate::session::{Login, is_reserved};
 /// The sessions of a layer, outside a request; made by
 /// [`SessionLayer::sessions`](crate::SessionLayer::sessions).
 ///
-/// Its calls have the deadlines and breakers of requests. A call that ends sessions is finished even
-/// if its future is dropped. [`Session::ended`](crate::Session::ended) gives
-/// [`EndReason::Admin`] for the sessions that it ends.
+/// Calls have the same deadlines and circuit breakers as requests. A call that ends sessions runs to
+/// completion even if its future is dropped. Streams that wait for
+/// [`Session::ended`](crate::Session::ended) get [`EndReason::Admin`].
 ///
-/// It checks no right: that is up to the application. A *user* is the id that
-/// [`Login::new`](crate::Login::new) was given, of the layer's realm.
+/// No call checks permissions: the application does that first. A *user* is the id that the sign-in gave
+/// to [`Login::new`](crate::Login::new), within the layer's realm.
 ///
 /// # Examples
 ///
@@ -107,8 +107,9 @@ impl Sessions {
     /// Ends the sessions with this label, and says how many: for the back-channel logout of OpenID
     /// Connect, for example, by the provider's `sid`.
     ///
-    /// It finds the sessions whose sign-in was confirmed before the call. A sign-in that is under way may
-    /// come after it; where the user is known, [`end_all`](Self::end_all) with an epoch leaves no such gap.
+    /// It ends the sessions whose sign-in was confirmed before the call. A sign-in that is still in
+    /// progress may complete afterwards; if you know the user, [`end_all`](Self::end_all) with an epoch
+    /// also stops that one.
     ///
     /// # Examples
     ///
@@ -154,11 +155,11 @@ impl Sessions {
         self.detached(move |this| async move { this.issue_to(&login).await }).await
     }
 
-    /// All that is kept of a user: each live session, and its values as JSON. What this crate itself
-    /// keeps in a session is left out, as by [`Session::entries`](crate::Session::entries).
+    /// Everything that is stored about a user: each live session with its values as JSON. Like
+    /// [`Session::entries`](crate::Session::entries), it leaves out the crate's own keys.
     ///
-    /// To erase it, [`end_all`](Self::end_all) the user's sessions: a store keeps nothing of a session
-    /// that ended but its id and, for a time, that it ended.
+    /// To erase that data, end the sessions with [`end_all`](Self::end_all): of a session that ended, a
+    /// store keeps only the id, for a limited time.
     ///
     /// # Errors
     ///
@@ -221,8 +222,7 @@ impl Sessions {
         Ok(Some(SessionExport { info, values }))
     }
 
-    /// Ends the session that a mark names if it has the label, and forgets the mark once it is sure that
-    /// the session does not.
+    /// Ends the session that a mark names, if it still has the label, and then removes the mark.
     async fn end_marked(&self, mark: Mark, name: &str, value: &str) -> Result<bool, Error> {
         let has_label = |record: &Record| record.facts.label(name) == Some(value);
         let ended = self.end_if(mark.session, has_label).await?;
@@ -232,7 +232,7 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// Ends a session of this realm that is meant, as it is loaded.
+    /// Ends a session of this realm if its record, as loaded, passes the check.
     async fn end_if(
         &self,
         id: RecordId,
@@ -256,7 +256,7 @@ impl Sessions {
                     return Ok(true);
                 }
                 Deleted::Gone => return Ok(false),
-                // Another user signed in to it: whether that session is meant shows the next load.
+                // Another user signed in between load and delete: check the new record.
                 Deleted::Superseded => {}
             }
         }
@@ -281,7 +281,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// A session that was started without a request. Its token is a secret: `Debug` does not show it.
+/// A session that was started without a request. Its token is a secret, which `Debug` does not show.
 #[derive(Debug)]
 pub struct Issued {
     token: Token,
@@ -337,8 +337,8 @@ pub struct SessionExport {
 
 const ADMIN: Deletion<'static> = Deletion::for_reason(EndReason::Admin);
 
-/// Calls of one administrator's call that are under way at once, at most.
+/// Store calls that run concurrently for one call of an administrator.
 const AT_ONCE: usize = 64;
 
-/// How often a session may change hands while it is about to end.
+/// Attempts to end a session while other users sign in to it.
 const TRIES: u32 = 8;

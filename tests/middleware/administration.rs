@@ -33,7 +33,7 @@ async fn an_administrator_of_one_realm_ends_nothing_of_another() {
 }
 
 #[tokio::test]
-async fn a_visitors_session_is_nobodys_to_end() {
+async fn visitor_sessions_cannot_be_ended() {
     let site = Site::new();
     let visitor = site.visitor().await;
     assert!(!site.layer.sessions().end(visitor.id().await).await.unwrap());
