@@ -8,11 +8,13 @@ use steadfast_core::{Facts, Keyring, Lifetime, Realm, SessionInfo, Timestamp};
 use time::UtcDateTime;
 use tokio_util::task::TaskTracker;
 
+use crate::bounds::Bounds;
 use crate::calls::Calls;
 use crate::cookie::carried::Affinity;
 use crate::cookie::profile::CookieProfile;
 use crate::error::Error;
 use crate::events::Listener;
+use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::watch::Watch;
@@ -30,7 +32,8 @@ pub(crate) struct Shared {
     pub(crate) header_only: bool,
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,
-    pub(crate) lifetime: Replaceable<Lifetime>,
+    pub(crate) bounds: Replaceable<Bounds>,
+    pub(crate) floor: Option<Arc<Floor>>,
     /// The facts of visitors' sessions.
     pub(crate) visitor: Facts,
     pub(crate) max_per_principal: usize,
@@ -50,13 +53,13 @@ impl Shared {
     }
 
     pub(crate) fn lifetime(&self) -> Lifetime {
-        self.lifetime.get()
+        self.bounds.get().lifetime
     }
 
     /// A list of sessions within the lifetimes of today, with when each was last used.
     pub(crate) fn bounded(&self, mut listed: Vec<SessionInfo>) -> Vec<SessionInfo> {
-        let (lifetime, now) = (self.lifetime(), self.calls.store.env().now());
-        listed.retain_mut(|info| bound(info, &lifetime, now));
+        let (bounds, now) = (self.bounds.get(), self.calls.store.env().now());
+        listed.retain_mut(|info| bound(info, &bounds, now));
         listed
     }
 
@@ -79,11 +82,11 @@ impl Shared {
 
 /// Bounds what a list shows of a session by the lifetimes of today, and adds when it was last used; `false`
 /// when it is over by them.
-fn bound(info: &mut SessionInfo, lifetime: &Lifetime, now: Timestamp) -> bool {
+fn bound(info: &mut SessionInfo, bounds: &Bounds, now: Timestamp) -> bool {
     let begun = info.authenticated.unwrap_or(info.created);
-    let absolute = lifetime.absolute_deadline(begun.into());
+    let absolute = bounds.absolute_deadline(begun.into());
     info.deadline = info.deadline.min(absolute.into());
-    let idle = info.facts.lifetime_within(lifetime).idle();
+    let idle = info.facts.lifetime_within(&bounds.lifetime).idle();
     let last_used = Timestamp::from(info.idle_deadline) - idle;
     info.last_used = Some(UtcDateTime::from(last_used.min(now)).max(begun));
     now < absolute

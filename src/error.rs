@@ -80,6 +80,10 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The layer was not built to end all sessions in one step:
+    /// see [`SessionLayer::end_everybody_within`](crate::SessionLayer::end_everybody_within). 500.
+    #[error("the layer is not set up to end everybody's sessions: call end_everybody_within")]
+    CannotEndEverybody,
     /// The principal's id has the wrong form. 400.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
@@ -122,6 +126,7 @@ impl Error {
             Self::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Principal(_) | Self::NotIndexed { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. }
+            | Self::CannotEndEverybody
             | Self::TooLate
             | Self::Encode { .. }
             | Self::Decode { .. }

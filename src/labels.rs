@@ -64,7 +64,8 @@ impl Shared {
         try_join_all(indexed.map(async |(name, value)| {
             let label = Principal::of_label(&self.realm, name, value);
             let named = Facts::of(None, None, [(SESSION, session.to_string().as_str())])?;
-            let (id, mark) = self.closed_record(label, named, until)?;
+            let now = self.calls.store.env().now();
+            let (id, mark) = self.closed_record(label, named, now, until)?;
             let terms = Admission { cap: MARKS, ..Admission::default() };
             match self.calls.create(id, mark, terms).await? {
                 Outcome::Applied(_) => Ok(()),

@@ -9,6 +9,7 @@ use steadfast_core::{Facts, Keyring, Lifetime, LifetimeError, LimitError, Realm,
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
+use crate::bounds::Bounds;
 use crate::calls::{Calls, Deadlines};
 use crate::config::Shared;
 use crate::cookie::carried::Affinity;
@@ -16,6 +17,7 @@ use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
+use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::service::SessionService;
@@ -87,7 +89,8 @@ impl SessionLayer {
                 header: None,
                 header_only: false,
                 vary: HeaderValue::from_static("Cookie"),
-                lifetime: Replaceable::new(Lifetime::default()),
+                bounds: Replaceable::new(Bounds::default()),
+                floor: None,
                 visitor: Facts::default(),
                 max_per_principal: 1_000,
                 indexed: IndexedLabels::default(),
@@ -179,7 +182,7 @@ impl SessionLayer {
     /// this layer reads it.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
-        self.with(|shared| shared.lifetime = Replaceable::new(lifetime))
+        self.with(|shared| shared.bounds = Replaceable::new(Bounds::new(lifetime)))
     }
 
     /// How long a visitor's session lives without a request: as
@@ -219,6 +222,17 @@ impl SessionLayer {
         Ok(self.with(|shared| shared.indexed = indexed))
     }
 
+    /// Lets [`Sessions::end_everybody`] end all sessions of the realm, which then takes this long, at least
+    /// 100 ms. Off by default.
+    ///
+    /// It costs each node one small list from the store per half of this time, once requests use
+    /// sessions. A node that cannot read that list for this long fails requests with 503, because a
+    /// session that it would serve may have ended. All nodes that share a store must set the same time.
+    #[must_use]
+    pub fn end_everybody_within(self, time: Duration) -> Self {
+        self.with(|shared| shared.floor = Some(Arc::new(Floor::new(time))))
+    }
+
     /// How long a request waits for the store.
     #[must_use]
     pub fn deadlines(self, deadlines: Deadlines) -> Self {
@@ -252,7 +266,7 @@ impl SessionLayer {
     /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one, as
     /// far as [`lifetime`](Self::lifetime) says.
     pub fn replace_lifetime(&self, lifetime: Lifetime) {
-        self.shared.lifetime.replace(lifetime);
+        self.shared.bounds.replace_lifetime(lifetime);
         self.shared.watch.look_again(self.shared.calls.store.env());
     }
 

@@ -16,6 +16,8 @@ mod sessions;
 mod events;
 mod labels;
 mod records;
+mod floor;
+mod bounds;
 mod config;
 mod replaceable;
 mod calls;

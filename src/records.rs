@@ -37,14 +37,15 @@ impl Shared {
         &self,
         principal: Principal,
         facts: Facts,
+        authenticated: Timestamp,
         until: Timestamp,
     ) -> Result<(RecordId, Record), StoreError> {
         let store = &self.calls.store;
         let id = store.mint()?;
         // A token whose text nobody gets.
         let hash = self.hash(&Token::generate(id, store.env())?);
-        let now = store.env().now();
-        let record = Record::new(hash, now, until, until);
-        Ok((id, Record { principal: Some(principal), authenticated: Some(now), facts, ..record }))
+        let record = Record::new(hash, store.env().now(), until, until);
+        let (principal, authenticated) = (Some(principal), Some(authenticated));
+        Ok((id, Record { principal, authenticated, facts, ..record }))
     }
 }

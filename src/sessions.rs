@@ -63,8 +63,7 @@ impl Sessions {
     ///
     /// When the user's id has the wrong form, or the store cannot be asked.
     pub async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        let listed = self.shared.calls.list(&self.principal(user)?, Purpose::Use).await?;
-        Ok(self.shared.bounded(listed))
+        self.listed(&self.principal(user)?).await
     }
 
     /// How many live sessions a user has. It costs as much as [`list`](Self::list).
@@ -145,6 +144,43 @@ impl Sessions {
         .await
     }
 
+    /// Ends every session of the realm, visitors' included, at a cost that does not depend on how many
+    /// there are: for example after the database of passwords leaked. It returns once no node serves any
+    /// of them, which takes the time of
+    /// [`end_everybody_within`](crate::SessionLayer::end_everybody_within). Sign-ins that complete in that
+    /// time, and up to 1 s after it, may have to be repeated.
+    ///
+    /// The records stay in the store until they expire. As with a shorter
+    /// [`lifetime`](crate::SessionLayer::lifetime), a write that a request sends without reading anything
+    /// first is still stored, but never read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{Error, MemoryStore, SessionLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new())
+    ///     .end_everybody_within(Duration::from_millis(200));
+    /// layer.sessions().issue("alice").await?;
+    /// layer.sessions().end_everybody().await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CannotEndEverybody`] unless the layer was built for it, or when it is not confirmed.
+    pub async fn end_everybody(&self) -> Result<(), Error> {
+        if self.shared.floor.is_none() {
+            return Err(Error::CannotEndEverybody);
+        }
+        self.detached(|this| async move { this.shared.raise_floor().await }).await
+    }
+
     /// Starts a signed-in session without a request: for an import, a callback, or a test.
     ///
     /// # Errors
@@ -166,8 +202,7 @@ impl Sessions {
     /// Those of [`list`](Self::list).
     pub async fn export(&self, user: &str) -> Result<Vec<SessionExport>, Error> {
         let user = self.principal(user)?;
-        let listed = self.shared.calls.list(&user, Purpose::Use).await?;
-        let exports = stream::iter(self.shared.bounded(listed))
+        let exports = stream::iter(self.listed(&user).await?)
             .map(|info| self.export_of(info, &user))
             .buffer_unordered(AT_ONCE);
         exports.try_filter_map(async |export| Ok(export)).try_collect().await
@@ -175,6 +210,14 @@ impl Sessions {
 
     fn principal(&self, user: &str) -> Result<Principal, Error> {
         Ok(Principal::new(self.shared.realm.clone(), user)?)
+    }
+
+    async fn listed(&self, user: &Principal) -> Result<Vec<SessionInfo>, Error> {
+        if self.shared.is_floor_due() {
+            self.shared.read_floor().await?;
+        }
+        let listed = self.shared.calls.list(user, Purpose::Use).await?;
+        Ok(self.shared.bounded(listed))
     }
 
     async fn issue_to(&self, login: &Login) -> Result<Issued, Error> {

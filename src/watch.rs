@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use steadfast_core::{
-    Absence, Change, ChangeStream, EndReason, Env, Hint, Lifetime, Lookup, RecordId, StoreError,
-    Timestamp,
+    Absence, Change, ChangeStream, EndReason, Env, Hint, Lookup, RecordId, StoreError, Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::bounds::Bounds;
 use crate::calls::{Calls, Purpose};
 use crate::measure::{ShownFeed, ShownWait};
 use crate::replaceable::Replaceable;
@@ -80,10 +80,10 @@ impl Watch {
     pub(crate) async fn ended(
         self: &Arc<Self>,
         calls: &Calls,
-        lifetime: &Replaceable<Lifetime>,
+        bounds: &Replaceable<Bounds>,
         loaded: Loaded,
     ) -> EndReason {
-        let Some((registration, ended)) = self.register(calls, lifetime, loaded) else {
+        let Some((registration, ended)) = self.register(calls, bounds, loaded) else {
             return EndReason::Shutdown;
         };
         let reason = ended.await;
@@ -115,7 +115,7 @@ impl Watch {
     fn register(
         self: &Arc<Self>,
         calls: &Calls,
-        lifetime: &Replaceable<Lifetime>,
+        bounds: &Replaceable<Bounds>,
         loaded: Loaded,
     ) -> Option<(Registration, oneshot::Receiver<EndReason>)> {
         let (sender, receiver) = oneshot::channel();
@@ -132,8 +132,8 @@ impl Watch {
             let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
             state.is_told = true;
             let changes = calls.store.changes();
-            let (calls, lifetime) = (calls.clone(), lifetime.clone());
-            tokio::spawn(follow(running, calls, lifetime, changes));
+            let (calls, bounds) = (calls.clone(), bounds.clone());
+            tokio::spawn(follow(running, calls, bounds, changes));
         }
         drop(state);
         self.news.notify_one();
@@ -165,7 +165,7 @@ impl Watch {
         &self,
         id: RecordId,
         answer: Result<Lookup, StoreError>,
-        lifetime: &Replaceable<Lifetime>,
+        bounds: &Replaceable<Bounds>,
         env: &Env,
     ) {
         let mut state = self.lock();
@@ -173,7 +173,7 @@ impl Watch {
             Ok(Lookup::Found(found)) => {
                 let record = found.record;
                 state.end(id, |of| (of != record.sign_in).then_some(EndReason::Superseded));
-                let absolute = lifetime.absolute_deadline(&record);
+                let absolute = bounds.absolute_deadline(&record);
                 match env.now() < absolute {
                     true => state.lives(id, absolute.min(record.idle_deadline), env),
                     false => state.end(id, |_| Some(EndReason::Expired)),
@@ -333,7 +333,7 @@ impl Drop for Running {
 async fn follow(
     running: Running,
     calls: Calls,
-    lifetime: Replaceable<Lifetime>,
+    bounds: Replaceable<Bounds>,
     changes: Option<ChangeStream>,
 ) {
     let (calls, env) = (&calls, calls.store.env());
@@ -361,7 +361,7 @@ async fn follow(
                 watch.hear(change, env);
             }
             Event::Told(None) => changes = silence(),
-            Event::Seen(id, answer) => watch.saw(id, answer, &lifetime, env),
+            Event::Seen(id, answer) => watch.saw(id, answer, &bounds, env),
         }
     }
 }

@@ -539,7 +539,7 @@ impl Session {
     pub async fn deadlines(&self) -> Result<Option<SessionDeadlines>, Error> {
         let turn = self.read().await?;
         Ok(turn.state.live().map(|live| {
-            let absolute = self.inner.shared.lifetime.absolute_deadline(&live.record);
+            let absolute = self.inner.shared.bounds.absolute_deadline(&live.record);
             let idle = live.idle_deadline().min(absolute).into();
             SessionDeadlines { idle, absolute: absolute.into() }
         }))
@@ -694,7 +694,7 @@ impl Session {
             let shared = Arc::clone(&session.inner.shared);
             // The wait outlives the request, and keeps nothing of it.
             drop(session);
-            Ok(shared.watch.ended(&shared.calls, &shared.lifetime, loaded).await)
+            Ok(shared.watch.ended(&shared.calls, &shared.bounds, loaded).await)
         }
     }
 

@@ -337,6 +337,10 @@ impl<'a> Turn<'a> {
 
     async fn look_up(&self) -> Result<(View, Status), StoreError> {
         let claims = self.inner.claims();
+        if !claims.is_empty() && self.inner.shared.is_floor_due() {
+            // Boxed, because few layers have it, and its room would be part of every load.
+            Box::pin(self.inner.shared.read_floor()).await?;
+        }
         let answers = match claims {
             [] => return Ok((View::Absent, Status::New)),
             [claim] => return Ok(self.seen(claim, self.load(claim).await?)),
@@ -388,7 +392,7 @@ impl<'a> Turn<'a> {
 
     /// Whether a record is over by the lifetimes of today.
     fn is_over(&self, record: &Record) -> bool {
-        self.inner.env().now() >= self.inner.shared.lifetime.absolute_deadline(record)
+        self.inner.env().now() >= self.inner.shared.bounds.absolute_deadline(record)
     }
 
     /// Of several tokens, exactly one live one counts; two live ones count as none, because nobody

@@ -1,5 +1,7 @@
 //! What an administrator does, on one node, to sessions that are used on others.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use steadfast::{Error, Login};
 
@@ -12,6 +14,7 @@ pub async fn check(service: Service) {
     all_sessions_end_below_an_epoch(&service).await;
     sessions_end_by_their_label(&service).await;
     what_is_kept_is_exported(&service).await;
+    everybody_ends(&service).await;
 }
 
 async fn an_issued_session_is_one(service: &Service) {
@@ -87,6 +90,36 @@ async fn what_is_kept_is_exported(service: &Service) {
     let [session] = exported.as_slice() else { panic!("{exported:?}") };
     let values = serde_json::to_value(&session.values).unwrap();
     assert_eq!(values, serde_json::json!({ "cart": [1, 2] }));
+}
+
+/// No node serves a session of before, whether the node knew of the floor or has to ask first.
+async fn everybody_ends(service: &Service) {
+    let nodes: Vec<_> = (0..3)
+        .map(|n| service.node(n).clone().end_everybody_within(Duration::from_millis(200)))
+        .collect();
+    let mut before = Vec::new();
+    for n in 0..6 {
+        before.push(sign_in(service, n, ["ann", "ben"][n % 2], None).await);
+    }
+    let user = |n: usize, cookies: &str| {
+        visit(&nodes[n], cookies.to_owned(), |session| async move {
+            Ok(session.principal().await?.map(|principal| principal.id().to_owned()))
+        })
+    };
+    // The last node did not read the floor before.
+    for n in 0..2 {
+        assert_eq!(user(n, &before[0]).await.0.as_deref(), Some("ann"));
+    }
+    nodes[0].sessions().end_everybody().await.unwrap();
+    for n in 0..3 {
+        for cookies in &before {
+            assert_eq!(user(n, cookies).await.0, None);
+        }
+        assert_eq!(nodes[n].sessions().count("ann").await.unwrap(), 0);
+    }
+    service.clock.advance(Duration::from_secs(2));
+    let after = sign_in(service, 1, "ann", None).await;
+    assert_eq!(user(2, &after).await.0.as_deref(), Some("ann"));
 }
 
 async fn sign_in(

@@ -1,9 +1,11 @@
 //! Sessions outside a request.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use steadfast::store::conformance::faults::{Call, Fault};
 use steadfast::store::{EndReason, LimitError, SessionStore};
-use steadfast::{Error, Login, Realm, SessionLayer};
+use steadfast::{Error, Login, Realm, Session, SessionLayer};
 
 use crate::site::Site;
 
@@ -72,7 +74,7 @@ async fn a_sign_in_without_its_mark_does_not_happen() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let visitor = site.visitor().await;
     site.store.set(Call::Create, Fault::Down);
-    let login = |session: steadfast::Session| async move {
+    let login = |session: Session| async move {
         session.login(Login::new("alice").label("sid", "1")).await
     };
     assert_eq!(visitor.visit(login).await.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -84,11 +86,11 @@ async fn a_sign_in_without_its_mark_does_not_happen() {
 async fn a_label_finds_a_session_after_its_user_proved_who_they_are() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let alice = site.browser();
-    let login = |session: steadfast::Session| async move {
+    let login = |session: Session| async move {
         session.login(Login::new("alice").label("sid", "1")).await
     };
     alice.visit(login).await.ok();
-    let most = std::time::Duration::from_secs(28_000);
+    let most = Duration::from_secs(28_000);
     for _ in 0..3 {
         for _ in 0..20 {
             site.clock.advance(most / 20);
@@ -104,14 +106,61 @@ async fn a_label_finds_a_session_after_its_user_proved_who_they_are() {
 async fn sign_ins_without_an_indexed_label_cost_nothing_more() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let visitor = site.visitor().await;
-    let plain = |session: steadfast::Session| async move {
+    let plain = |session: Session| async move {
         session.login(Login::new("alice").label("device", "Firefox")).await
     };
     assert_eq!(site.cost(visitor.visit(plain)).await, [1, 0, 1, 0]);
-    let labelled = |session: steadfast::Session| async move {
+    let labelled = |session: Session| async move {
         session.login(Login::new("alice").label("sid", "1")).await
     };
     assert_eq!(site.cost(visitor.visit(labelled)).await, [1, 1, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_read_the_floor_serves_nobody() {
+    let site = Site::with(|layer| layer.end_everybody_within(SECOND));
+    let alice = site.member("alice").await;
+    site.store.set(Call::List, Fault::Down);
+    assert_eq!(alice.user().await.as_deref(), Some("alice"), "the node read it a moment ago");
+    tokio::time::sleep(SECOND).await;
+    let request = |session: Session| async move { session.principal().await.map(drop) };
+    assert_eq!(alice.request(request).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    site.store.set(Call::List, Fault::None);
+    assert_eq!(alice.user().await.as_deref(), Some("alice"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_end_with_everybody() {
+    let site = Site::with(|layer| layer.end_everybody_within(SECOND));
+    let other = Site { layer: site.layer.clone().end_everybody_within(SECOND), ..site.clone() };
+    let (alice, visitor) = (site.member("alice").await, site.visitor().await);
+    let ended = |session: Session| async move {
+        let reason = session.ended().await?;
+        Ok::<_, Error>(reason.name().to_owned())
+    };
+    let stream = tokio::spawn(alice.request(ended));
+    tokio::time::sleep(SECOND).await;
+    other.layer.sessions().end_everybody().await.unwrap();
+    let reply = tokio::time::timeout(SECOND * 11, stream).await.unwrap().unwrap();
+    assert_eq!(reply.ok().body, EndReason::Expired.name());
+    assert_eq!((alice.user().await, visitor.value("seed").await), (None, None));
+}
+
+#[tokio::test]
+async fn reading_the_floor_costs_most_requests_nothing() {
+    let site = Site::with(|layer| layer.end_everybody_within(SECOND * 60));
+    let alice = site.member("alice").await;
+    let lists = site.store.calls(Call::List);
+    for _ in 0..10 {
+        assert_eq!(alice.user().await.as_deref(), Some("alice"));
+    }
+    assert_eq!((lists, site.store.calls(Call::List)), (1, 1));
+}
+
+#[tokio::test]
+async fn everybody_ends_only_where_the_layer_is_built_for_it() {
+    let refused = Site::new().layer.sessions().end_everybody().await;
+    assert!(matches!(refused, Err(Error::CannotEndEverybody)), "{refused:?}");
 }
 
 #[test]
@@ -128,3 +177,5 @@ fn the_layer_gives_its_store() {
     let layer: SessionLayer = site.layer.clone();
     assert_eq!(layer.store().env().now(), site.store.env().now());
 }
+
+const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,50 @@
+//! How long sessions live at most, whatever their records say.
+
+use steadfast_core::{Lifetime, Record, Timestamp};
+
+use crate::replaceable::Replaceable;
+
+/// The lifetimes of today, and the time before which no sign-in counts any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) lifetime: Lifetime,
+    /// See [`crate::floor`].
+    floor: Option<Timestamp>,
+}
+
+impl Bounds {
+    pub(crate) fn new(lifetime: Lifetime) -> Self {
+        Self { lifetime, floor: None }
+    }
+
+    /// When a session that began then ends, however much it is used.
+    pub(crate) fn absolute_deadline(&self, begun: Timestamp) -> Timestamp {
+        match self.floor {
+            // Not at the floor, or a node whose clock is late would go on serving it.
+            Some(floor) if begun < floor => begun,
+            _ => self.lifetime.absolute_deadline(begun),
+        }
+    }
+}
+
+impl Replaceable<Bounds> {
+    /// When a session ends, however much it is used. The bounds of today may be stricter than those it
+    /// began under.
+    pub(crate) fn absolute_deadline(&self, record: &Record) -> Timestamp {
+        let begun = record.authenticated.unwrap_or(record.created);
+        self.get().absolute_deadline(begun).min(record.absolute_deadline)
+    }
+
+    pub(crate) fn replace_lifetime(&self, lifetime: Lifetime) {
+        self.change(|bounds| bounds.lifetime = lifetime);
+    }
+
+    /// Moves the floor up, and says whether it was lower before.
+    pub(crate) fn raise_floor(&self, floor: Timestamp) -> bool {
+        self.change(|bounds| {
+            let is_higher = bounds.floor < Some(floor);
+            bounds.floor = bounds.floor.max(Some(floor));
+            is_higher
+        })
+    }
+}
