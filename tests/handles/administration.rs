@@ -111,11 +111,11 @@ async fn everybody_ends(service: &Service) {
         assert_eq!(user(n, &before[0]).await.0.as_deref(), Some("ann"));
     }
     nodes[0].sessions().end_everybody().await.unwrap();
-    for n in 0..3 {
+    for (n, node) in nodes.iter().enumerate() {
         for cookies in &before {
             assert_eq!(user(n, cookies).await.0, None);
         }
-        assert_eq!(nodes[n].sessions().count("ann").await.unwrap(), 0);
+        assert_eq!(node.sessions().count("ann").await.unwrap(), 0);
     }
     service.clock.advance(Duration::from_secs(2));
     let after = sign_in(service, 1, "ann", None).await;
