@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -536,6 +536,8 @@ pub(crate) async fn cut<T>(polls: usize, call: impl Future<Output = T>) -> Optio
 pub(crate) struct UnderWay<T> {
     calls: JoinSet<(bool, T)>,
     gate: Pause,
+    /// Whether a call may have overtaken them by now.
+    is_overtaken: Arc<AtomicBool>,
 }
 
 impl<T: Send + 'static> UnderWay<T> {
@@ -544,12 +546,13 @@ impl<T: Send + 'static> UnderWay<T> {
         polls: usize,
         calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
     ) -> Self {
-        let gate = Pause::new();
-        let held = calls.into_iter().map(|call| hold(polls, gate.clone(), call));
+        let (gate, is_overtaken) = (Pause::new(), Arc::new(AtomicBool::new(false)));
+        let hold = |call| hold(polls, gate.clone(), Arc::clone(&is_overtaken), call);
+        let held = calls.into_iter().map(hold);
         let calls = JoinSet::from_iter(held);
         let count = calls.len() as u64;
         let _ = tokio::time::timeout(PATIENCE, gate.arrived(count)).await;
-        Self { calls, gate }
+        Self { calls, gate, is_overtaken }
     }
 
     /// Lets another call overtake them, and then lets them go on.
@@ -557,6 +560,8 @@ impl<T: Send + 'static> UnderWay<T> {
     /// A store may make the other call wait for one that is held. It then overtakes nothing, which
     /// is allowed, so they go on after a while in any case.
     pub(crate) async fn overtake<U>(&self, call: impl Future<Output = U>) -> U {
+        // A slow server may not have answered a call that is not held yet.
+        self.is_overtaken.store(true, Ordering::SeqCst);
         let mut call = pin!(call);
         let early = tokio::time::timeout(PATIENCE, &mut call).await;
         self.gate.release();
@@ -573,12 +578,18 @@ impl<T: Send + 'static> UnderWay<T> {
     }
 }
 
-async fn hold<T>(polls: usize, gate: Pause, call: impl Future<Output = T>) -> (bool, T) {
+async fn hold<T>(
+    polls: usize,
+    gate: Pause,
+    is_overtaken: Arc<AtomicBool>,
+    call: impl Future<Output = T>,
+) -> (bool, T) {
     let mut call = pin!(call);
-    let early = cut(polls, call.as_mut()).await;
+    let answer = cut(polls, call.as_mut()).await;
+    let is_early = !is_overtaken.load(Ordering::SeqCst);
     gate.wait().await;
-    match early {
-        Some(answer) => (true, answer),
+    match answer {
+        Some(answer) => (is_early, answer),
         None => (false, call.await),
     }
 }
