@@ -31,7 +31,7 @@ use crate::owner::{Asked, News, Told};
 use crate::paths::{self, Arrival, Paths};
 use crate::procedures::{Outcome, Procedures};
 use crate::record::Kept;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::service_clock::ServiceClock;
 use crate::settings::Settings;
 use crate::slots::Slot;
@@ -632,7 +632,9 @@ impl Engine {
                 if let Message::Withdrawn { slots, .. } = &message {
                     self.membership.on_withdrawn(from, slots);
                 }
-                if matches!(message, Message::Call { .. }) {
+                let is_read = matches!(message, Message::AskReadLease(_));
+                let is_asked = is_read && self.terms.rules.keep(Rule::R3);
+                if is_asked || matches!(message, Message::Call { .. }) {
                     let effects = self.membership.want_lease(now.mono);
                     self.on_cluster(effects, now);
                 }

@@ -420,7 +420,8 @@ impl Owner {
     ) -> Option<(CallId, Decision)> {
         let task = self.tasks.get(&id).filter(|task| task.stage.is_none())?;
         let asked = task.queue.front()?;
-        let is_served = world.serves(cx.slot_of(id));
+        let is_read = matches!(asked.request, Request::Load { .. });
+        let is_served = world.serves(cx.slot_of(id)) || is_read && !cx.rules.keep(Rule::R2);
         if asked.until <= cx.now.mono {
             return Some((asked.call, Decision::GivenUp));
         }

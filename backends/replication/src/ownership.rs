@@ -165,8 +165,8 @@ impl Ownership {
             // The next epoch takes a slot that was served once for one of which nothing was lost.
             let is_rebuilding =
                 cx.view.epoch.is_given_up(*slot) && cx.replicas.has_tentative(*slot);
-            let are_told = open.next().is_none() && !is_rebuilding;
-            if (is_late || are_told) && progress.is_clear(*slot) {
+            let is_told = open.next().is_none() || !cx.rules.keep(Rule::T8);
+            if (is_late || is_told && !is_rebuilding) && progress.is_clear(*slot) {
                 ready.insert(*slot);
             }
         }
@@ -200,6 +200,7 @@ impl Ownership {
     /// The slots whose holders when last served will not be heard any more (G1).
     pub fn hopeless(&self, cx: &Context<'_>) -> SlotSet {
         let is_late = cx.now.mono.saturating_sub(self.since) >= ASKED;
+        let is_late = is_late || !cx.rules.keep(Rule::G1);
         let is_gone = |boot: Boot| is_late || cx.view.epoch.member(boot).is_none();
         let is_hopeless = |(_, take_over): &(&Slot, &TakeOver)| take_over.is_hopeless(is_gone);
         self.taking_over.iter().filter(is_hopeless).map(|(slot, _)| *slot).collect()

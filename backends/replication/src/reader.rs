@@ -37,7 +37,8 @@ pub fn read(
         Kept::List(_) => return None,
     };
     let record = &copy.record;
-    let is_near = record.is_expired(cx.now.wall + MARGIN);
+    let margin = if cx.rules.keep(Rule::K3) { MARGIN } else { Duration::ZERO };
+    let is_near = record.is_expired(cx.now.wall + margin);
     if is_near || seen.is_some_and(|seen| record.version < seen) {
         return None;
     }

@@ -1,5 +1,7 @@
 //! The rules that a test can leave out, by their names in `PROTOCOL.md`.
 
+use std::time::Duration;
+
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident,)*) => {
         /// A rule of the protocol.
@@ -65,12 +67,22 @@ rules! {
     T6,
     /// Tentative writes are committed again.
     T7,
+    /// Holders that are equal know it before the slot is served.
+    T8,
     /// Holders that are complete drop tentative writes of earlier epochs.
     T10,
+    /// No two writes of a record have one revision.
+    V1,
     /// A record goes whole to a holder that may lack what a write changes.
     W1,
     /// Nothing tentative is shown.
     W3,
+    /// A read lease is not longer than the owner's.
+    R1,
+    /// Only an owner that serves the slot says that there is no session.
+    R2,
+    /// A holder that asks for a read lease has its owner ask for one.
+    R3,
     /// An end waits for readers.
     X1,
     /// A list names what ends for a login again when the login is asked again.
@@ -81,6 +93,10 @@ rules! {
     C1,
     /// A call below the lowest open number is refused.
     C2,
+    /// A slot is given up only when no member can be heard any more that may have it.
+    G1,
+    /// In a slot that was given up, what was complete last goes before older copies.
+    G2,
     /// What was not heard when a slot was given up is dropped.
     G3,
     /// A member that is aside for long is no member any more.
@@ -93,6 +109,12 @@ rules! {
     B1,
     /// Each class of sessions has a budget of its own.
     B2,
+    /// Near its deadline, a record is read at its owner.
+    K3,
+    /// Acknowledgements follow from settings.
+    P2,
+    /// Entries of lists that are not settled are asked about.
+    Q1,
     /// The owner's silence about a record counts.
     Y1,
 }
@@ -102,13 +124,33 @@ rules! {
 pub struct Rules {
     #[cfg(any(test, feature = "mutants"))]
     without: Option<Rule>,
+    #[cfg(any(test, feature = "mutants"))]
+    forgets_soon: bool,
 }
 
 impl Rules {
     /// All rules but one.
     #[cfg(any(test, feature = "mutants"))]
     pub fn without(rule: Rule) -> Self {
-        Self { without: Some(rule) }
+        Self { without: Some(rule), ..Self::default() }
+    }
+
+    /// The same rules, but the ends of sessions are remembered for seconds in place of hours: a test sees what
+    /// happens once they are forgotten.
+    #[cfg(any(test, feature = "mutants"))]
+    #[must_use]
+    pub fn that_forget_soon(self) -> Self {
+        Self { forgets_soon: true, ..self }
+    }
+
+    /// How long the end of a session is remembered.
+    #[cfg_attr(not(any(test, feature = "mutants")), allow(clippy::unused_self))]
+    pub(crate) fn remembered(self, kept: Duration) -> Duration {
+        #[cfg(any(test, feature = "mutants"))]
+        if self.forgets_soon {
+            return kept / 20_000;
+        }
+        kept
     }
 
     /// Whether a rule is kept.

@@ -196,7 +196,10 @@ impl TakeOver {
     /// The epoch from which on copies of holders count that were not complete in it.
     fn since(&self) -> Option<u64> {
         match self.sources.is_given_up {
-            true => self.heard.values().filter_map(|part| part.complete_in).max(),
+            true if self.rules.keep(Rule::G2) => {
+                self.heard.values().filter_map(|part| part.complete_in).max()
+            }
+            true => None,
             false => Some(self.sources.last),
         }
     }

@@ -10,6 +10,7 @@ use steadfast_core::{Limits, RecordId};
 
 use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Reply, Request};
+use crate::cluster::Timing;
 use crate::context::{Context, Now, View};
 use crate::epoch::{Epoch, EpochId, PartitionPolicy};
 use crate::eviction::{Evictable, Eviction};
@@ -589,7 +590,9 @@ impl Tenant {
     fn on_lease(&mut self, from: Boot, message: Message, standing: &dyn Standing, now: Now) {
         match message {
             Message::AskReadLease(asked) => {
-                let length = standing.lease_left(now.mono);
+                let left = standing.lease_left(now.mono);
+                let length =
+                    if self.terms.rules.keep(Rule::R1) { left } else { Timing::DEFAULT.lease };
                 let may_read = |slot: &Slot| {
                     self.view.owns(*slot)
                         && self.sync.is_complete(from, *slot)
@@ -620,7 +623,9 @@ impl Tenant {
         let Parts { mut cx, world, owner, ownership, .. } = self.parts(standing, now);
         let mut told = owner.tick(&world, &mut cx);
         told.extend(owner.expire(due, &world, &mut cx));
-        told.extend(owner.fence(&unsettled, &cx));
+        if cx.rules.keep(Rule::Q1) {
+            told.extend(owner.fence(&unsettled, &cx));
+        }
         let mut settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
         settled.extend(ownership.name(&mut cx));
         let ready = ownership.make_ready(&world, &cx);

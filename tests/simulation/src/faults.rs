@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use steadfast_replication::epoch::{Acknowledgements, Settings};
+use steadfast_replication::placement::Replication;
+
 use crate::process::{Process, Start};
 use crate::random::Random;
 use crate::world::{Clock, Direction, End, World};
@@ -42,10 +45,14 @@ pub enum Fault {
     Join,
     /// A process drains, ends, and is started again.
     Drain,
+    /// All processes of a zone are killed, and started again.
+    Zone,
+    /// An operator asks for other settings, with which processes are started from then on.
+    Reconfigure,
 }
 
 impl Fault {
-    /// Every kind.
+    /// Every kind that strikes any service.
     pub const ALL: [Self; 14] = [
         Self::Crash,
         Self::QuickRestart,
@@ -65,7 +72,10 @@ impl Fault {
 
     /// The kind of a name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+        Self::ALL
+            .into_iter()
+            .chain([Self::Zone, Self::Reconfigure])
+            .find(|fault| format!("{fault:?}") == name)
     }
 
     /// Whether a node is in trouble until everything is repaired.
@@ -80,6 +90,7 @@ impl Fault {
                 | Self::Suspicion
                 | Self::Join
                 | Self::Drain
+                | Self::Zone
         )
     }
 }
@@ -102,6 +113,8 @@ pub struct Plan {
     pub level: Level,
     /// The time from one fault to the next, at most.
     pub pause: Duration,
+    /// In how many zones the machines are.
+    pub zones: usize,
 }
 
 /// What goes wrong, and when it is repaired.
@@ -130,6 +143,8 @@ enum Repair {
     Hurry(usize),
     SetClock(usize),
     Leave(usize),
+    /// Asks until the service has these settings.
+    Configure(Settings),
 }
 
 impl Faults {
@@ -175,7 +190,9 @@ impl Faults {
         for (at, repair) in std::mem::take(&mut self.repairs) {
             match repair {
                 Repair::Heal(_) => {}
-                Repair::Stop(_) | Repair::Leave(_) => self.repairs.push((at, repair)),
+                Repair::Stop(_) | Repair::Leave(_) | Repair::Configure(_) => {
+                    self.repairs.push((at, repair));
+                }
                 _ => self.repair(world, repair),
             }
         }
@@ -270,6 +287,12 @@ impl Faults {
                 self.later(world, lasts * 2, Repair::Leave(victim));
             }
             Fault::Drain => self.drain(world, victim, false),
+            Fault::Zone => {
+                for at in (victim % self.plan.zones..self.nodes).step_by(self.plan.zones) {
+                    self.crash(world, at, lasts);
+                }
+            }
+            Fault::Reconfigure => return self.reconfigure(world),
         }
         true
     }
@@ -367,7 +390,44 @@ impl Faults {
             Repair::Hurry(at) => world.set_slow(at, false),
             Repair::SetClock(at) => world.set_wall(at, Duration::ZERO, Duration::ZERO),
             Repair::Leave(at) => self.drain(world, at, true),
+            Repair::Configure(settings) => self.configure(world, settings),
         }
+    }
+
+    /// Asks for more copies or for fewer, and for as many acknowledgements; one change at a time.
+    fn reconfigure<P: Process>(&mut self, world: &mut World<P>) -> bool {
+        let is_open = |(_, repair): &(Duration, Repair)| matches!(repair, Repair::Configure(_));
+        if self.repairs.iter().any(is_open) {
+            return false;
+        }
+        let mut settings = world.nodes()[0].configuration().settings;
+        settings.replication = match settings.replication {
+            Replication::Backups(1) => Replication::Backups(2),
+            _ => Replication::Backups(1),
+        };
+        if self.random.one_in(2) {
+            settings.acknowledgements = match settings.acknowledgements {
+                Acknowledgements::One => Acknowledgements::All,
+                _ => Acknowledgements::One,
+            };
+        }
+        self.configure(world, settings);
+        true
+    }
+
+    fn configure<P: Process>(&mut self, world: &mut World<P>, settings: Settings) {
+        let has_them = |at: &usize| {
+            let process = world.nodes()[*at].process();
+            process.and_then(Process::settings) == Some(settings)
+        };
+        let up = (0..self.nodes).filter(|at| world.nodes()[*at].is_up()).collect::<Vec<_>>();
+        if up.iter().any(has_them) {
+            return;
+        }
+        if let Some(at) = self.random.one_of(&up) {
+            world.reconfigure(at, settings);
+        }
+        self.later(world, Duration::from_millis(500), Repair::Configure(settings));
     }
 
     /// Ends a process that drained, or waits for it.

@@ -66,6 +66,9 @@ struct Options {
     faults: Option<Vec<Fault>>,
     is_beyond: bool,
     without: Option<Rule>,
+    /// What else is left out.
+    keeps_boots: bool,
+    hides_zones: bool,
     is_traced: bool,
 }
 
@@ -102,6 +105,8 @@ impl Options {
                 let kinds = value.split(',').map(fault).collect::<Result<_, _>>()?;
                 self.faults = Some(kinds);
             }
+            "--without" if value == "I1" => self.keeps_boots = true,
+            "--without" if value == "zones" => self.hides_zones = true,
             "--without" => self.without = Some(rule(value)?),
             _ => return Err(format!("unknown option {name}\n{USAGE}")),
         }
@@ -114,6 +119,8 @@ impl Options {
             None => Setup::drawn(seed, self.nodes),
         };
         setup.without = self.without;
+        setup.machines.habits.keeps_boots = self.keeps_boots;
+        setup.machines.hides_zones = self.hides_zones;
         setup.plan.kinds = self.faults.clone().unwrap_or(setup.plan.kinds);
         if self.is_beyond {
             setup.plan.level = Level::Beyond;

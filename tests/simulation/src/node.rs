@@ -9,17 +9,23 @@ use std::time::Duration;
 use steadfast_core::{Limits, RecordId, Revocation};
 use steadfast_replication::budget::{Budgets, Class};
 use steadfast_replication::call;
-use steadfast_replication::cluster::Timing;
+use steadfast_replication::cluster::{self, Timing};
 use steadfast_replication::context;
 use steadfast_replication::engine::{self, Engine, Packet};
-use steadfast_replication::epoch::Epoch;
+use steadfast_replication::epoch::{Epoch, EpochId, Settings};
 use steadfast_replication::member::{Boot, Member};
-use steadfast_replication::membership::{self, Drain, End, Hello, Identity, Membership};
+use steadfast_replication::membership::{
+    self, Drain, End, Frame, Hello, Identity, Membership, Message,
+};
+use steadfast_replication::message;
+use steadfast_replication::paths;
 use steadfast_replication::record::{Held, Kept};
-use steadfast_replication::rules::Rules;
 use steadfast_replication::tenant::Tenant;
+use steadfast_replication::wire::{self, Ends};
 
-use crate::process::{Discovery, Effect, Holding, KnownEpoch, Now, Process, Reply, Request, Start};
+use crate::process::{
+    Discovery, Effect, Holding, KnownEpoch, Measure, Now, Process, Reply, Request, Start,
+};
 
 /// The engine of a node.
 #[derive(Debug)]
@@ -39,12 +45,11 @@ impl Process for Node {
     type Hello = Hello;
 
     fn start(start: &Start, now: Now) -> Self {
-        let Start { name, boot, address, zone, settings, budgets, seed, without } = start.clone();
+        let Start { name, boot, address, zone, settings, budgets, seed, rules } = start.clone();
         let mut bytes = [7; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let member = Member::joining(name, boot, address, zone);
         let identity = Identity { member, settings, seed: bytes };
-        let rules = without.map_or(Rules::default(), Rules::without);
         let membership = Membership::new(identity, Timing::DEFAULT, rules, now.mono);
         let engine = Engine::new(membership, Limits::default(), budgets, rules);
         let answered = BTreeSet::new();
@@ -109,6 +114,10 @@ impl Process for Node {
         self.engine.drain(now.into(), drain);
     }
 
+    fn reconfigure(&mut self, now: Now, settings: Settings) {
+        self.engine.reconfigure(now.into(), settings);
+    }
+
     fn suspect(&mut self, now: Now, boot: Boot) {
         self.engine.reported_dead(now.into(), boot);
     }
@@ -122,6 +131,35 @@ impl Process for Node {
 
     fn epoch(&self) -> Option<KnownEpoch> {
         self.known.as_ref().map(|(_, known)| known.clone())
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        self.engine.membership().epoch().map(|epoch| *epoch.settings())
+    }
+
+    fn measure(&self, to: Boot, packet: &Packet) -> Measure {
+        let ends = Ends { from: self.engine.membership().me(), to };
+        let records = match packet {
+            Packet::Stream(paths::Packet { content: Some(content), .. }) => {
+                records(&content.message)
+            }
+            _ => 0,
+        };
+        Measure { bytes: wire::encode(packet, ends).len(), records }
+    }
+
+    fn word_in(&self, packet: &Packet) -> Option<([u8; 16], u64)> {
+        let me = self.engine.membership().me();
+        let epoch = match packet {
+            Packet::Stream(paths::Packet { from, epoch, content: Some(content), .. }) => {
+                Some(*epoch).filter(|_| *from == me && is_word_of_holder(&content.message))
+            }
+            Packet::Cluster(Frame { epoch, message: Message::Cluster(message), .. }) => {
+                epoch.filter(|_| is_word_of_voter(message))
+            }
+            _ => None,
+        };
+        epoch.map(|epoch| (lineage(epoch), epoch.number))
     }
 
     fn serves(&self, now: Now, id: RecordId) -> bool {
@@ -212,9 +250,36 @@ impl Node {
 }
 
 fn known_epoch(epoch: &Epoch) -> KnownEpoch {
+    KnownEpoch { lineage: lineage(epoch.id()), number: epoch.id().number, digest: digest(epoch) }
+}
+
+fn lineage(epoch: EpochId) -> [u8; 16] {
     let mut lineage = [0; 16];
-    lineage[..8].copy_from_slice(&digest(&epoch.id().lineage).to_le_bytes());
-    KnownEpoch { lineage, number: epoch.id().number, digest: digest(epoch) }
+    lineage[..8].copy_from_slice(&digest(&epoch.lineage).to_le_bytes());
+    lineage
+}
+
+fn is_word_of_voter(message: &cluster::Message) -> bool {
+    use cluster::Message::{Accepted, Lease, Promise};
+    matches!(message, Promise(_) | Accepted(_) | Lease { .. })
+}
+
+fn is_word_of_holder(message: &message::Message) -> bool {
+    use message::Message::{Acknowledge, Compared, Inspected, Noted, Page, Reply};
+    matches!(message, Acknowledge { .. } | Compared { .. } | Inspected(_) | Noted(_) | Page { .. })
+        || matches!(message, Reply { .. })
+}
+
+/// How many records a message carries, or lists.
+fn records(message: &message::Message) -> usize {
+    use message::Message::{Confirm, Fetch, Forget, Page, Records, Want};
+    match message {
+        Page { page, .. } => page.summaries.len(),
+        Records { records, .. } => records.len(),
+        Want { ids, .. } | Fetch { ids, .. } => ids.len(),
+        Confirm(writes) | Forget(writes) => writes.len(),
+        _ => 0,
+    }
 }
 
 impl From<Now> for context::Now {

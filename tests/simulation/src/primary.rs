@@ -8,9 +8,12 @@ use steadfast_core::{
     Absence, Admission, Applied, Carry, Deleted, Deletion, Found, Limits, Lookup, Outcome, Patch,
     Principal, Proof, Record, RecordId, Rejection, SessionInfo, Timestamp, Verdict,
 };
+use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::{Boot, Name};
 
-use crate::process::{Discovery, Effect, Holding, KnownEpoch, Now, Process, Reply, Request, Start};
+use crate::process::{
+    Discovery, Effect, Holding, KnownEpoch, Measure, Now, Process, Reply, Request, Start,
+};
 
 /// It is right.
 pub const RIGHT: u8 = 0;
@@ -152,6 +155,20 @@ impl<const WRONG: u8> Process for Primary<WRONG> {
 
     fn drain(&mut self, _: Now, _: bool) {
         self.effects.push(Effect::Drained);
+    }
+
+    fn reconfigure(&mut self, _: Now, _: Settings) {}
+
+    fn settings(&self) -> Option<Settings> {
+        None
+    }
+
+    fn measure(&self, _: Boot, _: &Packet) -> Measure {
+        Measure::default()
+    }
+
+    fn word_in(&self, _: &Packet) -> Option<([u8; 16], u64)> {
+        None
     }
 
     fn suspect(&mut self, _: Now, _: Boot) {}

@@ -11,6 +11,7 @@ use steadfast_core::{
 use steadfast_replication::budget::Budgets;
 use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::{Boot, Name};
+use steadfast_replication::rules::Rules;
 
 /// A process that serves sessions together with others.
 pub trait Process: Sized {
@@ -47,6 +48,9 @@ pub trait Process: Sized {
     /// The process is to end: its sessions go elsewhere.
     fn drain(&mut self, now: Now, leaves: bool);
 
+    /// An operator asks for other settings.
+    fn reconfigure(&mut self, now: Now, settings: Settings);
+
     /// The process is made to suspect another one, which is well.
     fn suspect(&mut self, now: Now, boot: Boot);
 
@@ -55,6 +59,16 @@ pub trait Process: Sized {
 
     /// The epoch it knows.
     fn epoch(&self) -> Option<KnownEpoch>;
+
+    /// The settings of its epoch.
+    fn settings(&self) -> Option<Settings>;
+
+    /// How much a packet is that goes to a boot.
+    fn measure(&self, to: Boot, packet: &Self::Packet) -> Measure;
+
+    /// The epoch in which a packet counts as the word of this process: a vote, a lease, an answer, or what it
+    /// holds.
+    fn word_in(&self, packet: &Self::Packet) -> Option<([u8; 16], u64)>;
 
     /// Whether it may answer for a record now.
     fn serves(&self, now: Now, id: RecordId) -> bool;
@@ -107,8 +121,8 @@ pub struct Start {
     pub budgets: Budgets,
     /// What its random numbers depend on.
     pub seed: u64,
-    /// The rule that is left out.
-    pub without: Option<steadfast_replication::rules::Rule>,
+    /// The rules that it keeps.
+    pub rules: Rules,
 }
 
 /// What discovery came to.
@@ -131,6 +145,15 @@ pub enum Effect<P> {
     Drained,
     /// It ends itself.
     Ended(String),
+}
+
+/// How much a packet is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measure {
+    /// Its bytes on the wire.
+    pub bytes: usize,
+    /// The records that it carries, or lists.
+    pub records: usize,
 }
 
 /// An epoch that a process knows.

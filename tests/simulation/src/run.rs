@@ -10,19 +10,19 @@ use steadfast_replication::budget::Budgets;
 use steadfast_replication::epoch::{Acknowledgements, PartitionPolicy, Settings};
 use steadfast_replication::member::Boot;
 use steadfast_replication::placement::Replication;
-use steadfast_replication::rules::Rule;
+use steadfast_replication::rules::{Rule, Rules};
 
 use crate::faults::{Fault, Faults, Level, Plan};
 use crate::history::Told;
-use crate::history::checks::{check_history, is_available};
+use crate::history::checks::{answers_from_copies, check_history, is_available};
 use crate::history::clients::{Clients, Habits, PATIENCE};
 use crate::history::sides::check_sides;
-use crate::process::{Holding, Process, Start};
+use crate::process::{Holding, Measure, Process, Start};
 use crate::random::Random;
-use crate::world::{Clock, Node, World};
+use crate::world::{self, Clock, Node, World};
 
 /// What is run.
-// Nine fields: each can be set alone.
+// Ten fields: each is drawn or set by itself.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// How many nodes the service has.
@@ -41,8 +41,25 @@ pub struct Setup {
     pub settles: Duration,
     /// How clients behave.
     pub habits: Habits,
+    /// How machines behave.
+    pub machines: Machines,
     /// The rule that is left out.
     pub without: Option<Rule>,
+}
+
+/// How machines behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machines {
+    /// What the world does with them.
+    pub habits: world::Habits,
+    /// In how many zones they are; 0 and 1 are none.
+    pub zones: usize,
+    /// Whether processes do not know their zones.
+    pub hides_zones: bool,
+    /// Whether the ends of sessions are remembered for seconds only.
+    pub forgets_soon: bool,
+    /// How many of a hundred reads at least are answered without asking another node.
+    pub answers: usize,
 }
 
 impl Setup {
@@ -73,10 +90,12 @@ impl Setup {
                 kinds: Fault::ALL.to_vec(),
                 level: Level::Covered(1),
                 pause: Duration::from_secs(3),
+                zones: 1,
             },
             lasts: Duration::from_secs(25),
             settles: Duration::from_secs(20),
             habits: Habits::default(),
+            machines: Machines::default(),
             without: None,
         }
     }
@@ -101,6 +120,7 @@ impl Setup {
         setup.habits.is_sticky = random.one_in(3);
         setup.plan.pause = random.millis(500, 5_000);
         setup.visitors = random.one_in(4).then(|| 3 + random.draw() % 4);
+        setup.machines.forgets_soon = seed % 4 == 1;
         setup
     }
 }
@@ -124,6 +144,8 @@ pub struct Ran {
     pub seconds: u64,
     /// The digest of every event.
     pub trace: u64,
+    /// The most that a node sent to another one in a step, where that is measured.
+    pub most: (usize, usize),
     /// How often things broke.
     pub faults: BTreeMap<Fault, u64>,
 }
@@ -139,6 +161,7 @@ impl Ran {
         self.events += other.events;
         self.seconds += other.seconds;
         self.trace ^= other.trace;
+        self.most = (self.most.0.max(other.most.0), self.most.1.max(other.most.1));
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }
@@ -154,6 +177,9 @@ impl fmt::Display for Ran {
         )?;
         writeln!(f, "{calls} calls, {unknown} without an answer; {found} reads found a session")?;
         writeln!(f, "{outcomes} outcomes of calls are remembered at rest")?;
+        if let (bytes, records @ 1..) = self.most {
+            writeln!(f, "at most {bytes} bytes and {records} records to a node in a step")?;
+        }
         let faults: Vec<_> =
             self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
         write!(f, "faults: {}", faults.join(", "))
@@ -205,7 +231,7 @@ const CALM: Duration = Duration::from_secs(3);
 
 impl<P: Process> Run<P> {
     fn new(setup: &Setup, seed: u64) -> Self {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, setup.machines.habits);
         if setup.may_split() {
             world.allow_splits();
         }
@@ -278,6 +304,7 @@ impl<P: Process> Run<P> {
     fn judge(&mut self, since: Duration) -> Result<(), String> {
         let history = self.clients.history();
         is_available(history, since)?;
+        answers_from_copies(history, self.setup.machines.answers)?;
         match self.setup.plan.level {
             Level::Covered(_) if self.setup.may_split() => {
                 check_sides(history, self.setup.is_lossless())
@@ -362,7 +389,9 @@ impl<P: Process> Run<P> {
         let count = |is: fn(&Told) -> bool| {
             history.calls.iter().filter(|call| is(&call.told)).count() as u64
         };
+        let Measure { bytes, records } = self.world.most_sent();
         Ran {
+            most: (bytes, records),
             runs: 1,
             calls: history.calls.len() as u64,
             unknown: count(|told| matches!(told, Told::Nothing(_))),
@@ -384,14 +413,16 @@ fn budgets(setup: &Setup) -> Budgets {
 
 fn start(setup: &Setup, n: usize) -> Start {
     let name = format!("n{n}").parse().expect("the name of the node is right");
+    let Machines { zones, hides_zones, forgets_soon, .. } = setup.machines;
+    let rules = setup.without.map_or(Rules::default(), Rules::without);
     Start {
         name,
         boot: Boot::new([0; 16]),
         address: format!("10.0.0.{n}:7000"),
-        zone: None,
+        zone: (zones > 1 && !hides_zones).then(|| format!("z{}", n % zones)),
         settings: setup.settings,
         budgets: budgets(setup),
         seed: 0,
-        without: setup.without,
+        rules: if forgets_soon { rules.that_forget_soon() } else { rules },
     }
 }

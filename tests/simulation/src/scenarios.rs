@@ -118,6 +118,64 @@ impl Scenario {
             },
         },
         Self {
+            name: "late ticks",
+            what: "nodes stand still, and judge deadlines before they handle what waits",
+            setup: |setup| {
+                setup.machines.habits.ticks_first = true;
+                setup.plan.kinds = vec![Fault::ShortStall, Fault::Stall];
+                setup.plan.pause = Duration::from_millis(1_500);
+            },
+        },
+        Self {
+            name: "idle owners",
+            what: "reads through one node only, whose copies others own",
+            setup: |setup| {
+                setup.settings.replication = Replication::Full;
+                setup.habits.only_reads = true;
+                setup.plan.kinds = Vec::new();
+                setup.machines.answers = 84;
+            },
+        },
+        Self {
+            name: "repair",
+            what: "thousands of sessions, some with large values, are copied again after crashes",
+            setup: |setup| {
+                setup.habits.sessions = 4_000;
+                setup.habits.rate = 1_000;
+                setup.habits.blob = 16_000;
+                setup.plan.kinds = vec![Fault::Crash, Fault::Isolate, Fault::Drain];
+                setup.machines.habits.measures = true;
+            },
+        },
+        Self {
+            name: "zones",
+            what: "six nodes in three zones, one of which loses its power",
+            setup: |setup| {
+                setup.nodes = 6;
+                setup.spares = 0;
+                setup.machines.zones = 3;
+                (setup.plan.zones, setup.plan.kinds) = (3, vec![Fault::Zone, Fault::ShortStall]);
+            },
+        },
+        Self {
+            name: "configuration",
+            what: "an operator asks for other copies and acknowledgements, and nodes restart in turn",
+            setup: |setup| {
+                setup.nodes = 4;
+                setup.plan.kinds = vec![Fault::Reconfigure, Fault::Drain, Fault::Crash];
+            },
+        },
+        Self {
+            name: "forgotten ends",
+            what: "ends of sessions are remembered for 4 s, and nodes come back with copies",
+            setup: |setup| {
+                setup.machines.forgets_soon = true;
+                setup.habits.ends = 40;
+                setup.plan.kinds =
+                    vec![Fault::Isolate, Fault::Stall, Fault::Suspicion, Fault::CutPair];
+            },
+        },
+        Self {
             name: "joins and drains",
             what: "nodes join, drain, leave and are restarted in turn",
             setup: |setup| {

@@ -59,7 +59,8 @@ impl Commit {
         let united: Vec<_> = write.done.into_iter().filter(is_other).collect();
         done.extend(united);
         let closes = closes(before.map(|entry| &entry.kept), &write.kept);
-        let entry = Entry { revision: base.next_in(cx.view.number()), kept: write.kept, done };
+        let revision = next(base, cx);
+        let entry = Entry { revision, kept: write.kept, done };
         let patch = write.part.map(|part| match part {
             Part::Session(delta) => Write::Patch(base, delta),
             Part::List(change) => Write::List(base, change),
@@ -76,7 +77,7 @@ impl Commit {
     ) -> Self {
         let before = cx.replicas.confirmed(id).map(|entry| &entry.kept);
         let closes = closes(before, &entry.kept);
-        let entry = Entry { revision: entry.revision.next_in(cx.view.number()), ..entry };
+        let entry = Entry { revision: next(entry.revision, cx), ..entry };
         Self::begin(id, entry, (None, closes, true), world, cx)
     }
 
@@ -121,8 +122,8 @@ impl Commit {
         let slot = cx.slot_of(self.id);
         let others = cx.view.holders(slot).iter().filter(|holder| **holder != cx.view.me);
         let wanted = match cx.view.epoch.policy() {
-            PartitionPolicy::Fail => cx.view.acknowledgements(slot),
-            PartitionPolicy::Degrade => {
+            PartitionPolicy::Fail if cx.rules.keep(Rule::P2) => cx.view.acknowledgements(slot),
+            _ => {
                 let there = others.clone().filter(|holder| !world.suspects(**holder)).count();
                 cx.view.acknowledgements(slot).min(there)
             }
@@ -164,6 +165,12 @@ impl Commit {
 /// Whether a write is an end that is over already.
 fn is_passing(kept: &Kept, cx: &Context<'_>) -> bool {
     kept.is_ended() && kept.deadline() <= cx.now.wall
+}
+
+/// The revision of the next write (V1).
+fn next(base: Revision, cx: &Context<'_>) -> Revision {
+    let epoch = if cx.rules.keep(Rule::V1) { cx.view.number() } else { base.epoch };
+    base.next_in(epoch)
 }
 
 /// Whether a change takes the right to read away: a session that ends, or a new secret (X1).

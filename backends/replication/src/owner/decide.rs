@@ -234,7 +234,7 @@ fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Dec
 
 fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<'_>) -> NewWrite {
     let stamp = stamp(copy.stamp, cx);
-    let until = cx.now.wall + Tombstone::KEPT;
+    let until = cx.now.wall + cx.rules.remembered(Tombstone::KEPT);
     NewWrite::whole(Kept::Ended(Tombstone { stamp, until, reason }), effect)
 }
 

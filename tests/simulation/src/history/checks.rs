@@ -46,6 +46,22 @@ pub fn is_available(history: &History, since: Duration) -> Result<(), String> {
     failed.map_or(Ok(()), |call| Err(format!("C19: nothing is broken, and a call fails: {call:?}")))
 }
 
+/// So many of a hundred reads were answered where they were asked, at the moment at which they were.
+///
+/// # Errors
+///
+/// When there were fewer.
+pub fn answers_from_copies(history: &History, percent: usize) -> Result<(), String> {
+    let is_read = |call: &&Call| matches!(call.asked, Asked::Load { .. }) && call.is_answered();
+    let reads = history.calls.iter().filter(is_read);
+    let (all, own) =
+        reads.fold((0, 0), |(all, own), call| (all + 1, own + usize::from(call.begin == call.end)));
+    match own * 100 >= all * percent {
+        true => Ok(()),
+        false => Err(format!("R3: {own} of {all} reads were answered where they were asked")),
+    }
+}
+
 fn is_linearizable(events: &[Event]) -> Result<(), String> {
     check(events).map_err(|why| {
         let moments = events.iter().filter(|event| event.invoked <= why.stuck.until);

@@ -26,12 +26,27 @@ pub struct Habits {
     pub is_sticky: bool,
     /// The idle life of every fourth session.
     pub short_life: Duration,
+    /// Whether nothing but reads is asked of the first node only.
+    pub only_reads: bool,
+    /// One of how many calls of a session ends it, about.
+    pub ends: usize,
+    /// The bytes of a value that is written beside others, at most.
+    pub blob: usize,
 }
 
 impl Default for Habits {
     fn default() -> Self {
         let short_life = Duration::from_secs(20);
-        Self { rate: 120, sessions: 10, principals: 3, is_sticky: false, short_life }
+        Self {
+            rate: 120,
+            sessions: 10,
+            principals: 3,
+            is_sticky: false,
+            short_life,
+            only_reads: false,
+            ends: 120,
+            blob: 0,
+        }
     }
 }
 
@@ -222,6 +237,9 @@ impl Clients {
         let key = if self.random.one_in(2) { Key::A } else { Key::B };
         let number = self.number();
         let carried = known.version.filter(|_| !self.random.one_in(4));
+        if self.habits.only_reads {
+            return load(None, carried);
+        }
         match self.random.below(40) {
             0..=7 if known.counts => Asked::Add,
             0..=3 | 8..=13 => Asked::Put(key, number as i64),
@@ -230,7 +248,7 @@ impl Clients {
             7 => Asked::Clear,
             14..=15 => known.secret.map_or(load(None, carried), |old| Asked::Rotate(old, number)),
             16..=18 if known.replaced.is_some() => load(known.replaced, carried),
-            19 if self.random.one_in(3) => Asked::Delete,
+            19 if self.random.one_in((self.habits.ends / 40).max(1)) => Asked::Delete,
             20..=23 => load(known.secret, carried),
             _ => load(None, carried),
         }
@@ -245,6 +263,7 @@ impl Clients {
         let nodes = world.nodes().len();
         let home = match subject {
             Subject::Session(n) | Subject::Principal(n) if self.habits.is_sticky => n % nodes,
+            _ if self.habits.only_reads => 0,
             _ => self.random.below(nodes),
         };
         // A balancer goes on to the next node where nothing listens, or that is about to end.
@@ -311,7 +330,15 @@ impl Clients {
                 Request::Load { id, proof, seen: *carried }
             }
             Asked::Delete => Request::Delete { id, proof: None, reason: EndReason::Logout },
-            asked => Request::Update { id, patch: patch(asked).into() },
+            asked => {
+                let mut patch = patch(asked);
+                if let (Asked::Put(_, number), 1..) = (asked, self.habits.blob) {
+                    let len = *number as usize * 7_919 % self.habits.blob;
+                    let json = RawJson::encode(&"x".repeat(len)).expect("a text is JSON");
+                    patch.put("blob", json).expect("the blob is within the limit");
+                }
+                Request::Update { id, patch: patch.into() }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use steadfast_core::RecordId;
+use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::Boot;
 
 pub use self::clock::Clock;
@@ -21,7 +22,7 @@ use self::node::Waiting;
 pub use self::node::{End, Node};
 pub use self::watch::Trace;
 use self::watch::Watch;
-use crate::process::{Discovery, Effect, Now, Process, Reply, Request, Start};
+use crate::process::{Discovery, Effect, Measure, Now, Process, Reply, Request, Start};
 use crate::random::Random;
 
 /// All of it.
@@ -38,6 +39,18 @@ pub struct World<P: Process> {
     refused: BTreeSet<(usize, usize, u64)>,
     watch: Watch,
     random: Random,
+    habits: Habits,
+}
+
+/// How machines behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// A process that stood still ticks before it handles what waits.
+    pub ticks_first: bool,
+    /// A process that restarts has the boot of the one before (I1 is left out).
+    pub keeps_boots: bool,
+    /// What is sent is measured, and may not be too much.
+    pub measures: bool,
 }
 
 /// What happens at a time.
@@ -96,7 +109,7 @@ const DIAL: Duration = Duration::from_millis(20);
 
 impl<P: Process> World<P> {
     /// Nodes that are started one by one.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, habits: Habits) -> Self {
         let mut world = Self {
             time: Duration::from_secs(1_000),
             nodes: Vec::new(),
@@ -108,6 +121,7 @@ impl<P: Process> World<P> {
             refused: BTreeSet::new(),
             watch: Watch::default(),
             random: Random::new(seed, 1),
+            habits,
         };
         world.later(DIAL, Event::Dial);
         world
@@ -157,7 +171,9 @@ impl<P: Process> World<P> {
 
     /// Starts a process on a machine where none runs.
     pub fn start(&mut self, at: usize) {
-        let boot = self.random.bytes();
+        let (drawn, old) = (self.random.bytes(), &self.nodes[at]);
+        let is_kept = self.habits.keeps_boots && old.starts() > 0;
+        let boot = if is_kept { old.boot().to_bytes() } else { drawn };
         let seed = self.random.draw();
         let time = self.time;
         self.watch.note(time, || format!("{at} starts"), ("start", at, 0));
@@ -250,6 +266,19 @@ impl<P: Process> World<P> {
         self.watch.note(time, || format!("{at} drains"), ("drain", at, leaves.into()));
         self.nodes[at].drain();
         self.with(at, |process, now| process.drain(now, leaves));
+    }
+
+    /// An operator asks for other settings, with which processes are started from then on.
+    pub fn reconfigure(&mut self, at: usize, settings: Settings) {
+        let time = self.time;
+        self.watch.note(time, || format!("{at} is to have {settings:?}"), ("configure", at, 0));
+        self.nodes.iter_mut().for_each(|node| node.configure(settings));
+        self.with(at, |process, now| process.reconfigure(now, settings));
+    }
+
+    /// The most that a node sent to another one in a step, if that is measured.
+    pub fn most_sent(&self) -> Measure {
+        self.watch.most()
     }
 
     /// A client's call; `None` if nothing runs there.
@@ -369,7 +398,8 @@ impl<P: Process> World<P> {
             return;
         }
         let Waiting { inputs, missed_tick } = self.nodes[at].take_waiting();
-        let is_first = missed_tick && self.random.one_in(2);
+        let is_drawn = self.random.one_in(2);
+        let is_first = missed_tick && (is_drawn || self.habits.ticks_first);
         if is_first {
             self.with(at, Process::tick);
         }
@@ -545,11 +575,34 @@ impl<P: Process> World<P> {
 
     fn effects(&mut self, at: usize) {
         let effects = self.nodes[at].process_mut().map(Process::take_effects).unwrap_or_default();
+        self.look_at_packets(at, &effects);
         for effect in effects {
             self.effect(at, effect);
         }
         let time = self.time;
         self.watch.look(time, &self.nodes, at);
+    }
+
+    fn look_at_packets(&mut self, at: usize, effects: &[Effect<P::Packet>]) {
+        let (time, node) = (self.time, &self.nodes[at]);
+        let Some(process) = node.process() else {
+            return;
+        };
+        let mut sent = BTreeMap::<Boot, (Measure, Measure)>::new();
+        for effect in effects {
+            let Effect::Send(to, packet) = effect else { continue };
+            if let Some(epoch) = process.word_in(packet) {
+                self.watch.spoke(time, node, epoch);
+            }
+            if self.habits.measures {
+                let Measure { bytes, records } = process.measure(*to, packet);
+                let (most, sum) = sent.entry(*to).or_default();
+                *most =
+                    Measure { bytes: bytes.max(most.bytes), records: records.max(most.records) };
+                *sum = Measure { bytes: bytes + sum.bytes, records: records + sum.records };
+            }
+        }
+        sent.into_values().for_each(|sent| self.watch.sent(time, node, sent));
     }
 
     fn effect(&mut self, at: usize, effect: Effect<P::Packet>) {

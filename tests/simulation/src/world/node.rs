@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::Boot;
 
 use super::Input;
@@ -16,6 +17,7 @@ pub struct Node<P: Process> {
     start: Start,
     /// How often a process was started here.
     starts: u64,
+    started_at: Duration,
     stalled_until: Duration,
     waiting: Waiting<P>,
     clock: Clock,
@@ -49,6 +51,7 @@ impl<P: Process> Node<P> {
             process: None,
             start,
             starts: 0,
+            started_at: Duration::ZERO,
             stalled_until: Duration::ZERO,
             waiting: Waiting::default(),
             clock,
@@ -93,6 +96,16 @@ impl<P: Process> Node<P> {
         self.end != End::None
     }
 
+    /// When its process began.
+    pub(super) fn started_at(&self) -> Duration {
+        self.started_at
+    }
+
+    /// The settings with which the next process begins.
+    pub(super) fn configure(&mut self, settings: Settings) {
+        self.start.settings = settings;
+    }
+
     /// Its clocks.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -121,6 +134,7 @@ impl<P: Process> Node<P> {
         self.start.boot = Boot::new(boot);
         self.start.seed = seed;
         self.starts += 1;
+        self.started_at = time;
         self.stalled_until = Duration::ZERO;
         self.end = End::None;
         self.process = Some(P::start(&self.start, self.clock.at(time)));

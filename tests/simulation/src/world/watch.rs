@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast_core::RecordId;
 
 use super::Node;
-use crate::process::{KnownEpoch, Process};
+use crate::process::{KnownEpoch, Measure, Process};
 
 /// What happened, in short and, where it is wanted, in words.
 #[derive(Debug, Default)]
@@ -46,10 +46,17 @@ pub(super) struct Watch {
     next: usize,
     /// Whether sides that were cut off may each serve.
     may_split: bool,
-    epochs: BTreeMap<([u8; 16], u64), u64>,
+    /// The digest of each epoch, and when a node learned it first.
+    epochs: BTreeMap<([u8; 16], u64), (u64, Duration)>,
     known: BTreeMap<usize, KnownEpoch>,
     violation: Option<String>,
+    most: Measure,
 }
+
+/// The most that a packet may take.
+const FRAME: usize = 1 << 20;
+/// The most that a node may send to another one in a step.
+const STEP: Measure = Measure { bytes: 4 << 20, records: 8 * 512 };
 
 /// The lines of a trace that are kept, and their characters.
 const KEPT: usize = 400_000;
@@ -126,11 +133,47 @@ impl Watch {
         let KnownEpoch { lineage, number, digest } = epoch;
         self.note(time, || format!("{at} knows epoch {number} {digest:x}"), ("epoch", at, 0));
         self.trace.add(number);
-        let known = *self.epochs.entry((lineage, number)).or_insert(digest);
+        let (known, _) = *self.epochs.entry((lineage, number)).or_insert((digest, time));
         if known != digest {
             self.violated(time, &format!("C13: two epochs have the number {number}"));
         }
         self.known.insert(at, epoch);
+    }
+
+    /// A process speaks as a member of an epoch. One that began later has no part in it: it forgot what the
+    /// process before it knew (C16).
+    pub(super) fn spoke<P: Process>(
+        &mut self,
+        time: Duration,
+        node: &Node<P>,
+        (lineage, number): ([u8; 16], u64),
+    ) {
+        let learned = self.epochs.get(&(lineage, number)).map(|(_, at)| *at);
+        if learned.is_some_and(|at| at < node.started_at()) {
+            let what = format!("C16: {node:?} speaks for epoch {number}, which is older than it");
+            self.violated(time, &what);
+        }
+    }
+
+    /// A node sent so much to one other in a step, in packets of at most so much.
+    pub(super) fn sent<P: Process>(
+        &mut self,
+        time: Duration,
+        node: &Node<P>,
+        (packet, step): (Measure, Measure),
+    ) {
+        self.most.bytes = self.most.bytes.max(step.bytes);
+        self.most.records = self.most.records.max(step.records);
+        if packet.bytes > FRAME || step.bytes > STEP.bytes || step.records > STEP.records {
+            let what =
+                format!("{node:?} sends {step:?} to another in a step, and {packet:?} in one");
+            self.violated(time, &what);
+        }
+    }
+
+    /// The most that a node sent to another one in a step.
+    pub(super) fn most(&self) -> Measure {
+        self.most
     }
 
     fn violated(&mut self, time: Duration, what: &str) {
