@@ -110,19 +110,237 @@ fn a_call_that_its_caller_gave_up_is_refused() {
 
 #[test]
 fn an_heir_commits_tentative_writes_again() {
-    let mut members = Members::new(3, 1);
-    let id = members.create(0);
-    let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
-    members.deaf.insert(owner);
-    members.ask(owner, 9, add(id));
-    members.run();
-    assert!(members.tenants[&backup].replicas().tentative(id).is_some());
-    let index = members.boots().iter().position(|boot| *boot == owner).unwrap();
-    members.crash(index);
-    assert_eq!(members.count(id), 2);
-    let third = members.holders(id)[1];
-    let epoch = members.confirmed(third, id).map(|entry| entry.revision.epoch);
-    assert_eq!(epoch, Some(members.epoch.id().number));
+    let is_again = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.deaf.insert(owner);
+        members.ask(owner, 9, add(id));
+        members.run();
+        assert!(members.tenants[&backup].replicas().tentative(id).is_some());
+        members.crash_boot(owner);
+        assert_eq!(members.count(id), 2);
+        let third = members.holders(id)[1];
+        let epoch = members.confirmed(third, id).map(|entry| entry.revision.epoch);
+        epoch == Some(members.epoch.id().number)
+    };
+    assert!(is_again(Rules::default()));
+    assert!(!is_again(Rules::without(Rule::T7)));
+}
+
+#[test]
+fn an_heir_waits_for_a_complete_holder() {
+    let answers = |rules| {
+        let (mut members, [owner, backup], id) = with_stale_backup(rules);
+        members.crash_boot(owner);
+        members.ask(backup, 9, load(id));
+        members.run();
+        members.answer(backup, 9).is_some()
+    };
+    assert!(!answers(Rules::default()));
+    assert!(answers(Rules::without(Rule::T3)));
+}
+
+#[test]
+fn an_old_copy_of_a_holder_is_no_evidence() {
+    let is_back = |rules| {
+        let (mut members, [owner, backup], id) = with_stale_backup(rules);
+        members.leave_only(backup, id);
+        // Both are heard: the backup alone is not enough.
+        members.late.insert(owner);
+        members.change(&[Change::Drain(owner), Change::Drain(backup)]);
+        members.run();
+        members.late.clear();
+        members.deliver_late();
+        members.count(id) > 0
+    };
+    assert!(!is_back(Rules::default()));
+    assert!(is_back(Rules::without(Rule::T5)));
+}
+
+#[test]
+fn an_owner_that_was_no_holder_replaces_its_copies() {
+    let is_back = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        let third = *members.boots().iter().find(|boot| ![owner, backup].contains(boot)).unwrap();
+        members.leave_only(third, id);
+        members.change(&[Change::Drain(owner), Change::Drain(backup)]);
+        members.run();
+        members.count(id) > 0
+    };
+    assert!(!is_back(Rules::default()));
+    assert!(is_back(Rules::without(Rule::T6)));
+}
+
+#[test]
+fn a_holder_drops_what_its_owner_does_not_have() {
+    let is_kept = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let backup = members.holders(id)[1];
+        members.leave_only(backup, id);
+        members.change(&[Change::Join(joining(7))]);
+        members.run();
+        members.confirmed(backup, id).is_some()
+    };
+    assert!(!is_kept(Rules::default()));
+    assert!(is_kept(Rules::without(Rule::Y1)));
+}
+
+#[test]
+fn a_complete_holder_drops_old_tentative_writes() {
+    let is_kept = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let backup = members.holders(id)[1];
+        let mut entry = members.confirmed(backup, id).unwrap().clone();
+        entry.revision.number += 1;
+        members.tenants.get_mut(&backup).unwrap().replicas.stage(id, entry, 1);
+        members.change(&[Change::Join(joining(7))]);
+        members.run();
+        members.tenants[&backup].replicas.tentative(id).is_some()
+    };
+    assert!(!is_kept(Rules::default()));
+    assert!(is_kept(Rules::without(Rule::T10)));
+}
+
+#[test]
+fn a_slot_is_ready_once_its_holders_know() {
+    let is_ready = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.late.insert(backup);
+        members.change(&[Change::Join(joining(7))]);
+        members.run();
+        members.ready[&owner].contains(Slot::of(id, &key()))
+    };
+    assert!(!is_ready(Rules::default()));
+    assert!(is_ready(Rules::without(Rule::T8)));
+}
+
+#[test]
+fn a_slot_is_given_up_after_its_holders_were_asked() {
+    let is_hopeless = |rules, wait| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.deaf.extend([owner, backup]);
+        members.change(&[Change::SetAside(owner), Change::SetAside(backup)]);
+        members.pass(wait);
+        let third = members.holders(id)[0];
+        let mut slots = SlotSet::new();
+        members.step(third, |tenant, lease, now| {
+            slots = tenant.hopeless(lease, now);
+            Vec::new()
+        });
+        slots.contains(Slot::of(id, &key()))
+    };
+    assert!(!is_hopeless(Rules::default(), 50_000));
+    assert!(is_hopeless(Rules::default(), 60_000));
+    assert!(is_hopeless(Rules::without(Rule::G1), 50_000));
+}
+
+#[test]
+fn a_write_after_a_take_over_has_a_revision_of_its_own() {
+    let is_shared = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.deaf.insert(backup);
+        members.ask(owner, 9, add(id));
+        members.run();
+        let lost = members.tenants[&owner].replicas.tentative(id).unwrap().revision;
+        members.deaf = BTreeSet::from([owner]);
+        members.change(&[Change::SetAside(owner)]);
+        members.run();
+        members.call(add(id));
+        members.confirmed(backup, id).unwrap().revision == lost
+    };
+    assert!(!is_shared(Rules::default()));
+    assert!(is_shared(Rules::without(Rule::V1)));
+}
+
+#[test]
+fn a_holder_that_is_suspected_is_waited_for() {
+    let is_answered = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+        members.deaf.insert(backup);
+        members.ask(owner, 9, add(id));
+        members.run();
+        members.answer(owner, 9).is_some()
+    };
+    assert!(!is_answered(Rules::default()));
+    assert!(is_answered(Rules::without(Rule::P2)));
+}
+
+#[test]
+fn only_an_owner_that_serves_says_absent() {
+    let is_answered = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let owner = members.holders(id)[0];
+        members.delete(id);
+        members.ready.clear();
+        members.ask(owner, 9, load(id));
+        members.run();
+        members.answer(owner, 9).is_some()
+    };
+    assert!(!is_answered(Rules::default()));
+    assert!(is_answered(Rules::without(Rule::R2)));
+}
+
+#[test]
+fn a_read_lease_ends_with_that_of_the_owner() {
+    let reads = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        members.lease = Duration::from_millis(100);
+        let id = members.create(0);
+        let backup = members.holders(id)[1];
+        members.read(backup, &load(id));
+        members.run();
+        assert!(members.read(backup, &load(id)).is_some());
+        members.pass(1);
+        members.read(backup, &load(id)).is_some()
+    };
+    assert!(!reads(Rules::default()));
+    assert!(reads(Rules::without(Rule::R1)));
+}
+
+#[test]
+fn near_its_deadline_a_session_is_read_at_its_owner() {
+    let reads = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let backup = members.holders(id)[1];
+        members.pass(3_596_000);
+        members.read(backup, &load(id));
+        members.run();
+        members.read(backup, &load(id)).is_some()
+    };
+    assert!(!reads(Rules::default()));
+    assert!(reads(Rules::without(Rule::K3)));
+}
+
+#[test]
+fn an_end_is_remembered_until_all_holders_have_it() {
+    let is_kept = |rules| {
+        let mut members = Members::with(3, 2, rules);
+        let id = members.create(0);
+        let [owner, _, away] = members.holders(id)[..] else { panic!("three holders") };
+        members.deaf.insert(away);
+        members.change(&[Change::Join(joining(7))]);
+        members.pass(1_000);
+        members.delete(id);
+        members.pass(90_000_000);
+        members.confirmed(owner, id).is_some()
+    };
+    assert!(is_kept(Rules::default()));
+    assert!(!is_kept(Rules::without(Rule::X2)));
 }
 
 #[test]
@@ -322,11 +540,25 @@ struct Members {
     now: Now,
     open: u64,
     number: u64,
+    lease: Duration,
     rules: Rules,
 }
 
-/// A lease for everything that is ready.
-struct Leased(SlotSet);
+/// Members, the holders of a record, and the record: its backup was not told that it is complete in the
+/// epoch, which joined a member.
+fn with_stale_backup(rules: Rules) -> (Members, [Boot; 2], RecordId) {
+    let mut members = Members::with(3, 1, rules);
+    let id = members.create(0);
+    let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+    members.late.insert(owner);
+    members.change(&[Change::Join(joining(7))]);
+    members.run();
+    members.late.clear();
+    (members, [owner, backup], id)
+}
+
+/// A lease for everything that is ready, and how long it runs. Members that hear nothing are suspected.
+struct Leased(SlotSet, Duration, BTreeSet<Boot>);
 
 impl Standing for Leased {
     fn serves(&self, slot: Slot, _: Duration) -> bool {
@@ -337,12 +569,12 @@ impl Standing for Leased {
         true
     }
 
-    fn suspects(&self, _: Boot) -> bool {
-        false
+    fn suspects(&self, boot: Boot) -> bool {
+        self.2.contains(&boot)
     }
 
     fn lease_left(&self, _: Duration) -> Duration {
-        Duration::from_millis(300)
+        self.1
     }
 }
 
@@ -371,6 +603,7 @@ impl Members {
             now: Now { mono: Duration::from_secs(1), wall: START },
             open: 0,
             number: 100,
+            lease: Duration::from_millis(300),
             epoch: Arc::clone(&epoch),
             rules,
         };
@@ -408,8 +641,26 @@ impl Members {
         self.run();
     }
 
+    fn crash_boot(&mut self, boot: Boot) {
+        let index = self.boots().iter().position(|other| *other == boot).unwrap();
+        self.crash(index);
+    }
+
+    /// A record is nowhere but in an old copy of one member: all others forgot it.
+    fn leave_only(&mut self, there: Boot, id: RecordId) {
+        let held =
+            self.tenants.values().find_map(|tenant| tenant.replicas.get(id)).unwrap().clone();
+        for (boot, tenant) in &mut self.tenants {
+            match *boot == there {
+                true => tenant.replicas.put(id, Held { told_in: 0, ..held.clone() }),
+                false => tenant.replicas.remove(id),
+            }
+        }
+    }
+
     fn step(&mut self, me: Boot, step: impl FnOnce(&mut Tenant, &dyn Standing, Now) -> Vec<Told>) {
-        let lease = Leased(self.ready.get(&me).cloned().unwrap_or_default());
+        let ready = self.ready.get(&me).cloned().unwrap_or_default();
+        let lease = Leased(ready, self.lease, self.deaf.clone());
         let Some(tenant) = self.tenants.get_mut(&me) else { return };
         let told = step(tenant, &lease, self.now);
         self.queue.extend(tenant.take_messages().into_iter().map(|(to, m)| (me, to, m)));
@@ -438,7 +689,9 @@ impl Members {
     }
 
     fn deliver(&mut self) {
-        while let Some((from, to, message)) = self.queue.pop_front() {
+        // Holders that never agree would go on for ever.
+        for _ in 0..20_000 {
+            let Some((from, to, message)) = self.queue.pop_front() else { return };
             if self.late.contains(&from) {
                 self.waiting.push_back((from, to, message));
             } else if !self.deaf.contains(&to) {
