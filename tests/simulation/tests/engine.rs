@@ -4,7 +4,6 @@
 
 use simulation::node::Node;
 use simulation::run::{Ran, Setup, run};
-use simulation::scenarios::Scenario;
 use steadfast_replication::rules::Rule;
 
 #[test]
@@ -47,39 +46,6 @@ fn a_boot_that_is_used_again_is_noticed() {
     let mut setup = Setup::drawn(0, Some(3));
     setup.machines.habits.keeps_boots = true;
     assert_breaks(&setup, 0, "C16");
-}
-
-#[test]
-fn copies_of_idle_owners_answer_reads() {
-    let mut setup = scenario("idle owners");
-    setup.lasts /= 5;
-    run::<Node>(&setup, 1, false).unwrap();
-    setup.without = Some(Rule::R3);
-    assert_breaks(&setup, 1, "R3");
-}
-
-#[test]
-fn a_zone_may_lose_its_power() {
-    let mut setup = scenario("zones");
-    run::<Node>(&setup, 1, false).unwrap();
-    setup.machines.hides_zones = true;
-    assert_breaks(&setup, 1, "life");
-}
-
-#[test]
-fn nodes_restart_while_an_operator_changes_settings() {
-    let ran = run::<Node>(&scenario("configuration"), 1, false).unwrap();
-    assert!(ran.faults.len() == 3, "{ran}");
-}
-
-#[test]
-fn ends_that_are_forgotten_stay_ends() {
-    let ran = run::<Node>(&scenario("forgotten ends"), 1, false).unwrap();
-    assert!(ran.calls > 1_500, "{ran}");
-}
-
-fn scenario(name: &str) -> Setup {
-    Scenario::named(name).unwrap().setup(None)
 }
 
 fn assert_breaks(setup: &Setup, seed: u64, what: &str) {

@@ -270,6 +270,7 @@ fn a_holder_that_is_suspected_is_waited_for() {
         let id = members.create(0);
         let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
         members.deaf.insert(backup);
+        members.suspected.insert(backup);
         members.ask(owner, 9, add(id));
         members.run();
         members.answer(owner, 9).is_some()
@@ -541,6 +542,7 @@ struct Members {
     open: u64,
     number: u64,
     lease: Duration,
+    suspected: BTreeSet<Boot>,
     rules: Rules,
 }
 
@@ -557,7 +559,7 @@ fn with_stale_backup(rules: Rules) -> (Members, [Boot; 2], RecordId) {
     (members, [owner, backup], id)
 }
 
-/// A lease for everything that is ready, and how long it runs. Members that hear nothing are suspected.
+/// A lease for everything that is ready, how long it runs, and the members that are suspected.
 struct Leased(SlotSet, Duration, BTreeSet<Boot>);
 
 impl Standing for Leased {
@@ -604,6 +606,7 @@ impl Members {
             open: 0,
             number: 100,
             lease: Duration::from_millis(300),
+            suspected: BTreeSet::new(),
             epoch: Arc::clone(&epoch),
             rules,
         };
@@ -660,7 +663,7 @@ impl Members {
 
     fn step(&mut self, me: Boot, step: impl FnOnce(&mut Tenant, &dyn Standing, Now) -> Vec<Told>) {
         let ready = self.ready.get(&me).cloned().unwrap_or_default();
-        let lease = Leased(ready, self.lease, self.deaf.clone());
+        let lease = Leased(ready, self.lease, self.suspected.clone());
         let Some(tenant) = self.tenants.get_mut(&me) else { return };
         let told = step(tenant, &lease, self.now);
         self.queue.extend(tenant.take_messages().into_iter().map(|(to, m)| (me, to, m)));
