@@ -337,7 +337,11 @@ fn an_end_is_remembered_until_all_holders_have_it() {
         members.change(&[Change::Join(joining(7))]);
         members.pass(1_000);
         members.delete(id);
+        // No call is asked again.
+        members.tenants.get_mut(&owner).unwrap().on_open(owner, 1_000);
         members.pass(90_000_000);
+        // Until each slot was looked at.
+        (0..5).for_each(|_| members.run());
         members.confirmed(owner, id).is_some()
     };
     assert!(is_kept(Rules::default()));
