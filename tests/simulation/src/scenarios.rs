@@ -234,11 +234,12 @@ impl Scenario {
         },
         Self {
             name: "lost lists",
-            what: "processes are killed at the same time, so that slots and whole services are given up",
+            what: "two processes of three lose their memory, so that slots and services are given up",
             setup: |setup| {
-                setup.habits.principals = 2;
-                setup.habits.sessions = 24;
-                setup.plan.kinds = vec![Fault::Crash];
+                setup.habits.principals = 8;
+                setup.habits.sessions = 40;
+                setup.plan.kinds = vec![Fault::QuickRestart];
+                setup.plan.pause = Duration::from_secs(4);
                 setup.plan.level = Level::Beyond;
                 setup.settles = Duration::from_secs(120);
             },

@@ -28,5 +28,5 @@ fn what_a_side_wrote_is_lost_without_merges() {
 fn lists_have_what_is_left_after_a_loss() {
     let setup = Scenario::named("lost lists").unwrap().setup(None);
     let ran = run::<Node>(&setup, 0, false).unwrap();
-    assert!(ran.faults[&Fault::Crash] > 3, "{ran}");
+    assert!(ran.faults[&Fault::QuickRestart] > 3, "{ran}");
 }
