@@ -118,7 +118,10 @@ impl Ownership {
         self.taking_over.retain(|slot, _| !through.contains(*slot));
         let is_lost = |slot: &Slot| cx.view.epoch.is_given_up(*slot) && cx.rules.keep(Rule::Q2);
         let lost = through.iter().filter(is_lost).collect();
-        self.roll.call(&lost, cx);
+        self.roll.note_lost(&lost);
+        if self.taking_over.is_empty() {
+            self.roll.call(cx);
+        }
         let mut settled: Vec<_> = through.iter().filter(|slot| !lost.contains(*slot)).collect();
         settled.extend(self.roll.take_rebuilt(cx));
         for slot in &settled {

@@ -17,6 +17,8 @@ use crate::slots::{SLOTS, Slot, SlotSet};
 /// The slots whose lists this node rebuilds, and what others ask it for.
 #[derive(Debug, Default)]
 pub struct RollCall {
+    /// Slots of which owners are asked together with others.
+    lost: SlotSet,
     waiting: SlotSet,
     /// Of which slots owners have not named all sessions.
     owed: BTreeMap<Boot, SlotSet>,
@@ -35,8 +37,15 @@ struct Ask {
 }
 
 impl RollCall {
-    /// Asks all owners for the sessions of principals whose lists are in these slots.
-    pub fn call(&mut self, lists: &SlotSet, cx: &mut Context<'_>) {
+    /// The lists in these slots are to be rebuilt.
+    pub fn note_lost(&mut self, lists: &SlotSet) {
+        self.lost.insert_all(lists);
+    }
+
+    /// Asks all owners for the sessions of principals whose lists were lost. To be called once this node has
+    /// everything of its own slots, so that each owner is asked once.
+    pub fn call(&mut self, cx: &mut Context<'_>) {
+        let lists = &std::mem::take(&mut self.lost);
         if lists.is_empty() {
             return;
         }
@@ -94,12 +103,12 @@ impl RollCall {
 
     /// How many slots wait for names.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.lost.len() + self.waiting.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     /// The slots of which all sessions are named: their lists are put in place, to be written again.

@@ -234,7 +234,7 @@ impl Scenario {
         },
         Self {
             name: "lost lists",
-            what: "two processes of three lose their memory, so that slots and services are given up",
+            what: "processes lose their memory, any number at a time",
             setup: |setup| {
                 setup.habits.principals = 8;
                 setup.habits.sessions = 40;
