@@ -440,9 +440,7 @@ impl Engine {
         let hopeless = tenant.hopeless(&self.membership, now);
         self.on_told(told);
         let mut effects = self.membership.set_filled(is_filled, now.mono);
-        if !hopeless.is_empty() {
-            effects.extend(self.membership.give_up(&hopeless, now.mono));
-        }
+        effects.extend(self.membership.give_up(hopeless, now.mono));
         if self.is_drained() {
             effects.extend(self.membership.set_empty(now.mono));
         }

@@ -136,8 +136,9 @@ pub enum Change {
     Drain(Boot),
     /// A member that was drained goes for good, or one that is aside, has no vote, and was not heard for long.
     Leave(Boot),
-    /// The holders of these slots when last served are not enough, and will not be.
-    GiveUp(SlotSet),
+    /// The holders of these slots when last served are not enough, and will not be: these members among them
+    /// did not answer.
+    GiveUp(SlotSet, BTreeSet<Boot>),
     /// Other settings, with which all members count as started from then on.
     Reconfigure(Settings),
     /// The highest version of the protocol that all members speak.
@@ -328,7 +329,7 @@ impl Epoch {
                 }
                 self.members.retain(|member| member.boot != *boot);
             }
-            Change::GiveUp(slots) => {
+            Change::GiveUp(slots, _) => {
                 let number = self.id.number;
                 self.served.given_up.extend(slots.iter().map(|slot| (slot, number)));
             }
@@ -677,7 +678,7 @@ pub(crate) mod tests {
     #[test]
     fn a_slot_that_was_given_up_stays_so_until_it_is_served() {
         let slots = SlotSet::from_iter([Slot::at(1), Slot::at(2)]);
-        let given_up = next(&grown(3), &[Change::GiveUp(slots.clone())]).unwrap();
+        let given_up = next(&grown(3), &[Change::GiveUp(slots.clone(), BTreeSet::new())]).unwrap();
         let still = next(&given_up, &[]).unwrap();
         assert!(slots.iter().all(|slot| still.is_given_up(slot)));
         let served = after(&still, &[], &SlotSet::from_iter([Slot::at(1)])).unwrap();

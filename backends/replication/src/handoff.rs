@@ -220,7 +220,7 @@ mod tests {
         handoff.pack(&replicas, 4, &two);
         assert_eq!(handoff.given.values().flatten().count(), 2);
         let slots = SlotSet::from_iter([replicas.slot_of(id(1))]);
-        let given_up = next(&two, &[Change::GiveUp(slots)]).unwrap();
+        let given_up = next(&two, &[Change::GiveUp(slots, Default::default())]).unwrap();
         let mut handoff = Handoff::default();
         handoff.pack(&replicas, 2, &given_up);
         assert_eq!(handoff.given.values().flatten().count(), 5, "what others gave up goes, too");

@@ -1,6 +1,6 @@
 //! How far this node is with each slot that it owns: taking it over, settled, or ready to serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfast_core::RecordId;
@@ -11,7 +11,7 @@ use crate::message::Message;
 use crate::record::Held;
 use crate::replicas::{Inspection, Page};
 use crate::roll::RollCall;
-use crate::rules::Rule;
+use crate::rules::{Rule, Rules};
 use crate::slots::{Slot, SlotSet};
 use crate::takeover::{Sends, TakeOver};
 
@@ -30,6 +30,28 @@ pub struct Ownership {
     kept: SlotSet,
     /// When this node learned the epoch.
     since: Duration,
+    patience: Patience,
+}
+
+/// For how long members were asked. The time in which this node stood still does not count: the others may
+/// have answered in it (S2).
+#[derive(Debug, Default)]
+struct Patience {
+    looked: Duration,
+    asked: Duration,
+}
+
+impl Patience {
+    fn from(now: Duration) -> Self {
+        Self { looked: now, asked: Duration::ZERO }
+    }
+
+    /// How long they were asked by now.
+    fn pass(&mut self, now: Duration, rules: Rules) -> Duration {
+        let passed = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        self.asked += if rules.keep(Rule::S2) { passed.min(STALL) } else { passed };
+        self.asked
+    }
 }
 
 /// What an owner waits for before it asks for a lease.
@@ -43,7 +65,8 @@ pub trait Progress {
 impl Ownership {
     /// Begins with another epoch; says of which slots everything is here.
     pub fn on_epoch(&mut self, cx: &mut Context<'_>) -> Vec<Slot> {
-        *self = Self { since: cx.now.mono, ..Self::default() };
+        let patience = Patience::from(cx.now.mono);
+        *self = Self { since: cx.now.mono, patience, ..Self::default() };
         let mut asked = BTreeMap::<Boot, SlotSet>::new();
         for slot in Slot::all().filter(|slot| cx.view.owns(*slot)) {
             let mut take_over = TakeOver::new(slot, cx.view.me, &cx.view.epoch, cx.rules);
@@ -200,13 +223,21 @@ impl Ownership {
         free
     }
 
-    /// The slots whose holders when last served will not be heard any more (G1).
-    pub fn hopeless(&self, cx: &Context<'_>) -> SlotSet {
-        let is_late = cx.now.mono.saturating_sub(self.since) >= ASKED;
+    /// The slots whose holders when last served will not be heard any more, by those of them that are members
+    /// and did not answer (G1).
+    pub fn hopeless(&mut self, cx: &Context<'_>) -> BTreeMap<BTreeSet<Boot>, SlotSet> {
+        let is_late = self.patience.pass(cx.now.mono, cx.rules) >= ASKED;
         let is_late = is_late || !cx.rules.keep(Rule::G1);
-        let is_gone = |boot: Boot| is_late || cx.view.epoch.member(boot).is_none();
-        let is_hopeless = |(_, take_over): &(&Slot, &TakeOver)| take_over.is_hopeless(is_gone);
-        self.taking_over.iter().filter(is_hopeless).map(|(slot, _)| *slot).collect()
+        let is_member = |boot: &Boot| cx.view.epoch.member(*boot).is_some();
+        let is_gone = |boot: Boot| is_late || !is_member(&boot);
+        let mut hopeless = BTreeMap::<BTreeSet<Boot>, SlotSet>::new();
+        for (slot, take_over) in &self.taking_over {
+            if take_over.is_hopeless(is_gone) {
+                let silent = take_over.silent().filter(is_member).collect();
+                hopeless.entry(silent).or_default().insert(*slot);
+            }
+        }
+        hopeless
     }
 
     /// In slots that were given up, members that are suspected are not waited for.
@@ -255,3 +286,22 @@ const HOLDERS: Duration = Duration::from_millis(400);
 
 /// How long a holder is asked before it is not waited for.
 const ASKED: Duration = Duration::from_secs(60);
+
+/// How much later than usual this node may look: the rest is time in which it stood still.
+const STALL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_does_not_count_as_asking() {
+        let asked = |rules| {
+            let mut patience = Patience::from(Duration::from_secs(1));
+            patience.pass(Duration::from_millis(1_025), rules);
+            patience.pass(Duration::from_secs(90), rules)
+        };
+        assert_eq!(asked(Rules::default()), Duration::from_millis(125));
+        assert!(asked(Rules::without(Rule::S2)) > ASKED);
+    }
+}

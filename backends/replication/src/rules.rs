@@ -93,7 +93,7 @@ rules! {
     C1,
     /// A call below the lowest open number is refused.
     C2,
-    /// A slot is given up only when no member can be heard any more that may have it.
+    /// A slot is given up only after its holders were asked, and no voter heard them.
     G1,
     /// In a slot that was given up, what was complete last goes before older copies.
     G2,

@@ -123,6 +123,12 @@ impl TakeOver {
             && self.sources.boots.iter().filter(missing).all(|boot| is_gone(*boot))
     }
 
+    /// The holders when last served that did not answer.
+    pub fn silent(&self) -> impl Iterator<Item = Boot> {
+        let is_silent = |boot: &Boot| !self.heard.contains_key(boot);
+        self.sources.boots.iter().copied().filter(is_silent)
+    }
+
     /// Whether this node has everything that was acknowledged.
     pub fn is_through(&self) -> bool {
         matches!(self.stage, Stage::Through)

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfast_core::{Limits, RecordId};
@@ -673,7 +673,11 @@ impl Tenant {
     }
 
     /// The slots to be given up: what was acknowledged in them will not be found any more.
-    pub fn hopeless(&mut self, standing: &dyn Standing, now: Now) -> SlotSet {
+    pub fn hopeless(
+        &mut self,
+        standing: &dyn Standing,
+        now: Now,
+    ) -> BTreeMap<BTreeSet<Boot>, SlotSet> {
         let Parts { cx, ownership, .. } = self.parts(standing, now);
         ownership.hopeless(&cx)
     }

@@ -28,8 +28,8 @@ enum Phase {
 pub(super) enum Choice {
     /// It may have been chosen already.
     Accepted(Arc<Epoch>),
-    /// What is wanted, knowing that these slots are served.
-    Free(SlotSet),
+    /// What is wanted, knowing that these slots are served, and these boots were heard.
+    Free(SlotSet, BTreeSet<Boot>),
 }
 
 impl Campaign {
@@ -76,7 +76,8 @@ impl Campaign {
         }
         let mut served = SlotSet::new();
         promises.values().for_each(|promise| served.insert_all(&promise.served));
-        Some(Choice::Free(served))
+        let heard = promises.values().flat_map(|promise| promise.heard.iter().copied());
+        Some(Choice::Free(served, heard.collect()))
     }
 
     /// Goes on to have an epoch accepted.
@@ -122,7 +123,8 @@ mod tests {
         assert_eq!(on_promise(&mut campaign, 0, promise(1, &[1])), None);
         assert_eq!(on_promise(&mut campaign, 0, promise(1, &[1])), None, "the same again");
         let served = [1, 2].map(Slot::at).into_iter().collect();
-        assert_eq!(on_promise(&mut campaign, 1, promise(1, &[2])), Some(Choice::Free(served)));
+        let choice = on_promise(&mut campaign, 1, promise(1, &[2]));
+        assert_eq!(choice, Some(Choice::Free(served, [boot(7)].into())));
     }
 
     #[test]
@@ -133,6 +135,7 @@ mod tests {
             ballot: ballot(9),
             accepted: Some((ballot(number), Arc::clone(epoch))),
             served: SlotSet::new(),
+            heard: BTreeSet::new(),
         };
         on_promise(&mut campaign, 0, with(2, &new));
         let choice = on_promise(&mut campaign, 1, with(1, &old));
@@ -156,7 +159,7 @@ mod tests {
 
     fn promise(number: u32, served: &[usize]) -> Promise {
         let served = served.iter().copied().map(Slot::at).collect();
-        Promise { ballot: ballot(number), accepted: None, served }
+        Promise { ballot: ballot(number), accepted: None, served, heard: [boot(7)].into() }
     }
 
     fn ballot(number: u32) -> Ballot {

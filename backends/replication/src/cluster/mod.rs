@@ -17,7 +17,7 @@ use self::voter::Voter;
 pub use self::voter::{Ballot, Promise};
 use crate::epoch::{Change, Epoch, EpochId};
 use crate::member::Boot;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::slots::{Slot, SlotSet};
 
 /// One member's part in the cluster: its vote, its attempts to have an epoch chosen, and its leases.
@@ -273,8 +273,15 @@ impl Cluster {
         let next = match campaign.on_promise(from, promise, quorum, rules) {
             None => return Vec::new(),
             Some(Choice::Accepted(epoch)) => epoch,
-            Some(Choice::Free(served)) => {
-                let changes = self.epoch.applicable(campaign.wanted(), rules);
+            Some(Choice::Free(served, heard)) => {
+                let is_sound = |change: &&Change| match change {
+                    Change::GiveUp(_, silent) => {
+                        silent.is_disjoint(&heard) || !rules.keep(Rule::G1)
+                    }
+                    _ => true,
+                };
+                let wanted: Vec<_> = campaign.wanted().iter().filter(is_sound).cloned().collect();
+                let changes = self.epoch.applicable(&wanted, rules);
                 let next = self.epoch.successor(&changes, &served, rules);
                 Arc::new(next.expect("an epoch in which nothing changes follows each one"))
             }
@@ -325,5 +332,43 @@ impl Cluster {
 
     fn send(&self, to: Boot, message: Message) -> Effect {
         Effect::Send(to, Frame { from: self.me, epoch: self.epoch.id(), message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::tests::{boot, grown};
+
+    #[test]
+    fn no_slot_is_given_up_while_a_voter_hears_its_holders() {
+        let gives_up = |heard: &[usize], rules| {
+            let mut cluster =
+                Cluster::new(boot(0), Arc::new(grown(3)), Timing::DEFAULT, rules, NOW);
+            let slots = SlotSet::from_iter([Slot::at(1)]);
+            cluster.want(vec![Change::GiveUp(slots, [boot(2)].into())]);
+            promise(&mut cluster, 0, &[1]);
+            let effects = promise(&mut cluster, 1, heard);
+            effects.iter().any(|effect| match effect {
+                Effect::Send(_, Frame { message: Message::Accept(_, epoch), .. }) => {
+                    epoch.is_given_up(Slot::at(1))
+                }
+                _ => false,
+            })
+        };
+        assert!(gives_up(&[0], Rules::default()));
+        assert!(!gives_up(&[0, 2], Rules::default()));
+        assert!(gives_up(&[0, 2], Rules::without(Rule::G1)));
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn promise(cluster: &mut Cluster, voter: usize, heard: &[usize]) -> Vec<Effect> {
+        let ballot = Ballot { number: 1, proposer: boot(0) };
+        let heard = heard.iter().map(|n| boot(*n)).collect();
+        let promise = Promise { ballot, accepted: None, served: SlotSet::new(), heard };
+        let epoch = cluster.epoch().id();
+        let message = Message::Promise(promise);
+        cluster.receive(Frame { from: boot(voter), epoch, message }, NOW)
     }
 }

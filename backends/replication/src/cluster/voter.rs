@@ -1,6 +1,6 @@
 //! One boot's vote on the successor of an epoch, and its say in the leases of that epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Promise {
     pub accepted: Option<(Ballot, Arc<Epoch>)>,
     /// The slots that it knows to be served, in the epoch whose successor is chosen.
     pub served: SlotSet,
+    /// The boots that it heard within 60 s: no slot is given up for want of them (G1).
+    pub heard: BTreeSet<Boot>,
 }
 
 /// An acceptor of single-decree Paxos that grants leases, too: what is served in an epoch, and what
@@ -45,7 +47,8 @@ impl Voter {
         self.take_part(ballot, now)?;
         let mut served = SlotSet::new();
         self.granted.values().for_each(|slots| served.insert_all(slots));
-        Ok(Promise { ballot, accepted: self.accepted.clone(), served })
+        let (accepted, heard) = (self.accepted.clone(), BTreeSet::new());
+        Ok(Promise { ballot, accepted, served, heard })
     }
 
     /// Accepts an epoch; an error is the higher ballot that it promised.

@@ -96,6 +96,8 @@ struct Agenda {
     turns: Turns,
     spread: Spread,
     leases: Leases,
+    /// When each boot was heard last.
+    heard: BTreeMap<Boot, Duration>,
 }
 
 /// What this node has to do without a majority.
@@ -244,9 +246,15 @@ impl Membership {
         self.act(now)
     }
 
-    /// Asks for slots to be given up.
-    pub fn give_up(&mut self, slots: &SlotSet, now: Duration) -> Vec<Effect> {
-        self.agenda.wishes.give_up.insert_all(slots);
+    /// Asks for slots to be given up, each with the members that did not answer (G1).
+    pub fn give_up(
+        &mut self,
+        hopeless: BTreeMap<BTreeSet<Boot>, SlotSet>,
+        now: Duration,
+    ) -> Vec<Effect> {
+        if std::mem::replace(&mut self.agenda.wishes.give_up, hopeless.clone()) == hopeless {
+            return Vec::new();
+        }
         self.act(now)
     }
 
@@ -408,6 +416,7 @@ impl Membership {
             return;
         }
         self.peers.on_frame(from, epoch, now);
+        self.agenda.heard.insert(from, now);
         self.agenda.spread.on_frame(from, epoch);
         let lineage = self.place.target.as_ref().map(|target| target.id().lineage);
         if lineage.is_some() && lineage == epoch.map(|epoch| epoch.lineage) {
@@ -540,8 +549,7 @@ impl Membership {
                 cluster::Effect::Learned(epoch) => learned = Some(epoch),
                 cluster::Effect::Send(to, frame) => match frame.message {
                     cluster::Message::Epoch(_) => told.push(to),
-                    message if to == self.me.boot => self.in_cluster(to, message, now),
-                    message => self.ask_member(to, message, now),
+                    message => self.on_message(to, message, now),
                 },
             }
         }
@@ -549,6 +557,24 @@ impl Membership {
             self.on_learned(&epoch, now);
             self.tell_all(told, now);
         }
+    }
+
+    /// Passes on what the cluster component says to this node or another one.
+    fn on_message(&mut self, to: Boot, mut message: cluster::Message, now: Duration) {
+        if let cluster::Message::Promise(promise) = &mut message {
+            promise.heard = self.heard(now);
+        }
+        match to == self.me.boot {
+            true => self.in_cluster(to, message, now),
+            false => self.ask_member(to, message, now),
+        }
+    }
+
+    /// The boots that were heard within the time in which a slot is not given up for want of them (G1).
+    fn heard(&self, now: Duration) -> BTreeSet<Boot> {
+        let is_recent = |at: &Duration| now.saturating_sub(*at) < HEARD;
+        let heard = self.agenda.heard.iter().filter(|(_, at)| is_recent(at));
+        heard.map(|(boot, _)| *boot).collect()
     }
 
     /// Sends a member what it has to answer, if it is a question.
@@ -752,6 +778,7 @@ impl Membership {
     fn note_members(&mut self, epoch: &Epoch, now: Duration) {
         let members = epoch.members().iter().map(|member| member.boot).collect();
         self.suspicion.keep(&members);
+        self.agenda.heard.retain(|boot, _| members.contains(boot));
         let aside = epoch.members().iter().filter(|member| member.role == Role::Aside);
         let aside: BTreeSet<_> = aside.map(|member| member.boot).collect();
         self.agenda.aside.retain(|boot, _| aside.contains(boot));
@@ -1222,6 +1249,9 @@ impl Membership {
         Frame { from: self.me.boot, epoch: self.epoch().map(|epoch| epoch.id()), message }
     }
 }
+
+/// For how long a member has to be silent, so that a slot is given up for want of it.
+const HEARD: Duration = Duration::from_secs(60);
 
 /// How often a node repeats what it asks the voters for.
 const ASK_AGAIN: Duration = Duration::from_millis(200);

@@ -27,7 +27,8 @@ pub(super) struct Wishes {
     pub is_filled: bool,
     pub drain: Option<Drain>,
     pub is_empty: bool,
-    pub give_up: SlotSet,
+    /// By the members that did not answer, slots that cannot be served without them.
+    pub give_up: BTreeMap<BTreeSet<Boot>, SlotSet>,
     pub settings: Option<Settings>,
 }
 
@@ -48,7 +49,9 @@ impl Wishes {
         ask(self.is_filled && !drains, Change::BecomeFull(boot));
         ask(drains, Change::Drain(boot));
         ask(self.is_empty && self.drain == Some(Drain::Leave), Change::Leave(boot));
-        ask(!self.give_up.is_empty(), Change::GiveUp(self.give_up.clone()));
+        for (silent, slots) in &self.give_up {
+            ask(true, Change::GiveUp(slots.clone(), silent.clone()));
+        }
         if let Some(settings) = self.settings {
             ask(true, Change::Reconfigure(settings));
         }
@@ -58,9 +61,8 @@ impl Wishes {
     /// Drops what an epoch fulfilled, and what holds for one epoch only.
     pub(super) fn on_epoch(&mut self, epoch: &Epoch) {
         self.is_filled = false;
-        if self.give_up.iter().all(|slot| epoch.is_given_up(slot)) {
-            self.give_up = SlotSet::new();
-        }
+        let is_done = |slots: &SlotSet| slots.iter().all(|slot| epoch.is_given_up(slot));
+        self.give_up.retain(|_, slots| !is_done(slots));
         self.settings = self.settings.filter(|settings| settings != epoch.settings());
     }
 }
@@ -99,7 +101,7 @@ fn is_of(change: &Change, from: Boot) -> bool {
         | Change::ComeBack(boot)
         | Change::Drain(boot)
         | Change::Leave(boot) => *boot == from,
-        Change::GiveUp(_) | Change::Reconfigure(_) => true,
+        Change::GiveUp(..) | Change::Reconfigure(_) => true,
         Change::SetAside(_) | Change::LoseVote(_) | Change::RaiseProtocol => false,
     }
 }
@@ -161,7 +163,7 @@ fn is_useful(change: &Change, epoch: &Epoch) -> bool {
         Change::LoseVote(boot) => role(boot) == Some(Role::Aside) && epoch.is_voter(*boot),
         Change::Drain(boot) => matches!(role(boot), Some(Role::Joining | Role::Full)),
         Change::Leave(boot) => matches!(role(boot), Some(Role::Draining | Role::Aside)),
-        Change::GiveUp(slots) => !slots.iter().all(|slot| epoch.is_given_up(slot)),
+        Change::GiveUp(slots, _) => !slots.iter().all(|slot| epoch.is_given_up(slot)),
         Change::Reconfigure(settings) => settings != epoch.settings(),
         Change::RaiseProtocol => {
             epoch.members().iter().all(|member| member.protocol.highest > epoch.protocol())
@@ -221,12 +223,12 @@ mod tests {
     fn wishes_end_when_they_are_fulfilled() {
         let slots = SlotSet::from_iter([Slot::at(1)]);
         let other = Settings { acknowledgements: Acknowledgements::All, ..SETTINGS };
-        let mut wishes =
-            Wishes { give_up: slots.clone(), settings: Some(other), ..Wishes::default() };
+        let give_up = [(BTreeSet::new(), slots.clone())].into();
+        let mut wishes = Wishes { give_up, settings: Some(other), ..Wishes::default() };
         let three = grown(3);
         wishes.on_epoch(&three);
         assert_eq!(wishes.asks(&joining(1), &three).len(), 2);
-        let changes = [Change::GiveUp(slots), Change::Reconfigure(other)];
+        let changes = [Change::GiveUp(slots, BTreeSet::new()), Change::Reconfigure(other)];
         wishes.on_epoch(&next(&three, &changes).unwrap());
         assert!(wishes.give_up.is_empty() && wishes.settings.is_none());
     }

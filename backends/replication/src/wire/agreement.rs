@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::proto::datagram::Message as Kind;
-use super::scalars::{ballot, required, to_ballot};
+use super::scalars::{ballot, boots, boots_bytes, required, to_ballot};
 use super::{WireError, epoch, proto, slots};
 use crate::cluster::{Ballot, Message, Promise};
 use crate::epoch::Epoch;
@@ -25,11 +25,12 @@ pub(super) fn encode(message: &Message) -> Kind {
 }
 
 fn to_promise(promise: &Promise) -> proto::Promise {
-    let Promise { ballot, accepted, served } = promise;
+    let Promise { ballot, accepted, served, heard } = promise;
     proto::Promise {
         ballot: Some(to_ballot(*ballot)),
         accepted: accepted.as_ref().map(|(ballot, epoch)| to_accept(*ballot, epoch)),
         served: Some(slots::encode(served)),
+        heard: boots_bytes(heard),
     }
 }
 
@@ -62,10 +63,10 @@ pub(super) fn decode(kind: Kind) -> Result<Option<Message>, WireError> {
 }
 
 fn promise(promise: proto::Promise) -> Result<Promise, WireError> {
-    let proto::Promise { ballot: of, accepted, served } = promise;
+    let proto::Promise { ballot: of, accepted, served, heard } = promise;
     let served = slots::decode(&required(served, "the slots of a promise")?)?;
     let accepted = accepted.map(accept).transpose()?;
-    Ok(Promise { ballot: ballot(of)?, accepted, served })
+    Ok(Promise { ballot: ballot(of)?, accepted, served, heard: boots(&heard)? })
 }
 
 pub(super) fn accept(accept: proto::Accept) -> Result<(Ballot, Arc<Epoch>), WireError> {

@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::proto::change::Change as Kind;
-use super::scalars::{boot, boot_bytes, required};
+use super::scalars::{boot, boot_bytes, boots, boots_bytes, required};
 use super::{WireError, epoch, list, proto, slots};
 use crate::epoch::Change;
 use crate::member::Member;
@@ -25,7 +25,10 @@ fn kind(change: &Change) -> Kind {
         Change::LoseVote(boot) => Kind::LoseVote(boot_bytes(*boot)),
         Change::Drain(boot) => Kind::Drain(boot_bytes(*boot)),
         Change::Leave(boot) => Kind::Leave(boot_bytes(*boot)),
-        Change::GiveUp(given_up) => Kind::GiveUp(slots::encode(given_up)),
+        Change::GiveUp(given_up, silent) => {
+            let (slots, silent) = (Some(slots::encode(given_up)), boots_bytes(silent));
+            Kind::GiveUp(proto::GiveUp { slots, silent })
+        }
         Change::Reconfigure(settings) => Kind::Reconfigure(epoch::to_settings(settings)),
         Change::RaiseProtocol => Kind::RaiseProtocol(proto::Empty {}),
     }
@@ -46,7 +49,10 @@ fn change(kind: Kind) -> Result<Change, WireError> {
         Kind::LoseVote(of) => Change::LoseVote(boot(&of)?),
         Kind::Drain(of) => Change::Drain(boot(&of)?),
         Kind::Leave(of) => Change::Leave(boot(&of)?),
-        Kind::GiveUp(of) => Change::GiveUp(slots::decode(&of)?),
+        Kind::GiveUp(proto::GiveUp { slots: of, silent }) => {
+            let given_up = slots::decode(&required(of, "the slots to give up")?)?;
+            Change::GiveUp(given_up, boots(&silent)?)
+        }
         Kind::Reconfigure(of) => Change::Reconfigure(epoch::settings(Some(of))?),
         Kind::RaiseProtocol(_) => Change::RaiseProtocol,
     })

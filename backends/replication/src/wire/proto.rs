@@ -196,12 +196,20 @@ pub mod change {
         #[prost(bytes, tag = "7")]
         Leave(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "8")]
-        GiveUp(super::Slots),
+        GiveUp(super::GiveUp),
         #[prost(message, tag = "9")]
         Reconfigure(super::Settings),
         #[prost(message, tag = "10")]
         RaiseProtocol(super::Empty),
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveUp {
+    #[prost(message, optional, tag = "1")]
+    pub slots: ::core::option::Option<Slots>,
+    /// Boots, one after the other.
+    #[prost(bytes = "vec", tag = "2")]
+    pub silent: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
@@ -283,6 +291,9 @@ pub struct Promise {
     pub accepted: ::core::option::Option<Accept>,
     #[prost(message, optional, tag = "3")]
     pub served: ::core::option::Option<Slots>,
+    /// Boots, one after the other.
+    #[prost(bytes = "vec", tag = "4")]
+    pub heard: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accept {

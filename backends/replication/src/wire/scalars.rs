@@ -1,5 +1,6 @@
 //! What messages are made of: boots, names, epochs, times.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{WireError, proto};
@@ -25,6 +26,15 @@ pub(super) fn boot(bytes: &[u8]) -> Result<Boot, WireError> {
 
 pub(super) fn boot_bytes(boot: Boot) -> Vec<u8> {
     boot.to_bytes().to_vec()
+}
+
+/// Boots, one after the other.
+pub(super) fn boots(bytes: &[u8]) -> Result<BTreeSet<Boot>, WireError> {
+    bytes.chunks(16).map(boot).collect()
+}
+
+pub(super) fn boots_bytes(boots: &BTreeSet<Boot>) -> Vec<u8> {
+    boots.iter().flat_map(|boot| boot.to_bytes()).collect()
 }
 
 /// A boot, or the one at the end of the link if it is absent.

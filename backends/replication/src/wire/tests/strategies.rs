@@ -1,5 +1,6 @@
 //! Every frame that there is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -141,9 +142,11 @@ fn agreement() -> impl Strategy<Value = cluster::Message> {
         epoch().prop_map(Message::Epoch),
         Just(Message::Fetch),
         ballot().prop_map(Message::Prepare),
-        (ballot(), option::of(accepted()), slots()).prop_map(|(ballot, accepted, served)| {
-            Message::Promise(Promise { ballot, accepted, served })
-        }),
+        (ballot(), option::of(accepted()), slots(), boots()).prop_map(
+            |(ballot, accepted, served, heard)| {
+                Message::Promise(Promise { ballot, accepted, served, heard })
+            },
+        ),
         ballot().prop_map(Message::Nack),
         accepted().prop_map(|(ballot, epoch)| Message::Accept(ballot, epoch)),
         ballot().prop_map(Message::Accepted),
@@ -199,10 +202,14 @@ fn change() -> impl Strategy<Value = Change> {
         member().prop_map(|n| Change::LoseVote(boot(n))),
         member().prop_map(|n| Change::Drain(boot(n))),
         member().prop_map(|n| Change::Leave(boot(n))),
-        slots().prop_map(Change::GiveUp),
+        (slots(), boots()).prop_map(|(slots, silent)| Change::GiveUp(slots, silent)),
         settings().prop_map(Change::Reconfigure),
         Just(Change::RaiseProtocol),
     ]
+}
+
+fn boots() -> impl Strategy<Value = BTreeSet<Boot>> {
+    proptest::collection::btree_set((0..8_usize).prop_map(boot), 0..4)
 }
 
 fn any_member() -> impl Strategy<Value = Member> {
