@@ -733,6 +733,7 @@ impl Engine {
             Told::TookOver(records) => {
                 self.operation.counts.records.taken_over += records as u64;
             }
+            Told::Merged => self.operation.counts.records.merged += 1,
         }
     }
 

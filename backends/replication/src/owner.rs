@@ -86,6 +86,8 @@ pub enum Told {
     News(News),
     /// So many records of another owner are this node's.
     TookOver(usize),
+    /// Copies of a record that went apart are being merged.
+    Merged,
     /// The owner of another record has to be asked; its answer is awaited under a number, or not at all.
     Step(Option<(RecordId, u64)>, Request),
 }
@@ -401,6 +403,8 @@ impl Owner {
         {
             match decide::merge(id, other, cx) {
                 Some(write) => {
+                    let is_known = cx.replicas.confirmed(id).is_some();
+                    told.extend(is_known.then_some(Told::Merged));
                     let commit = Commit::of(id, write, None, self, world, cx);
                     self.begin(id, commit);
                     told.extend(self.confirm(id, world, cx));

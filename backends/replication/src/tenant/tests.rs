@@ -480,6 +480,19 @@ fn after_a_split(rules: Rules) -> (Vec<String>, Vec<bool>) {
 }
 
 #[test]
+fn copies_that_are_merged_are_counted() {
+    let mut members = Members::new(2, 1);
+    let [both, one] = [0, 1].map(|n| members.create(n));
+    members.part();
+    members.call_at(boot(0), put(both, "a", 1));
+    members.call_at(boot(1), put(both, "b", 2));
+    members.call_at(boot(0), load(one));
+    members.create_at(boot(1), 2);
+    members.meet();
+    assert_eq!(members.merged, 1);
+}
+
+#[test]
 fn a_call_that_the_other_side_applied_is_not_applied_again() {
     let mut members = Members::new(2, 1);
     let id = members.create(0);
@@ -553,6 +566,7 @@ struct Members {
     number: u64,
     lease: Duration,
     suspected: BTreeSet<Boot>,
+    merged: usize,
     rules: Rules,
 }
 
@@ -617,6 +631,7 @@ impl Members {
             number: 100,
             lease: Duration::from_millis(300),
             suspected: BTreeSet::new(),
+            merged: 0,
             epoch: Arc::clone(&epoch),
             rules,
         };
@@ -678,8 +693,10 @@ impl Members {
         let told = step(tenant, &lease, self.now);
         self.queue.extend(tenant.take_messages().into_iter().map(|(to, m)| (me, to, m)));
         for told in told {
-            if let Told::Answer(call, reply) = told {
-                self.answers.insert(call, reply);
+            match told {
+                Told::Answer(call, reply) => drop(self.answers.insert(call, reply)),
+                Told::Merged => self.merged += 1,
+                _ => {}
             }
         }
     }
