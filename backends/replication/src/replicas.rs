@@ -303,6 +303,26 @@ impl Replicas {
         Page { after, summaries, next }
     }
 
+    /// A page of a slot, after an id, whose records take so many bytes at most, and one more record.
+    pub fn page_within(
+        &self,
+        slot: Slot,
+        after: Option<RecordId>,
+        len: usize,
+        bytes: usize,
+    ) -> Page {
+        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = self.slots[slot.index()].records.range((lower, Bound::Unbounded));
+        let mut taken = 0;
+        let fits = |(_, held): &(&RecordId, &Held)| {
+            let before = taken;
+            taken += held.latest().map_or(0, Entry::size);
+            before < bytes
+        };
+        let len = records.take(len).take_while(fits).count();
+        self.page(slot, after, None, len)
+    }
+
     /// The ids of a slot in the part that a page is about.
     pub fn ids(&self, slot: Slot, page: &Page) -> Vec<RecordId> {
         let lower = page.after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -139,7 +139,7 @@ impl Sync {
 }
 
 fn list(slot: Slot, after: Option<RecordId>, replicas: &Replicas) -> Message {
-    Message::Page { slot, page: replicas.page(slot, after, None, LISTING) }
+    Message::Page { slot, page: replicas.page_within(slot, after, LISTING, LISTED_BYTES) }
 }
 
 /// Records of a slot, in messages that are not much longer than 64 KiB.
@@ -211,5 +211,48 @@ const LISTED: usize = 8;
 /// How many records a page has at most.
 pub const LISTING: usize = 512;
 
+/// The bytes of records from which on a page ends: a holder wants 256 KiB at a time at most, so that calls do
+/// not wait.
+const LISTED_BYTES: usize = (256 << 10) / LISTED;
+
 /// The size from which on records go in another message.
 const RECORDS: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::tests::{boot, key};
+    use crate::replicas::tests::{confirmed, id};
+
+    #[test]
+    fn a_holder_gets_so_many_bytes_at_a_time() {
+        let mut replicas = Replicas::new(key());
+        let ids = (0..4_000_000).map(id).filter(|id| Slot::of(*id, &key()).index() < 20);
+        ids.for_each(|id| replicas.put(id, confirmed(5, 1)));
+        let mut sync = Sync::default();
+        sync.begin(boot(1), &(0..20).map(Slot::at).collect());
+        let mut sends = sync.go_on(&replicas);
+        let Some((_, Message::Compare(slots))) = sends.pop() else { panic!("it compares") };
+        let differing = slots.iter().map(|(slot, _)| *slot).collect();
+        assert!(sync.on_compared(boot(1), &SlotSet::new(), &differing).is_none());
+        let (mut open, mut sent) = (sync.go_on(&replicas), BTreeSet::new());
+        while !open.is_empty() {
+            let mut bytes = 0;
+            let mut next = Vec::new();
+            for (_, message) in open {
+                let Message::Page { slot, page } = message else { continue };
+                let ids: Vec<_> = page.summaries.iter().map(|summary| summary.id).collect();
+                let records = sync.on_want(boot(1), slot, (&ids, page.next), &replicas);
+                let is_content = |message: &&Message| matches!(message, Message::Records { .. });
+                bytes += records.iter().filter(is_content).map(Message::size).sum::<usize>();
+                sent.extend(ids);
+                next.extend(records.into_iter().map(|message| (boot(1), message)));
+            }
+            assert!(bytes < 300 << 10, "{bytes}");
+            next.extend(sync.go_on(&replicas));
+            open = next;
+        }
+        let all: usize = (0..20).map(|n| replicas.len(Slot::at(n))).sum();
+        assert_eq!(sent.len(), all);
+    }
+}
