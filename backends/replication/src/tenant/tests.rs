@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Record, RecordId,
-    SecretHash, Timestamp,
+    Absence, Admission, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Principal, Realm,
+    Record, RecordId, SecretHash, Timestamp,
 };
 
 use super::{Standing, Tenant};
@@ -17,7 +17,7 @@ use crate::epoch::{Change, Epoch, Lineage};
 use crate::member::{Boot, Member};
 use crate::message::Message;
 use crate::owner::{Asked, Told};
-use crate::record::{Entry, Held, Kept, Tombstone};
+use crate::record::{Entry, Held, Kept, List, ListEntry, Revision, Tombstone};
 use crate::rules::{Rule, Rules};
 use crate::settings::{Replication, Settings};
 use crate::slots::{Slot, SlotSet};
@@ -536,16 +536,68 @@ fn an_end_wins_in_a_slot_that_was_given_up() {
         let end = Held { confirmed: Some(Entry { kept, ..end }), ..Held::default() };
         members.call(add(id));
         members.tenants.get_mut(&last).unwrap().replicas.put(id, end);
-        let slots = SlotSet::from_iter([Slot::of(id, &key())]);
-        let epoch =
-            after(&members.epoch, &[Change::GiveUp(slots, Default::default())], &SlotSet::new())
-                .unwrap();
-        members.enter(&Arc::new(epoch));
+        members.give_up(id, &[]);
         members.run();
         members.count(id)
     };
     assert_eq!(count(Rules::default()), 0);
     assert_eq!(count(Rules::without(Rule::D1)), 2);
+}
+
+#[test]
+fn an_old_copy_does_not_return_to_a_slot_that_was_given_up() {
+    let is_back = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let holders = members.holders(id);
+        let third = *members.boots().iter().find(|boot| !holders.contains(boot)).unwrap();
+        members.leave_only(third, id);
+        members.give_up(id, &[]);
+        members.run();
+        members.count(id) > 0
+    };
+    assert!(!is_back(Rules::default()));
+    assert!(is_back(Rules::without(Rule::G2)));
+}
+
+#[test]
+fn a_copy_that_was_not_heard_is_dropped() {
+    let is_kept = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let id = members.create(0);
+        let away = members.holders(id)[1];
+        members.crashed.insert(away);
+        members.give_up(id, &[Change::SetAside(away)]);
+        members.run();
+        members.crashed.clear();
+        members.change(&[Change::ComeBack(away)]);
+        members.confirmed(away, id).is_some()
+    };
+    assert!(!is_kept(Rules::default()));
+    assert!(is_kept(Rules::without(Rule::G3)));
+}
+
+#[test]
+fn an_entry_that_is_not_settled_is_asked_about() {
+    let asks = |rules| {
+        let mut members = Members::with(3, 1, rules);
+        let principal = Principal::new(Realm::default(), "alice").unwrap();
+        let list_id = key().list_of(&principal);
+        let mut list = List::new(principal);
+        let entry = ListEntry { authenticated: START, until: Timestamp::MAX, is_settled: false };
+        list.insert(RecordId::from_bytes([7; 16]), entry);
+        let (revision, kept) = (Revision { epoch: 1, number: 1 }, Kept::List(list));
+        let confirmed = Some(Entry { revision, kept, done: Vec::new() });
+        let owner = members.holders(list_id)[0];
+        let tenant = members.tenants.get_mut(&owner).unwrap();
+        tenant.replicas.put(list_id, Held { confirmed, ..Held::default() });
+        members.pass(1_001);
+        // Until each slot was looked at.
+        (0..5).for_each(|_| members.run());
+        members.asked_about > 0
+    };
+    assert!(asks(Rules::default()));
+    assert!(!asks(Rules::without(Rule::Q1)));
 }
 
 /// Several members, and the messages between them.
@@ -567,6 +619,8 @@ struct Members {
     lease: Duration,
     suspected: BTreeSet<Boot>,
     merged: usize,
+    /// How often the owner of a session was to be asked about an entry of a list.
+    asked_about: usize,
     rules: Rules,
 }
 
@@ -632,6 +686,7 @@ impl Members {
             lease: Duration::from_millis(300),
             suspected: BTreeSet::new(),
             merged: 0,
+            asked_about: 0,
             epoch: Arc::clone(&epoch),
             rules,
         };
@@ -643,6 +698,15 @@ impl Members {
     /// The next epoch; all slots are served in this one.
     fn change(&mut self, changes: &[Change]) {
         let epoch = after(&self.epoch, changes, &Slot::all().collect()).unwrap();
+        self.enter(&Arc::new(epoch));
+    }
+
+    /// The next epoch, which gives the slot of a record up.
+    fn give_up(&mut self, id: RecordId, changes: &[Change]) {
+        let slots = SlotSet::from_iter([Slot::of(id, &key())]);
+        let give_up = Change::GiveUp(slots, BTreeSet::new());
+        let changes = [&[give_up], changes].concat();
+        let epoch = after(&self.epoch, &changes, &SlotSet::new()).unwrap();
         self.enter(&Arc::new(epoch));
     }
 
@@ -696,6 +760,7 @@ impl Members {
             match told {
                 Told::Answer(call, reply) => drop(self.answers.insert(call, reply)),
                 Told::Merged => self.merged += 1,
+                Told::Step(None, Request::Describe { .. }) => self.asked_about += 1,
                 _ => {}
             }
         }
