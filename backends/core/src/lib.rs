@@ -17,6 +17,7 @@
 //! | [`proof`] | what stores see of a secret: its hash, under a keyring and a realm |
 //! | [`record`] | what a store keeps, and who may open it |
 //! | [`facts`] | what a session says of itself beside its values |
+//! | [`sealed`] | the form of a sealed value |
 //! | [`patch`] | what a request wants changed, and how it is applied |
 //! | [`store`] | the contract: [`SessionStore`] and its words |
 //! | [`forward`] | stores in front of other stores |
@@ -37,6 +38,7 @@ pub mod record;
 pub mod facts;
 pub mod values;
 pub mod json;
+pub mod sealed;
 pub mod patch;
 pub mod limits;
 pub mod rejection;
@@ -75,6 +77,7 @@ pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
 pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
 pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError, Routed};
+pub use sealed::Sealed;
 pub use store::{
     Absence, Applied, Carry, Change, ChangeStream, Deleted, Deletion, EndReason, Found, Hint,
     Lookup, Outcome, Revocation, SessionInfo, SessionStore,

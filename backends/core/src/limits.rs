@@ -1,8 +1,11 @@
 //! Bounds on what a record may hold.
 
+use crate::sealed::counted_len;
 use crate::values::Values;
 
 /// How much a record may hold. Checked when a value is set, and again where a patch is applied.
+///
+/// Of a [sealed](crate::Sealed) value, what was sealed counts, and not the longer text that is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Keys of a record: 64 by default.
@@ -36,7 +39,10 @@ impl Limits {
     /// When it is too long or nested too deeply.
     pub fn check_value(&self, json: &[u8]) -> Result<(), LimitError> {
         if json.len() > self.value_bytes {
-            return Err(LimitError::Value { len: json.len(), limit: self.value_bytes });
+            let len = counted_len(json);
+            if len > self.value_bytes {
+                return Err(LimitError::Value { len, limit: self.value_bytes });
+            }
         }
         let (depth, limit) = (depth(json), self.depth.min(READABLE_DEPTH));
         if depth > limit {
@@ -78,11 +84,16 @@ impl Limits {
         if keys > self.keys.max(keys_before) {
             return Err(LimitError::Keys { keys, limit: self.keys });
         }
-        let len = after.size_of(keys);
-        if len > self.record_bytes && len > before.size_of(keys_before) {
-            return Err(LimitError::Record { len, limit: self.record_bytes });
+        if after.size_of(keys) <= self.record_bytes {
+            return Ok(());
         }
-        Ok(())
+        // Only now are the values looked at: most sessions are far from the limit.
+        match counted_size(after) {
+            len if len > self.record_bytes && len > counted_size(before) => {
+                Err(LimitError::Record { len, limit: self.record_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -163,6 +174,11 @@ pub enum LimitError {
     },
 }
 
+/// The bytes of all keys and values, of sealed ones as they were before.
+fn counted_size(values: &Values) -> usize {
+    values.iter().map(|(key, json)| key.len() + counted_len(json)).sum()
+}
+
 /// Deeper values could be written, and not read again: the parser gives up.
 const READABLE_DEPTH: usize = 127;
 
@@ -189,6 +205,7 @@ fn depth(json: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sealed::Sealed;
 
     #[test]
     fn each_limit_holds_at_its_edge() {
@@ -200,6 +217,21 @@ mod tests {
         assert!(limits.check_total(&values(&[("a", "123"), ("b", "123")])).is_ok());
         assert!(limits.check_total(&values(&[("a", "1234"), ("b", "123")])).is_err());
         assert!(limits.check_total(&values(&[("a", "1"), ("b", "1"), ("c", "1")])).is_err());
+    }
+
+    #[test]
+    fn of_a_sealed_value_the_plain_one_counts() {
+        let sealed = |len: usize| {
+            let json = Sealed::compose("k1", &vec![7; Sealed::OVERHEAD + len]);
+            String::from_utf8(json.as_bytes().to_vec()).unwrap()
+        };
+        let limits = Limits { value_bytes: 4, record_bytes: 8, ..Limits::default() };
+        assert!(limits.check_value(sealed(4).as_bytes()).is_ok());
+        let error = limits.check_value(sealed(5).as_bytes());
+        assert_eq!(error, Err(LimitError::Value { len: 5, limit: 4 }));
+        assert!(limits.check_total(&values(&[("a", &sealed(3)), ("b", &sealed(3))])).is_ok());
+        let error = limits.check_total(&values(&[("a", &sealed(4)), ("b", &sealed(3))]));
+        assert_eq!(error, Err(LimitError::Record { len: 9, limit: 8 }));
     }
 
     #[test]

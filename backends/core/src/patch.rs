@@ -259,6 +259,23 @@ impl Patch {
         self.fence.is_none_or(|expected| expected == fence)
     }
 
+    /// The same with every value that it puts replaced.
+    ///
+    /// # Errors
+    ///
+    /// The first of the function.
+    pub fn try_map_values<E>(
+        mut self,
+        mut f: impl FnMut(&str, &RawJson) -> Result<RawJson, E>,
+    ) -> Result<Self, E> {
+        for (key, op) in &mut self.ops {
+            if let Op::Put(value) = op {
+                *value = f(key, value)?;
+            }
+        }
+        Ok(self)
+    }
+
     /// Checks every value that it puts.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ const INDEXES: [&str; 7] = [
     "replaced_check",
 ];
 
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     "principals",
     "migrations",
     "changes",
@@ -101,6 +101,7 @@ const OTHERS: [&str; 17] = [
     "lock",
     "count",
     "tell",
+    "counted",
     "admits",
     "admit",
     "create",

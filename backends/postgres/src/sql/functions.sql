@@ -184,6 +184,17 @@ BEGIN
 END
 $$;
 
+-- What the limit of a record counts of values: of sealed ones what was sealed; see sealed.rs of the core.
+CREATE FUNCTION {counted}(p_values jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(sum(octet_length(e.key) + CASE
+        WHEN length(s.sealed) * 3 / 4 >= 40 THEN length(s.sealed) * 3 / 4 - 40
+        ELSE octet_length(e.value)
+    END), 0)
+    FROM jsonb_each_text(p_values) e,
+        LATERAL (SELECT substring(e.value FROM '^"\$sealed1:[^:]+:([A-Za-z0-9_-]*)"$') AS sealed) s
+$$;
+
 -- Applies a patch to the row as it stands under its lock, and says why if it does not.
 CREATE FUNCTION {patch}(
     p_id uuid, p_now bigint, p_tells boolean,
@@ -309,7 +320,6 @@ BEGIN
 
         -- A record over a limit that was lowered may stay as it is, or shrink.
         p_max_keys := greatest(p_max_keys, s.keys);
-        p_max_size := greatest(p_max_size, s.size);
         merged := CASE WHEN p_clear THEN '{}' ELSE s.values END;
         IF is_login AND jsonb_path_exists(merged, '$.keyvalue() ? (@.key starts with "~")') THEN
             writes := true;
@@ -346,10 +356,13 @@ BEGIN
             amount := s.keys;
             EXIT decide;
         END IF;
+        -- Only now are the values looked at: most sessions are far from the limit.
         IF s.size > p_max_size THEN
-            verdict := 'too large';
-            amount := s.size;
-            EXIT decide;
+            amount := {counted}(merged);
+            IF amount > greatest(p_max_size, {counted}(s.values)) THEN
+                verdict := 'too large';
+                EXIT decide;
+            END IF;
         END IF;
         verdict := CASE WHEN is_admitted THEN 'applied' ELSE 'below floor' END;
     END;

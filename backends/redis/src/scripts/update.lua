@@ -79,6 +79,32 @@ local function sum(one, other)
   return (is_negative and '-' or '') .. digits
 end
 
+-- What limits count of a value: of a sealed one what was sealed; see sealed.rs of the core.
+local function counted_len(value)
+  local sealed = string.match(value, '^"%$sealed1:[^:]+:([%w_-]*)"$')
+  local len = sealed and math.floor(#sealed * 3 / 4) - 40 or -1
+  return len < 0 and #value or len
+end
+
+-- What the limit of a record counts of the values there are, and of those there will be.
+local function counted(key, removed, set)
+  local before, changes = 0, 0
+  local sizes, names, name = {}, redis.call('HGETALL', key), nil
+  for n, text in ipairs(names) do
+    if n % 2 == 1 then
+      name = text
+    elseif string.sub(name, 1, 1) == 'v' then
+      sizes[name] = #name - 1 + counted_len(text)
+      before = before + sizes[name]
+    end
+  end
+  for _, field in ipairs(removed) do changes = changes - (sizes[field] or 0) end
+  for n = 1, #set, 2 do
+    changes = changes + #set[n] - 1 + counted_len(set[n + 1]) - (sizes[set[n]] or 0)
+  end
+  return before, before + changes
+end
+
 -- What the patch removes without naming it: everything, or the values from before a sign-in.
 local removed, keys, bytes = {}, record.keys, record.bytes
 local puts = {}
@@ -113,7 +139,10 @@ for n, op in ipairs(ops) do
 end
 -- A record over a limit that was lowered may stay as it is, or shrink.
 if keys > math.max(max_keys, record.keys) then return 'K' .. struct.pack('>I4I4', keys, max_keys) end
-if bytes > math.max(max_bytes, record.bytes) then return 'B' .. struct.pack('>I4I4', bytes, max_bytes) end
+if bytes > max_bytes then
+  local before, after = counted(KEYS[1], removed, set)
+  if after > math.max(max_bytes, before) then return 'B' .. struct.pack('>I4I4', after, max_bytes) end
+end
 
 local mark = is_login and is_split == 1 and found[#names]
 if mark == 'again' then return 'A' end
