@@ -1,10 +1,11 @@
 //! What a layer is configured with, for the requests it serves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Facts, Keyring, Lifetime, Realm, SessionInfo, Timestamp};
+use steadfast_core::{Facts, Keyring, Lifetime, Patch, Realm, RecordId, SessionInfo, Timestamp};
 use time::UtcDateTime;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,7 @@ use crate::events::Listener;
 use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
+use crate::seal::Seal;
 use crate::watch::Watch;
 
 /// What all requests of a layer share.
@@ -25,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) calls: Calls,
     pub(crate) realm: Realm,
     pub(crate) keyring: Replaceable<Arc<Keyring>>,
+    pub(crate) seal: Seal,
     pub(crate) cookie: CookieProfile,
     pub(crate) affinity: Affinity,
     pub(crate) header: Option<HeaderName>,
@@ -61,6 +64,21 @@ impl Shared {
         let (bounds, now) = (self.bounds.get(), self.calls.store.env().now());
         listed.retain_mut(|info| bound(info, &bounds, now));
         listed
+    }
+
+    /// The patch as it is sent to a record: its values sealed. `None` if it is sent as it is.
+    pub(crate) fn sealed(&self, id: RecordId, patch: &Patch) -> Result<Option<Box<Patch>>, Error> {
+        self.seal.patch(&self.realm, id, patch, self.calls.store.env())
+    }
+
+    /// The value that was stored under a key of a record.
+    pub(crate) fn opened<'v>(
+        &self,
+        id: RecordId,
+        key: &str,
+        stored: &'v [u8],
+    ) -> Result<Cow<'v, [u8]>, Error> {
+        self.seal.open(&self.realm, id, key, stored)
     }
 
     pub(crate) fn render(&self, error: &Error) -> Response<String> {

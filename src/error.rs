@@ -10,6 +10,7 @@ use steadfast_core::{
 };
 
 use crate::calls::BreakerOpen;
+use crate::seal::error::OpenError;
 
 /// A session call did not do what it was asked.
 ///
@@ -103,6 +104,15 @@ pub enum Error {
         /// Why.
         source: DecodeError,
     },
+    /// What is stored does not open under the layer's [seal keys](crate::SessionLayer#sealed-values). It is
+    /// left as it is: a request that has loaded its session sets such a key only after it was removed. 500.
+    #[error("the value of {key:?} does not open")]
+    NotOpened {
+        /// The key of the value.
+        key: String,
+        /// Why.
+        source: OpenError,
+    },
     /// There is no randomness to be had. 500.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -130,6 +140,7 @@ impl Error {
             | Self::TooLate
             | Self::Encode { .. }
             | Self::Decode { .. }
+            | Self::NotOpened { .. }
             | Self::Random(_)
             | Self::Nested => StatusCode::INTERNAL_SERVER_ERROR,
         }

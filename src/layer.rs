@@ -20,6 +20,9 @@ use crate::events::{Listener, SessionEvent};
 use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
+use crate::seal::Seal;
+#[cfg(feature = "seal")]
+use crate::seal::SealKeys;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 
@@ -65,9 +68,14 @@ pub use crate::watch::RECHECK;
 /// tower-http's `TimeoutLayer` does, or 500 and above. For a layer that answers with another status, put
 /// a [`HandlerLayer`](crate::HandlerLayer) further in.
 ///
+/// # Sealed values
+///
+/// With the feature `seal`, `SessionLayer::seal` encrypts the values of sessions before a store sees them,
+/// under keys that the application has: see [`guide::sealing`](crate::guide::sealing).
+///
 /// # Deployment caveats
 ///
-/// Nodes that share a store must agree on realm, cookie and keyring. The default cookie is `Secure`:
+/// Nodes that share a store must agree on realm, cookie, keyring and seal keys. The default cookie is `Secure`:
 /// over plain http browsers take it from localhost only, elsewhere use [`CookieProfile::dev`] and
 /// never in production. A response that depends on a session says so to shared caches, but a cache
 /// that is configured to ignore `Cache-Control` and `Vary` cannot be helped.
@@ -84,6 +92,7 @@ impl SessionLayer {
                 calls: Calls::new(Arc::new(store)),
                 realm: Realm::default(),
                 keyring: Replaceable::new(Arc::default()),
+                seal: Seal::default(),
                 cookie: CookieProfile::default(),
                 affinity: Affinity::default(),
                 header: None,
@@ -114,6 +123,13 @@ impl SessionLayer {
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
         self.with(|shared| shared.keyring = Replaceable::new(Arc::new(keyring)))
+    }
+
+    /// Seals values at rest: not by default. See [Sealed values](#sealed-values).
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn seal(self, keys: SealKeys) -> Self {
+        self.with(|shared| shared.seal = Seal::under(keys))
     }
 
     /// What the cookie looks like: [`CookieProfile::host`] by default.
@@ -260,6 +276,15 @@ impl SessionLayer {
     /// clones, and the routers built with them. See [`Keyring`] for the order of a change of keys.
     pub fn replace_keyring(&self, keyring: Keyring) {
         self.shared.keyring.replace(Arc::new(keyring));
+    }
+
+    /// Replaces the keys under which values are sealed, in the running service: for this layer, its
+    /// clones, and the routers built with them. `false` if the layer was built without such keys, and
+    /// nothing is sealed then: build it with [`SealKeys::write_plain`] to begin later.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn replace_seal_keys(&self, keys: SealKeys) -> bool {
+        self.shared.seal.replace(keys)
     }
 
     /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers

@@ -9,6 +9,7 @@ pub mod handler;
 mod head;
 
 mod session;
+mod seal;
 mod cookie;
 mod error;
 
@@ -57,5 +58,8 @@ pub use handler::HandlerLayer;
 #[cfg(feature = "health")]
 pub use health::Health;
 pub use layer::SessionLayer;
+pub use seal::OpenError;
+#[cfg(feature = "seal")]
+pub use seal::{SealKeyError, SealKeys};
 pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SessionDeadlines, SignedIn, Status};
 pub use sessions::{Issued, SessionExport, Sessions};

@@ -199,7 +199,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// Those of [`list`](Self::list).
+    /// Those of [`list`](Self::list), and [`Error::NotOpened`] for a sealed value that does not open.
     pub async fn export(&self, user: &str) -> Result<Vec<SessionExport>, Error> {
         let user = self.principal(user)?;
         let exports = stream::iter(self.listed(&user).await?)
@@ -261,7 +261,11 @@ impl Sessions {
             return Ok(None);
         }
         let values = found.record.values.iter().filter(|(key, _)| !is_reserved(key));
-        let values = values.map(|(key, json)| (key.to_owned(), RawJson::copied(json))).collect();
+        let value = |(key, json): (&str, &[u8])| {
+            let json = self.shared.opened(info.id, key, json)?;
+            Ok((key.to_owned(), RawJson::copied(&json)))
+        };
+        let values = values.map(value).collect::<Result<_, Error>>()?;
         Ok(Some(SessionExport { info, values }))
     }
 

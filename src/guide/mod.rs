@@ -9,6 +9,10 @@ pub mod accounts {}
 #[doc = include_str!("streams.md")]
 pub mod streams {}
 
+#[cfg(feature = "seal")]
+#[doc = include_str!("sealing.md")]
+pub mod sealing {}
+
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
 

@@ -116,7 +116,7 @@ impl Session {
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
         let key = key.name();
         let turn = self.read().await?;
-        turn.state.value(&key).map(|json| decode(&key, json)).transpose()
+        turn.value(&key)?.map(|json| decode(&key, &json)).transpose()
     }
 
     /// Sets a key, with the commit. Loads nothing.
@@ -130,7 +130,12 @@ impl Session {
         let json = key.encode(&value);
         let key = key.name();
         let json = self.accept(&key, json)?;
-        Ok(self.write().await?.state.pending.put(&key, json)?)
+        let mut turn = self.write().await?;
+        // What does not open is not overwritten unseen: a handler that goes on without it would lose it.
+        if self.inner.shared.seal.is_on() {
+            turn.value(&key)?;
+        }
+        Ok(turn.state.pending.put(&key, json)?)
     }
 
     /// Removes a key, with the commit, and returns what was there: loads.
@@ -145,7 +150,8 @@ impl Session {
         let key = key.name();
         let mut turn = self.write().await?;
         turn.read().await?;
-        let value = turn.state.value(&key).map(|json| decode(&key, json)).transpose();
+        let value = turn.value(&key);
+        let value = value.and_then(|json| json.map(|json| decode(&key, &json)).transpose());
         turn.state.pending.remove(&key)?;
         value
     }
@@ -194,8 +200,11 @@ impl Session {
     pub async fn entries(&self) -> Result<BTreeMap<String, RawJson>, Error> {
         let turn = self.read().await?;
         let keys = turn.state.keys().into_iter().filter(|key| !is_reserved(key));
-        let entry = |key: &str| Some((key.to_owned(), RawJson::copied(turn.state.value(key)?)));
-        Ok(keys.filter_map(entry).collect())
+        let entry = |key: &str| {
+            let value = turn.value(key).transpose()?;
+            Some(value.map(|json| (key.to_owned(), RawJson::copied(&json))))
+        };
+        keys.filter_map(entry).collect()
     }
 
     /// Removes a key, at once and atomically across nodes, and returns what was there: of several
@@ -320,7 +329,11 @@ impl Session {
             Some(steadfast_core::Op::Put(value)) => value.as_integer(),
             _ => None,
         };
-        match turn.send(&mut patch).await? {
+        let sent = turn.send(&mut patch).await;
+        if self.inner.shared.seal.is_on() && matches!(sent, Err(Error::NotACounter { .. })) {
+            return turn.add_sealed(&key, by).await;
+        }
+        match sent? {
             Sent::Applied(applied) => {
                 let counted = applied.counters.iter().find(|(name, _)| **name == key);
                 counted.map(|(_, value)| *value).or(own).ok_or_else(no_counter)

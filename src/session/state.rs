@@ -11,6 +11,7 @@ use time::UtcDateTime;
 
 use super::Status;
 use super::login::Terms;
+use crate::config::Shared;
 use crate::error::Error;
 use crate::watch::{Loaded, Standing};
 
@@ -31,6 +32,14 @@ pub(crate) struct State {
     pub(super) kept: Vec<Box<str>>,
     /// Whether the response head is settled, so that nothing can be buffered for it any more.
     pub(super) sent: bool,
+}
+
+/// A value as a request sees it.
+pub(super) enum Value<'s> {
+    /// The request wrote it, and has not sent it yet.
+    Own(&'s [u8]),
+    /// The store has it under this record, maybe sealed.
+    Stored(RecordId, &'s [u8]),
 }
 
 /// What the handle knows of its record.
@@ -119,10 +128,10 @@ impl State {
     }
 
     /// The value under a key as this request sees it: its own writes over what the store has.
-    pub(super) fn value(&self, key: &str) -> Option<&[u8]> {
+    pub(super) fn value(&self, key: &str) -> Option<Value<'_>> {
         match written(&self.pending, key) {
-            Some(own) => own,
-            None => self.live()?.value(key),
+            Some(own) => own.map(Value::Own),
+            None => self.live().and_then(|live| Some(Value::Stored(live.id, live.value(key)?))),
         }
     }
 
@@ -133,7 +142,7 @@ impl State {
         stored.chain(buffered).filter(|key| self.value(key).is_some()).collect()
     }
 
-    /// The store's value under a key, or that it has none, unless this request's own is over it.
+    /// The store's value under a key as it is stored, or that it has none, unless this request's own is over it.
     pub(super) fn stored(&self, key: &str) -> Option<Option<RawJson>> {
         let live = self.live().filter(|_| written(&self.pending, key).is_none())?;
         Some(live.value(key).map(RawJson::copied))
@@ -251,13 +260,14 @@ impl State {
     }
 
     /// Has the patch of a sign-in put the pre-auth values again that this request wrote after it.
-    pub(super) fn put_kept(&mut self, patch: &mut Patch) {
+    pub(super) fn put_kept(&mut self, patch: &mut Patch, shared: &Shared) -> Result<(), Error> {
         for key in std::mem::take(&mut self.kept) {
-            let own = self.live().and_then(|live| live.value(&key));
-            if let (Some(own), None) = (own, patch.op(&key)) {
-                patch.put(&key, RawJson::copied(own)).expect("the key was accepted before");
+            let own = self.live().and_then(|live| Some((live.id, live.value(&key)?)));
+            if let (Some((id, own)), None) = (own, patch.op(&key)) {
+                patch.put(&key, RawJson::copied(&shared.opened(id, &key, own)?))?;
             }
         }
+        Ok(())
     }
 
     pub(super) fn discard(&mut self) {

@@ -16,7 +16,7 @@ use steadfast_core::{
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::state::{Intent, Issue, Live, State, Validity, View};
+use super::state::{Intent, Issue, Live, State, Validity, Value, View};
 use super::{Claim, Inner, Status};
 use crate::calls::Purpose;
 use crate::error::Error;
@@ -92,7 +92,7 @@ impl<'a> Turn<'a> {
         let (hash, now) = (self.inner.shared.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
         if matches!(intent, Intent::Login(..)) {
-            self.state.put_kept(&mut patch);
+            self.state.put_kept(&mut patch, &self.inner.shared)?;
         }
         self.mark(id, authentication.as_ref()).await?;
         patch.rotate(proof, Rotation { hash, authentication });
@@ -100,10 +100,12 @@ impl<'a> Turn<'a> {
         let facts = self.facts_after(&intent);
         let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
         patch.keep_until(lifetime.idle_deadline(now));
-        match self.inner.calls().update(id, &patch, &self.hint()).await? {
+        let sealed = self.inner.shared.sealed(id, &patch)?;
+        let sent = sealed.as_deref().unwrap_or(&patch);
+        match self.inner.calls().update(id, sent, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
-                self.follow(patch, &applied);
+                self.follow(sealed.map_or(patch, |sealed| *sealed), &applied);
                 self.tell_rotated(id, &intent, user_before, &applied);
                 let validity = self.state.live().map(|live| Validity::of(&live.record));
                 self.state.issue = validity.map_or(Issue::Keep, |until| Issue::Set(token, until));
@@ -126,14 +128,36 @@ impl<'a> Turn<'a> {
         key: &str,
         mut f: impl FnMut(Option<&[u8]>) -> Result<RawJson, E>,
     ) -> Result<(), E> {
-        let change = |state: &State| {
-            let new = f(state.value(key))?;
-            let mut patch = state.pending.clone();
-            expect_as_seen(state, key, &mut patch)?;
+        let change = |turn: &Self| {
+            let new = f(turn.value(key)?.as_deref())?;
+            let mut patch = turn.state.pending.clone();
+            expect_as_seen(&turn.state, key, &mut patch)?;
             patch.put(key, new).map_err(Error::from)?;
             Ok(Some(patch))
         };
         self.change(key, change).await
+    }
+
+    /// Adds to a counter that is sealed, and that the store cannot add to therefore.
+    pub(super) async fn add_sealed(&mut self, key: &str, by: i64) -> Result<i64, Error> {
+        let mut sum = 0;
+        let add = |old: Option<&[u8]>| {
+            let start = old.map_or(Some(0), |json| serde_json::from_slice(json).ok());
+            let start = start.ok_or_else(|| Rejection::not_an_integer(key))?;
+            sum = i64::checked_add(start, by).ok_or_else(|| Rejection::overflow(key))?;
+            Ok::<_, Error>(sum.into())
+        };
+        self.update(key, add).await?;
+        Ok(sum)
+    }
+
+    /// The value under a key as this request sees it, opened.
+    pub(super) fn value(&self, key: &str) -> Result<Option<Cow<'_, [u8]>>, Error> {
+        match self.state.value(key) {
+            None => Ok(None),
+            Some(Value::Own(own)) => Ok(Some(Cow::Borrowed(own))),
+            Some(Value::Stored(id, stored)) => self.inner.shared.opened(id, key, stored).map(Some),
+        }
     }
 
     /// Removes the values under some of the keys, and returns what was there, sorted by key. Of several
@@ -145,12 +169,12 @@ impl<'a> Turn<'a> {
         mut accept: impl FnMut(&[RawJson]) -> Result<(), Error>,
     ) -> Result<Vec<RawJson>, Error> {
         let mut taken = Vec::new();
-        let change = |state: &State| {
+        let change = |turn: &Self| {
             taken.clear();
-            let mut patch = state.pending.clone();
-            for key in state.keys().into_iter().filter(|key| is_wanted(key)) {
-                taken.extend(state.value(key).map(RawJson::copied));
-                expect_as_seen(state, key, &mut patch)?;
+            let mut patch = turn.state.pending.clone();
+            for key in turn.state.keys().into_iter().filter(|key| is_wanted(key)) {
+                taken.extend(turn.value(key)?.as_deref().map(RawJson::copied));
+                expect_as_seen(&turn.state, key, &mut patch)?;
                 patch.remove(key)?;
             }
             accept(&taken)?;
@@ -165,13 +189,13 @@ impl<'a> Turn<'a> {
     async fn change<E: From<Error>>(
         &mut self,
         what: &str,
-        mut compose: impl FnMut(&State) -> Result<Option<Patch>, E>,
+        mut compose: impl FnMut(&Self) -> Result<Option<Patch>, E>,
     ) -> Result<(), E> {
         let deadline = Instant::now() + self.inner.calls().deadlines.usual;
         loop {
             self.read().await?;
             self.state.check_current()?;
-            let Some(mut patch) = compose(&self.state)? else { return Ok(()) };
+            let Some(mut patch) = compose(self)? else { return Ok(()) };
             match self.send(&mut patch).await? {
                 Sent::Conflict if Instant::now() >= deadline => {
                     return Err(Error::Contended { key: what.to_owned() }.into());
@@ -420,7 +444,9 @@ impl<'a> Turn<'a> {
             patch.rehash(rehash);
         }
         patch.keep_until(self.idle_deadline());
-        let outcome = match self.inner.calls().update(claim.id, patch, self.inner.hint()).await {
+        let sealed = self.inner.shared.sealed(claim.id, patch)?;
+        let sent = sealed.as_deref().unwrap_or(patch);
+        let outcome = match self.inner.calls().update(claim.id, sent, self.inner.hint()).await {
             // What cannot be read is absent, and left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
@@ -454,10 +480,15 @@ impl<'a> Turn<'a> {
         }
         self.add_rehash(patch);
         let hint = self.hint().into_owned();
-        let outcome = self.inner.calls().update(id, patch, &hint).await?;
+        let sealed = self.inner.shared.sealed(id, patch)?;
+        let sent = sealed.as_deref().unwrap_or(patch);
+        let outcome = self.inner.calls().update(id, sent, &hint).await?;
         match outcome {
             Outcome::Applied(applied) => {
-                self.follow(std::mem::take(patch), &applied);
+                self.follow(
+                    sealed.map_or_else(|| std::mem::take(patch), |sealed| *sealed),
+                    &applied,
+                );
                 Ok(Sent::Applied(applied))
             }
             Outcome::Conflict => Ok(Sent::Conflict),
@@ -508,6 +539,10 @@ impl<'a> Turn<'a> {
         let calls = self.inner.calls();
         calls.store.limits().check_total(&values).map_err(|limit| over_limit(limit, patch))?;
         let id = calls.store.mint()?;
+        let values = match self.inner.shared.sealed(id, patch)? {
+            Some(sealed) => sealed.merge(&Values::new())?.0,
+            None => values,
+        };
         let token = Token::generate(id, self.inner.env())?;
         let hash = self.inner.shared.hash(&token);
         let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);

@@ -33,3 +33,5 @@ mod extractor;
 mod leaks;
 mod values;
 mod once;
+#[cfg(feature = "seal")]
+mod sealed;
