@@ -150,6 +150,18 @@ async fn what_does_not_open_is_not_overwritten_unseen() {
 }
 
 #[tokio::test]
+async fn an_export_shows_what_was_sealed() {
+    let site = sealed();
+    let browser = site.browser();
+    write(&browser, "cart").await;
+    browser.visit(|session| async move { session.login("alice").await }).await.ok();
+    let export = site.layer.sessions().export("alice").await.unwrap();
+    assert_eq!(export[0].values["cart"].decode::<String>().unwrap(), MARKER);
+    assert!(site.layer.replace_seal_keys(key("k2")));
+    assert_not(site.layer.sessions().export("alice").await.map(drop));
+}
+
+#[tokio::test]
 async fn ar_06_keys_change_in_a_running_service() {
     let site = sealed();
     let browser = site.browser();

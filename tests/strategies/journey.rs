@@ -6,7 +6,7 @@ use crate::service::Service;
 
 /// Every answer is the one that a single node with its sessions in memory gives.
 pub async fn is_the_same(service: &Service) {
-    let expected = journey(&Service::memory().await).await;
+    let expected = journey(&Service::memory(&[]).await).await;
     let seen = journey(service).await;
     for (seen, expected) in seen.iter().zip(&expected) {
         assert_eq!(seen, expected);

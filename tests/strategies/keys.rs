@@ -1,38 +1,64 @@
-//! A change of the hash key, over all nodes and under load.
+//! A change of keys, over all nodes and under load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
 use rig::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::service::Service;
 
 /// Moves the service from no key to one, and from that to another, a node at a time, in the documented
 /// order. Its users go on writing, and none of them loses a write or is signed out.
-pub async fn change_under_load(service: &Service) {
+pub async fn change_under_load(service: &Service, change: &Change) {
     let users: Vec<_> = join_all((0..USERS).map(|n| User::sign_in(service, n))).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let load = join_all(users.iter().map(|user| user.write_until(service, &stop)));
-    let change = async {
+    let load = join_all(users.iter().map(|user| user.write_until(service, change.write, &stop)));
+    let steps = async {
         for step in STEPS {
             for node in &service.nodes {
-                node.order_json("/keys", &json!({ "current": step[0], "accept": step[1..] })).await;
+                node.order_json(change.path, &(change.ring)(step)).await;
                 wait_for_writes(&users, 2).await;
             }
         }
         stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(load, change);
+    tokio::join!(load, steps);
     for user in &users {
         assert_eq!(
             service.users(&user.client).await,
             vec![Some(user.name.clone()); service.nodes.len()]
         );
-        assert_eq!(user.client.peek().await["n"], user.written.load(Ordering::Relaxed));
+        let value = user.client.get(change.read).await.ok().json()["value"].take();
+        let written = value.as_array().map_or(value.as_u64(), |list| Some(list.len() as u64));
+        assert_eq!(written, Some(user.written.load(Ordering::Relaxed)));
     }
 }
+
+/// What is changed, and how.
+pub struct Change {
+    path: &'static str,
+    /// The body that has a node take a ring, the current key first.
+    ring: fn(&[&str]) -> Value,
+    /// What users do meanwhile, and what shows that it was done.
+    write: (&'static str, &'static str),
+    read: &'static str,
+}
+
+pub const HASH: Change = Change {
+    path: "/keys",
+    ring: |keys| json!({ "current": keys[0], "accept": keys[1..] }),
+    write: ("/incr", ""),
+    read: "/get",
+};
+
+pub const SEAL: Change = Change {
+    path: "/seal-keys",
+    ring: |keys| json!({ "keys": keys }),
+    write: ("/append?k=list", "1"),
+    read: "/get?k=list",
+};
 
 struct User {
     name: String,
@@ -48,13 +74,14 @@ impl User {
     }
 
     /// Adds on one node after another, two requests at a time.
-    async fn write_until(&self, service: &Service, stop: &AtomicBool) {
+    async fn write_until(&self, service: &Service, (path, body): (&str, &str), stop: &AtomicBool) {
         for n in 0.. {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             let add = async |n| {
-                self.client.at(service.node(n)).post("/incr").await.ok();
+                let client = self.client.at(service.node(n));
+                client.send("POST", path, &[], body).await.ok();
                 self.written.fetch_add(1, Ordering::Relaxed);
             };
             tokio::join!(add(n), add(n + 1));

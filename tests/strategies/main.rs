@@ -6,27 +6,49 @@ mod service;
 mod journey;
 mod races;
 mod keys;
+mod sealed;
 
 /// A module for each strategy, with all tests.
 macro_rules! strategies {
     ($($strategy:ident),+ $(,)?) => {
         $(mod $strategy {
             use crate::service::Service;
-            use crate::{journey, keys, races};
+            use crate::{journey, keys, races, sealed};
 
             #[tokio::test(flavor = "multi_thread")]
             async fn a_journey_is_the_same_as_on_one_node() {
-                journey::is_the_same(&Service::$strategy().await).await;
+                journey::is_the_same(&Service::$strategy(&[]).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn rc_09_no_write_under_way_brings_a_logged_out_session_back() {
-                races::no_write_outlives_a_logout(&Service::$strategy().await).await;
+                races::no_write_outlives_a_logout(&Service::$strategy(&[]).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn hash_keys_change_under_load() {
-                keys::change_under_load(&Service::$strategy().await).await;
+                keys::change_under_load(&Service::$strategy(&[]).await, &keys::HASH).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn seal_keys_change_under_load() {
+                let service = Service::$strategy(sealed::NOT_YET).await;
+                keys::change_under_load(&service, &keys::SEAL).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_journey_with_sealed_values_is_the_same() {
+                journey::is_the_same(&Service::$strategy(sealed::ON).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn ar_03_no_dump_shows_a_plain_value() {
+                sealed::no_dump_shows_a_value(&Service::$strategy(sealed::ON).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn ds_07_limits_count_the_plain_value() {
+                sealed::limits_count_the_plain_value(&Service::$strategy(sealed::ON).await).await;
             }
         })+
     };

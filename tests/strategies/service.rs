@@ -16,43 +16,43 @@ pub struct Service {
 }
 
 impl Service {
-    pub async fn memory() -> Self {
-        Self::over(&["memory:".to_owned()], ()).await
+    pub async fn memory(options: &[&str]) -> Self {
+        Self::over(&["memory:".to_owned()], options, ()).await
     }
 
-    pub async fn sticky() -> Self {
+    pub async fn sticky(options: &[&str]) -> Self {
         let redis = Redis::start();
         let backup = redis.url().replace('%', "%25").replace('&', "%26");
-        Self::over(&vec![format!("sticky:?backup={backup}"); 3], redis).await
+        Self::over(&vec![format!("sticky:?backup={backup}"); 3], options, redis).await
     }
 
-    pub async fn replicated_to_all() -> Self {
-        Self::replicated("all").await
+    pub async fn replicated_to_all(options: &[&str]) -> Self {
+        Self::replicated("all", options).await
     }
 
-    pub async fn replicated_to_a_backup() -> Self {
-        Self::replicated("1").await
+    pub async fn replicated_to_a_backup(options: &[&str]) -> Self {
+        Self::replicated("1", options).await
     }
 
-    pub async fn redis() -> Self {
+    pub async fn redis(options: &[&str]) -> Self {
         let redis = Redis::start();
-        Self::over(&vec![redis.url(); 3], redis).await
+        Self::over(&vec![redis.url(); 3], options, redis).await
     }
 
-    pub async fn redis_with_sentinels() -> Self {
+    pub async fn redis_with_sentinels(options: &[&str]) -> Self {
         let redis = RedisWithSentinels::start();
-        Self::over(&vec![redis.url(); 3], redis).await
+        Self::over(&vec![redis.url(); 3], options, redis).await
     }
 
-    pub async fn redis_cluster() -> Self {
+    pub async fn redis_cluster(options: &[&str]) -> Self {
         let redis = RedisCluster::start();
-        Self::over(&vec![redis.url(); 3], redis).await
+        Self::over(&vec![redis.url(); 3], options, redis).await
     }
 
-    pub async fn postgres() -> Self {
+    pub async fn postgres(options: &[&str]) -> Self {
         let postgres = Postgres::start(&[]);
         let url = format!("postgres://postgres@{}/postgres", postgres.address());
-        Self::over(&vec![url; 3], postgres).await
+        Self::over(&vec![url; 3], options, postgres).await
     }
 
     /// The node that a balancer picks for the n-th request.
@@ -70,7 +70,7 @@ impl Service {
     }
 
     /// Each node is a seed of the others.
-    async fn replicated(copies: &str) -> Self {
+    async fn replicated(copies: &str, options: &[&str]) -> Self {
         let secret = Secret::new();
         let addresses: [_; 3] = own_addresses();
         let url = |own: &String| {
@@ -83,13 +83,14 @@ impl Service {
             )
         };
         let urls: Vec<_> = addresses.iter().map(url).collect();
-        Self::over(&urls, secret).await
+        Self::over(&urls, options, secret).await
     }
 
     /// A node for each of the URLs. They start at once: some wait for each other.
-    async fn over(stores: &[String], behind: impl Any + Send + Sync) -> Self {
+    async fn over(stores: &[String], options: &[&str], behind: impl Any + Send + Sync) -> Self {
         let nodes = stores.iter().enumerate().map(|(n, store)| async move {
-            Server::start(&["--store", store, "--node", &format!("n{}", n + 1)]).await
+            let node = format!("n{}", n + 1);
+            Server::start(&[&["--store", store, "--node", &node], options].concat()).await
         });
         Self { nodes: join_all(nodes).await, _behind: Box::new(behind) }
     }

@@ -55,13 +55,16 @@ pub(crate) struct Mount {
 /// The application at `/`, and the same once more at `/b`.
 pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<Mount>; 2]> {
     let mount = |path, word, realm| {
-        let layer = SessionLayer::new(Arc::clone(&app.store))
+        let mut layer = SessionLayer::new(Arc::clone(&app.store))
             .realm(realm)
             .cookie(options.profile.cookie(word))?
             .affinity(options.affinity)
             .lifetime(options.lifetime)
-            .keyring(options.keyring.clone())
+            .keyring(options.keys.hash.clone())
             .max_per_principal(options.max_per_principal.get());
+        if let Some(keys) = &options.keys.seal {
+            layer = layer.seal(keys.clone());
+        }
         let cookie = options.profile.cookie_name(word);
         anyhow::Ok(Arc::new(Mount { app: Arc::clone(app), path, cookie, layer }))
     };

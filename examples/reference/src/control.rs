@@ -56,6 +56,7 @@ pub(crate) fn router(app: Arc<App>, control: Control) -> Router {
         .route("/clock/advance", post(advance))
         .route("/fault", post(fault))
         .route("/keys", post(keys))
+        .route("/seal-keys", post(seal_keys))
         .route("/gc", post(gc))
         .route("/dump", get(dump))
         .route("/stats", get(stats))
@@ -188,6 +189,25 @@ async fn keys(
     let ring = options::keyring(keys).map_err(|e| (StatusCode::BAD_REQUEST, format!("{e:#}")))?;
     control.layers.iter().for_each(|layer| layer.replace_keyring(ring.clone()));
     Ok(ok())
+}
+
+#[derive(Deserialize)]
+struct Seal {
+    keys: Vec<String>,
+}
+
+/// Replaces the ring under which both layers seal, while requests are served.
+async fn seal_keys(
+    State(control): State<Control>,
+    Json(Seal { keys }): Json<Seal>,
+) -> Result<Json<serde_json::Value>, (StatusCode, String)> {
+    let ring = options::seal_keys(keys.iter().map(String::as_str));
+    let ring = ring.map_err(|e| (StatusCode::BAD_REQUEST, format!("{e:#}")))?;
+    let ring = ring.ok_or((StatusCode::BAD_REQUEST, "a ring has a key".to_owned()))?;
+    match control.layers.iter().all(|layer| layer.replace_seal_keys(ring.clone())) {
+        true => Ok(ok()),
+        false => Err((StatusCode::CONFLICT, "start the server with --seal".to_owned())),
+    }
 }
 
 async fn gc(State(control): State<Control>) -> Answer {

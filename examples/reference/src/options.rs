@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use steadfast::store::RouteLabel;
-use steadfast::{Affinity, CookieProfile, Keyring, Lifetime};
+use steadfast::{Affinity, CookieProfile, Keyring, Lifetime, SealKeys};
 
 /// The options, checked.
 pub(crate) struct Options {
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     pub(crate) affinity: Affinity,
     pub(crate) lifetime: Lifetime,
     pub(crate) max_per_principal: NonZeroUsize,
-    pub(crate) keyring: Keyring,
+    pub(crate) keys: Keys,
     /// How long open responses may take after a signal.
     pub(crate) shutdown: Duration,
     pub(crate) control: Option<String>,
@@ -33,19 +33,28 @@ impl Options {
     ) -> anyhow::Result<Option<Self>> {
         let mut given = Given::from_env(env);
         let mut args = args;
-        let mut has_key = false;
+        let mut repeated = Vec::new();
         while let Some(arg) = args.next() {
             if arg == "--help" {
                 return Ok(None);
             }
-            if is_key(&arg) && !std::mem::replace(&mut has_key, true) {
+            if let Some(name) = repeatable(&arg).filter(|name| !repeated.contains(name)) {
                 // The command line replaces what the environment says, and its keys add up.
-                given.0.remove("key");
+                given.0.remove(name);
+                repeated.push(name);
             }
             given.read(&arg, &mut args)?;
         }
         given.check().map(Some)
     }
+}
+
+/// The keys of the service.
+pub(crate) struct Keys {
+    /// Under which secrets are hashed.
+    pub(crate) hash: Keyring,
+    /// Under which values are sealed.
+    pub(crate) seal: Option<SealKeys>,
 }
 
 /// Which browsers keep the session cookie, and where they send it.
@@ -128,7 +137,7 @@ impl Given {
         let (name, ..) = known.with_context(|| format!("unknown option {option:?}: see --help"))?;
         let value =
             value.or_else(|| rest.next()).with_context(|| format!("{option} needs a value"))?;
-        match self.0.get_mut("key").filter(|_| *name == "key") {
+        match self.0.get_mut(name).filter(|_| REPEATABLE.contains(name)) {
             Some(keys) => *keys += &format!(",{value}"),
             None => drop(self.0.insert(name, value)),
         }
@@ -148,8 +157,10 @@ impl Given {
             profile: self.parse("profile", "host, domain, partitioned or dev")?,
             affinity: affinity(self.text("affinity"))?,
             lifetime: lifetime.context("--idle and --absolute cannot be")?,
-            keyring: keyring(self.text("key").split(',').filter(|key| !key.is_empty()))
-                .context("invalid --key")?,
+            keys: Keys {
+                hash: keyring(self.list("key")).context("invalid --key")?,
+                seal: seal_keys(self.list("seal")).context("invalid --seal")?,
+            },
             shutdown: Duration::from_secs(self.parse("shutdown", seconds)?),
             max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
             control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
@@ -160,6 +171,11 @@ impl Given {
         let text = self.text(name);
         text.parse()
             .map_err(|_| anyhow!("--{name} ({}) wants {wants}, and not {text:?}", variable(name)))
+    }
+
+    /// The parts of an option that may be repeated.
+    fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.text(name).split(',').filter(|part| !part.is_empty())
     }
 
     fn text(&self, name: &str) -> &str {
@@ -189,6 +205,28 @@ pub(crate) fn keyring<'k>(keys: impl IntoIterator<Item = &'k str>) -> anyhow::Re
     Ok(ring)
 }
 
+/// The keys that values are sealed under, written in the same way. `none` stands for values that are not
+/// sealed: as the first one nothing is sealed yet, as another one they are accepted.
+pub(crate) fn seal_keys<'k>(
+    keys: impl IntoIterator<Item = &'k str>,
+) -> anyhow::Result<Option<SealKeys>> {
+    let (plain, named): (Vec<_>, Vec<_>) =
+        keys.into_iter().enumerate().partition(|(_, key)| *key == "none");
+    let mut ring: Option<SealKeys> = None;
+    for (_, key) in named {
+        let (name, key) = named_key(key)?;
+        ring = Some(match ring {
+            None => SealKeys::new(name, &key)?,
+            Some(ring) => ring.accept(name, &key)?,
+        });
+    }
+    Ok(ring.map(|ring| match plain.first() {
+        None => ring,
+        Some((0, _)) => ring.write_plain(),
+        Some(_) => ring.accept_plain(),
+    }))
+}
+
 /// The name and the bytes of a key. No error shows the bytes.
 fn named_key(text: &str) -> anyhow::Result<(&str, Vec<u8>)> {
     let (name, hex) = text.split_once('=').context("a key has the form NAME=HEX")?;
@@ -197,8 +235,10 @@ fn named_key(text: &str) -> anyhow::Result<(&str, Vec<u8>)> {
     Ok((name, bytes.with_context(|| format!("the key {name:?} is not in hexadecimal digits"))?))
 }
 
-fn is_key(arg: &str) -> bool {
-    arg == "--key" || arg.starts_with("--key=")
+/// The option that an argument gives, if it may be repeated.
+fn repeatable(arg: &str) -> Option<&'static str> {
+    let option = arg.split('=').next()?.strip_prefix("--")?;
+    REPEATABLE.into_iter().find(|name| *name == option)
 }
 
 fn affinity(name: &str) -> anyhow::Result<Affinity> {
@@ -215,7 +255,7 @@ fn variable(name: &str) -> String {
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 12] = [
+const OPTIONS: [(&str, &str, &str, &str); 13] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
@@ -235,10 +275,19 @@ const OPTIONS: [(&str, &str, &str, &str); 12] = [
         "",
         "a key to hash secrets under, at least 32 bytes; repeat it to accept others, newer names later",
     ),
+    (
+        "seal",
+        "NAME=HEX",
+        "",
+        "a key to seal values under, 32 bytes; repeat it to accept others, none for what is not sealed",
+    ),
     ("shutdown", "S", "10", "how long open responses may take after SIGTERM"),
     ("on-outage", "503", "503", "what a request gets while the store is away"),
     ("control", "ADDR", "", "a control port for tests, on loopback only"),
 ];
+
+/// The options that may be given several times.
+const REPEATABLE: [&str; 2] = ["key", "seal"];
 
 /// The domain of the `domain` profile.
 const DOMAIN: &str = "example.org";

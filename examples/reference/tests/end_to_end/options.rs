@@ -19,6 +19,8 @@ async fn a_wrong_option_is_one_clear_line() {
         (&["--key", "hunter2"], "a key has the form NAME=HEX"),
         (&["--key", "k1=hunter2"], "the key \"k1\" is not in hexadecimal digits"),
         (&["--key", "k1=00ff"], "a hash key of 2 bytes is too short"),
+        (&["--seal", "hunter2"], "invalid --seal: a key has the form NAME=HEX"),
+        (&["--seal", "k1=00ff"], "a seal key of 2 bytes: expected 32 random bytes"),
         (&["--shutdown", "x"], "--shutdown (STEADFAST_SHUTDOWN) wants a whole number of seconds"),
         (&["--on-outage", "stale"], "--on-outage \"stale\" is not there"),
         (&["--store", "nonsense://u:hunter2@h"], "no store has the scheme \"nonsense\""),
