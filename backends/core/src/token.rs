@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::{Builder, Uuid};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -71,6 +72,17 @@ impl Token {
         let mut secret = Secret([0; 32]);
         env.fill(&mut secret.0)?;
         Ok(Self { id, secret })
+    }
+
+    /// The token for a session id of 128 random bits that another library keeps in its cookie.
+    ///
+    /// Selector and secret are hashes of the id with different prefixes, so a store cannot derive the id
+    /// from the selector.
+    pub fn derive(id: &[u8; 16]) -> Self {
+        let hash = |purpose: &[u8]| Zeroizing::new(derived(purpose, id));
+        let selector = hash(b"steadfast selector\0");
+        let selector = selector.first_chunk().expect("a hash has 32 bytes");
+        Self { id: RecordId::from_bytes(*selector), secret: Secret(*hash(b"steadfast secret\0")) }
     }
 
     /// Decodes exactly the 64 characters that [`encode`](Token::encode) gives, and nothing else.
@@ -230,9 +242,22 @@ impl fmt::Debug for RecordId {
     }
 }
 
+fn derived(purpose: &[u8], id: &[u8; 16]) -> [u8; 32] {
+    Sha256::new().chain_update(purpose).chain_update(id).finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_derived_token_is_the_documented_one() {
+        let token = Token::derive(&[7; 16]);
+        let hash = |purpose: &[u8]| Sha256::digest([purpose, &[7; 16]].concat());
+        assert_eq!(token.id().as_bytes()[..], hash(b"steadfast selector\0")[..16]);
+        assert_eq!(token.secret().bytes()[..], hash(b"steadfast secret\0")[..]);
+        assert!(!token.is_same(&Token::derive(&[8; 16])));
+    }
 
     #[test]
     fn a_token_survives_the_round_trip() {
