@@ -33,6 +33,8 @@ pub mod extract;
 mod health;
 mod backends;
 mod connect;
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
+pub mod bridge;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -47,6 +49,8 @@ pub use steadfast_core::{
 
 #[allow(unused_imports, unreachable_pub, reason = "empty without a backend")]
 pub use backends::*;
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
+pub use bridge::Bridge;
 pub use calls::Deadlines;
 pub use connect::{Connect, ConnectError, connect};
 pub use cookie::carried::Affinity;

@@ -18,3 +18,7 @@ pub mod metrics {}
 
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}
+
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
+#[doc = include_str!("migrating.md")]
+pub mod migrating {}
