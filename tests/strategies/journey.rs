@@ -49,7 +49,8 @@ fn plain(mut json: Value) -> Value {
     json
 }
 
-const DIFFERENT: [&str; 5] = ["handle", "created", "authenticated", "node", "token"];
+const DIFFERENT: [&str; 7] =
+    ["handle", "created", "authenticated", "last_used", "expires", "node", "token"];
 
 /// Who asks for what. A redirect is followed by the next request, which reaches another node.
 const JOURNEY: &[(&str, &str, &str, &str)] = &[
@@ -72,9 +73,12 @@ const JOURNEY: &[(&str, &str, &str, &str)] = &[
     ("phone", "POST", "/login?u=alice", ""),
     ("phone", "GET", "/sessions", ""),
     ("laptop", "GET", "/sessions", ""),
+    ("laptop", "POST", "/login?u=alice&idle=600&persistent=1&label.device=Firefox+on+Linux", ""),
+    ("phone", "GET", "/sessions", ""),
     ("laptop", "POST", "/elevate", ""),
     ("laptop", "POST", "/reauth", ""),
     ("laptop", "POST", "/cycle", ""),
+    ("laptop", "GET", "/sessions", ""),
     ("laptop", "GET", "/get?k=cart", ""),
     ("laptop", "POST", "/logout-others", ""),
     ("phone", "GET", "/peek", ""),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use steadfast::store::{Drained, Operate, RouteLabel, Store};
-use steadfast::{Realm, SessionLayer, StoreError};
+use steadfast::{Lifetime, Realm, SessionLayer, StoreError};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
 
@@ -49,6 +50,8 @@ pub(crate) struct Mount {
     /// Empty, or a path without the slash behind it.
     pub(crate) path: &'static str,
     pub(crate) cookie: String,
+    /// What the layer begins with.
+    pub(crate) lifetime: Lifetime,
     pub(crate) layer: SessionLayer,
 }
 
@@ -65,8 +68,12 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
         if let Some(keys) = &options.keys.seal {
             layer = layer.seal(keys.clone());
         }
+        if let Some(idle) = options.visitor_idle {
+            layer = layer.visitor_idle(idle).context("--visitor-idle cannot be")?;
+        }
         let cookie = options.profile.cookie_name(word);
-        anyhow::Ok(Arc::new(Mount { app: Arc::clone(app), path, cookie, layer }))
+        let lifetime = options.lifetime;
+        anyhow::Ok(Arc::new(Mount { app: Arc::clone(app), path, cookie, lifetime, layer }))
     };
     let [first, second] = PATHS;
     Ok([mount(first, "id", Realm::default())?, mount(second, "b", Realm::new("b")?)?])

@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Session(Error),
     /// The body is not JSON.
     Json(serde_json::Error),
+    /// A parameter has the wrong form.
+    Parameter { name: String, wants: &'static str },
     /// A handle is none of the user's sessions.
     NoSuchSession,
 }
@@ -39,6 +41,9 @@ impl IntoResponse for Failure {
             Self::Session(error) => error.into_response(),
             Self::Json(error) => {
                 (StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")).into_response()
+            }
+            Self::Parameter { name, wants } => {
+                (StatusCode::BAD_REQUEST, format!("{name} wants {wants}")).into_response()
             }
             Self::NoSuchSession => {
                 (StatusCode::NOT_FOUND, "you have no such session").into_response()

@@ -5,6 +5,7 @@ mod app;
 mod metrics;
 
 mod routes;
+mod sign_in;
 mod live;
 mod page;
 mod errors;

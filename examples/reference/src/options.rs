@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) profile: Profile,
     pub(crate) affinity: Affinity,
     pub(crate) lifetime: Lifetime,
+    /// The idle life of visitors' sessions.
+    pub(crate) visitor_idle: Option<Duration>,
     pub(crate) max_per_principal: NonZeroUsize,
     pub(crate) keys: Keys,
     /// How long open responses may take after a signal.
@@ -156,6 +158,7 @@ impl Given {
             node: self.parse("node", "1 to 32 of the characters A-Z a-z 0-9 _ -")?,
             profile: self.parse("profile", "host, domain, partitioned or dev")?,
             affinity: affinity(self.text("affinity"))?,
+            visitor_idle: self.visitor_idle()?,
             lifetime: lifetime.context("--idle and --absolute cannot be")?,
             keys: Keys {
                 hash: keyring(self.list("key")).context("invalid --key")?,
@@ -176,6 +179,16 @@ impl Given {
     /// The parts of an option that may be repeated.
     fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         self.text(name).split(',').filter(|part| !part.is_empty())
+    }
+
+    fn visitor_idle(&self) -> anyhow::Result<Option<Duration>> {
+        match self.text("visitor-idle") {
+            "" => Ok(None),
+            _ => {
+                let seconds = self.parse("visitor-idle", "a whole number of seconds")?;
+                Ok(Some(Duration::from_secs(seconds)))
+            }
+        }
     }
 
     fn text(&self, name: &str) -> &str {
@@ -255,7 +268,7 @@ fn variable(name: &str) -> String {
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 13] = [
+const OPTIONS: [(&str, &str, &str, &str); 14] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
@@ -268,6 +281,7 @@ const OPTIONS: [(&str, &str, &str, &str); 13] = [
     ),
     ("idle", "S", "1800", "how long a session lives unused"),
     ("absolute", "S", "28800", "how long a session lives"),
+    ("visitor-idle", "S", "", "the same of visitors; as --idle unless set"),
     ("max-per-principal", "N", "1000", "sessions a user may have, the oldest ends"),
     (
         "key",

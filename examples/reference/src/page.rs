@@ -38,8 +38,10 @@ pub(crate) async fn forms(
     let (mut parts, body) = request.into_parts();
     let form = to_bytes(body, LONGEST_FORM).await.unwrap_or_default();
     let form = String::from_utf8_lossy(&form);
-    let (token, fields): (Vec<_>, Vec<_>) =
+    let (token, mut fields): (Vec<_>, Vec<_>) =
         form.split('&').partition(|pair| pair.starts_with("csrf="));
+    let device = format!("label.device={}", device(&parts.headers).replace(' ', "+"));
+    fields.push(&device);
     let token = token.first().and_then(|pair| pair.strip_prefix("csrf="));
     session.verify_csrf(token.unwrap_or_default()).await?;
 
@@ -111,7 +113,9 @@ impl Forms {
             <div class=\"row\">
                 <input id=\"u\" name=\"u\" type=\"text\" autocomplete=\"username\" required maxlength=\"64\">
                 <button class=\"main\">Sign in</button>
-            </div>";
+            </div>
+            <label class=\"tick\"><input name=\"persistent\" type=\"checkbox\" value=\"1\">
+                Keep me signed in when the browser closes</label>";
         format!("<section class=\"card\">{}</section>", self.form("login", fields))
     }
 
@@ -131,12 +135,17 @@ impl Forms {
 
     fn session(&self, info: &SessionInfo, is_this: bool) -> String {
         let (id, since) = (info.id.to_string(), moment(info.created));
+        let device = escape(info.facts.label("device").unwrap_or("Unknown device"));
+        let used = info.last_used.unwrap_or(info.created);
+        let (used_at, used) = (rfc3339(used), moment(used));
         let mark = if is_this { "<span class=\"this\">this one</span>" } else { "" };
         let button = format!(
-            "<button class=\"end\" aria-label=\"End the session since {since}\">End</button>"
+            "<button class=\"end\" aria-label=\"End {device}, since {since}\">End</button>"
         );
         format!(
-            "<li><p>Since <time datetime=\"{}\">{since}</time><br><code>{}</code>{mark}</p>{}</li>",
+            "<li><p><strong>{device}</strong>{mark}<br>
+            Last used <time datetime=\"{used_at}\">{used}</time><br>
+            <small>Since <time datetime=\"{}\">{since}</time> · <code>{}</code></small></p>{}</li>",
             rfc3339(info.created),
             &id[..8],
             self.form(&format!("sessions/{id}/end"), &button),
@@ -182,6 +191,20 @@ fn moment(at: UtcDateTime) -> String {
     format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
+/// A browser and its system, in words for a list; a real application knows more of them.
+fn device(headers: &HeaderMap) -> String {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = agent.unwrap_or_default();
+    let named = |known: &[(&str, &'static str)]| {
+        known.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name)
+    };
+    match (named(&BROWSERS), named(&SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "Unknown device".to_owned(),
+    }
+}
+
 /// What a browser sends for a form, and nothing else does by accident.
 fn is_form(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
@@ -198,6 +221,23 @@ pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
 fn home(mount: &'static str) -> &'static str {
     if mount.is_empty() { "/" } else { mount }
 }
+
+/// What browsers call themselves, the more particular first.
+const BROWSERS: [(&str, &str); 5] = [
+    ("Edg/", "Edge"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+    ("curl/", "curl"),
+];
+
+const SYSTEMS: [(&str, &str); 5] = [
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+];
 
 const STYLE: &str = include_str!("page.css");
 

@@ -1,5 +1,6 @@
 //! What the application does with sessions, as JSON: each handler is what a user's could be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::app::Mount;
 use crate::errors::Failure;
+use crate::sign_in::{self, SignIn};
 
 pub(crate) fn router() -> Router<Arc<Mount>> {
     Router::new()
@@ -131,9 +133,14 @@ pub(crate) struct User {
 }
 
 /// Signs in whoever says so: a real application checks a password here.
-async fn login(session: Session, Query(User { u }): Query<User>) -> Answer {
-    session.login(u.as_str()).await?;
-    Ok(Json(json!({ "user": u })))
+async fn login(
+    State(mount): State<Arc<Mount>>,
+    session: Session,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Answer {
+    let SignIn { user, login } = sign_in::read(&parameters, &mount.lifetime)?;
+    session.login(login).await?;
+    Ok(Json(json!({ "user": user })))
 }
 
 async fn elevate(session: Session) -> Answer {
@@ -172,6 +179,10 @@ async fn sessions(session: Session) -> Answer {
             "handle": info.id.to_string(),
             "created": rfc3339(info.created),
             "current": Some(info.id) == this,
+            "last_used": info.last_used.map(rfc3339),
+            "expires": rfc3339(info.deadline),
+            "persistent": info.facts.is_persistent() == Some(true),
+            "labels": info.facts.labels().collect::<BTreeMap<_, _>>(),
         })
     };
     let list: Vec<_> = oldest_first(session.list().await?).iter().map(shown).collect();

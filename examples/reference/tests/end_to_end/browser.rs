@@ -1,6 +1,6 @@
 //! A journey in a real Chromium, driven over WebDriver. Needs the Debian package `chromium-driver`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -44,6 +44,25 @@ async fn a_user_signs_in_sees_the_sessions_and_ends_them() {
 }
 
 #[tokio::test]
+async fn a_remembered_sign_in_survives_a_browser_restart() {
+    let server = Server::start(&["--profile", "host"]).await;
+    let driver = Driver::start("restart").await;
+    for remembers in [true, false] {
+        let profile = if remembers { "remembered" } else { "forgotten" };
+        let browser = driver.browser_in(&server, Some(profile)).await;
+        if remembers {
+            browser.click("input[name='persistent']").await;
+        }
+        browser.sign_in("alice").await;
+        browser.shows("li strong", "Chrome on Linux").await;
+        browser.close().await;
+        let browser = driver.browser_in(&server, Some(profile)).await;
+        let greeting = if remembers { "Hello, alice." } else { "You are not signed in." };
+        browser.shows("h1", greeting).await;
+    }
+}
+
+#[tokio::test]
 async fn neither_scripts_nor_other_sites_get_at_the_session() {
     let server = Server::start(&["--profile", "host"]).await;
     let driver = Driver::start("guards").await;
@@ -69,6 +88,7 @@ async fn neither_scripts_nor_other_sites_get_at_the_session() {
 /// The program that drives browsers.
 struct Driver {
     address: String,
+    directory: PathBuf,
     _process: Child,
 }
 
@@ -79,7 +99,7 @@ impl Driver {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let mut program = Command::new("chromedriver");
-        program.args(["--port=0"]).env("TMPDIR", directory);
+        program.args(["--port=0"]).env("TMPDIR", &directory);
         program.kill_on_drop(true).stdout(Stdio::piped());
         let mut process = program.spawn().expect("the Debian package chromium-driver is installed");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -87,13 +107,20 @@ impl Driver {
             let line = within(lines.next_line()).await.unwrap().expect("it says its port");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 let address = format!("127.0.0.1:{}", port.trim_end_matches('.'));
-                return Self { address, _process: process };
+                return Self { address, directory, _process: process };
             }
         }
     }
 
     /// A browser with a profile of its own, on the page of the server.
     async fn browser(&self, server: &Server) -> Browser {
+        self.browser_in(server, None).await
+    }
+
+    /// The same with a profile that is kept under a name, where one is given.
+    async fn browser_in(&self, server: &Server, profile: Option<&str>) -> Browser {
+        let kept = profile.map(|name| self.directory.join(name).display().to_string());
+        let kept = kept.map(|directory| format!("--user-data-dir={directory}"));
         let args = [
             "--headless",
             "--no-sandbox",
@@ -108,6 +135,7 @@ impl Driver {
             // It ends with the driver.
             "--remote-debugging-pipe",
         ];
+        let args: Vec<_> = args.map(str::to_owned).into_iter().chain(kept).collect();
         let wanted = json!({ "alwaysMatch": { "goog:chromeOptions": { "args": args } } });
         let session =
             webdriver(&self.address, "POST", "/session", json!({ "capabilities": wanted }));
@@ -133,6 +161,11 @@ impl Browser {
 
     async fn reload(&self) {
         self.ask("POST", "refresh", json!({})).await;
+    }
+
+    /// Closes the browser, as its user does.
+    async fn close(self) {
+        webdriver(&self.driver, "DELETE", &format!("/session/{}", self.session), json!(null)).await;
     }
 
     async fn sign_in(&self, name: &str) {

@@ -50,6 +50,16 @@ async fn the_page_ends_sessions() {
 }
 
 #[tokio::test]
+async fn the_page_shows_devices_and_their_last_use() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    submit(&client, "/login", "u=alice&persistent=1").await;
+    client.post("/login?u=alice&label.device=%3Cb%3E").await.ok();
+    let page = client.get("/").await.ok().body;
+    assert!(page.contains("<strong>&lt;b&gt;</strong>") && page.contains("Last used <time"));
+}
+
+#[tokio::test]
 async fn the_page_of_the_second_realm_stays_there() {
     let server = Server::start(&[]).await;
     let client = server.client();

@@ -203,3 +203,43 @@ async fn http_2_is_spoken_on_the_same_port() {
     assert_eq!(reply.json()["pong"], true);
     assert_eq!(server.client().get("/ping").await.ok().body, reply.body);
 }
+
+#[tokio::test]
+async fn a_sign_in_says_how_long_and_where() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let said = "/login?u=alice&idle=60&absolute=600&persistent=1&label.device=Firefox+on+Linux";
+    let reply = client.post(said).await.ok();
+    assert!(reply.set_cookies()[0].contains("; Max-Age="), "{:?}", reply.set_cookies());
+    let listed = client.get("/sessions").await.ok().json()["sessions"][0].take();
+    assert_eq!(listed["labels"], json!({ "device": "Firefox on Linux" }));
+    assert_eq!((&listed["persistent"], &listed["current"]), (&json!(true), &json!(true)));
+    assert!(listed["last_used"].is_string() && listed["expires"].is_string(), "{listed}");
+    server.order("/clock/advance?s=60").await;
+    assert_eq!(client.user().await, None);
+}
+
+#[tokio::test]
+async fn a_sign_in_of_the_wrong_form_is_refused() {
+    let server = Server::start(&[]).await;
+    for (parameters, status) in [
+        ("", 400),
+        ("u=a&idle=x", 400),
+        ("u=a&idle=600&absolute=60", 400),
+        ("u=a&epoch=x", 400),
+        ("u=a&label.a%20b=1", 413),
+    ] {
+        let reply = server.client().post(&format!("/login?{parameters}")).await;
+        assert_eq!(reply.status, status, "{parameters}");
+    }
+}
+
+#[tokio::test]
+async fn visitors_end_sooner_where_asked() {
+    let server = Server::start(&["--visitor-idle", "60"]).await;
+    let (visitor, member) = (server.client(), server.member("alice").await);
+    visitor.post("/incr").await.ok();
+    server.order("/clock/advance?s=60").await;
+    assert_eq!(visitor.peek().await["status"], "expired");
+    assert_eq!(member.user().await.as_deref(), Some("alice"));
+}
