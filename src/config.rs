@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Facts, Keyring, Lifetime, Patch, Realm, RecordId, SessionInfo, Timestamp};
+use steadfast_core::{
+    AtCap, Facts, Keyring, Lifetime, Patch, Realm, RecordId, SessionInfo, Timestamp,
+};
 use time::UtcDateTime;
 use tokio_util::task::TaskTracker;
 
@@ -41,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) visitor: Facts,
     pub(crate) max_per_principal: usize,
     pub(crate) indexed: IndexedLabels,
+    pub(crate) at_cap: AtCap,
     pub(crate) commit_on_server_error: bool,
     pub(crate) listener: Option<Listener>,
     pub(crate) on_failure: Option<Arc<Render>>,

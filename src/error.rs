@@ -40,6 +40,9 @@ pub enum Error {
     /// The login was decided before the principal's sessions were revoked. 409.
     #[error("the sign-in is older than the principal's last revocation")]
     Revoked,
+    /// The user has as many sessions as they may, and none of them is to end. 409.
+    #[error("the user has as many sessions as they may")]
+    TooManySessions,
     /// The response head is sent: what needs a cookie, or the commit, comes too late. 500.
     #[error("the response head is already sent")]
     TooLate,
@@ -130,6 +133,7 @@ impl Error {
             | Self::Ended
             | Self::Superseded
             | Self::Revoked
+            | Self::TooManySessions
             | Self::NotACounter { .. } => StatusCode::CONFLICT,
             Self::NoSession | Self::NotSignedIn => StatusCode::UNAUTHORIZED,
             Self::Csrf => StatusCode::FORBIDDEN,
@@ -239,6 +243,7 @@ impl From<Rejection> for Error {
                 Self::NotACounter { key: key.into() }
             }
             Rejection::BelowFloor => Self::Revoked,
+            Rejection::AtCap => Self::TooManySessions,
             rejection => Self::Store(StoreError::unavailable(rejection)),
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
-use steadfast_core::{Facts, Keyring, Lifetime, LifetimeError, LimitError, Realm, SessionStore};
+use steadfast_core::{
+    AtCap, Facts, Keyring, Lifetime, LifetimeError, LimitError, Realm, SessionStore,
+};
 use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
@@ -103,6 +105,7 @@ impl SessionLayer {
                 visitor: Facts::default(),
                 max_per_principal: 1_000,
                 indexed: IndexedLabels::default(),
+                at_cap: AtCap::EndOldest,
                 commit_on_server_error: false,
                 listener: None,
                 on_failure: None,
@@ -213,8 +216,7 @@ impl SessionLayer {
         Ok(self.with(|shared| shared.visitor = visitor))
     }
 
-    /// How many sessions a principal may have, at least 1: 1,000 by default. The oldest by
-    /// authentication end.
+    /// How many sessions a principal may have, at least 1: 1,000 by default.
     #[must_use]
     pub fn max_per_principal(self, sessions: usize) -> Self {
         self.with(|shared| shared.max_per_principal = sessions.max(1))
@@ -247,6 +249,20 @@ impl SessionLayer {
     #[must_use]
     pub fn end_everybody_within(self, time: Duration) -> Self {
         self.with(|shared| shared.floor = Some(Arc::new(Floor::new(time))))
+    }
+
+    /// What comes of a sign-in of a user who has as many sessions as they may: by default, the oldest by
+    /// authentication end. [`AtCap::Refuse`] answers [`Error::TooManySessions`], 409, and ends nothing.
+    ///
+    /// ```
+    /// use steadfast::{AtCap, MemoryStore, SessionLayer};
+    ///
+    /// let sessions =
+    ///     SessionLayer::new(MemoryStore::new()).max_per_principal(2).at_cap(AtCap::Refuse);
+    /// ```
+    #[must_use]
+    pub fn at_cap(self, at_cap: AtCap) -> Self {
+        self.with(|shared| shared.at_cap = at_cap)
     }
 
     /// How long a request waits for the store.

@@ -43,7 +43,7 @@ pub mod guide;
 // Not as `core`, or `use steadfast::*` would hide the standard one.
 pub use steadfast_core as store;
 pub use steadfast_core::{
-    Budget, Facts, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo,
+    AtCap, Budget, Facts, Keyring, Lifetime, Limits, Principal, Realm, RecordId, SessionInfo,
     SessionStore, StoreError,
 };
 

@@ -223,7 +223,7 @@ impl Sessions {
     async fn issue_to(&self, login: &Login) -> Result<Issued, Error> {
         let shared = &self.shared;
         let principal = self.principal(&login.principal)?;
-        let terms = login.terms(shared.max_per_principal)?;
+        let terms = login.terms(shared.max_per_principal, shared.at_cap)?;
         let (now, lifetime) = (shared.calls.store.env().now(), shared.lifetime());
         let until = terms.facts.lifetime_within(&lifetime).absolute_deadline(now);
         let id = shared.calls.store.mint()?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use steadfast_core::{Admission, Facts, Lifetime, LimitError};
+use steadfast_core::{Admission, AtCap, Facts, Lifetime, LimitError};
 
 /// A sign-in: who, on which terms, and what the session says of itself from then on.
 ///
@@ -58,6 +58,8 @@ pub struct Login {
     lifetime: Option<Lifetime>,
     is_persistent: Option<bool>,
     labels: Vec<(String, String)>,
+    max_sessions: Option<usize>,
+    at_cap: Option<AtCap>,
 }
 
 impl Login {
@@ -69,6 +71,8 @@ impl Login {
             lifetime: None,
             is_persistent: None,
             labels: Vec::new(),
+            max_sessions: None,
+            at_cap: None,
         }
     }
 
@@ -109,11 +113,27 @@ impl Login {
         self
     }
 
-    /// The sign-in as the store takes it, with the cap of its layer.
-    pub(crate) fn terms(&self, cap: usize) -> Result<Terms, LimitError> {
+    /// How many sessions the user may have with this one, at least 1: as
+    /// [`SessionLayer::max_per_principal`](crate::SessionLayer::max_per_principal) says by default.
+    #[must_use]
+    pub fn max_sessions(self, sessions: usize) -> Self {
+        Self { max_sessions: Some(sessions.max(1)), ..self }
+    }
+
+    /// What comes of this sign-in where the user has as many sessions as they may: as
+    /// [`SessionLayer::at_cap`](crate::SessionLayer::at_cap) says by default.
+    #[must_use]
+    pub fn at_cap(self, at_cap: AtCap) -> Self {
+        Self { at_cap: Some(at_cap), ..self }
+    }
+
+    /// The sign-in as the store takes it, with the policy of its layer.
+    pub(crate) fn terms(&self, max_sessions: usize, at_cap: AtCap) -> Result<Terms, LimitError> {
         let labels = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let facts = Facts::of(self.lifetime, self.is_persistent, labels)?;
-        Ok(Terms { facts, admission: Admission { cap, epoch: self.epoch } })
+        let cap = self.max_sessions.unwrap_or(max_sessions);
+        let at_cap = self.at_cap.unwrap_or(at_cap);
+        Ok(Terms { facts, admission: Admission { cap, epoch: self.epoch, at_cap } })
     }
 }
 

@@ -374,7 +374,8 @@ impl Session {
     pub async fn login(&self, login: impl Into<Login>) -> Result<(), Error> {
         let login = login.into();
         let principal = Principal::new(self.inner.shared.realm.clone(), &login.principal)?;
-        let terms = login.terms(self.inner.shared.max_per_principal)?;
+        let shared = &self.inner.shared;
+        let terms = login.terms(shared.max_per_principal, shared.at_cap)?;
         let mut turn = self.write().await?;
         turn.read().await?;
         turn.state.prepare_login(&principal);

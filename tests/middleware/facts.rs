@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use steadfast::store::Facts;
 use steadfast::store::conformance::faults::Call;
-use steadfast::{Error, Lifetime, Login, SessionInfo};
+use steadfast::{AtCap, Error, Lifetime, Login, SessionInfo};
 
 use crate::site::{Browser, Reply, Site, cookie};
 
@@ -171,6 +171,19 @@ async fn a_plain_sign_in_stores_no_facts() {
     login(&browser, Login::new("alice")).await.ok();
     assert_eq!(site.store.calls(Call::Load) - before, 1);
     assert!(listed(&browser).await[0].facts.is_empty());
+}
+
+#[tokio::test]
+async fn a_sign_in_has_a_limit_of_its_own() {
+    let site = Site::new();
+    let (first, second, third) = (site.visitor().await, site.visitor().await, site.visitor().await);
+    login(&first, Login::new("alice")).await.ok();
+    let refused = Login::new("alice").max_sessions(1).at_cap(AtCap::Refuse);
+    let reply = login(&second, refused).await;
+    assert_eq!((reply.status, second.user().await), (StatusCode::CONFLICT, None));
+    assert_eq!(second.value("seed").await, Some(1), "the visitor stays as they were");
+    login(&third, Login::new("alice").max_sessions(1)).await.ok();
+    assert_eq!((first.user().await, third.user().await.as_deref()), (None, Some("alice")));
 }
 
 async fn login(browser: &Browser, said: Login) -> Reply {

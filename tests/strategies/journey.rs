@@ -82,6 +82,8 @@ const JOURNEY: &[(&str, &str, &str, &str)] = &[
     ("laptop", "GET", "/get?k=cart", ""),
     ("laptop", "POST", "/logout-others", ""),
     ("phone", "GET", "/peek", ""),
+    ("phone", "POST", "/login?u=alice&max=1&at_cap=refuse", ""),
+    ("phone", "GET", "/peek", ""),
     ("phone", "POST", "/login?u=bob", ""),
     ("phone", "POST", "/login?u=alice", ""),
     ("phone", "GET", "/get?k=cart", ""),

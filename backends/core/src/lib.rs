@@ -71,7 +71,7 @@ pub use kind::SessionKind;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
-pub use patch::{Admission, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
+pub use patch::{Admission, AtCap, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
 pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};

@@ -412,17 +412,42 @@ pub struct Authentication {
 /// On which terms a principal gets another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// How many sessions the principal may have; the oldest by authentication end. 1,000 by default.
+    /// How many sessions the principal may have. 1,000 by default.
     pub cap: usize,
     /// The application's epoch of the principal, for example the version of the password. A login
     /// below the floor that [`delete_all`](crate::SessionStore::delete_all) set is rejected.
     pub epoch: Option<u64>,
+    /// What comes of a login at the cap.
+    pub at_cap: AtCap,
+}
+
+impl Admission {
+    /// Without an epoch, and so many sessions at most: the oldest end.
+    pub const fn capped(cap: usize) -> Self {
+        Self { cap, epoch: None, at_cap: AtCap::EndOldest }
+    }
+
+    /// Whether the login is refused where the principal has so many other live sessions.
+    pub fn refuses(&self, others: usize) -> bool {
+        self.at_cap == AtCap::Refuse && others >= self.cap.max(1)
+    }
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { cap: 1_000, epoch: None }
+        Self::capped(1_000)
     }
+}
+
+/// What comes of a login of a principal who has as many sessions as they may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtCap {
+    /// The oldest by authentication end, until there is room.
+    #[default]
+    EndOldest,
+    /// The login is rejected, and nothing ends.
+    Refuse,
 }
 
 /// The first character of keys whose values belong to the time before a sign-in, which removes them.

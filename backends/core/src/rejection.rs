@@ -24,6 +24,9 @@ pub enum Rejection {
     /// The login is below the floor of its principal's epoch, or names none where there is a floor.
     #[error("the login is older than the principal's last revocation")]
     BelowFloor,
+    /// The principal has as many live sessions as they may, and none of them is to end.
+    #[error("the principal has as many sessions as they may")]
+    AtCap,
     /// The store takes no new sessions.
     #[error("the store takes no new sessions")]
     Draining,

@@ -65,7 +65,9 @@ use crate::token::RecordId;
 ///   stood.
 /// - **The index of a principal** is never behind: `delete_all` finds a login that was applied before
 ///   it, and a login applied after it survives. `list` shows live records only.
-/// - **The cap** holds at every moment; the oldest by authentication end, and `Applied` names them.
+/// - **The cap** holds at every moment. The oldest by authentication end, and `Applied` names them; or the
+///   login is rejected with [`Rejection::AtCap`] and nothing ends, as [`Admission::at_cap`] says. A session
+///   that is the principal's already counts once. Only live sessions count.
 /// - **A floor** set by `delete_all` rejects logins below it, and logins without an epoch, for at
 ///   least a day. One that was applied before and is sent again is `Applied`.
 /// - **Facts travel with the record** byte for byte, and change with a create or an authentication only.

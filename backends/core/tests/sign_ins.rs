@@ -19,14 +19,14 @@ use caught::{assert_caught, block_on};
 use common::{SimpleStore, found};
 use futures_core::Stream;
 use steadfast_core::conformance::checks::{
-    endings, formats, keys, operation, principals, sign_ins,
+    deadlines, endings, formats, keys, operation, principals, sign_ins,
 };
 use steadfast_core::conformance::{Subject, model_check};
 use steadfast_core::{
-    Absence, Admission, Change, ChangeStream, Deleted, Deletion, EndReason, Env, Facts, Hint,
-    KeyId, Limits, Lookup, Operate, Outcome, PRE_AUTH, Patch, Principal, Proof, Record, RecordId,
-    Revocation, Rotation, SecretHash, SessionInfo, SessionStore, Store, StoreError, Values,
-    Verdict,
+    Absence, Admission, AtCap, Change, ChangeStream, Deleted, Deletion, EndReason, Env, Facts,
+    Hint, KeyId, Limits, Lookup, Operate, Outcome, PRE_AUTH, Patch, Principal, Proof, Record,
+    RecordId, Revocation, Rotation, SecretHash, SessionInfo, SessionStore, Store, StoreError,
+    Values, Verdict,
 };
 use tokio::task::yield_now;
 
@@ -184,6 +184,25 @@ fn a_login_that_removes_too_much_is_caught() {
 }
 
 #[test]
+fn a_cap_that_ends_what_it_should_not_is_caught() {
+    caught!(
+        Flaw::NeverRefuses,
+        principals::a_login_at_the_cap_is_refused_where_asked => "at the cap is refused",
+    );
+    caught_by_the_model(Flaw::NeverRefuses);
+}
+
+#[test]
+fn an_idle_life_that_is_outlasted_is_caught() {
+    caught!(
+        Flaw::OutlastsItsIdleLife,
+        deadlines::no_patch_outlasts_an_idle_life_of_its_own => "bounds every patch",
+        deadlines::a_login_shortens_the_idle_life => "may shorten the idle life",
+    );
+    caught_by_the_model(Flaw::OutlastsItsIdleLife);
+}
+
+#[test]
 fn facts_that_are_not_kept_are_caught() {
     caught!(
         Flaw::FactsAreText,
@@ -320,6 +339,8 @@ enum Flaw {
     TellsOfLogoutsOnly,
     CapsByCreation,
     CapsInBatches,
+    NeverRefuses,
+    OutlastsItsIdleLife,
     ServesOldCopies,
 }
 
@@ -435,11 +456,7 @@ impl FlawedStore {
         let Some(login) = login else {
             return self.inner.try_update(id, patch);
         };
-        let (mut forged, mut rotation) = (patch.clone(), patch.rotation().cloned());
-        let authentication = rotation.as_mut().and_then(|r| r.authentication.as_mut());
-        authentication.expect("it is a login").admission.cap = usize::MAX;
-        let proof = patch.proof().cloned().expect("a rotation has a proof");
-        forged.rotate(proof, rotation.expect("it rotates"));
+        let forged = admitted(patch, |admission| admission.cap = usize::MAX);
         let mut outcome = self.inner.try_update(id, &forged)?;
         if let (Outcome::Applied(applied), Some(who)) = (&mut outcome, &login.principal) {
             applied.ended = self.end_over(who, login.admission.cap);
@@ -551,6 +568,17 @@ impl FlawedStore {
                 self.inner.try_update(id, patch)
             }
             Flaw::CapsByCreation | Flaw::CapsInBatches => self.cap(id, patch),
+            Flaw::NeverRefuses => self.inner.try_update(
+                id,
+                &admitted(patch, |admission| {
+                    admission.at_cap = AtCap::EndOldest;
+                }),
+            ),
+            Flaw::OutlastsItsIdleLife => self.amended(id, patch, |before, after| {
+                let asked = patch.idle_deadline().unwrap_or(before.idle_deadline);
+                let until = before.idle_deadline.max(asked);
+                after.idle_deadline = until.min(after.absolute_deadline);
+            }),
             _ => self.inner.try_update(id, patch),
         }
     }
@@ -566,6 +594,18 @@ impl FlawedStore {
         }
         Ok(outcome)
     }
+}
+
+/// A patch whose login, if it is one, is on other terms.
+fn admitted(patch: &Patch, change: impl FnOnce(&mut Admission)) -> Patch {
+    let (mut forged, mut rotation) = (patch.clone(), patch.rotation().cloned());
+    let authentication = rotation.as_mut().and_then(|r| r.authentication.as_mut());
+    if let Some(authentication) = authentication {
+        change(&mut authentication.admission);
+        let proof = patch.proof().cloned().expect("a rotation has a proof");
+        forged.rotate(proof, rotation.expect("it rotates"));
+    }
+    forged
 }
 
 #[async_trait]

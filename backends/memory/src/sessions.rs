@@ -365,6 +365,9 @@ impl Sessions {
         if lists.is_below_floor(principal, new.admission.epoch, now) {
             return Some(Outcome::Rejected(Rejection::BelowFloor));
         }
+        if is_full(&mut lists, principal, new.id, new.admission, now) {
+            return Some(Outcome::Rejected(Rejection::AtCap));
+        }
         let content = self.put_up(new)?;
         lists.add(principal, new.rank, &new.slot, new.deadline);
         drop(content);
@@ -409,6 +412,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Applied, Refusal> {
         let mut lists = self.index.lock(login.principal);
+        let is_full = is_full(&mut lists, login.principal, id, login.admission, now);
         let mut content = slot.lock();
         let record = slot.live(&content).ok_or(Refusal::Gone)?;
         let (before, left) = (Before::of(record), record.principal.clone());
@@ -420,6 +424,9 @@ impl Sessions {
         }
         if lists.is_below_floor(login.principal, login.admission.epoch, now) {
             return Err(Refusal::Rejected(Rejection::BelowFloor));
+        }
+        if is_full {
+            return Err(Refusal::Rejected(Rejection::AtCap));
         }
         if !self.shelf.promote(id, slot) {
             return Err(Refusal::Gone);
@@ -614,6 +621,24 @@ impl Before {
     fn of(record: &Record) -> Self {
         Self { version: record.version, sign_in: record.sign_in }
     }
+}
+
+/// Whether a login is refused, because other sessions of the principal are as many as may be. Call it
+/// without the lock of a slot.
+fn is_full(
+    lists: &mut Lists<'_>,
+    principal: &Principal,
+    id: RecordId,
+    admission: Admission,
+    now: Timestamp,
+) -> bool {
+    if !admission.refuses(lists.count(principal)) {
+        return false;
+    }
+    lists.drop_expired(principal, now);
+    let mut others = 0;
+    lists.for_each(principal, |rank, _| others += usize::from(rank.id != id));
+    admission.refuses(others)
 }
 
 /// Whether a patch authenticates anybody.

@@ -209,7 +209,7 @@ mod races {
     #[test]
     fn a_cap_holds_while_many_log_in_at_once() {
         let store = Store::new();
-        let admission = Admission { cap: 3, epoch: None };
+        let admission = Admission::capped(3);
         let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), admission));
         thread::scope(|scope| {
             let logins = [(); 3].map(|()| scope.spawn(|| (0..200).for_each(|_| log_in())));
@@ -368,7 +368,7 @@ mod principals {
         let store = Store::new();
         let old = store.user("alice");
         let token = store.token(store.id());
-        let admission = Admission { cap: 1, epoch: None };
+        let admission = Admission::capped(1);
         let mut record = store.record(&token);
         record.principal = Some(principal("alice"));
         let outcome = store.sessions.create(token.id(), record, admission);
@@ -543,7 +543,7 @@ mod caps {
         login.rotate(store.prove(&tokens[0]), rotation);
         applied(store.update(tokens[0].id(), &login));
         store.clock.set(soon);
-        let admission = Admission { cap: 30, epoch: None };
+        let admission = Admission::capped(30);
         let outcome = store.try_login(&store.visitor(), &principal("alice"), admission);
         assert!(applied(outcome).ended.is_empty(), "the one that expired made room");
     }
@@ -803,7 +803,7 @@ impl Store {
     /// Logs in as alice, a second after the last one, and gives what the cap ended.
     fn capped_login(&self, token: &Token, cap: usize) -> Vec<RecordId> {
         self.clock.advance(Duration::from_secs(1));
-        let admission = Admission { cap, epoch: None };
+        let admission = Admission::capped(cap);
         applied(self.try_login(token, &principal("alice"), admission)).ended
     }
 

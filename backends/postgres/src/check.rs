@@ -113,7 +113,7 @@ impl Trial<'_> {
             "idle" | "absolute" | "replaced_until" | "floor_until" => Box::new(in_a_minute),
             "format" | "known" => Box::new(i32::from(Record::FORMAT)),
             "tells" => Box::new(true),
-            "clear" | "is_over_limit" => Box::new(false),
+            "clear" | "is_over_limit" | "refuses" => Box::new(false),
             "size" => Box::new(0_i32),
             "version" | "limit" | "epoch" => Box::new(1_i64),
             // Nothing is due.

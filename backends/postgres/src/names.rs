@@ -92,7 +92,7 @@ const INDEXES: [&str; 7] = [
     "replaced_check",
 ];
 
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 19] = [
     "principals",
     "migrations",
     "changes",
@@ -104,6 +104,7 @@ const OTHERS: [&str; 18] = [
     "counted",
     "admits",
     "admit",
+    "is_full",
     "create",
     "patch",
     "end",

@@ -1,8 +1,8 @@
 //! A patch as the arguments of its statement, and the answer to it.
 
 use steadfast_core::{
-    Applied, Counters, Facts, KeyId, LimitError, Limits, Op, Outcome, Patch, Principal, RawJson,
-    Record, RecordId, Rejection, RouteLabel, SecretHash, StoreError, Timestamp, Version,
+    Applied, AtCap, Counters, Facts, KeyId, LimitError, Limits, Op, Outcome, Patch, Principal,
+    RawJson, Record, RecordId, Rejection, RouteLabel, SecretHash, StoreError, Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ impl<'p> Arguments<'p> {
         let admission = authentication.map(|login| login.admission);
         let facts = authentication.and_then(|login| login.facts.as_ref());
         let rehash = patch.rehashing();
-        let arguments: [Argument<'_>; 32] = [
+        let arguments: [Argument<'_>; 33] = [
             ("id", &id.as_uuid()),
             ("now", &now.as_millis()),
             ("tells", &tells),
@@ -124,6 +124,7 @@ impl<'p> Arguments<'p> {
             ("principal", &principal.map(Principal::id)),
             ("cap", &admission.map(|admission| bound(admission.cap))),
             ("epoch", &admission.and_then(|admission| admission.epoch).map(rows::epoch)),
+            ("refuses", &admission.is_some_and(|admission| admission.at_cap == AtCap::Refuse)),
             ("idle", &patch.idle_deadline().map(Timestamp::as_millis)),
             ("owner", &patch.owner().map(RouteLabel::as_str)),
         ];
@@ -153,6 +154,7 @@ impl<'p> Arguments<'p> {
             "not an integer" => Rejection::not_an_integer(culprit()?),
             "overflow" => Rejection::overflow(culprit()?),
             "below floor" => Rejection::BelowFloor,
+            "at cap" => Rejection::AtCap,
             "too many keys" => {
                 LimitError::Keys { keys: limited()?, limit: self.limits.keys }.into()
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Deleted, Deletion, Env, Event, Facts, Found, Limits,
+    Absence, Admission, Applied, AtCap, Carry, Deleted, Deletion, Env, Event, Facts, Found, Limits,
     Lookup, Outcome, Patch, Principal, Probe, Proof, Record, RecordId, Rejection, Revocation, Scan,
     Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
 };
@@ -293,7 +293,7 @@ impl<'r> New<'r> {
         let principal = record.principal.as_ref();
         let replaced = record.replaced.as_ref();
         let facts = Some(&record.facts).filter(|facts| !facts.is_empty());
-        let arguments: [Argument<'_>; 23] = [
+        let arguments: [Argument<'_>; 24] = [
             ("id", &id.as_uuid()),
             ("now", &sessions.env.now().as_millis()),
             ("tells", &sessions.tells()),
@@ -317,6 +317,7 @@ impl<'r> New<'r> {
             ("fence", &self.fence),
             ("cap", &bound(self.admission.cap)),
             ("epoch", &self.admission.epoch.map(rows::epoch)),
+            ("refuses", &(self.admission.at_cap == AtCap::Refuse)),
         ];
         // A late one would bring back what was ended after it.
         sessions.pool.rows(Resend::Never, &sessions.statements.create, &arguments).await
@@ -330,6 +331,7 @@ impl<'r> New<'r> {
             }
             "exists" => Outcome::Exists,
             "below floor" => Outcome::Rejected(Rejection::BelowFloor),
+            "at cap" => Outcome::Rejected(Rejection::AtCap),
             other => return Err(format!("unexpected verdict {other:?}").into()),
         })
     }

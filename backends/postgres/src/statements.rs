@@ -131,6 +131,7 @@ const CREATE: Sql = (
         ("fence", Type::INT8),
         ("cap", Type::INT8),
         ("epoch", Type::INT8),
+        ("refuses", Type::BOOL),
     ],
 );
 
@@ -175,6 +176,7 @@ const PATCH: Sql = (
         ("principal", Type::TEXT),
         ("cap", Type::INT8),
         ("epoch", Type::INT8),
+        ("refuses", Type::BOOL),
         ("idle", Type::INT8),
         ("owner", Type::TEXT),
     ],

@@ -217,7 +217,7 @@ fn login(store: &PostgresStore, from: u8, to: u8, principal: &Principal) -> Patc
         absolute_deadline,
         principal: Some(principal.clone()),
         facts: None,
-        admission: Admission { cap: 1, epoch: None },
+        admission: Admission::capped(1),
     };
     let hash = visitor(store, [to; 32]).secret;
     let mut login = Patch::new();

@@ -214,7 +214,9 @@ async fn in_03_hostile_text_is_kept_as_it_is() {
             .unwrap(),
         1
     );
-    let again = store.create(id, record, Admission { cap: 9, epoch: Some(u64::MAX - 1) }).await;
+    let again = store
+        .create(id, record, Admission { cap: 9, epoch: Some(u64::MAX - 1), ..Admission::default() })
+        .await;
     assert!(matches!(again, Ok(Outcome::Rejected(_))), "{again:?}");
 }
 
@@ -427,7 +429,7 @@ fn login_with(store: &PostgresStore, principal: &Principal, admission: Admission
     login
 }
 
-const ONE: Admission = Admission { cap: 1, epoch: None };
+const ONE: Admission = Admission::capped(1);
 
 async fn applied(store: &PostgresStore, id: RecordId, patch: &Patch) -> Applied {
     match store.update(id, patch, &Hint::default()).await.unwrap() {

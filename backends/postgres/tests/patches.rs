@@ -182,7 +182,7 @@ fn build(steps: &[Step]) -> Patch {
 
 fn patch() -> impl Strategy<Value = Vec<Step>> {
     let expected = prop::option::of(value());
-    let facts = select(vec![&b""[..], b"\0facts"]);
+    let facts = select(vec![&b""[..], b"\0facts", OWN_IDLE_LIFE]);
     let who = prop::option::of(select(vec!["alice", "bob"]));
     let login = prop::option::of((deadline(), who, prop::option::of(facts)));
     let step = prop_oneof![
@@ -292,3 +292,6 @@ fn json(text: &str) -> RawJson {
 fn principal(id: &str) -> Principal {
     Principal::new(Realm::default(), id).unwrap()
 }
+
+/// Facts that name an idle life of 5 min and an absolute one of 8 h.
+const OWN_IDLE_LIFE: &[u8] = b"\x01\0\0\0\0\0\0\x04\x93\xe0\0\0\0\0\x01\xb7\x74\0";

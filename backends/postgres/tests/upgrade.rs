@@ -61,7 +61,7 @@ async fn a_record_of_0_1_is_rewritten_by_its_next_patch() {
         absolute_deadline: store.env().now() + Duration::from_secs(3_600),
         principal: Some(principal_named("alice")),
         facts: None,
-        admission: Admission { cap: 1_000, epoch: None },
+        admission: Admission::capped(1_000),
     };
     let rotation = Rotation { hash: hash(11), authentication: Some(authentication) };
     login.rotate(hash(1).into(), rotation);
@@ -79,14 +79,14 @@ async fn principals_of_0_1_keep_their_sessions_and_floors() {
     let counts = "SELECT string_agg(id || sessions, ' ' ORDER BY id)
         FROM steadfast.sessions_principals";
     assert_eq!(database.sql(counts), "alice2 bob0");
-    let below = Admission { cap: 1_000, epoch: Some(8) };
+    let below = Admission { cap: 1_000, epoch: Some(8), ..Admission::default() };
     let record = Record { principal: Some(principal_named("bob")), ..record(&store, 7) };
     let outcome = store.create(id(7), record, below).await.unwrap();
     assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     // One more, and one is all that there may be.
     let record = Record { principal: Some(principal_named("alice")), ..self::record(&store, 7) };
     let Outcome::Applied(applied) =
-        store.create(id(7), record, Admission { cap: 1, epoch: None }).await.unwrap()
+        store.create(id(7), record, Admission::capped(1)).await.unwrap()
     else {
         panic!("alice has no floor");
     };

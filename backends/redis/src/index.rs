@@ -93,6 +93,12 @@ impl Sessions {
         self.look_at(&name, &ids.collect::<Vec<_>>()).await
     }
 
+    /// Looks at every session that the index lists; says whether one was taken off.
+    pub(crate) async fn prune(&self, name: &str) -> Result<bool, StoreError> {
+        let ids: Vec<_> = self.entries(name, None).await?.iter().map(|entry| entry.id).collect();
+        Ok(self.look_at(name, &ids).await?.len() < ids.len())
+    }
+
     pub(crate) async fn delete_all(
         &self,
         principal: &Principal,
@@ -296,7 +302,7 @@ impl Sessions {
         own: &Entry,
         change: &Change<'_>,
     ) -> Result<Enlisted, StoreError> {
-        let mut looked = None;
+        let (mut looked, mut is_pruned) = (None, false);
         for _ in 0..ATTEMPTS {
             let mut answer = self.try_to_enlist(login, own, looked.as_ref()).await?;
             match answer.word {
@@ -304,6 +310,14 @@ impl Sessions {
                     return Listed::of(&mut answer).map(Enlisted::Listed).ok_or_else(unexpected);
                 }
                 b'C' => self.convert(&login.name).await?,
+                b'R' if is_pruned => {
+                    return Ok(Enlisted::Refused(Made::rejected(Rejection::AtCap)));
+                }
+                // An entry may have been left behind by a session that expired early.
+                b'R' => {
+                    self.list_apart(&login.name).await?;
+                    is_pruned = true;
+                }
                 b'F' => {
                     return Ok(Enlisted::Refused(match self.ask(login.id, change).await? {
                         Made::Fine(_) => Made::rejected(Rejection::BelowFloor),

@@ -63,6 +63,11 @@ impl Made {
         Self::Refused(Outcome::Rejected(why))
     }
 
+    /// Whether a login was refused, because its principal has as many sessions as they may.
+    pub(crate) fn is_at_cap(&self) -> bool {
+        matches!(self, Self::Refused(Outcome::Rejected(Rejection::AtCap)))
+    }
+
     pub(crate) fn outcome(self) -> Result<Outcome, StoreError> {
         match self {
             Self::Applied { applied, .. } => Ok(Outcome::Applied(applied)),
@@ -123,6 +128,7 @@ fn rejection(answer: &mut Answer) -> Option<Rejection> {
             })
         }
         b'F' => Some(Rejection::BelowFloor),
+        b'R' => Some(Rejection::AtCap),
         _ => None,
     }
 }

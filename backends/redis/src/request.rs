@@ -1,8 +1,8 @@
 //! What the scripts are told, packed in the order in which they take it.
 
 use steadfast_core::{
-    Admission, Authentication, Deletion, EndReason, Facts, Limits, Op, Patch, Proof, RawJson,
-    Record, SecretHash, Timestamp,
+    Admission, AtCap, Authentication, Deletion, EndReason, Facts, Limits, Op, Patch, Proof,
+    RawJson, Record, SecretHash, Timestamp,
 };
 
 use crate::codec::{Packed, encode};
@@ -73,7 +73,7 @@ pub(crate) fn deletion(to: &mut Packed, deletion: &Deletion<'_>, name: &str) {
 }
 
 pub(crate) fn admitted(to: &mut Packed, admission: Admission) {
-    to.u32(admission.cap);
+    to.u32(admission.cap).flag(admission.at_cap == AtCap::Refuse);
     epoch(to, admission.epoch);
 }
 

@@ -193,7 +193,11 @@ impl Sessions {
         match &login {
             Some(login) if self.servers.are_many() => self.log_in(login, change).await,
             Some(login) => {
-                let made = self.make(id, change, Terms::default()).await?;
+                let mut made = self.make(id, change, Terms::default()).await?;
+                // An entry may have been left behind by a session that ended.
+                if made.is_at_cap() && self.prune(&login.name).await? {
+                    made = self.make(id, change, Terms::default()).await?;
+                }
                 if let Made::Applied { stale, .. } = &made {
                     self.prune_behind(&login.name, stale);
                     self.seen.remember(id, change.principal());

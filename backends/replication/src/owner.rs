@@ -585,7 +585,7 @@ fn reserve(id: RecordId, record: &Record) -> Option<Told> {
         id,
         authenticated: record.authenticated.unwrap_or(record.created),
         until: record.absolute_deadline,
-        admission: Admission { cap: usize::MAX, epoch: Some(u64::MAX) },
+        admission: Admission { epoch: Some(u64::MAX), ..Admission::capped(usize::MAX) },
     };
     Some(list_step(None, record.principal.clone()?, request))
 }
@@ -614,14 +614,47 @@ impl Task {
     fn is_overtaken_by(&self, request: &Request) -> bool {
         let waits = matches!(
             &self.stage,
-            Some(Stage::Steps(Steps::Admit(..) | Steps::End(_) | Steps::Pause(_)))
+            Some(Stage::Steps(Steps::Admit(..) | Steps::End(_) | Steps::Look(_) | Steps::Pause(_)))
         );
         waits && matches!(request, Request::End { .. })
     }
 
+    /// What needs not wait for the calls before it.
+    fn answer_beside(
+        &self,
+        asked: &Asked,
+        world: &impl Surroundings,
+        cx: &Context<'_>,
+    ) -> Option<Reply> {
+        match &asked.request {
+            Request::Load { .. } => self.load_beside(asked, world, cx),
+            Request::Describe { .. } => self.describe_beside(asked, world, cx),
+            _ => None,
+        }
+    }
+
+    /// A session that is the principal's, and waits for another list, is described as it is: two logins that look
+    /// at each other's sessions would wait for each other. One that may be about to become the principal's is
+    /// described once it has.
+    fn describe_beside(
+        &self,
+        asked: &Asked,
+        world: &impl Surroundings,
+        cx: &Context<'_>,
+    ) -> Option<Reply> {
+        let waits = matches!(&self.stage, Some(Stage::Steps(_)));
+        if !waits || !self.apart.is_empty() || !world.serves(cx.slot_of(asked.id)) {
+            return None;
+        }
+        match self.decide_beside(asked, cx)? {
+            Reply::Described(Some(info)) => Some(Reply::Described(Some(info))),
+            _ => None,
+        }
+    }
+
     /// A read is answered from what is confirmed, also while a write is under way, unless that may have been
     /// shown by an earlier owner, or the client has seen it.
-    fn answer_beside(
+    fn load_beside(
         &self,
         asked: &Asked,
         world: &impl Surroundings,
@@ -640,6 +673,10 @@ impl Task {
         {
             return None;
         }
+        self.decide_beside(asked, cx)
+    }
+
+    fn decide_beside(&self, asked: &Asked, cx: &Context<'_>) -> Option<Reply> {
         let beside = Beside { lowest: 0, admitted: None, queue: &self.queue };
         match decide::decide(asked, &beside, cx) {
             Decision::Answer(reply) => Some(reply),

@@ -64,7 +64,8 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
             .affinity(options.affinity)
             .lifetime(options.lifetime)
             .keyring(options.keys.hash.clone())
-            .max_per_principal(options.max_per_principal.get());
+            .max_per_principal(options.max_per_principal.get())
+            .at_cap(options.at_cap);
         if let Some(keys) = &options.keys.seal {
             layer = layer.seal(keys.clone());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use steadfast::store::RouteLabel;
-use steadfast::{Affinity, CookieProfile, Keyring, Lifetime, SealKeys};
+use steadfast::{Affinity, AtCap, CookieProfile, Keyring, Lifetime, SealKeys};
 
 /// The options, checked.
 pub(crate) struct Options {
@@ -21,6 +21,7 @@ pub(crate) struct Options {
     /// The idle life of visitors' sessions.
     pub(crate) visitor_idle: Option<Duration>,
     pub(crate) max_per_principal: NonZeroUsize,
+    pub(crate) at_cap: AtCap,
     pub(crate) keys: Keys,
     /// How long open responses may take after a signal.
     pub(crate) shutdown: Duration,
@@ -166,6 +167,7 @@ impl Given {
             },
             shutdown: Duration::from_secs(self.parse("shutdown", seconds)?),
             max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
+            at_cap: at_cap(self.text("at-cap"))?,
             control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
         })
     }
@@ -263,12 +265,20 @@ fn affinity(name: &str) -> anyhow::Result<Affinity> {
     }
 }
 
+fn at_cap(name: &str) -> anyhow::Result<AtCap> {
+    match name {
+        "end-oldest" => Ok(AtCap::EndOldest),
+        "refuse" => Ok(AtCap::Refuse),
+        _ => Err(anyhow!("--at-cap wants end-oldest or refuse, and not {name:?}")),
+    }
+}
+
 fn variable(name: &str) -> String {
     format!("STEADFAST_{}", name.to_uppercase().replace('-', "_"))
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 14] = [
+const OPTIONS: [(&str, &str, &str, &str); 15] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
@@ -282,7 +292,8 @@ const OPTIONS: [(&str, &str, &str, &str); 14] = [
     ("idle", "S", "1800", "how long a session lives unused"),
     ("absolute", "S", "28800", "how long a session lives"),
     ("visitor-idle", "S", "", "the same of visitors; as --idle unless set"),
-    ("max-per-principal", "N", "1000", "sessions a user may have, the oldest ends"),
+    ("max-per-principal", "N", "1000", "sessions a user may have"),
+    ("at-cap", "NAME", "end-oldest", "what a sign-in beyond them does: end-oldest or refuse"),
     (
         "key",
         "NAME=HEX",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{Lifetime, Login};
+use steadfast::{AtCap, Lifetime, Login};
 
 use crate::errors::Failure;
 
@@ -28,6 +28,15 @@ pub(crate) fn read(parameters: &[(String, String)], layer: &Lifetime) -> Result<
     }
     if let Some(epoch) = find("epoch") {
         login = login.epoch(epoch.parse().map_err(|_| wrong("epoch", "a whole number"))?);
+    }
+    if let Some(max) = find("max") {
+        login = login.max_sessions(max.parse().map_err(|_| wrong("max", "a whole number"))?);
+    }
+    match find("at_cap") {
+        None => {}
+        Some("refuse") => login = login.at_cap(AtCap::Refuse),
+        Some("end-oldest") => login = login.at_cap(AtCap::EndOldest),
+        Some(_) => return Err(wrong("at_cap", "end-oldest or refuse")),
     }
     for (name, value) in parameters {
         if let Some(name) = name.strip_prefix("label.") {

@@ -237,6 +237,8 @@ macro_rules! conformance_tests {
                 the_cap_counts_live_sessions_only,
                 the_cap_counts_elevations,
                 a_full_cap_is_exact,
+                a_login_at_the_cap_is_refused_where_asked,
+                a_refusing_cap_holds_under_parallel_logins,
             }
             cancellation {
                 a_dropped_create_is_whole_or_nothing,

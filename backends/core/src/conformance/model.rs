@@ -17,7 +17,7 @@ use super::Subject;
 use super::fixture::{Fixture, SECOND, json, principal};
 use crate::error::StoreError;
 use crate::facts::Facts;
-use crate::patch::{Admission, Authentication, Patch, Rotation};
+use crate::patch::{Admission, AtCap, Authentication, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, Rehash, SecretHash};
 use crate::record::Record;
@@ -371,7 +371,8 @@ impl<'s> Game<'s> {
     /// so it is given none that it could reach.
     fn admission(&self, login: &steps::Login) -> Admission {
         let cap = if self.service.has_index() { login.cap } else { usize::MAX };
-        Admission { cap, epoch: login.epoch }
+        let at_cap = if login.refuses { AtCap::Refuse } else { AtCap::EndOldest };
+        Admission { cap, epoch: login.epoch, at_cap }
     }
 }
 

@@ -60,6 +60,10 @@ impl SimpleStore {
         if principal.is_some_and(|principal| shelf.is_below_floor(principal, admission)) {
             return Outcome::Rejected(Rejection::BelowFloor);
         }
+        let is_full = |principal| shelf.is_full(id, principal, admission, now);
+        if self.has_index && principal.is_some_and(is_full) {
+            return Outcome::Rejected(Rejection::AtCap);
+        }
         shelf.keep(id, record.clone());
         let cap = if self.has_index { admission.cap } else { usize::MAX };
         applied(record, shelf.end_over_cap(id, cap, now))
@@ -83,6 +87,11 @@ impl SimpleStore {
             && shelf.is_below_floor(who, login.admission)
         {
             return Ok(Outcome::Rejected(Rejection::BelowFloor));
+        }
+        if let (Some(login), Some(who), false) = (login, who, sent_twice)
+            && shelf.is_full(id, who, login.admission, now)
+        {
+            return Ok(Outcome::Rejected(Rejection::AtCap));
         }
         if !sent_twice {
             shelf.keep(id, patched.record.clone());
@@ -224,6 +233,18 @@ impl Shelf {
             (record.principal.as_ref() == Some(principal)).then(|| SessionInfo::of(*id, record))
         });
         live.collect()
+    }
+
+    /// Whether a login is refused, because other sessions of its principal are as many as may be.
+    pub(crate) fn is_full(
+        &self,
+        id: RecordId,
+        principal: &Principal,
+        admission: Admission,
+        now: Timestamp,
+    ) -> bool {
+        let others = self.live_of(principal, now).iter().filter(|info| info.id != id).count();
+        admission.refuses(others)
     }
 
     /// Ends the oldest sessions of the principal of `id` that are over the cap.

@@ -69,6 +69,20 @@ LANGUAGE sql IMMUTABLE AS $$
     SELECT p.floor IS NULL OR p.floor_until <= p_now OR coalesce(p_epoch >= p.floor, false)
 $$;
 
+-- Whether a locked principal has as many live sessions as they may, beside this one.
+CREATE FUNCTION {is_full}(
+    p_realm text, p_principal text, p_id uuid, p_cap bigint, p_now bigint
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    others bigint;
+BEGIN
+    SELECT count(*) INTO others FROM {sessions} s
+    WHERE s.realm = p_realm AND s.principal = p_principal AND s.id <> p_id
+        AND least(s.idle_end, s.absolute_end) > p_now;
+    RETURN others >= greatest(p_cap, 1);
+END
+$$;
+
 -- Counts the newest session of a locked principal, unless it is counted already, and ends the oldest ones
 -- beyond the cap. Those that expired do not count, and go first.
 --
@@ -132,18 +146,20 @@ CREATE FUNCTION {create}(
     p_keys text[], p_values text[], p_size integer,
     p_created bigint, p_authenticated bigint, p_idle bigint, p_absolute bigint,
     p_realm text, p_principal text, p_sign_in bigint, p_facts bytea, p_owner text, p_fence bigint,
-    p_cap bigint, p_epoch bigint,
+    p_cap bigint, p_epoch bigint, p_refuses boolean,
     OUT verdict text, OUT at_version bigint, OUT ended uuid[], OUT expired uuid[], OUT is_told boolean
 ) LANGUAGE plpgsql SET lock_timeout = '400ms' AS $$
 DECLARE
     is_admitted boolean := true;
+    is_full boolean := false;
     there {sessions}%ROWTYPE;
 BEGIN
     is_told := false;
     IF p_principal IS NOT NULL THEN
         is_admitted := {admits}({lock}(p_realm, p_principal), p_epoch, p_now);
+        is_full := p_refuses AND {is_full}(p_realm, p_principal, p_id, p_cap, p_now);
     END IF;
-    IF is_admitted THEN
+    IF is_admitted AND NOT is_full THEN
         INSERT INTO {sessions} (
             id, format, hash, replaced, replaced_until, version, values, keys, size, created,
             authenticated, idle_end, absolute_end, hour, realm, principal, sign_in, facts, owner, fence
@@ -175,11 +191,11 @@ BEGIN
     THEN
         verdict := 'applied';
         at_version := there.version;
-    ELSIF FOUND OR is_admitted THEN
+    ELSIF FOUND OR is_admitted AND NOT is_full THEN
         -- If it is not there any more, it was when the insert met it.
         verdict := 'exists';
     ELSE
-        verdict := 'below floor';
+        verdict := CASE WHEN is_admitted THEN 'at cap' ELSE 'below floor' END;
     END IF;
 END
 $$;
@@ -205,7 +221,7 @@ CREATE FUNCTION {patch}(
     p_max_keys bigint, p_max_size bigint,
     p_rehash_from bytea[], p_rehash_to bytea,
     p_hash bytea, p_replaced_until bigint, p_authenticated bigint, p_absolute bigint, p_facts bytea,
-    p_realm text, p_principal text, p_cap bigint, p_epoch bigint,
+    p_realm text, p_principal text, p_cap bigint, p_epoch bigint, p_refuses boolean,
     p_idle bigint, p_owner text,
     OUT verdict text, OUT at_version bigint, OUT sums bigint[], OUT ended uuid[], OUT expired uuid[],
     OUT is_told boolean, OUT culprit text, OUT amount bigint, OUT unknown_key bytea
@@ -216,6 +232,7 @@ DECLARE
     is_login CONSTANT boolean := p_principal IS NOT NULL;
     is_authentication CONSTANT boolean := p_absolute IS NOT NULL;
     is_admitted boolean := true;
+    is_full boolean := false;
     is_other_principal boolean := false;
     is_rehashed boolean := false;
     writes boolean := p_clear OR num_nulls(p_put_keys, p_removed, p_added_keys) < 3;
@@ -241,6 +258,9 @@ BEGIN
         END IF;
         IF is_login THEN
             is_admitted := {admits}({lock}(p_realm, p_principal), p_epoch, p_now);
+        END IF;
+        IF is_login AND p_refuses THEN
+            is_full := {is_full}(p_realm, p_principal, p_id, p_cap, p_now);
         END IF;
         IF is_login AND (former_realm, former_principal) > (p_realm, p_principal) THEN
             PERFORM {lock}(former_realm, former_principal);
@@ -364,7 +384,9 @@ BEGIN
                 EXIT decide;
             END IF;
         END IF;
-        verdict := CASE WHEN is_admitted THEN 'applied' ELSE 'below floor' END;
+        verdict := CASE
+            WHEN NOT is_admitted THEN 'below floor' WHEN is_full THEN 'at cap' ELSE 'applied'
+        END;
     END;
 
     IF verdict <> 'applied' THEN

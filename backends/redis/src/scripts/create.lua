@@ -9,13 +9,13 @@ for n = 1, take('>I4') do
   local key, value = take('>Bc0I4c0')
   values[2 * n - 1], values[2 * n] = 'v' .. key, value
 end
-local principal, authenticated, cap, epoch, ticket = take('>Hc0i8I4Bc0Bc0')
+local principal, authenticated, cap, refuses, epoch, ticket = take('>Hc0i8I4BBc0Bc0')
 local is_login, has_index = principal ~= '', principal ~= '' and is_split == 0
 
-local victims = {}
+local victims, is_full = {}, false
 if has_index then
   local answer
-  victims, answer = make_room(KEYS[2], id_of(KEYS[1]), principal, cap)
+  victims, answer, is_full = make_room(KEYS[2], id_of(KEYS[1]), principal, cap, refuses)
   if not victims then return answer end
 end
 
@@ -32,6 +32,7 @@ if asks == 1 then return 'f' .. text('') .. text('') end
 local mark = is_login and is_split == 1 and redis.call('HGET', KEYS[1], 'x' .. ticket)
 if mark == 'again' then return 'A' end
 if has_index and is_below_floor(KEYS[2], epoch) then return 'F' end
+if is_full then return 'R' end
 
 local made = {}
 if mark == 'ended' then

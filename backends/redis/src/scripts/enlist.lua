@@ -4,8 +4,8 @@
 --
 -- KEYS: the index.
 
-local entry, own, authenticated, absolute, ends, cap, epoch, has_looked =
-  take('>Bc0Bc0i8i8i8I4Bc0B')
+local entry, own, authenticated, absolute, ends, cap, refuses, epoch, has_looked =
+  take('>Bc0Bc0i8i8i8I4BBc0B')
 local dead, alive = {}, {}
 for n = 1, take('>I4') do dead[n] = take('>Bc0') end
 for n = 1, take('>I4') do alive[n] = {take('>Bc0i8')} end
@@ -31,6 +31,7 @@ if over > 0 then
     end
     return 'L' .. table.concat(parts)
   end
+  if refuses == 1 then return 'R' end
   for _, other in ipairs(oldest(KEYS[1], over + 1)) do
     if other ~= own and over > 0 then
       redis.call('ZREM', KEYS[1], other, 'D' .. other)

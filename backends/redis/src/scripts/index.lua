@@ -87,8 +87,9 @@ end
 
 -- Makes room for one more session where one step can change all keys. Returns the keys of the records
 -- that have to end for it, or nil and an answer: the entries whose records have to be declared first,
--- with a few more, since other logins of the principal may come before the next try.
-local function make_room(index, id, principal, cap)
+-- with a few more, since other logins of the principal may come before the next try. Where none is to
+-- end, the last result says that there is no room.
+local function make_room(index, id, principal, cap, refuses)
   local declared = {}
   for n = 3, #KEYS do declared[id_of(KEYS[n])] = KEYS[n] end
   while true do
@@ -106,7 +107,7 @@ local function make_room(index, id, principal, cap)
         is_complete = false
       end
     end
-    if not has_looked then
+    if not has_looked and refuses == 0 then
       for _, entry in ipairs(oldest(index, over + 16)) do
         if entry ~= id and #victims < over then
           victims[#victims + 1] = declared[entry]
@@ -120,7 +121,7 @@ local function make_room(index, id, principal, cap)
         if not is_complete and #victims == over then break end
       end
     end
-    if not has_looked and is_complete then return victims end
+    if not has_looked and is_complete then return victims, nil, refuses == 1 end
     if not has_looked then return nil, 'L' .. packed_list(wanted) end
   end
 end

@@ -10,7 +10,7 @@ local login = {principal = ''}
 local is_authentication = rotation ~= '' and take('>B') == 1
 if is_authentication then
   login.at, login.absolute, login.has_facts, login.facts, login.format, login.principal, login.cap,
-    login.epoch, login.ticket = take('>i8i8BHc0HHc0I4Bc0Bc0')
+    login.refuses, login.epoch, login.ticket = take('>i8i8BHc0HHc0I4BBc0Bc0')
 end
 local is_login = login.principal ~= ''
 local has_index = is_login and is_split == 0
@@ -28,10 +28,11 @@ for n = 1, take('>I4') do
 end
 if is_login and is_split == 1 then names[#names + 1] = 'x' .. login.ticket end
 
-local victims = {}
+local victims, is_full = {}, false
 if has_index then
   local answer
-  victims, answer = make_room(KEYS[2], id_of(KEYS[1]), login.principal, login.cap)
+  victims, answer, is_full =
+    make_room(KEYS[2], id_of(KEYS[1]), login.principal, login.cap, login.refuses)
   if not victims then return answer end
 end
 
@@ -147,6 +148,7 @@ end
 local mark = is_login and is_split == 1 and found[#names]
 if mark == 'again' then return 'A' end
 if has_index and is_below_floor(KEYS[2], login.epoch) then return 'F' end
+if is_full then return 'R' end
 local id = id_of(KEYS[1])
 if mark == 'ended' then
   redis.call('DEL', KEYS[1])

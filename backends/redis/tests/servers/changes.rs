@@ -41,7 +41,7 @@ async fn a_login_over_the_cap_tells_which_session_ended_for_it() {
         let oldest = Visitor::arrive(&store).await.log_in(&store, "alice").await;
         assert!(matches!(within(changes.next()).await, Some(Change::SignedIn(..))));
         let visitor = Visitor::arrive(&store).await;
-        let (login, _) = visitor.login(&store, "alice", Admission { cap: 1, epoch: None });
+        let (login, _) = visitor.login(&store, "alice", Admission::capped(1));
         let outcome = store.update(visitor.id, &login, &Hint::default()).await.unwrap();
         let Outcome::Applied(applied) = outcome else { panic!("there is room") };
         assert_eq!(applied.ended, [oldest.id]);

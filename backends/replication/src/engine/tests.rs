@@ -1,5 +1,6 @@
 //! Several whole nodes, over links that lose nothing.
 
+mod caps;
 mod operation;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,8 +8,7 @@ use std::time::Duration;
 
 use steadfast_core::{
     Admission, Authentication, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal,
-    Proof, RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash,
-    Timestamp,
+    RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp,
 };
 
 use super::{Effect, Engine, Packet};
@@ -329,22 +329,9 @@ fn the_oldest_session_ends_at_the_cap() {
 #[test]
 fn a_session_is_on_the_list_of_its_last_principal() {
     let mut nodes = Nodes::new(3);
-    let (id, _) = nodes.sign_in(0, 1, 10, None);
-    let mut patch = Patch::new();
-    let authentication = Authentication {
-        at: Timestamp::UNIX_EPOCH,
-        absolute_deadline: Timestamp::MAX,
-        principal: Some(Principal::new(Realm::default(), "bob").unwrap()),
-        facts: None,
-        admission: Admission::default(),
-    };
-    let rotation = Rotation {
-        hash: SecretHash::from_parts(KeyId::NONE, [9; 32]),
-        authentication: Some(authentication),
-    };
-    let proof = Proof::from(SecretHash::from_parts(KeyId::NONE, [0; 32]));
-    patch.rotate(proof, rotation);
-    let reply = nodes.call(nodes.boot(1), Request::Update { id, patch: Box::new(patch) });
+    nodes.sign_in(0, 1, 10, None);
+    let login = login(1, principal("bob"), Admission::default());
+    let reply = nodes.call(nodes.boot(1), login);
     assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
     nodes.pass(1_000);
     let lists = nodes.engines.values().flat_map(|engine| {
@@ -702,12 +689,19 @@ impl Nodes {
     }
 
     fn try_sign_in(&mut self, node: usize, n: u64, cap: usize, epoch: Option<u64>) -> Reply {
-        let request = signed_in(n, Admission { cap, epoch });
+        let request = signed_in(n, Admission { cap, epoch, ..Admission::default() });
         self.call(self.boot(node), request)
     }
 
     fn begin_sign_in(&mut self, node: usize, n: u64, cap: usize) -> (Boot, u64) {
-        let request = signed_in(n, Admission { cap, epoch: None });
+        self.begin(node, n, Admission::capped(cap))
+    }
+
+    fn begin(&mut self, node: usize, n: u64, admission: Admission) -> (Boot, u64) {
+        self.begin_call(node, signed_in(n, admission))
+    }
+
+    fn begin_call(&mut self, node: usize, request: Request) -> (Boot, u64) {
         let (me, mut number) = (self.boot(node), 0);
         self.step(me, |engine, now| number = engine.call(now, request, Duration::from_secs(5)));
         (me, number)
@@ -853,6 +847,21 @@ fn signed_in(n: u64, admission: Admission) -> Request {
     Request::Create { id: id(n), record, admission }
 }
 
+fn login(n: u64, principal: Principal, admission: Admission) -> Request {
+    let authentication = Authentication {
+        at: Timestamp::UNIX_EPOCH,
+        absolute_deadline: Timestamp::MAX,
+        principal: Some(principal),
+        facts: None,
+        admission,
+    };
+    let hash = SecretHash::from_parts(KeyId::NONE, [9; 32]);
+    let rotation = Rotation { hash, authentication: Some(authentication) };
+    let mut patch = Patch::new();
+    patch.rotate(SecretHash::from_parts(KeyId::NONE, [0; 32]).into(), rotation);
+    Request::Update { id: id(n), patch: Box::new(patch) }
+}
+
 fn id(n: u64) -> RecordId {
     crate::replicas::tests::id(n << 32 | 5)
 }
@@ -869,5 +878,9 @@ fn alices(nodes: &Nodes) -> RecordId {
 }
 
 fn alice() -> Principal {
-    Principal::new(Realm::default(), "alice").unwrap()
+    principal("alice")
+}
+
+fn principal(id: &str) -> Principal {
+    Principal::new(Realm::default(), id).unwrap()
 }

@@ -77,6 +77,9 @@ fn admit(
         let outcome = Outcome::Rejected(Rejection::BelowFloor);
         return Decision::Answer(Reply::Outcome(outcome));
     }
+    if let Some(reply) = refusal(list, id, admission) {
+        return Decision::Answer(reply);
+    }
     let Some(mut above) = list.above_cap(id, admission.cap) else {
         return Decision::Answer(Reply::Busy);
     };
@@ -95,6 +98,18 @@ fn admit(
     }
     let named = if cx.rules.keep(Rule::Q3) { named } else { Vec::new() };
     change(list, ListStep::Reserve(id, entry, named), cx)
+}
+
+/// Why a login at the cap is not admitted, where the oldest are not to end for it. The list waits for sessions that
+/// may not come: one of them would leave room.
+fn refusal(list: &List, id: RecordId, admission: &Admission) -> Option<Reply> {
+    if !admission.refuses(list.others(id)) {
+        return None;
+    }
+    Some(match admission.refuses(list.settled_others(id)) {
+        true => Reply::Outcome(Outcome::Rejected(Rejection::AtCap)),
+        false => Reply::Busy,
+    })
 }
 
 /// The entry of a session whose principal proved again who they are: it is not as old as before.
@@ -155,7 +170,7 @@ pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -
 }
 
 /// Above every floor, and below every cap.
-const FREE: Admission = Admission { cap: usize::MAX, epoch: Some(u64::MAX) };
+const FREE: Admission = Admission { epoch: Some(u64::MAX), ..Admission::capped(usize::MAX) };
 
 /// How many sessions a page of a list has.
 const PAGE: usize = 512;

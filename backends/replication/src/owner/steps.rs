@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfast_core::{Deleted, EndReason, Principal, RecordId};
+use steadfast_core::{Deleted, EndReason, Outcome, Principal, RecordId, Rejection};
 
-use crate::call::{CallId, Reply, Request};
+use crate::call::{CallId, ListPage, ListRequest, Reply, Request};
 
 /// The steps of a call that are under way.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) enum Steps {
     Pause(Duration),
     /// The sessions above the cap end.
     End(Ends),
+    /// The list is full: its sessions are looked at.
+    Look(Look),
     /// The principal's list forgets the session.
     Remove(u64),
 }
@@ -31,6 +33,19 @@ pub(super) struct Ends {
     is_for_login: bool,
 }
 
+/// The sessions of a full list, while they are looked at, page by page: the list may not know yet that one
+/// expired.
+#[derive(Debug)]
+pub(super) struct Look {
+    principal: Principal,
+    /// What is awaited: about a session, or a page.
+    open: BTreeMap<u64, Option<RecordId>>,
+    /// The last session of the page, if more follow.
+    next: Option<RecordId>,
+    /// Those that had ended before, and are on the list still.
+    gone: Vec<(RecordId, Principal)>,
+}
+
 /// What an answer to a step leads to.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -39,7 +54,7 @@ pub(super) enum Next {
     /// These steps follow.
     Ask(Steps, Vec<(u64, Request)>),
     /// The session is admitted, and these ended for it; the others had ended before. `None`: it is not admitted
-    /// yet, since there were too many to end at a time.
+    /// yet, since there were too many to end at a time, or the list was full of others.
     Admitted { ended: Option<Vec<RecordId>>, gone: Vec<(RecordId, Principal)> },
     /// The list knows that the session ended.
     Removed,
@@ -71,8 +86,13 @@ impl Steps {
                 Ends::begin(above, principal.clone(), None, number)
             }
             (Self::Admit(awaited, _), Reply::Busy) if *awaited == step => Next::Later,
+            (
+                Self::Admit(awaited, principal),
+                Reply::Outcome(Outcome::Rejected(Rejection::AtCap)),
+            ) if *awaited == step => Look::begin(principal.clone(), None, number),
             (Self::Admit(awaited, _), reply) if *awaited == step => Next::Answer(reply),
             (Self::End(ends), reply) => ends.on_reply(step, reply),
+            (Self::Look(look), reply) => look.on_reply(step, reply, number),
             (Self::Remove(awaited), _) if *awaited == step => Next::Removed,
             _ => Next::Wait,
         }
@@ -113,5 +133,59 @@ impl Ends {
         }
         let (ended, gone) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.gone));
         Next::Admitted { ended: self.is_for_login.then_some(ended), gone }
+    }
+}
+
+impl Look {
+    fn begin(
+        principal: Principal,
+        after: Option<RecordId>,
+        mut number: impl FnMut() -> u64,
+    ) -> Next {
+        let step = number();
+        let open = BTreeMap::from([(step, None)]);
+        let request = ListRequest::Page(after);
+        let ask = Request::List { principal: principal.clone(), request };
+        let look = Self { principal, open, next: None, gone: Vec::new() };
+        Next::Ask(Steps::Look(look), vec![(step, ask)])
+    }
+
+    fn on_reply(&mut self, step: u64, reply: Reply, number: impl FnMut() -> u64) -> Next {
+        let Some(awaited) = self.open.remove(&step) else {
+            return Next::Wait;
+        };
+        match (awaited, reply) {
+            (None, Reply::Page(page)) if !page.settled.is_empty() => {
+                return self.ask_about(page, number);
+            }
+            (None, Reply::Page(page)) => self.next = page.next,
+            (Some(_), Reply::Described(Some(_))) => {}
+            (Some(id), Reply::Described(None)) => self.gone.push((id, self.principal.clone())),
+            (_, failed) => return Next::Answer(failed),
+        }
+        if self.open.is_empty() { self.conclude(number) } else { Next::Wait }
+    }
+
+    fn ask_about(&mut self, page: ListPage, mut number: impl FnMut() -> u64) -> Next {
+        let principal = self.principal.clone();
+        let open: BTreeMap<_, _> = page.settled.iter().map(|id| (number(), Some(*id))).collect();
+        let describe = |(step, id): (&u64, &Option<RecordId>)| {
+            let principal = principal.clone();
+            id.map(|id| (*step, Request::Describe { id, principal }))
+        };
+        let asks = open.iter().filter_map(describe).collect();
+        let look = Self { principal: principal.clone(), open, next: page.next, gone: Vec::new() };
+        Next::Ask(Steps::Look(look), asks)
+    }
+
+    /// Where sessions had ended, the login asks again; else it is refused, once all were looked at.
+    fn conclude(&mut self, number: impl FnMut() -> u64) -> Next {
+        match self.next {
+            _ if !self.gone.is_empty() => {
+                Next::Admitted { ended: None, gone: std::mem::take(&mut self.gone) }
+            }
+            Some(next) => Self::begin(self.principal.clone(), Some(next), number),
+            None => Next::Answer(Reply::Outcome(Outcome::Rejected(Rejection::AtCap))),
+        }
     }
 }

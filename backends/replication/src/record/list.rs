@@ -195,10 +195,21 @@ impl List {
         entries.chain(floor).chain(displaced).max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
+    /// How many other sessions there are.
+    pub fn others(&self, id: RecordId) -> usize {
+        self.len() - usize::from(self.get(id).is_some())
+    }
+
+    /// How many other sessions are known to be the principal's.
+    pub fn settled_others(&self, id: RecordId) -> usize {
+        let settled = |part: &Arc<Part>| part.entries.len() - part.open;
+        let own = self.get(id).is_some_and(|entry| entry.is_settled);
+        self.parts.values().map(settled).sum::<usize>() - usize::from(own)
+    }
+
     /// How many other sessions have to go, so that this one leaves the principal with as many as the cap allows.
     pub fn over_cap(&self, id: RecordId, cap: usize) -> usize {
-        let others = self.len() - usize::from(self.get(id).is_some());
-        (others + 1).saturating_sub(cap.max(1))
+        (self.others(id) + 1).saturating_sub(cap.max(1))
     }
 
     /// The oldest sessions that have to go, at most [`NAMED`](Self::NAMED); `None` while too many others are on

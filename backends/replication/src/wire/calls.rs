@@ -300,6 +300,7 @@ impl From<&Rejection> for proto::Rejection {
             Rejection::NotAnInteger { key } => Why::NotAnInteger(key.to_string()),
             Rejection::Overflow { key } => Why::Overflow(key.to_string()),
             Rejection::BelowFloor => Why::BelowFloor(EMPTY),
+            Rejection::AtCap => Why::AtCap(EMPTY),
             _ => Why::Draining(EMPTY),
         };
         Self { why: Some(why) }
@@ -315,6 +316,7 @@ impl TryFrom<proto::Rejection> for Rejection {
             Why::NotAnInteger(name) => Self::NotAnInteger { key: key(name)? },
             Why::Overflow(name) => Self::Overflow { key: key(name)? },
             Why::BelowFloor(_) => Self::BelowFloor,
+            Why::AtCap(_) => Self::AtCap,
             Why::Draining(_) => Self::Draining,
         })
     }

@@ -813,7 +813,7 @@ pub struct ClientState {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rejection {
-    #[prost(oneof = "rejection::Why", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "rejection::Why", tags = "1, 2, 3, 4, 5, 6")]
     pub why: ::core::option::Option<rejection::Why>,
 }
 /// Nested message and enum types in `Rejection`.
@@ -831,6 +831,8 @@ pub mod rejection {
         BelowFloor(super::Empty),
         #[prost(message, tag = "5")]
         Draining(super::Empty),
+        #[prost(message, tag = "6")]
+        AtCap(super::Empty),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1390,6 +1392,9 @@ pub struct Admission {
     pub cap: u64,
     #[prost(uint64, optional, tag = "2")]
     pub epoch: ::core::option::Option<u64>,
+    /// Whether a login at the cap is rejected.
+    #[prost(bool, tag = "3")]
+    pub refuses: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use steadfast_core::{
-    Admission, Authentication, Change, Facts, LimitError, Limits, Op, Owner, Patch, Principal,
-    RawJson, Realm, Record, Rehash, Rejection, Replaced, Rotation, Timestamp, Values, Version,
+    Admission, AtCap, Authentication, Change, Facts, LimitError, Limits, Op, Owner, Patch,
+    Principal, RawJson, Realm, Record, Rehash, Rejection, Replaced, Rotation, Timestamp, Values,
+    Version,
 };
 
 use super::proto::kept::Kept as Keeping;
@@ -415,7 +416,8 @@ impl TryFrom<proto::Authentication> for Authentication {
 
 impl From<&Admission> for proto::Admission {
     fn from(admission: &Admission) -> Self {
-        Self { cap: admission.cap as u64, epoch: admission.epoch }
+        let refuses = admission.at_cap == AtCap::Refuse;
+        Self { cap: admission.cap as u64, epoch: admission.epoch, refuses }
     }
 }
 
@@ -423,6 +425,7 @@ impl TryFrom<proto::Admission> for Admission {
     type Error = WireError;
 
     fn try_from(wire: proto::Admission) -> Result<Self, WireError> {
-        Ok(Self { cap: length(wire.cap)?, epoch: wire.epoch })
+        let at_cap = if wire.refuses { AtCap::Refuse } else { AtCap::EndOldest };
+        Ok(Self { cap: length(wire.cap)?, epoch: wire.epoch, at_cap })
     }
 }

@@ -17,6 +17,7 @@ async fn a_wrong_option_is_one_clear_line() {
         (&["--absolute", "18446744073709551615"], "--idle and --absolute cannot be"),
         (&["--visitor-idle", "x"], "--visitor-idle (STEADFAST_VISITOR_IDLE) wants a whole number"),
         (&["--visitor-idle", "0"], "--visitor-idle cannot be"),
+        (&["--at-cap", "x"], "--at-cap wants end-oldest or refuse"),
         (&["--max-per-principal", "0"], "wants a whole number from 1"),
         (&["--key", "hunter2"], "a key has the form NAME=HEX"),
         (&["--key", "k1=hunter2"], "the key \"k1\" is not in hexadecimal digits"),

@@ -243,3 +243,17 @@ async fn visitors_end_sooner_where_asked() {
     assert_eq!(visitor.peek().await["status"], "expired");
     assert_eq!(member.user().await.as_deref(), Some("alice"));
 }
+
+#[tokio::test]
+async fn a_sign_in_at_the_cap_is_refused_where_asked() {
+    let server = Server::start(&["--max-per-principal", "1", "--at-cap", "refuse"]).await;
+    let first = server.member("alice").await;
+    let second = server.client();
+    let reply = second.post("/login?u=alice").await;
+    assert_eq!((reply.status.as_u16(), second.user().await), (409, None));
+    assert!(reply.body.contains("as many sessions as they may"), "{}", reply.body);
+    assert_eq!(first.user().await.as_deref(), Some("alice"));
+    first.post("/logout").await.ok();
+    second.post("/login?u=alice").await.ok();
+    assert_eq!(second.user().await.as_deref(), Some("alice"));
+}

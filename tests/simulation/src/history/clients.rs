@@ -322,7 +322,7 @@ impl Clients {
                 Request::Create {
                     id,
                     record: record.into(),
-                    admission: Admission { cap, epoch: *epoch },
+                    admission: Admission { cap, epoch: *epoch, ..Admission::default() },
                 }
             }
             Asked::Load { secret, carried } => {

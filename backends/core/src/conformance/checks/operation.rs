@@ -180,7 +180,7 @@ pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl S
     let oldest = service.member(&bob).await;
     service.advance(SECOND);
     let newest = service.stranger();
-    let capped = Admission { cap: 1, epoch: None };
+    let capped = Admission::capped(1);
     service.admit(newest.id, service.record_of(newest.secret, &bob), capped).await;
     assert_told(&mut streams, oldest.id, EndReason::Cap).await;
 }

@@ -9,7 +9,7 @@ use crate::conformance::fixture::{
     principal,
 };
 use crate::facts::Facts;
-use crate::patch::{Admission, Authentication};
+use crate::patch::{Admission, AtCap, Authentication};
 use crate::principal::{Principal, Realm};
 use crate::record::Record;
 use crate::rejection::Rejection;
@@ -202,7 +202,7 @@ pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission { cap: 5, epoch: None };
+    let capped = Admission::capped(5);
     let logins = logins(&service, &alice, 50, capped).await;
     let watched = tokio::spawn(watch_cap(Arc::clone(&service), alice.clone(), capped.cap));
     let outcomes = at_once(logins).await;
@@ -231,7 +231,7 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission { cap: 2, epoch: None };
+    let capped = Admission::capped(2);
     let first = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
     let second = logged_in(&service, &alice, capped).await;
@@ -258,7 +258,7 @@ pub async fn the_cap_counts_elevations(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission { cap: 2, epoch: None };
+    let capped = Admission::capped(2);
     let first = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
     let second = logged_in(&service, &alice, capped).await;
@@ -281,7 +281,7 @@ pub async fn a_full_cap_is_exact(subject: &impl Subject) {
         return;
     };
     let (alice, cap) = (principal("alice"), subject.largest_cap());
-    let capped = Admission { cap, epoch: None };
+    let capped = Admission::capped(cap);
     let mut oldest_first = Vec::new();
     for ages in (1..=cap as u32).rev().collect::<Vec<_>>().chunks(50) {
         at_once(ages.iter().map(|age| {
@@ -315,7 +315,7 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission { cap: 2, epoch: None };
+    let capped = Admission::capped(2);
     logged_in(&service, &alice, capped).await;
     service.advance(30 * MINUTE);
     let deleted = logged_in(&service, &alice, capped).await;
@@ -328,6 +328,78 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
         assert_eq!(ended, [], "a cap counts live sessions only");
         live.push(visitor.id);
     }
+    service.assert_listed(&alice, &live).await;
+}
+
+/// Where a login at the cap is to be refused, it is rejected whole, and nothing ends for it.
+pub async fn a_login_at_the_cap_is_refused_where_asked(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let refused = Admission { at_cap: AtCap::Refuse, ..Admission::capped(2) };
+    let first = logged_in(&service, &alice, refused).await;
+    service.advance(20 * MINUTE);
+    let second = logged_in(&service, &alice, refused).await;
+    let visitor = service.visitor(&[]).await;
+    assert_at_cap(&service, visitor, &alice, refused).await;
+    let (again, ended) = log_in(&service, second, &alice, refused).await;
+    assert_eq!(ended, [], "a session that is theirs already counts once");
+    service.assert_listed(&alice, &[first.id, second.id]).await;
+    service.advance(10 * MINUTE);
+    assert_eq!(log_in(&service, visitor, &alice, refused).await.1, [], "an expired one is no more");
+    service.delete(again.id, None).await;
+    let third = logged_in(&service, &alice, refused).await;
+    service.assert_listed(&alice, &[visitor.id, third.id]).await;
+    let (_, ended) = log_in(&service, third, &principal("bob"), refused).await;
+    assert_eq!(ended, [], "another principal has sessions of their own");
+}
+
+async fn assert_at_cap(
+    service: &Arc<Fixture>,
+    visitor: Visitor,
+    alice: &Principal,
+    refused: Admission,
+) {
+    let before = service.snapshot(visitor.id).await;
+    let login = service.login(visitor, service.secret(), alice, refused);
+    answers!(
+        service.update(visitor.id, &login).await,
+        Outcome::Rejected(Rejection::AtCap),
+        "a login at the cap is refused"
+    );
+    assert_eq!(service.snapshot(visitor.id).await, before, "a refused login changes nothing");
+    let stranger = service.stranger();
+    let record = service.record_of(stranger.secret, alice);
+    answers!(
+        service.admit(stranger.id, record, refused).await,
+        Outcome::Rejected(Rejection::AtCap),
+        "a create at the cap is refused"
+    );
+    assert!(service.is_absent(stranger.id).await, "a refused create leaves nothing");
+}
+
+/// However many sign in at once, exactly as many as may be are admitted, and the others refused.
+pub async fn a_refusing_cap_holds_under_parallel_logins(subject: &impl Subject) {
+    let Some(service) = Fixture::with_index(subject).await else {
+        return;
+    };
+    let alice = principal("alice");
+    let refused = Admission { at_cap: AtCap::Refuse, ..Admission::capped(5) };
+    let mut live = Vec::new();
+    for (visitor, outcome) in at_once(logins(&service, &alice, 30, refused).await).await {
+        match outcome {
+            Outcome::Applied(applied) => {
+                assert_eq!(applied.ended, [], "nothing ends where logins are refused");
+                live.push(visitor.id);
+            }
+            outcome => {
+                let refused = Outcome::Rejected(Rejection::AtCap);
+                assert_eq!(format!("{outcome:?}"), format!("{refused:?}"), "it says why");
+            }
+        }
+    }
+    assert_eq!(live.len(), 5, "as many are admitted as may be");
     service.assert_listed(&alice, &live).await;
 }
 

@@ -59,7 +59,7 @@ pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
-    let capped = Admission { cap: 1, epoch: None };
+    let capped = Admission::capped(1);
     let login = service.login(visitor, service.secret(), &alice, capped);
     let second = sent_twice(&service, visitor.id, &login).await;
     assert_eq!(second.ended, [], "a login sent twice counts once");

@@ -189,6 +189,9 @@ impl Model {
         if admit.is_some_and(|login| self.is_below_floor(login)) {
             return Answer::Rejected(Rejection::BelowFloor);
         }
+        if admit.is_some_and(|login| self.is_full(id, login)) {
+            return Answer::Rejected(Rejection::AtCap);
+        }
         self.records.insert(id, kept);
         Answer::Applied {
             counters: Vec::new(),
@@ -223,6 +226,9 @@ impl Model {
         let login = step.login();
         if login.is_some_and(|login| self.is_below_floor(login)) {
             return Answer::Rejected(Rejection::BelowFloor);
+        }
+        if login.is_some_and(|login| self.is_full(id, login)) {
+            return Answer::Rejected(Rejection::AtCap);
         }
         let now = self.now;
         let kept = self.records.get_mut(&id).expect("a live record is kept");
@@ -389,6 +395,12 @@ impl Model {
     fn is_below_floor(&self, login: &Login) -> bool {
         let floor = self.floors.get(&login.who);
         floor.is_some_and(|floor| login.epoch.is_none_or(|epoch| epoch < *floor))
+    }
+
+    /// Whether a login is refused, because its principal has as many other sessions as they may.
+    fn is_full(&self, id: RecordId, login: &Login) -> bool {
+        let others = self.list(login.who).iter().filter(|other| **other != id).count();
+        login.refuses && self.has_index && others >= login.cap
     }
 
     /// Ends the sessions that are over the cap, now that `id` is one of them.

@@ -103,6 +103,8 @@ pub(super) struct Login {
     pub(super) who: Who,
     pub(super) epoch: Option<u64>,
     pub(super) cap: usize,
+    /// Whether a login at the cap is rejected.
+    pub(super) refuses: bool,
     pub(super) facts: Option<&'static [u8]>,
 }
 
@@ -230,12 +232,8 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn login() -> impl Strategy<Value = Login> {
-    (who(), epoch(), 1..=SLOTS, option::of(facts())).prop_map(|(who, epoch, cap, facts)| Login {
-        who,
-        epoch,
-        cap,
-        facts,
-    })
+    let parts = (who(), epoch(), 1..=SLOTS, prop::bool::weighted(0.3), option::of(facts()));
+    parts.prop_map(|(who, epoch, cap, refuses, facts)| Login { who, epoch, cap, refuses, facts })
 }
 
 fn shows(secret: impl Strategy<Value = Proved>) -> impl Strategy<Value = Shows> {

@@ -8,9 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Change, Deleted, EndReason, Facts, Found,
-    KeyId, LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm, Record,
-    RecordId, Rehash, Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo,
+    Absence, Admission, Applied, AtCap, Authentication, Carry, Change, Deleted, EndReason, Facts,
+    Found, KeyId, LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm,
+    Record, RecordId, Rehash, Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo,
     Timestamp, Version,
 };
 
@@ -399,8 +399,10 @@ fn rotation() -> impl Strategy<Value = Rotation> {
 }
 
 fn admission() -> impl Strategy<Value = Admission> {
-    (any::<u32>(), option::of(number()))
-        .prop_map(|(cap, epoch)| Admission { cap: cap as usize, epoch })
+    (any::<u32>(), option::of(number()), any::<bool>()).prop_map(|(cap, epoch, refuses)| {
+        let at_cap = if refuses { AtCap::Refuse } else { AtCap::EndOldest };
+        Admission { cap: cap as usize, epoch, at_cap }
+    })
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
@@ -458,6 +460,7 @@ fn rejection() -> impl Strategy<Value = Rejection> {
         key().prop_map(|key| Rejection::not_an_integer(&key)),
         key().prop_map(|key| Rejection::overflow(&key)),
         Just(Rejection::BelowFloor),
+        Just(Rejection::AtCap),
         Just(Rejection::Draining),
     ]
 }
