@@ -44,9 +44,12 @@ impl RedisStore {
         self.ask(server, cmd("HGETALL").arg(&key)).await?;
         self.ask(server, cmd("HMGET").arg(&key).arg(".")).await?;
         self.ask(server, cmd("ZREM").arg(&key).arg("m")).await?;
-        let listening = server.listen().await.map_err(|fault| self.unfit(fault, "SUBSCRIBE"))?;
-        let heard = Listener::subscribe(listening, &self.0.prefix.channel()).await;
-        heard.map_err(|fault| self.unfit(fault, "SUBSCRIBE"))?;
+        if server.can_be_heard() {
+            let listening = server.listen().await;
+            let listening = listening.map_err(|fault| self.unfit(fault, "SUBSCRIBE"))?;
+            let heard = Listener::subscribe(listening, &self.0.prefix.channel()).await;
+            heard.map_err(|fault| self.unfit(fault, "SUBSCRIBE"))?;
+        }
         self.look_for_earlier_nodes(server).await?;
         warn_of_eviction(server).await;
         Ok(())

@@ -36,6 +36,12 @@ pub enum SetupError {
     /// A cluster has one database only.
     #[error("a cluster has no database {0}, only 0")]
     Database(u32),
+    /// A connection that is given has these already.
+    #[error(
+        "a connection that is given to the store has a user, a database and TLS of its own, and \
+             waits for no replicas"
+    )]
+    GivenConnection,
     /// A Unix socket takes no TLS.
     #[error("a Unix socket takes no TLS")]
     TlsOverUnixSocket,
@@ -180,6 +186,18 @@ impl Fault {
         match ServerError::try_from(error) {
             Ok(why) => Self::Refused(why),
             Err(error) => Self::unsent(error),
+        }
+    }
+
+    /// An error of a connection that is not ours: what became of a command that has no answer is not
+    /// known, unless the server was not even reached.
+    pub(crate) fn given(error: RedisError) -> Self {
+        if error.is_connection_refusal() {
+            return Self::unsent(error);
+        }
+        match ServerError::try_from(error) {
+            Ok(why) => Self::Refused(why),
+            Err(error) => Self::Lost(error),
         }
     }
 

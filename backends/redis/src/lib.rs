@@ -4,7 +4,8 @@
 //! one connection that all requests share; what is decided about a record is decided in one step on
 //! the server that has it. It runs on one server, behind sentinels, and in a cluster, with or without
 //! TLS, on Redis 7.0 and later. [`RedisStore::check`] does once what requests will do, and says what is
-//! missing.
+//! missing. An application that has a connection already can hand it over:
+//! [`RedisStore::with_connection`].
 //!
 //! # What it costs
 //!
@@ -90,7 +91,7 @@
 //! | `operate`, `changes` | what an administrator asks; what happened elsewhere |
 //! | `keys`, `codec` | how everything is named and kept |
 //! | `script` | the scripts; `request`, what they are told; `made`, what they answer |
-//! | `connection` | one server, the primary behind sentinels, the servers of a cluster |
+//! | `connection` | one server, the primary behind sentinels, the servers of a cluster; a connection that is given |
 
 mod store;
 mod address;

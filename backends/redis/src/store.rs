@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::RedisConnectionInfo;
+use redis::aio::ConnectionLike;
 use steadfast_core::{
     Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
     Principal, Probe, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
@@ -15,7 +16,7 @@ use steadfast_core::{
 
 use crate::address::{Address, Endpoint};
 use crate::changes::Changes;
-use crate::connection::{Copies, Dialer, Sentinels, Servers};
+use crate::connection::{Copies, Dialer, Given, Sentinels, Servers};
 use crate::error::SetupError;
 use crate::keys::Prefix;
 use crate::script::{Script, Scripts};
@@ -45,6 +46,14 @@ impl RedisStore {
     /// A store to be set up.
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder::default()
+    }
+
+    /// A store over a connection that the application has already, with the defaults: see
+    /// [`RedisStoreBuilder::with_connection`].
+    pub fn with_connection(
+        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::builder().over(Servers::given(Given::new(connection)))
     }
 }
 
@@ -148,6 +157,52 @@ impl RedisStoreBuilder {
     pub fn standalone(self, address: Address) -> Result<RedisStore, SetupError> {
         let servers = Servers::standalone(self.dialer(&self.login), address.into());
         Ok(self.over(servers))
+    }
+
+    /// The store over a connection that the application has already: one of the crate
+    /// [`redis`](https://docs.rs/redis/1) that can be cloned, such as its `MultiplexedConnection` or
+    /// `ConnectionManager`, or anything that implements its `ConnectionLike`.
+    ///
+    /// The store then opens no connection of its own, and sees the server as the application does: with
+    /// its TLS, its proxy, its short-lived credentials. In return, it relies on that connection:
+    ///
+    /// - It opens it again after it broke, as a `ConnectionManager` does, and never sends a command a second
+    ///   time by itself, as a `ClusterConnection` does: an addition would count twice. What has no answer is
+    ///   not confirmed, and the store repeats only what can be repeated.
+    /// - It goes to the primary. What a server that hangs holds up waits for the deadline of each call.
+    /// - A command that blocks, `WAIT` for example, blocks sessions too: leave those to another connection.
+    ///   [`wait`](Self::wait) is refused.
+    ///
+    /// The store tells others of changes, and cannot listen itself, which takes a connection of its own:
+    /// [`changes`](SessionStore::changes) is `None`, so that streams notice the end of a session within
+    /// 10 s. Where that is too late, have the store open its own connections.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://localhost")?;
+    /// let connection = client.get_multiplexed_async_connection().await?;
+    /// let store = RedisStore::builder().prefix("shop".parse()?).with_connection(connection)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a user, a password, a database, TLS or replicas to wait for are set here: they are the
+    /// connection's.
+    pub fn with_connection(
+        self,
+        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+    ) -> Result<RedisStore, SetupError> {
+        let has_login = self.login.username().is_some() || self.login.password().is_some();
+        if has_login || self.database != 0 || self.tls.is_some() || self.copies.is_some() {
+            return Err(SetupError::GivenConnection);
+        }
+        Ok(self.over(Servers::given(Given::new(connection))))
     }
 
     /// The store on one server of this machine, by the path of its Unix socket.
@@ -304,8 +359,11 @@ impl SessionStore for RedisStore {
     }
 
     /// Begins with `Change::Down` until it is heard what is published; up to 1,024 changes wait for a
-    /// slow listener.
+    /// slow listener. `None` over a connection that was given to the store.
     fn changes(&self) -> Option<ChangeStream> {
+        if !self.0.servers.can_be_heard() {
+            return None;
+        }
         self.0.changes.listen(&self.0.env).ok()
     }
 }

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisFuture, Value};
 use rig::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, RecordId, Store};
 use steadfast_redis::{Address, Prefix, RedisStore, RedisStoreBuilder, SetupError};
+use tokio::sync::OnceCell;
 
 mod one_server {
     use super::*;
@@ -18,7 +21,7 @@ mod one_server {
     static SERVER: LazyLock<Redis> = LazyLock::new(Redis::start);
 
     fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
-        builder.standalone(address(&SERVER.address()))
+        as_user(builder).standalone(address(&SERVER.address()))
     }
 
     fn nodes() -> Nodes {
@@ -34,7 +37,8 @@ mod behind_sentinels {
     static SERVERS: LazyLock<RedisWithSentinels> = LazyLock::new(RedisWithSentinels::start);
 
     fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
-        builder.sentinel(SERVERS.addresses().iter().map(|text| address(text)).collect(), SERVICE)
+        as_user(builder)
+            .sentinel(SERVERS.addresses().iter().map(|text| address(text)).collect(), SERVICE)
     }
 
     fn nodes() -> Nodes {
@@ -50,7 +54,7 @@ mod in_a_cluster {
     static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
 
     fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
-        builder.cluster(CLUSTER.seeds().iter().map(|text| address(text)).collect())
+        as_user(builder).cluster(CLUSTER.seeds().iter().map(|text| address(text)).collect())
     }
 
     fn nodes() -> Nodes {
@@ -66,7 +70,23 @@ mod at_an_address_that_hides_shards {
     static SERVER: LazyLock<Redis> = LazyLock::new(Redis::start);
 
     fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
-        builder.split().standalone(address(&SERVER.address()))
+        as_user(builder).split().standalone(address(&SERVER.address()))
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(open, |_| &SERVER)
+    }
+
+    steadfast_core::conformance_tests!(nodes());
+}
+
+mod over_a_connection_of_the_application {
+    use super::*;
+
+    static SERVER: LazyLock<Redis> = LazyLock::new(Redis::start);
+
+    fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
+        builder.with_connection(Own::to(&SERVER))
     }
 
     fn nodes() -> Nodes {
@@ -102,7 +122,7 @@ impl Subject for Nodes {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
         let prefix: Prefix = format!("steadfast:{}", next()).parse().unwrap();
         *self.opened.lock().unwrap() = Some(prefix.clone());
-        let builder = RedisStore::builder().user(USER, PASSWORD).prefix(prefix).env(env);
+        let builder = RedisStore::builder().prefix(prefix).env(env);
         let node = || Arc::new((self.open)(builder.clone()).unwrap()) as Arc<dyn Store>;
         vec![node(), node(), node()]
     }
@@ -126,6 +146,52 @@ impl Subject for Nodes {
         let key = self.key(id);
         (self.server_of)(&key).overwrite(&key, ".", 0, &format.to_be_bytes());
         true
+    }
+}
+
+fn as_user(builder: RedisStoreBuilder) -> RedisStoreBuilder {
+    builder.user(USER, PASSWORD)
+}
+
+/// A connection as an application may have one, opened by the first call.
+#[derive(Clone)]
+struct Own {
+    client: redis::Client,
+    opened: Arc<OnceCell<MultiplexedConnection>>,
+}
+
+impl Own {
+    fn to(server: &Redis) -> Self {
+        let url = format!("redis://{USER}:{PASSWORD}@{}", server.address());
+        Self { client: redis::Client::open(url).unwrap(), opened: Arc::default() }
+    }
+
+    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let open = || self.client.get_multiplexed_async_connection();
+        self.opened.get_or_try_init(open).await.cloned()
+    }
+}
+
+impl ConnectionLike for Own {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async { self.connection().await?.req_packed_command(command).await })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        let send = async move {
+            let mut connection = self.connection().await?;
+            connection.req_packed_commands(commands, offset, count).await
+        };
+        Box::pin(send)
+    }
+
+    fn get_db(&self) -> i64 {
+        0
     }
 }
 

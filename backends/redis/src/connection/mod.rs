@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dial;
+mod given;
 mod link;
 mod listener;
 mod sentinel;
@@ -17,6 +18,8 @@ use redis::{Cmd, Pipeline, Value};
 use self::cluster::Cluster;
 pub(crate) use self::dial::Dialer;
 use self::dial::Driver;
+use self::given::CallsAlone;
+pub(crate) use self::given::Given;
 use self::link::Link;
 pub(crate) use self::listener::Listener;
 use self::sentinel::Following;
@@ -38,6 +41,18 @@ pub(crate) enum Servers {
 impl Servers {
     pub(crate) fn standalone(dialer: Dialer, endpoint: Endpoint) -> Self {
         Self::One(Arc::new(Server::new(Origin::Fixed(dialer, endpoint))))
+    }
+
+    pub(crate) fn given(connection: Given) -> Self {
+        Self::One(Arc::new(Server::new(Origin::Given(connection))))
+    }
+
+    /// Whether changes can be heard: that takes a connection of its own.
+    pub(crate) fn can_be_heard(&self) -> bool {
+        match self {
+            Self::One(server) | Self::Hidden(server) => server.can_be_heard(),
+            Self::Many(_) => true,
+        }
     }
 
     /// The same servers, where the one address of them hides several.
@@ -223,6 +238,11 @@ impl Server {
         }
     }
 
+    /// Whether it can be listened to.
+    pub(crate) fn can_be_heard(&self) -> bool {
+        !matches!(&*self.origin, Origin::Given(_))
+    }
+
     pub(crate) async fn listen(&self) -> Result<PubSub, Fault> {
         self.origin.listen().await
     }
@@ -270,6 +290,8 @@ pub(crate) enum Origin {
     Fixed(Dialer, Endpoint),
     /// To the primary, as the sentinels have it.
     Primary(Dialer, Sentinels),
+    /// Where the application says: this side opens none.
+    Given(Given),
 }
 
 impl Origin {
@@ -288,6 +310,7 @@ impl Origin {
                 }
                 Ok((endpoint, connection, driver))
             }
+            Self::Given(_) => Err(Fault::unsent(CallsAlone)),
         }
     }
 
@@ -295,6 +318,7 @@ impl Origin {
         match self {
             Self::Fixed(dialer, endpoint) => dialer.listen(endpoint).await,
             Self::Primary(dialer, sentinels) => dialer.listen(&sentinels.primary().await?).await,
+            Self::Given(_) => Err(Fault::unsent(CallsAlone)),
         }
     }
 }

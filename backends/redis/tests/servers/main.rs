@@ -14,6 +14,7 @@ mod changes;
 mod errors;
 mod outages;
 mod connections;
+mod given;
 mod failover;
 mod resharding;
 mod tls;
