@@ -79,6 +79,39 @@ fn every_test_belongs_to_a_package() {
     }
 }
 
+#[test]
+fn what_the_architecture_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let named: BTreeSet<_> = text.split('`').skip(1).step_by(2).collect();
+    let (paths, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|name| name.contains('/'));
+    assert!(paths.len() > 80 && others.len() > 60, "the page is not read as it is meant to be");
+    let mut code = String::new();
+    for path in paths {
+        let path = root.join(path);
+        assert!(path.exists(), "ARCHITECTURE.md names {}", path.display());
+        code.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+    }
+    for function in others.into_iter().filter_map(function) {
+        let is_there =
+            code.contains(&format!("fn {function}(")) || code.contains(&format!("fn {function}<"));
+        assert!(
+            is_there,
+            "ARCHITECTURE.md names a function {function}, which no file named there has"
+        );
+    }
+}
+
+/// The name of a function in `Type::function`, or that of a test.
+fn function(name: &str) -> Option<&str> {
+    let function = name.rsplit("::").next()?;
+    let is_snake = |text: &str| {
+        text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let is_named = name.contains("::") || function.matches('_').count() > 2;
+    (is_named && is_snake(function)).then_some(function)
+}
+
 fn dependencies() -> Vec<Value> {
     packages().into_iter().filter(|package| !package["source"].is_null()).collect()
 }
