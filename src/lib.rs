@@ -1,3 +1,14 @@
+// The first definition of a link is the one that is used: the README has its own, for readers of the files.
+//! [choosing]: guide::choosing
+//! [handlers]: guide::handlers
+//! [configuration]: guide::configuration
+//! [security]: guide::security
+//! [browsers]: guide::browsers
+//! [accounts]: guide::accounts
+//! [streams]: guide::streams
+//! [metrics]: guide::metrics
+//! [upgrading]: guide::upgrading
+//!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

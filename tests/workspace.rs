@@ -102,6 +102,15 @@ fn what_the_architecture_names_exists() {
     }
 }
 
+#[test]
+fn the_readme_has_at_most_700_words() {
+    let readme = include_str!("../README.md");
+    assert!(readme.split_whitespace().count() <= 700);
+    for link in readme.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ")) {
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link.1).exists(), "{}", link.1);
+    }
+}
+
 /// The name of a function in `Type::function`, or that of a test.
 fn function(name: &str) -> Option<&str> {
     let function = name.rsplit("::").next()?;

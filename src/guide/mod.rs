@@ -1,4 +1,28 @@
 //! What to know beyond the documentation of each item.
+//!
+//! | page | what it answers |
+//! | --- | --- |
+//! | [`choosing`] | which strategy to take, by what URL, and what it costs |
+//! | [`handlers`] | how handlers use a session, and how to test them |
+//! | [`configuration`] | settings, cargo features, metrics in short |
+//! | [`security`] | what holds, against whom, and what is not defended |
+//! | [`browsers`] | cookies, other sites, several applications on one host |
+//! | [`accounts`] | what to end when a password changes |
+//! | [`streams`] | sessions in WebSockets and event streams |
+//! | [`metrics`] | every metric, event and span |
+//! | [`upgrading`] | formats of stored records, and how to move between releases |
+
+#[doc = include_str!("choosing.md")]
+pub mod choosing {}
+
+#[doc = include_str!("handlers.md")]
+pub mod handlers {}
+
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}
 
 #[doc = include_str!("browsers.md")]
 pub mod browsers {}
