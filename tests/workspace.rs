@@ -68,6 +68,24 @@ fn every_crate_forbids_unsafe_code_and_states_its_rust_version() {
 }
 
 #[test]
+fn every_published_crate_is_complete() {
+    let is_published =
+        |package: &Value| package["source"].is_null() && package["publish"].is_null();
+    let published: Vec<_> = packages().into_iter().filter(is_published).collect();
+    assert!(published.len() > 7);
+    for package in published {
+        let name = package["name"].as_str().unwrap();
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(manifest.with_file_name(file).exists(), "{name} has no {file}");
+        }
+        assert_eq!(package["documentation"], format!("https://docs.rs/{name}"));
+        assert_eq!(package["metadata"]["docs"]["rs"]["all-features"], true, "{name}");
+        assert!(!package["description"].is_null() && !package["keywords"].is_null(), "{name}");
+    }
+}
+
+#[test]
 fn every_test_belongs_to_a_package() {
     let own = packages().into_iter().filter(|package| package["source"].is_null());
     let targets: BTreeSet<_> = own.flat_map(|package| sources(&package)).collect();
