@@ -3,6 +3,7 @@
 //! [handlers]: guide::handlers
 //! [configuration]: guide::configuration
 //! [security]: guide::security
+//! [deploying]: guide::deploying
 //! [browsers]: guide::browsers
 //! [accounts]: guide::accounts
 //! [streams]: guide::streams

@@ -6,6 +6,7 @@
 //! | [`handlers`] | how handlers use a session, and how to test them |
 //! | [`configuration`] | settings, cargo features, metrics in short |
 //! | [`security`] | what holds, against whom, and what is not defended |
+//! | [`deploying`] | one machine, virtual machines, Kubernetes |
 //! | [`browsers`] | cookies, other sites, several applications on one host |
 //! | [`accounts`] | what to end when a password changes |
 //! | [`streams`] | sessions in WebSockets and event streams |
@@ -23,6 +24,9 @@ pub mod configuration {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}
+
+#[doc = include_str!("deploying.md")]
+pub mod deploying {}
 
 #[doc = include_str!("browsers.md")]
 pub mod browsers {}
