@@ -10,7 +10,9 @@
 //! | [`browsers`] | cookies, other sites, several applications on one host |
 //! | [`accounts`] | what to end when a password changes |
 //! | [`streams`] | sessions in WebSockets and event streams |
+//! | `sealing` | values that a reader of the store cannot read, with the feature `seal` |
 //! | [`metrics`] | every metric, event and span |
+//! | `migrating` | coming from tower-sessions or axum-login, with the features of these names |
 //! | [`upgrading`] | formats of stored records, and how to move between releases |
 
 #[doc = include_str!("choosing.md")]
