@@ -77,5 +77,8 @@ pub use layer::SessionLayer;
 pub use seal::OpenError;
 #[cfg(feature = "seal")]
 pub use seal::{SealKeyError, SealKeys};
-pub use session::{AsKey, Key, KeyName, Login, Saved, Session, SessionDeadlines, SignedIn, Status};
+pub use session::{
+    AsKey, Key, KeyName, Login, Saved, Session, SessionChange, SessionChanges, SessionDeadlines,
+    SignedIn, Status,
+};
 pub use sessions::{Issued, SessionExport, Sessions};

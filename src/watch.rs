@@ -1,4 +1,4 @@
-//! Tells long-lived connections that their session is over.
+//! Tells long-lived connections that their session changed, or is over.
 //!
 //! One task per layer serves all of them: it reads the store's changes, and asks the store about a
 //! session only where the changes cannot tell. An idle watcher costs neither time nor a store call.
@@ -10,8 +10,9 @@ use std::time::Duration;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use steadfast_core::{
     Absence, Change, ChangeStream, EndReason, Env, Hint, Lookup, RecordId, StoreError, Timestamp,
+    Version,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bounds::Bounds;
@@ -57,7 +58,30 @@ struct Watched {
 struct Watcher {
     /// The sign-in under which the connection loaded the session.
     sign_in: u64,
-    ended: oneshot::Sender<EndReason>,
+    told: Told,
+}
+
+/// How a connection is told of its session.
+#[derive(Debug)]
+enum Told {
+    /// Of its end alone.
+    End(oneshot::Sender<EndReason>),
+    /// Of its changes, too.
+    News(watch::Sender<News>),
+}
+
+/// What is known of a session that a connection follows.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    version: Option<Version>,
+    over: Option<EndReason>,
+}
+
+/// What a connection that follows a session waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Followed {
+    Changed,
+    Over(EndReason),
 }
 
 /// How a session stands for a connection that wants to wait for its end.
@@ -72,6 +96,7 @@ pub(crate) enum Standing {
 pub(crate) struct Loaded {
     pub(crate) id: RecordId,
     pub(crate) sign_in: u64,
+    pub(crate) version: Version,
     pub(crate) deadline: Timestamp,
 }
 
@@ -83,13 +108,26 @@ impl Watch {
         bounds: &Replaceable<Bounds>,
         loaded: Loaded,
     ) -> EndReason {
-        let Some((registration, ended)) = self.register(calls, bounds, loaded) else {
+        let (sender, ended) = oneshot::channel();
+        let Some(registration) = self.register(calls, bounds, loaded, Told::End(sender)) else {
             return EndReason::Shutdown;
         };
         let reason = ended.await;
         drop(registration);
         // Without a reason the task was cut off together with its runtime.
         reason.unwrap_or(EndReason::Shutdown)
+    }
+
+    /// Follows a session until it is over; `None` once the process stops.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        calls: &Calls,
+        bounds: &Replaceable<Bounds>,
+        loaded: Loaded,
+    ) -> Option<Following> {
+        let (sender, news) = watch::channel(News::default());
+        let registration = self.register(calls, bounds, loaded, Told::News(sender))?;
+        Some(Following { news, _registration: registration })
     }
 
     /// Ends every wait, now and from now on: the process stops.
@@ -101,7 +139,7 @@ impl Watch {
         state.deadlines.clear();
         drop(state);
         for watcher in watched.into_values().flat_map(|watched| watched.watchers.into_values()) {
-            let _ = watcher.ended.send(EndReason::Shutdown);
+            watcher.told.over(EndReason::Shutdown);
         }
         self.news.notify_one();
     }
@@ -117,8 +155,8 @@ impl Watch {
         calls: &Calls,
         bounds: &Replaceable<Bounds>,
         loaded: Loaded,
-    ) -> Option<(Registration, oneshot::Receiver<EndReason>)> {
-        let (sender, receiver) = oneshot::channel();
+        told: Told,
+    ) -> Option<Registration> {
         let mut state = self.lock();
         if state.is_closed {
             return None;
@@ -126,20 +164,19 @@ impl Watch {
         state.next_number += 1;
         let number = state.next_number;
         // The session may have ended since it was loaded, before its changes were listened to.
-        state.watch(loaded, number, sender);
+        state.watch(loaded, number, told);
         state.look_at(loaded.id, Instant::now());
         if !std::mem::replace(&mut state.is_running, true) {
             let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
             state.is_told = true;
             let changes = calls.store.changes();
             let (calls, bounds) = (calls.clone(), bounds.clone());
-            tokio::spawn(follow(running, calls, bounds, changes));
+            tokio::spawn(serve(running, calls, bounds, changes));
         }
         drop(state);
         self.news.notify_one();
         let (watch, shown) = (Arc::clone(self), ShownWait::new());
-        let registration = Registration { watch, id: loaded.id, number, _shown: shown };
-        Some((registration, receiver))
+        Some(Registration { watch, id: loaded.id, number, _shown: shown })
     }
 
     fn hear(&self, change: Change, env: &Env) {
@@ -148,7 +185,7 @@ impl Watch {
             Change::Ended(id, reason) => state.end(id, |_| Some(reason)),
             // Whether a watcher is of an earlier sign-in is not told.
             Change::SignedIn(id, _) => state.look_at(id, Instant::now()),
-            Change::Patched(..) => {}
+            Change::Patched(id, version) => state.changed(id, version),
             Change::Missed => {
                 state.is_told = true;
                 state.look_at_all(env);
@@ -173,6 +210,7 @@ impl Watch {
             Ok(Lookup::Found(found)) => {
                 let record = found.record;
                 state.end(id, |of| (of != record.sign_in).then_some(EndReason::Superseded));
+                state.changed(id, record.version);
                 let absolute = bounds.absolute_deadline(&record);
                 match env.now() < absolute {
                     true => state.lives(id, absolute.min(record.idle_deadline), env),
@@ -200,14 +238,22 @@ impl Watch {
 }
 
 impl State {
-    fn watch(&mut self, loaded: Loaded, number: u64, ended: oneshot::Sender<EndReason>) {
+    fn watch(&mut self, loaded: Loaded, number: u64, told: Told) {
         let deadline = loaded.deadline;
         let deadlines = &mut self.deadlines;
         let watched = self.watched.entry(loaded.id).or_insert_with(|| {
             deadlines.insert((deadline, loaded.id));
             Watched { deadline, look: None, watchers: HashMap::new() }
         });
-        watched.watchers.insert(number, Watcher { sign_in: loaded.sign_in, ended });
+        watched.watchers.insert(number, Watcher { sign_in: loaded.sign_in, told });
+    }
+
+    /// Tells those who follow a session that it has this version.
+    fn changed(&mut self, id: RecordId, version: Version) {
+        let Some(watched) = self.watched.get(&id) else { return };
+        for watcher in watched.watchers.values() {
+            watcher.told.changed(version);
+        }
     }
 
     /// Ends the waits for a session for whose sign-in there is a reason.
@@ -215,8 +261,7 @@ impl State {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         for (number, watcher) in std::mem::take(&mut watched.watchers) {
             match reason(watcher.sign_in) {
-                // An error says that the connection is gone.
-                Some(reason) => drop(watcher.ended.send(reason)),
+                Some(reason) => watcher.told.over(reason),
                 None => drop(watched.watchers.insert(number, watcher)),
             }
         }
@@ -301,7 +346,54 @@ impl State {
     }
 }
 
+impl Told {
+    /// Tells of a version, unless the connection knows a later one.
+    fn changed(&self, version: Version) {
+        if let Self::News(news) = self {
+            news.send_if_modified(|news| {
+                let is_news = news.version < Some(version);
+                news.version = news.version.max(Some(version));
+                is_news
+            });
+        }
+    }
+
+    /// Tells of the end. Where that fails, the connection is gone.
+    fn over(self, reason: EndReason) {
+        match self {
+            Self::End(ended) => drop(ended.send(reason)),
+            Self::News(news) => news.send_modify(|news| news.over = Some(reason)),
+        }
+    }
+}
+
+/// A session that a connection follows. Dropped, it is forgotten.
+#[derive(Debug)]
+pub(crate) struct Following {
+    news: watch::Receiver<News>,
+    _registration: Registration,
+}
+
+impl Following {
+    /// Waits until the session has a later version than this one, or is over.
+    pub(crate) async fn after(&mut self, version: Version) -> Followed {
+        loop {
+            let news = *self.news.borrow_and_update();
+            match news.over {
+                Some(reason) => return Followed::Over(reason),
+                None if news.version > Some(version) => return Followed::Changed,
+                None => {}
+            }
+            // Without a last word the task was cut off together with its runtime.
+            if self.news.changed().await.is_err() && self.news.borrow().over.is_none() {
+                return Followed::Over(EndReason::Shutdown);
+            }
+        }
+    }
+}
+
 /// A wait under way. Dropped with the future that waits, it is forgotten.
+#[derive(Debug)]
 struct Registration {
     watch: Arc<Watch>,
     id: RecordId,
@@ -330,7 +422,7 @@ impl Drop for Running {
 }
 
 /// Serves all waits until the layer is gone.
-async fn follow(
+async fn serve(
     running: Running,
     calls: Calls,
     bounds: Replaceable<Bounds>,

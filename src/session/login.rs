@@ -37,18 +37,41 @@ use steadfast_core::{Admission, AtCap, Facts, Lifetime, LimitError};
 /// }
 /// ```
 ///
-/// A shorter life for administrators, and a fresh proof before what they do (step-up):
+/// A shorter life for administrators:
+///
+/// ```
+/// use steadfast::{Error, Lifetime, Login, Session};
+///
+/// # struct User { id: String, is_admin: bool }
+/// async fn sign_in(session: Session, user: &User) -> Result<(), Error> {
+///     let login = Login::new(&user.id);
+///     session
+///         .login(match user.is_admin {
+///             true => login.lifetime(Lifetime::OWASP_HIGH_VALUE),
+///             false => login,
+///         })
+///         .await
+/// }
+/// ```
+///
+/// Step-up: what matters most takes a fresh proof, however old the sign-in is. The page that asks for the
+/// password again calls [`reauthenticate`](crate::Session::reauthenticate):
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast::{Error, Lifetime, Login, Session};
+/// use steadfast::{Error, Session};
 ///
-/// async fn sign_in_admin(session: Session) -> Result<(), Error> {
-///     session.login(Login::new("root").lifetime(Lifetime::OWASP_HIGH_VALUE)).await
-/// }
-///
+/// # async fn is_right(_: &str) -> bool { true }
 /// async fn may_delete(session: &Session) -> Result<bool, Error> {
 ///     session.authenticated_within(Duration::from_secs(300)).await
+/// }
+///
+/// async fn prove_again(session: &Session, password: &str) -> Result<bool, Error> {
+///     if !is_right(password).await {
+///         return Ok(false);
+///     }
+///     session.reauthenticate().await?;
+///     Ok(true)
 /// }
 /// ```
 #[derive(Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod login;
 mod csrf;
 mod flash;
 mod signed_in;
+mod changes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +28,7 @@ use time::UtcDateTime;
 use tokio::sync::Mutex;
 use tracing::Instrument;
 
+pub use changes::{SessionChange, SessionChanges};
 pub use key::{AsKey, Key, KeyName};
 pub use login::Login;
 pub use signed_in::SignedIn;
@@ -698,10 +700,7 @@ impl Session {
     pub fn ended(&self) -> impl Future<Output = Result<EndReason, Error>> + Send + use<> {
         let session = self.clone();
         async move {
-            let turn = session.read().await?;
-            let standing = turn.state.standing()?;
-            drop(turn);
-            let loaded = match standing {
+            let loaded = match session.standing().await? {
                 Standing::Live(loaded) => loaded,
                 Standing::Over(reason) => return Ok(reason),
             };
@@ -710,6 +709,30 @@ impl Session {
             drop(session);
             Ok(shared.watch.ended(&shared.calls, &shared.bounds, loaded).await)
         }
+    }
+
+    /// Follows the session, for event streams and WebSockets: what other requests commit, on any node, and
+    /// the end.
+    ///
+    /// A change comes within a moment where the store reports changes, at the cost of one store call, and
+    /// within [`RECHECK`](crate::layer::RECHECK) otherwise. What this handle commits after its last load
+    /// counts as a change, too. As with [`ended`](Session::ended), waiting keeps nothing alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Error, Session, SessionChange};
+    ///
+    /// async fn stream(session: Session, send: impl Fn(u64)) -> Result<(), Error> {
+    ///     let mut changes = session.changes();
+    ///     while let SessionChange::Changed = changes.next().await? {
+    ///         send(session.get("unread").await?.unwrap_or(0));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn changes(&self) -> SessionChanges {
+        SessionChanges::new(self.clone())
     }
 
     /// The session of another layer around this one, by its realm.
@@ -774,6 +797,14 @@ impl Session {
         let mut turn = self.turn().await;
         turn.read().await?;
         Ok(turn)
+    }
+
+    async fn standing(&self) -> Result<Standing, Error> {
+        self.read().await?.state.standing()
+    }
+
+    async fn look_again(&self) -> bool {
+        self.turn().await.look_again().await
     }
 
     async fn write(&self) -> Result<Turn<'_>, Error> {

@@ -302,7 +302,8 @@ impl Live {
     /// What a wait for the end needs to know.
     fn loaded(&self) -> Loaded {
         let deadline = self.idle_deadline.min(self.record.absolute_deadline);
-        Loaded { id: self.id, sign_in: self.record.sign_in, deadline }
+        let Record { sign_in, version, .. } = *self.record;
+        Loaded { id: self.id, sign_in, version, deadline }
     }
 
     /// The move of the secret to the keyring's current key, if it is hashed under an older one.

@@ -650,9 +650,30 @@ impl<'a> Turn<'a> {
 
     /// Sees the record as the store has it now.
     async fn reload(&mut self, id: RecordId) -> Result<(), Error> {
-        let hint = self.hint().into_owned();
-        let answer = self.inner.calls().load(id, None, &hint, self.purpose).await;
-        let (view, error) = match self.or_poison(answer)? {
+        let answer = self.load_again(id).await;
+        let lookup = self.or_poison(answer)?;
+        self.see(lookup)
+    }
+
+    /// Sees the record again, for a stream that follows it, and says whether that told anything new. While the
+    /// store is away, the record stays as it was seen.
+    pub(super) async fn look_again(&mut self) -> bool {
+        let Some(live) = self.state.live() else { return true };
+        let (id, version) = (live.id, live.record.version);
+        match self.load_again(id).await.map(|lookup| self.see(lookup)) {
+            Ok(Ok(())) => self.state.live().is_none_or(|live| live.record.version != version),
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
+    }
+
+    async fn load_again(&self, id: RecordId) -> Result<Lookup, StoreError> {
+        let hint = self.hint();
+        self.inner.calls().load(id, None, &hint, self.purpose).await
+    }
+
+    fn see(&mut self, lookup: Lookup) -> Result<(), Error> {
+        let (view, error) = match lookup {
             Lookup::Found(found) if !self.is_over(&found.record) => {
                 let live = self.state.live_mut();
                 if live.is_some_and(|live| live.reloaded(found.record)) {

@@ -522,12 +522,12 @@ where
 }
 
 /// A handle that loaded its session, and outlives its request.
-async fn leaked(browser: &Browser) -> Session {
+pub async fn leaked(browser: &Browser) -> Session {
     leak(browser, |session| async move { session.status().await.map(drop) }).await
 }
 
 /// A handle that its request never used.
-async fn untouched(browser: &Browser) -> Session {
+pub async fn untouched(browser: &Browser) -> Session {
     leak(browser, |_| async { Ok(()) }).await
 }
 

@@ -11,6 +11,7 @@ mod histories;
 mod costs;
 mod order;
 mod handles;
+mod streams;
 mod layers;
 mod abandoned;
 mod concurrency;
