@@ -252,9 +252,11 @@ impl Membership {
         hopeless: BTreeMap<BTreeSet<Boot>, SlotSet>,
         now: Duration,
     ) -> Vec<Effect> {
-        if std::mem::replace(&mut self.agenda.wishes.give_up, hopeless.clone()) == hopeless {
+        let wished = &mut self.agenda.wishes.give_up;
+        if *wished == hopeless {
             return Vec::new();
         }
+        *wished = hopeless;
         self.act(now)
     }
 
