@@ -7,13 +7,14 @@ mod journey;
 mod races;
 mod keys;
 mod sealed;
+mod administration;
 
 /// A module for each strategy, with all tests.
 macro_rules! strategies {
     ($($strategy:ident),+ $(,)?) => {
         $(mod $strategy {
             use crate::service::Service;
-            use crate::{journey, keys, races, sealed};
+            use crate::{administration, journey, keys, races, sealed};
 
             #[tokio::test(flavor = "multi_thread")]
             async fn a_journey_is_the_same_as_on_one_node() {
@@ -23,6 +24,13 @@ macro_rules! strategies {
             #[tokio::test(flavor = "multi_thread")]
             async fn rc_09_no_write_under_way_brings_a_logged_out_session_back() {
                 races::no_write_outlives_a_logout(&Service::$strategy(&[]).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_administrator_sees_and_ends_sessions() {
+                let service = Service::$strategy(&[]).await;
+                administration::sees_and_ends_sessions(&service).await;
+                administration::ends_sessions_by_their_label(&service).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

@@ -65,7 +65,8 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
             .lifetime(options.lifetime)
             .keyring(options.keys.hash.clone())
             .max_per_principal(options.max_per_principal.get())
-            .at_cap(options.at_cap);
+            .at_cap(options.at_cap)
+            .index_labels(INDEXED)?;
         if let Some(keys) = &options.keys.seal {
             layer = layer.seal(keys.clone());
         }
@@ -129,5 +130,8 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 
 /// Where the session routes are mounted.
 pub(crate) const PATHS: [&str; 2] = ["", "/b"];
+
+/// The labels by which an administrator ends sessions.
+const INDEXED: [&str; 2] = ["sid", "device"];
 
 const READY_WITHIN: Duration = Duration::from_secs(1);

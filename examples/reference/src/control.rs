@@ -17,11 +17,11 @@ use steadfast::{Principal, SessionLayer, StoreError};
 use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
 use tower_http::csrf::CsrfLayer;
 
-use crate::app::App;
+use crate::app::{App, Mount};
 use crate::clock::OffsetClock;
 use crate::errors;
 use crate::routes::{ok, rfc3339};
-use crate::{cluster, options, page};
+use crate::{admin, cluster, options, page};
 
 /// What the control port can move.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Control {
 }
 
 /// The routes of the control port.
-pub(crate) fn router(app: Arc<App>, control: Control) -> Router {
+pub(crate) fn router(app: Arc<App>, control: Control, mount: Arc<Mount>) -> Router {
     let over_app = Router::new()
         .route("/gate/release", post(release))
         .route("/gates", get(gates))
@@ -63,6 +63,7 @@ pub(crate) fn router(app: Arc<App>, control: Control) -> Router {
         .route("/cluster", get(cluster))
         .with_state(control)
         .merge(over_app)
+        .merge(admin::router(mount))
         .layer(CsrfLayer::new())
         .layer(from_fn(errors::answer))
 }

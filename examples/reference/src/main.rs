@@ -11,6 +11,7 @@ mod page;
 mod errors;
 
 mod control;
+mod admin;
 mod test_routes;
 mod gates;
 mod clock;
@@ -73,7 +74,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let mut lines = format!("listening on http://{}", listener.local_addr()?);
     if let (Some(address), Some(faults)) = (&options.control, faults) {
         let control = Control { faults, clock, layers: layers.clone() };
-        let bound = serve_control(address, control::router(Arc::clone(&app), control)).await?;
+        let router = control::router(Arc::clone(&app), control, Arc::clone(&mounts[0]));
+        let bound = serve_control(address, router).await?;
         lines += &format!("\ncontrol on http://{bound}");
     }
     if options.profile == Profile::Host {

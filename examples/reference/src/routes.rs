@@ -12,7 +12,7 @@ use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use steadfast::{Error, Session, SessionInfo, Status};
+use steadfast::{Error, RecordId, Session, SessionInfo, Status};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -174,19 +174,22 @@ async fn logout_all(session: Session) -> Answer {
 
 async fn sessions(session: Session) -> Answer {
     let this = session.handle().await?;
-    let shown = |info: &SessionInfo| {
-        json!({
-            "handle": info.id.to_string(),
-            "created": rfc3339(info.created),
-            "current": Some(info.id) == this,
-            "last_used": info.last_used.map(rfc3339),
-            "expires": rfc3339(info.deadline),
-            "persistent": info.facts.is_persistent() == Some(true),
-            "labels": info.facts.labels().collect::<BTreeMap<_, _>>(),
-        })
-    };
-    let list: Vec<_> = oldest_first(session.list().await?).iter().map(shown).collect();
-    Ok(Json(json!({ "sessions": list })))
+    let listed = oldest_first(session.list().await?);
+    let listed: Vec<_> = listed.iter().map(|info| shown(info, this)).collect();
+    Ok(Json(json!({ "sessions": listed })))
+}
+
+/// A session as a list shows it.
+pub(crate) fn shown(info: &SessionInfo, this: Option<RecordId>) -> serde_json::Value {
+    json!({
+        "handle": info.id.to_string(),
+        "created": rfc3339(info.created),
+        "current": Some(info.id) == this,
+        "last_used": info.last_used.map(rfc3339),
+        "expires": rfc3339(info.deadline),
+        "persistent": info.facts.is_persistent() == Some(true),
+        "labels": info.facts.labels().collect::<BTreeMap<_, _>>(),
+    })
 }
 
 async fn end(session: Session, Path(handle): Path<String>) -> Answer {
