@@ -65,7 +65,7 @@ use succession::Parked;
 ///
 /// No cookie tells a balancer which node holds a session. Over a `StickyStore`, let the balancer hash the
 /// cookie of tower-sessions. A `CachingSessionStore` in front of a bridge brings back lost updates and
-/// ended sessions.
+/// ended sessions. A bridge seals no values.
 #[derive(Clone)]
 pub struct Bridge {
     shared: Arc<Shared>,

@@ -34,7 +34,8 @@ fn a_bridge_changes_three_lines() {
 }
 
 async fn journey(shop: Router) {
-    let (alice, other) = (Client::new(&[shop.clone()]), Client::new(&[shop]));
+    let nodes = [shop];
+    let (alice, other) = (Client::new(&nodes), Client::new(&nodes));
     assert_eq!(alice.get("/").await.body, "visit 1, cart: ");
     alice.post("/cart", "item=tea").await;
     assert_eq!(alice.get("/account").await.location(), "/login?next=%2Faccount");
