@@ -156,7 +156,7 @@ impl Look {
         };
         match (awaited, reply) {
             (None, Reply::Page(page)) if !page.settled.is_empty() => {
-                return self.ask_about(page, number);
+                return self.ask_about(&page, number);
             }
             (None, Reply::Page(page)) => self.next = page.next,
             (Some(_), Reply::Described(Some(_))) => {}
@@ -166,7 +166,7 @@ impl Look {
         if self.open.is_empty() { self.conclude(number) } else { Next::Wait }
     }
 
-    fn ask_about(&mut self, page: ListPage, mut number: impl FnMut() -> u64) -> Next {
+    fn ask_about(&mut self, page: &ListPage, mut number: impl FnMut() -> u64) -> Next {
         let principal = self.principal.clone();
         let open: BTreeMap<_, _> = page.settled.iter().map(|id| (number(), Some(*id))).collect();
         let describe = |(step, id): (&u64, &Option<RecordId>)| {
