@@ -30,7 +30,12 @@ impl Client {
 
     /// The same client, sent to another node by its balancer.
     pub fn at(&self, server: &Server) -> Self {
-        Self { address: server.address.clone(), ..self.clone() }
+        self.at_address(&server.address)
+    }
+
+    /// The same client, which asks at an address.
+    pub fn at_address(&self, address: &str) -> Self {
+        Self { address: address.to_owned(), ..self.clone() }
     }
 
     /// The same client with another address of its own, one of 127.0.0.0/8.
