@@ -15,5 +15,9 @@ extern crate tower_sessions_0_14 as tower_sessions;
 #[macro_use]
 mod upstream;
 
-tests_of_tower_sessions!("/common_0_14.rs", "/service_0_14.rs", "/documentation_0_14.rs");
-routes_over!(memory, sticky, redis, postgres, replicated);
+tests_of_tower_sessions!(
+    "/common_0_14.rs",
+    "/service_0_14.rs",
+    "/documentation_0_14.rs",
+    over: memory, sticky, redis, postgres, replicated
+);

@@ -15,5 +15,9 @@ extern crate tower_sessions_0_15 as tower_sessions;
 #[macro_use]
 mod upstream;
 
-tests_of_tower_sessions!("/common_0_15.rs", "/service_0_15.rs", "/documentation_0_15.rs");
-routes_over!(memory, sticky, redis, postgres, replicated);
+tests_of_tower_sessions!(
+    "/common_0_15.rs",
+    "/service_0_15.rs",
+    "/documentation_0_15.rs",
+    over: memory, sticky, redis, postgres, replicated
+);
