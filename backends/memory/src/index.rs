@@ -23,42 +23,42 @@ pub(crate) struct Index {
     /// Spreads principals over the shards. What a shard has is hashed with more care: whoever found
     /// names that meet in one shard would gain a lock that is waited for, and no more.
     hasher: IdHash,
-    shards: Box<[Stand]>,
+    shards: Box<[Shard]>,
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { hasher: IdHash::new(), shards: (0..64).map(|_| Stand::default()).collect() }
+        Self { hasher: IdHash::new(), shards: (0..64).map(|_| Shard::default()).collect() }
     }
 
     /// The part of the index with a principal's sessions, none of which has left by now.
     pub(crate) fn lock(&self, principal: &Principal) -> Lists<'_> {
-        self.stand(principal).lock()
+        self.shard(principal).lock()
     }
 
     /// Notes that a session leaves its principal. Call it under the slot's lock; a call of
     /// [`lock`](Self::lock) without that one then takes it off the list.
     pub(crate) fn leave(&self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
         let (principal, slot) = (principal.clone(), Arc::clone(slot));
-        let mut leaving = self.stand(&principal).leaving();
+        let mut leaving = self.shard(&principal).leaving();
         leaving.push(Leaving { principal, rank, slot });
     }
 
     /// Drops the floors that were kept long enough.
     pub(crate) fn drop_old_floors(&self, now: Timestamp) {
-        for stand in &self.shards {
-            stand.lock().shard.drop_old_floors(now, usize::MAX);
+        for shard in &self.shards {
+            shard.lock().state.drop_old_floors(now, usize::MAX);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.shards.iter().map(Stand::lock).all(|Lists { shard, .. }| {
-            shard.sessions.is_empty() && shard.floors.is_empty() && shard.ageing.is_empty()
+        self.shards.iter().map(Shard::lock).all(|Lists { state, .. }| {
+            state.sessions.is_empty() && state.floors.is_empty() && state.ageing.is_empty()
         })
     }
 
-    fn stand(&self, principal: &Principal) -> &Stand {
+    fn shard(&self, principal: &Principal) -> &Shard {
         let hash = self.hasher.hash_one(principal) as usize;
         &self.shards[hash % self.shards.len()]
     }
@@ -66,8 +66,8 @@ impl Index {
 
 /// A shard under its lock, and beside it the sessions that are to leave their lists.
 #[derive(Debug, Default)]
-struct Stand {
-    shard: Mutex<Shard>,
+struct Shard {
+    state: Mutex<ShardState>,
     leaving: Mutex<Vec<Leaving>>,
 }
 
@@ -78,10 +78,10 @@ struct Leaving {
     slot: Arc<Slot>,
 }
 
-impl Stand {
+impl Shard {
     fn lock(&self) -> Lists<'_> {
-        let shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lists = Lists { shard, stand: self };
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = Lists { state, shard: self };
         lists.settle();
         lists
     }
@@ -93,8 +93,8 @@ impl Stand {
 
 /// A part of the index, locked.
 pub(crate) struct Lists<'i> {
-    shard: MutexGuard<'i, Shard>,
-    stand: &'i Stand,
+    state: MutexGuard<'i, ShardState>,
+    shard: &'i Shard,
 }
 
 impl Lists<'_> {
@@ -109,27 +109,27 @@ impl Lists<'_> {
     ) {
         // It may have been noted as leaving, before it came back in the same millisecond.
         self.settle();
-        let list = self.shard.sessions.entry(principal.clone()).or_default();
+        let list = self.state.sessions.entry(principal.clone()).or_default();
         list.insert(rank, slot, deadline);
     }
 
     /// Takes off a session of this rank.
     pub(crate) fn remove(&mut self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
-        self.shard.change(principal, |list| list.remove(rank, slot));
+        self.state.change(principal, |list| list.remove(rank, slot));
     }
 
     /// Takes off what has left since the index was locked.
     pub(crate) fn settle(&mut self) {
-        let mut leaving = self.stand.leaving();
+        let mut leaving = self.shard.leaving();
         for Leaving { principal, rank, slot } in leaving.drain(..) {
-            self.shard.change(&principal, |list| list.remove(rank, &slot));
+            self.state.change(&principal, |list| list.remove(rank, &slot));
         }
         leaving.shrink_to(LEAVING_AT_ONCE);
     }
 
     /// Takes off what expired.
     pub(crate) fn drop_expired(&mut self, principal: &Principal, now: Timestamp) {
-        self.shard.change(principal, |list| {
+        self.state.change(principal, |list| {
             list.drop_expired(now, |slot| {
                 slot.owned(&slot.lock(), principal).map(|record| record.deadline())
             });
@@ -138,7 +138,7 @@ impl Lists<'_> {
 
     /// How many sessions are listed, some of which may have expired.
     pub(crate) fn count(&self, principal: &Principal) -> usize {
-        self.shard.sessions.get(principal).map_or(0, List::len)
+        self.state.sessions.get(principal).map_or(0, List::len)
     }
 
     /// The session that was authenticated the longest ago, but for this one.
@@ -147,11 +147,11 @@ impl Lists<'_> {
         principal: &Principal,
         rank: Rank,
     ) -> Option<(Rank, Arc<Slot>)> {
-        self.shard.sessions.get(principal)?.first_but(rank)
+        self.state.sessions.get(principal)?.first_but(rank)
     }
 
     pub(crate) fn for_each(&self, principal: &Principal, visit: impl FnMut(Rank, &Arc<Slot>)) {
-        if let Some(list) = self.shard.sessions.get(principal) {
+        if let Some(list) = self.state.sessions.get(principal) {
             list.for_each(visit);
         }
     }
@@ -163,20 +163,20 @@ impl Lists<'_> {
         epoch: Option<u64>,
         now: Timestamp,
     ) -> bool {
-        self.shard.drop_old_floors(now, DROPPED_AT_ONCE);
-        let floor = self.shard.floors.get(principal);
+        self.state.drop_old_floors(now, DROPPED_AT_ONCE);
+        let floor = self.state.floors.get(principal);
         floor.is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
     }
 
     /// Raises the floor, if it is lower, and keeps it for another day.
     pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: Timestamp) {
-        self.shard.drop_old_floors(now, DROPPED_AT_ONCE);
-        self.shard.raise_floor(principal, epoch, now + FLOOR_KEPT);
+        self.state.drop_old_floors(now, DROPPED_AT_ONCE);
+        self.state.raise_floor(principal, epoch, now + FLOOR_KEPT);
     }
 }
 
 #[derive(Debug, Default)]
-struct Shard {
+struct ShardState {
     sessions: HashMap<Principal, List>,
     floors: HashMap<Principal, Floor>,
     /// Every floor once, under a time at which it may be old enough.
@@ -189,7 +189,7 @@ struct Floor {
     until: Timestamp,
 }
 
-impl Shard {
+impl ShardState {
     /// Changes a principal's list, if there is one.
     fn change(&mut self, principal: &Principal, change: impl FnOnce(&mut List)) {
         let Some(list) = self.sessions.get_mut(principal) else {

@@ -28,7 +28,7 @@
 //! | --- | --- |
 //! | `store` | [`MemoryStore`], its set-up, and the traits |
 //! | `sessions` | what each operation does, and the order of the locks |
-//! | `shelf` | what goes when a budget is used up; `weight`, what counts for it; `board`, a part of it; `slot`, what stands there |
+//! | `lru_cache` | what goes when a budget is used up; `weight`, what counts for it; `lru`, a part of it; `slot`, what stands there |
 //! | `index` | whose sessions are whose, and the floors under logins; `list`, the sessions of one principal |
 //! | `expiry` | the queue of deadlines |
 //! | `sync` | locks and atomics, from where a model checker can replace them |
@@ -38,9 +38,9 @@ mod store;
 mod sessions;
 
 mod hash;
-mod shelf;
+mod lru_cache;
 mod weight;
-mod board;
+mod lru;
 mod slot;
 
 mod changes;

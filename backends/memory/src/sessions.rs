@@ -14,19 +14,19 @@ use crate::changes::Changes;
 use crate::expiry::Expiry;
 use crate::index::{Index, Lists};
 use crate::list::Rank;
-use crate::shelf::Shelf;
+use crate::lru_cache::ShardedLru;
 use crate::slot::{Content, Locked, Slot};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Everything a store shares with its clones.
 ///
-/// Locks are taken in this order: a shard of the index, one slot, a leaf (a board of the shelf, the
+/// Locks are taken in this order: a shard of the index, one slot, a leaf (a board of the cache, the
 /// queue of deadlines, what is to leave the index, the channel of changes). No two shards and no two
 /// slots at once.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
-    pub(crate) shelf: Shelf,
+    pub(crate) cache: ShardedLru,
     pub(crate) changes: Changes,
     index: Index,
     expiry: Expiry,
@@ -34,11 +34,11 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(env: Env, limits: Limits, shelf: Shelf) -> Self {
+    pub(crate) fn new(env: Env, limits: Limits, cache: ShardedLru) -> Self {
         Self {
             env,
             limits,
-            shelf,
+            cache,
             changes: Changes::default(),
             index: Index::new(),
             expiry: Expiry::new(),
@@ -61,12 +61,12 @@ impl Sessions {
         };
         // A fresh id is free, and a visitor's record asks nothing of an index: that is tried first.
         let is_plain = new.rejection.is_none() && new.principal.is_none();
-        if is_plain && self.put_up(&new).is_some() {
+        if is_plain && self.insert(&new).is_some() {
             return Outcome::Applied(Applied::at(new.version));
         }
         // Another create of this id may come between the look and the place.
         loop {
-            let occupant = self.shelf.find(id);
+            let occupant = self.cache.find(id);
             match occupant.and_then(|slot| self.occupied(id, &slot, now)) {
                 Some(there) if there.secret == hash => {
                     return Outcome::Applied(Applied::at(there.version));
@@ -90,8 +90,8 @@ impl Sessions {
 
     pub(crate) fn update(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let now = self.env.now();
-        self.bury_evicted();
-        let Some(slot) = self.shelf.find(id) else {
+        self.finish_evictions();
+        let Some(slot) = self.cache.find(id) else {
             return Ok(Outcome::Gone);
         };
         let applied = match Login::of(patch) {
@@ -112,7 +112,7 @@ impl Sessions {
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
         let now = self.begin();
-        let Some(slot) = self.shelf.find(id) else {
+        let Some(slot) = self.cache.find(id) else {
             return Ok(Deleted::Gone);
         };
         let content = slot.lock();
@@ -188,7 +188,7 @@ impl Sessions {
             }
         }
         self.index.drop_old_floors(now);
-        self.bury_evicted();
+        self.finish_evictions();
         expired
     }
 
@@ -196,7 +196,7 @@ impl Sessions {
     pub(crate) fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
         let mut page = BTreeMap::new();
         let mut next = None;
-        for (id, slot) in self.shelf.iter().filter(|(id, _)| Some(*id) > after) {
+        for (id, slot) in self.cache.iter().filter(|(id, _)| Some(*id) > after) {
             page.insert(id, slot);
             if page.len() > limit {
                 page.pop_last();
@@ -228,8 +228,8 @@ impl Sessions {
     /// Whether nothing is left of any record or floor.
     #[cfg(test)]
     pub(crate) fn is_spotless(&self) -> bool {
-        let shelf = self.shelf.iter().next().is_none();
-        shelf && self.expiry.len() == 0 && self.index.is_empty()
+        let cache = self.cache.iter().next().is_none();
+        cache && self.expiry.len() == 0 && self.index.is_empty()
     }
 
     /// The time of a call, after its share of the housekeeping.
@@ -241,7 +241,7 @@ impl Sessions {
 
     /// A little housekeeping, which every call does before it takes a lock or after it gave it back.
     fn tend(&self, now: Timestamp) {
-        self.bury_evicted();
+        self.finish_evictions();
         if self.expiry.is_due(now) {
             self.sweep(now, SWEPT_AT_ONCE);
         }
@@ -254,7 +254,7 @@ impl Sessions {
         let due = self.expiry.take_due(now, limit);
         for &(due, id) in &due {
             // What is not there was evicted, and is buried by whoever finds it in that queue.
-            let Some(slot) = self.shelf.find(id) else {
+            let Some(slot) = self.cache.find(id) else {
                 continue;
             };
             let mut content = slot.lock();
@@ -272,7 +272,7 @@ impl Sessions {
     }
 
     /// Finishes what the budgets ended.
-    pub(crate) fn bury_evicted(&self) {
+    pub(crate) fn finish_evictions(&self) {
         let evicted = self.retire_evicted();
         self.tidy(&evicted);
     }
@@ -281,7 +281,7 @@ impl Sessions {
     fn retire_evicted(&self) -> Vec<(RecordId, Arc<Record>)> {
         let mut retired = Vec::new();
         loop {
-            let evicted = self.shelf.take_evicted();
+            let evicted = self.cache.take_evicted();
             if evicted.is_empty() {
                 return retired;
             }
@@ -306,7 +306,7 @@ impl Sessions {
         proof: Option<&Proof>,
         now: Timestamp,
     ) -> Result<Lookup, StoreError> {
-        let Some(slot) = self.shelf.find(id) else {
+        let Some(slot) = self.cache.find(id) else {
             return Ok(Lookup::Absent(Absence::Unknown));
         };
         let content = slot.lock();
@@ -359,7 +359,7 @@ impl Sessions {
         }
         let mut applied = Applied::at(new.version);
         let Some(principal) = &new.principal else {
-            return self.put_up(new).map(|_| Outcome::Applied(applied));
+            return self.insert(new).map(|_| Outcome::Applied(applied));
         };
         let mut lists = self.index.lock(principal);
         if lists.is_below_floor(principal, new.admission.epoch, now) {
@@ -368,7 +368,7 @@ impl Sessions {
         if is_full(&mut lists, principal, new.id, new.admission, now) {
             return Some(Outcome::Rejected(Rejection::AtCap));
         }
-        let content = self.put_up(new)?;
+        let content = self.insert(new)?;
         lists.add(principal, new.rank, &new.slot, new.deadline);
         drop(content);
         applied.ended = self.enforce_cap(lists, principal, new.rank, new.admission.cap, now);
@@ -377,9 +377,9 @@ impl Sessions {
 
     /// Puts a slot up, unless its id is taken. Its lock is held until its deadline is queued, and it is
     /// listed, so that nothing ends it before.
-    fn put_up<'n>(&self, new: &'n New) -> Option<Locked<'n>> {
+    fn insert<'n>(&self, new: &'n New) -> Option<Locked<'n>> {
         let mut content = new.slot.lock();
-        if !self.shelf.add(new.id, &new.slot) {
+        if !self.cache.add(new.id, &new.slot) {
             return None;
         }
         content.due = self.expiry.insert(new.id, new.deadline);
@@ -428,7 +428,7 @@ impl Sessions {
         if is_full {
             return Err(Refusal::Rejected(Rejection::AtCap));
         }
-        if !self.shelf.promote(id, slot) {
+        if !self.cache.promote(id, slot) {
             return Err(Refusal::Gone);
         }
         let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
@@ -480,7 +480,7 @@ impl Sessions {
     ) -> Applied {
         let (version, sign_in) = (patched.record.version, patched.record.sign_in);
         if slot.replace(content, patched.record) {
-            self.shelf.weigh(id, slot);
+            self.cache.weigh(id, slot);
         }
         if sign_in != before.sign_in {
             self.changes.send(Change::SignedIn(id, version));
@@ -566,7 +566,7 @@ impl Sessions {
             self.index.leave(principal, Rank::of(id, &record), slot);
         }
         self.expiry.remove(id, content.due);
-        self.shelf.remove(id, slot);
+        self.cache.remove(id, slot);
         self.changes.send(Change::Ended(id, reason));
         Some(record)
     }

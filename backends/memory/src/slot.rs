@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use steadfast_core::{Owner, Principal, Record, Replaced};
+use steadfast_core::{Owner, Principal, Record, Replaced, SessionKind};
 
-use crate::board::Kind;
 use crate::expiry::Due;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -81,15 +80,16 @@ impl Slot {
     }
 
     /// For which budget it counts.
-    pub(crate) fn kind(&self) -> Kind {
-        match self.is_authenticated.load(Ordering::Acquire) {
-            true => Kind::Authenticated,
-            false => Kind::Anonymous,
+    pub(crate) fn kind(&self) -> SessionKind {
+        if self.is_authenticated.load(Ordering::Acquire) {
+            SessionKind::Member
+        } else {
+            SessionKind::Visitor
         }
     }
 
-    pub(crate) fn set_kind(&self, kind: Kind) {
-        self.is_authenticated.store(kind == Kind::Authenticated, Ordering::Release);
+    pub(crate) fn set_kind(&self, kind: SessionKind) {
+        self.is_authenticated.store(kind == SessionKind::Member, Ordering::Release);
     }
 
     pub(crate) fn is_evicted(&self) -> bool {
@@ -131,7 +131,7 @@ thread_local! {
     pub(crate) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// What the shelf and the queue of deadlines keep of a record, with the allocator's share; measured.
+/// What the cache and the queue of deadlines keep of a record, with the allocator's share; measured.
 const BOOKKEEPING: usize = 180;
 
 /// What the index keeps of a record of a principal, beside the name; measured likewise.
@@ -155,8 +155,8 @@ mod tests {
     #[test]
     fn a_record_counts_for_the_budget_of_users_once_somebody_signed_in() {
         let visitor = slot(None);
-        assert_eq!(visitor.kind(), Kind::Anonymous);
-        visitor.set_kind(Kind::Authenticated);
+        assert_eq!(visitor.kind(), SessionKind::Visitor);
+        visitor.set_kind(SessionKind::Member);
         assert_eq!(visitor.kind(), slot(Some("alice")).kind());
     }
 

@@ -10,8 +10,8 @@ use steadfast_core::{
     SessionInfo, SessionStore, Stats, StoreError,
 };
 
+use crate::lru_cache::ShardedLru;
 use crate::sessions::Sessions;
-use crate::shelf::Shelf;
 
 /// Sessions in the memory of this process. Clones share them.
 ///
@@ -90,8 +90,8 @@ impl MemoryStoreBuilder {
 
     /// The store.
     pub fn build(self) -> MemoryStore {
-        let shelf = Shelf::new(self.anonymous, self.authenticated);
-        MemoryStore(Arc::new(Sessions::new(self.env, self.limits, shelf)))
+        let cache = ShardedLru::new(self.anonymous, self.authenticated);
+        MemoryStore(Arc::new(Sessions::new(self.env, self.limits, cache)))
     }
 }
 
@@ -164,17 +164,14 @@ impl SessionStore for MemoryStore {
 impl Operate for MemoryStore {
     /// Nothing stands in the way of a sign-in here but a drain.
     async fn ready(&self) -> Result<(), StoreError> {
-        match self.0.is_closed() {
-            true => Err(StoreError::refused(Rejection::Draining)),
-            false => Ok(()),
-        }
+        if self.0.is_closed() { Err(StoreError::refused(Rejection::Draining)) } else { Ok(()) }
     }
 
     /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         self.0.close();
         self.0.collect();
-        let lost = self.0.shelf.stats().records;
+        let lost = self.0.cache.stats().records;
         Ok(Drained { moved: 0, lost })
     }
 
@@ -188,8 +185,8 @@ impl Operate for MemoryStore {
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.0.bury_evicted();
-        Ok(self.0.shelf.stats())
+        self.0.finish_evictions();
+        Ok(self.0.cache.stats())
     }
 }
 

@@ -11,8 +11,8 @@ use steadfast_core::{
     RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp, Token, Version,
 };
 
+use crate::lru_cache::ShardedLru;
 use crate::sessions::Sessions;
-use crate::shelf::Shelf;
 
 mod budgets {
     use super::*;
@@ -691,9 +691,9 @@ impl Store {
     fn with(anonymous: Budget, authenticated: Budget) -> Self {
         let clock = ManualClock::default();
         let env = Env::with_clock(clock.clone());
-        let shelf = Shelf::new(anonymous, authenticated);
+        let cache = ShardedLru::new(anonymous, authenticated);
         Self {
-            sessions: Sessions::new(env, Limits::default(), shelf),
+            sessions: Sessions::new(env, Limits::default(), cache),
             clock,
             keyring: Keyring::unkeyed(),
         }
@@ -859,8 +859,8 @@ impl Store {
     }
 
     fn stats(&self) -> steadfast_core::Stats {
-        self.sessions.bury_evicted();
-        self.sessions.shelf.stats()
+        self.sessions.finish_evictions();
+        self.sessions.cache.stats()
     }
 }
 

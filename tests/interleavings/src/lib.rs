@@ -11,8 +11,8 @@ pub mod models;
 #[path = "../../../src/breaker.rs"]
 mod breaker;
 
-#[path = "../../../backends/memory/src/board.rs"]
-mod board;
+#[path = "../../../backends/memory/src/lru.rs"]
+mod lru;
 #[path = "../../../backends/memory/src/changes.rs"]
 mod changes;
 #[path = "../../../backends/memory/src/expiry.rs"]
@@ -25,8 +25,8 @@ mod index;
 mod list;
 #[path = "../../../backends/memory/src/sessions.rs"]
 mod sessions;
-#[path = "../../../backends/memory/src/shelf.rs"]
-mod shelf;
+#[path = "../../../backends/memory/src/lru_cache.rs"]
+mod lru_cache;
 #[path = "../../../backends/memory/src/slot.rs"]
 mod slot;
 #[path = "../../../backends/memory/src/weight.rs"]

@@ -11,8 +11,8 @@ use steadfast_core::{
     Rotation, Token,
 };
 
+use crate::lru_cache::ShardedLru;
 use crate::sessions::Sessions;
-use crate::shelf::Shelf;
 
 /// A visitor signs in while another one needs the room.
 pub fn a_login_comes_before_an_eviction_or_after() {
@@ -216,9 +216,9 @@ impl Store {
     fn with_room_for(visitors: u64) -> Arc<Self> {
         let clock = ManualClock::default();
         let anonymous = Budget { records: visitors, bytes: visitors * 8_192 };
-        let shelf = Shelf::new(anonymous, Budget::AUTHENTICATED);
+        let cache = ShardedLru::new(anonymous, Budget::AUTHENTICATED);
         let env = Env::with_clock(clock.clone());
-        Arc::new(Self { sessions: Sessions::new(env, Limits::default(), shelf), clock })
+        Arc::new(Self { sessions: Sessions::new(env, Limits::default(), cache), clock })
     }
 
     fn token(&self, n: u8) -> Token {
@@ -295,17 +295,17 @@ impl Store {
     }
 
     fn bury(&self) {
-        self.sessions.bury_evicted();
+        self.sessions.finish_evictions();
     }
 
     /// Records, and those of them that somebody signed in to.
     fn held(&self) -> (u64, u64) {
-        let stats = self.sessions.shelf.stats();
+        let stats = self.sessions.cache.stats();
         (stats.records, stats.authenticated)
     }
 
     fn bytes(&self) -> u64 {
-        self.sessions.shelf.stats().bytes
+        self.sessions.cache.stats().bytes
     }
 }
 

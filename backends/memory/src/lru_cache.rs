@@ -1,11 +1,11 @@
-//! Where the slots stand, within their budgets.
+//! Where the slots shard, within their budgets.
 
 use std::sync::Arc;
 
 use steadfast_core::{Budget, RecordId, SessionKind, Stats};
 
-use crate::board::{Board, Kind};
 use crate::hash::IdHash;
+use crate::lru::LruMap;
 use crate::slot::Slot;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,25 +14,25 @@ use crate::weight::Scale;
 /// Every slot, by id. Sessions that somebody signed in to have a budget of their own, so that a flood
 /// of others ends none of them. Over a budget, the slot goes that was not used for the longest time.
 ///
-/// The slots stand on boards, by their id, so that requests of different sessions rarely meet. The
-/// lock of a board is taken after that of a slot. What is taken down to make room is marked under
+/// The slots shard on boards, by their id, so that requests of different sessions rarely meet. The
+/// lock of a map is taken after that of a slot. What is taken down to make usage is marked under
 /// it: a login that moves the slot under the same lock comes wholly before or after that.
-pub(crate) struct Shelf {
-    stands: [Stand; 64],
-    anonymous: Room,
-    authenticated: Room,
+pub(crate) struct ShardedLru {
+    shards: [Shard; 64],
+    anonymous: Usage,
+    authenticated: Usage,
     /// Counts uses.
     ticks: AtomicU64,
     evicted: Evicted,
 }
 
-impl Shelf {
+impl ShardedLru {
     pub(crate) fn new(anonymous: Budget, authenticated: Budget) -> Self {
         let hash = IdHash::new();
         Self {
-            stands: std::array::from_fn(|_| Stand::new(hash.clone())),
-            anonymous: Room::new(SessionKind::Visitor, anonymous),
-            authenticated: Room::new(SessionKind::Member, authenticated),
+            shards: std::array::from_fn(|_| Shard::new(hash.clone())),
+            anonymous: Usage::new(SessionKind::Visitor, anonymous),
+            authenticated: Usage::new(SessionKind::Member, authenticated),
             ticks: AtomicU64::new(0),
             evicted: Evicted::default(),
         }
@@ -40,18 +40,18 @@ impl Shelf {
 
     /// The slot of a record. It may be empty.
     pub(crate) fn find(&self, id: RecordId) -> Option<Arc<Slot>> {
-        self.stand(id).change(|board| board.find(id, || self.tick()).cloned())
+        self.shard(id).change(|map| map.find(id, || self.tick()).cloned())
     }
 
     /// Puts a new slot up, unless there is one of that id.
     pub(crate) fn add(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
-        let room = self.room(slot.kind());
-        let weight = room.scale.weight(slot.bytes());
-        let is_added = self.stand(id).change(|board| {
-            let is_added = board.add(id, slot, (slot.kind(), weight), self.tick());
+        let usage = self.usage(slot.kind());
+        let weight = usage.scale.weight(slot.bytes());
+        let is_added = self.shard(id).change(|map| {
+            let is_added = map.add(id, slot, (slot.kind(), weight), self.tick());
             if is_added {
-                room.take(weight);
-                room.kind.count(1);
+                usage.take(weight);
+                usage.kind.count(1);
             }
             is_added
         });
@@ -66,18 +66,18 @@ impl Shelf {
 
     /// Moves a slot to the authenticated budget, unless it was evicted. Call it under the slot's lock.
     pub(crate) fn promote(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
-        self.count_for(id, slot, Kind::Authenticated);
+        self.count_for(id, slot, SessionKind::Member);
         !slot.is_evicted()
     }
 
     /// Takes a slot down. Call it under the slot's lock.
     pub(crate) fn remove(&self, id: RecordId, slot: &Arc<Slot>) {
-        self.stand(id).change(|board| {
-            if board.holds(id, slot)
-                && let Some((kind, weight)) = board.remove(id)
+        self.shard(id).change(|map| {
+            if map.holds(id, slot)
+                && let Some((kind, weight)) = map.remove(id)
             {
-                self.room(kind).give(weight);
-                self.room(kind).kind.count(-1);
+                self.usage(kind).give(weight);
+                self.usage(kind).kind.count(-1);
             }
         });
     }
@@ -96,25 +96,25 @@ impl Shelf {
         }
     }
 
-    /// The slots of one board after the other, as each is when it is looked at.
+    /// The slots of one map after the other, as each is when it is looked at.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, Arc<Slot>)> {
-        self.stands.iter().flat_map(|stand| stand.lock().iter().collect::<Vec<_>>())
+        self.shards.iter().flat_map(|shard| shard.lock().iter().collect::<Vec<_>>())
     }
 
     /// Counts a slot for a budget with what it weighs now, unless it was evicted.
-    fn count_for(&self, id: RecordId, slot: &Arc<Slot>, kind: Kind) {
-        let room = self.room(kind);
-        let weight = room.scale.weight(slot.bytes());
-        self.stand(id).change(|board| {
-            if board.holds(id, slot)
-                && let Some((before, weighed)) = board.change(id, kind, weight)
+    fn count_for(&self, id: RecordId, slot: &Arc<Slot>, kind: SessionKind) {
+        let usage = self.usage(kind);
+        let weight = usage.scale.weight(slot.bytes());
+        self.shard(id).change(|map| {
+            if map.holds(id, slot)
+                && let Some((before, weighed)) = map.change(id, kind, weight)
             {
                 slot.set_kind(kind);
-                room.take(weight);
-                self.room(before).give(weighed);
+                usage.take(weight);
+                self.usage(before).give(weighed);
                 if before != kind {
-                    room.kind.count(1);
-                    self.room(before).kind.count(-1);
+                    usage.kind.count(1);
+                    self.usage(before).kind.count(-1);
                 }
             }
         });
@@ -122,77 +122,77 @@ impl Shelf {
     }
 
     /// Takes down what is over a budget.
-    fn make_room(&self, kind: Kind) {
-        let room = self.room(kind);
-        while room.is_overfull() {
-            // One thread at a time, so that two of them never make more room than is missing.
-            let _alone = room.making.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(stand) = room.is_overfull().then(|| self.oldest(kind)).flatten() else {
+    fn make_room(&self, kind: SessionKind) {
+        let usage = self.usage(kind);
+        while usage.is_overfull() {
+            // One thread at a time, so that two of them never make more usage than is missing.
+            let _alone = usage.making.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(shard) = usage.is_overfull().then(|| self.oldest(kind)).flatten() else {
                 return;
             };
-            stand.change(|board| {
-                if let Some((id, slot, weight)) = board.remove_oldest(kind) {
+            shard.change(|map| {
+                if let Some((id, slot, weight)) = map.remove_oldest(kind) {
                     slot.evict();
-                    room.give(weight);
-                    room.kind.count(-1);
+                    usage.give(weight);
+                    usage.kind.count(-1);
                     self.evicted.push(id, slot);
                 }
             });
         }
     }
 
-    /// Where the slot stands that was not used for the longest time.
-    fn oldest(&self, kind: Kind) -> Option<&Stand> {
-        let used = |stand: &&Stand| stand.oldest[kind as usize].load(Ordering::Relaxed);
-        self.stands.iter().min_by_key(used).filter(|stand| used(stand) != NEVER)
+    /// Where the slot shards that was not used for the longest time.
+    fn oldest(&self, kind: SessionKind) -> Option<&Shard> {
+        let used = |shard: &&Shard| shard.oldest[kind as usize].load(Ordering::Relaxed);
+        self.shards.iter().min_by_key(used).filter(|shard| used(shard) != NEVER)
     }
 
     fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn room(&self, kind: Kind) -> &Room {
+    fn usage(&self, kind: SessionKind) -> &Usage {
         match kind {
-            Kind::Anonymous => &self.anonymous,
-            Kind::Authenticated => &self.authenticated,
+            SessionKind::Visitor => &self.anonymous,
+            SessionKind::Member => &self.authenticated,
         }
     }
 
-    fn stand(&self, id: RecordId) -> &Stand {
-        &self.stands[usize::from(id.as_bytes()[15]) % self.stands.len()]
+    fn shard(&self, id: RecordId) -> &Shard {
+        &self.shards[usize::from(id.as_bytes()[15]) % self.shards.len()]
     }
 }
 
-/// A board under its lock, and beside it what others look at without that.
-struct Stand {
-    board: Mutex<Board>,
+/// A map under its lock, and beside it what others look at without that.
+struct Shard {
+    map: Mutex<LruMap>,
     /// When the oldest slot of either list was used.
     oldest: [AtomicU64; 2],
 }
 
-impl Stand {
+impl Shard {
     fn new(hash: IdHash) -> Self {
-        let board = Mutex::new(Board::new(hash));
-        Self { board, oldest: [const { AtomicU64::new(NEVER) }; 2] }
+        let map = Mutex::new(LruMap::new(hash));
+        Self { map, oldest: [const { AtomicU64::new(NEVER) }; 2] }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
-        let mut board = self.lock();
-        let changed = change(&mut board);
-        for kind in [Kind::Anonymous, Kind::Authenticated] {
-            let oldest = board.oldest(kind).unwrap_or(NEVER);
+    fn change<T>(&self, change: impl FnOnce(&mut LruMap) -> T) -> T {
+        let mut map = self.lock();
+        let changed = change(&mut map);
+        for kind in [SessionKind::Visitor, SessionKind::Member] {
+            let oldest = map.oldest(kind).unwrap_or(NEVER);
             self.oldest[kind as usize].store(oldest, Ordering::Relaxed);
         }
         changed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LruMap> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a budget has room for, and what is held.
-struct Room {
+/// What a budget has usage for, and what is held.
+struct Usage {
     kind: SessionKind,
     scale: Scale,
     records: AtomicU64,
@@ -200,7 +200,7 @@ struct Room {
     making: Mutex<()>,
 }
 
-impl Room {
+impl Usage {
     fn new(kind: SessionKind, budget: Budget) -> Self {
         let (records, weight) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { kind, scale: Scale::of(budget), records, weight, making: Mutex::new(()) }
@@ -226,7 +226,7 @@ impl Room {
 }
 
 /// Other stores of the process may still show theirs.
-impl Drop for Room {
+impl Drop for Usage {
     fn drop(&mut self) {
         self.kind.count(-(self.held().0 as i64));
     }
@@ -260,7 +260,7 @@ impl Evicted {
     }
 }
 
-/// A board that has no slot on a list.
+/// A map that has no slot on a list.
 const NEVER: u64 = u64::MAX;
 
 /// Few, so that a thread that is interrupted while it buries them keeps little from the others.

@@ -1,0 +1,270 @@
+//! A part of the shelf: slots by id, and the order in which they were used.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use steadfast_core::{RecordId, SessionKind};
+
+use crate::hash::IdHash;
+use crate::slot::Slot;
+
+/// Slots by id, each on one of two lists, which run from the slot that was not used for the longest
+/// time to the one that was used last.
+///
+/// The lists are links between entries, as indices of the map: millions of entries are no millions of
+/// allocations, and what they held can be given back.
+#[derive(Debug)]
+pub(crate) struct LruMap {
+    entries: IndexMap<RecordId, Entry, IdHash>,
+    lists: [List; 2],
+}
+
+#[derive(Debug)]
+struct Entry {
+    slot: Arc<Slot>,
+    /// When it was used last, in ticks of the shelf.
+    used: u64,
+    weight: u32,
+    older: u32,
+    newer: u32,
+    kind: SessionKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct List {
+    oldest: u32,
+    newest: u32,
+}
+
+impl LruMap {
+    pub(crate) fn new(hash: IdHash) -> Self {
+        let empty = List { oldest: NOWHERE, newest: NOWHERE };
+        Self { entries: IndexMap::with_hasher(hash), lists: [empty; 2] }
+    }
+
+    /// The slot of a record, which counts as a use.
+    pub(crate) fn find(&mut self, id: RecordId, now: impl FnOnce() -> u64) -> Option<&Arc<Slot>> {
+        let at = self.entries.get_index_of(&id)? as u32;
+        self.entry_mut(at).used = now();
+        if self.entry(at).newer != NOWHERE {
+            self.unlink(at);
+            self.link(at);
+        }
+        Some(&self.entry(at).slot)
+    }
+
+    /// Whether this slot is here, and not another one of its id or none.
+    pub(crate) fn holds(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
+        self.entries.get(&id).is_some_and(|entry| Arc::ptr_eq(&entry.slot, slot))
+    }
+
+    /// Puts a slot up, unless there is one of that id.
+    pub(crate) fn add(
+        &mut self,
+        id: RecordId,
+        slot: &Arc<Slot>,
+        (kind, weight): (SessionKind, u32),
+        now: u64,
+    ) -> bool {
+        if self.entries.contains_key(&id) {
+            return false;
+        }
+        if self.entries.len() == self.entries.capacity() {
+            // An eighth, and not twice as much: most of what a small session takes is its entry.
+            self.entries.reserve_exact(self.entries.len() / 8 + 4);
+        }
+        let (slot, links) = (Arc::clone(slot), NOWHERE);
+        let entry = Entry { slot, used: now, weight, older: links, newer: links, kind };
+        let (at, _) = self.entries.insert_full(id, entry);
+        self.link(at as u32);
+        true
+    }
+
+    /// Puts a slot that is here on another list, or gives it another weight; says what it counted for.
+    pub(crate) fn change(
+        &mut self,
+        id: RecordId,
+        kind: SessionKind,
+        weight: u32,
+    ) -> Option<(SessionKind, u32)> {
+        let at = self.entries.get_index_of(&id)? as u32;
+        let before = (self.entry(at).kind, self.entry(at).weight);
+        self.entry_mut(at).weight = weight;
+        if before.0 != kind {
+            self.unlink(at);
+            self.entry_mut(at).kind = kind;
+            self.link(at);
+        }
+        Some(before)
+    }
+
+    /// Takes a slot down, and says what it counted for.
+    pub(crate) fn remove(&mut self, id: RecordId) -> Option<(SessionKind, u32)> {
+        let at = self.entries.get_index_of(&id)?;
+        let entry = self.detach(at as u32).1;
+        Some((entry.kind, entry.weight))
+    }
+
+    /// Takes the slot down that was not used for the longest time; the last is what it counted for.
+    pub(crate) fn remove_oldest(
+        &mut self,
+        kind: SessionKind,
+    ) -> Option<(RecordId, Arc<Slot>, u32)> {
+        let oldest = self.lists[kind as usize].oldest;
+        (oldest != NOWHERE).then(|| {
+            let (id, entry) = self.detach(oldest);
+            (id, entry.slot, entry.weight)
+        })
+    }
+
+    /// When the slot was used that was not used for the longest time.
+    pub(crate) fn oldest(&self, kind: SessionKind) -> Option<u64> {
+        let oldest = self.lists[kind as usize].oldest;
+        (oldest != NOWHERE).then(|| self.entry(oldest).used)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, Arc<Slot>)> {
+        self.entries.iter().map(|(id, entry)| (*id, Arc::clone(&entry.slot)))
+    }
+
+    /// The last entry of the map moves to where this one was.
+    fn detach(&mut self, at: u32) -> (RecordId, Entry) {
+        self.unlink(at);
+        let taken = self.entries.swap_remove_index(at as usize).expect("links lead to entries");
+        if (at as usize) < self.entries.len() {
+            self.lead_to(at);
+        }
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+        taken
+    }
+
+    /// Puts a entry at the newest end of its list.
+    fn link(&mut self, at: u32) {
+        let newest = self.lists[self.entry(at).kind as usize].newest;
+        let entry = self.entry_mut(at);
+        (entry.older, entry.newer) = (newest, NOWHERE);
+        self.lead_to(at);
+    }
+
+    /// Takes a entry off its list.
+    fn unlink(&mut self, at: u32) {
+        let Entry { older, newer, kind, .. } = *self.entry(at);
+        *self.newer_of(kind, older) = newer;
+        *self.older_of(kind, newer) = older;
+    }
+
+    /// Has the neighbours of a entry lead to it.
+    fn lead_to(&mut self, at: u32) {
+        let Entry { older, newer, kind, .. } = *self.entry(at);
+        *self.newer_of(kind, older) = at;
+        *self.older_of(kind, newer) = at;
+    }
+
+    /// What is next after a entry, or first on the list.
+    fn newer_of(&mut self, kind: SessionKind, at: u32) -> &mut u32 {
+        match at {
+            NOWHERE => &mut self.lists[kind as usize].oldest,
+            at => &mut self.entry_mut(at).newer,
+        }
+    }
+
+    /// What is next before a entry, or last on the list.
+    fn older_of(&mut self, kind: SessionKind, at: u32) -> &mut u32 {
+        match at {
+            NOWHERE => &mut self.lists[kind as usize].newest,
+            at => &mut self.entry_mut(at).older,
+        }
+    }
+
+    fn entry(&self, at: u32) -> &Entry {
+        &self.entries[at as usize]
+    }
+
+    fn entry_mut(&mut self, at: u32) -> &mut Entry {
+        &mut self.entries[at as usize]
+    }
+}
+
+/// The end of a list. There are fewer entries than that: each has a record.
+const NOWHERE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::{KeyId, Record, SecretHash, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_the_longest_time_goes_first() {
+        let mut map = map(5);
+        for n in [1, 3, 0, 1] {
+            map.find(id(n), || 9);
+        }
+        assert_eq!(order(&mut map, SessionKind::Visitor), [2, 4, 3, 0, 1]);
+    }
+
+    #[test]
+    fn what_leaves_from_the_middle_leaves_the_order_as_it_was() {
+        for gone in 0..5 {
+            let mut map = map(5);
+            assert_eq!(map.remove(id(gone)), Some((SessionKind::Visitor, 7)));
+            assert_eq!(map.remove(id(gone)), None);
+            let rest: Vec<_> = (0..5).filter(|n| *n != gone).collect();
+            assert_eq!(order(&mut map, SessionKind::Visitor), rest);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_changes_lists_is_the_newest_on_the_other() {
+        let mut map = map(4);
+        for n in [2, 0] {
+            assert_eq!(map.change(id(n), SessionKind::Member, 8), Some((SessionKind::Visitor, 7)));
+        }
+        assert_eq!(map.oldest(SessionKind::Visitor), Some(1));
+        assert_eq!(order(&mut map, SessionKind::Member), [2, 0]);
+        assert_eq!(order(&mut map, SessionKind::Visitor), [1, 3]);
+    }
+
+    #[test]
+    fn an_id_is_taken_once() {
+        let mut map = map(1);
+        let slot = slot();
+        assert!(!map.add(id(0), &slot, (SessionKind::Member, 1), 1));
+        assert!(!map.holds(id(0), &slot));
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let mut map = map(200);
+        let full = map.entries.capacity();
+        assert!(full <= 250, "{full}");
+        order(&mut map, SessionKind::Visitor);
+        assert!(map.entries.capacity() <= 8, "{}", map.entries.capacity());
+    }
+
+    /// Slots 0 to `slots`, used in this order.
+    fn map(slots: u8) -> LruMap {
+        let mut map = LruMap::new(IdHash::new());
+        for n in 0..slots {
+            assert!(map.add(id(n), &slot(), (SessionKind::Visitor, 7), n.into()));
+        }
+        map
+    }
+
+    /// Empties a list, the oldest first.
+    fn order(map: &mut LruMap, kind: SessionKind) -> Vec<u8> {
+        std::iter::from_fn(|| map.remove_oldest(kind)).map(|(id, ..)| id.as_bytes()[0]).collect()
+    }
+
+    fn id(n: u8) -> RecordId {
+        RecordId::from_bytes([n; 16])
+    }
+
+    fn slot() -> Arc<Slot> {
+        let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
+        let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        Arc::new(Slot::new(Record::new(hash, start, end, end)))
+    }
+}
