@@ -9,6 +9,8 @@ pub(crate) struct Pattern {
     pub(crate) per_10_000: f64,
     place: Place,
     phrases: &'static [&'static str],
+    /// Longer phrases that contain one of `phrases` and are plain English.
+    except: &'static [&'static str],
 }
 
 enum Place {
@@ -24,30 +26,44 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         per_10_000: 1.0,
         place: Place::Anywhere,
         phrases: &["whoever", "nobody", "somebody", "anybody", "whatever", "whichever"],
+        except: &[],
     },
     Pattern {
         name: "relative clause as the subject",
         per_10_000: 1.0,
         place: Place::Start,
         phrases: &["who", "what"],
+        except: &[],
     },
     Pattern {
         name: "dated adverb",
         per_10_000: 0.5,
         place: Place::Anywhere,
         phrases: &["meanwhile", "anew", "thereby", "likewise", "hitherto"],
+        except: &[],
     },
     Pattern {
         name: "\"behind\" for after, in the background or late",
         per_10_000: 3.4,
         place: Place::Anywhere,
         phrases: &["behind"],
+        except: &[
+            "falls behind",
+            "fell behind",
+            "lags behind",
+            "left behind",
+            "behind a load balancer",
+            "behind a proxy",
+            "behind haproxy",
+            "behind nginx",
+        ],
     },
     Pattern {
         name: "\"takes for\" for considers",
         per_10_000: 0.5,
         place: Place::Anywhere,
         phrases: &["for dead", "for alive", "for granted", "taken for", "takes for", "take for"],
+        except: &[],
     },
     Pattern {
         name: "\"is said\" or \"is told\" for reports",
@@ -65,12 +81,25 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             "were told",
             "told so",
         ],
+        except: &[],
     },
     Pattern {
         name: "\"is no X\" for is not an X",
         per_10_000: 3.1,
         place: Place::Anywhere,
         phrases: &["is no", "are no", "was no", "were no", "be no"],
+        except: &[
+            "there is no",
+            "there are no",
+            "there was no",
+            "there were no",
+            "there be no",
+            "is no longer",
+            "are no longer",
+            "was no longer",
+            "is no more than",
+            "are no more than",
+        ],
     },
     Pattern {
         name: "ambiguous idiom",
@@ -86,6 +115,16 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             "other than that",
             "leads to it",
             "so many",
+        ],
+        except: &[
+            "falls behind",
+            "fell behind",
+            "lags behind",
+            "left behind",
+            "behind a load balancer",
+            "behind a proxy",
+            "behind haproxy",
+            "behind nginx",
         ],
     },
 ];
@@ -104,28 +143,26 @@ impl Pattern {
     /// Counts the matches in a sentence.
     pub(crate) fn count(&self, sentence: &str) -> usize {
         let words = words(sentence);
-        self.phrases.iter().map(|phrase| self.count_phrase(phrase, sentence, &words)).sum()
-    }
-
-    fn count_phrase(&self, phrase: &str, sentence: &str, words: &[String]) -> usize {
-        let phrase: Vec<_> = phrase.split(' ').collect();
         match self.place {
-            Place::Start => usize::from(
-                words.first().is_some_and(|first| first == phrase[0]) && !sentence.ends_with('?'),
-            ),
-            Place::Anywhere => words
-                .windows(phrase.len())
-                .enumerate()
-                .filter(|(at, found)| *found == phrase.as_slice() && !is_existence(words, *at))
-                .count(),
+            Place::Start if sentence.ends_with('?') => 0,
+            Place::Start => {
+                let first = words.first().map_or("", String::as_str);
+                usize::from(self.phrases.contains(&first))
+            }
+            Place::Anywhere => {
+                let found = occurrences(self.phrases, &words);
+                found.saturating_sub(occurrences(self.except, &words))
+            }
         }
     }
 }
 
-/// "There is no X" is plain English, unlike "X is no Y".
-fn is_existence(words: &[String], at: usize) -> bool {
-    let before = |distance: usize| at.checked_sub(distance).map(|at| words[at].as_str());
-    before(1) == Some("there") || before(2) == Some("there")
+fn occurrences(phrases: &[&str], words: &[String]) -> usize {
+    let count = |phrase: &&str| {
+        let phrase: Vec<_> = phrase.split(' ').collect();
+        words.windows(phrase.len()).filter(|found| *found == phrase.as_slice()).count()
+    };
+    phrases.iter().map(count).sum()
 }
 
 #[test]
@@ -141,7 +178,7 @@ fn patterns_match_whole_words() {
     ] {
         assert_eq!(total(found), 1, "{found}");
     }
-    for plain in ["There is no user.", "What is left?", "The whole list.", "Is it retold?"] {
+    for plain in ["There is no user.", "What is left?", "It lags behind.", "Is it retold?"] {
         assert_eq!(total(plain), 0, "{plain}");
     }
 }

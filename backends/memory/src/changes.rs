@@ -1,4 +1,4 @@
-//! What happened, for whoever listens.
+//! The change feed.
 
 use std::sync::OnceLock;
 
@@ -7,14 +7,15 @@ use steadfast_core::{Change, ChangeStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
-/// A channel that exists from the first listener on: until then, a change costs one atomic read.
+/// A broadcast channel, created with the first listener. Until then, a change costs one atomic
+/// read.
 #[derive(Debug, Default)]
 pub(crate) struct Changes(OnceLock<Sender<Change>>);
 
 impl Changes {
     pub(crate) fn send(&self, change: Change) {
         if let Some(sender) = self.0.get() {
-            // An error says that nobody listens any more.
+            // The send fails only if all listeners are gone.
             let _ = sender.send(change);
         }
     }
@@ -33,5 +34,6 @@ async fn next(mut receiver: Receiver<Change>) -> Option<(Change, Receiver<Change
     }
 }
 
-/// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
+/// The number of changes buffered for a slow listener. Beyond it, the listener receives
+/// [`Change::Missed`].
 const KEPT: usize = 1_024;

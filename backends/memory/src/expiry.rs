@@ -1,4 +1,4 @@
-//! When records end: their deadlines, in order.
+//! The deadlines of all records, in order.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,19 @@ use steadfast_core::{RecordId, Timestamp};
 use crate::sync::atomic::{AtomicI64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A deadline as the queue knows it: milliseconds since 1970.
+/// A deadline in the queue, in milliseconds since 1970.
 pub(crate) type Due = i64;
 
-/// One entry per record, so that a flood of short-lived records cannot grow it past the budgets.
+/// One entry per record, so that a flood of short-lived records cannot grow the queue past the
+/// budgets.
 ///
-/// A touch leaves the entry where it is; a record that lives longer than its entry says is queued
-/// anew when the entry comes up. The lock is a leaf: nothing else is locked while it is held.
+/// A touch leaves the entry in place. If the record's deadline has moved when its entry is due, the
+/// record is queued again. The lock is a leaf: no other lock is taken while it is held.
 #[derive(Debug)]
 pub(crate) struct Expiry {
     queue: Mutex<BTreeSet<(Due, RecordId)>>,
-    /// The end of the second in which the first entry is due, so that a sweep finds a whole second's
-    /// worth and the path of a read takes no lock in between.
+    /// The end of the second in which the first entry is due. A sweep thus finds up to a second's
+    /// worth of entries, and reads take no lock between sweeps.
     next: AtomicI64,
 }
 
@@ -27,7 +28,7 @@ impl Expiry {
         Self { queue: Mutex::default(), next: AtomicI64::new(Due::MAX) }
     }
 
-    /// Queues a record, and says under what: `remove` wants it back.
+    /// Queues a record. Returns the key that `remove` needs.
     pub(crate) fn insert(&self, id: RecordId, deadline: Timestamp) -> Due {
         let due = deadline.as_millis();
         let mut queue = self.lock();
@@ -40,7 +41,7 @@ impl Expiry {
         self.lock().remove(&(due, id));
     }
 
-    /// Whether a sweep is worth a lock.
+    /// Returns true if a sweep would find an entry.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         now.as_millis() >= self.next.load(Ordering::Relaxed)
     }
@@ -62,7 +63,7 @@ impl Expiry {
         self.lock().len()
     }
 
-    /// The queue's lock is held, so the latest store is right.
+    /// Call it while holding the queue's lock, so that the last store is the right one.
     fn note_first(&self, queue: &BTreeSet<(Due, RecordId)>) {
         let next = queue.first().map_or(Due::MAX, |(due, _)| end_of_second(*due));
         if self.next.load(Ordering::Relaxed) != next {

@@ -3,10 +3,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Draws a key once per store, so that nobody can choose ids that collide.
+/// Draws one key per store, so that ids cannot be chosen to collide.
 ///
-/// Only ids that were minted here are ever kept, and those are random. The key is for stores whose
-/// ids come from elsewhere.
+/// Most stores only hold ids they generated, which are random. The key protects stores whose ids
+/// come from elsewhere.
 #[derive(Clone)]
 pub(crate) struct IdHash {
     keys: [u64; 2],
@@ -28,7 +28,7 @@ impl BuildHasher for IdHash {
     }
 }
 
-/// Folds 16 bytes at a time into 64 bits by one multiplication.
+/// Folds 16 bytes at a time into 64 bits with one multiplication.
 pub(crate) struct IdHasher {
     state: u64,
     key: u64,
@@ -45,7 +45,7 @@ impl Hasher for IdHasher {
         }
     }
 
-    /// The length of an id, which is always the same.
+    /// Ignores the length, which is the same for all ids.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {

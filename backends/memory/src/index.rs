@@ -1,4 +1,4 @@
-//! Whose sessions are whose.
+//! The sessions of each principal.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -13,15 +13,17 @@ use crate::list::{List, Rank};
 use crate::slot::Slot;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The sessions of every principal, and the floors under their logins.
+/// The sessions of every principal, and the minimum epoch of their logins.
 ///
-/// A lock of the index is taken before that of a slot, never after it. Logins and revocations of one
-/// principal take the same one, so either comes wholly before the other. A session that leaves its
-/// principal is therefore noted under the slot's lock, and taken off the list by whoever has the lock
-/// of the index next: in between, a list may have too many, and a lock never finds it so.
+/// A lock of the index is taken before that of a slot, never after it. Logins and revocations of
+/// one principal take the same lock, so one happens entirely before the other. A session can
+/// therefore not be unlisted under the slot's lock. It is queued there as leaving, and the next
+/// caller that locks the index removes it from the list. In between, the list has too many
+/// sessions, but a caller that holds the lock never sees them.
 pub(crate) struct Index {
-    /// Spreads principals over the shards. What a shard has is hashed with more care: whoever found
-    /// names that meet in one shard would gain a lock that is waited for, and no more.
+    /// Spreads principals over the shards. Inside a shard, the standard library's stronger hash is
+    /// used. An attacker who finds names that share a shard gains nothing but contention on its
+    /// lock.
     hasher: IdHash,
     shards: Box<[Shard]>,
 }
@@ -31,12 +33,13 @@ impl Index {
         Self { hasher: IdHash::new(), shards: (0..64).map(|_| Shard::default()).collect() }
     }
 
-    /// The part of the index with a principal's sessions, none of which has left by now.
+    /// Locks the list of a principal. Sessions that have left are removed from it first.
     pub(crate) fn lock(&self, principal: &Principal) -> Lists<'_> {
         self.shard(principal).lock()
     }
 
-    /// Notes that a session leaves its principal. Call it under the slot's lock; a call of
+    /// Queues a session to be removed from its principal's list. Call it under the slot's lock; a
+    /// call of
     /// [`lock`](Self::lock) without that one then takes it off the list.
     pub(crate) fn leave(&self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
         let (principal, slot) = (principal.clone(), Arc::clone(slot));
@@ -44,7 +47,7 @@ impl Index {
         leaving.push(Leaving { principal, rank, slot });
     }
 
-    /// Drops the floors that were kept long enough.
+    /// Drops all minimum epochs that are old enough.
     pub(crate) fn drop_old_floors(&self, now: Timestamp) {
         for shard in &self.shards {
             shard.lock().state.drop_old_floors(now, usize::MAX);
@@ -64,7 +67,7 @@ impl Index {
     }
 }
 
-/// A shard under its lock, and beside it the sessions that are to leave their lists.
+/// A shard under its lock, and the queue of sessions to remove from its lists.
 #[derive(Debug, Default)]
 struct Shard {
     state: Mutex<ShardState>,
@@ -91,15 +94,15 @@ impl Shard {
     }
 }
 
-/// A part of the index, locked.
+/// A locked shard.
 pub(crate) struct Lists<'i> {
     state: MutexGuard<'i, ShardState>,
     shard: &'i Shard,
 }
 
 impl Lists<'_> {
-    /// Lists a session, which is not in this list yet. Call it under the slot's lock, or before anything
-    /// else has the slot.
+    /// Adds a session that is not on the list. Call it under the slot's lock, or before other
+    /// threads can reach the slot.
     pub(crate) fn add(
         &mut self,
         principal: &Principal,
@@ -107,18 +110,19 @@ impl Lists<'_> {
         slot: &Arc<Slot>,
         deadline: Timestamp,
     ) {
-        // It may have been noted as leaving, before it came back in the same millisecond.
+        // The session may be queued as leaving under the same rank, if it left and came back within
+        // one millisecond. Settle now, or the next lock would remove the new entry.
         self.settle();
         let list = self.state.sessions.entry(principal.clone()).or_default();
         list.insert(rank, slot, deadline);
     }
 
-    /// Takes off a session of this rank.
+    /// Removes a session with this rank.
     pub(crate) fn remove(&mut self, principal: &Principal, rank: Rank, slot: &Arc<Slot>) {
         self.state.change(principal, |list| list.remove(rank, slot));
     }
 
-    /// Takes off what has left since the index was locked.
+    /// Removes the sessions that have left since the shard was locked.
     pub(crate) fn settle(&mut self) {
         let mut leaving = self.shard.leaving();
         for Leaving { principal, rank, slot } in leaving.drain(..) {
@@ -127,7 +131,7 @@ impl Lists<'_> {
         leaving.shrink_to(LEAVING_AT_ONCE);
     }
 
-    /// Takes off what expired.
+    /// Removes expired sessions.
     pub(crate) fn drop_expired(&mut self, principal: &Principal, now: Timestamp) {
         self.state.change(principal, |list| {
             list.drop_expired(now, |slot| {
@@ -136,12 +140,12 @@ impl Lists<'_> {
         });
     }
 
-    /// How many sessions are listed, some of which may have expired.
+    /// Returns the number of sessions on the list. Some may have expired.
     pub(crate) fn count(&self, principal: &Principal) -> usize {
         self.state.sessions.get(principal).map_or(0, List::len)
     }
 
-    /// The session that was authenticated the longest ago, but for this one.
+    /// Returns the session with the oldest authentication, `rank` excluded.
     pub(crate) fn oldest_but(
         &self,
         principal: &Principal,
@@ -156,7 +160,8 @@ impl Lists<'_> {
         }
     }
 
-    /// Whether a login on these terms was decided before the principal was last revoked.
+    /// Returns true if the login was decided before the principal was last revoked: its epoch is
+    /// below the minimum, or missing.
     pub(crate) fn is_below_floor(
         &mut self,
         principal: &Principal,
@@ -168,7 +173,7 @@ impl Lists<'_> {
         floor.is_some_and(|floor| epoch.is_none_or(|epoch| epoch < floor.epoch))
     }
 
-    /// Raises the floor, if it is lower, and keeps it for another day.
+    /// Raises the minimum epoch, if it is lower, and keeps it for another day.
     pub(crate) fn raise_floor(&mut self, principal: &Principal, epoch: u64, now: Timestamp) {
         self.state.drop_old_floors(now, DROPPED_AT_ONCE);
         self.state.raise_floor(principal, epoch, now + FLOOR_KEPT);
@@ -179,7 +184,7 @@ impl Lists<'_> {
 struct ShardState {
     sessions: HashMap<Principal, List>,
     floors: HashMap<Principal, Floor>,
-    /// Every floor once, under a time at which it may be old enough.
+    /// Each minimum epoch once, ordered by the earliest time at which it may be dropped.
     ageing: BTreeSet<(Timestamp, Principal)>,
 }
 
@@ -190,7 +195,7 @@ struct Floor {
 }
 
 impl ShardState {
-    /// Changes a principal's list, if there is one.
+    /// Changes the list of a principal, if there is one.
     fn change(&mut self, principal: &Principal, change: impl FnOnce(&mut List)) {
         let Some(list) = self.sessions.get_mut(principal) else {
             return;
@@ -216,7 +221,7 @@ impl ShardState {
         }
     }
 
-    /// Looks at no more than `limit` floors.
+    /// Checks at most `limit` minimum epochs.
     fn drop_old_floors(&mut self, now: Timestamp, limit: usize) {
         for _ in 0..limit {
             if self.ageing.first().is_none_or(|(until, _)| *until > now) {
@@ -238,18 +243,20 @@ impl ShardState {
     }
 }
 
-/// Shrinks a map that is mostly empty; a quarter and a half, so that it does not swing.
+/// Shrinks a map that is mostly empty. It shrinks below a quarter, to a half, so that a steady load
+/// does not make it shrink and grow repeatedly.
 fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);
     }
 }
 
-/// Sessions that leave a shard at a time, for which room is kept.
+/// The capacity kept for sessions that are leaving a shard.
 const LEAVING_AT_ONCE: usize = 4;
 
-/// How long a floor is kept after it was last raised or confirmed.
+/// The time a minimum epoch is kept after it was last raised or confirmed.
 const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Old floors that a login or a revocation looks at: more than the one it may set.
+/// The number of old minimum epochs that a login or revocation drops. Each call adds at most one,
+/// so two is enough.
 const DROPPED_AT_ONCE: usize = 2;

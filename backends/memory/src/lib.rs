@@ -1,37 +1,38 @@
 //! Sessions in the memory of one node.
 //!
-//! [`MemoryStore`] is the store to start with, and the right one while a service is one process:
-//! nothing to run, nothing that can be unavailable. Its sessions end with the process.
+//! [`MemoryStore`] is the store to start with. It suits any service that runs as a single process:
+//! there is no server to run, and nothing that can be unavailable. Its sessions end with the process.
 //!
 //! # Budgets
 //!
-//! Memory is bounded, by a number of records and of bytes, once for sessions that nobody signed in to
-//! and once for those that somebody did: see [`Budget`]. Where a budget is used up, the session that
-//! was not used for the longest time ends. A flood of visitors never ends the session of a user.
+//! Two budgets bound the memory, one for anonymous sessions and one for signed-in sessions. Each
+//! limits the number of records and their bytes; see [`Budget`]. When a budget is used up, its least
+//! recently used session is evicted. A flood of visitors therefore never ends a user's session.
 //!
-//! Eviction follows the writes by about a hundred records, and by a thousand while many threads write
-//! at once. Each record counts for the next power of two of the bytes it takes, 512 for a small one.
+//! Eviction lags behind writes by about 100 records, or 1,000 while many threads write. A record is
+//! charged the next power of two of its size in memory, which is 512 bytes for a small one.
 //!
 //! # Expiry
 //!
-//! A record that expired is absent at once. What it held is given back little by little by the calls
-//! that follow; `collect` of `Operate` gives everything back now.
+//! An expired record is absent immediately. Later calls free its memory little by little; `collect`
+//! of `Operate` frees all of it.
 //!
 //! # Deployment caveat
 //!
-//! Several nodes behind a load balancer need a store that they share, or one that keeps clients on
-//! their node. A deployment of a new version ends every session.
+//! Several nodes behind a load balancer need a store that they share, or one that routes each client
+//! to its node. Deploying a new version ends every session.
 //!
 //! # Map
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | `store` | [`MemoryStore`], its set-up, and the traits |
-//! | `sessions` | what each operation does, and the order of the locks |
-//! | `lru_cache` | what goes when a budget is used up; `weight`, what counts for it; `lru`, a part of it; `slot`, what stands there |
-//! | `index` | whose sessions are whose, and the floors under logins; `list`, the sessions of one principal |
+//! | `store` | [`MemoryStore`], its builder and the store traits |
+//! | `sessions` | the operations, and the order of the locks |
+//! | `lru_cache` | the records within their budgets: a sharded cache |
+//! | `lru`, `slot`, `weight` | a shard of the cache, one record in it, and its weight |
+//! | `index`, `list` | the sessions and the minimum epoch of each principal |
 //! | `expiry` | the queue of deadlines |
-//! | `sync` | locks and atomics, from where a model checker can replace them |
+//! | `sync` | locks and atomics, which a model checker can replace |
 
 mod store;
 

@@ -7,8 +7,8 @@ use steadfast_core::{Record, RecordId, Timestamp};
 
 use crate::slot::Slot;
 
-/// Where a session stands among those of its principal: the one whose user proved who they are the
-/// longest ago comes first.
+/// The position of a session among those of its principal, ordered by the time of authentication,
+/// oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     authenticated: Timestamp,
@@ -21,20 +21,20 @@ impl Rank {
     }
 }
 
-/// A principal's sessions by rank. One of them may have ended, or be somebody else's, until the index
-/// settles that; the rank is always the one that its record has.
+/// The sessions of a principal by rank. The list may contain a session that ended or changed its
+/// principal, until the index settles. The rank always matches the record.
 #[derive(Debug)]
 pub(crate) enum List {
-    /// Most principals have one session or two: sorted, and looked through.
+    /// A sorted vector, scanned linearly. Most principals have one or two sessions.
     Few(Vec<(Rank, Arc<Slot>)>),
-    /// Beyond [`FEW`].
+    /// Used above [`FEW`] sessions.
     Many(Box<Many>),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Many {
     by_rank: BTreeMap<Rank, Listed>,
-    /// Each session once, under a time before which it does not expire.
+    /// Each session once, by a lower bound of its deadline.
     by_bound: BTreeSet<(Timestamp, Rank)>,
 }
 
@@ -67,7 +67,7 @@ impl List {
         self.fit();
     }
 
-    /// Takes the slot off, if it has this rank.
+    /// Removes the slot if it has this rank.
     pub(crate) fn remove(&mut self, rank: Rank, slot: &Arc<Slot>) {
         match self {
             Self::Few(few) => {
@@ -78,8 +78,8 @@ impl List {
         self.fit();
     }
 
-    /// Takes off what is over at `now`. `deadline` says when a session is, and is asked about few: those
-    /// that were not looked at since the time before which they do not expire.
+    /// Removes sessions that have expired at `now`. It calls `deadline` only for sessions whose
+    /// lower bound has passed since they were last checked.
     pub(crate) fn drop_expired(
         &mut self,
         now: Timestamp,
@@ -92,7 +92,7 @@ impl List {
         self.fit();
     }
 
-    /// The session of the lowest rank but this one.
+    /// Returns the session with the lowest rank, `rank` excluded.
     pub(crate) fn first_but(&self, rank: Rank) -> Option<(Rank, Arc<Slot>)> {
         let first = match self {
             Self::Few(few) => {
@@ -115,13 +115,15 @@ impl List {
         }
     }
 
-    /// Changes the form where the number asks for it; not at the same number in both directions.
+    /// Switches the representation. The thresholds differ by direction, so that a list at a
+    /// threshold does not switch back and forth.
     fn fit(&mut self) {
         match self {
             Self::Few(few) if few.len() > FEW => {
                 let mut many = Many::default();
                 for (rank, slot) in few.drain(..) {
-                    // When it expires is found out the first time that it matters.
+                    // The deadline would need the slot's lock. `MIN` defers it to the next check
+                    // for expired sessions.
                     many.insert(rank, slot, Timestamp::MIN);
                 }
                 *self = Self::Many(Box::new(many));
@@ -136,7 +138,7 @@ impl List {
 }
 
 impl Default for List {
-    /// With room for one session.
+    /// Has capacity for one session.
     fn default() -> Self {
         Self::Few(Vec::with_capacity(1))
     }
@@ -177,7 +179,7 @@ impl Many {
     }
 }
 
-/// Up to how many sessions a list is looked through.
+/// The highest number of sessions that a list scans linearly.
 const FEW: usize = 16;
 
 #[cfg(test)]
@@ -224,7 +226,7 @@ mod tests {
             });
             asked
         };
-        // Those that were few once are looked at the first time.
+        // The sessions inserted before the switch have no bound yet and are each checked once.
         assert_eq!(asked(&mut list, 500, 3_000), FEW + 1);
         assert_eq!(asked(&mut list, 999, 3_000), 0);
         assert_eq!(asked(&mut list, 1_500, 3_000), 500 - FEW);

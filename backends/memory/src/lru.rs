@@ -1,4 +1,4 @@
-//! A part of the shelf: slots by id, and the order in which they were used.
+//! Slots by id, with two lists in order of use.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use steadfast_core::{RecordId, SessionKind};
 use crate::hash::IdHash;
 use crate::slot::Slot;
 
-/// Slots by id, each on one of two lists, which run from the slot that was not used for the longest
-/// time to the one that was used last.
+/// A map of slots by id. Each slot is on one of two lists, ordered from the least to the most
+/// recently used.
 ///
-/// The lists are links between entries, as indices of the map: millions of entries are no millions of
-/// allocations, and what they held can be given back.
+/// The lists link entries by their index in the map. Millions of entries therefore need no
+/// allocation each, and freed memory goes back to the allocator.
 #[derive(Debug)]
 pub(crate) struct LruMap {
     entries: IndexMap<RecordId, Entry, IdHash>,
@@ -22,7 +22,7 @@ pub(crate) struct LruMap {
 #[derive(Debug)]
 struct Entry {
     slot: Arc<Slot>,
-    /// When it was used last, in ticks of the shelf.
+    /// The time of the last use, in ticks of the cache.
     used: u64,
     weight: u32,
     older: u32,
@@ -42,7 +42,7 @@ impl LruMap {
         Self { entries: IndexMap::with_hasher(hash), lists: [empty; 2] }
     }
 
-    /// The slot of a record, which counts as a use.
+    /// Returns the slot of a record and marks it as used.
     pub(crate) fn find(&mut self, id: RecordId, now: impl FnOnce() -> u64) -> Option<&Arc<Slot>> {
         let at = self.entries.get_index_of(&id)? as u32;
         self.entry_mut(at).used = now();
@@ -53,12 +53,12 @@ impl LruMap {
         Some(&self.entry(at).slot)
     }
 
-    /// Whether this slot is here, and not another one of its id or none.
+    /// Returns true if the map holds this very slot, rather than another one with the same id.
     pub(crate) fn holds(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
         self.entries.get(&id).is_some_and(|entry| Arc::ptr_eq(&entry.slot, slot))
     }
 
-    /// Puts a slot up, unless there is one of that id.
+    /// Inserts a slot unless the id is taken. Returns whether it did.
     pub(crate) fn add(
         &mut self,
         id: RecordId,
@@ -70,7 +70,8 @@ impl LruMap {
             return false;
         }
         if self.entries.len() == self.entries.capacity() {
-            // An eighth, and not twice as much: most of what a small session takes is its entry.
+            // Grow by an eighth instead of doubling: for a small session, the entry is most of the
+            // memory.
             self.entries.reserve_exact(self.entries.len() / 8 + 4);
         }
         let (slot, links) = (Arc::clone(slot), NOWHERE);
@@ -80,7 +81,8 @@ impl LruMap {
         true
     }
 
-    /// Puts a slot that is here on another list, or gives it another weight; says what it counted for.
+    /// Moves a slot to the list of `kind` and sets its weight. Returns the previous kind and
+    /// weight.
     pub(crate) fn change(
         &mut self,
         id: RecordId,
@@ -98,14 +100,14 @@ impl LruMap {
         Some(before)
     }
 
-    /// Takes a slot down, and says what it counted for.
+    /// Removes a slot. Returns its kind and weight.
     pub(crate) fn remove(&mut self, id: RecordId) -> Option<(SessionKind, u32)> {
         let at = self.entries.get_index_of(&id)?;
         let entry = self.detach(at as u32).1;
         Some((entry.kind, entry.weight))
     }
 
-    /// Takes the slot down that was not used for the longest time; the last is what it counted for.
+    /// Removes the least recently used slot of a kind. Returns it with its weight.
     pub(crate) fn remove_oldest(
         &mut self,
         kind: SessionKind,
@@ -117,7 +119,7 @@ impl LruMap {
         })
     }
 
-    /// When the slot was used that was not used for the longest time.
+    /// Returns the last use of the least recently used slot.
     pub(crate) fn oldest(&self, kind: SessionKind) -> Option<u64> {
         let oldest = self.lists[kind as usize].oldest;
         (oldest != NOWHERE).then(|| self.entry(oldest).used)
@@ -127,7 +129,7 @@ impl LruMap {
         self.entries.iter().map(|(id, entry)| (*id, Arc::clone(&entry.slot)))
     }
 
-    /// The last entry of the map moves to where this one was.
+    /// Unlinks and removes an entry. The last entry of the map moves to the freed index.
     fn detach(&mut self, at: u32) -> (RecordId, Entry) {
         self.unlink(at);
         let taken = self.entries.swap_remove_index(at as usize).expect("links lead to entries");
@@ -140,7 +142,7 @@ impl LruMap {
         taken
     }
 
-    /// Puts a entry at the newest end of its list.
+    /// Appends an entry to its list as the most recently used.
     fn link(&mut self, at: u32) {
         let newest = self.lists[self.entry(at).kind as usize].newest;
         let entry = self.entry_mut(at);
@@ -148,21 +150,21 @@ impl LruMap {
         self.lead_to(at);
     }
 
-    /// Takes a entry off its list.
+    /// Removes an entry from its list.
     fn unlink(&mut self, at: u32) {
         let Entry { older, newer, kind, .. } = *self.entry(at);
         *self.newer_of(kind, older) = newer;
         *self.older_of(kind, newer) = older;
     }
 
-    /// Has the neighbours of a entry lead to it.
+    /// Points the neighbours of an entry, or the ends of its list, at the entry.
     fn lead_to(&mut self, at: u32) {
         let Entry { older, newer, kind, .. } = *self.entry(at);
         *self.newer_of(kind, older) = at;
         *self.older_of(kind, newer) = at;
     }
 
-    /// What is next after a entry, or first on the list.
+    /// Returns the link to the next entry, or the head of the list.
     fn newer_of(&mut self, kind: SessionKind, at: u32) -> &mut u32 {
         match at {
             NOWHERE => &mut self.lists[kind as usize].oldest,
@@ -170,7 +172,7 @@ impl LruMap {
         }
     }
 
-    /// What is next before a entry, or last on the list.
+    /// Returns the link to the previous entry, or the tail of the list.
     fn older_of(&mut self, kind: SessionKind, at: u32) -> &mut u32 {
         match at {
             NOWHERE => &mut self.lists[kind as usize].newest,
@@ -187,7 +189,7 @@ impl LruMap {
     }
 }
 
-/// The end of a list. There are fewer entries than that: each has a record.
+/// The end of a list. No entry has this index: memory runs out first.
 const NOWHERE: u32 = u32::MAX;
 
 #[cfg(test)]
@@ -253,7 +255,7 @@ mod tests {
         map
     }
 
-    /// Empties a list, the oldest first.
+    /// Empties a list, least recently used first.
     fn order(map: &mut LruMap, kind: SessionKind) -> Vec<u8> {
         std::iter::from_fn(|| map.remove_oldest(kind)).map(|(id, ..)| id.as_bytes()[0]).collect()
     }

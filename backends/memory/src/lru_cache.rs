@@ -1,4 +1,4 @@
-//! Where the slots shard, within their budgets.
+//! A sharded LRU cache of slots that keeps within its budgets.
 
 use std::sync::Arc;
 
@@ -11,17 +11,18 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::weight::Scale;
 
-/// Every slot, by id. Sessions that somebody signed in to have a budget of their own, so that a flood
-/// of others ends none of them. Over a budget, the slot goes that was not used for the longest time.
+/// All slots, by id. Signed-in sessions have their own budget, so that a flood of visitors cannot
+/// evict them. When a budget is exceeded, the least recently used slot is evicted.
 ///
-/// The slots shard on boards, by their id, so that requests of different sessions rarely meet. The
-/// lock of a map is taken after that of a slot. What is taken down to make usage is marked under
-/// it: a login that moves the slot under the same lock comes wholly before or after that.
+/// Slots are sharded by id, so that requests for different sessions rarely contend. The lock of a
+/// shard is taken after that of a slot. An evicted slot is marked under the shard's lock. A login
+/// moves its slot to the other budget under the same lock, so it happens either entirely before the
+/// eviction or entirely after it.
 pub(crate) struct ShardedLru {
     shards: [Shard; 64],
     anonymous: Usage,
     authenticated: Usage,
-    /// Counts uses.
+    /// A logical clock that advances with each use.
     ticks: AtomicU64,
     evicted: Evicted,
 }
@@ -38,12 +39,12 @@ impl ShardedLru {
         }
     }
 
-    /// The slot of a record. It may be empty.
+    /// Returns the slot of a record. The slot may be empty.
     pub(crate) fn find(&self, id: RecordId) -> Option<Arc<Slot>> {
         self.shard(id).change(|map| map.find(id, || self.tick()).cloned())
     }
 
-    /// Puts a new slot up, unless there is one of that id.
+    /// Inserts a new slot unless the id is taken. Returns whether it did.
     pub(crate) fn add(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
         let usage = self.usage(slot.kind());
         let weight = usage.scale.weight(slot.bytes());
@@ -59,18 +60,19 @@ impl ShardedLru {
         is_added
     }
 
-    /// Weighs a slot anew. Call it under the slot's lock.
+    /// Updates the weight of a slot. Call it under the slot's lock.
     pub(crate) fn weigh(&self, id: RecordId, slot: &Arc<Slot>) {
         self.count_for(id, slot, slot.kind());
     }
 
-    /// Moves a slot to the authenticated budget, unless it was evicted. Call it under the slot's lock.
+    /// Moves a slot to the budget of signed-in sessions. Returns false if it was evicted. Call it
+    /// under the slot's lock.
     pub(crate) fn promote(&self, id: RecordId, slot: &Arc<Slot>) -> bool {
         self.count_for(id, slot, SessionKind::Member);
         !slot.is_evicted()
     }
 
-    /// Takes a slot down. Call it under the slot's lock.
+    /// Removes a slot. Call it under the slot's lock.
     pub(crate) fn remove(&self, id: RecordId, slot: &Arc<Slot>) {
         self.shard(id).change(|map| {
             if map.holds(id, slot)
@@ -82,7 +84,7 @@ impl ShardedLru {
         });
     }
 
-    /// Some of the slots that the budgets ended; none once all were taken. Call it without a lock.
+    /// Takes a batch of evicted slots; empty once none are left. Call it without holding a lock.
     pub(crate) fn take_evicted(&self) -> Vec<(RecordId, Arc<Slot>)> {
         self.evicted.take()
     }
@@ -96,12 +98,12 @@ impl ShardedLru {
         }
     }
 
-    /// The slots of one map after the other, as each is when it is looked at.
+    /// Iterates over all slots, one shard at a time. Each shard is a snapshot of its own moment.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, Arc<Slot>)> {
         self.shards.iter().flat_map(|shard| shard.lock().iter().collect::<Vec<_>>())
     }
 
-    /// Counts a slot for a budget with what it weighs now, unless it was evicted.
+    /// Charges a slot to a budget at its current weight, unless it was evicted.
     fn count_for(&self, id: RecordId, slot: &Arc<Slot>, kind: SessionKind) {
         let usage = self.usage(kind);
         let weight = usage.scale.weight(slot.bytes());
@@ -121,11 +123,12 @@ impl ShardedLru {
         self.make_room(kind);
     }
 
-    /// Takes down what is over a budget.
+    /// Evicts slots until a budget is met.
     fn make_room(&self, kind: SessionKind) {
         let usage = self.usage(kind);
         while usage.is_overfull() {
-            // One thread at a time, so that two of them never make more usage than is missing.
+            // One thread evicts at a time: two that saw the same excess would together evict twice
+            // as much.
             let _alone = usage.making.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(shard) = usage.is_overfull().then(|| self.oldest(kind)).flatten() else {
                 return;
@@ -141,7 +144,7 @@ impl ShardedLru {
         }
     }
 
-    /// Where the slot shards that was not used for the longest time.
+    /// Returns the shard with the least recently used slot of a kind.
     fn oldest(&self, kind: SessionKind) -> Option<&Shard> {
         let used = |shard: &&Shard| shard.oldest[kind as usize].load(Ordering::Relaxed);
         self.shards.iter().min_by_key(used).filter(|shard| used(shard) != NEVER)
@@ -163,10 +166,12 @@ impl ShardedLru {
     }
 }
 
-/// A map under its lock, and beside it what others look at without that.
+/// The map of a shard under its lock. The ages beside it can be read without the lock.
 struct Shard {
     map: Mutex<LruMap>,
-    /// When the oldest slot of either list was used.
+    /// The last use of the least recently used slot, for each kind. Written under the lock; a
+    /// reader without it may see a value that is out of date, and then evicts a slot that is nearly
+    /// the oldest.
     oldest: [AtomicU64; 2],
 }
 
@@ -191,7 +196,7 @@ impl Shard {
     }
 }
 
-/// What a budget has usage for, and what is held.
+/// The limit of a budget and its current use.
 struct Usage {
     kind: SessionKind,
     scale: Scale,
@@ -225,14 +230,15 @@ impl Usage {
     }
 }
 
-/// Other stores of the process may still show theirs.
+/// Takes back only the share of this store: the process may have other stores, and the gauge is
+/// their sum.
 impl Drop for Usage {
     fn drop(&mut self) {
         self.kind.count(-(self.held().0 as i64));
     }
 }
 
-/// What was evicted, until somebody who holds no lock buries it.
+/// Evicted slots, waiting for a caller that holds no lock to finish their eviction.
 #[derive(Default)]
 struct Evicted {
     any: AtomicBool,
@@ -260,8 +266,8 @@ impl Evicted {
     }
 }
 
-/// A map that has no slot on a list.
+/// The age of an empty list.
 const NEVER: u64 = u64::MAX;
 
-/// Few, so that a thread that is interrupted while it buries them keeps little from the others.
+/// A batch is small, so that a thread that is preempted while finishing it delays few evictions.
 const TAKEN_AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! What the store does: every operation, from its first lock to its last.
+//! The operations of the store, each from its first lock to its last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::lru_cache::ShardedLru;
 use crate::slot::{Content, Locked, Slot};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Everything a store shares with its clones.
+/// The state that a store shares with its clones.
 ///
-/// Locks are taken in this order: a shard of the index, one slot, a leaf (a board of the cache, the
-/// queue of deadlines, what is to leave the index, the channel of changes). No two shards and no two
-/// slots at once.
+/// Locks are taken in this order: a shard of the index, one slot, a leaf. The leaves are the shards
+/// of the cache, the queue of deadlines, the queues of leaving sessions and the change feed. A
+/// thread never holds two shards or two slots.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
@@ -59,12 +59,12 @@ impl Sessions {
             rejection: self.reject_new(&record),
             slot: Arc::new(Slot::new(record)),
         };
-        // A fresh id is free, and a visitor's record asks nothing of an index: that is tried first.
+        // The fast path: a fresh id is free, and a visitor's record needs no index.
         let is_plain = new.rejection.is_none() && new.principal.is_none();
         if is_plain && self.insert(&new).is_some() {
             return Outcome::Applied(Applied::at(new.version));
         }
-        // Another create of this id may come between the look and the place.
+        // Another create with this id may run between the lookup and the insert, hence the loop.
         loop {
             let occupant = self.cache.find(id);
             match occupant.and_then(|slot| self.occupied(id, &slot, now)) {
@@ -80,7 +80,8 @@ impl Sessions {
         }
     }
 
-    /// Sweeps last, so that the holder of a record that expired is told so.
+    /// Loads a record, then sweeps. A sweep before the lookup would remove an expired record, and
+    /// the client would not learn that its session expired.
     pub(crate) fn load(&self, id: RecordId, proof: Option<&Proof>) -> Result<Lookup, StoreError> {
         let now = self.env.now();
         let lookup = self.look_up(id, proof, now);
@@ -99,7 +100,8 @@ impl Sessions {
             None if is_authentication(patch) => self.authenticate(id, &slot, patch, now),
             None => self.patch(id, &slot, patch, now),
         };
-        // One that expired stays for the load that asks why.
+        // Do not sweep after a refusal: an expired record stays, so that a later load can report
+        // the expiry.
         if applied.is_ok() {
             self.tend(now);
         }
@@ -158,12 +160,13 @@ impl Sessions {
             }
             let mut content = slot.lock();
             if let Some(record) = slot.owned(&content, principal) {
-                let is_live = !record.is_expired(now);
-                let reason = if is_live { reason } else { EndReason::Expired };
-                match is_live {
-                    true => ended += 1,
-                    false => expired.push(id),
-                }
+                let reason = if record.is_expired(now) {
+                    expired.push(id);
+                    EndReason::Expired
+                } else {
+                    ended += 1;
+                    reason
+                };
                 self.retire(id, slot, &mut content, reason);
             }
         });
@@ -176,7 +179,7 @@ impl Sessions {
         ended
     }
 
-    /// Ends every record that is due, and has all memory given back.
+    /// Ends all records that are due and frees their memory. Returns the number of records ended.
     pub(crate) fn collect(&self) -> u64 {
         let now = self.env.now();
         let mut expired = 0;
@@ -192,7 +195,7 @@ impl Sessions {
         expired
     }
 
-    /// A page of records, in the order of their ids.
+    /// Returns a page of records in the order of their ids.
     pub(crate) fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
         let mut page = BTreeMap::new();
         let mut next = None;
@@ -210,12 +213,12 @@ impl Sessions {
         Scan { records: records.collect(), next }
     }
 
-    /// Whether it takes no new sessions.
+    /// Returns true if the store accepts no new sessions.
     pub(crate) fn is_closed(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Takes no new sessions from now on.
+    /// Stops accepting new sessions.
     pub(crate) fn close(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -225,21 +228,21 @@ impl Sessions {
         self.expiry.len()
     }
 
-    /// Whether nothing is left of any record or floor.
+    /// Returns true if no trace of a record or minimum epoch is left.
     #[cfg(test)]
     pub(crate) fn is_spotless(&self) -> bool {
         let cache = self.cache.iter().next().is_none();
         cache && self.expiry.len() == 0 && self.index.is_empty()
     }
 
-    /// The time of a call, after its share of the housekeeping.
+    /// Does this call's share of housekeeping and returns the current time.
     fn begin(&self) -> Timestamp {
         let now = self.env.now();
         self.tend(now);
         now
     }
 
-    /// A little housekeeping, which every call does before it takes a lock or after it gave it back.
+    /// Does a little housekeeping. Call it without holding a lock.
     fn tend(&self, now: Timestamp) {
         self.finish_evictions();
         if self.expiry.is_due(now) {
@@ -247,13 +250,14 @@ impl Sessions {
         }
     }
 
-    /// Looks at no more than `limit` records that are queued as due; says at how many, and how many of
-    /// them it ended.
+    /// Checks at most `limit` records that are queued as due. Returns the number checked and the
+    /// number ended.
     fn sweep(&self, now: Timestamp, limit: usize) -> (usize, u64) {
         let mut ended = 0;
         let due = self.expiry.take_due(now, limit);
         for &(due, id) in &due {
-            // What is not there was evicted, and is buried by whoever finds it in that queue.
+            // A missing slot was evicted. The thread that takes it from the eviction queue finishes
+            // it.
             let Some(slot) = self.cache.find(id) else {
                 continue;
             };
@@ -271,13 +275,14 @@ impl Sessions {
         (due.len(), ended)
     }
 
-    /// Finishes what the budgets ended.
+    /// Finishes the evictions that the cache has started.
     pub(crate) fn finish_evictions(&self) {
         let evicted = self.retire_evicted();
         self.tidy(&evicted);
     }
 
-    /// Ends what the budgets ended, all but in the index: the caller may have a part of it locked.
+    /// Ends the evicted records without locking the index, because the caller may hold one of its
+    /// locks.
     fn retire_evicted(&self) -> Vec<(RecordId, Arc<Record>)> {
         let mut retired = Vec::new();
         loop {
@@ -292,7 +297,8 @@ impl Sessions {
         }
     }
 
-    /// Takes what was evicted off its lists, and tells of it. Call it without a lock.
+    /// Removes evicted records from the index and emits their events. Call it without holding a
+    /// lock.
     fn tidy(&self, evicted: &[(RecordId, Arc<Record>)]) {
         for (id, record) in evicted {
             self.unlist(record.principal.as_ref());
@@ -339,7 +345,7 @@ impl Sessions {
         self.limits.check_values(&record.values).err().map(Into::into)
     }
 
-    /// The record that holds an id, if it is live; one that is not makes room.
+    /// Returns the live record with this id. A dead one is removed, so that the id is free.
     fn occupied(&self, id: RecordId, slot: &Arc<Slot>, now: Timestamp) -> Option<Arc<Record>> {
         let content = slot.lock();
         let there = slot.live(&content).cloned();
@@ -352,7 +358,7 @@ impl Sessions {
         None
     }
 
-    /// Puts a new record up; `None` if its id is taken after all.
+    /// Inserts a new record. Returns `None` if another create took the id.
     fn place(&self, new: &New, now: Timestamp) -> Option<Outcome> {
         if let Some(rejection) = &new.rejection {
             return Some(Outcome::Rejected(rejection.clone()));
@@ -375,8 +381,8 @@ impl Sessions {
         Some(Outcome::Applied(applied))
     }
 
-    /// Puts a slot up, unless its id is taken. Its lock is held until its deadline is queued, and it is
-    /// listed, so that nothing ends it before.
+    /// Inserts a slot unless its id is taken. The lock stays held until the deadline is queued and
+    /// the session is listed, so that no other thread ends the record before.
     fn insert<'n>(&self, new: &'n New) -> Option<Locked<'n>> {
         let mut content = new.slot.lock();
         if !self.cache.add(new.id, &new.slot) {
@@ -386,7 +392,7 @@ impl Sessions {
         Some(content)
     }
 
-    /// A patch that changes nobody's list.
+    /// Applies a patch that leaves the index unchanged.
     fn patch(
         &self,
         id: RecordId,
@@ -401,8 +407,9 @@ impl Sessions {
         Ok(self.swap(id, slot, &mut content, before, patched))
     }
 
-    /// A patch that gives the record to a principal: under the lock of the principal's list from the
-    /// look at the floor to the last session that the cap ends.
+    /// Applies a patch that assigns the record to a principal. The principal's lock is held from
+    /// the check of the minimum epoch until the cap is enforced: otherwise a concurrent revocation
+    /// could miss this session, or two logins could exceed the cap.
     fn login(
         &self,
         id: RecordId,
@@ -418,7 +425,7 @@ impl Sessions {
         let (before, left) = (Before::of(record), record.principal.clone());
         let (was_sent_twice, left_rank) = (record.secret == login.hash, Rank::of(id, record));
         let patched = record.apply(patch, now, &self.limits)?;
-        // It was admitted the first time.
+        // The login was sent again. It was admitted the first time and must not be checked twice.
         if was_sent_twice {
             return Ok(Applied::at(before.version));
         }
@@ -443,7 +450,8 @@ impl Sessions {
         Ok(applied)
     }
 
-    /// A patch that authenticates the principal whom the record has, if any: it moves up in their list.
+    /// Applies a patch that authenticates the record's principal, if it has one. The session moves
+    /// to the end of the list.
     fn authenticate(
         &self,
         id: RecordId,
@@ -462,7 +470,9 @@ impl Sessions {
         let patched = record.apply(patch, now, &self.limits)?;
         let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
         let applied = self.swap(id, slot, &mut content, before, patched);
-        // Another login would have replaced the secret that the patch proves.
+        // If another login had changed the principal since the lookup, it would have replaced the
+        // secret that the patch proves, and `apply` would have failed. An eviction is still
+        // possible: it does not wait for the slot's lock.
         if slot.owned(&content, principal).is_some() {
             self.index.leave(principal, left, slot);
             lists.add(principal, rank, slot, deadline);
@@ -490,8 +500,8 @@ impl Sessions {
         Applied { counters: patched.counters, ..Applied::at(version) }
     }
 
-    /// Ends the oldest sessions of a principal until there are no more than `cap`, the newest among
-    /// them whatever its age.
+    /// Ends the oldest sessions of a principal until at most `cap` are left. The session `newest`
+    /// is kept whatever its age.
     fn enforce_cap(
         &self,
         mut lists: Lists<'_>,
@@ -504,7 +514,8 @@ impl Sessions {
         if lists.count(principal) <= cap {
             return Vec::new();
         }
-        // What a budget ended, perhaps for this login, and what expired counts no more.
+        // Sessions that were evicted, perhaps to make room for this login, or that expired do not
+        // count.
         let evicted = self.retire_evicted();
         lists.settle();
         lists.drop_expired(principal, now);
@@ -524,14 +535,14 @@ impl Sessions {
         ended
     }
 
-    /// Ends a session, unless it left the principal or ended by itself.
+    /// Ends a session, unless it left the principal or ended already.
     fn expel(&self, id: RecordId, slot: &Arc<Slot>, principal: &Principal) -> bool {
         let mut content = slot.lock();
         let is_owned = slot.owned(&content, principal).is_some();
         is_owned && self.retire(id, slot, &mut content, EndReason::Cap).is_some()
     }
 
-    /// Ends a record, and says whether this call did. Call it without a lock of the index.
+    /// Ends a record. Returns whether this call did. Call it without holding a lock of the index.
     fn end(
         &self,
         id: RecordId,
@@ -542,7 +553,7 @@ impl Sessions {
         let Some(record) = self.retire(id, slot, &mut content, reason) else {
             return false;
         };
-        // The index is locked before a slot, never after it.
+        // The index is locked before a slot, so the slot must be released first.
         drop(content);
         self.unlist(record.principal.as_ref());
         match reason {
@@ -553,7 +564,7 @@ impl Sessions {
         true
     }
 
-    /// Ends a record, which is to leave the index then.
+    /// Ends a record and queues it to be removed from the index.
     fn retire(
         &self,
         id: RecordId,
@@ -571,7 +582,7 @@ impl Sessions {
         Some(record)
     }
 
-    /// Takes what has left off a principal's list. Call it without a lock.
+    /// Removes the sessions that have left from a principal's list. Call it without holding a lock.
     fn unlist(&self, principal: Option<&Principal>) {
         if let Some(principal) = principal {
             drop(self.index.lock(principal));
@@ -591,7 +602,7 @@ struct New {
     slot: Arc<Slot>,
 }
 
-/// Who logs in, and on which terms.
+/// The terms of a login.
 struct Login<'p> {
     hash: SecretHash,
     principal: &'p Principal,
@@ -610,7 +621,7 @@ impl<'p> Login<'p> {
     }
 }
 
-/// What a patch may have changed of a record.
+/// The state of a record that a patch may have changed.
 #[derive(Clone, Copy)]
 struct Before {
     version: Version,
@@ -623,8 +634,8 @@ impl Before {
     }
 }
 
-/// Whether a login is refused, because other sessions of the principal are as many as may be. Call it
-/// without the lock of a slot.
+/// Returns true if a login is refused because the principal's other sessions reach the cap. Call it
+/// without holding the lock of a slot.
 fn is_full(
     lists: &mut Lists<'_>,
     principal: &Principal,
@@ -641,11 +652,11 @@ fn is_full(
     admission.refuses(others)
 }
 
-/// Whether a patch authenticates anybody.
+/// Returns true if the patch authenticates a user.
 fn is_authentication(patch: &Patch) -> bool {
     patch.rotation().is_some_and(|rotation| rotation.authentication.is_some())
 }
 
-/// How many due records a call looks at beside its own work: enough to keep up with one new record
-/// per call, and done in microseconds.
+/// The number of due records that a call checks besides its own work. It exceeds the one record
+/// that a call can add, and takes microseconds.
 const SWEPT_AT_ONCE: usize = 32;

@@ -1,4 +1,4 @@
-//! The place of one record: what is patched in place, and who decides that it is over.
+//! The slot of one record.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::expiry::Due;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The place of one record, from its creation to its end. A slot whose record ended stays empty.
+/// Holds one record from its creation to its end. After the end, the slot stays empty.
 ///
-/// What must be read or set without the lock stands beside it: a budget ends a record on whatever
-/// thread needs the room, which may hold the lock of another slot.
+/// The flags are outside the lock because an eviction must not wait for it: the evicting thread may
+/// hold the lock of another slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
     content: Mutex<Content>,
@@ -20,16 +20,16 @@ pub(crate) struct Slot {
     size_class: AtomicU8,
 }
 
-/// What the lock of a slot guards.
+/// The state that the lock of a slot guards.
 #[derive(Debug)]
 pub(crate) struct Content {
-    /// `None` once the record ended: nothing puts one back.
+    /// `None` once the record has ended; it is never set again.
     record: Option<Arc<Record>>,
-    /// Under what the record is queued.
+    /// The key of the record in the queue of deadlines.
     pub(crate) due: Due,
 }
 
-/// A slot under its lock.
+/// A locked slot.
 pub(crate) type Locked<'s> = MutexGuard<'s, Content>;
 
 impl Slot {
@@ -48,12 +48,13 @@ impl Slot {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record, unless it ended or was evicted.
+    /// Returns the record, unless it ended or was evicted.
     pub(crate) fn live<'c>(&self, content: &'c Content) -> Option<&'c Arc<Record>> {
         content.record.as_ref().filter(|_| !self.is_evicted())
     }
 
-    /// The record if it is live and this principal's. The index may still list others.
+    /// Returns the record if it is live and belongs to `principal`. The index may still list a
+    /// session that does not.
     pub(crate) fn owned<'c>(
         &self,
         content: &'c Content,
@@ -62,24 +63,24 @@ impl Slot {
         self.live(content).filter(|record| record.principal.as_ref() == Some(principal))
     }
 
-    /// Replaces the record, and says whether that moves it to another size class.
+    /// Replaces the record. Returns whether its size class changed.
     pub(crate) fn replace(&self, content: &mut Content, record: Record) -> bool {
         let class = size_class(&record);
         content.record = Some(Arc::new(record));
         self.size_class.swap(class, Ordering::Relaxed) != class
     }
 
-    /// Ends the record for good. Only the first call gets it.
+    /// Ends the record for good. Only the first call returns it.
     pub(crate) fn empty(content: &mut Content) -> Option<Arc<Record>> {
         content.record.take()
     }
 
-    /// The bytes the record counts for.
+    /// Returns the bytes that the record is charged for: its size class.
     pub(crate) fn bytes(&self) -> u64 {
         1 << self.size_class.load(Ordering::Relaxed)
     }
 
-    /// For which budget it counts.
+    /// Returns the budget that the record is charged to.
     pub(crate) fn kind(&self) -> SessionKind {
         if self.is_authenticated.load(Ordering::Acquire) {
             SessionKind::Member
@@ -96,19 +97,19 @@ impl Slot {
         self.is_evicted.load(Ordering::Acquire)
     }
 
-    /// A budget ended the record, whatever is done to it now. Takes no lock.
+    /// Marks the record as evicted. Takes no lock.
     pub(crate) fn evict(&self) {
         self.is_evicted.store(true, Ordering::Release);
     }
 }
 
-/// The power of two, as its exponent, that a record's memory fits in.
+/// Returns the size class of a record: the exponent of the next power of two of its memory.
 fn size_class(record: &Record) -> u8 {
     let exponent = memory(record).next_power_of_two().ilog2();
     u8::try_from(exponent).expect("an exponent of a usize is below 64")
 }
 
-/// The bytes that a record takes, with everything that is kept because of it.
+/// Returns the bytes that a record occupies, bookkeeping included.
 fn memory(record: &Record) -> usize {
     let replaced = record.replaced.as_ref().map_or(0, |_| size_of::<Replaced>());
     let owner = record.owner.as_ref().map_or(0, |_| size_of::<Owner>());
@@ -127,14 +128,15 @@ fn memory(record: &Record) -> usize {
 
 #[cfg(test)]
 thread_local! {
-    /// How often this thread looked into a slot.
+    /// The number of slots that this thread has locked.
     pub(crate) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// What the cache and the queue of deadlines keep of a record, with the allocator's share; measured.
+/// The share of the cache, the queue of deadlines and the allocator for each record, in bytes;
+/// measured.
 const BOOKKEEPING: usize = 180;
 
-/// What the index keeps of a record of a principal, beside the name; measured likewise.
+/// The share of the index for each record with a principal, in bytes, without the name; measured.
 const INDEX_ENTRY: usize = 196;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The store, as an application and the middleware see it.
+//! The public store and its builder.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::sessions::Sessions;
 
 /// Sessions in the memory of this process. Clones share them.
 ///
-/// They end with the process, and no other node sees them: the store for one node, for development
-/// and for tests. No call waits for anything or fails.
+/// The sessions end with the process and are invisible to other nodes. Use this store for a service
+/// with one node, for development and for tests. Calls never wait and never fail.
 ///
 /// # Examples
 ///
@@ -31,12 +31,12 @@ use crate::sessions::Sessions;
 pub struct MemoryStore(Arc<Sessions>);
 
 impl MemoryStore {
-    /// A store with the default budgets and limits, and the system's clock.
+    /// Creates a store with the default budgets and limits, and the system's clock.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A store to be set up.
+    /// Returns a builder.
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder::default()
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// Sets a [`MemoryStore`] up.
+/// Configures a [`MemoryStore`].
 #[derive(Clone, Debug)]
 pub struct MemoryStoreBuilder {
     env: Env,
@@ -64,31 +64,31 @@ pub struct MemoryStoreBuilder {
 }
 
 impl MemoryStoreBuilder {
-    /// The clock and the randomness: the system's by default.
+    /// Sets the clock and the source of randomness. Default: the system's.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
-    /// How much a record may hold: [`Limits::default`] by default.
+    /// Sets the limits of a record. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// How much sessions that nobody signed in to may hold: [`Budget::ANONYMOUS`] by default.
+    /// Sets the budget of anonymous sessions. Default: [`Budget::ANONYMOUS`].
     #[must_use]
     pub fn anonymous(self, anonymous: Budget) -> Self {
         Self { anonymous, ..self }
     }
 
-    /// How much sessions that somebody signed in to may hold: [`Budget::AUTHENTICATED`] by default.
+    /// Sets the budget of signed-in sessions. Default: [`Budget::AUTHENTICATED`].
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
         Self { authenticated, ..self }
     }
 
-    /// The store.
+    /// Builds the store.
     pub fn build(self) -> MemoryStore {
         let cache = ShardedLru::new(self.anonymous, self.authenticated);
         MemoryStore(Arc::new(Sessions::new(self.env, self.limits, cache)))
@@ -154,7 +154,7 @@ impl SessionStore for MemoryStore {
         Ok(self.0.delete_all(principal, revocation))
     }
 
-    /// Up to 1,024 changes wait for a slow listener; then it gets `Change::Missed`.
+    /// A slow listener falls behind by at most 1,024 changes, then receives `Change::Missed`.
     fn changes(&self) -> Option<ChangeStream> {
         Some(self.0.changes.listen())
     }
@@ -162,12 +162,12 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl Operate for MemoryStore {
-    /// Nothing stands in the way of a sign-in here but a drain.
+    /// Returns an error only while the store drains.
     async fn ready(&self) -> Result<(), StoreError> {
         if self.0.is_closed() { Err(StoreError::refused(Rejection::Draining)) } else { Ok(()) }
     }
 
-    /// Stops taking new sessions. Nothing else holds the others, so all of them are lost.
+    /// Stops accepting new sessions. No other node holds the existing ones, so all are lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         self.0.close();
         self.0.collect();
@@ -179,7 +179,7 @@ impl Operate for MemoryStore {
         Ok(self.0.collect())
     }
 
-    /// Every page looks at every record: for an administrator, not for a request.
+    /// Each page reads every record: use it for administration, not while serving a request.
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
         Ok(self.0.scan(after, limit))
     }
@@ -226,7 +226,7 @@ mod tests {
         id
     }
 
-    /// No call of this store waits.
+    /// Unwraps the result of a call. Calls of this store never wait.
     fn ready<T>(answer: impl Future<Output = Result<T, StoreError>>) -> T {
         answer.now_or_never().unwrap().unwrap()
     }

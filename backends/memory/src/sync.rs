@@ -1,4 +1,4 @@
-//! Where shared state comes from. `tests/interleavings` compiles the files that use it over a
-//! model checker's types instead, and runs them in every order.
+//! The locks and atomics of this crate. `tests/interleavings` compiles the files that use them with
+//! the types of a model checker instead, to explore their interleavings.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError, atomic};

@@ -1,4 +1,4 @@
-//! What the store promises, asked of its innermost layer, which needs no runtime.
+//! Tests of the operations, below the async traits, without a runtime.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
@@ -469,7 +469,7 @@ mod caps {
         let below: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
         let at_the_cap: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
         let most = below.into_iter().max().unwrap();
-        // The first one over the cap also finds out when each of the first sessions expires.
+        // The first login over the cap also reads the deadlines of the first sessions.
         assert!(at_the_cap[0] <= most + 20, "{most} and then {}", at_the_cap[0]);
         assert!(at_the_cap[1..].iter().all(|looks| *looks <= most + 2), "{most}, {at_the_cap:?}");
         assert_eq!(store.listed("alice"), CAP);
@@ -481,7 +481,7 @@ mod caps {
         let end = store.now() + 2 * IDLE - Duration::from_secs(10);
         let used: Vec<_> = (0..100).map(|_| store.member()).collect();
         let mut most = 0;
-        // 900 that are never used expire one after the other, while each login is close to the cap.
+        // 900 unused sessions expire one by one, while each login is close to the cap.
         while store.now() < end {
             used.iter().filter(|used| store.has(used.id())).for_each(|used| store.touch(used.id()));
             store.clock.advance(Duration::from_secs(2));
@@ -742,7 +742,7 @@ impl Store {
         token
     }
 
-    /// A visitor who signed in as alice, and what is shown for that.
+    /// A visitor who signed in as alice.
     fn member(&self) -> Token {
         self.login(&self.visitor(), &principal("alice"))
     }
@@ -800,7 +800,7 @@ impl Store {
         next
     }
 
-    /// Logs in as alice, a second after the last one, and gives what the cap ended.
+    /// Signs in as alice one second later. Returns the sessions that the cap ended.
     fn capped_login(&self, token: &Token, cap: usize) -> Vec<RecordId> {
         self.clock.advance(Duration::from_secs(1));
         let admission = Admission::capped(cap);
@@ -834,7 +834,7 @@ impl Store {
         applied(self.update(id, &patch));
     }
 
-    /// Makes records grow and shrink until each is gone, and then asks for it once more.
+    /// Grows and shrinks records until each is evicted, then uses each once more.
     fn use_until_gone(&self, flooding: &AtomicBool) {
         while flooding.load(Ordering::Relaxed) {
             let id = self.visitor().id();

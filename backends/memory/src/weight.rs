@@ -1,14 +1,14 @@
-//! What records weigh against a budget.
+//! The weights of records against a budget.
 
 use steadfast_core::Budget;
 
-/// The weights of one budget: one sum of them stands for both of its bounds.
+/// Weighs records so that one sum enforces both bounds of a budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
-    /// What a record weighs at least, so that the weights bound the number of records, too.
+    /// The least weight of a record. It bounds the number of records.
     least: u64,
-    /// The sum of weights to hold: exactly as many records of the least weight as the budget has,
-    /// never over its bytes.
+    /// The highest sum of weights: as many records of the least weight as the budget allows, and
+    /// never more than its bytes.
     pub(crate) capacity: u64,
 }
 
@@ -20,7 +20,8 @@ impl Scale {
         Self { least, capacity }
     }
 
-    /// What a record of so many bytes weighs. Never more than there is room for: it would not stay.
+    /// Returns the weight of a record of `bytes`, at most the capacity: a heavier record could
+    /// never stay.
     pub(crate) fn weight(self, bytes: u64) -> u32 {
         let weight = bytes.max(self.least).min(self.capacity);
         u32::try_from(weight).unwrap_or(u32::MAX)
