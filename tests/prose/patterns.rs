@@ -25,7 +25,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         name: "indefinite pronoun as a role",
         per_10_000: 1.0,
         place: Place::Anywhere,
-        phrases: &["whoever", "nobody", "somebody", "anybody", "whatever", "whichever"],
+        phrases: &["whoever", "nobody", "somebody", "anybody", "whatever"],
         except: &[],
     },
     Pattern {

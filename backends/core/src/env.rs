@@ -1,4 +1,4 @@
-//! The clock and the randomness of an application, injected so that both can be simulated.
+//! The clock and the source of randomness, injected so that tests can replace both.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use time::UtcDateTime;
 
 use crate::timestamp::Timestamp;
 
-/// What a store and the middleware in front of it take from the outside: time and randomness.
+/// The time and the randomness that a store and the middleware use.
 ///
-/// The middleware uses the environment of its store, so that the two never disagree on the time.
+/// The middleware uses the environment of its store, so that both agree on the time.
 #[derive(Clone, Debug)]
 pub struct Env {
     clock: Arc<dyn Clock>,
@@ -18,31 +18,31 @@ pub struct Env {
 }
 
 impl Env {
-    /// The system's clock and the system's randomness.
+    /// Uses the system's clock and randomness.
     pub fn system() -> Self {
         Self::new(SystemClock, SystemRandom)
     }
 
-    /// An environment of one's own.
+    /// Uses the given clock and randomness.
     pub fn new(clock: impl Clock, random: impl Random) -> Self {
         Self { clock: Arc::new(clock), random: Arc::new(random) }
     }
 
-    /// The system's randomness beside another clock.
+    /// Uses the given clock and the system's randomness.
     pub fn with_clock(clock: impl Clock) -> Self {
         Self::new(clock, SystemRandom)
     }
 
-    /// The time, in whole milliseconds: what every store can keep without rounding.
+    /// Returns the time in whole milliseconds, which every store can keep without rounding.
     pub fn now(&self) -> Timestamp {
         self.clock.now().into()
     }
 
-    /// Fills `bytes` with randomness.
+    /// Fills `bytes` with random bits.
     ///
     /// # Errors
     ///
-    /// When there is none to be had.
+    /// Returns an error when the source of randomness fails.
     pub fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
         self.random.fill(bytes)
     }
@@ -54,9 +54,9 @@ impl Default for Env {
     }
 }
 
-/// Where the time comes from. It decides expiry and nothing else.
+/// A source of time. It decides when records expire, and nothing else.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> UtcDateTime;
 }
 
@@ -70,12 +70,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves when it is told to, for tests. Clones show the same time.
+/// A clock for tests that only moves when a test moves it. Clones show the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<UtcDateTime>>);
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Creates a clock that stands at `start`.
     pub fn new(start: UtcDateTime) -> Self {
         Self(Arc::new(Mutex::new(start)))
     }
@@ -86,14 +86,14 @@ impl ManualClock {
         *now = UtcDateTime::from(Timestamp::from(*now) + by);
     }
 
-    /// Puts the clock at a time, also an earlier one.
+    /// Sets the clock, also to an earlier time.
     pub fn set(&self, to: impl Into<UtcDateTime>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to.into();
     }
 }
 
 impl Default for ManualClock {
-    /// Stands at 2026-01-01 00:00 UTC.
+    /// Starts at 2026-01-01 00:00 UTC.
     fn default() -> Self {
         Self::new(UtcDateTime::UNIX_EPOCH + time::Duration::days(20_454))
     }
@@ -105,13 +105,14 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where randomness comes from; in production, the operating system's generator.
+/// A source of randomness. In production, it is the operating system's generator.
 pub trait Random: fmt::Debug + Send + Sync + 'static {
     /// Fills `bytes` with unpredictable bits.
     ///
     /// # Errors
     ///
-    /// When there are none to be had; the request then fails, and nothing weaker is used.
+    /// Returns an error when the source fails. The request then fails too; no weaker source is
+    /// used.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
 }
 
@@ -127,7 +128,7 @@ impl Random for SystemRandom {
 
 /// The source of randomness failed.
 #[derive(Debug, thiserror::Error)]
-#[error("no randomness to be had")]
+#[error("the source of randomness failed")]
 pub struct RandomError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 #[cfg(test)]

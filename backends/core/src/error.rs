@@ -1,15 +1,15 @@
-//! How a store fails, and what else will fail with it.
+//! Errors of a store, and how far each reaches.
 
 use std::error::Error;
 
 use crate::env::RandomError;
 use crate::proof::KeyId;
 
-/// A store did not do what it was asked.
+/// A failed call to a store.
 ///
-/// Each variant says how far the failure reaches ([`scope`](Self::scope)) and what the caller can do
-/// about it. Unless its documentation says otherwise, an error means *not confirmed*: the call either
-/// took full effect or none.
+/// Each variant documents how far the failure reaches ([`scope`](Self::scope)) and what the caller
+/// can do about it. Unless a variant says otherwise, an error means *not confirmed*: the call
+/// either took full effect or none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -19,83 +19,86 @@ pub enum StoreError {
     /// No answer came before the deadline. Try again later.
     #[error("the session store did not answer in time")]
     Timeout,
-    /// The server answers, and takes no writes: it is full, read-only, or lacks replicas. Reads work.
+    /// The server answers but accepts no writes: it is full, read-only, or lacks replicas. Reads
+    /// work.
     #[error("the session store takes no writes")]
     WritesRefused(#[source] Box<dyn Error + Send + Sync>),
-    /// This record cannot be served now, because something else holds it. Other records can.
+    /// This record is locked or held elsewhere and cannot be served now. Other records can.
     #[error("the session's record is busy")]
     Busy(#[source] Box<dyn Error + Send + Sync>),
-    /// The server refuses what this service asks of it: a privilege, a table or a setting is missing,
-    /// or its answer makes no sense. An operator has to act; trying again changes nothing.
+    /// The server refuses the call: a privilege, a table or a setting is missing, or its answer is
+    /// malformed. An operator has to act; retrying does not help.
     #[error("the session store refuses the call")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
-    /// What is kept under the id is not a record. Trying again changes nothing; deleting it does.
+    /// The data stored under the id is not a record. Retrying does not help; deleting the record
+    /// does.
     #[error("the session's record is corrupt")]
     Corrupt(#[source] Box<dyn Error + Send + Sync>),
-    /// The record was written by a later release, in a format this one does not know. It is left as
-    /// it is, and can be deleted.
+    /// The record was written by a later release, in a format that this release does not know. It
+    /// is left unchanged and can be deleted.
     #[error(
         "the session's record has format {found}, and this release knows formats up to {known}"
     )]
     NewerFormat {
-        /// The record's format.
+        /// The format of the record.
         found: u16,
         /// The latest format that this release knows.
         known: u16,
     },
-    /// The record's secret is hashed under a key that this node does not have, so the node can
-    /// neither accept nor refuse it. Nothing was changed.
+    /// The record's secret is hashed under a key that this node lacks, so the node can neither
+    /// accept nor reject it. Nothing was changed.
     #[error("the session's secret is hashed under {0}, which is not in this node's keyring")]
     UnknownKey(KeyId),
-    /// The store cannot do this, as it is configured.
+    /// The store does not support the operation in its current configuration.
     #[error("the session store does not support {0}")]
     Unsupported(&'static str),
-    /// There is no randomness to be had.
+    /// The source of randomness failed.
     #[error("the session store cannot draw an id")]
     Random(#[from] RandomError),
 }
 
-/// How far a failure reaches: which other calls will fail for the same reason.
+/// The extent of a failure: the other calls that will fail for the same reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
-    /// Every call: the server cannot be reached.
+    /// All calls: the server cannot be reached.
     Server,
-    /// Every write. Reads work, and so does what frees memory.
+    /// All writes. Reads work, and so do calls that free memory.
     Writes,
-    /// Calls about this record. Others work.
+    /// Calls for this record. Others work.
     Record,
-    /// Calls of this kind, until an operator changes something: the fault is on our side.
+    /// Calls of this kind, until an operator changes something: the fault is in this service or its
+    /// configuration.
     Service,
 }
 
 impl StoreError {
-    /// An outage with its cause.
+    /// Creates an `Unavailable` error with its cause.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable(cause.into())
     }
 
-    /// A server that takes no writes, with its reason.
+    /// Creates a `WritesRefused` error with its cause.
     pub fn writes_refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::WritesRefused(cause.into())
     }
 
-    /// A record that something else holds, with what says so.
+    /// Creates a `Busy` error with its cause.
     pub fn busy(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Busy(cause.into())
     }
 
-    /// A call that the server refuses, with its reason.
+    /// Creates a `Refused` error with its cause.
     pub fn refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Refused(cause.into())
     }
 
-    /// A corrupt record with the reason.
+    /// Creates a `Corrupt` error with its cause.
     pub fn corrupt(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Corrupt(cause.into())
     }
 
-    /// How far the failure reaches.
+    /// Returns how far the failure reaches.
     pub const fn scope(&self) -> Scope {
         match self {
             Self::Unavailable(_) | Self::Timeout => Scope::Server,
@@ -107,7 +110,7 @@ impl StoreError {
         }
     }
 
-    /// The name of the variant, as metrics and logs have it.
+    /// Returns the name of the variant in metrics and logs.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",

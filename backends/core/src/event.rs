@@ -1,4 +1,4 @@
-//! What happens to sessions, by name, for logs and metrics.
+//! Named events of sessions, for logs and metrics.
 
 use std::sync::LazyLock;
 
@@ -6,11 +6,12 @@ use metrics::{Key, Label, Level, Metadata, with_recorder};
 
 use crate::token::RecordId;
 
-/// Something worth counting, and worth a line in a log that is asked for it.
+/// An event in the life of a session.
 ///
-/// Each is one increment of the counter `steadfast_events_total{event="…"}` of the [`metrics`] facade
-/// and one `tracing` event of the target `steadfast`. Neither ever carries a secret, a value, or a
-/// principal; a log names a record by its id, which opens nothing; a metric names none.
+/// Each event increments the counter `steadfast_events_total{event="…"}` of the [`metrics`] facade
+/// and emits a `tracing` event at `debug` with the target `steadfast`. Neither contains a secret, a
+/// value or a principal. A log line may name the record's id, which opens nothing; a metric never
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
@@ -24,34 +25,34 @@ pub enum Event {
     Expired,
     /// A session was ended on purpose.
     Logout,
-    /// A request came with a token that opens nothing.
+    /// A request presented a token that opens no session.
     UnknownId,
-    /// A request came with the token of a session that expired.
+    /// A request presented the token of an expired session.
     ExpiredId,
-    /// A request came for a session that was lost with its node.
+    /// A request asked for a session that was lost with its node.
     Lost,
-    /// A request came with a cookie of our name that is no token.
+    /// A request presented a session cookie that is not a valid token.
     MalformedId,
-    /// A request came with several cookies of our name.
+    /// A request presented several session cookies.
     DuplicateCookie,
     /// A request raced with a rotation.
     Superseded,
-    /// A record cannot be read.
+    /// A record could not be read.
     CorruptRecord,
     /// A store call failed.
     StoreError,
     /// A budget ended a session early.
     Capacity,
-    /// A request came to another node than its route names.
+    /// A request reached a node that its route does not name.
     Misrouted,
     /// A write is held by fewer copies than configured.
     Degraded,
-    /// The authority answered below the version the client has seen.
+    /// The authority answered with a version older than the client has seen.
     RolledBack,
 }
 
 impl Event {
-    /// The name in logs and metrics.
+    /// Returns the name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -74,7 +75,7 @@ impl Event {
         }
     }
 
-    /// Counts the event, and logs it at `debug`.
+    /// Counts the event and logs it at `debug`.
     pub fn emit(self, id: Option<RecordId>) {
         let key = &KEYS[self as usize];
         with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(1));
@@ -85,7 +86,7 @@ impl Event {
         );
     }
 
-    /// Every event, in the order of the declaration.
+    /// All events, in the order of declaration.
     pub const ALL: [Self; 17] = [
         Self::Created,
         Self::Renewed,
@@ -107,7 +108,7 @@ impl Event {
     ];
 }
 
-/// Made once: a key with a label is an allocation, and some events come with every request.
+/// Built once: a key with a label allocates, and some events occur with every request.
 static KEYS: LazyLock<[Key; Event::ALL.len()]> = LazyLock::new(|| {
     let key = |event: Event| {
         Key::from_parts("steadfast_events_total", vec![Label::new("event", event.name())])

@@ -1,7 +1,7 @@
-//! What a session says of itself beside its values.
+//! Facts about a session: its lifetime, its cookie's persistence and its labels.
 //!
-//! Stores keep facts as they are. This release writes them in this form, big-endian, and none at all for a
-//! session that says nothing:
+//! Stores keep facts as opaque bytes. This release encodes them as follows, big-endian; a session
+//! without facts has no bytes:
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -10,8 +10,8 @@
 //! | 8 each | the session's own idle and absolute lifetime in milliseconds; 0: none of its own |
 //! | 1 + n, 1 + n | the name and the value of each label |
 //!
-//! Forms 2 to 15 keep the first 18 bytes, so that this release heeds the lifetimes that a later one gave.
-//! Of what it cannot read it says nothing, and passes it on.
+//! Forms 2 to 15 share the first 18 bytes, so that this release respects the lifetimes that a later
+//! release sets. Other parts of an unknown form are ignored and passed on unchanged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use crate::lifetime::Lifetime;
 use crate::limits::LimitError;
 
-/// What a session says of itself beside its values. To a store these are bytes.
+/// Facts that a session carries beside its values. Stores treat them as bytes.
 ///
 /// # Examples
 ///
@@ -41,23 +41,24 @@ use crate::limits::LimitError;
 pub struct Facts(Box<[u8]>);
 
 impl Facts {
-    /// Bytes, at most.
+    /// The highest number of bytes.
     pub const MAX: usize = 4 << 10;
 
-    /// Labels of a session, at most.
+    /// The highest number of labels.
     pub const LABELS: usize = 8;
 
-    /// Bytes of a label's name, at most: letters and digits of ASCII, `-`, `_` and `.`.
+    /// The highest number of bytes in a label's name. Names consist of ASCII letters and digits,
+    /// `-`, `_` and `.`.
     pub const NAME_BYTES: usize = 32;
 
-    /// Bytes of a label's value, at most: UTF-8 without control characters.
+    /// The highest number of bytes in a label's value, which is UTF-8 without control characters.
     pub const VALUE_BYTES: usize = 255;
 
-    /// Facts of these bytes.
+    /// Wraps encoded facts.
     ///
     /// # Errors
     ///
-    /// When there are more than [`Facts::MAX`].
+    /// Returns an error when there are more than [`Facts::MAX`] bytes.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, LimitError> {
         let bytes = bytes.into();
         match bytes.len() <= Self::MAX {
@@ -66,12 +67,12 @@ impl Facts {
         }
     }
 
-    /// Facts that say this: a lifetime of the session's own, whether its cookie is persistent, and labels.
-    /// Of two labels of one name the later counts.
+    /// Encodes facts: the session's own lifetime, whether its cookie is persistent, and its labels.
+    /// If two labels have the same name, the later one is kept.
     ///
     /// # Errors
     ///
-    /// When there are more than [`Facts::LABELS`], or one has the wrong form.
+    /// Returns an error when there are more than [`Facts::LABELS`] labels, or a label is malformed.
     pub fn of<'l>(
         lifetime: Option<Lifetime>,
         is_persistent: Option<bool>,
@@ -94,40 +95,41 @@ impl Facts {
         Self::new(bytes)
     }
 
-    /// The bytes.
+    /// Returns the encoded bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no facts.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How long the session lives without a request, if it says so.
+    /// Returns the session's own idle lifetime, if it has one.
     ///
     /// No patch moves the idle deadline further: see [`Record::apply`](crate::Record::apply).
     pub fn idle(&self) -> Option<Duration> {
         self.time(2)
     }
 
-    /// The lifetime of the session's own, if it has one.
+    /// Returns the session's own lifetime, if it has one.
     pub fn lifetime(&self) -> Option<Lifetime> {
         Lifetime::new(self.idle()?, self.time(10)?).ok()
     }
 
-    /// The lifetime that counts: the session's own where it has one, and never longer than the layer's.
+    /// Returns the lifetime that applies: the session's own, capped by that of the layer, or else
+    /// the layer's.
     pub fn lifetime_within(&self, layer: &Lifetime) -> Lifetime {
         Lifetime::shorter(layer, self.idle(), self.time(10))
     }
 
-    /// Whether the session's cookie outlives the browser, if the sign-in said so.
+    /// Returns whether the session's cookie outlives the browser, if the sign-in chose it.
     pub fn is_persistent(&self) -> Option<bool> {
         let flags = self.head()?[1];
         (flags & SAYS != 0).then_some(flags & IS_PERSISTENT != 0)
     }
 
-    /// The labels, by name and value.
+    /// Returns the labels as names and values.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = match self.head() {
             Some([FORM, ..]) => &self.0[HEAD..],
@@ -136,12 +138,12 @@ impl Facts {
         std::iter::from_fn(move || Some((text(&mut rest)?, text(&mut rest)?)))
     }
 
-    /// The value of the label with this name.
+    /// Returns the value of the label with this name.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// What every form has.
+    /// Returns the part that all known forms share.
     fn head(&self) -> Option<&[u8; HEAD]> {
         let head = self.0.first_chunk()?;
         (FORM..=LAST_FORM).contains(&head[0]).then_some(head)
@@ -154,7 +156,7 @@ impl Facts {
     }
 }
 
-/// Shows whether the cookie is persistent, as `persistent`, and the `labels` by their names.
+/// Serializes the persistence of the cookie as `persistent`, and the `labels` by name.
 impl Serialize for Facts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut facts = serializer.serialize_struct("Facts", 2)?;
@@ -164,7 +166,7 @@ impl Serialize for Facts {
     }
 }
 
-/// Labels may name people and devices, which logs must not.
+/// Hides the labels: they may identify people and devices and must stay out of logs.
 impl fmt::Debug for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Facts({} bytes)", self.0.len())
@@ -191,7 +193,7 @@ fn checked<'l>(
     }
 }
 
-/// Text after its length.
+/// Reads a text that follows its length.
 fn text<'b>(rest: &mut &'b [u8]) -> Option<&'b str> {
     let (len, after) = rest.split_first()?;
     let (text, after) = after.split_at_checked(usize::from(*len))?;
@@ -202,10 +204,10 @@ fn text<'b>(rest: &mut &'b [u8]) -> Option<&'b str> {
 /// The form that this release writes.
 const FORM: u8 = 1;
 
-/// The last form that begins as this one does.
+/// The last form that shares the first bytes.
 const LAST_FORM: u8 = 15;
 
-/// The bytes that these forms begin with.
+/// The number of bytes that these forms share.
 const HEAD: usize = 18;
 
 const SAYS: u8 = 1;

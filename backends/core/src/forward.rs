@@ -1,4 +1,4 @@
-//! Stores in front of other stores.
+//! Forwarding to an inner store.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::store::SessionStore;
 
-/// A shared store is a store.
+/// Makes a shared store a store.
 impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     crate::forward_calls!(this => **this);
 }
@@ -58,7 +58,7 @@ macro_rules! forward_calls {
     };
 }
 
-/// One of these methods, unless it is among the named ones.
+/// Expands to one of the methods, unless it is among the excluded ones.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __forward_call {

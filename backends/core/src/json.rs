@@ -1,4 +1,4 @@
-//! JSON that comes back as it was: what JSON would change on its way is refused.
+//! JSON encoding that rejects values which would not decode to the same value.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -12,50 +12,53 @@ use serde::ser::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::error::Category;
 
-/// Why a value cannot be kept as JSON. It never shows the value.
+/// The reason why a value cannot be kept as JSON. It never contains the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// It holds an infinite number or NaN, which JSON would make `null`.
-    #[error("JSON has no infinite numbers and no NaN")]
+    /// The value contains an infinite number or NaN, which JSON would turn into `null`.
+    #[error("JSON cannot represent infinity or NaN")]
     NotFinite,
-    /// It holds `Some` of something that is `null` in JSON, such as `Some(None)`: it would come back as
-    /// `None`.
-    #[error("an optional value that is itself null would come back as none")]
+    /// The value contains a `Some` that JSON writes as `null`, such as `Some(None)`. It would
+    /// decode as `None`.
+    #[error("a nested option that is null would decode as none")]
     NullInSome,
-    /// It holds a map of which two keys are the same text in JSON.
-    #[error("two keys of a map are the same in JSON")]
+    /// The value contains a map with two keys that have the same text in JSON.
+    #[error("two keys of a map have the same JSON text")]
     DuplicateKey,
-    /// Its `Serialize` fails, for example on a map whose keys are neither texts nor numbers.
-    #[error("its serialization fails")]
+    /// The type's `Serialize` fails, for example on a map whose keys are neither strings nor
+    /// numbers.
+    #[error("serialization failed")]
     Serialize,
-    /// Its `Deserialize` does not read what its `Serialize` writes, or makes something else of it.
-    #[error("it would not come back as it is")]
+    /// The type's `Deserialize` fails on the output of its `Serialize`, or yields a different
+    /// value.
+    #[error("the value would not decode to itself")]
     Unreadable,
 }
 
-/// Why JSON is not a value of a type. It says where, and never shows the value.
+/// The reason why JSON cannot be decoded as a type. It names the place and never contains the
+/// value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{category} at line {line}, column {column}")]
 #[non_exhaustive]
 pub struct DecodeError {
-    /// What is wrong.
+    /// The kind of error.
     pub category: DecodeCategory,
-    /// The line, from 1; 0 where the place is unknown.
+    /// The line, from 1; 0 if unknown.
     pub line: usize,
-    /// The column, from 1; 0 where the place is unknown.
+    /// The column, from 1; 0 if unknown.
     pub column: usize,
 }
 
-/// What is wrong with JSON.
+/// A kind of decoding error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeCategory {
-    /// It is not JSON.
+    /// The text is not JSON.
     Syntax,
-    /// It ends too early.
+    /// The text ends too early.
     Incomplete,
-    /// It is JSON of another type.
+    /// The JSON does not match the type.
     Type,
 }
 
@@ -69,7 +72,7 @@ impl fmt::Display for DecodeCategory {
     }
 }
 
-/// Only where and what: the text of such an error quotes the value.
+/// Keeps only the place and the kind: the message of a serde_json error quotes the value.
 #[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
 impl From<serde_json::Error> for DecodeError {
     fn from(error: serde_json::Error) -> Self {
@@ -87,7 +90,7 @@ pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError>
     Ok(serde_json::from_slice(json)?)
 }
 
-/// Encodes a value, unless what it is made of would come back as something else.
+/// Encodes a value, unless one of its parts would decode to something else.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let notes = Notes::default();
     let mut json = Vec::with_capacity(128);
@@ -106,7 +109,7 @@ fn has_duplicate_keys(json: &[u8]) -> bool {
     serde_json::from_slice(json).is_ok_and(|Distinct(is_distinct)| !is_distinct)
 }
 
-/// Checks that JSON of a type reads back as that type, and comes out the same once more.
+/// Checks that the JSON of a type decodes as that type and encodes to the same JSON again.
 pub(crate) fn check_reads_back<T>(json: &[u8]) -> Result<(), EncodeError>
 where
     T: Serialize + DeserializeOwned,
@@ -119,9 +122,9 @@ where
     }
 }
 
-/// Whether two texts differ in the order of their elements alone: hash sets and maps have none of
-/// their own. A large number could pass for another one that is written in another way, so the bytes
-/// have to be the same, too.
+/// Returns true if two texts differ only in the order of their elements, because hash sets and maps
+/// have no fixed order. The bytes must match up to order too: comparing parsed numbers could equate
+/// two large numbers that are written differently.
 fn is_reordered(one: &[u8], other: &[u8]) -> bool {
     let bytes = |json: &[u8]| {
         let mut bytes = json.to_vec();
@@ -147,18 +150,18 @@ fn sort(value: &mut serde_json::Value) {
     }
 }
 
-/// What was noticed on the way. A serializer's own error has room for a text only.
+/// Problems found while serializing. A serializer's own error can only carry a text.
 #[derive(Default)]
 struct Notes {
     flaw: Cell<Option<EncodeError>>,
     has_maps: Cell<bool>,
 }
 
-/// A serializer that passes everything on, but for what would not come back.
+/// A serializer that forwards everything, except for values that would not decode to themselves.
 struct Exact<'n, S> {
     inner: S,
     notes: &'n Notes,
-    /// Whether this is what an `Option` holds: `null` would come back as `None`.
+    /// True inside a `Some`, where `null` would decode as `None`.
     in_some: bool,
 }
 
@@ -219,8 +222,8 @@ impl<'n, S: Serializer> Serializer for Exact<'n, S> {
         serialize_bytes: &[u8],
     }
 
-    /// Some types read a number as an `f64` first. There is one `f32` whose shortest text comes out of
-    /// that as its neighbour; all were tried.
+    /// Some types read every number as an `f64` first. The shortest text of exactly one `f32` then
+    /// decodes to its neighbour; a test of all values found no other.
     fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
         match value {
             _ if !value.is_finite() => self.refuse(EncodeError::NotFinite),
@@ -352,7 +355,7 @@ impl<T: Serialize + ?Sized> Serialize for Within<'_, T> {
     }
 }
 
-/// The serializer of a sequence, a map or a struct, one element after the other.
+/// The serializer of a sequence, a map or a struct, one element at a time.
 struct Parts<'n, C> {
     inner: C,
     notes: &'n Notes,
@@ -439,7 +442,7 @@ impl<C: SerializeMap> SerializeMap for Parts<'_, C> {
     }
 }
 
-/// Any JSON, and whether no object in it has a key twice: of two, one would be lost.
+/// Accepts any JSON and reports whether every object has distinct keys: a duplicate would be lost.
 struct Distinct(bool);
 
 impl<'de> Deserialize<'de> for Distinct {

@@ -2,7 +2,7 @@
 
 use metrics::{Gauge, gauge};
 
-/// Whose a session is, as budgets and metrics tell sessions apart.
+/// The kind of a session, as budgets and metrics distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SessionKind {
     /// No user is signed in.
@@ -12,10 +12,10 @@ pub enum SessionKind {
 }
 
 impl SessionKind {
-    /// Every kind, in the order of the declaration.
+    /// All kinds, in the order of declaration.
     pub const ALL: [Self; 2] = [Self::Visitor, Self::Member];
 
-    /// The name in metrics.
+    /// Returns the name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Visitor => "visitors",
@@ -23,11 +23,11 @@ impl SessionKind {
         }
     }
 
-    /// Counts so many sessions more, or fewer if `change` is negative, in the gauge
-    /// `steadfast_sessions{kind="…"}` of the [`metrics`] facade.
+    /// Adds `change`, which may be negative, to the gauge `steadfast_sessions{kind="…"}` of the
+    /// [`metrics`] facade.
     ///
-    /// For stores that know without asking a server. All stores of a process add up, so a store takes
-    /// back what it counted when it is dropped.
+    /// Stores call it if they know their sessions without asking a server. The gauge is the sum
+    /// over all stores of a process, so a store subtracts its share when it is dropped.
     pub fn count(self, change: i64) {
         self.gauge().increment(change as f64);
     }

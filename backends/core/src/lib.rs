@@ -1,32 +1,32 @@
-//! The contract between the session middleware and the places where sessions live.
+//! The contract between the session middleware and the stores that hold sessions.
 //!
-//! [`SessionStore`] is the one trait between them. A browser holds a [`Token`]; a store keeps a
-//! [`Record`]; what a request wants changed is a [`Patch`]. A store never sees a token's secret,
-//! only its hash, and never sees HTTP; the middleware never sees where a record lives.
+//! [`SessionStore`] is the trait between the two. A browser holds a [`Token`], a store keeps a
+//! [`Record`], and a request changes it with a [`Patch`]. A store never sees a token's secret, only
+//! its hash, and it never sees HTTP. The middleware never sees where a record is stored.
 //!
-//! Applications use the `steadfast` crate, which re-exports what they need from here. This crate is
-//! for authors of stores: implement [`SessionStore`] and [`Operate`], build the two decisions that
-//! must be the same everywhere on [`Record::verify`] and [`Record::apply`], and run the kit in
-//! `conformance` (behind the feature of that name) against it.
+//! Applications use the `steadfast` crate, which re-exports the items they need. This crate is for
+//! authors of stores: implement [`SessionStore`] and [`Operate`], base their decisions on
+//! [`Record::verify`] and [`Record::apply`], which must be the same everywhere, and run the tests in
+//! `conformance` (with the feature of that name).
 //!
 //! # Map
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`token`] | what the browser holds: a selector that names the record, a secret that opens it |
-//! | [`proof`] | what stores see of a secret: its hash, under a keyring and a realm |
-//! | [`record`] | what a store keeps, and who may open it |
-//! | [`facts`] | what a session says of itself beside its values |
+//! | [`token`] | the client's credential: a selector that names the record, a secret that opens it |
+//! | [`proof`] | the hash of a secret, under a keyring and a realm |
+//! | [`record`] | the stored form of a session, and the decisions about it |
+//! | [`facts`] | a session's lifetime, persistence and labels |
 //! | [`sealed`] | the form of a sealed value |
-//! | [`patch`] | what a request wants changed, and how it is applied |
-//! | [`store`] | the contract: [`SessionStore`] and its words |
-//! | [`forward`] | stores in front of other stores |
-//! | [`operate`] | operating a store: readiness, drain, collection, statistics |
-//! | [`description`] | what an operator sees of the nodes of a store |
-//! | [`budget`] | how much memory sessions may take |
-//! | [`event`], [`kind`] | what logs and metrics have of sessions |
-//! | [`mod@timestamp`] | times as whole milliseconds |
-//! | [`mod@env`] | the clock and the randomness, injected |
+//! | [`patch`] | changes to a record |
+//! | [`store`] | the contract: [`SessionStore`] and its types |
+//! | [`forward`] | stores that wrap other stores |
+//! | [`operate`] | operations: readiness, drain, collection, statistics |
+//! | [`description`] | the nodes of a store, for operators |
+//! | [`budget`] | bounds on memory |
+//! | [`event`], [`kind`] | events and counts of sessions, for logs and metrics |
+//! | [`mod@timestamp`] | times in whole milliseconds |
+//! | [`mod@env`] | the clock and the source of randomness, injected |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,4 +1,4 @@
-//! How long a session lives: always bounded twice.
+//! Session lifetimes: an idle and an absolute bound.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::timestamp::Timestamp;
 
 /// The idle and the absolute lifetime of a session. Both are mandatory.
 ///
-/// The *idle* one ends a session that nobody uses; requests move it. The *absolute* one ends it
-/// however much it is used; only signing in, or signing in again, restarts it. A session that was
-/// not used ends between 95 and 100 % of the idle lifetime after its last request, because the
-/// deadline is moved at most every 20th part of it.
+/// A session ends when it has been unused for the *idle* lifetime; each request extends it. It also
+/// ends after the *absolute* lifetime, however much it is used; only a sign-in restarts that. A
+/// session ends between 95 and 100 % of the idle lifetime after its last request, because the idle
+/// deadline is extended at most once per 1/20 of the idle lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     idle: Duration,
@@ -32,12 +32,12 @@ impl Lifetime {
     /// The longest absolute lifetime, 400 days: browsers keep no cookie longer (RFC 6265bis, 5.5).
     pub const MAX: Duration = Duration::from_secs(400 * DAY);
 
-    /// A lifetime of one's own, at a resolution of a millisecond.
+    /// Creates a lifetime with a resolution of one millisecond.
     ///
     /// # Errors
     ///
-    /// When either is under a second, `absolute` is over [`Lifetime::MAX`], or `idle` is longer than
-    /// `absolute`.
+    /// Returns an error when either is under a second, `absolute` exceeds [`Lifetime::MAX`], or
+    /// `idle` exceeds `absolute`.
     pub const fn new(idle: Duration, absolute: Duration) -> Result<Self, LifetimeError> {
         let (least, most) = (Duration::from_secs(1), Self::MAX);
         let fits =
@@ -48,7 +48,7 @@ impl Lifetime {
         }
     }
 
-    /// The same for a constant, where a lifetime that cannot be is an error of the compiler.
+    /// Creates a lifetime in a constant, so that an invalid one fails to compile.
     ///
     /// ```
     /// use std::time::Duration;
@@ -66,7 +66,7 @@ impl Lifetime {
     ///
     /// # Panics
     ///
-    /// Where [`new`](Self::new) returns an error.
+    /// Panics where [`new`](Self::new) returns an error.
     pub const fn of(idle: Duration, absolute: Duration) -> Self {
         match Self::new(idle, absolute) {
             Ok(lifetime) => lifetime,
@@ -74,32 +74,33 @@ impl Lifetime {
         }
     }
 
-    /// How long a session lives without a request.
+    /// Returns the time that an unused session lives.
     pub const fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// How long a session lives at most, from signing in.
+    /// Returns the time that a session lives at most, counted from its sign-in.
     pub const fn absolute(&self) -> Duration {
         self.absolute
     }
 
-    /// The idle deadline of a session used `now`.
+    /// Returns the idle deadline of a session that is used at `now`.
     pub fn idle_deadline(&self, now: Timestamp) -> Timestamp {
         now + self.idle
     }
 
-    /// The absolute deadline of a session that begins `now`.
+    /// Returns the absolute deadline of a session that begins at `now`.
     pub fn absolute_deadline(&self, now: Timestamp) -> Timestamp {
         now + self.absolute
     }
 
-    /// How far a deadline may lag behind the last request: the 20th part of the idle lifetime.
+    /// Returns the shortest time between two extensions of the idle deadline: 1/20 of the idle
+    /// lifetime.
     pub const fn touch_interval(&self) -> Duration {
         Duration::from_millis(self.idle.as_millis() as u64 / 20)
     }
 
-    /// This lifetime, or shorter ones where there are.
+    /// Returns this lifetime, shortened to the given bounds.
     pub(crate) fn shorter(&self, idle: Option<Duration>, absolute: Option<Duration>) -> Self {
         let absolute = absolute.map_or(self.absolute, |own| own.min(self.absolute));
         let idle = idle.map_or(self.idle, |own| own.min(self.idle)).min(absolute);
@@ -123,7 +124,7 @@ impl fmt::Display for Lifetime {
     }
 }
 
-/// A lifetime that cannot be.
+/// An invalid lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a lifetime of idle {idle:?}, absolute {absolute:?} cannot be: \
@@ -131,9 +132,9 @@ impl fmt::Display for Lifetime {
 )]
 #[non_exhaustive]
 pub struct LifetimeError {
-    /// The idle lifetime that was given.
+    /// The given idle lifetime.
     pub idle: Duration,
-    /// The absolute lifetime that was given.
+    /// The given absolute lifetime.
     pub absolute: Duration,
 }
 
@@ -141,12 +142,12 @@ const fn is_at_most(this: Duration, that: Duration) -> bool {
     this.as_nanos() <= that.as_nanos()
 }
 
-/// Of a lifetime, which fits by far.
+/// Rounds down to milliseconds. Every valid lifetime fits in a `u64` by far.
 const fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(duration.as_millis() as u64)
 }
 
-/// A duration in the largest unit that divides it.
+/// Formats a duration in the largest unit that divides it.
 fn spoken(duration: Duration) -> String {
     let seconds = duration.as_secs();
     for (unit, name) in [(DAY, "d"), (HOUR, "h"), (MINUTE, "min")] {

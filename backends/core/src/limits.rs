@@ -1,32 +1,34 @@
-//! Bounds on what a record may hold.
+//! Limits on the size of a record.
 
 use crate::sealed::counted_len;
 use crate::values::Values;
 
-/// How much a record may hold. Checked when a value is set, and again where a patch is applied.
+/// Limits on the content of a record. They are checked when a value is set, and again when a patch
+/// is applied.
 ///
-/// Of a [sealed](crate::Sealed) value, what was sealed counts, and not the longer text that is stored.
+/// A [sealed](crate::Sealed) value counts with the length it had before it was sealed, which is
+/// shorter than the stored text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Keys of a record: 64 by default.
+    /// The number of keys. Default: 64.
     pub keys: usize,
-    /// Bytes of one value's JSON: 16 KiB by default.
+    /// The bytes of one value's JSON. Default: 16 KiB.
     pub value_bytes: usize,
-    /// Bytes of all keys and values of a record: 64 KiB by default.
+    /// The bytes of all keys and values together. Default: 64 KiB.
     pub record_bytes: usize,
-    /// Levels of arrays and objects in a value: 32 by default, at most 127.
+    /// The nesting depth of arrays and objects in a value. Default: 32; at most 127.
     pub depth: usize,
 }
 
 impl Limits {
-    /// Bytes of a key, at most. Keys are UTF-8 without control characters.
+    /// The highest number of bytes in a key. Keys are UTF-8 without control characters.
     pub const KEY_BYTES: usize = 128;
 
-    /// Checks the form of a key.
+    /// Checks a key.
     ///
     /// # Errors
     ///
-    /// When it is empty, too long, or has a control character.
+    /// Returns an error when it is empty, too long, or contains a control character.
     pub fn check_key(key: &str) -> Result<(), LimitError> {
         let fits = (1..=Self::KEY_BYTES).contains(&key.len()) && !key.chars().any(char::is_control);
         fits.then_some(()).ok_or(LimitError::Key { len: key.len() })
@@ -36,7 +38,7 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// When it is too long or nested too deeply.
+    /// Returns an error when it is too long or nested too deeply.
     pub fn check_value(&self, json: &[u8]) -> Result<(), LimitError> {
         if json.len() > self.value_bytes {
             let len = counted_len(json);
@@ -51,11 +53,11 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks all values of a record that comes as a whole: each of them, and all together.
+    /// Checks all values of a new record, individually and together.
     ///
     /// # Errors
     ///
-    /// The first thing that is over a limit.
+    /// Returns the first limit that is exceeded.
     pub fn check_values(&self, values: &Values) -> Result<(), LimitError> {
         values.iter().try_for_each(|(key, json)| {
             Self::check_key(key)?;
@@ -64,21 +66,21 @@ impl Limits {
         self.check_total(values)
     }
 
-    /// Checks the number of keys and the size of all of them.
+    /// Checks the number of keys and their total size.
     ///
     /// # Errors
     ///
-    /// When there are too many, or too much.
+    /// Returns an error when either exceeds its limit.
     pub fn check_total(&self, values: &Values) -> Result<(), LimitError> {
         self.check_change(&Values::new(), values)
     }
 
-    /// Checks the same of values that replace others. What does not grow is within the limits, so
-    /// that a session which is over a limit that was lowered since can still be used.
+    /// Checks the number of keys and their total size for values that replace others. Values that
+    /// do not grow always pass, so that a session stays usable after a limit is lowered.
     ///
     /// # Errors
     ///
-    /// When there are too many keys, or too much in them, and more than before.
+    /// Returns an error when either exceeds its limit and has grown.
     pub fn check_change(&self, before: &Values, after: &Values) -> Result<(), LimitError> {
         let (keys, keys_before) = (after.len(), before.len());
         if keys > self.keys.max(keys_before) {
@@ -103,57 +105,57 @@ impl Default for Limits {
     }
 }
 
-/// Something is over a limit of the store.
+/// A limit of the store is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// The key has the wrong form.
+    /// The key is malformed.
     #[error("a key of {len} bytes is not 1 to 128 bytes of UTF-8 without control characters")]
     Key {
-        /// Its length in bytes.
+        /// The length of the key in bytes.
         len: usize,
     },
     /// The record would have too many keys.
-    #[error("{keys} keys are more than the {limit} that a record may have")]
+    #[error("{keys} keys exceed the limit of {limit} per record")]
     Keys {
-        /// How many it would have.
+        /// The number of keys it would have.
         keys: usize,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
     /// The value is too long.
-    #[error("a value of {len} bytes is over the limit of {limit}")]
+    #[error("a value of {len} bytes exceeds the limit of {limit}")]
     Value {
-        /// Its length in bytes.
+        /// The length of the value in bytes.
         len: usize,
-        /// How long it may be.
+        /// The limit in bytes.
         limit: usize,
     },
     /// The record would be too large.
-    #[error("a record of {len} bytes is over the limit of {limit}")]
+    #[error("a record of {len} bytes exceeds the limit of {limit}")]
     Record {
-        /// The bytes it would have.
+        /// The size it would have in bytes.
         len: usize,
-        /// How many it may have.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The session says too much of itself.
-    #[error("facts of {len} bytes are over the limit of {limit}")]
+    /// The facts of the session are too long.
+    #[error("facts of {len} bytes exceed the limit of {limit}")]
     Facts {
         /// Their length in bytes.
         len: usize,
-        /// How long they may be.
+        /// The limit in bytes.
         limit: usize,
     },
     /// The session has too many labels.
-    #[error("{labels} labels are more than the {limit} that a session may have")]
+    #[error("{labels} labels exceed the limit of {limit} per session")]
     Labels {
-        /// How many it would have.
+        /// The number of labels it would have.
         labels: usize,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
-    /// A label has the wrong form.
+    /// The label is malformed.
     #[error(
         "a label with a name of {name} bytes and a value of {value} bytes: expected 1 to 32 of the \
          characters A-Z a-z 0-9 - _ . and at most 255 bytes of UTF-8 without control characters"
@@ -165,24 +167,25 @@ pub enum LimitError {
         value: usize,
     },
     /// The value is nested too deeply.
-    #[error("a value nested {depth} levels deep is over the limit of {limit}")]
+    #[error("a value nested {depth} levels deep exceeds the limit of {limit}")]
     Depth {
-        /// Its levels.
+        /// The nesting depth of the value.
         depth: usize,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
 }
 
-/// The bytes of all keys and values, of sealed ones as they were before.
+/// Returns the bytes of all keys and values, counting sealed values as they were before.
 fn counted_size(values: &Values) -> usize {
     values.iter().map(|(key, json)| key.len() + counted_len(json)).sum()
 }
 
-/// Deeper values could be written, and not read again: the parser gives up.
+/// The depth at which the parser of serde_json gives up. A deeper value could be written but not
+/// read.
 const READABLE_DEPTH: usize = 127;
 
-/// Levels of arrays and objects in a JSON text.
+/// Returns the nesting depth of arrays and objects in a JSON text.
 fn depth(json: &[u8]) -> usize {
     let (mut open, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);

@@ -1,4 +1,4 @@
-//! Operating a store: what an administrator and a health check ask of it.
+//! Operations for administrators and health checks.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,38 +17,39 @@ use crate::record::Record;
 use crate::store::{Deleted, Deletion, EndReason, Outcome, SessionStore};
 use crate::token::RecordId;
 
-/// Operating a store. Every method has a default, for stores that have nothing to do or to tell.
+/// Operations on a store. Every method has a default, for stores that need or support none.
 #[async_trait]
 pub trait Operate: fmt::Debug + Send + Sync + 'static {
-    /// Whether a sign-in works now: true exactly then, so a store does the least that one does
-    /// ([`Probe`]).
+    /// Checks that a sign-in works now. A store does the least that a sign-in does ([`Probe`]), so
+    /// that the answer is reliable.
     ///
     /// # Errors
     ///
-    /// Why it cannot.
+    /// Returns the reason why it does not.
     async fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Stops taking new sessions, and returns when every session is safe elsewhere or can never be.
+    /// Stops accepting new sessions. Returns once every session is safe elsewhere or cannot be
+    /// saved.
     ///
     /// # Errors
     ///
-    /// When sessions that could be saved were not.
+    /// Returns an error when sessions that could have been saved were not.
     async fn drain(&self) -> Result<Drained, StoreError> {
         Ok(Drained::default())
     }
 
-    /// Gives back what expired records hold, now instead of little by little, and says how many.
+    /// Frees the memory of all expired records now, instead of gradually, and returns their number.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// Returns an error when the store cannot be reached.
     async fn collect(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
 
-    /// Records as they are kept, at most `limit` of them, in the order of their ids, after `after`.
+    /// Returns at most `limit` stored records in the order of their ids, starting after `after`.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ pub trait Operate: fmt::Debug + Send + Sync + 'static {
         Err(StoreError::Unsupported("scanning records"))
     }
 
-    /// What the store counts of itself.
+    /// Returns the store's statistics.
     ///
     /// # Errors
     ///
@@ -67,8 +68,8 @@ pub trait Operate: fmt::Debug + Send + Sync + 'static {
         Err(StoreError::Unsupported("statistics"))
     }
 
-    /// This node of the store, and the cluster that it is in. The answer comes within 1 s, also
-    /// where other nodes do not answer.
+    /// Describes this node and its cluster. The call returns within 1 s, even if other nodes do not
+    /// answer.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ pub trait Operate: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A store that can be operated: what every backend of this project is.
+/// A store with its operations. All backends of this project implement it.
 pub trait Store: SessionStore + Operate {}
 
 impl<S: SessionStore + Operate> Store for S {}
@@ -111,10 +112,10 @@ impl<S: Operate + ?Sized> Operate for Arc<S> {
     }
 }
 
-/// Finds out whether a sign-in works, by doing the least that one does: it creates a record of a
+/// Checks that a sign-in works by doing the least that a sign-in does: it creates a record of a
 /// reserved principal and deletes it.
 ///
-/// It asks the store at most once a second; in between, it repeats the last answer.
+/// It asks the store at most once per second and repeats its last answer in between.
 #[derive(Debug, Default)]
 pub struct Probe(Mutex<Option<Checked>>);
 
@@ -125,14 +126,14 @@ struct Checked {
 }
 
 impl Probe {
-    /// How long an answer holds: 1 s.
+    /// The time that an answer is repeated: 1 s.
     pub const INTERVAL: Duration = Duration::from_secs(1);
 
-    /// Whether a sign-in works.
+    /// Checks that a sign-in works.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// Returns the reason why it does not.
     pub async fn check(&self, store: &dyn SessionStore) -> Result<(), StoreError> {
         if let Some(known) = self.known() {
             return known.map_or(Ok(()), |error| Err(StoreError::unavailable(error)));
@@ -143,8 +144,9 @@ impl Probe {
         error.map_or(Ok(()), |error| Err(StoreError::unavailable(error)))
     }
 
-    /// The last answer while it holds. Otherwise it holds for another interval, in which the caller
-    /// asks the store and concurrent ones do not.
+    /// Returns the last answer while it is fresh. Otherwise, the caller must ask the store. The old
+    /// answer is extended by one interval at the same time, so that concurrent callers use it and
+    /// only one asks.
     fn known(&self) -> Option<Option<Arc<StoreError>>> {
         let mut checked = self.lock();
         let checked = checked.as_mut()?;
@@ -176,8 +178,8 @@ async fn sign_in_and_out(store: &dyn SessionStore) -> Result<(), StoreError> {
     }
 }
 
-/// A record of a few seconds that no token opens. Each probe has a principal of its own, so that nodes
-/// do not wait for each other.
+/// Creates a short-lived record that no token opens. Each probe has its own principal, so that
+/// nodes do not wait for each other's lock.
 fn reserved_record(env: &Env) -> Result<Record, StoreError> {
     let mut random = [0; 48];
     env.fill(&mut random)?;
@@ -196,40 +198,40 @@ fn reserved_record(env: &Env) -> Result<Record, StoreError> {
     })
 }
 
-/// What a drain came to.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Drained {
-    /// Sessions that are safe elsewhere now.
+    /// The number of sessions that are now safe elsewhere.
     pub moved: u64,
-    /// Sessions that end with this node, because nothing else holds them.
+    /// The number of sessions that end with this node, because no other copy exists.
     pub lost: u64,
 }
 
 /// A page of records.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
-    /// The records.
+    /// The records of the page.
     pub records: Vec<Scanned>,
-    /// After which id the next page begins; `None` after the last one.
+    /// The id after which the next page begins; `None` on the last page.
     pub next: Option<RecordId>,
 }
 
-/// A record as it is kept.
+/// A stored record.
 #[derive(Clone, Debug)]
 pub struct Scanned {
-    /// Its id.
+    /// The id of the record.
     pub id: RecordId,
-    /// What it holds; `None` if it is corrupt.
+    /// The record; `None` if it is corrupt.
     pub record: Option<Arc<Record>>,
 }
 
-/// What a store counts of itself.
+/// Statistics of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Records that are kept, expired ones included until they are collected.
+    /// The number of stored records. Expired records count until they are collected.
     pub records: u64,
-    /// Those of them that have a principal.
+    /// The number of those with a principal.
     pub authenticated: u64,
-    /// The bytes they count for against the budgets.
+    /// The bytes charged to the budgets.
     pub bytes: u64,
 }

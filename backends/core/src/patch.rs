@@ -1,4 +1,4 @@
-//! What a request wants changed.
+//! Patches: changes to a record.
 
 use crate::facts::Facts;
 use crate::limits::{LimitError, Limits};
@@ -10,11 +10,11 @@ use crate::timestamp::Timestamp;
 use crate::values::{Entries, Packing, RawJson, Values, integer};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
-/// what concerns the record as a whole.
+/// changes to the record as a whole.
 ///
-/// Patches of concurrent requests to different keys both survive, in whatever order and on
-/// whichever nodes they are applied. What would be unsafe alone cannot be written alone: a principal
-/// and an absolute deadline come with a [`Rotation`], and a rotation comes with the proof it replaces.
+/// Concurrent patches to different keys never overwrite each other, in any order and on any nodes
+/// they are applied. Unsafe combinations cannot be expressed: a principal and an absolute deadline
+/// are part of a [`Rotation`], and a rotation requires a proof of the secret it replaces.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
     proof: Option<Proof>,
@@ -31,12 +31,12 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// A patch that changes nothing.
+    /// Creates a patch that changes nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A patch that moves the idle deadline and nothing else.
+    /// Creates a patch that only moves the idle deadline.
     pub fn touch(idle_deadline: Timestamp) -> Self {
         Self { idle_deadline: Some(idle_deadline), ..Self::default() }
     }
@@ -45,26 +45,26 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// When the key has the wrong form.
+    /// Returns an error when the key is malformed.
     pub fn put(&mut self, key: &str, value: RawJson) -> Result<(), LimitError> {
         self.set(key, Op::Put(value))
     }
 
-    /// Removes a key, whether or not it is there.
+    /// Removes a key, if present.
     ///
     /// # Errors
     ///
-    /// When the key has the wrong form.
+    /// Returns an error when the key is malformed.
     pub fn remove(&mut self, key: &str) -> Result<(), LimitError> {
         self.set(key, Op::Remove)
     }
 
-    /// Adds to a counter; a missing one counts as 0.
+    /// Adds to a counter. A missing counter starts at 0.
     ///
     /// # Errors
     ///
-    /// When the key has the wrong form, or an earlier operation of this patch left something there
-    /// that cannot be added to.
+    /// Returns an error when the key is malformed, when an earlier operation of this patch put a
+    /// value that is not an integer, or when the sum overflows.
     pub fn add(&mut self, key: &str, by: i64) -> Result<(), Rejection> {
         let sum = |start: i64| start.checked_add(by).ok_or_else(|| Rejection::overflow(key));
         let op = match self.op(key) {
@@ -80,28 +80,28 @@ impl Patch {
         Ok(self.set(key, op)?)
     }
 
-    /// Removes every key, also those that were put by this patch so far.
+    /// Removes all keys, including those put by this patch so far.
     pub fn clear(&mut self) {
         self.clear = true;
         self.ops.clear();
     }
 
-    /// Applies the patch only for the holder of this secret.
+    /// Requires a proof of the record's secret.
     pub fn prove(&mut self, proof: Proof) {
         self.proof = Some(proof);
     }
 
-    /// Applies the patch only while the record is in this sign-in: the number it had when the request
-    /// loaded it.
+    /// Requires the record to be in this sign-in: the number that it had when the request loaded
+    /// it.
     pub fn within(&mut self, sign_in: u64) {
         self.sign_in = Some(sign_in);
     }
 
-    /// Applies the patch only while `key` has exactly this value, or is absent.
+    /// Requires `key` to have exactly this value, or to be absent.
     ///
     /// # Errors
     ///
-    /// When the key has the wrong form.
+    /// Returns an error when the key is malformed.
     pub fn expect(&mut self, key: &str, value: Option<RawJson>) -> Result<(), LimitError> {
         Limits::check_key(key)?;
         self.expectations.retain(|(known, _)| **known != *key);
@@ -109,30 +109,30 @@ impl Patch {
         Ok(())
     }
 
-    /// Applies the patch only while the record's owner has this fence.
+    /// Requires the record's owner to have this fence.
     pub fn fence(&mut self, fence: u64) {
         self.fence = Some(fence);
     }
 
-    /// Replaces the secret: compare-and-set on the one that `proof` shows.
+    /// Replaces the secret, as a compare-and-set on the secret that `proof` proves.
     pub fn rotate(&mut self, proof: Proof, rotation: Rotation) {
         self.proof = Some(proof);
         self.rotation = Some(Box::new(rotation));
     }
 
-    /// Hashes the same secret under a newer key, if the record still has it under an older one. That
-    /// is not a rotation: the rest of the patch applies either way.
+    /// Hashes the same secret under a newer key, if the record still has a hash under an older key.
+    /// The rest of the patch applies in either case; this is not a rotation.
     pub fn rehash(&mut self, rehash: Rehash) {
         self.rehash = Some(Box::new(rehash));
     }
 
-    /// The same without a proof, and so without a rotation.
+    /// Returns the patch without its proof, and therefore without its rotation.
     #[must_use]
     pub fn unproven(self) -> Self {
         Self { proof: None, rotation: None, ..self }
     }
 
-    /// Adds the writes of a later patch, whose counters came to these values.
+    /// Appends the writes of a later patch, given the results of its counters.
     pub fn then(&mut self, mut later: Self, counters: &Counters) {
         if later.clear {
             self.clear();
@@ -154,116 +154,117 @@ impl Patch {
         }
     }
 
-    /// Moves the idle deadline; of several, the latest counts.
+    /// Moves the idle deadline. The latest of several requests wins.
     pub fn keep_until(&mut self, idle_deadline: Timestamp) {
         self.idle_deadline = self.idle_deadline.max(Some(idle_deadline));
     }
 
-    /// Makes the node with this label the owner, and raises the fence.
+    /// Makes the node with this label the owner and increments the fence.
     pub fn own(&mut self, label: RouteLabel) {
         self.owner = Some(label);
     }
 
-    /// The proof it demands.
+    /// Returns the required proof.
     pub fn proof(&self) -> Option<&Proof> {
         self.proof.as_ref()
     }
 
-    /// The sign-in that the request saw.
+    /// Returns the required sign-in.
     pub fn sign_in(&self) -> Option<u64> {
         self.sign_in
     }
 
-    /// The values it expects, each key once.
+    /// Returns the required values, each key once.
     pub fn expectations(&self) -> impl Iterator<Item = (&str, Option<&RawJson>)> {
         self.expectations.iter().map(|(key, value)| (&**key, value.as_ref()))
     }
 
-    /// The fence it expects.
+    /// Returns the required fence.
     pub fn expected_fence(&self) -> Option<u64> {
         self.fence
     }
 
-    /// Whether it removes every key first.
+    /// Returns true if it removes all keys first.
     pub fn is_clear(&self) -> bool {
         self.clear
     }
 
-    /// The operations, sorted by key.
+    /// Returns the operations, sorted by key.
     pub fn ops(&self) -> impl Iterator<Item = (&str, &Op)> {
         self.ops.iter().map(|(key, op)| (&**key, op))
     }
 
-    /// The operation on a key.
+    /// Returns the operation on a key.
     pub fn op(&self, key: &str) -> Option<&Op> {
         self.position(key).ok().map(|at| &self.ops[at].1)
     }
 
-    /// The new secret, and what comes with it.
+    /// Returns the rotation.
     pub fn rotation(&self) -> Option<&Rotation> {
         self.rotation.as_deref()
     }
 
-    /// The move of the secret to a newer key.
+    /// Returns the move of the secret to a newer key.
     pub fn rehashing(&self) -> Option<&Rehash> {
         self.rehash.as_deref()
     }
 
-    /// Whether it removes the values that belong to the time before a sign-in, except those it puts: a
-    /// rotation that names a principal does. Their keys begin with [`PRE_AUTH`].
+    /// Returns true if it removes pre-auth values other than those it puts: a rotation that names a
+    /// principal does. Keys of such values begin with [`PRE_AUTH`].
     pub fn clears_pre_auth(&self) -> bool {
         let authentication = self.rotation().and_then(|rotation| rotation.authentication.as_ref());
         authentication.is_some_and(|authentication| authentication.principal.is_some())
     }
 
-    /// Whether it replaces what the session says of itself.
+    /// Returns true if it replaces the session's facts.
     pub fn brings_facts(&self) -> bool {
         let authentication = self.rotation().and_then(|rotation| rotation.authentication.as_ref());
         authentication.is_some_and(|authentication| authentication.facts.is_some())
     }
 
-    /// The idle deadline it asks for.
+    /// Returns the requested idle deadline.
     pub fn idle_deadline(&self) -> Option<Timestamp> {
         self.idle_deadline
     }
 
-    /// The new owner.
+    /// Returns the new owner.
     pub fn owner(&self) -> Option<&RouteLabel> {
         self.owner.as_ref()
     }
 
-    /// Whether it changes values.
+    /// Returns true if it changes values.
     pub fn writes(&self) -> bool {
         self.clear || !self.ops.is_empty()
     }
 
-    /// Whether it changes the deadline at most, a re-hash aside, and so leaves the version alone.
+    /// Returns true if it changes at most the deadline and the hash key. The version then stays the
+    /// same.
     pub fn is_touch(&self) -> bool {
         !self.writes() && self.rotation.is_none() && self.owner.is_none()
     }
 
-    /// Whether sending it a second time could do something else than sending it once.
+    /// Returns true if applying it twice may differ from applying it once.
     pub fn is_once_only(&self) -> bool {
         !self.expectations.is_empty() || self.ops.iter().any(|(_, op)| matches!(op, Op::Add(_)))
     }
 
-    /// Whether `values` are what the patch expects.
+    /// Returns true if `values` meet the patch's expectations.
     pub fn is_expected(&self, values: &Values) -> bool {
         self.expectations
             .iter()
             .all(|(key, value)| values.get(key) == value.as_ref().map(RawJson::as_bytes))
     }
 
-    /// Whether a record with this fence is the one the patch expects.
+    /// Returns true if the patch accepts a record with this fence.
     pub fn is_fenced(&self, fence: u64) -> bool {
         self.fence.is_none_or(|expected| expected == fence)
     }
 
-    /// The same with every value that it puts replaced.
+    /// Replaces every value that it puts.
     ///
     /// # Errors
     ///
-    /// The first of the function.
+    /// Returns the first error of the function.
     pub fn try_map_values<E>(
         mut self,
         mut f: impl FnMut(&str, &RawJson) -> Result<RawJson, E>,
@@ -276,11 +277,11 @@ impl Patch {
         Ok(self)
     }
 
-    /// Checks every value that it puts.
+    /// Checks all values that it puts.
     ///
     /// # Errors
     ///
-    /// The first value that is over a limit.
+    /// Returns the first limit that is exceeded.
     pub fn check(&self, limits: &Limits) -> Result<(), LimitError> {
         self.ops.iter().try_for_each(|(_, op)| match op {
             Op::Put(value) => limits.check_value(value.as_bytes()),
@@ -288,11 +289,12 @@ impl Patch {
         })
     }
 
-    /// The values after the patch, and each counter it added to.
+    /// Returns the values after the patch, and the counters it added to.
     ///
     /// # Errors
     ///
-    /// When an addition meets what is no integer, or does not fit in an `i64`.
+    /// Returns an error when an addition meets a value that is not an integer, or overflows an
+    /// `i64`.
     pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
         if self.clears_pre_auth() {
             let kept = values.iter().filter(|(key, _)| !key.starts_with(PRE_AUTH)).collect();
@@ -326,7 +328,7 @@ impl Patch {
         Ok(())
     }
 
-    /// Where the operation on a key is, or belongs.
+    /// Returns the index of the operation on a key, or the index at which to insert one.
     fn position(&self, key: &str) -> Result<usize, usize> {
         self.ops.binary_search_by(|(known, _)| (**known).cmp(key))
     }
@@ -344,7 +346,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The bytes of the value it leaves, at most.
+    /// Returns an upper bound of the bytes of the resulting value.
     fn len(&self) -> usize {
         match self {
             Self::Put(value) => value.as_bytes().len(),
@@ -375,9 +377,9 @@ impl Op {
     }
 }
 
-/// A new secret, and what may change with a secret only.
+/// A new secret, with the changes that require one.
 ///
-/// Nobody is signed in under the secret that was there before: that does not compile.
+/// Signing in without replacing the secret does not compile:
 ///
 /// ```compile_fail,E0063
 /// use steadfast_core::{Authentication, Rotation};
@@ -390,32 +392,32 @@ impl Op {
 pub struct Rotation {
     /// The hash of the new secret.
     pub hash: SecretHash,
-    /// That the user proved who they are, if they did.
+    /// The authentication, if the user proved their identity.
     pub authentication: Option<Authentication>,
 }
 
-/// A user proved who they are.
+/// Proof that a user has authenticated.
 #[derive(Clone, Debug)]
 pub struct Authentication {
-    /// When they did.
+    /// The time of the authentication.
     pub at: Timestamp,
-    /// The absolute deadline from then on.
+    /// The absolute deadline from now on.
     pub absolute_deadline: Timestamp,
-    /// Who they are; `None` leaves the record's principal as it is.
+    /// The user; `None` keeps the record's principal.
     pub principal: Option<Principal>,
-    /// What the session says of itself from then on; `None` leaves that as it is.
+    /// The facts of the session from now on; `None` keeps the current ones.
     pub facts: Option<Facts>,
-    /// On which terms the principal gets another session.
+    /// The conditions for another session of the principal.
     pub admission: Admission,
 }
 
-/// On which terms a principal gets another session.
+/// The conditions under which a principal gets another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// How many sessions the principal may have. 1,000 by default.
+    /// The highest number of sessions of the principal. Default: 1,000.
     pub cap: usize,
-    /// The application's epoch of the principal, for example the version of the password. A login
-    /// below the floor that [`delete_all`](crate::SessionStore::delete_all) set is rejected.
+    /// The application's epoch for the principal, such as the version of the password. A login
+    /// below the minimum that [`delete_all`](crate::SessionStore::delete_all) has set is rejected.
     pub epoch: Option<u64>,
     /// What comes of a login at the cap.
     pub at_cap: AtCap,
@@ -439,18 +441,18 @@ impl Default for Admission {
     }
 }
 
-/// What comes of a login of a principal who has as many sessions as they may.
+/// The effect of the cap on a login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtCap {
-    /// The oldest by authentication end, until there is room.
+    /// The sessions with the oldest authentication end, until there is room.
     #[default]
     EndOldest,
-    /// The login is rejected, and nothing ends.
+    /// The login is rejected, and no session ends.
     Refuse,
 }
 
-/// The first character of keys whose values belong to the time before a sign-in, which removes them.
+/// The first character of pre-auth keys. A sign-in removes their values.
 pub const PRE_AUTH: char = '~';
 
 /// Counters by key, with their committed values.

@@ -1,30 +1,30 @@
-//! Who a session belongs to once somebody signed in.
+//! Principals: the users that sessions belong to.
 
 use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// A part of an application with sessions of its own, for example its administration.
+/// A part of an application with its own sessions, such as its administration.
 ///
-/// The realm is part of every secret's hash and of every principal, so neither a token nor a user
-/// of one realm counts in another. `session` unless set.
+/// The realm is part of every secret's hash and of every principal, so tokens and users of one
+/// realm are not valid in another. Default: `session`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Realm(Arc<str>);
 
 impl Realm {
-    /// A realm of this name: 1 to 22 of `A-Z a-z 0-9 _ -`.
+    /// Creates a realm from 1 to 22 of the characters `A-Z a-z 0-9 _ -`.
     ///
     /// # Errors
     ///
-    /// When the name is anything else.
+    /// Returns an error when the name has another form.
     pub fn new(name: &str) -> Result<Self, RealmError> {
         let fits = (1..=22).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         fits.then(|| Self(name.into())).ok_or_else(|| RealmError { name: name.to_owned() })
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -42,32 +42,32 @@ impl fmt::Debug for Realm {
     }
 }
 
-/// The name of a realm has the wrong form.
+/// The name of a realm is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("realm {name:?} is not 1 to 22 of the characters A-Z a-z 0-9 _ -")]
 #[non_exhaustive]
 pub struct RealmError {
-    /// The name that was given.
+    /// The given name.
     pub name: String,
 }
 
-/// Whose session it is: an id that the application gives its users, within a realm.
+/// A user: an id that the application assigns, within a realm.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal(Arc<(Realm, Box<str>)>);
 
 impl Principal {
-    /// The principal `id` of a realm: 1 to 256 bytes, without control characters.
+    /// Creates a principal from an id of 1 to 256 bytes without control characters.
     ///
     /// # Errors
     ///
-    /// When the id is anything else.
+    /// Returns an error when the id has another form.
     pub fn new(realm: Realm, id: &str) -> Result<Self, PrincipalError> {
         let fits = (1..=256).contains(&id.len()) && !id.chars().any(char::is_control);
         fits.then(|| Self(Arc::new((realm, id.into())))).ok_or(PrincipalError { len: id.len() })
     }
 
-    /// The principal that stands for all sessions of a realm with this label, for what finds sessions by a
-    /// label: of the realm [`Principal::LABELS`], with an id that shows neither.
+    /// Creates the principal that indexes the sessions of a realm with this label. It belongs to
+    /// the realm [`Principal::LABELS`], and its id does not reveal the label's name or value.
     pub fn of_label(realm: &Realm, name: &str, value: &str) -> Self {
         let digest = Sha256::new_with_prefix(realm.as_str())
             .chain_update([0])
@@ -79,33 +79,33 @@ impl Principal {
         Self(Arc::new((Realm(Self::LABELS.into()), id.into())))
     }
 
-    /// The realm of the principals that stand for labels: `steadfast-labels`.
+    /// The realm of the principals that index labels: `steadfast-labels`.
     pub const LABELS: &str = "steadfast-labels";
 
-    /// The realm in which the id counts.
+    /// Returns the realm of the id.
     pub fn realm(&self) -> &Realm {
         &self.0.0
     }
 
-    /// The application's id of the user.
+    /// Returns the application's id of the user.
     pub fn id(&self) -> &str {
         &self.0.1
     }
 }
 
 impl fmt::Debug for Principal {
-    /// Names the realm only: an id may be personal, an e-mail address for example.
+    /// Shows only the realm: an id may be personal data, such as an e-mail address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Principal").field("realm", self.realm()).finish_non_exhaustive()
     }
 }
 
-/// The id of a principal has the wrong form.
+/// The id of a principal is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a principal's id of {len} bytes is not 1 to 256 bytes without control characters")]
+#[error("a principal's id must be 1 to 256 bytes without control characters, not {len} bytes")]
 #[non_exhaustive]
 pub struct PrincipalError {
-    /// The length of the id that was given, in bytes.
+    /// The length of the given id in bytes.
     pub len: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What stores see of a secret: its hash, and the proof a request brings.
+//! Hashes and proofs: the parts of a secret that stores see.
 
 use std::fmt;
 
@@ -37,26 +37,27 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Hashes without a key: the default.
+    /// Creates a keyring that hashes without a key: the default.
     pub fn unkeyed() -> Self {
         Self::default()
     }
 
-    /// Hashes under the key of this name.
+    /// Creates a keyring with one named key.
     ///
     /// # Errors
     ///
-    /// When the key is shorter than 32 bytes, or the name is not 1 to 16 of `A-Z a-z 0-9 . _ -`.
+    /// Returns an error when the key is shorter than 32 bytes, or the name is not 1 to 16 of `A-Z
+    /// a-z 0-9 . _ -`.
     pub fn keyed(name: &str, key: &[u8]) -> Result<Self, KeyError> {
         Ok(Self { current: Some(HashKey::new(name, key)?), ..Self::default() })
     }
 
-    /// Also accepts hashes under another key of the ring, an older or a newer one.
+    /// Also accepts hashes under another key of the ring, older or newer.
     ///
     /// # Errors
     ///
-    /// When the key is shorter than 32 bytes, the name is not 1 to 16 of `A-Z a-z 0-9 . _ -`, or
-    /// another key of the ring has that name.
+    /// Returns an error when the key is shorter than 32 bytes, the name is not 1 to 16 of `A-Z a-z
+    /// 0-9 . _ -`, or another key of the ring has that name.
     pub fn accept(mut self, name: &str, key: &[u8]) -> Result<Self, KeyError> {
         let key = HashKey::new(name, key)?;
         if self.current.iter().chain(&self.accepted).any(|known| known.id.name == key.id.name) {
@@ -66,15 +67,15 @@ impl Keyring {
         Ok(self)
     }
 
-    /// Also accepts hashes without a key, which are older than any key: for a service that moves
-    /// from none to one.
+    /// Also accepts hashes without a key, which count as older than any key. Use it to introduce a
+    /// first key.
     #[must_use]
     pub fn accept_unkeyed(mut self) -> Self {
         self.accept_unkeyed = true;
         self
     }
 
-    /// The hash to store for a secret.
+    /// Returns the hash to store for a secret.
     pub fn hash(&self, realm: &Realm, secret: &Secret) -> SecretHash {
         match &self.current {
             Some(key) => key.hash(realm, secret),
@@ -82,7 +83,7 @@ impl Keyring {
         }
     }
 
-    /// The proof that a presented secret gives: one hash per key that is still accepted.
+    /// Returns the proof for a presented secret: one hash per accepted key.
     pub fn prove(&self, realm: &Realm, secret: &Secret) -> Proof {
         let accepts_unkeyed = self.accept_unkeyed && self.current.is_some();
         let unkeyed = accepts_unkeyed.then(|| unkeyed_hash(realm, secret));
@@ -90,8 +91,8 @@ impl Keyring {
         Proof { current: self.hash(realm, secret), others: others.collect() }
     }
 
-    /// The move of a secret to the current key, from those hashes of the proof that an older key made;
-    /// `None` if there are none.
+    /// Returns the move of a secret to the current key, or `None` if the proof has no hash under an
+    /// older key.
     pub fn rehash(&self, proof: &Proof) -> Option<Rehash> {
         let to = proof.current;
         if to.key != self.current_id() {
@@ -117,18 +118,18 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// The same secret hashed under a newer key. Unlike a rotation it replaces no secret: a record whose
-/// hash is none of `from` keeps the one it has, and the rest of the patch applies all the same.
+/// The same secret, hashed under a newer key. Unlike a rotation it replaces no secret: a record
+/// whose hash is not in `from` keeps it, and the rest of the patch applies all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rehash {
     /// Hashes of the secret under older keys.
     pub from: Vec<SecretHash>,
-    /// Its hash under the current key.
+    /// The hash under the current key.
     pub to: SecretHash,
 }
 
 impl Rehash {
-    /// The hash that a record with this one has afterwards, if it is another.
+    /// Returns the new hash of a record that has the hash `stored`, if it changes.
     pub fn of(&self, stored: &SecretHash) -> Option<SecretHash> {
         self.from.contains(stored).then_some(self.to)
     }
@@ -148,28 +149,28 @@ impl SecretHash {
     /// [`to_bytes`](Self::to_bytes): for stores that compare on their server.
     pub const COMPARED: usize = 4 + 32;
 
-    /// A hash made under `key`.
+    /// Creates a hash from its parts.
     pub const fn from_parts(key: KeyId, digest: [u8; 32]) -> Self {
         Self { key, digest }
     }
 
-    /// The key it was made under.
+    /// Returns the key that it was made with.
     pub const fn key(&self) -> KeyId {
         self.key
     }
 
-    /// The 32 bytes of the digest.
+    /// Returns the digest.
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    /// What stores keep: the key's fingerprint (4 bytes), the digest (32 bytes), and the key's name
-    /// (up to 16 bytes; none where there is no key).
+    /// Returns the stored form: the key's fingerprint (4 bytes), the digest (32 bytes), and the
+    /// key's name (up to 16 bytes; none without a key).
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.key.print.to_be_bytes(), &self.digest[..], self.key.name().as_bytes()].concat()
     }
 
-    /// The first [`COMPARED`](Self::COMPARED) of those bytes.
+    /// Returns the first [`COMPARED`](Self::COMPARED) bytes of the stored form.
     pub fn compared(&self) -> [u8; Self::COMPARED] {
         let mut bytes = [0; Self::COMPARED];
         bytes[..4].copy_from_slice(&self.key.print.to_be_bytes());
@@ -177,7 +178,7 @@ impl SecretHash {
         bytes
     }
 
-    /// The hash that a store kept; `None` if these are not the bytes of one.
+    /// Parses the stored form. Returns `None` if it is malformed.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (print, rest) = bytes.split_first_chunk()?;
         let (digest, name) = rest.split_first_chunk()?;
@@ -200,27 +201,27 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// A hash key as it is known from outside: a fingerprint of its bytes, and the name that an operator
+/// The public identity of a hash key: a fingerprint of its bytes, and the name that an operator
 /// gave it.
 ///
-/// Two ids are equal when the fingerprints are, so that a key of the same name and other bytes is
-/// another key. The name is for ordering and for people.
+/// Two ids are equal if their fingerprints are equal, so a key with the same name and other bytes
+/// is another key. The name is for ordering and for people.
 #[derive(Clone, Copy)]
 pub struct KeyId {
     print: u32,
-    /// Padded with zeros.
+    /// The name, padded with zeros.
     name: [u8; Self::NAME_BYTES],
 }
 
 impl KeyId {
-    /// Stands for the plain hash, made without a key.
+    /// The id of the plain hash, made without a key.
     pub const NONE: Self = Self { print: 0, name: [0; Self::NAME_BYTES] };
 
-    /// Bytes of a name, at most.
+    /// The highest number of bytes in a name.
     pub const NAME_BYTES: usize = 16;
 
-    /// The key with this fingerprint and name; `None` if the name is not 0 to 16 of
-    /// `A-Z a-z 0-9 . _ -`. Records from before keys had names have an empty one.
+    /// Creates an id from its parts. Returns `None` if the name is not 0 to 16 of `A-Z a-z 0-9 . _
+    /// -`. Records that were written before keys had names have an empty one.
     pub fn from_parts(print: u32, name: &str) -> Option<Self> {
         let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         let mut padded = [0; Self::NAME_BYTES];
@@ -228,18 +229,19 @@ impl KeyId {
         Some(Self { print, name: padded })
     }
 
-    /// The fingerprint; 0 where there is no key.
+    /// Returns the fingerprint; 0 without a key.
     pub const fn print(&self) -> u32 {
         self.print
     }
 
-    /// The name; empty where there is no key, or where it is not known.
+    /// Returns the name; empty if there is no key or the name is unknown.
     pub fn name(&self) -> &str {
         let len = self.name.iter().position(|b| *b == 0).unwrap_or(Self::NAME_BYTES);
         std::str::from_utf8(&self.name[..len]).expect("a name is ASCII")
     }
 
-    /// Whether hashes move from this key to the other: no key is the oldest, and names decide.
+    /// Returns true if hashes move from this key to the other. No key is the oldest; names decide
+    /// otherwise.
     fn is_older_than(&self, other: &Self) -> bool {
         *self != *other && self.name < other.name
     }
@@ -268,7 +270,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// What a request shows for the right to a record: the hashes of the secret it presented.
+/// The evidence that a request presents to open a record: the hashes of its secret.
 #[derive(Clone, Debug)]
 pub struct Proof {
     current: SecretHash,
@@ -276,23 +278,23 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Whether the proof shows knowledge of the secret behind `stored`, in constant time. `None` when
-    /// `stored` was made under a key that made none of these hashes, so that it cannot be judged.
+    /// Returns whether the proof matches the secret in `stored`, in constant time. Returns `None`
+    /// if the proof has no hash under the key of `stored`.
     pub fn judge(&self, stored: &SecretHash) -> Option<bool> {
         let mut comparable = self.hashes().filter(|hash| hash.key == stored.key).peekable();
         comparable.peek()?;
         Some(comparable.fold(false, |found, hash| found | (hash == stored)))
     }
 
-    /// The same proof with a hash under another key: for a store that takes a proof apart to send it
-    /// from node to node.
+    /// Adds a hash under another key, for a store that sends proofs from node to node.
     #[must_use]
     pub fn with_other(mut self, other: SecretHash) -> Self {
         self.others.push(other);
         self
     }
 
-    /// The hashes, the one under the current key first, for a store that compares on its server.
+    /// Returns the hashes, the one under the current key first, for a store that compares on its
+    /// server.
     pub fn hashes(&self) -> impl Iterator<Item = &SecretHash> {
         std::iter::once(&self.current).chain(&self.others)
     }
@@ -304,26 +306,26 @@ impl From<SecretHash> for Proof {
     }
 }
 
-/// A key that a keyring does not take.
+/// A key that a keyring rejects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The key is too short to use.
     #[error("a hash key of {len} bytes is too short: use at least {} random bytes", HashKey::MIN)]
     TooShort {
-        /// The length of the key that was given, in bytes.
+        /// The length of the given key in bytes.
         len: usize,
     },
-    /// The name has the wrong form.
+    /// The name is malformed.
     #[error("the key name {name:?} is not 1 to 16 of the characters A-Z a-z 0-9 . _ -")]
     Name {
-        /// The name that was given.
+        /// The given name.
         name: String,
     },
     /// Another key of the ring has this name.
     #[error("two keys of the ring are named {name:?}: give the newer one a name that sorts later")]
     Taken {
-        /// The name.
+        /// The name of both keys.
         name: String,
     },
 }
@@ -356,14 +358,14 @@ impl HashKey {
     }
 }
 
-/// A realm has no NUL and at most 22 bytes, a secret has 32: the input is unambiguous, and fits the
-/// one block of 55 bytes that SHA-256 hashes at once.
+/// The input is unambiguous, because a realm has at most 22 bytes and no NUL, and a secret has 32.
+/// It also fits the 55 bytes that SHA-256 hashes as a single block.
 fn unkeyed_hash(realm: &Realm, secret: &Secret) -> SecretHash {
     let digest = Sha256::new_with_prefix(realm.as_str()).chain_update([0]);
     SecretHash { key: KeyId::NONE, digest: digest.chain_update(secret.bytes()).finalize().into() }
 }
 
-/// Compares in constant time, a word at a time: what differs is collected, and looked at once.
+/// Compares in constant time, a word at a time: differences are accumulated and tested once.
 fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
     let words = |digest: &[u8; 32]| {
         std::array::from_fn::<_, 4, _>(|n| {
@@ -485,7 +487,7 @@ mod tests {
         Token::generate(RecordId::random(&env).unwrap(), &env).unwrap()
     }
 
-    /// A ring of one key, whose bytes follow from the name.
+    /// Creates a ring of one key, derived from its name.
     fn ring(name: &str) -> Keyring {
         Keyring::keyed(name, &[*name.as_bytes().last().unwrap(); 32]).unwrap()
     }

@@ -1,4 +1,4 @@
-//! What a store keeps of a session, and who may open it.
+//! Records: the stored form of a session, and the decisions about it.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,49 +15,49 @@ use crate::store::{Deleted, Deletion, Outcome};
 use crate::timestamp::Timestamp;
 use crate::values::Values;
 
-/// What a store keeps under a [`RecordId`](crate::RecordId).
+/// The data that a store keeps under a [`RecordId`](crate::RecordId).
 ///
-/// All fields are public and the type is exhaustive on purpose: a store that takes a record apart
-/// stops compiling when a field is added, instead of losing it in silence.
+/// All fields are public and the type is exhaustive on purpose. A store that converts records to
+/// another form must handle a new field, or it stops compiling. It cannot lose the field silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The hash of the one secret that opens the record.
+    /// The hash of the secret that opens the record.
     pub secret: SecretHash,
-    /// The hash it replaced, for [`Record::REPLACED_KEPT`] after a rotation.
+    /// The previous hash, kept for [`Record::REPLACED_KEPT`] after a rotation.
     pub replaced: Option<Box<Replaced>>,
-    /// Grows with every change but a touch.
+    /// The version. It grows with every change except a touch.
     pub version: Version,
     /// The application's values.
     pub values: Values,
-    /// When the record was created.
+    /// The time of creation.
     pub created: Timestamp,
-    /// When the principal last proved who they are.
+    /// The time at which the principal last authenticated.
     pub authenticated: Option<Timestamp>,
-    /// When the session ends if nobody uses it.
+    /// The time at which the session ends if it stays unused.
     pub idle_deadline: Timestamp,
-    /// When the session ends however much it is used.
+    /// The time at which the session ends however much it is used.
     pub absolute_deadline: Timestamp,
-    /// Whose session it is, once somebody signed in.
+    /// The user of the session, once signed in.
     pub principal: Option<Principal>,
-    /// How often a login changed whose session it is. A request that loaded the record before the
-    /// latest of these logins reads and writes nothing of it any more.
+    /// The number of logins that changed the principal. A request that loaded the record before the
+    /// latest of them can no longer read or write it.
     pub sign_in: u64,
-    /// What the session says of itself, beside its values.
+    /// The session's facts, beside its values.
     pub facts: Facts,
-    /// The node that serves it, where a store keeps that.
+    /// The node that serves the record, if the store keeps track of it.
     pub owner: Option<Box<Owner>>,
 }
 
 impl Record {
-    /// How long a replaced hash is kept, so that requests which raced with a rotation are told
-    /// apart from strangers. It opens nothing.
+    /// The time that a replaced hash is kept, to distinguish requests that raced with a rotation
+    /// from requests with a wrong secret. The hash opens nothing.
     pub const REPLACED_KEPT: Duration = Duration::from_secs(60);
 
     /// The latest stored format that this release knows. Format 1 is that of release 0.1.
     pub const FORMAT: u16 = if cfg!(feature = "next-format") { 3 } else { 2 };
 
-    /// The format to write the record in: the oldest that can hold it, so that neighbouring releases
-    /// can serve the same store for as long as no record needs what is new.
+    /// Returns the oldest format that can hold the record. Writing that one lets neighbouring
+    /// releases share a store as long as no record needs a newer format.
     pub fn format(&self) -> u16 {
         match cfg!(feature = "next-format") && self.facts.as_bytes().starts_with(b"next") {
             true => 3,
@@ -65,7 +65,7 @@ impl Record {
         }
     }
 
-    /// A record without values that nobody signed in to.
+    /// Creates a record without values or a principal.
     pub fn new(
         secret: SecretHash,
         created: Timestamp,
@@ -88,17 +88,17 @@ impl Record {
         }
     }
 
-    /// When the record stops being live: the earlier of its two deadlines.
+    /// Returns the time at which the record expires: the earlier of its two deadlines.
     pub fn deadline(&self) -> Timestamp {
         self.idle_deadline.min(self.absolute_deadline)
     }
 
-    /// Whether the record is dead. It never lives again.
+    /// Returns true if the record has expired. It never becomes live again.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.deadline()
     }
 
-    /// What a proof is worth: the one function that decides it, in constant time.
+    /// Judges a proof in constant time. No other code makes this decision.
     pub fn verify(&self, proof: &Proof, now: Timestamp) -> Verdict {
         match proof.judge(&self.secret) {
             Some(true) => return Verdict::Right,
@@ -115,21 +115,22 @@ impl Record {
         }
     }
 
-    /// What the record becomes under a patch: the one function that decides it.
+    /// Returns the record after a patch. No other code makes this decision.
     ///
-    /// A store calls this where nothing else can change the record, and keeps the result in the same
-    /// step. The order of the checks is part of the contract: liveness, proof, sign-in, expectations,
-    /// the owner's fence, limits; nothing changes unless all of them pass. A rotation whose new hash
-    /// the record already has was sent twice, and passes after the first. Once the new secret was
-    /// re-hashed it is not known again: the record keeps one hash of each secret.
+    /// A store calls this where no other call can change the record, and stores the result in the
+    /// same atomic step. The order of the checks is part of the contract: liveness, proof, sign-in,
+    /// expectations, the owner's fence, limits. A patch changes nothing unless all of them pass. If
+    /// the record already has the new hash of a rotation, the rotation was sent twice: it passes
+    /// after the first check. After a re-hash of the new secret, this is no longer recognized,
+    /// because the record keeps one hash per secret.
     ///
-    /// Where the record's facts name an [idle life](Facts::idle) of its own, the idle deadline moves no
-    /// further than that from `now`, however far the patch asks for; facts that come with an authentication
-    /// also bring a later deadline forward.
+    /// If the record's facts contain an [idle lifetime](Facts::idle), the idle deadline moves at
+    /// most that far from `now`, even if the patch requests more. Facts that come with an
+    /// authentication also shorten a deadline that is further away.
     ///
     /// # Errors
     ///
-    /// Why nothing changed.
+    /// Returns the reason why the patch changes nothing.
     pub fn apply(
         &self,
         patch: &Patch,
@@ -176,7 +177,7 @@ impl Record {
         Ok(Patched { record, counters })
     }
 
-    /// What a deletion comes to, for a store that removes the record on [`Deleted::Ended`].
+    /// Decides a deletion, for a store that removes the record on [`Deleted::Ended`].
     ///
     /// # Errors
     ///
@@ -197,7 +198,7 @@ impl Record {
         }
     }
 
-    /// How often the record changed its owner; 0 while it has none.
+    /// Returns the number of times that the record changed its owner; 0 if it has none.
     pub fn fence(&self) -> u64 {
         self.owner.as_ref().map_or(0, |owner| owner.fence)
     }
@@ -219,7 +220,7 @@ impl Record {
         }
     }
 
-    /// Moves the idle deadline as far as the patch asks for and the record's own idle life allows.
+    /// Moves the idle deadline as the patch requests, within the record's own idle lifetime.
     fn keep(&mut self, patch: &Patch, now: Timestamp) {
         let latest = self.facts.idle().map_or(Timestamp::MAX, |idle| now + idle);
         if patch.brings_facts() {
@@ -249,33 +250,33 @@ impl Record {
     }
 }
 
-/// What a record becomes under a patch.
+/// The result of applying a patch.
 #[derive(Clone, Debug)]
 pub struct Patched {
     /// The new record.
     pub record: Record,
-    /// Each counter that was added to, with its new value.
+    /// The counters that were added to, with their new values.
     pub counters: Counters,
 }
 
-/// Why a patch changes nothing.
+/// The reason why a patch changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The record is dead, or the proof was wrong.
+    /// The record has expired, or the proof is wrong.
     Gone,
-    /// The proof was right until a moment ago, or somebody else signed in since the request loaded the
-    /// record.
+    /// The proof was right until a moment ago, or another user signed in after the request loaded
+    /// the record.
     Superseded,
-    /// The proof has no hash under the key of the record's.
+    /// The record's hash is under a key for which the proof has no hash.
     UnknownKey(KeyId),
-    /// An expected value, or the fence, is another.
+    /// A required value or fence differs.
     Conflict,
     /// The patch cannot be applied to this record.
     Rejected(Rejection),
 }
 
 impl Refusal {
-    /// What a store answers.
+    /// Returns the store's answer.
     ///
     /// # Errors
     ///
@@ -297,34 +298,34 @@ impl<R: Into<Rejection>> From<R> for Refusal {
     }
 }
 
-/// A secret's hash after a rotation replaced it.
+/// The hash of a secret that a rotation replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
     /// The hash.
     pub hash: SecretHash,
-    /// Until when it is kept.
+    /// The time until which it is kept.
     pub until: Timestamp,
 }
 
-/// The node that serves a record, where a store keeps that.
+/// The node that serves a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The node's label.
+    /// The label of the node.
     pub label: RouteLabel,
-    /// How often the record changed its owner.
+    /// The number of times that the record changed its owner.
     pub fence: u64,
 }
 
-/// The state of a record: opaque, ordered, and never restarted, also when the record moves to
-/// another store.
+/// The version of a record: opaque and ordered. It never restarts, not even when the record moves
+/// to another store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Version(pub u64);
 
 impl Version {
-    /// The version of a record that was just created.
+    /// The version of a new record.
     pub const FIRST: Self = Self(1);
 
-    /// The version after this one.
+    /// Returns the next version.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -337,15 +338,17 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a proof is worth for a record.
+/// The verdict on a proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It shows the record's secret.
+    /// The proof shows the record's secret.
     Right,
-    /// It shows the secret that was replaced a moment ago: the request raced with a rotation.
+    /// The proof shows the secret that was replaced a moment ago: the request raced with a
+    /// rotation.
     Superseded,
-    /// It shows neither; the request learns no more than that there is no such session.
+    /// The proof shows neither. The client only learns that there is no such session.
     Wrong,
-    /// It cannot be judged: the record's hash is under a key that the proof has no hash for.
+    /// The proof cannot be judged: the record's hash is under a key for which the proof has no
+    /// hash.
     UnknownKey(KeyId),
 }

@@ -1,15 +1,15 @@
-//! Why something cannot be done, whoever asks and however often.
+//! Permanent reasons to reject a change.
 
 use crate::limits::LimitError;
 
-/// Why something cannot be done.
+/// The reason why a change is rejected. It is the same for every caller and every retry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Something is over a limit.
+    /// A limit is exceeded.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The value under the key is no integer, so nothing can be added to it.
+    /// The value under the key is not an integer, so nothing can be added to it.
     #[error("the value of {key:?} is not an integer")]
     NotAnInteger {
         /// The key.
@@ -21,19 +21,19 @@ pub enum Rejection {
         /// The key.
         key: Box<str>,
     },
-    /// The login is below the floor of its principal's epoch, or names none where there is a floor.
+    /// The login's epoch is below its principal's minimum, or missing where there is a minimum.
     #[error("the login is older than the principal's last revocation")]
     BelowFloor,
-    /// The principal has as many live sessions as they may, and none of them is to end.
+    /// The principal has as many live sessions as the cap allows, and the login may not end any.
     #[error("the principal has as many sessions as they may")]
     AtCap,
-    /// The store takes no new sessions.
-    #[error("the store takes no new sessions")]
+    /// The store accepts no new sessions.
+    #[error("the store accepts no new sessions")]
     Draining,
 }
 
 impl Rejection {
-    /// The value under `key` is no integer.
+    /// The value under `key` is not an integer.
     pub fn not_an_integer(key: &str) -> Self {
         Self::NotAnInteger { key: key.into() }
     }

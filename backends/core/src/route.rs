@@ -1,4 +1,4 @@
-//! Route labels: advice to a load balancer on which node serves a session.
+//! Route labels: hints that tell a load balancer which node serves a session.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::sync::{Arc, LazyLock};
 
 use metrics::{Key, Label, Level, Metadata, with_recorder};
 
-/// The name a balancer knows a node by: 1 to 32 of `A-Z a-z 0-9 _ -`.
+/// The name by which a load balancer knows a node: 1 to 32 of `A-Z a-z 0-9 _ -`.
 ///
-/// It is advice and never identity: a wrong one costs a detour and opens nothing.
+/// A label is a hint, not an identity. A wrong one causes a detour and opens nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteLabel(Arc<str>);
 
 impl RouteLabel {
-    /// The label as text.
+    /// Returns the label as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -35,40 +35,40 @@ impl fmt::Debug for RouteLabel {
     }
 }
 
-/// A route label has the wrong form.
+/// A route label is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("route label {label:?} is not 1 to 32 of the characters A-Z a-z 0-9 _ -")]
 #[non_exhaustive]
 pub struct RouteLabelError {
-    /// The label that was given.
+    /// The given label.
     pub label: String,
 }
 
-/// How the route that a request carries relates to the node it came to.
+/// The relation between a request's route and the node that received it.
 ///
-/// Counted for every request in `steadfast_routes_total{route="…"}` of the [`metrics`] facade, so that
-/// a balancer which does not follow the routes shows. It reads labels and asks no store.
+/// Each request increments `steadfast_routes_total{route="…"}` of the [`metrics`] facade, which
+/// reveals a load balancer that ignores routes. Only labels are compared; no store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Routed {
-    /// It names this node first.
+    /// The route names this node first.
     Hit,
-    /// It names this node behind another one: the balancer went on to the next.
+    /// The route names this node, but not first: the load balancer fell back to it.
     Backup,
-    /// It names another node that is known.
+    /// The route names other known nodes.
     Misrouted,
-    /// It names nodes that nobody here has heard of.
+    /// The route names only unknown nodes.
     Unknown,
-    /// There is none.
+    /// The request has no route.
     None,
 }
 
 impl Routed {
-    /// Every relation, in the order of the declaration.
+    /// All relations, in the order of declaration.
     pub const ALL: [Self; 5] =
         [Self::Hit, Self::Backup, Self::Misrouted, Self::Unknown, Self::None];
 
-    /// The name in metrics.
+    /// Returns the name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -79,7 +79,7 @@ impl Routed {
         }
     }
 
-    /// Whether the route names other nodes only.
+    /// Returns true if the route only names other nodes.
     pub const fn is_astray(self) -> bool {
         matches!(self, Self::Misrouted | Self::Unknown)
     }

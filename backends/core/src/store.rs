@@ -1,4 +1,4 @@
-//! The contract between the middleware and the places where sessions live.
+//! The contract between the middleware and stores.
 
 use std::fmt;
 use std::pin::Pin;
@@ -23,104 +23,111 @@ use crate::route::{RouteLabel, Routed};
 use crate::timestamp::{self, Timestamp};
 use crate::token::RecordId;
 
-/// A place where sessions live.
+/// A store of sessions.
 ///
 /// # Contract
 ///
-/// The kit in `conformance` has a test for each of these, which a store's own tests run.
+/// The tests in `conformance` check each of these points.
 ///
-/// - **No upsert.** `create` never overwrites; `update` never creates and never revives.
-/// - **Per-key merge.** Patches to different keys both survive, whatever the interleaving.
-/// - **Delete wins.** After `delete` returned, no node loads the record, and no update that was
-///   under way brings it back.
-/// - **Absent is not an error, unavailable is.** [`Lookup::Absent`] only on the authority's word.
-/// - **Whole or not at all.** A call that fails or is dropped at any await happened completely or
-///   had no effect, `delete_all` for each record by itself; the error says "not confirmed".
-/// - **A wrong proof changes nothing** and learns nothing: it is [`Lookup::Absent`],
-///   [`Outcome::Gone`] or [`Deleted::Gone`], decided by [`Record::verify`] inside the same atomic step.
-/// - **A hash under an unknown key** is neither right nor wrong: [`StoreError::UnknownKey`], and nothing
-///   changes.
-/// - **Replacing a secret is compare-and-set** on the proof it carries. A rotation whose new hash the
-///   record already has is [`Outcome::Applied`]: it was sent twice. After a re-hash of the new secret it
-///   is [`Outcome::Superseded`] instead; by then a client holds that secret, so the caller had its answer.
+/// - **No upsert.** `create` never overwrites. `update` never creates and never revives a record.
+/// - **Per-key merge.** Concurrent patches to different keys are all kept, in any interleaving.
+/// - **Delete wins.** After `delete` returns, no node loads the record, and no concurrent update
+///   brings it back.
+/// - **Absent is not an error; unavailable is.** Only the authority may answer [`Lookup::Absent`].
+/// - **All or nothing.** A call that fails, or is dropped at any await, either took full effect or
+///   none (`delete_all`: for each record). An error therefore means "not confirmed".
+/// - **A wrong proof changes nothing** and reveals nothing. The answer is [`Lookup::Absent`],
+///   [`Outcome::Gone`] or [`Deleted::Gone`], decided by [`Record::verify`] in the same atomic step.
+/// - **A hash under an unknown key** is neither right nor wrong. The answer is
+///   [`StoreError::UnknownKey`], and nothing changes.
+/// - **Replacing a secret is a compare-and-set** on the proof in the patch. If the record already
+///   has the new hash, the rotation was sent twice and is [`Outcome::Applied`]. After a re-hash of
+///   the new secret it is [`Outcome::Superseded`] instead: a client then holds that secret already,
+///   so the caller has had its answer.
 /// - **The replaced secret** is [`Lookup::Superseded`], [`Outcome::Superseded`] and
 ///   [`Deleted::Superseded`] for [`Record::REPLACED_KEPT`], and opens nothing.
-/// - **A re-hash is not a rotation.** It moves a hash that it names, replaces no secret, and a patch
-///   whose re-hash finds another hash applies all the same.
-/// - **A sign-in is a border.** A login that changes the principal raises [`Record::sign_in`]; a patch or
-///   a deletion that saw an earlier number is superseded and changes nothing. Other rotations, and a
-///   login of the same principal, leave the number alone.
-/// - **A login removes pre-auth values**, also those that its request never saw.
+/// - **A re-hash is not a rotation.** It replaces one of the hashes it names, but no secret. If the
+///   record has another hash, the rest of the patch still applies.
+/// - **A sign-in is a boundary.** A login that changes the principal increments [`Record::sign_in`].
+///   A patch or deletion that requires an earlier number is superseded and changes nothing. Other
+///   rotations, and logins of the same principal, keep the number.
+/// - **A login removes pre-auth values**, including those that its request never saw.
 /// - **Expectations** compare the named keys byte for byte, and nothing else.
-/// - **Counters are exact**: concurrent additions all count, and each answer is the value it made.
-/// - **A patch is rejected whole**, over a limit or on a counter that cannot be added to.
-/// - **A touch** moves the idle deadline to the latest asked for, leaves the version alone, never
-///   passes the absolute deadline, never revives.
-/// - **An expired record is gone** by [`Env::now`], read no earlier than the call began, whether or not
-///   anything collected it. Its id may be created again or not; nothing of it comes back.
-/// - **A session's own idle life**, where its facts name one ([`Facts::idle`]), bounds how far any patch
-///   moves the idle deadline, and an authentication that brings such facts brings a later one forward.
-/// - **The absolute deadline** moves with an authentication only.
-/// - **The version grows** with every change but a touch, and continues where the created record's
-///   stood.
-/// - **The index of a principal** is never behind: `delete_all` finds a login that was applied before
-///   it, and a login applied after it survives. `list` shows live records only.
-/// - **The cap** holds at every moment. The oldest by authentication end, and `Applied` names them; or the
-///   login is rejected with [`Rejection::AtCap`] and nothing ends, as [`Admission::at_cap`] says. A session
-///   that is the principal's already counts once. Only live sessions count.
-/// - **A floor** set by `delete_all` rejects logins below it, and logins without an epoch, for at
-///   least a day. One that was applied before and is sent again is `Applied`.
-/// - **Facts travel with the record** byte for byte, and change with a create or an authentication only.
-/// - **A record of a newer format** is [`StoreError::NewerFormat`] to `load` and `update`, is not
+/// - **Counters are exact.** Concurrent additions all take effect, and each answer is its own sum.
+/// - **A patch is rejected as a whole** if it exceeds a limit or adds to a value that is not a counter.
+/// - **A touch** moves the idle deadline to the latest one requested, keeps the version, never passes
+///   the absolute deadline and never revives a record.
+/// - **An expired record is gone**, judged by [`Env::now`] read no earlier than the start of the
+///   call, whether or not it has been collected. Its id may or may not be available again, but its
+///   content never returns.
+/// - **A session's own idle lifetime**, if its facts contain one ([`Facts::idle`]), bounds how far a
+///   patch moves the idle deadline. An authentication that sets such facts also shortens a deadline
+///   that is further away.
+/// - **The absolute deadline** only moves with an authentication.
+/// - **The version grows** with every change except a touch, and continues from that of the created
+///   record.
+/// - **The index of a principal** is always current: `delete_all` finds a login applied before it, and
+///   a login applied after it survives. `list` shows live records only.
+/// - **The cap** holds at every moment. Depending on [`Admission::at_cap`], sessions with the oldest
+///   authentication end and `Applied` names them, or the login is rejected with
+///   [`Rejection::AtCap`] and no session ends. A session that belongs to the principal already
+///   counts once. Only live sessions count.
+/// - **A minimum epoch** set by `delete_all` rejects logins below it, and logins without an epoch, for
+///   at least a day. A login that was applied before and is sent again is `Applied`.
+/// - **Facts** are kept byte for byte, and only change with a create or an authentication.
+/// - **A record in a newer format** is [`StoreError::NewerFormat`] to `load` and `update`, is not
 ///   changed, and can be deleted.
-/// - **A corrupt record** is absent to `load`, [`StoreError::Corrupt`] to `update`, can be deleted
-///   (whatever `delete` then says), and is otherwise left as it is.
+/// - **A corrupt record** is absent to `load` and [`StoreError::Corrupt`] to `update`. It can be
+///   deleted, with any answer, and is otherwise left unchanged.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// The clock and the randomness that this store was built with, for the middleware to share.
+    /// Returns the store's clock and randomness, which the middleware shares.
     fn env(&self) -> &Env;
 
-    /// How much a record may hold here.
+    /// Returns the limits of a record in this store.
     fn limits(&self) -> &Limits;
 
-    /// Whether its answers name what clients should carry ([`Carry`]), so that requests are searched
-    /// for it. `false` for a store without copies and without places.
+    /// Returns true if the store's answers ask clients to carry routes or versions ([`Carry`]), so
+    /// that requests must be searched for them. `false` for a store without copies and without
+    /// placement.
     fn carries(&self) -> bool {
         false
     }
 
-    /// Whether a call that fails says that the next one will, whatever record it is about: then a share
-    /// of failures spares requests the wait. `false` for a store whose records have owners of
-    /// their own, each of which may be away.
+    /// Returns true if one failure predicts the next, regardless of the record, so that a circuit
+    /// breaker is worthwhile. `false` for a store whose records have separate owners that can fail
+    /// individually.
     fn fails_as_a_whole(&self) -> bool {
         true
     }
 
-    /// How the routes that a request carries relate to this node; `None` for a store without places.
+    /// Compares the routes of a request with this node; `None` for a store without placement.
     ///
-    /// Asked for every request, touched or not, so it looks at the labels and at nothing else.
+    /// It is called for every request, whether or not the session is used, so it only looks at the
+    /// labels.
     fn routed(&self, routes: &[RouteLabel]) -> Option<Routed> {
         let _ = routes;
         None
     }
 
-    /// A fresh id for a record; a store that places records may prefer one that lands here.
+    /// Draws a fresh id for a record. A store that places records may prefer an id that this node
+    /// owns.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Random`] when there is no randomness to be had.
+    /// Returns [`StoreError::Random`] when the source of randomness fails.
     fn mint(&self) -> Result<RecordId, StoreError> {
         Ok(RecordId::random(self.env())?)
     }
 
     /// Stores a new record: `Applied`, `Exists`, or `Rejected`.
     ///
-    /// `admission` counts where the record has a principal. A record with the same secret hash that
-    /// is there already is `Applied`: it was sent twice.
+    /// `admission` applies if the record has a principal. If a record with the same secret hash
+    /// exists, the call was sent twice and the answer is `Applied`.
     ///
     /// # Errors
     ///
-    /// When it is not confirmed that the record was stored.
+    /// Returns an error when it is not confirmed that the record was stored.
     async fn create(
         &self,
         id: RecordId,
@@ -128,13 +135,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         admission: Admission,
     ) -> Result<Outcome, StoreError>;
 
-    /// Looks a record up: `Found`, `Superseded`, or `Absent`.
+    /// Looks up a record: `Found`, `Superseded`, or `Absent`.
     ///
-    /// Without a proof for a request that proved its right to this record before.
+    /// Pass no proof if the request has already proved its right to this record.
     ///
     /// # Errors
     ///
-    /// When the authority cannot be asked. That is no answer, least of all `Absent`.
+    /// Returns an error when the authority cannot be asked. That is not an answer, and in
+    /// particular not `Absent`.
     async fn load(
         &self,
         id: RecordId,
@@ -147,7 +155,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it is not confirmed that the patch was applied, or the record is corrupt.
+    /// Returns an error when it is not confirmed that the patch was applied, or the record is
+    /// corrupt.
     async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint)
     -> Result<Outcome, StoreError>;
 
@@ -155,42 +164,43 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it is not confirmed that the record is dead on every node.
+    /// Returns an error when it is not confirmed that the record is gone from every node.
     async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError>;
 
-    /// The live sessions of a principal, in no particular order.
+    /// Lists the live sessions of a principal, in no particular order.
     ///
     /// # Errors
     ///
-    /// When the authority cannot be asked, or the store keeps no index.
+    /// Returns an error when the authority cannot be asked, or the store keeps no index.
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError>;
 
-    /// Ends the sessions of a principal and returns how many were live. A login that is under way is
-    /// ended or comes after.
+    /// Ends the sessions of a principal and returns how many were live. A concurrent login is
+    /// either ended too or comes after.
     ///
     /// # Errors
     ///
-    /// When it is not confirmed that all of them are dead, or the store keeps no index.
+    /// Returns an error when it is not confirmed that all of them ended, or the store keeps no
+    /// index.
     async fn delete_all(
         &self,
         principal: &Principal,
         revocation: Revocation,
     ) -> Result<u64, StoreError>;
 
-    /// What changes, here or elsewhere, from now on: for caches, and for connections that must close.
-    /// `None` if the store cannot tell.
+    /// Subscribes to changes from now on, made here or on other nodes, for caches and for
+    /// connections that must close. `None` if the store has no change feed.
     fn changes(&self) -> Option<ChangeStream> {
         None
     }
 }
 
-/// What a request brought beside its proof. Advice: it opens nothing, and no answer of the authority
-/// depends on it.
+/// The hints of a request beside its proof. They open nothing, and no answer of the authority
+/// depends on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
-    /// The route labels that the client carries, the preferred one first.
+    /// The route labels that the client carries, preferred first.
     pub routes: Vec<RouteLabel>,
-    /// The version the client has seen: a floor for copies, not for the authority.
+    /// The version that the client has seen: a minimum for copies, not for the authority.
     pub seen: Option<Version>,
 }
 
@@ -208,43 +218,43 @@ pub enum Lookup {
 /// A record that was found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The id that was asked for.
+    /// The id of the record.
     pub id: RecordId,
     /// The record.
     pub record: Arc<Record>,
-    /// What the client should carry from now on.
+    /// The hints that the client should carry from now on.
     pub carry: Carry,
 }
 
-/// Why there is no such session, as far as the store can tell; for events and for
-/// `session.status()`. The client learns nothing of it.
+/// The reason why there is no such session, if the store knows it. It is meant for events and
+/// `session.status()`; the client does not learn it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Absence {
-    /// There is no such record, or the proof was wrong.
+    /// There is no such record, or the proof is wrong.
     #[default]
     Unknown,
-    /// A deadline passed, and the record was still there to show it.
+    /// A deadline has passed, and the record was still there to show it.
     Expired,
-    /// It was kept by a node that is gone, and there was no backup.
+    /// The record was on a node that is gone, and had no backup.
     Lost,
 }
 
-/// On which conditions a record ends, and why.
+/// The conditions and the reason of a deletion.
 #[derive(Clone, Copy, Debug)]
 pub struct Deletion<'a> {
-    /// Ends it only for the holder of the secret.
+    /// Requires a proof of the secret.
     pub proof: Option<&'a Proof>,
-    /// Ends it only while it is in this sign-in.
+    /// Requires the record to be in this sign-in.
     pub sign_in: Option<u64>,
-    /// What [`Change::Ended`] says of it.
+    /// The reason that [`Change::Ended`] reports.
     pub reason: EndReason,
 }
 
 impl Deletion<'_> {
-    /// A sign-out, without a condition.
+    /// A sign-out without conditions.
     pub const LOGOUT: Deletion<'static> = Deletion::for_reason(EndReason::Logout);
 
-    /// Without a condition.
+    /// Creates a deletion without conditions.
     pub const fn for_reason(reason: EndReason) -> Self {
         Self { proof: None, sign_in: None, reason }
     }
@@ -253,64 +263,65 @@ impl Deletion<'_> {
 /// The answer to a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// The record was live, and is dead on every node.
+    /// The record was live, and is now gone from every node.
     Ended,
-    /// No live record has this id, or the proof was wrong.
+    /// No live record has this id, or the proof is wrong.
     Gone,
-    /// The proof was right until a moment ago, or the record is in another sign-in. It lives on.
+    /// The proof was right until a moment ago, or the record is in another sign-in. The record is
+    /// unchanged.
     Superseded,
 }
 
 impl Deleted {
-    /// Whether the record was live, and ended.
+    /// Returns true if the record was live and ended.
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Ended)
     }
 }
 
-/// Which sessions of a principal end, and why.
+/// The sessions of a principal to end, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Revocation {
-    /// The one session to keep, if any.
+    /// The session to keep, if any.
     pub except: Option<RecordId>,
-    /// Raises the floor for later logins to this epoch.
+    /// The new minimum epoch of later logins.
     pub epoch: Option<u64>,
-    /// What [`Change::Ended`] says of them.
+    /// The reason that [`Change::Ended`] reports.
     pub reason: EndReason,
 }
 
 impl Revocation {
-    /// A sign-out of all sessions, without a floor.
+    /// A sign-out of all sessions, without a minimum epoch.
     pub const LOGOUT: Self = Self::for_reason(EndReason::Logout);
 
-    /// All sessions, without a floor.
+    /// Ends all sessions, without a minimum epoch.
     pub const fn for_reason(reason: EndReason) -> Self {
         Self { except: None, epoch: None, reason }
     }
 }
 
-/// Why a session ended. To serde, it is its [`name`](Self::name).
+/// The reason why a session ended. Serialized as its [`name`](Self::name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Its user signed out, here or from another session.
+    /// The user signed out, in this session or from another one.
     Logout,
     /// A deadline passed.
     Expired,
-    /// Its principal signed in too often.
+    /// The principal exceeded the session cap.
     Cap,
-    /// A budget needed its memory.
+    /// A budget needed the memory.
     Evicted,
-    /// An administrator ended it.
+    /// An administrator ended the session.
     Admin,
-    /// Another principal signed in to it. The record lives on, and is no longer this session.
+    /// Another principal signed in to the session. The record lives on as a different session.
     Superseded,
-    /// The process stops; the session itself lives on.
+    /// The process is stopping; the session itself lives on.
     Shutdown,
 }
 
 impl EndReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 7] = [
         Self::Logout,
         Self::Expired,
@@ -321,7 +332,7 @@ impl EndReason {
         Self::Shutdown,
     ];
 
-    /// The name in change feeds, logs and event streams.
+    /// Returns the name in change feeds, logs and event streams.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Logout => "logout",
@@ -334,7 +345,7 @@ impl EndReason {
         }
     }
 
-    /// The reason of this name.
+    /// Returns the reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
@@ -349,38 +360,38 @@ impl Serialize for EndReason {
 /// The answer to a create or an update.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// It is done, and will stay done.
+    /// The change was applied and is durable to the extent that the store promises.
     Applied(Applied),
-    /// To a create: another record has this id.
+    /// Create: another record has this id.
     Exists,
-    /// To an update: there is no such live record, or the proof was wrong.
+    /// Update: there is no such live record, or the proof is wrong.
     Gone,
-    /// To an update: the proof was right until a moment ago, or the record is in another sign-in than
-    /// the patch saw.
+    /// Update: the proof was right until a moment ago, or the record is in another sign-in than the
+    /// patch requires.
     Superseded,
-    /// To an update: an expected value, or the fence, was another.
+    /// Update: a required value or fence differs.
     Conflict,
-    /// It cannot be done, and nothing of it was.
+    /// The change is invalid; no part of it was applied.
     Rejected(Rejection),
 }
 
-/// What was done.
+/// The effects of an applied change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The version of the record now.
+    /// The new version of the record.
     pub version: Version,
-    /// Each counter that was added to, with its new value.
+    /// The counters that were added to, with their new values.
     pub counters: Counters,
     /// The sessions that a cap ended.
     pub ended: Vec<RecordId>,
-    /// What the client should carry from now on.
+    /// The hints that the client should carry from now on.
     pub carry: Carry,
-    /// Whether fewer copies than configured hold it.
+    /// True if fewer copies than configured hold the record.
     pub degraded: bool,
 }
 
 impl Applied {
-    /// Nothing but a version.
+    /// Creates the effects of a change that only sets the version.
     pub fn at(version: Version) -> Self {
         Self {
             version,
@@ -392,55 +403,55 @@ impl Applied {
     }
 }
 
-/// What a client should carry from now on, in cookies without a secret.
+/// The hints that a client should carry from now on, in cookies without a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carry {
-    /// The route labels of the nodes that hold the record, the preferred one first.
+    /// The route labels of the nodes that hold the record, preferred first.
     pub routes: Vec<RouteLabel>,
     /// The version to ask for.
     pub version: Option<Version>,
 }
 
-/// A live session of a principal, as a list shows it.
+/// A live session of a principal, as listed.
 ///
-/// To serde, its times are strings of RFC 3339, in UTC.
+/// Its times serialize as RFC 3339 strings in UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The record, a safe public handle.
+    /// The id of the record: a public handle that opens nothing.
     pub id: RecordId,
-    /// When it was created.
+    /// The time of creation.
     #[serde(serialize_with = "timestamp::rfc3339")]
     pub created: UtcDateTime,
-    /// When its principal last proved who they are.
+    /// The time at which the principal last authenticated.
     #[serde(serialize_with = "timestamp::rfc3339_or_null")]
     pub authenticated: Option<UtcDateTime>,
-    /// When it ends unless it is used: the earlier of its two deadlines.
+    /// The time at which the session ends unless it is used: the earlier of its two deadlines.
     #[serde(serialize_with = "timestamp::rfc3339")]
     pub deadline: UtcDateTime,
-    /// When it ends unless it is used, by its idle life alone.
+    /// The time at which its idle lifetime ends unless it is used.
     #[serde(serialize_with = "timestamp::rfc3339")]
     pub idle_deadline: UtcDateTime,
-    /// When it was last used, to the 20th part of its idle life. `None` in the list of a store, which does
-    /// not know how long sessions live; the lists of the middleware have it.
+    /// The time of last use, accurate to 1/20 of the idle lifetime. `None` in the list of a store,
+    /// which does not know the idle lifetime; the middleware fills it in.
     ///
-    /// It is told by the idle deadline, which never passes the absolute one: of a session that was used
-    /// within its last idle life, this is the earliest time at which that may have been.
+    /// It is derived from the idle deadline, which never exceeds the absolute one. For a session
+    /// used within its last idle lifetime, it is therefore the earliest possible time of last use.
     #[serde(serialize_with = "timestamp::rfc3339_or_null")]
     pub last_used: Option<UtcDateTime>,
-    /// What it says of itself: its labels, its own lifetime, whether its cookie is persistent.
+    /// The session's facts: its labels, its own lifetime, and the persistence of its cookie.
     #[serde(flatten)]
     pub facts: Facts,
 }
 
 impl SessionInfo {
-    /// The list entry of a record.
+    /// Creates the list entry of a record.
     pub fn of(id: RecordId, record: &Record) -> Self {
         Self::new(id, record.created, record.authenticated, record.deadline())
             .with_facts(record.idle_deadline, record.facts.clone())
     }
 
-    /// The list entry of a record with this id and these times, and without facts.
+    /// Creates a list entry with these times and without facts.
     pub fn new(
         id: RecordId,
         created: Timestamp,
@@ -458,43 +469,43 @@ impl SessionInfo {
         }
     }
 
-    /// The same of a record with this idle deadline and these facts.
+    /// Sets the idle deadline and the facts.
     #[must_use]
     pub fn with_facts(self, idle_deadline: Timestamp, facts: Facts) -> Self {
         Self { idle_deadline: idle_deadline.into(), facts, ..self }
     }
 }
 
-/// Something that happened to a record.
+/// A change to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A patch was applied.
     Patched(RecordId, Version),
-    /// A patch was applied that began another sign-in: requests that loaded the record before are
+    /// A patch was applied that began another sign-in. Requests that loaded the record before are
     /// superseded.
     SignedIn(RecordId, Version),
     /// The record ended.
     Ended(RecordId, EndReason),
-    /// Anything may have changed until now; what changes from here on is told.
+    /// Changes may have been missed. From now on they are reported again.
     Missed,
-    /// Nothing is told from here on, because the feed is cut or not connected yet. `Missed` follows as
-    /// soon as it is.
+    /// The feed is cut or not yet connected, so changes are not reported. `Missed` follows once it
+    /// is connected.
     Down,
 }
 
-/// Changes, as they happen. It ends when the store is dropped.
+/// A stream of changes as they happen. It ends when the store is dropped.
 ///
-/// Unless it begins with [`Change::Down`], everything that changes from the call of
-/// [`SessionStore::changes`] on is reported. A stream in doubt yields [`Change::Missed`] or `Down`, and
-/// never two `Down`s without a `Missed` between them.
+/// Unless it begins with [`Change::Down`], it reports every change from the call of
+/// [`SessionStore::changes`] on. When changes may be missing, it yields [`Change::Missed`] or `Down`,
+/// and never two `Down`s without a `Missed` between them.
 ///
-/// Most streams tell what stores do, and not what others do to the same records: someone who deletes one
-/// by hand, a server that evicts one, a failover that loses one. Only a
-/// [complete](ChangeStream::is_complete) stream tells that, too.
+/// Most streams report the changes that stores make, but not changes that others make to the same
+/// records: an administrator who deletes one by hand, a server that evicts one, a failover that loses
+/// one. A [complete](ChangeStream::is_complete) stream reports those, too.
 pub struct ChangeStream {
     changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
     is_complete: bool,
-    /// True after `Down`, until the next `Missed`.
+    /// True from `Down` until the next `Missed`.
     is_down: bool,
 }
 
@@ -504,19 +515,19 @@ impl ChangeStream {
         Self { changes: Box::pin(changes), is_complete: false, is_down: false }
     }
 
-    /// The same, of a store whose records nothing else can change, where each change can be read before
-    /// the call that made it returns.
+    /// Wraps the stream of a store whose records only change through stores, and where each change
+    /// can be read before the call that made it returns.
     pub fn complete(changes: impl Stream<Item = Change> + Send + 'static) -> Self {
         Self { is_complete: true, ..Self::new(changes) }
     }
 
-    /// Whether a copy of a record is good for as long as the stream says nothing. Behind any other
-    /// stream, a cache has to ask again from time to time.
+    /// Returns true if a cached copy stays valid as long as the stream is silent. With any other
+    /// stream, a cache must revalidate from time to time.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The next change; `None` once the store is gone. Safe to drop while it waits.
+    /// Returns the next change; `None` once the store is gone. Cancellation-safe.
     pub async fn next(&mut self) -> Option<Change> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

@@ -1,4 +1,4 @@
-//! Points in time as whole milliseconds, which every store can keep without rounding.
+//! Points in time in whole milliseconds, which every store can keep without rounding.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -35,8 +35,7 @@ impl Timestamp {
     /// The last millisecond of the calendar.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// The time so many milliseconds after the Unix epoch; the nearest end of the calendar when that
-    /// is outside of it.
+    /// Returns the time this many milliseconds after the Unix epoch, clamped to the calendar.
     pub const fn from_millis(millis: i64) -> Self {
         if millis < Self::MIN.0 {
             Self::MIN
@@ -47,12 +46,12 @@ impl Timestamp {
         }
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is before.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         let millis = self.0 - earlier.0;
         Duration::from_millis(if millis > 0 { millis as u64 } else { 0 })
@@ -76,7 +75,7 @@ impl Sub<Duration> for Timestamp {
 }
 
 impl From<UtcDateTime> for Timestamp {
-    /// Drops what is finer than a millisecond.
+    /// Truncates to milliseconds.
     fn from(at: UtcDateTime) -> Self {
         Self(at.unix_timestamp() * 1_000 + i64::from(at.millisecond()))
     }
@@ -105,12 +104,12 @@ fn whole_millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The text of a time in RFC 3339, for answers of applications.
+/// Formats a time as RFC 3339, for answers of applications.
 pub(crate) fn rfc3339<S: Serializer>(at: &UtcDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     at.format(&Rfc3339).map_err(S::Error::custom)?.serialize(serializer)
 }
 
-/// The same for a time that may not be there.
+/// Formats an optional time as RFC 3339 or `null`.
 pub(crate) fn rfc3339_or_null<S: Serializer>(
     at: &Option<UtcDateTime>,
     serializer: S,

@@ -1,4 +1,4 @@
-//! What the browser holds: a selector that names the record, and a secret that opens it.
+//! Session tokens: a selector that names the record, and a secret that opens it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,10 +15,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::env::{Env, RandomError};
 
-/// The credential a client presents: `base64url(selector 16 bytes ++ secret 32 bytes)`.
+/// The client's credential: `base64url(selector 16 bytes ++ secret 32 bytes)`.
 ///
-/// It has no `Display`, `Serialize` or ordering, its `Debug` shows the selector alone, and its
-/// secret is wiped when it is dropped. [`encode`](Token::encode) is the only way to its text.
+/// It has no `Display`, `Serialize` or ordering, its `Debug` shows only the selector, and its
+/// secret is wiped on drop. Only [`encode`](Token::encode) reveals its text.
 ///
 /// ```compile_fail,E0277
 /// fn id_08_shown<T: std::fmt::Display>() {}
@@ -60,21 +60,21 @@ pub struct Token {
 }
 
 impl Token {
-    /// Characters of an encoded token.
+    /// The number of characters of an encoded token.
     pub const LEN: usize = 64;
 
     /// Draws a fresh secret for the record `id`.
     ///
     /// # Errors
     ///
-    /// When the operating system gives no randomness; nothing weaker is used in its place.
+    /// Returns an error when the operating system provides no randomness. No weaker source is used.
     pub fn generate(id: RecordId, env: &Env) -> Result<Self, RandomError> {
         let mut secret = Secret([0; 32]);
         env.fill(&mut secret.0)?;
         Ok(Self { id, secret })
     }
 
-    /// The token for a session id of 128 random bits that another library keeps in its cookie.
+    /// Returns the token for a session id of 128 random bits that another library keeps in its cookie.
     ///
     /// Selector and secret are hashes of the id with different prefixes, so a store cannot derive the id
     /// from the selector.
@@ -85,10 +85,10 @@ impl Token {
         Self { id: RecordId::from_bytes(*selector), secret: Secret(*hash(b"steadfast secret\0")) }
     }
 
-    /// Decodes exactly the 64 characters that [`encode`](Token::encode) gives, and nothing else.
+    /// Decodes exactly the 64 characters that [`encode`](Token::encode) produces.
     ///
-    /// 48 bytes fill 64 base64url characters without a spare bit, so every token has one spelling:
-    /// no padding, no other alphabet, no surrounding space, no percent-encoding.
+    /// 48 bytes fill 64 base64url characters without a spare bit, so every token has a single
+    /// spelling: no padding, no other alphabet, no surrounding space, no percent-encoding.
     pub fn decode(text: &[u8]) -> Option<Self> {
         if text.len() != Self::LEN {
             return None;
@@ -102,14 +102,14 @@ impl Token {
         })
     }
 
-    /// The text for the client, wiped when dropped.
+    /// Returns the text for the client, which is wiped on drop.
     pub fn encode(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
         self.encode_to(&mut text);
         text
     }
 
-    /// Appends the text for the client to what goes out to it.
+    /// Appends the text for the client.
     pub fn encode_to(&self, text: &mut String) {
         let mut bytes = Zeroizing::new([0; 48]);
         bytes[..16].copy_from_slice(self.id.as_bytes());
@@ -120,17 +120,17 @@ impl Token {
         text.push_str(std::str::from_utf8(&encoded[..written]).expect("base64url is ASCII"));
     }
 
-    /// The record this token names.
+    /// Returns the id of the record that this token names.
     pub fn id(&self) -> RecordId {
         self.id
     }
 
-    /// Whether both are the same token, in constant time.
+    /// Compares two tokens in constant time.
     pub fn is_same(&self, other: &Self) -> bool {
         self.id == other.id && bool::from(self.secret.0.ct_eq(&other.secret.0))
     }
 
-    /// The part that opens the record.
+    /// Returns the part that opens the record.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
@@ -142,7 +142,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The 256 random bits that prove the right to a record; wiped when dropped, never shown.
+/// The 256 random bits that open a record. They are wiped on drop and never shown.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);
 
@@ -180,24 +180,24 @@ impl RecordId {
     ///
     /// # Errors
     ///
-    /// When the operating system gives no randomness.
+    /// Returns an error when the operating system provides no randomness.
     pub fn random(env: &Env) -> Result<Self, RandomError> {
         let mut bytes = [0; 16];
         env.fill(&mut bytes)?;
         Ok(Self(Builder::from_random_bytes(bytes).into_uuid()))
     }
 
-    /// The id with these bytes.
+    /// Creates an id from its bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The 16 bytes of the id.
+    /// Returns the bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The id as a UUID, for stores with a type of their own for it.
+    /// Returns the id as a UUID, for stores with a UUID type.
     pub const fn as_uuid(&self) -> Uuid {
         self.0
     }

@@ -1,4 +1,4 @@
-//! The values of a record: keys to raw JSON, parsed when asked for and never before.
+//! The values of a record: raw JSON by key, parsed only on access.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,30 +8,30 @@ use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::json::{self, DecodeCategory, DecodeError, EncodeError};
 
-/// A value as JSON text. Stores keep it byte for byte; its `Debug` shows the length alone.
+/// A value as JSON text. Stores keep it byte for byte; its `Debug` shows only the length.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Vec<u8>);
 
 impl RawJson {
-    /// Encodes a value, so that it comes back as it is: every finite number to its last bit.
+    /// Encodes a value so that it decodes to the same value: every finite number to its last bit.
     ///
-    /// What this cannot see is whether the type's `Deserialize` reads what its `Serialize` writes:
-    /// [`encode_checked`](Self::encode_checked) does. Neither can see that a type writes two different
-    /// values as the same JSON.
+    /// It cannot detect a `Deserialize` that does not match the type's `Serialize`; use
+    /// [`encode_checked`](Self::encode_checked) for that. Neither detects a type that writes two
+    /// different values as the same JSON.
     ///
     /// # Errors
     ///
-    /// When JSON would make something else of it, or its `Serialize` fails.
+    /// Returns an error when JSON cannot represent the value, or its `Serialize` fails.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
         json::encode(value).map(Self)
     }
 
-    /// Encodes a value, and decodes it again to see that it comes back as it is.
+    /// Encodes a value, and decodes it again to check that it is unchanged.
     ///
     /// # Errors
     ///
-    /// Those of [`encode`](Self::encode), and when it does not come back: some types of serde's, such
-    /// as untagged enums of similar variants, are read as something else than was written.
+    /// Returns the errors of [`encode`](Self::encode), and an error when the value does not decode to
+    /// itself. That happens for some types, such as untagged enums with similar variants.
     pub fn encode_checked<T>(value: &T) -> Result<Self, EncodeError>
     where
         T: Serialize + DeserializeOwned,
@@ -41,12 +41,12 @@ impl RawJson {
         Ok(Self(json))
     }
 
-    /// Checks that `text` is one JSON value, and keeps it as it is. How deep it is nested is for
-    /// [`Limits`](crate::Limits) to check.
+    /// Checks that `text` is one JSON value, and keeps it unchanged. Its depth is checked by
+    /// [`Limits`](crate::Limits).
     ///
     /// # Errors
     ///
-    /// When it is not JSON, in UTF-8.
+    /// Returns an error when the text is not JSON in UTF-8.
     pub fn parse(text: impl Into<Vec<u8>>) -> Result<Self, DecodeError> {
         let text = text.into();
         let malformed = DecodeError { category: DecodeCategory::Syntax, line: 0, column: 0 };
@@ -55,7 +55,7 @@ impl RawJson {
         Ok(Self(text))
     }
 
-    /// Keeps what a record already held: it is not checked again.
+    /// Copies JSON that a record already held, without checking it again.
     pub fn copied(json: &[u8]) -> Self {
         Self(json.to_vec())
     }
@@ -64,17 +64,17 @@ impl RawJson {
     ///
     /// # Errors
     ///
-    /// When the JSON is not of that type.
+    /// Returns an error when the JSON does not match the type.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         json::decode(&self.0)
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The value as a counter, if it is an integer that an `i64` holds.
+    /// Returns the value as a counter, if it is an integer within an `i64`.
     pub fn as_integer(&self) -> Option<i64> {
         integer(&self.0)
     }
@@ -86,7 +86,7 @@ impl From<i64> for RawJson {
     }
 }
 
-/// As the value, and not as its text.
+/// Serializes the value itself, not its text.
 impl Serialize for RawJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let value: serde_json::Value = serde_json::from_slice(&self.0).map_err(S::Error::custom)?;
@@ -102,18 +102,19 @@ impl fmt::Debug for RawJson {
 
 /// The values of a record, sorted by key, in one allocation.
 ///
-/// Packed, because a service holds millions of them: each entry is the key's length (1 byte), the
-/// value's length (4 bytes), the key and the value. Finding a key skips over the values.
+/// They are packed, because a service holds millions of them: each entry consists of the key's
+/// length (1 byte), the value's length (4 bytes), the key and the value. A lookup skips over the
+/// values.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Values(Box<[u8]>);
 
 impl Values {
-    /// No values.
+    /// Creates an empty set of values.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The raw JSON under a key.
+    /// Returns the raw JSON under a key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         for (name, value) in self.entries() {
             match name.cmp(key.as_bytes()) {
@@ -125,46 +126,46 @@ impl Values {
         None
     }
 
-    /// Every key and its raw JSON, sorted by key.
+    /// Returns all keys with their raw JSON, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries().map(|(key, value)| {
             (std::str::from_utf8(key).expect("keys are packed from UTF-8 strings"), value)
         })
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.entries().count()
     }
 
-    /// Whether there is no key.
+    /// Returns true if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What the values count against the limit of a record: the bytes of all keys and values.
+    /// Returns the bytes of all keys and values, as counted against the limit of a record.
     pub fn size(&self) -> usize {
         self.size_of(self.len())
     }
 
-    /// The same, where the number of keys is known: no entry is looked at.
+    /// Returns the same as `size`, for a known number of keys, without visiting the entries.
     pub(crate) fn size_of(&self, keys: usize) -> usize {
         self.packed_len() - keys * LENGTHS
     }
 
-    /// The bytes they occupy in memory.
+    /// Returns the bytes occupied in memory.
     pub fn packed_len(&self) -> usize {
         self.0.len()
     }
 
-    /// Every key, which is UTF-8, and its raw JSON, sorted by key.
+    /// Returns all keys and their raw JSON, sorted by key. Keys are UTF-8.
     pub(crate) fn entries(&self) -> Entries<'_> {
         Entries(&self.0)
     }
 }
 
 impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
-    /// Packs entries in any order; of two under one key the later counts.
+    /// Packs entries in any order. If two have the same key, the later one is kept.
     fn from_iter<I: IntoIterator<Item = (K, &'a [u8])>>(entries: I) -> Self {
         let mut sorted: Vec<_> = entries.into_iter().collect();
         sorted.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
@@ -183,10 +184,10 @@ impl fmt::Debug for Values {
     }
 }
 
-/// The bytes of an entry's lengths, before its key and its value.
+/// The bytes before the key and the value of an entry, which hold their lengths.
 const LENGTHS: usize = 1 + 4;
 
-/// Builds [`Values`] from entries that come sorted by key.
+/// Builds [`Values`] from entries sorted by key.
 #[derive(Default)]
 pub(crate) struct Packing(Vec<u8>);
 
@@ -195,7 +196,7 @@ impl Packing {
         Self(Vec::with_capacity(bytes))
     }
 
-    /// The bytes that an entry takes.
+    /// Returns the bytes that an entry occupies.
     pub(crate) fn room(key: &str, value_len: usize) -> usize {
         LENGTHS + key.len() + value_len
     }
@@ -209,7 +210,7 @@ impl Packing {
         self.0.extend_from_slice(value);
     }
 
-    /// Adds entries as they are packed elsewhere, all at once.
+    /// Appends packed entries in a single copy.
     pub(crate) fn copy(&mut self, entries: &Entries<'_>) {
         self.0.extend_from_slice(entries.0);
     }
@@ -219,7 +220,7 @@ impl Packing {
     }
 }
 
-/// Reads an integer as a counter does: JSON without fraction or exponent, within an `i64`.
+/// Parses an integer as a counter does: JSON without fraction or exponent, within an `i64`.
 pub(crate) fn integer(json: &[u8]) -> Option<i64> {
     serde_json::from_slice(json).ok()
 }
@@ -228,7 +229,7 @@ pub(crate) fn integer(json: &[u8]) -> Option<i64> {
 pub(crate) struct Entries<'a>(&'a [u8]);
 
 impl<'a> Entries<'a> {
-    /// Takes the entries whose keys come before this one.
+    /// Splits off the entries whose keys come before this one.
     pub(crate) fn take_before(&mut self, key: &[u8]) -> Self {
         let all = self.0;
         let mut rest = self.clone();
@@ -238,7 +239,7 @@ impl<'a> Entries<'a> {
         Self(&all[..all.len() - self.0.len()])
     }
 
-    /// Takes the entry under this key, if it comes next.
+    /// Splits off the entry under this key, if it comes next.
     pub(crate) fn take_key(&mut self, key: &[u8]) -> Option<&'a [u8]> {
         let mut rest = self.clone();
         let (_, value) = rest.next().filter(|(name, _)| *name == key)?;

@@ -1,9 +1,9 @@
-//! The kit passes an awkward store: an authority, and on each node copies that lag behind it.
+//! The conformance tests pass on an awkward store, with copies on each node that lag behind the
+//! authority.
 //!
-//! A node answers a load from its copy if the copy is live, opens for the proof, and is not behind
-//! what the client has seen. Whatever else there is to say, only the authority says. What must
-//! never come from a copy again, a record that ended or a secret that was replaced, is taken from
-//! every node before the call returns.
+//! A node answers a load from its copy if the copy is live, opens for the proof, and has at least
+//! the version that the client has seen. All other answers come from the authority. A record that
+//! ended, or whose secret was replaced, is removed from every node before the call returns.
 
 mod common;
 
@@ -37,7 +37,7 @@ impl Subject for Awkward {
     }
 }
 
-/// A node: its own copies are those under its number.
+/// A node. Its copies are stored under its number.
 #[derive(Clone, Debug)]
 struct AwkwardStore {
     authority: Arc<SimpleStore>,
@@ -54,7 +54,7 @@ impl AwkwardStore {
         serves.then(|| found(id, record))
     }
 
-    /// Makes every node forget records, those included that it is about to copy.
+    /// Removes records from every node, and prevents loads in progress from adding them again.
     async fn invalidate(&self, ids: &[RecordId]) {
         for copies in &*self.copies {
             delay().await;
@@ -109,7 +109,8 @@ impl SessionStore for AwkwardStore {
         delay().await;
         let mut kept = self.copies[self.number].kept();
         match &lookup {
-            // What was invalidated in the meantime may be this record.
+            // The copy is kept only if nothing was invalidated since the load began: it might have
+            // been this record.
             Lookup::Found(found) if kept.generation == generation => {
                 kept.records.insert(id, Arc::clone(&found.record));
             }
@@ -139,7 +140,8 @@ impl SessionStore for AwkwardStore {
             delay().await;
             let deletion = Deletion { proof: proof.as_ref(), sign_in, reason };
             let deleted = node.authority.end(id, &deletion)?;
-            // Also where it was not live: the call that ended it may not have come this far.
+            // Invalidate even if the record was not live: the call that ended it may not have done
+            // so yet.
             node.invalidate(&[id]).await;
             Ok(deleted)
         })
@@ -199,12 +201,12 @@ impl Copies {
 #[derive(Debug, Default)]
 struct Kept {
     records: HashMap<RecordId, Arc<Record>>,
-    /// Grows with every invalidation.
+    /// Incremented with every invalidation.
     generation: u64,
 }
 
-/// Finishes a change that was begun, also when the caller is dropped: one that the authority made
-/// and the copies never heard of would leave two secrets live.
+/// Finishes a change even if the caller is dropped. If the authority changed and the copies were
+/// not invalidated, two secrets would be live.
 async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -219,7 +221,7 @@ fn ended(outcome: &Outcome) -> &[RecordId] {
     }
 }
 
-/// A network.
+/// Simulates a network.
 async fn delay() {
     for _ in 0..3 {
         yield_now().await;

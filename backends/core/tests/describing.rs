@@ -1,4 +1,4 @@
-//! What stores tell operators of their nodes, and how it reaches them.
+//! Descriptions of nodes, and how they serialize.
 
 mod common;
 
@@ -112,7 +112,7 @@ fn other() -> Member {
     }
 }
 
-/// A store of one node, which is in no cluster.
+/// A store with one node and no cluster.
 #[derive(Debug)]
 struct Described(SimpleStore);
 

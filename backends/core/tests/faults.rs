@@ -1,4 +1,4 @@
-//! A store fails as it is told to, and counts what it was asked.
+//! `FaultyStore` fails on demand and counts its calls.
 
 mod common;
 

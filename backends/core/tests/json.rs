@@ -1,4 +1,4 @@
-//! What is encoded comes back as it was, or is refused.
+//! An encoded value decodes to itself, or is rejected.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -105,7 +105,7 @@ fn floats_at_the_edges_come_back() {
     {
         assert!(comes_back(&double).unwrap(), "{double:e}");
     }
-    // The one f32 that another number is read for, by way of an f64.
+    // The one `f32` whose shortest text decodes to another number by way of an `f64`.
     for single in [7.038_531e-26, -7.038_531e-26, 1e-45, f32::MAX] {
         assert!(comes_back(&Buffered::Numbers { double: 0.0, single }).unwrap(), "{single:e}");
     }
@@ -150,7 +150,8 @@ fn an_error_says_where_and_shows_no_value() {
     }
 }
 
-/// Whether a value is accepted. If so, it comes back as it was, to every digit that `Debug` shows.
+/// Returns whether a value is accepted. An accepted value must decode to itself, to every digit
+/// that `Debug` shows.
 fn comes_back<T>(value: &T) -> Result<bool, TestCaseError>
 where
     T: Serialize + DeserializeOwned + Debug,
@@ -162,7 +163,7 @@ where
     Ok(true)
 }
 
-/// The same for what has no order.
+/// Returns the same for types without an order.
 fn is_equal_again<T>(value: &T) -> Result<bool, TestCaseError>
 where
     T: Serialize + DeserializeOwned + Debug + PartialEq,
@@ -280,7 +281,7 @@ impl Direction {
     }
 }
 
-/// Bytes, as serde has them beside sequences.
+/// Bytes, which serde distinguishes from sequences.
 #[derive(Debug, Deserialize)]
 struct Bytes(Vec<u8>);
 

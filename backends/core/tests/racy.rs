@@ -226,7 +226,7 @@ impl Subject for Flawed {
 struct FlawedStore {
     flaw: Flaw,
     inner: SimpleStore,
-    /// An index of its own, for the flaw that is one of the index.
+    /// A separate index, for a flaw of the index.
     indexed: Mutex<HashSet<RecordId>>,
 }
 
@@ -235,7 +235,7 @@ impl FlawedStore {
         self.indexed.lock().expect("no call panics while it holds the lock")
     }
 
-    /// Enters a login in the index, from where it may be pruned before it is applied.
+    /// Adds a login to the index, where it may be pruned before the login is applied.
     async fn index_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         if login(patch).is_some() {
             self.indexed().insert(id);
@@ -244,7 +244,7 @@ impl FlawedStore {
         self.inner.try_update(id, patch)
     }
 
-    /// Reads the record, changes it, and writes it back, each for itself.
+    /// Reads the record, changes it and writes it back, in three steps.
     async fn save_whole(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let Some(record) = self.inner.shelf().read(id)? else {
             return Ok(Outcome::Gone);
@@ -274,7 +274,7 @@ impl FlawedStore {
         self.inner.try_update(id, patch)
     }
 
-    /// Checks the proof, and then rotates for whoever has got this far.
+    /// Checks the proof first, then rotates without checking again.
     async fn prove_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         if let (Some(proof), Some(_)) = (patch.proof(), patch.rotation()) {
             let lookup = self.inner.look_up(id, Some(proof))?;
@@ -290,7 +290,7 @@ impl FlawedStore {
         self.inner.try_update(id, patch)
     }
 
-    /// Makes room under the cap, and then lets everybody in who did.
+    /// Makes room under the cap first, then admits all that passed.
     async fn cap_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let Some((principal, admission)) = login(patch) else {
             return self.inner.try_update(id, patch);
@@ -305,7 +305,7 @@ impl FlawedStore {
         self.inner.try_update(id, &admitted(patch, Admission { cap: usize::MAX, ..admission }))
     }
 
-    /// Checks the floor, and then lets everybody in who was above it.
+    /// Checks the minimum epoch first, then admits all that passed.
     async fn floor_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let Some((principal, admission)) = login(patch) else {
             return self.inner.try_update(id, patch);
@@ -319,7 +319,7 @@ impl FlawedStore {
         self.inner.try_update(id, &admitted(patch, above))
     }
 
-    /// Applies a patch one operation after the other.
+    /// Applies a patch one operation at a time.
     async fn apply_parts(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let mut outcome = None;
         for (key, op) in patch.ops().filter(|_| patch.rotation().is_none()) {
@@ -339,7 +339,7 @@ impl FlawedStore {
         outcome.map_or_else(|| self.inner.try_update(id, patch), Ok)
     }
 
-    /// Sets the idle deadline to the last one asked for.
+    /// Sets the idle deadline to the last one requested.
     fn touch_to_last(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let outcome = self.inner.try_update(id, patch)?;
         let record = self.inner.shelf().read(id)?;
@@ -352,7 +352,7 @@ impl FlawedStore {
         Ok(outcome)
     }
 
-    /// Moves deadlines for whoever asks.
+    /// Moves deadlines without a proof.
     fn touch_for_all(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         match patch.idle_deadline() {
             Some(deadline) if patch.is_touch() => {
@@ -362,7 +362,7 @@ impl FlawedStore {
         }
     }
 
-    /// Parses the values and writes them as it likes them.
+    /// Parses the values and writes them in its own form.
     fn write_anew(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let outcome = self.inner.try_update(id, patch)?;
         let record = self.inner.shelf().read(id)?;
@@ -498,7 +498,7 @@ fn login(patch: &Patch) -> Option<(Principal, Admission)> {
     Some((authentication.principal.clone()?, authentication.admission))
 }
 
-/// The same login on other terms.
+/// Returns the same login with other conditions.
 fn admitted(patch: &Patch, admission: Admission) -> Patch {
     let mut other = patch.clone();
     let mut rotation = patch.rotation().cloned().expect("a login rotates");

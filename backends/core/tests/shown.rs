@@ -1,4 +1,4 @@
-//! What applications show of sessions, as serde writes it.
+//! Sessions as applications serialize them.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -383,12 +383,12 @@ impl FlawedStore {
         self.copies.lock().expect("no call panics while it holds the lock")
     }
 
-    /// The record, of any format.
+    /// Returns the record, in any format.
     fn record(&self, id: RecordId) -> Option<Record> {
         self.inner.shelf().records.get(&id).cloned().flatten()
     }
 
-    /// Applies a patch, and then does to the record what the flaw does.
+    /// Applies a patch, then changes the record as the flaw does.
     fn amended(
         &self,
         id: RecordId,
@@ -405,7 +405,7 @@ impl FlawedStore {
         Ok(outcome)
     }
 
-    /// Applies the patch in whatever sign-in the record is.
+    /// Applies the patch in any sign-in.
     fn in_any_sign_in(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let mut forged = patch.clone();
         if let (Some(_), Some(record)) = (patch.sign_in(), self.record(id)) {
@@ -432,7 +432,7 @@ impl FlawedStore {
         self.inner.try_update(id, &forged)
     }
 
-    /// Removes the pre-auth values that there were when the call began.
+    /// Removes only the pre-auth values that existed when the call began.
     async fn clear_as_seen(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let seen = self.record(id).map(|record| record.values).unwrap_or_default();
         yield_now().await;
@@ -450,7 +450,7 @@ impl FlawedStore {
         }
     }
 
-    /// Ends sessions over a cap in an order, or a number, of its own.
+    /// Ends sessions above a cap in the wrong order or number.
     fn cap(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let login = patch.rotation().and_then(|rotation| rotation.authentication.clone());
         let Some(login) = login else {
@@ -485,7 +485,7 @@ impl FlawedStore {
         live.iter().map(|info| info.id).collect()
     }
 
-    /// What the flaw makes of a refusal.
+    /// Returns the answer that the flaw gives instead of an error.
     fn blur<T>(&self, id: RecordId, error: StoreError, nothing: T) -> Result<T, StoreError> {
         let is_wrong = match (self.flaw, &error) {
             (Flaw::UnknownKeysAreWrong, StoreError::UnknownKey(_))
@@ -583,7 +583,7 @@ impl FlawedStore {
         }
     }
 
-    /// Moves the hash, and then looks whether the patch applies.
+    /// Moves the hash before checking whether the patch applies.
     fn rehash_first(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
         let outcome = self.inner.try_update(id, patch)?;
         if let (Outcome::Conflict | Outcome::Rejected(_), Some(rehash), Some(mut record)) =
@@ -720,7 +720,7 @@ impl Operate for FlawedStore {
     }
 }
 
-/// A feed that knows fewer words.
+/// A change feed that reports sign-ins as patches, or every end as a logout.
 struct Told {
     flaw: Flaw,
     changes: ChangeStream,

@@ -1,4 +1,4 @@
-//! The kit passes a straightforward store: two handles to one map under a lock.
+//! The conformance tests pass on a simple store: two handles to one map under a lock.
 
 mod common;
 

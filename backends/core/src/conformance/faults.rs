@@ -1,4 +1,4 @@
-//! A store that fails on demand: for this kit, for the middleware's tests, for drills.
+//! A store that fails on demand, for these tests, for tests of the middleware, and for drills.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +22,9 @@ use crate::store::{
 };
 use crate::token::RecordId;
 
-/// A store in front of another one, which counts its calls and makes them fail on demand.
+/// A wrapper around a store that counts its calls and makes them fail on demand.
 ///
-/// It does nothing of its own until a fault is set. Clones share the faults and the counts.
+/// Without a fault it only forwards calls. Clones share the faults and the counts.
 ///
 /// # Examples
 ///
@@ -42,54 +42,54 @@ use crate::token::RecordId;
 pub struct FaultyStore(Arc<Inner>);
 
 impl FaultyStore {
-    /// Stands in front of `store`, without a fault.
+    /// Wraps `store`, without a fault.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self(Arc::new(Inner { store, faults: Mutex::default(), calls: Default::default() }))
     }
 
-    /// Gives a call a fault until another is set; [`Fault::None`] heals it.
+    /// Sets the fault of a call until another is set. [`Fault::None`] clears it.
     pub fn set(&self, call: Call, fault: Fault) {
         self.faults().insert(call, Rule { fault, once: false });
     }
 
-    /// Gives a call a fault for the next time only.
+    /// Sets the fault of a call for its next use only.
     pub fn once(&self, call: Call, fault: Fault) {
         self.faults().insert(call, Rule { fault, once: true });
     }
 
-    /// Gives every call the same fault.
+    /// Sets the fault of all calls.
     pub fn set_all(&self, fault: &Fault) {
         for call in Call::ALL {
             self.set(call, fault.clone());
         }
     }
 
-    /// Takes every fault away. What hangs goes on hanging; what is paused waits for its [`Pause`].
+    /// Clears all faults. Calls that hang already stay so; paused calls still wait for their
+    /// [`Pause`].
     pub fn heal(&self) {
         self.faults().clear();
     }
 
-    /// How often a call was made, failed ones included.
+    /// Returns the number of calls made, including failed ones.
     pub fn calls(&self, call: Call) -> u64 {
         self.0.calls[call as usize].load(Ordering::SeqCst)
     }
 
-    /// Holds every such call before it reaches the store, until the pause is released.
+    /// Pauses each such call before it reaches the store, until the pause is released.
     pub fn pause_before(&self, call: Call) -> Pause {
         let pause = Pause::new();
         self.set(call, Fault::PauseBefore(pause.clone()));
         pause
     }
 
-    /// Holds the answer of every such call, until the pause is released.
+    /// Pauses the answer to each such call, until the pause is released.
     pub fn pause_after(&self, call: Call) -> Pause {
         let pause = Pause::new();
         self.set(call, Fault::PauseAfter(pause.clone()));
         pause
     }
 
-    /// Makes one call under the fault that is set for it. `corrupt` is the answer for a record that
-    /// cannot be read.
+    /// Makes one call under its fault. `corrupt` is the answer for a corrupt record.
     async fn run<T>(
         &self,
         call: Call,
@@ -202,7 +202,8 @@ impl SessionStore for FaultyStore {
 
 #[async_trait]
 impl Operate for FaultyStore {
-    /// Fails where loads are [`Fault::Down`] or [`Fault::Hang`], so that a health check sees the outage.
+    /// Fails while loads are [`Fault::Down`] or [`Fault::Hang`], so that a health check sees the
+    /// outage.
     async fn ready(&self) -> Result<(), StoreError> {
         let fault = self.faults().get(&Call::Load).map(|rule| rule.fault.clone());
         if let Some(Fault::Down | Fault::Hang) = fault {
@@ -250,40 +251,40 @@ pub enum Call {
 }
 
 impl Call {
-    /// Every one of them.
+    /// All calls.
     pub const ALL: [Self; 6] =
         [Self::Create, Self::Load, Self::Update, Self::Delete, Self::List, Self::DeleteAll];
 }
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing.
+    /// The call works.
     #[default]
     None,
-    /// It is [`StoreError::Unavailable`] without reaching the store.
+    /// The call returns [`StoreError::Unavailable`] and does not reach the store.
     Down,
-    /// It is [`StoreError::WritesRefused`] without reaching the store.
+    /// The call returns [`StoreError::WritesRefused`] and does not reach the store.
     ReadOnly,
-    /// It is [`StoreError::Busy`] without reaching the store.
+    /// The call returns [`StoreError::Busy`] and does not reach the store.
     Busy,
-    /// It reaches the store this much later, by Tokio's clock.
+    /// The call reaches the store after this delay, by Tokio's clock.
     Slow(Duration),
-    /// It never reaches the store, and is never answered.
+    /// The call does not reach the store and never returns.
     Hang,
-    /// It is answered as for a corrupt record, without reaching the store: a load is
+    /// The call is answered as for a corrupt record and does not reach the store: a load is
     /// [`Lookup::Absent`], everything else [`StoreError::Corrupt`].
     Corrupt,
-    /// It is done, and the answer is lost: [`StoreError::Timeout`].
+    /// The call takes effect, but its answer is lost: [`StoreError::Timeout`].
     AckLost,
-    /// It waits before it reaches the store.
+    /// The call waits before it reaches the store.
     PauseBefore(Pause),
-    /// It is done, and the answer waits.
+    /// The call takes effect, but its answer waits.
     PauseAfter(Pause),
 }
 
-/// Holds calls until a test has seen them arrive and lets them go. Clones are the same pause.
+/// Holds calls until a test has seen them arrive and releases them. Clones are the same pause.
 #[derive(Clone, Debug)]
 pub struct Pause {
     arrived: watch::Sender<u64>,
@@ -291,19 +292,19 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// A pause that holds what comes.
+    /// Creates a pause that holds calls.
     pub fn new() -> Self {
         Self { arrived: watch::Sender::new(0), released: watch::Sender::new(false) }
     }
 
-    /// Waits until `calls` calls have arrived, those that are gone again included.
+    /// Waits until `calls` calls have arrived, including those that have left again.
     pub async fn arrived(&self, calls: u64) {
         let mut arrived = self.arrived.subscribe();
         let reached = arrived.wait_for(|count| *count >= calls).await;
         reached.expect("the pause itself keeps the channel open");
     }
 
-    /// Lets everything pass, now and later.
+    /// Releases all calls, now and later.
     pub fn release(&self) {
         self.released.send_replace(true);
     }

@@ -1,4 +1,4 @@
-//! What every check needs: a fresh service, visitors, patches, and calls that interleave.
+//! Shared parts of the checks: a fresh service, visitors, patches, and interleaved calls.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -27,8 +27,8 @@ use crate::timestamp::Timestamp;
 use crate::token::{RecordId, Token};
 use crate::values::{RawJson, Values};
 
-/// One fresh service. Calls go to its nodes in turn, and bring what a client would have carried
-/// from the answers before.
+/// A fresh service. Calls go to its nodes in turn, and pass the hints of earlier answers as a
+/// client would.
 pub(crate) struct Fixture {
     nodes: Vec<Arc<dyn Store>>,
     clock: ManualClock,
@@ -56,7 +56,7 @@ impl Fixture {
         })
     }
 
-    /// A fresh service, if its stores keep an index of principals.
+    /// Opens a fresh service, if its stores keep an index of principals.
     pub(crate) async fn with_index(subject: &impl Subject) -> Option<Arc<Self>> {
         match subject.has_index() {
             true => Some(Self::open(subject).await),
@@ -68,7 +68,7 @@ impl Fixture {
         &self.nodes
     }
 
-    /// The node whose turn it is.
+    /// Returns the next node in turn.
     pub(crate) fn node(&self) -> &Arc<dyn Store> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.nodes[turn % self.nodes.len()]
@@ -100,14 +100,14 @@ impl Fixture {
         SecretHash::from_parts(KeyId::NONE, digest)
     }
 
-    /// A record that begins now, idle 30 min, absolute 8 h.
+    /// Returns a record that begins now, with idle 30 min and absolute 8 h.
     pub(crate) fn record(&self, secret: SecretHash) -> Record {
         let (now, lifetime) = (self.now(), Lifetime::default());
         let absolute = lifetime.absolute_deadline(now);
         Record::new(secret, now, lifetime.idle_deadline(now), absolute)
     }
 
-    /// A record of a principal who signs in now.
+    /// Returns a record of a principal who signs in now.
     pub(crate) fn record_of(&self, secret: SecretHash, principal: &Principal) -> Record {
         Record {
             principal: Some(principal.clone()),
@@ -116,15 +116,14 @@ impl Fixture {
         }
     }
 
-    /// A visitor with a fresh record that holds these values, which every node has seen and may
-    /// have copied.
+    /// Creates a visitor with these values. Every node has loaded the record and may have a copy.
     pub(crate) async fn visitor(&self, entries: &[(&str, &str)]) -> Visitor {
         let visitor = self.unseen_visitor(entries).await;
         assert!(self.opens(visitor.id, &visitor.proof()).await, "what was created is live");
         visitor
     }
 
-    /// A visitor with a fresh record, which no node has looked up.
+    /// Creates a visitor whose record no node has loaded.
     pub(crate) async fn unseen_visitor(&self, entries: &[(&str, &str)]) -> Visitor {
         let visitor = self.stranger();
         let record = Record { values: values(entries), ..self.record(visitor.secret) };
@@ -133,7 +132,8 @@ impl Fixture {
         visitor
     }
 
-    /// A visitor who signed in with the creation of the record, which every node has seen.
+    /// Creates a visitor who signed in when the record was created. Every node has loaded the
+    /// record.
     pub(crate) async fn member(&self, principal: &Principal) -> Visitor {
         let visitor = self.stranger();
         let record = self.record_of(visitor.secret, principal);
@@ -143,7 +143,7 @@ impl Fixture {
         visitor
     }
 
-    /// A visitor whose record was never created.
+    /// Returns a visitor whose record was never created.
     pub(crate) fn stranger(&self) -> Visitor {
         Visitor { id: self.id(), secret: self.secret() }
     }
@@ -172,7 +172,7 @@ impl Fixture {
         lookup
     }
 
-    /// What a node says to a client that carries nothing, so that it may answer from any copy.
+    /// Loads from a node without any hint, so that it may answer from any copy.
     pub(crate) async fn try_load_bare(
         &self,
         id: RecordId,
@@ -181,7 +181,7 @@ impl Fixture {
         self.node().load(id, Some(proof), &Hint::default()).await
     }
 
-    /// The record as the authority has it: no copy has seen a version this high.
+    /// Loads the record from the authority: no copy has a version as high as the one required here.
     pub(crate) async fn authoritative(&self, id: RecordId) -> Option<Record> {
         let hint = Hint { seen: Some(Version(u64::MAX)), ..self.hint(id) };
         let lookup = self.node().load(id, None, &hint).await;
@@ -192,7 +192,7 @@ impl Fixture {
         }
     }
 
-    /// The record as the authority has it, without what a store may change of its own accord.
+    /// Loads the record from the authority, without the fields that a store may change by itself.
     pub(crate) async fn snapshot(&self, id: RecordId) -> Record {
         let record = self.authoritative(id).await.expect("the record is live");
         let version = match self.moves_records {
@@ -202,7 +202,7 @@ impl Fixture {
         Record { version, owner: None, ..record }
     }
 
-    /// What every node answers to a load, with and without what the client carries.
+    /// Loads from every node, with and without the client's hints.
     pub(crate) async fn loads(&self, id: RecordId, proof: Option<&Proof>) -> Vec<Lookup> {
         let mut lookups = Vec::new();
         for hint in [Hint::default(), self.hint(id)] {
@@ -214,13 +214,13 @@ impl Fixture {
         lookups
     }
 
-    /// Whether no node finds the record.
+    /// Returns true if no node finds the record.
     pub(crate) async fn is_absent(&self, id: RecordId) -> bool {
         let lookups = self.loads(id, None).await;
         lookups.iter().all(|lookup| matches!(lookup, Lookup::Absent(_)))
     }
 
-    /// Whether a proof opens the record on every node.
+    /// Returns true if a proof opens the record on every node.
     pub(crate) async fn opens(&self, id: RecordId, proof: &Proof) -> bool {
         let lookups = self.loads(id, Some(proof)).await;
         lookups.iter().all(|lookup| matches!(lookup, Lookup::Found(_)))
@@ -253,7 +253,7 @@ impl Fixture {
         deleted.expect("a healthy store answers a delete")
     }
 
-    /// Asserts that every node lists these sessions, where there is an index.
+    /// Asserts that every node lists exactly these sessions, if there is an index.
     pub(crate) async fn assert_listed(&self, principal: &Principal, ids: &[RecordId]) {
         let mut expected = ids.to_vec();
         expected.sort();
@@ -263,7 +263,7 @@ impl Fixture {
         }
     }
 
-    /// The ids that the node whose turn it is lists, sorted.
+    /// Returns the ids that the next node lists, sorted.
     pub(crate) async fn list(&self, principal: &Principal) -> Vec<RecordId> {
         let infos = self.node().list(principal).await;
         let infos = infos.expect("a healthy store with an index answers a list");
@@ -283,7 +283,7 @@ impl Fixture {
         ended.expect("a healthy store with an index answers a delete_all")
     }
 
-    /// A patch that signs `visitor` in as `principal`, under a new secret and for 8 h from now.
+    /// Returns a patch that signs `visitor` in as `principal`, with a new secret, for 8 h from now.
     pub(crate) fn login(
         &self,
         visitor: Visitor,
@@ -295,7 +295,7 @@ impl Fixture {
         self.authenticate(visitor, to, Authentication { principal, ..self.elevation(admission) })
     }
 
-    /// A patch that replaces the visitor's secret with an authentication.
+    /// Returns a patch that replaces the visitor's secret with an authentication.
     pub(crate) fn authenticate(
         &self,
         visitor: Visitor,
@@ -307,7 +307,7 @@ impl Fixture {
         patch
     }
 
-    /// An authentication now, for 8 h, of the principal that the record has.
+    /// Returns an authentication of the current principal, now and for 8 h.
     pub(crate) fn elevation(&self, admission: Admission) -> Authentication {
         Authentication {
             at: self.now(),
@@ -318,7 +318,7 @@ impl Fixture {
         }
     }
 
-    /// What a client carries of a record.
+    /// Returns the client's hint for a record.
     pub(crate) fn hint(&self, id: RecordId) -> Hint {
         self.carried().get(&id).cloned().unwrap_or_default()
     }
@@ -342,7 +342,7 @@ impl Fixture {
     }
 }
 
-/// A client with a token: the record it names and the secret's hash.
+/// A client with a token: the record it names, and the hash of its secret.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visitor {
     pub(crate) id: RecordId,
@@ -355,20 +355,20 @@ impl Visitor {
     }
 }
 
-/// A client of a record, with the secret itself, which nodes hash under the keys that they have.
+/// A client with the secret itself. Each node hashes it under the keys that it has.
 #[derive(Debug)]
 pub(crate) struct Holder {
     token: Token,
 }
 
 impl Holder {
-    /// A client of the record, with a fresh secret.
+    /// Creates a client of the record, with a fresh secret.
     pub(crate) fn of(service: &Fixture, id: RecordId) -> Self {
         let token = Token::generate(id, service.node().env()).expect("the system's randomness");
         Self { token }
     }
 
-    /// A client whose record is created with the hash under a ring's current key.
+    /// Creates a record with a hash under the ring's current key, and returns its client.
     pub(crate) async fn create(
         service: &Fixture,
         ring: &Keyring,
@@ -387,18 +387,18 @@ impl Holder {
         self.token.id()
     }
 
-    /// The visitor that a node with this ring sees.
+    /// Returns the visitor as a node with this ring sees it.
     pub(crate) fn under(&self, ring: &Keyring) -> Visitor {
         let secret = ring.hash(&Realm::default(), self.token.secret());
         Visitor { id: self.id(), secret }
     }
 
-    /// What the client shows to a node with this ring.
+    /// Returns the proof that a node with this ring makes of the secret.
     pub(crate) fn proof(&self, ring: &Keyring) -> Proof {
         ring.prove(&Realm::default(), self.token.secret())
     }
 
-    /// The patch as a node with this ring sends it.
+    /// Returns the patch as a node with this ring sends it.
     pub(crate) fn rehashed(&self, ring: &Keyring, mut patch: Patch) -> Patch {
         let proof = self.proof(ring);
         if let Some(rehash) = ring.rehash(&proof) {
@@ -409,15 +409,15 @@ impl Holder {
     }
 }
 
-/// The rings of nodes while a key is changed.
+/// The keyrings of nodes during a key change.
 pub(crate) struct Rings {
-    /// Has the old key only.
+    /// Only has the old key.
     pub(crate) old: Keyring,
-    /// Still hashes under the old one.
+    /// Accepts the new key and still hashes under the old one.
     pub(crate) accepting: Keyring,
-    /// Hashes under the new key, and accepts the old one.
+    /// Hashes under the new key and still accepts the old one.
     pub(crate) both: Keyring,
-    /// Has the new key only.
+    /// Only has the new key.
     pub(crate) new: Keyring,
 }
 
@@ -433,7 +433,7 @@ impl Rings {
     }
 }
 
-/// A ring of one key.
+/// Creates a keyring with one key.
 pub(crate) fn ring(name: &str, key: u8) -> Keyring {
     Keyring::keyed(name, &[key; 32]).expect("a key of 32 bytes")
 }
@@ -451,7 +451,7 @@ pub(crate) fn values(entries: &[(&str, &str)]) -> Values {
     entries.collect()
 }
 
-/// A patch that puts these values.
+/// Returns a patch that puts these values.
 pub(crate) fn put(entries: &[(&str, &str)]) -> Patch {
     let mut patch = Patch::new();
     for (key, value) in entries {
@@ -460,14 +460,14 @@ pub(crate) fn put(entries: &[(&str, &str)]) -> Patch {
     patch
 }
 
-/// A patch that adds to a counter.
+/// Returns a patch that adds to a counter.
 pub(crate) fn add(key: &str, by: i64) -> Patch {
     let mut patch = Patch::new();
     patch.add(key, by).expect("an addition to an empty patch");
     patch
 }
 
-/// A patch that puts a value where `expected` is what the key has.
+/// Returns a patch that puts a value if the key has the value `expected`.
 pub(crate) fn replace(key: &str, expected: Option<&str>, value: &str) -> Patch {
     let mut patch = put(&[(key, value)]);
     let expected = expected.map(json);
@@ -475,13 +475,13 @@ pub(crate) fn replace(key: &str, expected: Option<&str>, value: &str) -> Patch {
     patch
 }
 
-/// The patch, for the holder of the visitor's secret only.
+/// Makes the patch require the visitor's secret.
 pub(crate) fn proven(mut patch: Patch, visitor: Visitor) -> Patch {
     patch.prove(visitor.proof());
     patch
 }
 
-/// A patch that replaces the visitor's secret.
+/// Returns a patch that replaces the visitor's secret.
 pub(crate) fn rotate(visitor: Visitor, to: SecretHash) -> Patch {
     let mut patch = Patch::new();
     let rotation = Rotation { hash: to, authentication: None };
@@ -489,7 +489,7 @@ pub(crate) fn rotate(visitor: Visitor, to: SecretHash) -> Patch {
     patch
 }
 
-/// What an update did.
+/// Unwraps the effects of an update.
 #[track_caller]
 pub(crate) fn applied(outcome: Outcome, contract: &str) -> Applied {
     match outcome {
@@ -498,7 +498,7 @@ pub(crate) fn applied(outcome: Outcome, contract: &str) -> Applied {
     }
 }
 
-/// Asserts that an answer has a form, and says which part of the contract it is that breaks.
+/// Asserts that an answer matches a pattern, and names the broken part of the contract otherwise.
 macro_rules! answers {
     ($answer:expr, $form:pat, $contract:literal) => {{
         let answer = $answer;
@@ -507,14 +507,14 @@ macro_rules! answers {
 }
 pub(crate) use answers;
 
-/// Runs the calls on tasks of their own, all at once, and returns their answers in no order.
+/// Runs the calls concurrently on separate tasks. Returns their answers in no particular order.
 pub(crate) async fn at_once<T: Send + 'static>(
     calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
     JoinSet::from_iter(calls).join_all().await
 }
 
-/// Polls a call at most `polls` times and drops it then: `None` unless it completed.
+/// Polls a call at most `polls` times, then drops it. Returns `None` unless it completed.
 pub(crate) async fn cut<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     let mut left = polls;
@@ -532,7 +532,7 @@ pub(crate) async fn cut<T>(polls: usize, call: impl Future<Output = T>) -> Optio
     .await
 }
 
-/// Calls that are under way: each was polled a number of times and then held.
+/// Started calls that were each polled a number of times and then paused.
 pub(crate) struct UnderWay<T> {
     calls: JoinSet<(bool, T)>,
     gate: Pause,
@@ -541,7 +541,7 @@ pub(crate) struct UnderWay<T> {
 }
 
 impl<T: Send + 'static> UnderWay<T> {
-    /// Starts the calls, and returns when all of them are held, or wait for one that is.
+    /// Starts the calls. Returns once each of them is paused, or waits for a paused one.
     pub(crate) async fn start(
         polls: usize,
         calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
@@ -555,10 +555,10 @@ impl<T: Send + 'static> UnderWay<T> {
         Self { calls, gate, is_overtaken }
     }
 
-    /// Lets another call overtake them, and then lets them go on.
+    /// Lets another call overtake the paused ones, then resumes them.
     ///
-    /// A store may make the other call wait for one that is held. It then overtakes nothing, which
-    /// is allowed, so they go on after a while in any case.
+    /// A store may make the other call wait for a paused one. In that case it overtakes nothing,
+    /// which is allowed, and the paused calls resume after a timeout.
     pub(crate) async fn overtake<U>(&self, call: impl Future<Output = U>) -> U {
         // A slow server may not have answered a call that is not held yet.
         self.is_overtaken.store(true, Ordering::SeqCst);
@@ -571,7 +571,7 @@ impl<T: Send + 'static> UnderWay<T> {
         }
     }
 
-    /// The answers, each with whether it was there before anything overtook.
+    /// Returns the answers, each with whether it was complete before the overtaking call.
     pub(crate) async fn finish(self) -> Vec<(bool, T)> {
         self.gate.release();
         self.calls.join_all().await
@@ -594,15 +594,16 @@ async fn hold<T>(
     }
 }
 
-/// How many polls of a call the checks hold it after: at none of them, after one, and so on.
+/// The numbers of polls after which the checks pause a call.
 pub(crate) const HELD_AFTER: std::ops::Range<usize> = 0..12;
 
-/// By when a call that can be cut at every await has completed.
+/// A number of polls by which every call has completed.
 pub(crate) const ENOUGH_POLLS: usize = 1_000;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// How long a call may wait for one that is held. Real time, because stores wait for real servers.
+/// The time that a call may wait for a paused one. It is real time, because stores wait for real
+/// servers.
 const PATIENCE: Duration = Duration::from_millis(100);

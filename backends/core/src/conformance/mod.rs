@@ -1,15 +1,14 @@
 //! Tests of the contract, for authors of stores.
 //!
-//! The kit has a check for everything that [`SessionStore`](crate::SessionStore) promises, run with
-//! concurrency where that matters, and a model that random sequences of calls are compared with. A
-//! store that passes can stand behind the middleware; what the kit does not say, callers do not
-//! rely on.
+//! There is a check for each promise of [`SessionStore`](crate::SessionStore), with concurrent
+//! calls where they matter, and a model for random sequences of calls. A store that passes can be
+//! used with the middleware. Callers rely on nothing that is not checked here.
 //!
 //! # Running it
 //!
-//! Implement [`Subject`], which opens a fresh service of one or more nodes, and expand
+//! Implement [`Subject`], which opens a fresh service with one or more nodes, and expand
 //! [`conformance_tests!`](crate::conformance_tests) in a test file. Nothing else is needed: every
-//! test is a plain `#[test]` that brings its own Tokio runtime.
+//! test is a plain `#[test]` with its own Tokio runtime.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -30,21 +29,22 @@
 //! # fn main() {}
 //! ```
 //!
-//! # What it assumes
+//! # Assumptions
 //!
-//! - **Nodes.** Calls go to the nodes in turn, and a call that returned is seen on all of them.
-//! - **Clients.** A client carries what the answers told it to ([`Carry`](crate::Carry)), so a copy
-//!   may be behind what no client has seen yet; but once a record ended, or its secret was
-//!   replaced, no copy serves it, whatever the client carries.
-//! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check
-//!   waits for real time to pass, except to see whether a call waits for another one.
-//! - **Interleavings.** A check polls calls a number of times and holds them while others overtake.
-//!   A store may make the others wait, but has to get on without them being polled.
-//! - **Room.** Budgets leave room for a few thousand records at a time.
+//! - **Nodes.** Calls go to the nodes in turn. Once a call has returned, all nodes see its effect.
+//! - **Clients.** A client carries the hints of earlier answers ([`Carry`](crate::Carry)), so a
+//!   copy may lag behind a change that no client has seen yet. Once a record ended, or its secret
+//!   was replaced, no copy may serve it, whether or not the client carries a hint.
+//! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check waits for
+//!   real time to pass, except to detect that a call waits for another one.
+//! - **Interleavings.** A check polls a call a number of times, then pauses it while others
+//!   overtake it. A store may make the others wait for it, but must make progress while it is not
+//!   polled.
+//! - **Capacity.** Budgets leave room for a few thousand records at a time.
 //!
-//! # What else it is for
+//! # Failing stores
 //!
-//! [`faults::FaultyStore`] makes any store fail on demand, in the tests of what uses stores.
+//! [`faults::FaultyStore`] makes any store fail on demand, for tests of code that uses stores.
 
 pub mod checks;
 pub mod faults;
@@ -63,70 +63,69 @@ use crate::operate::Store;
 use crate::patch::Admission;
 use crate::token::RecordId;
 
-/// The store under test: opens a fresh, empty service whenever the kit asks for one.
+/// A store under test. It opens a fresh, empty service on request.
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// Opens the nodes of one new service, at least one, which share their sessions and nothing
-    /// with any service opened before.
+    /// Opens the nodes of one new service, at least one. They share their sessions with each other
+    /// and with no earlier service.
     ///
-    /// Every node is built with `env`, whose clock stands still until a check moves it.
+    /// Build every node with `env`, whose clock stands still until a check moves it.
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>>;
 
-    /// Makes what is kept under `id` unreadable, in the service that was opened last, and says
-    /// whether it did.
+    /// Makes the record under `id` unreadable, in the service that was opened last. Returns whether
+    /// it did.
     ///
-    /// A store that keeps bytes overwrites them with junk. One that keeps records as they are
-    /// cannot hold a corrupt one; it leaves the default, and the check of that bullet then verifies
-    /// nothing.
+    /// A store that keeps bytes overwrites them. A store that keeps records in memory cannot hold a
+    /// corrupt one and keeps the default; the check of that point then does nothing.
     async fn corrupt(&self, id: RecordId) -> bool {
         let _ = id;
         false
     }
 
-    /// Writes the number of another format on what is kept under `id`, in the service that was opened
-    /// last, and says whether it did; the rest stays as it is. The kit asks for a format that no
-    /// release knows yet, and for the record's own again.
+    /// Changes the format number of the record under `id`, and nothing else, in the service that
+    /// was opened last. Returns whether it did. The checks ask for a format that no release knows,
+    /// then for the record's own again.
     ///
-    /// A store that keeps records as they are, in one process, never meets another format; it leaves
-    /// the default, and the check of that bullet then verifies nothing.
+    /// A store that keeps records in the memory of one process never meets another format and keeps
+    /// the default; the check of that point then does nothing.
     async fn set_format(&self, id: RecordId, format: u16) -> bool {
         let _ = (id, format);
         false
     }
 
-    /// Whether the store keeps an index of principals. If not, the kit asks for none: what
-    /// concerns `list`, `delete_all`, caps and floors is not verified.
+    /// Returns true if the store keeps an index of principals. If not, `list`, `delete_all`, caps
+    /// and minimum epochs are not checked.
     fn has_index(&self) -> bool {
         true
     }
 
-    /// The cap that the check of a full one fills: the default, 1,000, unless the store says otherwise.
+    /// Returns the cap at which the check of a full cap works. Default: 1,000.
     ///
-    /// A store whose logins take longer the more sessions a principal has may ask for less.
+    /// A store whose logins slow down with the number of sessions may return less.
     fn largest_cap(&self) -> usize {
         Admission::default().cap
     }
 
-    /// Whether the store hands records from node to node of its own accord, as a sticky one does.
-    /// If so, the kit leaves owners and fences alone, and lets a version grow at any time.
+    /// Returns true if the store moves records between nodes by itself, as a sticky one does. The
+    /// checks then leave owners and fences alone, and allow a version to grow at any time.
     fn moves_records(&self) -> bool {
         false
     }
 }
 
-/// Runs a check to its end, on a Tokio runtime of its own with two threads.
+/// Runs a check on its own Tokio runtime with two threads.
 ///
 /// # Panics
 ///
-/// When the check does, or the system has no thread to give.
+/// Panics when the check does, or the system cannot start a thread.
 pub fn run(check: impl Future<Output = ()>) {
     runtime().block_on(check);
 }
 
 /// Makes one test of every check, and one of the model, for a [`Subject`].
 ///
-/// Each test evaluates the expression again. `cases` is how many random sequences are compared
-/// with the model, 64 unless given: `conformance_tests!(Shelves, cases = 256)`.
+/// Each test evaluates the expression again. `cases` is the number of random sequences that are
+/// compared with the model, 64 by default: `conformance_tests!(Shelves, cases = 256)`.
 #[macro_export]
 macro_rules! conformance_tests {
     ($subject:expr) => {

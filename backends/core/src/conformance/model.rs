@@ -1,7 +1,7 @@
-//! Random sequences of calls against a store and a model of it, which have to agree.
+//! Compares random sequences of calls on a store with a model.
 //!
-//! The model is plain maps and says again, on its own, what [`Record::apply`] and a store say: it
-//! shares no code with either, so that a mistake in one of them shows.
+//! The model uses plain maps and implements the contract a second time. It shares no code with
+//! [`Record::apply`] or a store, so that a mistake in either shows.
 
 mod expected;
 mod steps;
@@ -24,14 +24,14 @@ use crate::record::Record;
 use crate::store::{Deleted, Deletion, Lookup, Outcome};
 use crate::token::RecordId;
 
-/// Plays `cases` random sequences of up to 40 calls, and compares each answer, and after each call
-/// everything that can be observed, with a model.
+/// Runs `cases` random sequences of up to 40 calls. It compares each answer, and all observable
+/// state after each call, with a model.
 ///
-/// The sequences are the same in every run. One that fails is made as short as it can be and shown.
+/// The sequences are the same in every run. A failing sequence is shrunk and shown.
 ///
 /// # Panics
 ///
-/// When the store and the model disagree.
+/// Panics when the store and the model disagree.
 pub fn model_check(subject: &impl Subject, cases: u32) {
     let runtime = super::runtime();
     let service = runtime.block_on(Fixture::open(subject));
@@ -52,7 +52,7 @@ pub fn model_check(subject: &impl Subject, cases: u32) {
     }
 }
 
-/// One sequence: its own records and principals in a service that all sequences share.
+/// One sequence, with its own records and principals, in a service that all sequences share.
 struct Game<'s> {
     service: &'s Fixture,
     number: u64,
@@ -60,12 +60,12 @@ struct Game<'s> {
     slots: [Option<Slot>; SLOTS],
 }
 
-/// What the clients of one record hold.
+/// The state of a record's clients.
 struct Slot {
     id: RecordId,
-    /// Every secret the record ever had, the current one last.
+    /// All secrets of the record so far, the current one last.
     secrets: Vec<Secret>,
-    /// The last rotation, and what it showed.
+    /// The last rotation, and the proof it presented.
     last_rotation: Option<(Patch, Shown)>,
 }
 
@@ -81,7 +81,7 @@ impl<'s> Game<'s> {
 
     async fn play(&mut self, steps: &[Step]) -> Result<(), TestCaseError> {
         for (n, step) in steps.iter().enumerate() {
-            // Every authentication has a time of its own, so that a cap has one oldest session.
+            // Each authentication has a distinct time, so that the session a cap ends is unique.
             self.service.advance(SECOND / 1000);
             self.model.now = self.service.now();
             let context = |why| TestCaseError::fail(format!("step {}, {step:?}: {why}", n + 1));
@@ -130,7 +130,7 @@ impl<'s> Game<'s> {
         Ok(())
     }
 
-    /// Creates under the id of a live record, as a re-send or as a stranger.
+    /// Creates under the id of a live record: the same call again, or another client's.
     async fn create_again(&mut self, slot: usize, same: bool) -> Result<(), String> {
         let Some(id) = self.slots[slot].as_ref().map(|slot| slot.id) else {
             return Ok(());
@@ -174,7 +174,8 @@ impl<'s> Game<'s> {
             return Ok(());
         };
         let (id, rotation) = (slot.id, patch.rotation().expect("it rotates"));
-        // Whether a floor that was raised since rejects a login that is sent again is left open.
+        // The contract does not say whether a minimum epoch, raised in between, rejects a login
+        // that is sent again.
         if rotation.authentication.is_some() && self.model.has_floors() {
             return Ok(());
         }
@@ -220,7 +221,7 @@ impl<'s> Game<'s> {
         same("how many ended", &ended, &self.model.delete_all(who, except, epoch))
     }
 
-    /// Compares an answer, and learns the version from it.
+    /// Compares an answer with the model's, and takes over its version.
     fn agree(
         &mut self,
         id: RecordId,
@@ -252,8 +253,8 @@ impl<'s> Game<'s> {
                 &expected,
             )?;
             for (n, secret) in slot.secrets.iter().rev().take(3).enumerate() {
-                // A copy may open for a hash that its record no longer has, so a node with the old key
-                // only may be told either.
+                // A copy may still open for a hash that the record no longer has, so a node with
+                // only the old key may give either answer.
                 for keys in [Keys::Both, Keys::New].into_iter().take(3 - n) {
                     let shown = Shown { secret: *secret, keys };
                     let lookup = self.service.try_load_bare(slot.id, &proof(shown)).await;
@@ -335,7 +336,7 @@ impl<'s> Game<'s> {
         Rotation { hash: to.at(*at), authentication }
     }
 
-    /// What a client shows.
+    /// Returns the proof that a client presents.
     fn shown(&self, slot: &Slot, Shows { secret, keys }: Shows) -> Option<Shown> {
         self.secret(slot, secret).map(|secret| Shown { secret, keys })
     }
@@ -367,8 +368,8 @@ impl<'s> Game<'s> {
         named.expect("a record belongs to a principal of its own sequence")
     }
 
-    /// On which terms a login is admitted. A store without an index may hold a cap as well as it can,
-    /// so it is given none that it could reach.
+    /// Returns the conditions of a login. A store without an index cannot guarantee a cap, so it
+    /// only gets caps that are never reached.
     fn admission(&self, login: &steps::Login) -> Admission {
         let cap = if self.service.has_index() { login.cap } else { usize::MAX };
         let at_cap = if login.refuses { AtCap::Refuse } else { AtCap::EndOldest };
@@ -376,7 +377,7 @@ impl<'s> Game<'s> {
     }
 }
 
-/// What can be observed of a record.
+/// Returns the observable part of a record.
 fn kept(record: &Record, who: Option<Who>) -> Kept {
     let values = record
         .values
@@ -408,7 +409,7 @@ fn facts(bytes: &[u8]) -> Facts {
     Facts::new(bytes).expect("a few bytes")
 }
 
-/// A lookup in one word.
+/// Returns a lookup as one word.
 fn said(lookup: &Result<Lookup, StoreError>) -> &'static str {
     match lookup {
         Ok(Lookup::Found(_)) => "found",

@@ -1,9 +1,9 @@
-//! Running a check against a store that has to fail it: `Flawed::with` a flaw.
+//! Runs a check on a store that must fail it.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs a check against a store with a flaw, and asserts that it fails by the words given.
+/// Asserts that a check fails on a store with a flaw, with the given words.
 macro_rules! caught {
     ($flaw:expr, $($check:path => $words:literal),+ $(,)?) => {
         $($crate::caught::assert_caught(
@@ -15,7 +15,7 @@ macro_rules! caught {
     };
 }
 
-/// Asserts that a check fails for a flaw, by the words given.
+/// Asserts that a check fails on a flaw, with the given words.
 pub(crate) fn assert_caught<F: Copy + Debug>(check: impl Fn(F), flaw: F, name: &str, words: &str) {
     let panic = catch_unwind(AssertUnwindSafe(|| check(flaw)));
     let panic = panic.expect_err(&format!("{flaw:?} passes {name}"));
@@ -24,7 +24,7 @@ pub(crate) fn assert_caught<F: Copy + Debug>(check: impl Fn(F), flaw: F, name: &
     assert!(said.contains(words), "{flaw:?} fails {name} for another reason: {said}");
 }
 
-/// One thread: tasks take turns where they yield, and nowhere else.
+/// Runs on one thread, so that tasks only switch where they yield.
 pub(crate) fn block_on(check: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(check);

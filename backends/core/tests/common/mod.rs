@@ -1,5 +1,5 @@
-//! A straightforward store: a map under a lock, every call one step. The other stores here are
-//! built on it.
+//! A simple store: a map under a lock, where every call is one step. The other stores of these
+//! tests build on it.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ impl SimpleStore {
         Self { env, limits: Limits::default(), has_index: true, shelf: Mutex::default() }
     }
 
-    /// A store that does not know whose its sessions are.
+    /// A store without an index of principals.
     #[allow(dead_code, reason = "not every test file has a use for it")]
     pub(crate) fn without_index(env: Env) -> Self {
         Self { has_index: false, ..Self::new(env) }
@@ -147,12 +147,12 @@ impl SimpleStore {
     }
 }
 
-/// What the store keeps.
+/// The state of the store.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    /// The records; `None` stands for bytes that are no record.
+    /// The records; `None` stands for bytes that are not a record.
     pub(crate) records: HashMap<RecordId, Option<Record>>,
-    /// Those that are in a format which is newer than any that is known.
+    /// The records in a format newer than this release knows.
     pub(crate) newer: HashMap<RecordId, u16>,
     floors: HashMap<Principal, u64>,
     watchers: Vec<UnboundedSender<Change>>,
@@ -235,7 +235,7 @@ impl Shelf {
         live.collect()
     }
 
-    /// Whether a login is refused, because other sessions of its principal are as many as may be.
+    /// Returns true if a login is refused because the principal's other sessions reach the cap.
     pub(crate) fn is_full(
         &self,
         id: RecordId,
@@ -247,7 +247,7 @@ impl Shelf {
         admission.refuses(others)
     }
 
-    /// Ends the oldest sessions of the principal of `id` that are over the cap.
+    /// Ends the oldest sessions of the principal of `id` that exceed the cap.
     pub(crate) fn end_over_cap(
         &mut self,
         id: RecordId,

@@ -1,4 +1,4 @@
-//! Calls that are dropped halfway: at whichever await, they happened whole or not at all.
+//! Cancellation: a call that is dropped at any await took full effect or none.
 
 use crate::conformance::Subject;
 use crate::conformance::fixture::{
@@ -8,7 +8,7 @@ use crate::patch::{Admission, Patch};
 use crate::record::Record;
 use crate::store::{Hint, Lookup, Outcome};
 
-/// A create that is dropped stored the whole record, index included, or nothing.
+/// A dropped create stored the whole record, including its index entry, or nothing.
 pub async fn a_dropped_create_is_whole_or_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
@@ -33,7 +33,7 @@ pub async fn a_dropped_create_is_whole_or_nothing(subject: &impl Subject) {
     panic!("a create completes");
 }
 
-/// A patch that is dropped wrote every key and counter of it, or none.
+/// A dropped patch wrote all of its keys and counters, or none.
 pub async fn a_dropped_patch_is_whole_or_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
@@ -55,7 +55,7 @@ pub async fn a_dropped_patch_is_whole_or_nothing(subject: &impl Subject) {
     panic!("an update completes");
 }
 
-/// A login that is dropped replaced the secret, set the principal and wrote the values, or nothing.
+/// A dropped login replaced the secret, set the principal and wrote the values, or did nothing.
 pub async fn a_dropped_login_is_whole_or_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
@@ -83,7 +83,7 @@ pub async fn a_dropped_login_is_whole_or_nothing(subject: &impl Subject) {
     panic!("a login completes");
 }
 
-/// A rotation that is dropped left one live secret: the old one, or the new one.
+/// A dropped rotation left exactly one live secret, the old or the new one.
 pub async fn a_dropped_rotation_leaves_one_secret(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
@@ -103,7 +103,7 @@ pub async fn a_dropped_rotation_leaves_one_secret(subject: &impl Subject) {
     panic!("a rotation completes");
 }
 
-/// A delete that is dropped ended the record, index included, or left it whole.
+/// A dropped delete ended the record, including its index entry, or left it whole.
 pub async fn a_dropped_delete_is_whole_or_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in 0..ENOUGH_POLLS {
@@ -125,7 +125,8 @@ pub async fn a_dropped_delete_is_whole_or_nothing(subject: &impl Subject) {
     panic!("a delete completes");
 }
 
-/// A `delete_all` that is dropped leaves nothing half dead, and finishes when it is sent again.
+/// A dropped `delete_all` ends each record entirely or not at all, and finishes when it is sent
+/// again.
 pub async fn a_dropped_delete_all_can_be_sent_again(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -150,7 +151,7 @@ pub async fn a_dropped_delete_all_can_be_sent_again(subject: &impl Subject) {
     panic!("a delete_all completes");
 }
 
-/// A load that is dropped leaves nothing behind that stands in the way of the next one.
+/// A dropped load does not obstruct the next one.
 pub async fn a_dropped_load_changes_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("a", "1")]).await;

@@ -1,4 +1,4 @@
-//! Creating a record: never over another one.
+//! Creation: a new record never overwrites another.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::rejection::Rejection;
 use crate::store::{Lookup, Outcome};
 use crate::values::Values;
 
-/// What `create` stored is what every node loads.
+/// Every node loads the record that `create` stored.
 pub async fn a_created_record_is_found_on_every_node(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.stranger();
@@ -32,7 +32,7 @@ pub async fn a_created_record_is_found_on_every_node(subject: &impl Subject) {
     }
 }
 
-/// A create that is sent again, with the same hash, is `Applied`; what was written since stays.
+/// A create that is sent again with the same hash is `Applied`, and keeps what was written since.
 pub async fn a_create_sent_twice_is_applied_and_overwrites_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
@@ -43,7 +43,7 @@ pub async fn a_create_sent_twice_is_applied_and_overwrites_nothing(subject: &imp
     assert_eq!(service.snapshot(visitor.id).await, before, "create overwrites nothing");
 }
 
-/// A create with another hash under an id that is taken is `Exists`, and changes nothing.
+/// A create with another hash under a taken id is `Exists` and changes nothing.
 pub async fn a_create_under_a_taken_id_is_refused_and_overwrites_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
@@ -57,7 +57,7 @@ pub async fn a_create_under_a_taken_id_is_refused_and_overwrites_nothing(subject
     service.assert_listed(&principal("mallory"), &[]).await;
 }
 
-/// Of many creates under one id, with hashes of their own, exactly one is `Applied`.
+/// Exactly one of many concurrent creates under one id, with different hashes, is `Applied`.
 pub async fn of_creates_at_once_under_one_id_one_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let id = service.id();
@@ -74,7 +74,7 @@ pub async fn of_creates_at_once_under_one_id_one_is_applied(subject: &impl Subje
     assert_eq!(record.secret, winners[0].0, "the record is the one that was applied");
 }
 
-/// A record that is over the limits of the store is `Rejected`, and not there.
+/// A record that exceeds a limit of the store is `Rejected` and not stored.
 pub async fn a_record_over_a_limit_is_not_created(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.stranger();
@@ -86,7 +86,7 @@ pub async fn a_record_over_a_limit_is_not_created(subject: &impl Subject) {
     assert!(service.is_absent(visitor.id).await, "what is rejected is not stored");
 }
 
-/// No update creates a record, whatever it asks for.
+/// No update creates a record.
 pub async fn an_update_never_creates(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
@@ -102,7 +102,8 @@ pub async fn an_update_never_creates(subject: &impl Subject) {
     service.assert_listed(&principal("alice"), &[]).await;
 }
 
-/// What is not there is no error: `Absent`, `false`, an empty list, none ended.
+/// A missing record is not an error: the answers are `Absent`, `false`, an empty list and zero
+/// ended.
 pub async fn what_is_not_there_is_absent_and_no_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
@@ -114,7 +115,7 @@ pub async fn what_is_not_there_is_absent_and_no_error(subject: &impl Subject) {
     service.assert_listed(&principal("nobody"), &[]).await;
 }
 
-/// A record that comes from elsewhere keeps its version, and goes on from there.
+/// A record that comes from another store keeps its version and continues from it.
 pub async fn a_version_continues_where_the_created_record_stood(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.stranger();
@@ -126,7 +127,7 @@ pub async fn a_version_continues_where_the_created_record_stood(subject: &impl S
     assert!(patched.version > created.version, "a version grows with a change");
 }
 
-/// No two ids that are minted are the same, on one node or on several.
+/// Minted ids are distinct, on one node and across nodes.
 pub async fn minted_ids_are_distinct(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let ids: std::collections::HashSet<_> = (0..1_000).map(|_| service.id()).collect();

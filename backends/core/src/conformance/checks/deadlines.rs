@@ -1,4 +1,4 @@
-//! Time: what moves a deadline, and what does not.
+//! Deadlines: the calls that move them, and the calls that do not.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::lifetime::Lifetime;
 use crate::patch::{Admission, Authentication, Patch};
 use crate::record::Record;
 
-/// A touch moves the idle deadline and nothing else; the version stays.
+/// A touch moves the idle deadline and nothing else, not even the version.
 pub async fn a_touch_moves_the_idle_deadline_and_nothing_else(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
@@ -26,7 +26,7 @@ pub async fn a_touch_moves_the_idle_deadline_and_nothing_else(subject: &impl Sub
     assert!(service.opens(visitor.id, &visitor.proof()).await, "every node knows the touch");
 }
 
-/// Of several touches the latest deadline counts, in whatever order they arrive.
+/// The latest deadline of several touches wins, in any order of arrival.
 pub async fn of_several_touches_the_latest_counts(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -44,7 +44,7 @@ pub async fn of_several_touches_the_latest_counts(subject: &impl Subject) {
     }
 }
 
-/// Touches and patches at once do not undo each other.
+/// Concurrent touches and patches do not undo each other.
 pub async fn touches_and_patches_keep_each_other(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -63,7 +63,7 @@ pub async fn touches_and_patches_keep_each_other(subject: &impl Subject) {
     assert_eq!(record.values.len(), 16, "a touch undoes no patch");
 }
 
-/// No deadline that a patch asks for passes the absolute one.
+/// No patch moves the idle deadline past the absolute one.
 pub async fn a_touch_never_passes_the_absolute_deadline(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -76,7 +76,7 @@ pub async fn a_touch_never_passes_the_absolute_deadline(subject: &impl Subject) 
     assert!(service.is_absent(visitor.id).await, "the absolute deadline ends the session");
 }
 
-/// Only an authentication moves the absolute deadline: no touch, no write, no plain rotation.
+/// Only an authentication moves the absolute deadline. Touches, writes and plain rotations do not.
 pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let first = service.visitor(&[]).await;
@@ -97,7 +97,7 @@ pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &i
     assert_eq!(record.authenticated, Some(service.now()), "and is remembered");
 }
 
-/// Where a record's facts name an idle life of its own, no patch moves the idle deadline further.
+/// If a record's facts contain an idle lifetime, no patch moves the idle deadline further.
 pub async fn no_patch_outlasts_an_idle_life_of_its_own(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for blind in [false, true] {
@@ -121,7 +121,7 @@ pub async fn no_patch_outlasts_an_idle_life_of_its_own(subject: &impl Subject) {
     }
 }
 
-/// A login that gives a session a shorter idle life of its own brings a later deadline forward.
+/// A login that sets a shorter idle lifetime also shortens a later deadline.
 pub async fn a_login_shortens_the_idle_life(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;

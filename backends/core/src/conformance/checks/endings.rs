@@ -1,4 +1,4 @@
-//! The end of a record: nothing brings it back.
+//! Endings: an ended record never comes back.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::patch::{Admission, Patch};
 use crate::store::{Hint, Lookup, Outcome};
 use crate::token::RecordId;
 
-/// After a delete no node finds the record, and every kind of update is `Gone`.
+/// After a delete, no node finds the record, and every kind of update is `Gone`.
 pub async fn after_a_delete_no_node_finds_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -22,7 +22,7 @@ pub async fn after_a_delete_no_node_finds_the_record(subject: &impl Subject) {
     service.assert_listed(&alice, &[]).await;
 }
 
-/// Updates that are under way when a delete returns are before it or `Gone`.
+/// An update that runs while a delete returns is applied before it, or is `Gone`.
 pub async fn no_update_under_way_revives_a_deleted_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -44,8 +44,8 @@ pub async fn no_update_under_way_revives_a_deleted_record(subject: &impl Subject
     }
 }
 
-/// Loads that are under way when a record ends, or its secret is replaced, leave no copy behind
-/// that serves it afterwards.
+/// A load that runs while a record ends, or its secret is replaced, leaves no copy that serves the
+/// record later.
 pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -70,7 +70,7 @@ pub async fn no_load_under_way_brings_a_record_back(subject: &impl Subject) {
     }
 }
 
-/// A delete among many updates ends the record, whatever the scheduler makes of them.
+/// A delete among many updates ends the record, in every schedule.
 pub async fn a_delete_wins_among_many_updates(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for _ in 0..8 {
@@ -89,7 +89,7 @@ pub async fn a_delete_wins_among_many_updates(subject: &impl Subject) {
     }
 }
 
-/// A delete that is sent again says that there was nothing to delete.
+/// A second delete reports that there was nothing to delete.
 pub async fn a_second_delete_finds_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -101,7 +101,7 @@ pub async fn a_second_delete_finds_nothing(subject: &impl Subject) {
     }
 }
 
-/// A record is gone at its idle deadline, to the millisecond, collected or not.
+/// A record is gone at its idle deadline, to the millisecond, whether or not it was collected.
 pub async fn a_record_is_gone_at_its_idle_deadline(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -130,7 +130,7 @@ pub async fn a_record_is_gone_at_its_absolute_deadline(subject: &impl Subject) {
     assert_ended(&service, visitor).await;
 }
 
-/// Updates and touches that are under way when a record expires do not make it live again.
+/// Updates and touches that run while a record expires do not revive it.
 pub async fn no_update_under_way_revives_an_expired_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -150,9 +150,9 @@ pub async fn no_update_under_way_revives_an_expired_record(subject: &impl Subjec
     }
 }
 
-/// A corrupt record is absent to `load`, an error to `update`, kept as it is, and deletable.
+/// A corrupt record is absent to `load`, an error to `update`, otherwise unchanged, and deletable.
 ///
-/// Verifies nothing where [`Subject::corrupt`] cannot make one.
+/// Checks nothing if [`Subject::corrupt`] cannot make one.
 pub async fn a_corrupt_record_is_absent_and_deletable(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
@@ -194,7 +194,7 @@ async fn assert_ended(service: &Fixture, visitor: Visitor) {
     assert!(service.is_absent(visitor.id).await, "a record that ended never lives again");
 }
 
-/// One update of each kind, which would keep the record for as long as it can.
+/// One update of each kind, each asking for the latest possible deadline.
 fn updates(
     service: &Arc<Fixture>,
     visitor: Visitor,

@@ -1,4 +1,4 @@
-//! Facts, and records that a later release wrote.
+//! Formats: facts, and records written by a later release.
 
 use crate::conformance::Subject;
 use crate::conformance::fixture::{
@@ -10,7 +10,7 @@ use crate::patch::{Admission, Authentication, Patch};
 use crate::record::Record;
 use crate::store::{Deletion, Hint, Outcome};
 
-/// Facts come back byte for byte, and no write, touch or rotation changes them.
+/// Facts are kept byte for byte. No write, touch or rotation changes them.
 pub async fn facts_are_kept_byte_for_byte(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let every_byte: Vec<u8> = (0..=255).collect();
@@ -67,10 +67,10 @@ pub async fn facts_change_with_an_authentication_only(subject: &impl Subject) {
     }
 }
 
-/// A record of a newer format is an error to `load` and `update` that names both formats; it is not
+/// A record in a newer format is an error to `load` and `update` that names both formats. It is not
 /// changed, and can be deleted.
 ///
-/// Verifies nothing where [`Subject::set_format`] cannot make one.
+/// Checks nothing if [`Subject::set_format`] cannot make one.
 pub async fn a_record_of_a_newer_format_is_left_alone(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");

@@ -1,4 +1,4 @@
-//! A change of hash keys: hashes move to the newer key, and no write is lost.
+//! Hash keys: hashes move to the newer key, and no write is lost.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::proof::{Keyring, Proof};
 use crate::record::Record;
 use crate::store::{Deletion, Lookup, Outcome};
 
-/// When several requests of one browser carry the same re-hash, every patch is applied.
+/// If several requests of one browser carry the same re-hash, every patch is applied.
 pub async fn of_rehashes_at_once_every_patch_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -42,7 +42,7 @@ pub async fn of_rehashes_at_once_every_patch_is_applied(subject: &impl Subject) 
     }
 }
 
-/// A re-hash changes only the hash: it replaces no secret and begins no sign-in.
+/// A re-hash only changes the hash. It replaces no secret and begins no sign-in.
 pub async fn a_rehash_replaces_no_secret(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -60,7 +60,7 @@ pub async fn a_rehash_replaces_no_secret(subject: &impl Subject) {
     assert_moved(&service, &holder, &rings).await;
 }
 
-/// When the record has none of the hashes that a re-hash names, the rest of the patch is applied.
+/// If the record has none of the hashes that a re-hash names, the rest of the patch is applied.
 pub async fn a_rehash_that_finds_another_hash_applies_the_rest(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -80,7 +80,7 @@ pub async fn a_rehash_that_finds_another_hash_applies_the_rest(subject: &impl Su
     }
 }
 
-/// Nodes at neighbouring steps of a change move a hash to the newer key once, and never back.
+/// Nodes at neighbouring steps of a key change move a hash to the newer key once, and never back.
 pub async fn a_hash_never_moves_back(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -172,7 +172,7 @@ pub async fn a_hash_keeps_the_name_of_its_key(subject: &impl Subject) {
     }
 }
 
-/// Every call whose proof has no hash under the record's key is an error and changes nothing.
+/// If a proof has no hash under the record's key, every call is an error and changes nothing.
 pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (rings, plain) = (Rings::new(), Keyring::unkeyed());
@@ -195,8 +195,8 @@ pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
     }
 }
 
-/// A proof that matches neither hash, and has none under the key of the replaced one, is an error while
-/// the replaced hash is kept: the request may have raced with the rotation.
+/// A proof that does not match the current hash, and has no hash under the key of the replaced one,
+/// is an error as long as the replaced hash is kept. The request may have raced with the rotation.
 pub async fn a_replaced_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
@@ -219,7 +219,7 @@ pub async fn a_replaced_hash_under_an_unknown_key_is_an_error(subject: &impl Sub
     answers!(service.update(old.id(), &late).await, Outcome::Gone, "and writes nothing");
 }
 
-/// Asserts that the record's hash is under the newer key, and that the secret still opens it.
+/// Asserts that the record's hash is under the newer key and that the secret still opens it.
 async fn assert_moved(service: &Fixture, holder: &Holder, rings: &Rings) {
     let record = service.snapshot(holder.id()).await;
     let expected = holder.under(&rings.new).secret;

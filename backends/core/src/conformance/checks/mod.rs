@@ -1,7 +1,7 @@
-//! The checks, one for each thing the contract says, grouped by theme.
+//! The checks, one for each point of the contract, grouped by theme.
 //!
-//! Each opens a service of its own and panics, naming what is broken, if the store does not keep
-//! the contract. [`conformance_tests!`](crate::conformance_tests) makes a test of every one.
+//! Each opens its own service. It panics and names the broken point if the store violates the
+//! contract. [`conformance_tests!`](crate::conformance_tests) makes a test of each.
 
 pub mod creation;
 pub mod patches;

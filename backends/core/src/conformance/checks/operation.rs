@@ -1,4 +1,4 @@
-//! Operating a store: owners, collection, scans, and what it tells of changes.
+//! Operation: owners, collection, scans and the change feed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::route::RouteLabel;
 use crate::store::{Change, ChangeStream, Deletion, EndReason, Outcome, Revocation};
 use crate::token::RecordId;
 
-/// A takeover expects a fence and raises it. One that expects an earlier fence gets `Conflict`.
+/// A takeover requires the current fence and increments it. One that requires an earlier fence gets
+/// `Conflict`.
 pub async fn an_owner_changes_only_under_the_expected_fence(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     if service.moves_records() {
@@ -37,7 +38,7 @@ pub async fn an_owner_changes_only_under_the_expected_fence(subject: &impl Subje
     assert_eq!((owner.label, owner.fence), (label("n2"), 2), "the last takeover counts");
 }
 
-/// Of takeovers at once that expect the same fence, one is `Applied`.
+/// Exactly one of several concurrent takeovers that require the same fence is `Applied`.
 pub async fn of_takeovers_at_once_one_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     if service.moves_records() {
@@ -58,7 +59,7 @@ pub async fn of_takeovers_at_once_one_is_applied(subject: &impl Subject) {
     }
 }
 
-/// A healthy store is ready, and collecting leaves live records alone.
+/// A healthy store is ready, and collecting keeps live records.
 pub async fn collecting_leaves_live_records_alone(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let expired = service.visitor(&[]).await;
@@ -73,7 +74,7 @@ pub async fn collecting_leaves_live_records_alone(subject: &impl Subject) {
     assert!(service.is_absent(expired.id).await, "an expired record stays gone");
 }
 
-/// A scan shows each record once, in the order of ids and in pages, or is `Unsupported`.
+/// A scan shows each record once, in pages in the order of ids, or is `Unsupported`.
 pub async fn a_scan_shows_every_record_once(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let mut ids = Vec::new();
@@ -94,7 +95,7 @@ pub async fn a_scan_shows_every_record_once(subject: &impl Subject) {
     assert_eq!(seen, ids, "a scan shows every record that is kept");
 }
 
-/// Statistics count the records that are kept, or are `Unsupported`.
+/// Statistics count the stored records, or are `Unsupported`.
 pub async fn statistics_count_what_is_kept(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for _ in 0..3 {
@@ -110,7 +111,7 @@ pub async fn statistics_count_what_is_kept(subject: &impl Subject) {
     assert!(most >= 3, "every record is counted by a node that keeps it: {most}");
 }
 
-/// A store that tells of changes tells every node of patches, with their versions, and of ends.
+/// A change feed reports patches, with their versions, and ends to every node.
 pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
@@ -127,8 +128,8 @@ pub async fn changes_tell_of_patches_and_ends(subject: &impl Subject) {
     }
 }
 
-/// Of a login that changes whose session it is, a store that tells of changes tells every node as of a
-/// sign-in; of another one it tells as of a patch.
+/// A change feed reports a login that changes the principal as a sign-in, and any other login as a
+/// patch.
 pub async fn changes_tell_of_sign_ins(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
@@ -151,7 +152,7 @@ pub async fn changes_tell_of_sign_ins(subject: &impl Subject) {
     }
 }
 
-/// A store that tells of changes says of each session that was ended why it was.
+/// A change feed reports the reason why each session ended.
 pub async fn changes_tell_why_a_session_ended(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let mut streams: Vec<_> = service.nodes().iter().filter_map(|node| node.changes()).collect();
@@ -162,7 +163,7 @@ pub async fn changes_tell_why_a_session_ended(subject: &impl Subject) {
     }
 }
 
-/// So it is where a principal's sessions end together, and where a cap ends one.
+/// A change feed reports the reasons of sessions ended together and of a session ended by a cap.
 pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -185,7 +186,7 @@ pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl S
     assert_told(&mut streams, oldest.id, EndReason::Cap).await;
 }
 
-/// Every id that a node shows, two at a time.
+/// Returns all ids that a node lists, two per page.
 async fn pages(node: &Arc<dyn crate::Store>) -> Vec<RecordId> {
     let mut seen: Vec<RecordId> = Vec::new();
     let mut after = None;
@@ -206,7 +207,7 @@ fn is_patch(change: Change, id: RecordId, at_least: Version) -> bool {
     matches!(change, Change::Patched(told, version) if told == id && version >= at_least)
 }
 
-/// Asserts that every stream says why a session ended, where it says that it did.
+/// Asserts that each stream that reports the end of the session gives this reason.
 async fn assert_told(streams: &mut [ChangeStream], id: RecordId, expected: EndReason) {
     for stream in streams {
         let told = |change| match change {
@@ -220,7 +221,7 @@ async fn assert_told(streams: &mut [ChangeStream], id: RecordId, expected: EndRe
     }
 }
 
-/// Whether a stream tells of something, or admits that it missed something, before long.
+/// Returns whether a stream soon reports the wanted change, or that it missed changes.
 async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bool {
     let told = async {
         while let Some(change) = stream.next().await {
@@ -233,7 +234,7 @@ async fn tells(stream: &mut ChangeStream, wanted: impl Fn(Change) -> bool) -> bo
     tokio::time::timeout(TOLD_WITHIN, told).await.unwrap_or(false)
 }
 
-/// Whether a store is ready before long: a node that just joined others has to be counted by them.
+/// Returns whether a store is soon ready: other nodes must first notice a node that just joined.
 async fn becomes_ready(node: &dyn Store) -> bool {
     let ready = async {
         while node.ready().await.is_err() {
@@ -254,7 +255,8 @@ fn label(name: &str) -> RouteLabel {
     name.parse().expect("a plain label")
 }
 
-/// Changes may cross a network; a call's answer does not wait for them.
+/// The time within which a change is reported. It may cross a network, and the answer to a call
+/// does not wait for it.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 const READY_WITHIN: Duration = Duration::from_secs(10);

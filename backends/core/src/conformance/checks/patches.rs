@@ -1,4 +1,4 @@
-//! Patching a record: what concurrent requests write is all kept, and a rejected patch is not.
+//! Patches: concurrent writes are all kept, and a rejected patch writes nothing.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::rejection::Rejection;
 use crate::store::Outcome;
 use crate::values::RawJson;
 
-/// As many tasks as a record may have keys write one key each, and all keys are there.
+/// One task per allowed key writes concurrently, and all keys are kept.
 pub async fn patches_to_different_keys_all_survive(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -27,7 +27,7 @@ pub async fn patches_to_different_keys_all_survive(subject: &impl Subject) {
     assert_eq!(kept, keys, "patches to different keys all survive");
 }
 
-/// A patch that was held halfway does not take back what overtook it.
+/// A patch that was paused halfway does not undo the patches that overtook it.
 pub async fn a_slow_patch_takes_nothing_back(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -48,7 +48,8 @@ pub async fn a_slow_patch_takes_nothing_back(subject: &impl Subject) {
     }
 }
 
-/// A hundred read-modify-write loops on one key, guarded by what they read, lose nothing.
+/// A hundred concurrent read-modify-write loops on one key, each guarded by an expectation, lose
+/// nothing.
 pub async fn guarded_updates_of_one_key_lose_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "0")]).await;
@@ -65,7 +66,7 @@ pub async fn guarded_updates_of_one_key_lose_nothing(subject: &impl Subject) {
     assert_eq!(kept, values(&[("n", "100")]), "a guarded update loses none before it");
 }
 
-/// Of updates that expect the same value at once, exactly one is `Applied`.
+/// Exactly one of several concurrent updates that expect the same value is `Applied`.
 pub async fn of_updates_with_one_expectation_one_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -83,7 +84,7 @@ pub async fn of_updates_with_one_expectation_one_is_applied(subject: &impl Subje
     }
 }
 
-/// A hundred additions at once answer 1 to 100, each once.
+/// A hundred concurrent additions answer 1 to 100, each once.
 pub async fn concurrent_additions_are_exact(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -99,7 +100,7 @@ pub async fn concurrent_additions_are_exact(subject: &impl Subject) {
     assert_eq!(kept, values(&[("n", "100")]), "every addition counts");
 }
 
-/// An expectation compares its own key byte for byte, and no other key, and no version.
+/// An expectation compares its own key byte for byte, and neither another key nor the version.
 pub async fn an_expectation_guards_its_key_and_no_other(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let id = service.visitor(&[("n", r#"{"a": 1}"#)]).await.id;
@@ -121,7 +122,7 @@ pub async fn an_expectation_guards_its_key_and_no_other(subject: &impl Subject) 
     assert_eq!(service.snapshot(id).await.values, expected, "what was expected is applied");
 }
 
-/// A patch whose expectation fails leaves the record as it is, all of it.
+/// A patch whose expectation fails leaves the whole record unchanged.
 pub async fn a_conflict_changes_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("a", "1"), ("b", "2")]).await;
@@ -135,7 +136,8 @@ pub async fn a_conflict_changes_nothing(subject: &impl Subject) {
     assert_eq!(service.snapshot(visitor.id).await, before, "a conflict changes nothing");
 }
 
-/// `clear` removes what was applied before it, seen or not; what the patch puts after it stays.
+/// `clear` removes everything applied before it, seen or not. Values that the patch puts after it
+/// stay.
 pub async fn a_clear_removes_what_came_before_and_keeps_what_comes_after(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("seen", "1")]).await;
@@ -152,7 +154,7 @@ pub async fn a_clear_removes_what_came_before_and_keeps_what_comes_after(subject
     assert_eq!(kept.len(), 3, "a put that is applied after a clear survives");
 }
 
-/// Keys and values come back as they were sent, byte for byte, on every path they can take.
+/// Keys and values are kept byte for byte, whichever way they are written and read.
 pub async fn values_are_kept_byte_for_byte(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let long = "k".repeat(Limits::KEY_BYTES);
@@ -171,7 +173,8 @@ pub async fn values_are_kept_byte_for_byte(subject: &impl Subject) {
     assert_eq!(kept, values(&entries), "a create keeps bytes as they are");
 }
 
-/// Over a limit, nothing of the patch is applied; at the limit, all of it.
+/// A patch that exceeds a limit is not applied at all. A patch that reaches the limit is applied
+/// entirely.
 pub async fn a_patch_over_a_limit_is_rejected_whole(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "0")]).await;
@@ -193,7 +196,8 @@ pub async fn a_patch_over_a_limit_is_rejected_whole(subject: &impl Subject) {
     service.apply(visitor.id, &keys(limits.keys - 2)).await;
 }
 
-/// An addition to what is no integer, or past the range of an `i64`, rejects the whole patch.
+/// An addition to a value that is not an integer, or beyond the range of `i64`, rejects the whole
+/// patch.
 pub async fn an_addition_that_cannot_be_is_rejected_whole(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (max, min) = (i64::MAX.to_string(), i64::MIN.to_string());
@@ -209,11 +213,11 @@ pub async fn an_addition_that_cannot_be_is_rejected_whole(subject: &impl Subject
     }
 }
 
-/// Counters are exact over the whole range of an `i64`, and a missing one is 0.
+/// Counters are exact over the whole range of `i64`, and a missing one starts at 0.
 pub async fn a_counter_has_the_whole_range_of_an_i64(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
-    // 2^53 + 1 is the first integer that a double cannot hold.
+    // An `f64` cannot represent 2^53 + 1. A store that counts with doubles fails here.
     for (by, sum) in [
         (9_007_199_254_740_993, 9_007_199_254_740_993),
         (-9_007_199_254_740_993, 0),
@@ -229,7 +233,7 @@ pub async fn a_counter_has_the_whole_range_of_an_i64(subject: &impl Subject) {
     assert_eq!(kept.get("n"), Some(i64::MIN.to_string().as_bytes()), "and is kept as it is");
 }
 
-/// Every change but a touch makes the version grow, and the answer names the new one.
+/// Every change except a touch increments the version, and the answer contains the new one.
 pub async fn the_version_grows_with_every_change(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("a", "1")]).await;
@@ -268,7 +272,7 @@ async fn added(service: &Fixture, visitor: Visitor) -> i64 {
     }
 }
 
-/// Sends the patch together with changes that would be fine alone.
+/// Sends the patch together with changes that are valid on their own.
 async fn assert_rejected(
     service: &Fixture,
     visitor: Visitor,

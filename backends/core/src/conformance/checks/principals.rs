@@ -1,4 +1,4 @@
-//! The sessions of a principal: found by the index, bounded by the cap, ended together.
+//! Principals: the index of sessions, the cap, and ending all sessions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::rejection::Rejection;
 use crate::store::{Outcome, SessionInfo};
 use crate::token::RecordId;
 
-/// A list shows the live sessions of its principal, on every node, and no other.
+/// A list shows exactly the live sessions of its principal, on every node.
 pub async fn a_list_shows_live_sessions_only(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -38,7 +38,7 @@ pub async fn a_list_shows_live_sessions_only(subject: &impl Subject) {
     service.assert_listed(&bob, &[of_bob.id]).await;
 }
 
-/// A list says of each session what its record says.
+/// A list shows the same times and facts as the records.
 pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -60,7 +60,7 @@ pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
     assert_eq!(listed, [SessionInfo::of(visitor.id, &record)], "a list says what is so");
 }
 
-/// A login as another principal moves the session from the first one's list to the other's.
+/// A login as another principal moves the session to that principal's list.
 pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -75,7 +75,7 @@ pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &i
     assert!(!service.is_absent(visitor.id).await, "and does not end with theirs");
 }
 
-/// `delete_all` ends every session of the principal on every node, and no other session.
+/// `delete_all` ends exactly the sessions of the principal, on every node.
 pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -94,7 +94,7 @@ pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Sub
     service.assert_listed(&alice, &[again.id]).await;
 }
 
-/// `delete_all` leaves the excepted session.
+/// `delete_all` keeps the excepted session.
 pub async fn a_delete_all_leaves_the_excepted_session(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -110,7 +110,7 @@ pub async fn a_delete_all_leaves_the_excepted_session(subject: &impl Subject) {
     service.assert_listed(&alice, &[kept.id]).await;
 }
 
-/// A login that is under way while `delete_all` runs is ended by it, or comes after it.
+/// A login that runs during `delete_all` is ended by it, or comes after it.
 pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -137,7 +137,7 @@ pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl S
     }
 }
 
-/// Below the floor, or without an epoch where there is one, a login is rejected whole.
+/// A login below the minimum epoch, or without an epoch where there is a minimum, changes nothing.
 pub async fn a_floor_rejects_logins_below_it(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -158,7 +158,7 @@ pub async fn a_floor_rejects_logins_below_it(subject: &impl Subject) {
     assert_below_floor(&service, &alice, Some(5)).await;
 }
 
-/// A floor lasts for a day at least, also where no session is left, or none was.
+/// A minimum epoch lasts at least a day, even if the principal has no sessions or never had any.
 pub async fn a_floor_lasts_for_a_day(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -173,7 +173,7 @@ pub async fn a_floor_lasts_for_a_day(subject: &impl Subject) {
     assert_below_floor(&service, &alice, None).await;
 }
 
-/// A login below the floor that is under way while the floor is set is rejected or ended.
+/// A login below the minimum epoch that runs while the minimum is set is rejected or ended.
 pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -195,8 +195,8 @@ pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
     }
 }
 
-/// However many sign in at once, no more than the cap are live at any moment, and every session
-/// that the cap ended is named once.
+/// With any number of concurrent logins, at most `cap` sessions are live at any moment, and each
+/// session that the cap ended is named exactly once.
 pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -225,7 +225,7 @@ pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
     }
 }
 
-/// The cap ends the session whose user proved who they are the longest ago, not the oldest one.
+/// The cap ends the session with the oldest authentication, which need not be the oldest session.
 pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -274,8 +274,8 @@ pub async fn the_cap_counts_elevations(subject: &impl Subject) {
     service.assert_listed(&alice, &[first.id, third.id]).await;
 }
 
-/// A full cap is exact: below it no session ends, and above it the one that was authenticated the longest
-/// ago, also where sessions were authenticated again, deleted or expired.
+/// The cap is exact. Below it no session ends; above it the session with the oldest authentication
+/// ends, even after sessions were authenticated again, deleted or expired.
 pub async fn a_full_cap_is_exact(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -295,7 +295,7 @@ pub async fn a_full_cap_is_exact(subject: &impl Subject) {
         .await;
     }
     service.advance(SECOND);
-    // What is authenticated again is the newest from then on, and what is deleted makes room.
+    // An authentication makes a session the newest, and a deletion makes room.
     let again = oldest_first.remove(1);
     let (_, ended) = log_in(&service, again, &alice, capped).await;
     assert_eq!(ended, [], "a session that signs in again counts once");
@@ -309,7 +309,7 @@ pub async fn a_full_cap_is_exact(subject: &impl Subject) {
     assert_eq!(service.list(&alice).await.len(), cap, "the cap is exact");
 }
 
-/// What expired or was deleted does not count against the cap, and is not named as ended by it.
+/// Expired and deleted sessions do not count against the cap and are not named as ended.
 pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -411,7 +411,7 @@ async fn watch_cap(service: Arc<Fixture>, principal: Principal, cap: usize) {
     }
 }
 
-/// Logins that have not begun, each of a visitor of its own.
+/// Returns logins of separate visitors, not started yet.
 async fn logins(
     service: &Arc<Fixture>,
     principal: &Principal,
@@ -433,7 +433,8 @@ async fn logged_in(service: &Fixture, principal: &Principal, admission: Admissio
     log_in(service, visitor, principal, admission).await.0
 }
 
-/// Signs a visitor in, and returns who they are now and whom the cap ended.
+/// Signs a visitor in. Returns the visitor with the new secret, and the sessions that the cap
+/// ended.
 async fn log_in(
     service: &Fixture,
     visitor: Visitor,
@@ -450,7 +451,7 @@ async fn log_in(
     (visitor, ended)
 }
 
-/// Asserts that neither a login nor a create below the floor does anything.
+/// Asserts that a login and a create below the minimum epoch are rejected and change nothing.
 async fn assert_below_floor(service: &Fixture, principal: &Principal, epoch: Option<u64>) {
     let visitor = service.visitor(&[("n", "1")]).await;
     let before: Record = service.snapshot(visitor.id).await;

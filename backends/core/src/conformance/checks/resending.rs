@@ -1,4 +1,4 @@
-//! Answers that get lost: what was done and not confirmed is sent again, and done once.
+//! Resending: a call whose answer was lost is sent again and takes effect once.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::store::{
 };
 use crate::token::RecordId;
 
-/// A create whose answer was lost is `Applied` when it is sent again, and there is one record.
+/// A create that is sent again after a lost answer is `Applied`, and there is one record.
 pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -30,7 +30,7 @@ pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
     assert!(service.opens(visitor.id, &visitor.proof()).await, "the record is there");
 }
 
-/// A patch that puts and removes is the same when it is sent again.
+/// A patch that puts and removes has the same result when it is sent again.
 pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("a", "1"), ("b", "1")]).await;
@@ -42,7 +42,7 @@ pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     assert_eq!(kept, values(&[("a", "2")]), "a patch sent twice is applied once");
 }
 
-/// A rotation whose answer was lost is `Applied` when it is sent again: one secret is live.
+/// A rotation that is sent again after a lost answer is `Applied`, and one secret is live.
 pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
@@ -54,7 +54,7 @@ pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject
     answers!(by_old, Lookup::Superseded, "the old secret was replaced once");
 }
 
-/// A login whose answer was lost is `Applied` when it is sent again, and counts once.
+/// A login that is sent again after a lost answer is `Applied` and counts once.
 pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -66,7 +66,7 @@ pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     service.assert_listed(&alice, &[visitor.id]).await;
 }
 
-/// A delete whose answer was lost is done, and sending it again is no error.
+/// A delete whose answer was lost took effect, and sending it again is not an error.
 pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -81,7 +81,7 @@ pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
     assert!(service.is_absent(visitor.id).await, "the record is gone");
 }
 
-/// A `delete_all` whose answer was lost is done, and sending it again is no error.
+/// A `delete_all` whose answer was lost took effect, and sending it again is not an error.
 pub async fn a_delete_all_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
@@ -98,7 +98,7 @@ pub async fn a_delete_all_is_sent_again_after_a_lost_answer(subject: &impl Subje
     service.assert_listed(&alice, &[]).await;
 }
 
-/// A node of the service that loses its first answer to a call.
+/// Wraps a node so that it loses its first answer to a call.
 fn losing(service: &Fixture, call: Call) -> FaultyStore {
     let store = FaultyStore::new(Arc::clone(service.node()));
     store.once(call, Fault::AckLost);

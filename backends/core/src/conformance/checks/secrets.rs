@@ -14,7 +14,8 @@ use crate::record::Record;
 use crate::store::{Deleted, Deletion, Lookup, Outcome};
 use crate::token::Token;
 
-/// The right proof opens the record on every node, and so does none, for who proved it before.
+/// The right proof opens the record on every node. So does no proof, which a caller passes after it
+/// proved its right earlier.
 pub async fn the_right_proof_opens_the_record(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
@@ -28,7 +29,7 @@ pub async fn the_right_proof_opens_the_record(subject: &impl Subject) {
     assert!(service.delete(visitor.id, Some(&visitor.proof())).await, "and may delete");
 }
 
-/// A wrong proof gets the answers for an unknown record, and changes nothing.
+/// A wrong proof gets the same answers as an unknown record, and changes nothing.
 pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let victim = service.visitor(&[("n", "1")]).await;
@@ -64,7 +65,7 @@ pub async fn a_proof_under_an_earlier_key_opens_the_record(subject: &impl Subjec
     );
 }
 
-/// A rotation replaces the secret and nothing else, and the new one opens on every node at once.
+/// A rotation replaces only the secret, and the new one immediately opens the record on every node.
 pub async fn a_rotation_replaces_the_secret_in_place(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[("n", "1")]).await;
@@ -84,7 +85,7 @@ pub async fn a_rotation_replaces_the_secret_in_place(subject: &impl Subject) {
     assert_eq!(replaced.hash, old.secret, "the hash that is kept is the one before");
 }
 
-/// The replaced secret is `Superseded` for a minute, then unknown, and opens nothing throughout.
+/// The replaced secret is `Superseded` for a minute, then unknown. It opens nothing in either case.
 pub async fn a_replaced_secret_is_superseded_for_a_minute(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[("n", "1")]).await;
@@ -110,7 +111,7 @@ pub async fn a_secret_replaced_twice_is_unknown(subject: &impl Subject) {
     assert!(service.opens(third.id, &third.proof()).await, "the last secret opens");
 }
 
-/// A rotation that is sent again is `Applied` and does nothing.
+/// A rotation that is sent again is `Applied` and changes nothing.
 pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
@@ -126,7 +127,8 @@ pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
     assert_superseded(&service, old).await;
 }
 
-/// Of two rotations of one secret, one is `Applied`, the other `Superseded`: one secret is live.
+/// Of two rotations of the same secret, one is `Applied` and the other `Superseded`. One secret is
+/// live.
 pub async fn of_two_rotations_at_once_one_is_applied_and_one_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -183,7 +185,7 @@ pub async fn a_write_with_the_old_secret_is_before_the_rotation_or_superseded(
     }
 }
 
-/// Writes that proved their right before go on through a rotation: none is lost.
+/// Writes without a proof, whose callers proved their right earlier, are kept during a rotation.
 pub async fn a_rotation_under_way_loses_no_write(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -206,7 +208,7 @@ async fn rotated(service: &Fixture, old: Visitor) -> Visitor {
     Visitor { secret, ..old }
 }
 
-/// Everything that a client with this secret may try.
+/// Returns every kind of patch that a client with this secret may send.
 fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
     let mallory = principal("mallory");
     let touch = Patch::touch(service.now() + 40 * MINUTE);

@@ -12,8 +12,8 @@ use crate::principal::Principal;
 use crate::record::Record;
 use crate::store::{Deleted, Deletion, Lookup, Outcome};
 
-/// A login of another principal raises the number of the sign-in. Other rotations, authentications of
-/// the same principal and writes leave it as it is.
+/// A login of another principal increments the number of the sign-in. Other rotations,
+/// authentications of the same principal, and writes keep it.
 pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (alice, bob) = (principal("alice"), principal("bob"));
@@ -36,10 +36,10 @@ pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subj
     }
 }
 
-/// A record created with a sign-in number keeps it, and the next login counts on from there.
+/// A record created with a sign-in number keeps it, and the next login continues from it.
 pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
-    // The first integer that a double cannot hold.
+    // An `f64` cannot represent this integer. A store that counts with doubles fails here.
     let far = (1 << 53) + 1;
     let visitor = service.stranger();
     let record = Record { sign_in: far, ..service.record_of(visitor.secret, &principal("alice")) };
@@ -52,8 +52,8 @@ pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl S
     answers!(late, Outcome::Superseded, "the number before is superseded");
 }
 
-/// A call that saw another sign-in is superseded and changes nothing, with the right proof or without
-/// one. A call that saw the current sign-in is applied.
+/// A call that requires another sign-in is superseded and changes nothing, with or without the
+/// right proof. A call that requires the current sign-in is applied.
 pub async fn what_saw_another_sign_in_changes_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -202,7 +202,8 @@ pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject
     }
 }
 
-/// A login sent again is `Applied`, although it saw the sign-in before it, and counts once.
+/// A login that is sent again is `Applied`, although it requires the previous sign-in, and counts
+/// once.
 pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
@@ -297,7 +298,7 @@ pub async fn only_a_login_removes_pre_auth_values(subject: &impl Subject) {
     }
 }
 
-/// A write of a pre-auth value that a login overtakes leaves no value after the login.
+/// A pre-auth write that a login overtakes leaves no value after the login.
 pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -320,7 +321,7 @@ pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject
     }
 }
 
-/// A write of a pre-auth value that overtakes a login leaves no value after the login.
+/// A pre-auth write that overtakes a login leaves no value after the login.
 pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -346,7 +347,7 @@ pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl
     }
 }
 
-/// After a login no node serves a copy from before it.
+/// After a login, no node serves a copy from before it.
 pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
@@ -371,8 +372,8 @@ pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
     }
 }
 
-/// A write, a touch, rotations with and without an authentication, and a login of `who`, in the order
-/// to apply them in. Only the login may change whose session it is.
+/// Returns a write, a touch, rotations with and without an authentication, and a login of `who`, to
+/// be applied in this order. Only the login may change the principal.
 ///
 /// Each rotation replaces the secret of the one before.
 fn quiet(service: &Fixture, visitor: &mut Visitor, who: Option<&Principal>) -> Vec<Patch> {
@@ -394,7 +395,7 @@ fn within(sign_in: u64, mut patch: Patch) -> Patch {
     patch
 }
 
-/// Signs a visitor in, and returns the visitor with the new secret.
+/// Signs a visitor in. Returns the visitor with the new secret.
 async fn signed_in(service: &Fixture, visitor: Visitor, principal: &Principal) -> Visitor {
     let new = signed_in_unseen(service, visitor, principal).await;
     assert!(service.opens(new.id, &new.proof()).await, "a login opens the record");
@@ -408,8 +409,8 @@ async fn signed_in_unseen(service: &Fixture, visitor: Visitor, principal: &Princ
     Visitor { secret, ..visitor }
 }
 
-/// Every kind of patch that a request may send: those that would be applied in this sign-in, and those
-/// that a later check would refuse.
+/// Returns every kind of patch that a request may send: those that the current sign-in accepts, and
+/// those that a later check rejects.
 fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
     let (alice, mallory) = (principal("alice"), principal("mallory"));
     let mut clear = Patch::new();

@@ -1,4 +1,4 @@
-//! What a store should do, said with plain maps.
+//! The expected behaviour of a store, on plain maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::store::Outcome;
 use crate::timestamp::Timestamp;
 use crate::token::RecordId;
 
-/// The records that are live or expired, and the floors.
+/// The live and expired records, and the minimum epochs.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) now: Timestamp,
@@ -21,7 +21,7 @@ pub(super) struct Model {
     floors: BTreeMap<Who, u64>,
 }
 
-/// What is kept of a record.
+/// The modelled part of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kept {
     pub(super) secret: SecretHash,
@@ -54,7 +54,7 @@ impl Secret {
     }
 }
 
-/// What a client shows: the hashes of a secret.
+/// A client's proof: the hashes of a secret.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shown {
     pub(super) secret: Secret,
@@ -70,7 +70,7 @@ impl Shown {
         }
     }
 
-    /// Whether it is the secret with this hash, or `None` without the key.
+    /// Returns whether the proof has this hash, or `None` without its key.
     fn shows(self, stored: SecretHash) -> Option<bool> {
         let same_key = |hash: &SecretHash| hash.key() == stored.key();
         self.hashes().into_iter().find(same_key).map(|hash| hash.digest() == stored.digest())
@@ -78,8 +78,8 @@ impl Shown {
 }
 
 impl Kept {
-    /// Without what cannot be compared: the replaced secret, which shows in lookups only, and, for
-    /// a store that moves records, the version and the fence.
+    /// Removes the fields that cannot be compared: the replaced secret, which only shows in
+    /// lookups, and for a store that moves records the version and the fence.
     pub(super) fn comparable(self, moves_records: bool) -> Self {
         Self {
             replaced: None,
@@ -109,7 +109,7 @@ impl Kept {
 }
 
 impl Kept {
-    /// How far the idle deadline may move.
+    /// Returns the latest time to which the idle deadline may move.
     fn latest_idle(&self, now: Timestamp) -> Timestamp {
         match self.facts == OWN_IDLE_LIFE {
             true => now + Duration::from_secs(5 * 60),
@@ -118,13 +118,13 @@ impl Kept {
     }
 }
 
-/// An answer to a create or an update, but for the version.
+/// The answer to a create or an update, without the version.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
     Applied {
         counters: Vec<(Box<str>, i64)>,
         ended: BTreeSet<RecordId>,
-        /// What the version has to do; answers that were seen do not say.
+        /// The expected change of the version. An observed answer does not show it.
         grows: Grows,
     },
     Exists,
@@ -135,7 +135,7 @@ pub(super) enum Answer {
     Rejected(Rejection),
 }
 
-/// Whether a version grows. Equal to itself whatever it says, as an answer does not show it.
+/// The expected change of a version. All values compare equal, because an answer does not show it.
 #[derive(Debug)]
 pub(super) struct Grows(bool);
 
@@ -146,12 +146,12 @@ impl PartialEq for Grows {
 }
 
 impl Answer {
-    /// It is done already.
+    /// Returns an answer for a call that was already applied.
     pub(super) fn unchanged() -> Self {
         Self::Applied { counters: Vec::new(), ended: BTreeSet::new(), grows: Grows(false) }
     }
 
-    /// What a store said.
+    /// Converts the answer of a store.
     pub(super) fn from(answer: Result<Outcome, StoreError>) -> Self {
         let outcome = match answer {
             Ok(outcome) => outcome,
@@ -174,7 +174,7 @@ impl Answer {
 }
 
 impl Model {
-    /// A model of a store that keeps an index, and so a cap, or of one that does not.
+    /// Creates a model of a store with or without an index. Without one there is no cap.
     pub(super) fn new(has_index: bool) -> Self {
         Self {
             now: Timestamp::UNIX_EPOCH,
@@ -184,7 +184,7 @@ impl Model {
         }
     }
 
-    /// Keeps a record under an id that was never used.
+    /// Creates a record under an id that was never used.
     pub(super) fn create(&mut self, id: RecordId, kept: Kept, admit: Option<&Login>) -> Answer {
         if admit.is_some_and(|login| self.is_below_floor(login)) {
             return Answer::Rejected(Rejection::BelowFloor);
@@ -200,7 +200,8 @@ impl Model {
         }
     }
 
-    /// `to` is the new secret of a rotation, and `rehash` the one that moves to the newer key.
+    /// Applies a patch. `to` is the new secret of a rotation, and `rehash` the secret that moves to
+    /// the newer key.
     pub(super) fn patch(
         &mut self,
         id: RecordId,
@@ -257,7 +258,7 @@ impl Model {
         }
     }
 
-    /// What a rotation comes to that is sent again.
+    /// Returns the answer to a rotation that is sent again.
     pub(super) fn patch_again(&self, id: RecordId, shown: Shown, to: SecretHash) -> Answer {
         let is_there = self.records.get(&id).is_some_and(|kept| kept.secret == to);
         match self.lookup(id, shown) {
@@ -268,7 +269,7 @@ impl Model {
         }
     }
 
-    /// The answer to a deletion, in one word.
+    /// Returns the answer to a deletion, as one word.
     pub(super) fn delete(
         &mut self,
         id: RecordId,
@@ -305,7 +306,7 @@ impl Model {
         ended.len() as u64
     }
 
-    /// What a secret opens, in one word.
+    /// Returns the answer to a lookup, as one word.
     pub(super) fn lookup(&self, id: RecordId, shown: Shown) -> &'static str {
         let Some(kept) = self.records.get(&id).filter(|_| self.is_live(id)) else {
             return "absent";
@@ -319,19 +320,19 @@ impl Model {
         }
     }
 
-    /// The hash that the record has.
+    /// Returns the record's hash.
     pub(super) fn secret(&self, id: RecordId) -> Option<SecretHash> {
         self.records.get(&id).map(|kept| kept.secret)
     }
 
-    /// The sign-in that a client says it saw.
+    /// Returns the sign-in that a client claims to have seen.
     pub(super) fn sign_in(&self, id: RecordId, right: bool) -> u64 {
         let there_is = self.records.get(&id).map_or(0, |kept| kept.sign_in);
         if right { there_is } else { there_is.checked_sub(1).unwrap_or(1) }
     }
 
-    /// Whether a patch has two reasons to be refused of which none comes first: nothing says whether
-    /// the floor or the sign-in does.
+    /// Returns true if a patch fails for two reasons and the contract does not say which one is
+    /// reported: the minimum epoch and the sign-in.
     pub(super) fn is_undecided(&self, step: &PatchStep) -> bool {
         let below_floor = step.login().is_some_and(|login| self.is_below_floor(login));
         below_floor && step.sees == Some(false)
@@ -348,13 +349,13 @@ impl Model {
         kept.is_some_and(|kept| self.now < kept.idle && self.now < kept.absolute)
     }
 
-    /// The record, as far as it can be observed.
+    /// Returns the observable part of the record.
     pub(super) fn observed(&self, id: RecordId, moves_records: bool) -> Option<Kept> {
         let kept = self.records.get(&id).filter(|_| self.is_live(id));
         kept.cloned().map(|kept| kept.comparable(moves_records))
     }
 
-    /// Takes over the version of an answer, if it did what it had to.
+    /// Takes over the version of an answer, if it changed as expected.
     pub(super) fn learn(
         &mut self,
         id: RecordId,
@@ -378,7 +379,8 @@ impl Model {
         }
     }
 
-    /// The value that a patch expects under a key: the right one, or one that it never has.
+    /// Returns the value that a patch expects under a key: the current one, or one that it never
+    /// has.
     pub(super) fn expectation(&self, id: RecordId, key: &str, right: bool) -> Option<String> {
         let value = self.records.get(&id).and_then(|kept| kept.values.get(key).cloned());
         if right { value } else { Some("\"never\"".to_owned()) }
@@ -397,13 +399,13 @@ impl Model {
         floor.is_some_and(|floor| login.epoch.is_none_or(|epoch| epoch < *floor))
     }
 
-    /// Whether a login is refused, because its principal has as many other sessions as they may.
+    /// Returns true if a login is refused because the principal's other sessions reach the cap.
     fn is_full(&self, id: RecordId, login: &Login) -> bool {
         let others = self.list(login.who).iter().filter(|other| **other != id).count();
         login.refuses && self.has_index && others >= login.cap
     }
 
-    /// Ends the sessions that are over the cap, now that `id` is one of them.
+    /// Ends the sessions above the cap, given that `id` is one of the principal's.
     fn end_over_cap(&mut self, id: RecordId, login: &Login) -> BTreeSet<RecordId> {
         if !self.has_index {
             return BTreeSet::new();
@@ -429,7 +431,7 @@ impl PatchStep {
 
 type Changed = (BTreeMap<String, String>, Vec<(Box<str>, i64)>);
 
-/// The values after a patch, and the counters it answers.
+/// Returns the values after a patch, and the counters of its answer.
 fn changed(before: &BTreeMap<String, String>, step: &PatchStep) -> Result<Changed, Rejection> {
     let (mut values, mut counters) = (before.clone(), Vec::new());
     if step.clear {
@@ -447,7 +449,7 @@ fn changed(before: &BTreeMap<String, String>, step: &PatchStep) -> Result<Change
                 let start: i64 = start.parse().map_err(|_| Rejection::not_an_integer(key))?;
                 let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
                 values.insert((*key).to_owned(), sum.to_string());
-                // After a clear the value is known beforehand: the patch carries it as a put.
+                // After a clear, the patch itself knows the value and carries it as a put.
                 if !step.clear {
                     counters.push(((*key).into(), sum));
                 }

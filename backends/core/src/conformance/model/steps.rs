@@ -1,4 +1,4 @@
-//! The steps of a sequence, and how they are drawn.
+//! The steps of a sequence, and their random generation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Facts that name an idle life of 5 min, an absolute one of 8 h, and a label.
+/// Facts with an idle lifetime of 5 min, an absolute one of 8 h, and a label.
 pub(super) const OWN_IDLE_LIFE: &[u8] =
     b"\x01\0\0\0\0\0\0\x04\x93\xe0\0\0\0\0\x01\xb7\x74\0\x01a\x01b";
 
-/// How many records a sequence plays with.
+/// The number of records in a sequence.
 pub(super) const SLOTS: usize = 3;
 
-/// One call, or a while that passes.
+/// A call, or a passage of time.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Create { slot: usize, at: Key, facts: &'static [u8], admit: Option<Login> },
@@ -26,22 +26,22 @@ pub(super) enum Step {
     Advance { by: Duration },
 }
 
-/// A patch, in the words of the model.
+/// A patch, in terms of the model.
 #[derive(Clone, Debug)]
 pub(super) struct PatchStep {
     pub(super) slot: usize,
     pub(super) shows: Shows,
-    /// Whether the sign-in that was seen is the one there is.
+    /// True if the required sign-in is the current one.
     pub(super) sees: Option<bool>,
     pub(super) clear: bool,
     pub(super) changes: BTreeMap<&'static str, Change>,
-    /// A key, and whether the value that is expected is the right one.
+    /// A key, and whether the expected value is the current one.
     pub(super) expects: Option<(&'static str, bool)>,
     pub(super) replace: Option<Replace>,
-    /// Moves a secret to the newer key: the current one, or the one before.
+    /// Moves a secret to the newer key: the current secret, or the one before.
     pub(super) rehash: Option<Proved>,
     pub(super) keep_for: Option<Duration>,
-    /// Whether the fence that is expected is the right one.
+    /// True if the required fence is the current one.
     pub(super) owns: Option<bool>,
 }
 
@@ -52,14 +52,14 @@ pub(super) enum Change {
     Add(i64),
 }
 
-/// What a client shows: a secret, as a node with these keys hashes it.
+/// A client's proof: a secret, hashed by a node with these keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shows {
     pub(super) secret: Proved,
     pub(super) keys: Keys,
 }
 
-/// The secret that a client shows.
+/// The secret that a client presents.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Proved {
     Nothing,
@@ -68,14 +68,14 @@ pub(super) enum Proved {
     Wrong,
 }
 
-/// A key that hashes are made under.
+/// A hash key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Key {
     Old,
     New,
 }
 
-/// The keys that a node has.
+/// The hash keys of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Keys {
     Old,
@@ -83,7 +83,7 @@ pub(super) enum Keys {
     Both,
 }
 
-/// How a patch replaces the secret, and under which key the new one is hashed.
+/// The replacement of the secret, and the key that the new one is hashed under.
 #[derive(Clone, Debug)]
 pub(super) struct Replace {
     pub(super) at: Key,
@@ -93,7 +93,7 @@ pub(super) struct Replace {
 #[derive(Clone, Debug)]
 pub(super) enum By {
     Rotation,
-    /// An authentication of the principal that the record has, and the facts it brings.
+    /// An authentication of the record's principal, and the facts it sets.
     Elevation(Option<&'static [u8]>),
     Login(Login),
 }
@@ -143,7 +143,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A patch that replaces no secret.
+/// A patch without a rotation.
 fn write() -> impl Strategy<Value = Step> {
     let expects = (key(), prop::bool::weighted(0.7));
     let parts = (
@@ -174,8 +174,8 @@ fn write() -> impl Strategy<Value = Step> {
     })
 }
 
-/// A patch that replaces the secret. It cannot fail for another reason than its proof, its sign-in
-/// and the floor, since nothing says where among the reasons a floor comes.
+/// A patch with a rotation. It can only fail for its proof, its sign-in and the minimum epoch,
+/// because the contract does not say where the minimum epoch comes in the order of the reasons.
 fn rotation() -> impl Strategy<Value = Step> {
     let proved = prop_oneof![
         6 => Just(Proved::Current),
