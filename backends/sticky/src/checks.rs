@@ -1,4 +1,4 @@
-//! Questions to the backup that several requests wait for.
+//! Shared checks: concurrent requests for a session wait for a single check of the backup.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use steadfast_core::RecordId;
 use tokio::sync::watch;
 
-/// Copies whose check is under way. Requests that come meanwhile wait for its answer, so that a session
-/// in use costs one check in its time, however many requests it has.
+/// The copies that are being checked. Requests that arrive during a check wait for its answer, so
+/// that a busy session costs one check per `recheck`, regardless of its number of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Checks(Mutex<HashMap<RecordId, watch::Receiver<()>>>);
 
-/// A check that is under way until this is dropped.
+/// A check in progress. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Check<'c> {
     checks: &'c Checks,
@@ -20,7 +20,7 @@ pub(crate) struct Check<'c> {
 }
 
 impl Checks {
-    /// Begins a check; where another one is under way, waits for its end instead.
+    /// Begins a check. If one is in progress, waits for its end instead and returns `None`.
     pub(crate) async fn begin(&self, id: RecordId) -> Option<Check<'_>> {
         let under_way = {
             let mut checks = self.lock();
@@ -48,7 +48,7 @@ impl Drop for Check<'_> {
     }
 }
 
-/// Nothing is ever sent: the end of the check closes the channel.
+/// Waits until the channel closes. No value is ever sent.
 async fn wait_for_end(mut under_way: watch::Receiver<()>) {
     while under_way.changed().await.is_ok() {}
 }

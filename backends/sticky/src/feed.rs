@@ -1,4 +1,4 @@
-//! The change feed of the backup: whether it can be trusted, and what it says.
+//! The change feed of the backup, and whether it can be trusted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -8,14 +8,14 @@ use steadfast_core::{Change, ChangeStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What the backup says of changes.
+/// A reader of the backup's change feed.
 ///
-/// It is read to its end before a copy is served, and by a task in between. Only a
-/// [complete](ChangeStream::is_complete) feed spares copies their checks: any other says nothing of
-/// what people and servers do to records, so its news is heard, and its silence proves nothing.
+/// All pending news is read before a copy is served, and by a background task in between. Only a
+/// [complete](ChangeStream::is_complete) feed replaces checks of the copies. Any other feed does not
+/// report changes by people and servers: its news is used, but its silence proves nothing.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    /// `None` if the feed is not to be followed.
+    /// `None` if the feed is not followed.
     bell: Option<Arc<Bell>>,
     state: Mutex<State>,
 }
@@ -23,18 +23,18 @@ pub(crate) struct Feed {
 #[derive(Debug, Default)]
 struct State {
     stream: Option<ChangeStream>,
-    /// Since when the stream told of everything it can tell.
+    /// The time since which the stream reports everything it can.
     told_since: Option<Instant>,
-    /// Whether the stream said nothing yet.
+    /// True until the stream reports its first change.
     is_silent: bool,
     gaps: u64,
 }
 
-/// Rung when the feed has something to say.
+/// Wakes the background task when the feed has news.
 #[derive(Debug, Default)]
 pub(crate) struct Bell(Notify);
 
-/// Waits until a bell rings, at most this long.
+/// Waits until the bell rings, at most this long.
 pub(crate) async fn rung(bell: Option<Arc<Bell>>, at_most: Duration) {
     match bell {
         Some(bell) => drop(tokio::time::timeout(at_most, bell.0.notified()).await),
@@ -64,8 +64,8 @@ impl Feed {
         }
     }
 
-    /// Hears all that there is to hear, and says since when nothing can have been missed, if that is
-    /// certain.
+    /// Reads all available news. Returns the time since which nothing can have been missed, if that
+    /// is certain.
     pub(crate) fn catch_up(&self, now: Instant, mut heard: impl FnMut(Change)) -> Option<Instant> {
         let waker = Waker::from(Arc::clone(self.bell.as_ref()?));
         let mut state = self.lock();
@@ -76,17 +76,17 @@ impl Feed {
         state.told_since.filter(|_| state.stream.as_ref().is_some_and(ChangeStream::is_complete))
     }
 
-    /// Whether the backup tells of changes now.
+    /// Returns true if the backup reports changes now.
     pub(crate) fn is_up(&self) -> bool {
         self.lock().told_since.is_some()
     }
 
-    /// How often something may have been missed since this was last asked.
+    /// Takes the number of gaps since the last call: times at which changes may have been missed.
     pub(crate) fn take_gaps(&self) -> u64 {
         std::mem::take(&mut self.lock().gaps)
     }
 
-    /// What rings when there is something to hear; to be waited for without holding the feed.
+    /// Returns the bell, so that a caller can wait without locking the feed.
     pub(crate) fn bell(&self) -> Option<Arc<Bell>> {
         self.bell.clone()
     }
@@ -97,8 +97,9 @@ impl Feed {
 }
 
 impl State {
-    /// The next change that is there. Every look leaves the same waker, whoever looks; and none is cut
-    /// short because the task that looks has had its share of the processor.
+    /// Returns the next available change. Every caller registers the same waker, because only the
+    /// last registered one is woken. The poll is unconstrained: Tokio's budget would otherwise make
+    /// a busy task see the feed as empty while it has news.
     fn next(&mut self, waker: &Waker) -> Option<Change> {
         let stream = self.stream.as_mut()?;
         let next = tokio::task::unconstrained(stream.next());
@@ -117,7 +118,7 @@ impl State {
     fn note(&mut self, change: Change, now: Instant) {
         let is_first = std::mem::take(&mut self.is_silent);
         match change {
-            // It is about to begin.
+            // The stream has not connected yet. This is not a gap.
             Change::Down if is_first => self.told_since = None,
             Change::Down => self.cut(),
             Change::Missed => {

@@ -1,15 +1,15 @@
-//! What an operator sees of a node with a backup.
+//! The metrics of a node with a backup.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use steadfast_core::RouteLabel;
 
-/// How a node does.
+/// The metrics of a node.
 pub(crate) struct Figures {
     pub(crate) is_feed_up: bool,
-    /// Since they were last shown.
+    /// Gaps since the last publication.
     pub(crate) feed_gaps: u64,
     pub(crate) copies: u64,
-    /// `None` if nothing goes behind.
+    /// `None` without write-behind.
     pub(crate) queued: Option<usize>,
 }
 
@@ -22,26 +22,23 @@ impl Figures {
         gauge!("steadfast_local_copies", "node" => node()).set(self.copies as f64);
         if let Some(queued) = self.queued {
             gauge!("steadfast_write_behind_queued", "node" => node()).set(queued as f64);
-            // From the start on, so that its first rise is seen as one.
+            // Registered at 0, so that the first increase is visible as one.
             counter!("steadfast_write_behind_lost_total", "node" => node()).increment(0);
         }
     }
 }
 
-/// Each time, since the recorder may be younger than the store.
+/// Called with every publication, because the recorder may be installed after the store was built.
 fn describe() {
-    describe_gauge!("steadfast_feed_up", "Whether the backup tells this node of changes");
+    describe_gauge!("steadfast_feed_up", "1 while the backup reports changes to this node");
     describe_counter!(
         "steadfast_feed_gaps_total",
-        "How often changes may have been missed, because the feed was cut"
+        "Times at which changes may have been missed because the feed was cut"
     );
-    describe_gauge!("steadfast_local_copies", "Sessions of which this node has a copy");
+    describe_gauge!("steadfast_local_copies", "Sessions with a local copy on this node");
     describe_gauge!(
         "steadfast_write_behind_queued",
-        "Acknowledged writes that the backup does not have yet"
+        "Acknowledged writes that the backup lacks so far"
     );
-    describe_counter!(
-        "steadfast_write_behind_lost_total",
-        "Acknowledged writes that the backup will never have"
-    );
+    describe_counter!("steadfast_write_behind_lost_total", "Acknowledged writes that were lost");
 }

@@ -1,4 +1,4 @@
-//! How often a node tries again while its backup is away.
+//! The pace of retries during an outage of the backup.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,30 +7,32 @@ use steadfast_core::{Env, Scope};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::{sleep, timeout};
 
-/// Tries while the backup is away: one at a time for the whole node, each later than the one before.
+/// Paces retries during an outage of the backup: one at a time for the whole node, with growing
+/// pauses.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     is_away: AtomicBool,
-    /// In a row.
+    /// Consecutive failures.
     failures: Mutex<u32>,
     is_hurried: AtomicBool,
     hurried: Notify,
 }
 
-/// A try.
+/// Permission for one attempt.
 pub(crate) struct Turn<'p> {
     pace: &'p Pace,
-    /// Held while the backup is away.
+    /// Locked during an outage, so that only one attempt runs at a time.
     failures: Option<MutexGuard<'p, u32>>,
 }
 
 impl Pace {
-    /// Waits until it is time for a try: no time while the backup answers.
+    /// Waits until an attempt is due. It returns immediately while the backup answers.
     pub(crate) async fn turn(&self, env: &Env) -> Turn<'_> {
         if !self.is_away.load(Ordering::Acquire) {
             return Turn { pace: self, failures: None };
         }
         let failures = self.failures.lock().await;
+        // The attempt that held the lock may have succeeded.
         if *failures == 0 {
             return Turn { pace: self, failures: None };
         }
@@ -38,27 +40,26 @@ impl Pace {
         Turn { pace: self, failures: Some(failures) }
     }
 
-    /// The node is about to end: tries again now, and no later than after a moment.
+    /// Cuts the current pause short and shortens later ones, because the node is about to stop.
     pub(crate) fn hurry(&self) {
         self.is_hurried.store(true, Ordering::Release);
         self.hurried.notify_waiters();
     }
 
     async fn wait(&self, failures: u32, env: &Env) {
+        // Registered before the flag is read: a `hurry` in between would otherwise be missed.
         let hurried = self.hurried.notified();
         tokio::pin!(hurried);
         hurried.as_mut().enable();
-        let longest = match self.is_hurried.load(Ordering::Acquire) {
-            true => LONGEST_IN_A_HURRY,
-            false => LONGEST,
-        };
-        // An error says that it is not hurried.
+        let is_hurried = self.is_hurried.load(Ordering::Acquire);
+        let longest = if is_hurried { LONGEST_IN_A_HURRY } else { LONGEST };
+        // A timeout only means that the pause was not cut short.
         let _ = timeout(pause(failures, longest, env), hurried).await;
     }
 }
 
 impl Turn<'_> {
-    /// The backup answered.
+    /// Reports that the backup answered.
     pub(crate) fn succeeded(self) {
         if let Some(mut failures) = self.failures {
             *failures = 0;
@@ -66,7 +67,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The backup did not take it. Where only this record is concerned, only its next try waits.
+    /// Reports a failure. If it only concerns this record, only its next attempt waits.
     pub(crate) async fn failed(self, scope: Scope, tries: u32, env: &Env) {
         if scope == Scope::Record {
             drop(self.failures);
@@ -81,10 +82,11 @@ impl Turn<'_> {
     }
 }
 
-/// Twice as long after each failure, and up to half as long again, so that nodes do not come at once.
+/// Returns a pause that doubles with each failure, plus up to 50 % jitter, so that nodes do not
+/// retry in step.
 fn pause(failures: u32, longest: Duration, env: &Env) -> Duration {
     let mut random = [0];
-    // Without randomness they do.
+    // Without randomness there is no jitter, which is acceptable.
     let _ = env.fill(&mut random);
     let pause = (SHORTEST * 2_u32.saturating_pow(failures.min(16) - 1)).min(longest);
     pause.mul_f64(1.0 + f64::from(random[0]) / 510.0)

@@ -1,12 +1,12 @@
-//! The other nodes, by their labels.
+//! The labels of other nodes.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use steadfast_core::RouteLabel;
 
-/// The labels of other nodes: those that were set, and those that the backup's records name. What a
-/// client carries is no source, because clients write what they like.
+/// The labels of other nodes: those configured, and those that the backup's records name. A
+/// client's route is not a source, because clients can send any label.
 #[derive(Debug)]
 pub(crate) struct Peers {
     set: Vec<RouteLabel>,
@@ -31,7 +31,8 @@ impl Peers {
         self.set.contains(label) || seen()
     }
 
-    /// Those to send sessions to: the ones that were set, if any were.
+    /// Returns the nodes to send sessions to: the configured ones if there are any, else those
+    /// seen.
     pub(crate) fn all(&self) -> Vec<RouteLabel> {
         if !self.set.is_empty() {
             return self.set.clone();
@@ -41,5 +42,5 @@ impl Peers {
     }
 }
 
-/// More nodes than a balancer of this kind has.
+/// More nodes than a sticky deployment has.
 const MOST_SEEN: usize = 256;

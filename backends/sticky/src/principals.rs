@@ -1,4 +1,4 @@
-//! Which copies are whose.
+//! The copies of each principal's sessions.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use steadfast_core::{Principal, RecordId};
 
-use crate::copies::LocalCopy;
+use crate::near_cache::LocalCopy;
 
-/// The copies of each principal's sessions, so that ending them all costs no look at anyone else's.
+/// The copies of each principal's sessions, so that ending them does not scan all copies.
 #[derive(Debug)]
 pub(crate) struct Principals {
     shards: Box<[Mutex<Shard>]>,
@@ -30,7 +30,7 @@ impl Principals {
         }
     }
 
-    /// Takes a copy off the list, unless another one of the session took its place there.
+    /// Removes a copy, unless another copy of the session has replaced it.
     pub(crate) fn remove(&self, id: RecordId, copy: &Arc<LocalCopy>) {
         let Some(principal) = &copy.record.principal else {
             return;

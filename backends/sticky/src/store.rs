@@ -1,4 +1,4 @@
-//! The store, as an application and the middleware see it.
+//! The public store and its builder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use steadfast_core::{
 };
 use steadfast_memory::MemoryStore;
 
-use crate::alone::Alone;
-use crate::backed::{Backed, Settings};
 use crate::peers::Peers;
-use crate::traffic::Traffic;
+use crate::routing_stats::RoutingStats;
+use crate::standalone::Standalone;
+use crate::with_backup::{Settings, WithBackup};
 
-/// Sessions on the node that their clients are sent to. Clones share them.
+/// Sessions on the node that their clients are routed to. Clones share them.
 ///
 /// # Examples
 ///
@@ -37,19 +37,19 @@ use crate::traffic::Traffic;
 pub struct StickyStore {
     label: RouteLabel,
     peers: Arc<Peers>,
-    traffic: Arc<Traffic>,
+    routing_stats: Arc<RoutingStats>,
     place: Place,
 }
 
-/// Where the sessions are.
+/// The place where the sessions are.
 #[derive(Clone, Debug)]
 enum Place {
-    Alone(Arc<Alone>),
-    Backed(Arc<Backed>),
+    Standalone(Arc<Standalone>),
+    WithBackup(Arc<WithBackup>),
 }
 
 impl StickyStore {
-    /// The store of the node with this label, to be set up.
+    /// Returns a builder for the node with this label.
     pub fn builder(label: RouteLabel) -> StickyStoreBuilder {
         StickyStoreBuilder {
             label,
@@ -67,17 +67,19 @@ impl StickyStore {
         }
     }
 
-    /// The label of this node.
+    /// Returns the label of this node.
     pub fn label(&self) -> &RouteLabel {
         &self.label
     }
 
-    /// Moves a share of this node's sessions, 0 to 1, to the [`peers`](StickyStoreBuilder::peers), and
-    /// says how many. Without peers that were set, to the nodes that sessions were taken over from.
+    /// Moves a share of this node's sessions, 0 to 1, to the [`peers`](StickyStoreBuilder::peers),
+    /// and returns their number. Without configured peers, they move to the nodes from which this
+    /// node took sessions over.
     ///
-    /// A session moves with the answer to its client's next request, which names the other node;
-    /// nobody is signed out. It needs routes that travel with the client, so it moves nothing where the
-    /// balancer keeps them by itself. A second call takes back what has not moved yet.
+    /// A session moves with the answer to its client's next request, which names the other node.
+    /// The user stays signed in. This needs routes that travel with the client: it has no effect if
+    /// the load balancer keeps its own routes. A second call cancels moves that have not happened
+    /// yet.
     ///
     /// # Errors
     ///
@@ -86,34 +88,36 @@ impl StickyStore {
         self.rehome_to(fraction, &self.peers.all())
     }
 
-    /// The same, to these nodes, for example to one that just joined.
+    /// Moves a share of this node's sessions to these nodes, for example to one that just joined.
     ///
     /// # Errors
     ///
     /// As [`rehome`](Self::rehome).
     pub fn rehome_to(&self, fraction: f64, nodes: &[RouteLabel]) -> Result<u64, StoreError> {
         match &self.place {
-            Place::Alone(_) => Err(StoreError::Unsupported("moving sessions without a backup")),
-            Place::Backed(node) => Ok(node.rehome(fraction, nodes)),
+            Place::Standalone(_) => {
+                Err(StoreError::Unsupported("moving sessions without a backup"))
+            }
+            Place::WithBackup(node) => Ok(node.rehome(fraction, nodes)),
         }
     }
 
     fn is_draining(&self) -> bool {
         match &self.place {
-            Place::Alone(node) => node.is_draining(),
-            Place::Backed(node) => node.is_draining(),
+            Place::Standalone(node) => node.is_draining(),
+            Place::WithBackup(node) => node.is_draining(),
         }
     }
 
     fn inner(&self) -> &dyn Store {
         match &self.place {
-            Place::Alone(node) => &node.memory,
-            Place::Backed(node) => &*node.backup,
+            Place::Standalone(node) => &node.memory,
+            Place::WithBackup(node) => &*node.backup,
         }
     }
 }
 
-/// Sets a [`StickyStore`] up.
+/// Configures a [`StickyStore`].
 #[derive(Debug)]
 pub struct StickyStoreBuilder {
     label: RouteLabel,
@@ -125,102 +129,106 @@ pub struct StickyStoreBuilder {
 }
 
 impl StickyStoreBuilder {
-    /// The store that outlives this node, shared with the others: none by default, and then sessions
-    /// end with the node.
+    /// Sets the store that outlives this node and is shared with the others. Default: none;
+    /// sessions then end with the node.
     ///
-    /// Every change is a patch to it. Its clock, its limits and its index are this store's.
+    /// Every change is a patch to the backup. Its clock, limits and index become those of this
+    /// store.
     #[must_use]
     pub fn backup(self, backup: Arc<dyn Store>) -> Self {
         Self { backup: Some(backup), ..self }
     }
 
-    /// The clock and the randomness of a node without a backup: the system's by default.
+    /// Sets the clock and the source of randomness of a node without a backup. Default: the
+    /// system's.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
-    /// Where sessions live without a backup: a [`MemoryStore`] with its defaults by default.
+    /// Sets the store of a node without a backup. Default: a [`MemoryStore`] with its defaults.
     #[must_use]
     pub fn memory(self, memory: MemoryStore) -> Self {
         Self { memory: Some(memory), ..self }
     }
 
-    /// The labels of the nodes, this one may be among them: none by default. They are where
-    /// [`rehome`](StickyStore::rehome) and a drain send sessions to, and tell a route to another node
-    /// from a route to nowhere.
+    /// Sets the labels of the nodes, which may include this one. Default: none. They are the targets
+    /// of [`rehome`](StickyStore::rehome) and of a drain, and they distinguish a route to another
+    /// node from a route to an unknown node.
     #[must_use]
     pub fn peers(self, peers: impl IntoIterator<Item = RouteLabel>) -> Self {
         Self { peers: peers.into_iter().collect(), ..self }
     }
 
-    /// How long a copy is served after it was checked: 1 s by default.
+    /// Sets the time that a copy is served after a check. Default: 1 s.
     ///
-    /// A session in use costs one check of the backup in this time. A session that ended elsewhere is
-    /// served for at most this long, however it ended, and usually for as long as the news takes. With
-    /// 0, every request asks the backup. A backup in this process, such as `MemoryStore`, tells every
-    /// change, and its copies need no check.
+    /// A session in use costs one check of the backup in this time. A session that ended elsewhere
+    /// is served for at most this long, however it ended, and usually only until the change feed
+    /// reports its end. With 0, every request asks the backup. A backup in this process, such as
+    /// `MemoryStore`, reports every change, so its copies need no checks.
     #[must_use]
     pub fn recheck(mut self, recheck: Duration) -> Self {
         self.settings.recheck = recheck;
         self
     }
 
-    /// Whether the backup's changes are listened to: yes by default. If not, what changes elsewhere
-    /// shows after [`recheck`](Self::recheck).
+    /// Sets whether to follow the backup's change feed. Default: true. Without it, changes made
+    /// elsewhere show after [`recheck`](Self::recheck).
     #[must_use]
     pub fn follow_changes(mut self, follow: bool) -> Self {
         self.settings.follows_changes = follow;
         self
     }
 
-    /// Acknowledges writes before the backup has them: off by default.
+    /// Acknowledges writes before the backup has them. Default: off.
     ///
-    /// A crash of this node then loses the writes of at most `window` of time; once the oldest that the
-    /// backup lacks is older, writes wait for it again. Some never go behind: `increment`, `update`, and
-    /// everything that creates or ends a session or replaces its token.
+    /// A crash of this node then loses at most the writes of the last `window`. Once the oldest
+    /// deferred write exceeds it, further writes wait for the backup. Some writes are never
+    /// deferred: `increment`, `update`, and every call that creates or ends a session or replaces
+    /// its token.
     ///
-    /// Without a crash, an acknowledged write is lost where another node wrote to the same key, another
-    /// user signed in to the session, or the backup cannot take it. That is counted in
-    /// `steadfast_write_behind_lost_total`, and logged with the session's id.
+    /// Without a crash, an acknowledged write is lost if another node wrote to the same key,
+    /// another user signed in to the session, or the backup rejects it. Each loss is counted in
+    /// `steadfast_write_behind_lost_total` and logged with the session's id.
     #[must_use]
     pub fn write_behind(mut self, window: Duration) -> Self {
         self.settings.write_behind = Some(window);
         self
     }
 
-    /// How long a drain waits until the backup has what was written behind: 10 s by default. What it
-    /// lacks then is lost, and [`Drained::lost`] says of how many sessions.
+    /// Sets the time that a drain waits for the backup to get all deferred writes. Default: 10 s.
+    /// Writes that are still missing then are lost, and [`Drained::lost`] counts their sessions.
     #[must_use]
     pub fn drain_within(mut self, time: Duration) -> Self {
         self.settings.drain_within = time;
         self
     }
 
-    /// The bytes of memory for local copies: 256 MiB by default. What does not fit is asked for again.
+    /// Sets the memory for local copies in bytes. Default: 256 MiB. Evicted copies are loaded
+    /// again.
     #[must_use]
     pub fn copies(mut self, bytes: u64) -> Self {
         self.settings.copies = bytes;
         self
     }
 
-    /// The store.
+    /// Builds the store.
     pub fn build(self) -> StickyStore {
         let Self { label, backup, env, memory, peers, settings } = self;
         let peers = Arc::new(Peers::new(&label, peers));
-        let traffic = Arc::new(Traffic::new(label.clone()));
+        let routing_stats = Arc::new(RoutingStats::new(label.clone()));
         let place = match backup {
             None => {
                 let memory = memory.unwrap_or_else(|| MemoryStore::builder().env(env).build());
-                Place::Alone(Arc::new(Alone::new(memory, label.clone())))
+                Place::Standalone(Arc::new(Standalone::new(memory, label.clone())))
             }
             Some(backup) => {
-                let (peers, traffic) = (Arc::clone(&peers), Arc::clone(&traffic));
-                let node = Backed::new(label.clone(), backup, peers, traffic, &settings);
-                Place::Backed(Arc::new(node))
+                let (peers, routing_stats) = (Arc::clone(&peers), Arc::clone(&routing_stats));
+                let node = WithBackup::new(label.clone(), backup, peers, routing_stats, &settings);
+                Place::WithBackup(Arc::new(node))
             }
         };
-        StickyStore { label, peers, traffic, place }
+        StickyStore { label, peers, routing_stats, place }
     }
 }
 
@@ -246,7 +254,7 @@ impl SessionStore for StickyStore {
             routes if routes.iter().any(|label| self.peers.knows(label)) => Routed::Misrouted,
             _ => Routed::Unknown,
         };
-        self.traffic.count(routed);
+        self.routing_stats.count(routed);
         Some(routed)
     }
 
@@ -262,8 +270,8 @@ impl SessionStore for StickyStore {
     ) -> Result<Outcome, StoreError> {
         match &self.place {
             _ if self.is_draining() => Ok(Outcome::Rejected(Rejection::Draining)),
-            Place::Alone(node) => node.create(id, record, admission).await,
-            Place::Backed(node) => node.create(id, record, admission).await,
+            Place::Standalone(node) => node.create(id, record, admission).await,
+            Place::WithBackup(node) => node.create(id, record, admission).await,
         }
     }
 
@@ -274,8 +282,8 @@ impl SessionStore for StickyStore {
         hint: &Hint,
     ) -> Result<Lookup, StoreError> {
         match &self.place {
-            Place::Alone(node) => node.load(id, proof, hint).await,
-            Place::Backed(node) => node.load(id, proof, hint).await,
+            Place::Standalone(node) => node.load(id, proof, hint).await,
+            Place::WithBackup(node) => node.load(id, proof, hint).await,
         }
     }
 
@@ -286,22 +294,24 @@ impl SessionStore for StickyStore {
         hint: &Hint,
     ) -> Result<Outcome, StoreError> {
         match &self.place {
-            Place::Alone(node) => node.update(id, patch, hint).await,
-            Place::Backed(node) => node.update(id, patch, hint).await,
+            Place::Standalone(node) => node.update(id, patch, hint).await,
+            Place::WithBackup(node) => node.update(id, patch, hint).await,
         }
     }
 
     async fn delete(&self, id: RecordId, deletion: &Deletion<'_>) -> Result<Deleted, StoreError> {
         match &self.place {
-            Place::Alone(node) => node.memory.delete(id, deletion).await,
-            Place::Backed(node) => node.delete(id, deletion).await,
+            Place::Standalone(node) => node.memory.delete(id, deletion).await,
+            Place::WithBackup(node) => node.delete(id, deletion).await,
         }
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
         match &self.place {
-            Place::Alone(_) => Err(StoreError::Unsupported("a list of sessions without a backup")),
-            Place::Backed(node) => node.backup.list(principal).await,
+            Place::Standalone(_) => {
+                Err(StoreError::Unsupported("a list of sessions without a backup"))
+            }
+            Place::WithBackup(node) => node.backup.list(principal).await,
         }
     }
 
@@ -311,8 +321,10 @@ impl SessionStore for StickyStore {
         revocation: Revocation,
     ) -> Result<u64, StoreError> {
         match &self.place {
-            Place::Alone(_) => Err(StoreError::Unsupported("ending all sessions without a backup")),
-            Place::Backed(node) => node.delete_all(principal, revocation).await,
+            Place::Standalone(_) => {
+                Err(StoreError::Unsupported("ending all sessions without a backup"))
+            }
+            Place::WithBackup(node) => node.delete_all(principal, revocation).await,
         }
     }
 
@@ -323,7 +335,7 @@ impl SessionStore for StickyStore {
 
 #[async_trait]
 impl Operate for StickyStore {
-    /// Fails while the node drains, so that the balancer sends new clients elsewhere.
+    /// Fails while the node drains, so that the load balancer sends new clients elsewhere.
     async fn ready(&self) -> Result<(), StoreError> {
         if self.is_draining() {
             return Err(StoreError::unavailable(Draining));
@@ -331,14 +343,14 @@ impl Operate for StickyStore {
         self.inner().ready().await
     }
 
-    /// Stops taking new sessions. With a backup, the answers from then on name other nodes, and this
-    /// returns when the backup has every write that was acknowledged here, or after
-    /// [`drain_within`](StickyStoreBuilder::drain_within). Without one, the sessions go on until the
-    /// node ends, and are lost then.
+    /// Stops accepting new sessions. With a backup, later answers name other nodes. The call returns
+    /// once the backup has every acknowledged write, or after
+    /// [`drain_within`](StickyStoreBuilder::drain_within). Without a backup, sessions live on until
+    /// the node ends, and are then lost.
     async fn drain(&self) -> Result<Drained, StoreError> {
         match &self.place {
-            Place::Alone(node) => node.drain().await,
-            Place::Backed(node) => Ok(node.drain().await),
+            Place::Standalone(node) => node.drain().await,
+            Place::WithBackup(node) => Ok(node.drain().await),
         }
     }
 
@@ -354,12 +366,12 @@ impl Operate for StickyStore {
         self.inner().stats().await
     }
 
-    /// The nodes of the backup.
+    /// Describes the nodes of the backup.
     async fn describe(&self) -> Result<Description, StoreError> {
         self.inner().describe().await
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the node drains: it takes no new sessions")]
+#[error("the node is draining and accepts no new sessions")]
 struct Draining;

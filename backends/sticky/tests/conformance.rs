@@ -1,4 +1,4 @@
-//! The sticky store keeps the contract, over several nodes and over one.
+//! The sticky store passes the conformance tests, with several nodes and with one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use steadfast_core::{Env, Store};
 use steadfast_memory::MemoryStore;
 use steadfast_sticky::{StickyStore, StickyStoreBuilder};
 
-/// Nodes over one backup in memory, set up alike.
+/// Nodes over one backup in memory, configured alike.
 struct Nodes {
     count: usize,
     set_up: fn(StickyStoreBuilder) -> StickyStoreBuilder,
@@ -59,7 +59,7 @@ mod writing_behind {
 mod without_a_backup {
     use super::*;
 
-    /// One node with what it holds in its own memory.
+    /// One node without a backup.
     struct Alone;
 
     #[async_trait]

@@ -1,5 +1,5 @@
-//! What others do to the records of a server is served for no longer than `recheck`, however busy the
-//! feed of the server is.
+//! Changes that others make to a server's records show within `recheck`, however busy the server's
+//! feed is.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -87,8 +87,8 @@ async fn a_row_that_is_deleted_by_hand() {
     service.ends_within_recheck().await;
 }
 
-/// Two nodes over a server, a session that the first one serves, and another one that the second one
-/// writes to all the time.
+/// Two nodes over a server, a session that the first node serves, and another session that the
+/// second node writes to all the time.
 struct Service {
     first: StickyStore,
     second: StickyStore,
@@ -103,7 +103,7 @@ impl Service {
         });
         let id = create(&first).await;
         let busy = tokio::spawn(write_all_the_time(second.clone(), create(&second).await));
-        // The first node follows the feed by now, and has a copy.
+        // By now the first node follows the feed and has a copy.
         let start = Instant::now();
         while start.elapsed() < RECHECK {
             assert!(opens(&first, id).await);
@@ -132,7 +132,7 @@ async fn write_all_the_time(node: StickyStore, id: RecordId) {
     for n in 0.. {
         let mut patch = Patch::new();
         patch.put("n", n.into()).unwrap();
-        // While keys are evicted, there may be nothing to write to.
+        // The key may just have been evicted, so the write may fail.
         let _ = node.update(id, &patch, &Hint::default()).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -167,7 +167,7 @@ fn key_of(server: &Redis, id: RecordId) -> String {
     keys.iter().map(rig::redis::Reply::text).find(|key| key.contains(&id)).unwrap()
 }
 
-/// Whether every server names the sieves as the addresses of the primaries.
+/// Returns true if every server announces the proxies as the addresses of the primaries.
 fn announces(cluster: &RedisCluster, sieves: &[Sieve]) -> bool {
     let ports = || sieves[..3].iter().map(|sieve| sieve.address().rsplit_once(':').unwrap().1);
     cluster.servers.iter().all(|server| {

@@ -1,7 +1,8 @@
-//! The sticky store keeps the contract over the stores that nodes of several processes share.
+//! The sticky store passes the conformance tests over stores that several processes share.
 //!
-//! News of a change takes its time through a server, so what the contract wants to be so when a call
-//! returned is asked of nodes that ask the server every time. One node alone follows the changes.
+//! A server's change feed takes time, but the contract expects a call's effect once it returns. The
+//! nodes in these tests therefore ask the server every time, except for a single node that follows
+//! the feed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -73,7 +74,7 @@ mod over_postgres {
 
 type Opening = std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>> + Send>>;
 
-/// Nodes of a service, each with a store of its own in a place that they share.
+/// Nodes of a service, each with its own store over a shared server.
 struct Nodes {
     open: fn(String, Env) -> Opening,
     count: usize,

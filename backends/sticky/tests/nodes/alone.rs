@@ -1,4 +1,4 @@
-//! A node without a backup: what it loses, it says.
+//! A node without a backup reports lost sessions.
 
 use std::time::Duration;
 

@@ -96,7 +96,7 @@ async fn a_write_whose_answer_was_lost_is_made_once() {
 async fn a_write_that_is_late_does_not_overwrite_the_next_one() {
     let service = behind();
     let id = service.session().await;
-    // It was sent, and is on its way for so long that the node tries again.
+    // The patch is sent, but is on its way for so long that the node retries.
     service.backup.once(Call::Update, Fault::Slow(Duration::from_secs(20)));
     let late = service.backup.clone();
     service.nodes[0].write(id, &put("n", 1)).await;
@@ -229,7 +229,7 @@ async fn what_is_behind_at_a_takeover_is_made_up_for_and_overwrites_nothing() {
     service.nodes[0].write(id, &put("n", 1)).await;
     service.nodes[0].write(id, &put("m", 1)).await;
     service.backup.heal();
-    // Straight to the backup, so that it comes before the next try of the first node.
+    // Written straight to the backup, to arrive before the first node's next attempt.
     let taken = service.nodes[1].patch(id, &put("n", 2)).await;
     assert!(matches!(taken, Outcome::Applied(_)), "{taken:?}");
     service.nodes[0].drain().await.unwrap();

@@ -1,4 +1,4 @@
-//! When a node may answer by itself.
+//! The conditions under which a copy may answer.
 
 use std::time::Duration;
 

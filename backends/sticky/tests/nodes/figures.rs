@@ -1,4 +1,4 @@
-//! What an operator sees of a node.
+//! The metrics of a node.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn an_operator_sees_the_feed_and_the_copies() {
     seen.eventually("steadfast_feed_up", 1.0).await;
     seen.eventually("steadfast_feed_gaps_total", 0.0).await;
     seen.eventually("steadfast_local_copies", 1.0).await;
-    // More news than the feed keeps for a listener that is not asked meanwhile.
+    // More changes than the feed buffers for a listener that does not read.
     let touch = |n| put("n", n);
     for n in 0..2_000 {
         service.backup.patch(id, &touch(n)).await;
@@ -56,7 +56,7 @@ fn recorder() -> (impl Drop, Seen) {
     (metrics::set_default_local_recorder(recorder), seen)
 }
 
-/// What is rendered for a scraper.
+/// The rendered metrics.
 struct Seen(PrometheusHandle);
 
 impl Seen {

@@ -1,4 +1,4 @@
-//! Several nodes over one backup: what each may serve, and what is never lost between them.
+//! Several nodes over one backup: the answers each may give, and the writes that are never lost.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 

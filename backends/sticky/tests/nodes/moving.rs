@@ -1,4 +1,4 @@
-//! Sessions that change their node: by failure, by drain, and to spread the load.
+//! Sessions that change their node: after a failure, in a drain, and to balance the load.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,7 +68,8 @@ async fn a_session_bounces_at_most_once_after_a_failover() {
     let service = Service::with(3, |node| node);
     let id = service.session().await;
     let mut route = "n1".to_owned();
-    // The first node is dead: the balancer picks another, and then follows the route.
+    // The first node is dead. The load balancer picks another one, then follows the
+    // route.
     let mut moves = 0;
     for visit in 0..20 {
         let at = if visit == 0 { 2 } else { route[1..].parse::<usize>().unwrap() - 1 };
@@ -217,7 +218,7 @@ async fn a_kill_loses_no_acknowledged_write() {
         let seen = service.nodes[0].write(id, &put("n", n)).await;
         acknowledged.insert(id, (n, seen));
     }
-    // The first node is gone, and never comes back.
+    // The first node is gone for good.
     for (id, (n, seen)) in acknowledged {
         assert_eq!(service.nodes[1].n(id, seen).await, Some(n));
     }
@@ -241,7 +242,7 @@ async fn sk_01_a_route_never_decides_whose_session_it_is() {
     }
 }
 
-/// Clients of a balancer that follows routes, each with the one it carries.
+/// Clients of a load balancer that follows routes, each with its route.
 #[derive(Default)]
 struct Clients(BTreeMap<RecordId, String>);
 
@@ -261,12 +262,10 @@ impl Clients {
         shares
     }
 
-    /// The largest share; of as many as there are nodes, at least one is that of the mean.
+    /// Returns the largest number of clients on one node, or all of them if a node has none.
     fn skew(&self, nodes: usize) -> usize {
-        match self.shares().len() == nodes {
-            true => *self.shares().values().max().unwrap(),
-            false => self.0.len(),
-        }
+        let shares = self.shares();
+        if shares.len() == nodes { *shares.values().max().unwrap() } else { self.0.len() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the routes of requests relate to a node.
+//! The relation between a request's route and the node that receives it.
 
 use steadfast_core::{Routed, SessionStore};
 

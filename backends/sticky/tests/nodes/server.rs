@@ -1,4 +1,5 @@
-//! A backup as a server is one: its feed tells what stores do, and not what others do to its records.
+//! A backup that behaves like a server: its feed reports changes by stores, but not changes by
+//! others.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -21,7 +22,7 @@ impl Server {
         Self { memory: MemoryStore::builder().env(env).build(), vanished: Arc::default() }
     }
 
-    /// Deletes a record as a person or an eviction does.
+    /// Deletes a record as an administrator or an eviction would.
     pub async fn vanish(&self, id: RecordId) {
         self.vanished.lock().unwrap().insert(id);
         assert!(self.memory.delete(id, &Deletion::LOGOUT).await.unwrap().is_ended());

@@ -1,4 +1,4 @@
-//! A service of several nodes, whose backup counts its calls and can be made to fail.
+//! A service with several nodes. Its backup counts calls and can be made to fail.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Two nodes, `n1` and `n2`.
+    /// Creates two nodes, `n1` and `n2`.
     pub fn new() -> Self {
         Self::with(2, |node| node)
     }
@@ -28,7 +28,7 @@ impl Service {
         Self::over(Arc::new(MemoryStore::builder().env(env).build()), nodes, set_up)
     }
 
-    /// Nodes over a backup that other parties change, too.
+    /// Creates nodes over a backup that others change, too.
     pub fn over_a_server(
         nodes: usize,
         set_up: impl Fn(StickyStoreBuilder) -> StickyStoreBuilder,
@@ -50,14 +50,14 @@ impl Service {
         Self { nodes: (1..=nodes).map(node).collect(), backup }
     }
 
-    /// A session that was created on the first node, and read there.
+    /// Creates a session on the first node and reads it there.
     pub async fn session(&self) -> RecordId {
         let id = self.fresh().await;
         assert!(self.nodes[0].opens(id).await);
         id
     }
 
-    /// A session that was created on the first node.
+    /// Creates a session on the first node.
     pub async fn fresh(&self) -> RecordId {
         let id = self.nodes[0].mint().unwrap();
         let record = record(self.nodes[0].env());
@@ -66,12 +66,12 @@ impl Service {
         id
     }
 
-    /// How often the backup was called so far.
+    /// Returns the number of calls to the backup so far.
     pub fn calls(&self) -> u64 {
         Call::ALL.iter().map(|call| self.backup.calls(*call)).sum()
     }
 
-    /// What the backup holds of a record.
+    /// Returns the record in the backup.
     pub async fn kept(&self, id: RecordId) -> Arc<Record> {
         match self.backup.load(id, None, &Hint::default()).await.unwrap() {
             Lookup::Found(found) => found.record,
@@ -80,7 +80,7 @@ impl Service {
     }
 }
 
-/// What tests ask of a node.
+/// Shorthands for calls to a node.
 pub trait Node: SessionStore {
     async fn seen(&self, id: RecordId, seen: Option<Version>) -> Lookup {
         let hint = Hint { seen, ..Hint::default() };
@@ -91,7 +91,7 @@ pub trait Node: SessionStore {
         matches!(self.seen(id, None).await, Lookup::Found(_))
     }
 
-    /// The value under `n`, as the node serves it to a client that carries a version.
+    /// Returns the value under `n`, as served to a client that has seen this version.
     async fn n(&self, id: RecordId, seen: Option<Version>) -> Option<i64> {
         match self.seen(id, seen).await {
             Lookup::Found(found) => {
@@ -101,7 +101,7 @@ pub trait Node: SessionStore {
         }
     }
 
-    /// What the node tells a client to carry.
+    /// Returns the route that the node gives a client.
     async fn route(&self, id: RecordId, carried: &[&str]) -> String {
         let hint = Hint { routes: carried.iter().map(|name| label(name)).collect(), seen: None };
         match self.load(id, Some(&proof()), &hint).await.unwrap() {
@@ -114,7 +114,7 @@ pub trait Node: SessionStore {
         self.update(id, patch, &Hint::default()).await.unwrap()
     }
 
-    /// Applies a patch, and gives the version that the client carries from then on.
+    /// Applies a patch. Returns the version that the client has seen then.
     async fn write(&self, id: RecordId, patch: &Patch) -> Option<Version> {
         match self.patch(id, patch).await {
             Outcome::Applied(applied) => applied.carry.version,

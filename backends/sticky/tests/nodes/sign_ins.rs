@@ -1,4 +1,4 @@
-//! Sign-ins, hash keys and ends, on nodes that answer from copies.
+//! Sign-ins, hash keys and endings, on nodes that answer from copies.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn a_write_behind_that_a_sign_in_overtakes_is_dropped() {
     service.nodes[0].write(id, &put("n", 1)).await;
     tokio::task::yield_now().await;
     service.backup.heal();
-    // Straight to the backup, so that it comes before the next try of the first node.
+    // Written straight to the backup, to arrive before the first node's next attempt.
     service.nodes[1].write(id, &login()).await;
     service.nodes[0].drain().await.unwrap();
     assert_eq!(service.kept(id).await.values.get("n"), None);
@@ -100,7 +100,7 @@ fn behind() -> Service {
     Service::with(2, |node| node.recheck(LONG).write_behind(Duration::from_secs(5)))
 }
 
-/// The sign-in of another user.
+/// Returns the sign-in of another user.
 fn login() -> Patch {
     let authentication = Authentication {
         at: Timestamp::UNIX_EPOCH,

@@ -1,4 +1,4 @@
-//! A node without a backup: its sessions end with it, and that shows.
+//! A node without a backup. Its sessions end with it, and it reports that they are lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,18 +8,18 @@ use steadfast_core::{
 };
 use steadfast_memory::MemoryStore;
 
-/// Sessions in the memory of this node alone.
+/// Sessions in the memory of this node only.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct Standalone {
     pub(crate) memory: MemoryStore,
     label: RouteLabel,
-    /// Versions count from the start of the process on, in microseconds, so that a client whose
-    /// version is below this one is known to bring a session of an earlier process.
+    /// The first version of this process: microseconds since 1970 at its start. A client with a
+    /// lower version comes with a session of an earlier process.
     start: Version,
     is_draining: AtomicBool,
 }
 
-impl Alone {
+impl Standalone {
     pub(crate) fn new(memory: MemoryStore, label: RouteLabel) -> Self {
         let start = u64::try_from(memory.env().now().as_millis()).unwrap_or_default();
         let start = Version(start.saturating_mul(1_000));
@@ -61,7 +61,7 @@ impl Alone {
         self.memory.update(id, patch, hint).await.map(|outcome| self.labelled(outcome))
     }
 
-    /// Whether it takes no new sessions.
+    /// Returns true if the node accepts no new sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
     }
@@ -71,8 +71,8 @@ impl Alone {
         self.memory.drain().await
     }
 
-    /// What a client carries of a session that is not here says where it was: on another node, or in
-    /// this one before it was started again.
+    /// Returns true if the client's hint shows that a missing session was lost: its route names
+    /// another node, or its version is from before this process.
     fn is_lost(&self, hint: &Hint) -> bool {
         let is_elsewhere = !hint.routes.is_empty() && !hint.routes.contains(&self.label);
         is_elsewhere || hint.seen.is_some_and(|seen| seen < self.start)

@@ -1,4 +1,4 @@
-//! A node with a backup: what each operation does here and there.
+//! A node with a backup: how each operation uses the backup and the local copies.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,40 +11,40 @@ use steadfast_core::{
 };
 use tokio::time::Instant;
 
-use crate::behind::{Ahead, Behind, Sent, Unsent};
 use crate::checks::Checks;
-use crate::copies::{Copies, LocalCopy, Ticket};
 use crate::feed::Feed;
 use crate::metrics::Figures;
+use crate::near_cache::{LocalCopy, NearCache, ReadEpoch};
 use crate::peers::Peers;
-use crate::shed::Shed;
-use crate::traffic::Traffic;
+use crate::rehoming::Rehoming;
+use crate::routing_stats::RoutingStats;
+use crate::write_behind::{Sent, Unsent, WriteBehind, WriteGuard};
 
-/// Sessions in a backup that all nodes share, with copies here of those that this node serves.
+/// Sessions in a backup that all nodes share, with local copies of those that this node serves.
 ///
-/// The backup is the authority: every change is a patch there, and what is decided here is only whether
-/// a copy may answer instead. A record names its owner. A node that serves a record of another owner
-/// takes it over with one patch, which raises the fence, so that what the former owner still sends under
-/// the fence before is a conflict there.
+/// The backup is the authority: every change is a patch to it, and this node only decides whether a
+/// copy may answer instead. A record names its owner. A node that serves a record of another owner
+/// takes it over with one patch, which increments the fence. Patches that the former owner still
+/// sends with the earlier fence then get a conflict.
 #[derive(Debug)]
-pub(crate) struct Backed {
+pub(crate) struct WithBackup {
     pub(crate) backup: Arc<dyn Store>,
     pub(crate) peers: Arc<Peers>,
-    traffic: Arc<Traffic>,
+    routing_stats: Arc<RoutingStats>,
     label: RouteLabel,
     recheck: Duration,
     drain_within: Duration,
-    copies: Copies,
+    cache: NearCache,
     checks: Checks,
     feed: Feed,
-    behind: Option<Behind>,
-    shed: Shed,
+    deferred: Option<WriteBehind>,
+    rehoming: Rehoming,
     is_draining: AtomicBool,
-    /// Whether a task hears what changes.
+    /// True while a background task follows the change feed.
     is_kept: AtomicBool,
 }
 
-/// What a node with a backup is built from.
+/// The settings of a node with a backup.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) recheck: Duration,
@@ -54,27 +54,27 @@ pub(crate) struct Settings {
     pub(crate) copies: u64,
 }
 
-impl Backed {
+impl WithBackup {
     pub(crate) fn new(
         label: RouteLabel,
         backup: Arc<dyn Store>,
         peers: Arc<Peers>,
-        traffic: Arc<Traffic>,
+        routing_stats: Arc<RoutingStats>,
         settings: &Settings,
     ) -> Self {
-        let behind = |window| Behind::new(label.clone(), window);
+        let deferred = |window| WriteBehind::new(label.clone(), window);
         Self {
-            behind: settings.write_behind.map(behind),
+            deferred: settings.write_behind.map(deferred),
             backup,
             peers,
-            traffic,
+            routing_stats,
             label,
             recheck: settings.recheck,
             drain_within: settings.drain_within,
-            copies: Copies::new(settings.copies),
+            cache: NearCache::new(settings.copies),
             checks: Checks::default(),
             feed: Feed::new(settings.follows_changes),
-            shed: Shed::default(),
+            rehoming: Rehoming::default(),
             is_draining: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
         }
@@ -89,7 +89,7 @@ impl Backed {
         let owner = Owner { label: self.label.clone(), fence: record.fence() + 1 };
         let record = Record { owner: Some(Box::new(owner)), ..record };
         let outcome = self.backup.create(id, record, admission).await?;
-        Ok(self.told(id, &Hint::default(), outcome))
+        Ok(self.with_carry(id, &Hint::default(), outcome))
     }
 
     pub(crate) async fn load(
@@ -101,20 +101,22 @@ impl Backed {
         if let Some(found) = self.serve(id, proof, hint) {
             return Ok(found);
         }
-        // Only for a copy that would answer: a stranger holds nobody up.
-        let is_due = self.copies.find(id).is_some_and(|copy| self.answers(&copy, proof, hint));
+        // Only wait for a check if the copy would answer this request. A request with a wrong proof
+        // would otherwise delay those with the right one.
+        let is_due = self.cache.find(id).is_some_and(|copy| self.answers(&copy, proof, hint));
         let _check = if is_due { self.checks.begin(id).await } else { None };
         if let Some(found) = self.serve(id, proof, hint).filter(|_| is_due) {
             return Ok(found);
         }
-        let _ahead = self.ahead(id).await;
+        let _guard = self.exclusive(id).await;
         self.fetch(id, proof, hint).await
     }
 
-    /// The copy's answer, if it may answer.
+    /// Returns the answer of the copy, if it may answer.
     fn serve(self: &Arc<Self>, id: RecordId, proof: Option<&Proof>, hint: &Hint) -> Option<Lookup> {
+        // News first: it may forbid the copy to answer.
         let since = self.catch_up(Instant::now());
-        let copy = self.copies.find(id)?;
+        let copy = self.cache.find(id)?;
         let may_answer = self.is_fresh(&copy, since) && self.answers(&copy, proof, hint);
         may_answer.then(|| found(id, &copy.record, self.routes(id, hint, &[])))
     }
@@ -126,24 +128,27 @@ impl Backed {
         hint: &Hint,
     ) -> Result<Outcome, StoreError> {
         let since = self.catch_up(Instant::now());
-        if let Some(outcome) = self.write_behind(id, patch, hint, since) {
+        if let Some(outcome) = self.defer(id, patch, hint, since) {
             return Ok(outcome);
         }
-        let _ahead = self.ahead(id).await;
+        let _guard = self.exclusive(id).await;
         let mut write = Write::begin(self, id);
         let mut sent = self.fenced(id, patch);
         let mut outcome = write.known(self.backup.update(id, &sent, hint).await)?;
         if is_fenced(&sent, patch) && matches!(outcome, Outcome::Conflict) {
-            // Another node may have taken the record over. The patch says what to change, and not
-            // what the record was, so it is as good there.
-            self.copies.forget(id);
+            // Another node may have taken the record over. A patch describes changes, not the
+            // record, so it is just as valid there.
+            self.cache.forget(id);
             sent = self.owning(patch);
             outcome = write.known(self.backup.update(id, &sent, hint).await)?;
         }
         write.end(&sent, &outcome);
-        match is_fenced(&sent, patch) || sent.owner().is_some() {
-            true => Ok(self.told(id, hint, outcome)),
-            false => Ok(outcome),
+        // A patch that neither checked nor changed the owner, such as a touch without a copy,
+        // does not show that this node serves the record, so its answer must not name this node.
+        if is_fenced(&sent, patch) || sent.owner().is_some() {
+            Ok(self.with_carry(id, hint, outcome))
+        } else {
+            Ok(outcome)
         }
     }
 
@@ -152,11 +157,12 @@ impl Backed {
         id: RecordId,
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
-        // Dropped or failed, it may have happened: the copy is given up in any case.
+        // If the call is dropped or fails, the record may still have been deleted: drop the copy in
+        // any case.
         let mut write = Write::begin(self, id);
         let deleted = write.known(self.backup.delete(id, deletion).await)?;
         if deleted == Deleted::Ended {
-            self.shed.forget(id);
+            self.rehoming.forget(id);
         }
         Ok(deleted)
     }
@@ -167,48 +173,49 @@ impl Backed {
         revocation: Revocation,
     ) -> Result<u64, StoreError> {
         let ended = self.backup.delete_all(principal, revocation).await;
-        self.copies.forget_all(principal);
+        // Even after an error: the sessions may have ended.
+        self.cache.forget_all(principal);
         ended
     }
 
-    /// Whether it takes no new sessions.
+    /// Returns true if the node accepts no new sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// Takes no new sessions, sends clients to other nodes with their next answer, and returns when
-    /// the backup has all that this node acknowledged, or has had its time for that.
+    /// Stops accepting new sessions and routes clients to other nodes with their next answer.
+    /// Returns once the backup has every acknowledged write, or `drain_within` has passed.
     pub(crate) async fn drain(&self) -> Drained {
         self.is_draining.store(true, Ordering::Release);
         let mut moved = self.owned();
-        self.shed.assign(&moved, &self.peers.all());
-        let lost = match &self.behind {
-            Some(behind) => behind.all_sent(self.drain_within).await,
+        self.rehoming.assign(&moved, &self.peers.all());
+        let lost = match &self.deferred {
+            Some(deferred) => deferred.all_sent(self.drain_within).await,
             None => Vec::new(),
         };
-        lost.iter().for_each(|id| self.copies.forget(*id));
+        lost.iter().for_each(|id| self.cache.forget(*id));
         moved.retain(|id| !lost.contains(id));
         Drained { moved: moved.len() as u64, lost: lost.len() as u64 }
     }
 
-    /// Sends this share of the sessions to these nodes, and says how many.
+    /// Routes this share of the sessions to these nodes. Returns the number of sessions.
     pub(crate) fn rehome(&self, fraction: f64, nodes: &[RouteLabel]) -> u64 {
         let owned = self.owned();
         let count = (owned.len() as f64 * fraction.clamp(0.0, 1.0)).round() as usize;
         let leaving = if nodes.is_empty() { &[][..] } else { &owned[..count] };
-        self.shed.assign(leaving, nodes);
+        self.rehoming.assign(leaving, nodes);
         leaving.len() as u64
     }
 
-    /// Whether a copy is still what the backup has: that was checked a moment ago, or nothing can have
-    /// been missed since.
+    /// Returns true if a copy still equals the backup's record: either it was checked recently, or
+    /// a complete feed has missed nothing since.
     fn is_fresh(&self, copy: &LocalCopy, since: Option<Instant>) -> bool {
         let is_followed = since.is_some_and(|since| copy.checked >= since);
         copy.is_latest() && (is_followed || copy.checked.elapsed() < self.recheck)
     }
 
-    /// Whether a copy is enough for a request: it is no older than what the client has seen, and has
-    /// nothing but good news. The rest is the authority's to say.
+    /// Returns true if a copy can answer a request: it is at least as new as the client has seen,
+    /// live, and opens for the proof. Every other answer is the authority's.
     fn answers(&self, copy: &LocalCopy, proof: Option<&Proof>, hint: &Hint) -> bool {
         let now = self.backup.env().now();
         let is_right = |proof: &Proof| copy.record.verify(proof, now) == Verdict::Right;
@@ -217,14 +224,14 @@ impl Backed {
             && proof.is_none_or(is_right)
     }
 
-    /// Asks the backup, and takes the record over if another node had it.
+    /// Loads from the backup, and takes the record over if another node owned it.
     async fn fetch(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
         hint: &Hint,
     ) -> Result<Lookup, StoreError> {
-        let ticket = self.copies.ticket(id, Instant::now());
+        let epoch = self.cache.read_epoch(id, Instant::now());
         let there = match self.backup.load(id, proof, hint).await? {
             Lookup::Found(there) => there,
             lookup => {
@@ -236,22 +243,22 @@ impl Backed {
             Event::RolledBack.emit(Some(id));
         }
         if self.owns(&there.record) {
-            self.copies.fill(id, ticket, &there.record);
+            self.cache.fill(id, epoch, &there.record);
             return Ok(found(id, &there.record, self.routes(id, hint, &there.carry.routes)));
         }
-        self.shed.forget(id);
-        match self.take_over(id, &there.record, ticket).await {
+        self.rehoming.forget(id);
+        match self.take_over(id, &there.record, epoch).await {
             Some(record) => Ok(found(id, &record, self.routes(id, hint, &there.carry.routes))),
             None => self.read_elsewhere(id, proof, hint).await,
         }
     }
 
-    /// The record as this node's own, if no other was faster.
+    /// Makes this node the owner of the record. Returns `None` if another node was faster.
     async fn take_over(
         &self,
         id: RecordId,
         record: &Arc<Record>,
-        ticket: Ticket,
+        epoch: ReadEpoch,
     ) -> Option<Arc<Record>> {
         if self.is_draining() {
             return None;
@@ -272,11 +279,11 @@ impl Backed {
         let env = self.backup.env();
         let own = record.apply(&patch, env.now(), self.backup.limits()).ok()?.record;
         let own = Some(Arc::new(own)).filter(|own| own.version == applied.version)?;
-        self.copies.fill(id, ticket, &own);
+        self.cache.fill(id, epoch, &own);
         Some(own)
     }
 
-    /// The record as it is in the backup, whoever has it; the route is its owner's.
+    /// Loads the record without taking it over. The answer routes the client to the owner.
     async fn read_elsewhere(
         &self,
         id: RecordId,
@@ -290,9 +297,9 @@ impl Backed {
         Ok(found(id, &there.record, routes.unwrap_or_default()))
     }
 
-    /// The patch under the fence of the copy, or one that takes the record over.
+    /// Returns the patch with the fence of the copy, or a patch that takes the record over.
     fn fenced(&self, id: RecordId, patch: &Patch) -> Patch {
-        match self.copies.find(id) {
+        match self.cache.find(id) {
             Some(copy) if self.owns(&copy.record) && is_plain(patch) => {
                 let mut fenced = patch.clone();
                 fenced.fence(copy.record.fence());
@@ -302,7 +309,8 @@ impl Backed {
         }
     }
 
-    /// The patch, and the record with it. A touch is not worth that: it would no longer be one.
+    /// Returns the patch with a change of owner. A touch stays a touch: a takeover is not worth
+    /// turning it into a write.
     fn owning(&self, patch: &Patch) -> Patch {
         let mut owning = patch.clone();
         if is_plain(patch) && !patch.is_touch() && !self.is_draining() {
@@ -311,18 +319,19 @@ impl Backed {
         owning
     }
 
-    /// Applies a patch to a fresh copy and has it sent behind the answer; `None` if it must not wait.
-    fn write_behind(
+    /// Applies a patch to a fresh copy and queues it for the backup. Returns `None` if the write
+    /// cannot be deferred.
+    fn defer(
         self: &Arc<Self>,
         id: RecordId,
         patch: &Patch,
         hint: &Hint,
         since: Option<Instant>,
     ) -> Option<Outcome> {
-        let behind = self.behind.as_ref()?;
+        let deferred = self.deferred.as_ref()?;
         let is_repeatable = patch.rotation().is_none() && !patch.is_once_only();
         let may_wait = patch.writes() && is_repeatable && is_plain(patch);
-        let copy = self.copies.find(id).filter(|copy| {
+        let copy = self.cache.find(id).filter(|copy| {
             may_wait && self.is_fresh(copy, since) && self.answers(copy, patch.proof(), hint)
         })?;
         let may_lead = self.owns(&copy.record) && !self.is_draining();
@@ -330,54 +339,57 @@ impl Backed {
         let patched = copy.record.apply(patch, env.now(), limits).ok().filter(|_| may_lead)?;
         let unsent = Unsent::new(patch, &copy.record);
         let version = patched.record.version;
-        let push = || behind.push(id, unsent);
-        if self.copies.lead(id, &copy, patched.record, push)? {
-            self.send_behind(id);
+        let push = || deferred.push(id, unsent);
+        if self.cache.advance_locally(id, &copy, patched.record, push)? {
+            self.send_deferred(id);
         }
-        Some(self.told(id, hint, Outcome::Applied(Applied::at(version))))
+        Some(self.with_carry(id, hint, Outcome::Applied(Applied::at(version))))
     }
 
-    fn send_behind(self: &Arc<Self>, id: RecordId) {
+    fn send_deferred(self: &Arc<Self>, id: RecordId) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            let Some(behind) = &node.behind else { return };
-            let sending = behind.sending(id);
-            match behind.send(&*node.backup, id).await {
+            let Some(deferred) = &node.deferred else { return };
+            let sending = deferred.sending(id);
+            match deferred.send(&*node.backup, id).await {
                 Sent::Whole => {}
-                Sent::UnderAnotherFence => node.copies.forget(id),
+                Sent::UnderAnotherFence => node.cache.forget(id),
                 Sent::Stopped => {
-                    // Without a copy, nothing is queued any more.
-                    node.copies.forget(id);
-                    behind.merge(&*node.backup, id).await;
+                    // The merge needs a queue that does not grow, and without a copy no write is
+                    // deferred.
+                    node.cache.forget(id);
+                    deferred.merge(&*node.backup, id).await;
                 }
             }
             sending.end();
         });
     }
 
-    /// Waits until the backup has what was acknowledged of a record.
-    async fn ahead(&self, id: RecordId) -> Option<Ahead<'_>> {
-        match &self.behind {
-            Some(behind) => Some(behind.ahead(id).await),
+    /// Waits until the backup has all deferred writes to a record.
+    async fn exclusive(&self, id: RecordId) -> Option<WriteGuard<'_>> {
+        match &self.deferred {
+            Some(deferred) => Some(deferred.exclusive(id).await),
             None => None,
         }
     }
 
-    /// The authority said no to a proof that the copy accepts, or to nobody in particular.
+    /// Drops a copy after the authority refused a request. The copy is kept only if it refuses the
+    /// same proof: that request says nothing about the record.
     fn doubt(&self, id: RecordId, proof: Option<&Proof>) {
         let now = self.backup.env().now();
         let is_wrong_here = |proof: &Proof| {
-            let copy = self.copies.find(id);
+            let copy = self.cache.find(id);
             copy.is_some_and(|copy| copy.record.verify(proof, now) != Verdict::Right)
         };
         if !proof.is_some_and(is_wrong_here) {
-            self.copies.forget(id);
+            self.cache.forget(id);
         }
     }
 
-    /// Hears what changed, and says since when nothing was missed. The first call has it listened to
-    /// from then on.
+    /// Applies the feed's news. Returns the time since which nothing was missed. The first call
+    /// starts the background task.
     fn catch_up(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        // The load keeps the common path free of a write to a shared cache line.
         if !self.is_kept.load(Ordering::Acquire) && !self.is_kept.swap(true, Ordering::AcqRel) {
             self.feed.open(|| self.backup.changes());
             tokio::spawn(keep(Keeping(Arc::downgrade(self))));
@@ -388,69 +400,71 @@ impl Backed {
     fn hear(&self, now: Instant) -> Option<Instant> {
         self.feed.catch_up(now, |change| match change {
             Change::Patched(id, version) | Change::SignedIn(id, version) => {
-                self.copies.heard(id, version);
+                self.cache.heard(id, version);
             }
-            Change::Ended(id, _) => self.copies.forget(id),
+            Change::Ended(id, _) => self.cache.forget(id),
             Change::Missed | Change::Down => {}
         })
     }
 
-    /// Has the writes sent whose task ended with its runtime.
+    /// Resumes the queues whose sending task ended with its runtime.
     fn adopt_orphans(self: &Arc<Self>) {
-        let orphans = self.behind.iter().flat_map(Behind::take_orphans);
-        orphans.for_each(|id| self.send_behind(id));
+        let orphans = self.deferred.iter().flat_map(WriteBehind::take_orphans);
+        orphans.for_each(|id| self.send_deferred(id));
     }
 
     fn figures(&self) -> Figures {
         Figures {
             is_feed_up: self.feed.is_up(),
             feed_gaps: self.feed.take_gaps(),
-            copies: self.copies.count(),
-            queued: self.behind.as_ref().map(Behind::queued),
+            copies: self.cache.count(),
+            queued: self.deferred.as_ref().map(WriteBehind::queued),
         }
     }
 
-    /// The sessions that this node serves.
+    /// Returns the sessions that this node owns.
     fn owned(&self) -> Vec<RecordId> {
         self.hear(Instant::now());
-        self.copies.owned_by(&self.label)
+        self.cache.owned_by(&self.label)
     }
 
     fn owns(&self, record: &Record) -> bool {
         record.owner.as_ref().is_some_and(|owner| owner.label == self.label)
     }
 
-    /// What the client is to carry of a record of this node.
-    fn told(&self, id: RecordId, hint: &Hint, outcome: Outcome) -> Outcome {
+    /// Adds the hints for the client to an answer of this node.
+    fn with_carry(&self, id: RecordId, hint: &Hint, outcome: Outcome) -> Outcome {
         let Outcome::Applied(mut applied) = outcome else { return outcome };
-        applied.ended.iter().for_each(|ended| self.copies.forget(*ended));
+        applied.ended.iter().for_each(|ended| self.cache.forget(*ended));
         let routes = self.routes(id, hint, &applied.carry.routes);
         applied.carry = Carry { routes, version: Some(applied.version) };
         Outcome::Applied(applied)
     }
 
-    /// This node, unless the session is to move, and where the backup keeps it.
+    /// Returns the route to this node, or to another one if the session is to move, followed by the
+    /// backup's own route.
     fn routes(&self, id: RecordId, hint: &Hint, backup: &[RouteLabel]) -> Vec<RouteLabel> {
-        let target = self.shed.target(id, hint.routes.first());
+        let target = self.rehoming.target(id, hint.routes.first());
         ranked(target.unwrap_or_else(|| self.label.clone()), backup)
     }
 }
 
-/// A write to the backup. Dropped before its end, it may have happened, so the copy counts no more.
+/// A write to the backup. If it is dropped before it ends, the write may have happened, so the copy
+/// is dropped too.
 struct Write<'n> {
-    node: &'n Backed,
+    node: &'n WithBackup,
     id: RecordId,
-    ticket: Ticket,
+    epoch: ReadEpoch,
     is_known: bool,
 }
 
 impl<'n> Write<'n> {
-    fn begin(node: &'n Backed, id: RecordId) -> Self {
-        let ticket = node.copies.ticket(id, Instant::now());
-        Self { node, id, ticket, is_known: false }
+    fn begin(node: &'n WithBackup, id: RecordId) -> Self {
+        let epoch = node.cache.read_epoch(id, Instant::now());
+        Self { node, id, epoch, is_known: false }
     }
 
-    /// Passes an answer on, and notes if it says that nothing happened.
+    /// Passes an answer on. An unknown key proves that nothing changed.
     fn known<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         self.is_known |= matches!(answer, Err(StoreError::UnknownKey(_)));
         answer
@@ -461,10 +475,10 @@ impl<'n> Write<'n> {
         match outcome {
             Outcome::Applied(applied) => {
                 let at = (node.backup.env().now(), node.backup.limits());
-                node.copies.advance(id, self.ticket, patch, applied.version, at);
+                node.cache.advance(id, self.epoch, patch, applied.version, at);
             }
             Outcome::Gone | Outcome::Superseded => node.doubt(id, patch.proof()),
-            Outcome::Conflict | Outcome::Exists => node.copies.forget(id),
+            Outcome::Conflict | Outcome::Exists => node.cache.forget(id),
             Outcome::Rejected(_) => {}
         }
         self.is_known = true;
@@ -474,14 +488,14 @@ impl<'n> Write<'n> {
 impl Drop for Write<'_> {
     fn drop(&mut self) {
         if !self.is_known {
-            self.node.copies.forget(self.id);
+            self.node.cache.forget(self.id);
         }
     }
 }
 
-/// Held by the task that hears what changes. When the task's runtime ends before the node, the next
-/// call starts another one.
-struct Keeping(Weak<Backed>);
+/// Held by the background task. If the task's runtime ends before the node, the next call starts
+/// another task.
+struct Keeping(Weak<WithBackup>);
 
 impl Drop for Keeping {
     fn drop(&mut self) {
@@ -491,19 +505,20 @@ impl Drop for Keeping {
     }
 }
 
-/// Hears what changes while nobody asks, opens the feed again when it ended, and shows how it goes.
+/// Follows the feed between requests, reopens it when it ends, and publishes the metrics.
 async fn keep(keeping: Keeping) {
     let mut shown_at = None;
     while let Some(node) = keeping.0.upgrade() {
         node.hear(Instant::now());
         node.feed.open(|| node.backup.changes());
-        node.traffic.roll();
+        node.routing_stats.roll();
         node.adopt_orphans();
         if shown_at.is_none_or(|at: Instant| at.elapsed() >= TICK) {
             node.figures().show(&node.label);
             shown_at = Some(Instant::now());
         }
         let bell = node.feed.bell();
+        // The task must not keep the node alive while it waits.
         drop(node);
         crate::feed::rung(bell, TICK).await;
     }
@@ -514,18 +529,18 @@ fn found(id: RecordId, record: &Arc<Record>, routes: Vec<RouteLabel>) -> Lookup 
     Lookup::Found(Found { id, record: Arc::clone(record), carry })
 }
 
-/// A route that begins with one label and goes on with the others.
+/// Returns a route with `first` in front of the other labels.
 fn ranked(first: RouteLabel, others: &[RouteLabel]) -> Vec<RouteLabel> {
     let others: Vec<_> = others.iter().filter(|label| **label != first).cloned().collect();
     [vec![first], others].concat()
 }
 
-/// Whether a patch leaves the owner to this crate.
+/// Returns true if the patch neither sets nor requires an owner.
 fn is_plain(patch: &Patch) -> bool {
     patch.owner().is_none() && patch.expected_fence().is_none()
 }
 
-/// Whether a patch was sent under the fence of a copy.
+/// Returns true if the patch was sent with the fence of a copy.
 fn is_fenced(sent: &Patch, patch: &Patch) -> bool {
     sent.expected_fence() != patch.expected_fence()
 }

@@ -1,26 +1,26 @@
-//! Sessions that are to move to other nodes with their clients' next requests.
+//! Rehoming: sessions that move to other nodes with their clients' next requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use steadfast_core::{RecordId, RouteLabel};
 
-/// Where each session is to go that this node wants to be rid of.
+/// The target nodes of sessions that are being moved away.
 ///
-/// A session moves by its route alone: the answer to its next request names the other node, which takes
-/// it over when the client comes there. One that comes back with the new route has a balancer that
-/// cannot reach the other node, so it stays.
+/// A session moves by its route alone: the answer to its next request names the other node, which
+/// takes the session over when the client arrives there. If the client returns with the new route,
+/// the load balancer cannot reach the other node, and the session stays.
 #[derive(Debug, Default)]
-pub(crate) struct Shed(Mutex<HashMap<RecordId, RouteLabel>>);
+pub(crate) struct Rehoming(Mutex<HashMap<RecordId, RouteLabel>>);
 
-impl Shed {
-    /// Sends these sessions to these nodes, in turn, and no others any more.
+impl Rehoming {
+    /// Assigns these sessions to these nodes in turn, and cancels all earlier assignments.
     pub(crate) fn assign(&self, ids: &[RecordId], nodes: &[RouteLabel]) {
         let pairs = ids.iter().copied().zip(nodes.iter().cloned().cycle());
         *self.lock() = pairs.collect();
     }
 
-    /// Where a session is to go whose client carries this route.
+    /// Returns the target of a session, given the route that its client carries.
     pub(crate) fn target(&self, id: RecordId, carried: Option<&RouteLabel>) -> Option<RouteLabel> {
         let mut nodes = self.lock();
         let node = nodes.get(&id)?.clone();
@@ -31,7 +31,7 @@ impl Shed {
         Some(node)
     }
 
-    /// The session is not this node's any more.
+    /// Cancels the move of a session that another node owns now.
     pub(crate) fn forget(&self, id: RecordId) {
         self.lock().remove(&id);
     }

@@ -1,4 +1,4 @@
-//! Whether the balancer follows the routes, seen from one node.
+//! Routing statistics: whether the load balancer follows the routes, as seen from one node.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -8,12 +8,13 @@ use metrics::Gauge;
 use steadfast_core::{RouteLabel, Routed};
 use tokio::time::Instant;
 
-/// Counts requests with a route, and those of them whose route names other nodes only.
+/// Counts requests with a route, and those whose route only names other nodes.
 ///
-/// Their share of the last full [`WINDOW`] is the gauge `steadfast_astray_share`, by node. Where it stays
-/// high for two windows, a warning says once what is likely wrong: after the end of a node it falls
-/// again, because every session goes astray once.
-pub(crate) struct Traffic {
+/// The share of misrouted requests in the last full [`WINDOW`] is the gauge
+/// `steadfast_astray_share`, by node. If it stays high for two windows, a warning names the likely
+/// cause, once. One high window is normal after a node has ended, because each of its sessions is
+/// then misrouted once.
+pub(crate) struct RoutingStats {
     label: RouteLabel,
     routed: AtomicU32,
     astray: AtomicU32,
@@ -26,7 +27,7 @@ struct Window {
     is_hinted: bool,
 }
 
-impl Traffic {
+impl RoutingStats {
     pub(crate) fn new(label: RouteLabel) -> Self {
         let window = Window { end: Instant::now() + WINDOW, is_high: false, is_hinted: false };
         Self { label, routed: 0.into(), astray: 0.into(), window: Mutex::new(window) }
@@ -40,7 +41,7 @@ impl Traffic {
         }
     }
 
-    /// Ends the window if it is over. Somebody else who is at it does as well.
+    /// Ends the window if it is over. If another thread holds the lock, that thread does it.
     pub(crate) fn roll(&self) {
         let mut window = match self.window.try_lock() {
             Ok(window) => window,
@@ -64,24 +65,24 @@ impl Traffic {
         }
     }
 
-    /// Looked up when it is set: the recorder may have been installed after the store was built.
+    /// Looked up on each use: the recorder may be installed after the store was built.
     fn gauge(&self) -> Gauge {
         metrics::gauge!("steadfast_astray_share", "node" => self.label.as_str().to_owned())
     }
 }
 
-impl std::fmt::Debug for Traffic {
+impl std::fmt::Debug for RoutingStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Traffic").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("RoutingStats").field("label", &self.label).finish_non_exhaustive()
     }
 }
 
-/// Two of them are over within ten seconds.
+/// A misconfiguration is reported after two windows, within 10 s.
 const WINDOW: Duration = Duration::from_secs(4);
 
-/// Fewer requests say nothing.
+/// A share of fewer requests is not meaningful.
 const ENOUGH: u32 = 10;
 
-/// Between the share of a balancer that ignores the routes of two nodes, a half, and what the end of
-/// one node among many brings for longer than a moment.
+/// A load balancer that ignores the routes of two nodes misroutes half of the requests. The end of
+/// one node among many misroutes fewer, and only briefly. The threshold is in between.
 const HIGH: f64 = 0.3;

@@ -1,4 +1,4 @@
-//! Writes that are acknowledged before the backup has them.
+//! Write-behind: writes that are acknowledged before the backup has them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -15,16 +15,18 @@ use tokio::time::{Instant, timeout};
 
 use crate::pace::Pace;
 
-/// What the backup does not have yet: a queue a record, sent in order, one patch at a time.
+/// The acknowledged writes that the backup lacks: one queue per record, sent in order, one patch at
+/// a time.
 ///
-/// Writes that wait for the backup have a record to themselves: they begin when its queue is empty, and
-/// nothing is queued before they ended.
+/// A synchronous write excludes deferred writes to its record: it starts when the queue is empty,
+/// and none is queued until it has ended.
 #[derive(Debug)]
-pub(crate) struct Behind {
+pub(crate) struct WriteBehind {
     label: RouteLabel,
     window: Duration,
     queues: Mutex<Queues>,
-    /// Nothing is queued any more. Set and looked at under the lock of the queues.
+    /// True once no write may be deferred. Set and read under the lock of the queues, so that no
+    /// write is queued after a drain began to wait.
     is_closed: AtomicBool,
     changed: Notify,
     pace: Pace,
@@ -35,36 +37,36 @@ type Queues = HashMap<RecordId, Queue>;
 #[derive(Debug, Default)]
 struct Queue {
     unsent: VecDeque<Unsent>,
-    /// Writes under way that wait for the backup.
-    ahead: usize,
-    /// The task that sent it is gone, with its runtime.
+    /// The number of synchronous writes in progress.
+    exclusive: usize,
+    /// True if the sending task ended with its runtime.
     is_orphaned: bool,
 }
 
-/// A patch that this node applied to its copy.
+/// A patch that this node has applied to its copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsent {
-    /// In words that do the same the second time.
+    /// The patch in a form that can be applied twice with the same effect.
     patch: Patch,
-    /// The record before it.
+    /// The record before the patch.
     before: Arc<Record>,
     since: Instant,
 }
 
-/// How the sending of a queue ended.
+/// The result of sending a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// The backup has all of it.
+    /// The backup has all patches.
     Whole,
-    /// The backup has all of it, and the record has another fence than the copy.
+    /// The backup has all patches, but the record's fence differs from the copy's.
     UnderAnotherFence,
-    /// The record has another owner, is no more, or does not take it.
+    /// The record has another owner, has ended, or rejects a patch.
     Stopped,
 }
 
 impl Unsent {
-    /// It is bound to the owner and the sign-in of the copy, also where the request was not: both may
-    /// be others by the time it arrives.
+    /// Binds the patch to the owner and the sign-in of the copy, even if the request did not: both
+    /// may have changed by the time the patch arrives.
     pub(crate) fn new(patch: &Patch, before: &Arc<Record>) -> Self {
         let mut plain = Patch::new();
         plain.then(patch.clone(), &Counters::new());
@@ -79,7 +81,7 @@ impl Unsent {
         Self { patch: plain, before: Arc::clone(before), since: Instant::now() }
     }
 
-    /// The patch under this fence, where the record got another one since.
+    /// Returns the patch with this fence, if the record has got a new one since.
     fn under(&self, fence: Option<u64>) -> Patch {
         let mut patch = self.patch.clone();
         fence.into_iter().for_each(|fence| patch.fence(fence.max(self.before.fence())));
@@ -87,7 +89,7 @@ impl Unsent {
     }
 }
 
-impl Behind {
+impl WriteBehind {
     pub(crate) fn new(label: RouteLabel, window: Duration) -> Self {
         Self {
             label,
@@ -99,15 +101,16 @@ impl Behind {
         }
     }
 
-    /// Queues a patch, and says whether it is the first: then the queue has to be sent. `None` if it
-    /// must not wait: another one waits for longer than the window, too many do, or none may.
+    /// Queues a patch. Returns whether it is the first, in which case the caller must start
+    /// sending. Returns `None` if the write cannot be deferred: the oldest one exceeds the window,
+    /// the queue is full, or a synchronous write is in progress.
     pub(crate) fn push(&self, id: RecordId, unsent: Unsent) -> Option<bool> {
         let mut queues = self.lock();
         let queue = queues.entry(id).or_default();
         let is_old = |oldest: &Unsent| oldest.since.elapsed() >= self.window;
         let is_full = queue.unsent.len() >= MOST_UNSENT;
         let is_closed = self.is_closed.load(Ordering::Acquire);
-        let may_queue = queue.ahead == 0 && !is_full && !is_closed;
+        let may_queue = queue.exclusive == 0 && !is_full && !is_closed;
         if !may_queue || queue.unsent.front().is_some_and(is_old) {
             return None;
         }
@@ -115,21 +118,21 @@ impl Behind {
         Some(queue.unsent.len() == 1)
     }
 
-    /// Waits until the backup has all that was queued of a record, and lets nothing be queued until
-    /// what this returns is dropped.
-    pub(crate) async fn ahead(&self, id: RecordId) -> Ahead<'_> {
+    /// Waits until the record's queue is empty. Nothing is queued until the returned guard is
+    /// dropped.
+    pub(crate) async fn exclusive(&self, id: RecordId) -> WriteGuard<'_> {
         self.until(|queues| {
             let queue = queues.entry(id).or_default();
             let is_empty = queue.unsent.is_empty();
-            queue.ahead += usize::from(is_empty);
+            queue.exclusive += usize::from(is_empty);
             is_empty
         })
         .await;
-        Ahead { behind: self, id }
+        WriteGuard { queues: self, id }
     }
 
-    /// Waits until the backup has everything, at most this long. What it lacks then is given up; says
-    /// of which records.
+    /// Waits at most `within` until the backup has everything. The remaining writes are given up.
+    /// Returns their records.
     pub(crate) async fn all_sent(&self, within: Duration) -> Vec<RecordId> {
         {
             let _queues = self.lock();
@@ -145,6 +148,7 @@ impl Behind {
             let lost = std::mem::take(&mut queue.unsent).len();
             given_up.push((*id, lost));
         }
+        // Synchronous writes may be waiting for these queues.
         self.changed.notify_waiters();
         for (id, lost) in &given_up {
             self.lose(*id, *lost, "the backup did not take them before the end of the drain");
@@ -152,25 +156,27 @@ impl Behind {
         given_up.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// To be held by the task that sends a queue. Another task takes over if that one is cut off.
+    /// Marks the queue as being sent by the calling task. If that task is cut off, another one
+    /// takes over.
     pub(crate) fn sending(&self, id: RecordId) -> Sending<'_> {
-        Sending { behind: self, id }
+        Sending { queues: self, id }
     }
 
-    /// Takes the records whose queues nobody sends.
+    /// Takes the records whose queues no task is sending.
     pub(crate) fn take_orphans(&self) -> Vec<RecordId> {
         let mut queues = self.lock();
         let orphans = queues.iter_mut().filter(|(_, queue)| queue.is_orphaned);
         orphans.map(|(id, queue)| (*id, queue.is_orphaned = false).0).collect()
     }
 
-    /// How many patches the backup lacks.
+    /// Returns the number of patches that the backup lacks.
     pub(crate) fn queued(&self) -> usize {
         self.lock().values().map(|queue| queue.unsent.len()).sum()
     }
 
-    /// Sends a queue to its end, as long as the backup takes. Where it ends is decided with the last
-    /// patch taken out: what is queued after that is another's to send.
+    /// Sends a queue until it is empty or the backup refuses a patch. Removing the last patch and
+    /// ending the loop is one step under the lock, so a patch that is queued later starts a new
+    /// task.
     pub(crate) async fn send(&self, backup: &dyn SessionStore, id: RecordId) -> Sent {
         let mut fence = None;
         while let Some(next) = self.front(id) {
@@ -196,9 +202,9 @@ impl Behind {
         if fence.is_some() { Sent::UnderAnotherFence } else { Sent::Whole }
     }
 
-    /// Gives a record of this node another fence, before a patch is sent again: the one that was sent
-    /// may be under way, and must not arrive after later ones. Tries until the backup answers; `None` if
-    /// the record is no more the one of the copy.
+    /// Gives a record of this node a new fence before a patch is sent again: the first attempt may
+    /// still be on its way, and must not arrive after later patches. Retries until the backup
+    /// answers. Returns `None` if the record is no longer the one of the copy.
     async fn fence_anew(&self, backup: &dyn SessionStore, id: RecordId) -> Option<u64> {
         let mut failures = 0;
         loop {
@@ -218,8 +224,8 @@ impl Behind {
         }
     }
 
-    /// Brings what is left of a queue into the record as it is by now: what others changed there stays.
-    /// Tries until the backup answers. To be called when nothing can be queued any more.
+    /// Merges the rest of a queue into the current record, keeping changes by other nodes. Retries
+    /// until the backup answers. Call it once nothing can be queued any more.
     pub(crate) async fn merge(&self, backup: &dyn SessionStore, id: RecordId) {
         let (mut conflicts, mut failures) = (0, 0);
         while let Some(leftover) = self.leftover(id) {
@@ -244,7 +250,7 @@ impl Behind {
         }
     }
 
-    /// Ends a queue whose leftover came to this.
+    /// Ends a queue after its rest was merged.
     fn settle(&self, id: RecordId, merged: &Merged) {
         match merged {
             Merged::Done { lost } => {
@@ -260,14 +266,14 @@ impl Behind {
         self.lock().get(&id)?.unsent.front().cloned()
     }
 
-    /// What is left of a queue; `None` if that is nothing, or was given up.
+    /// Returns the rest of a queue; `None` if it is empty or was given up.
     fn leftover(&self, id: RecordId) -> Option<Leftover> {
         let unsent = self.lock().get(&id)?.unsent.clone();
         let before = Arc::clone(&unsent.front()?.before);
         Some(Leftover { patches: unsent.into_iter().map(|unsent| unsent.patch).collect(), before })
     }
 
-    /// Takes a patch out that was sent, and says whether there is another.
+    /// Removes a patch that was sent. Returns whether another one is waiting.
     fn pop(&self, id: RecordId) -> bool {
         let mut is_last = true;
         self.change(id, |queue| {
@@ -290,19 +296,19 @@ impl Behind {
         }
     }
 
-    /// Counts acknowledged writes that the backup will never have.
+    /// Counts acknowledged writes that will never reach the backup.
     pub(crate) fn count_lost(&self, lost: u64) {
         let node = self.label.as_str().to_owned();
         metrics::counter!("steadfast_write_behind_lost_total", "node" => node).increment(lost);
     }
 
-    /// Changes a queue, and forgets it if nothing is left.
+    /// Changes a queue, and removes it when it is no longer needed.
     fn change(&self, id: RecordId, change: impl FnOnce(&mut Queue)) {
         let mut queues = self.lock();
         if let Entry::Occupied(mut queue) = queues.entry(id) {
             change(queue.get_mut());
             if queue.get().unsent.is_empty() {
-                if queue.get().ahead == 0 {
+                if queue.get().exclusive == 0 {
                     queue.remove();
                 }
                 self.changed.notify_waiters();
@@ -312,6 +318,7 @@ impl Behind {
 
     async fn until(&self, mut is_so: impl FnMut(&mut Queues) -> bool) {
         loop {
+            // Registered before the condition is checked: a change in between would otherwise be missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -327,53 +334,54 @@ impl Behind {
     }
 }
 
-/// A write that waits for the backup, and has the record to itself.
+/// A synchronous write, which excludes deferred writes to the same record.
 #[derive(Debug)]
-pub(crate) struct Ahead<'b> {
-    behind: &'b Behind,
+pub(crate) struct WriteGuard<'b> {
+    queues: &'b WriteBehind,
     id: RecordId,
 }
 
-impl Drop for Ahead<'_> {
+impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        self.behind.change(self.id, |queue| queue.ahead -= 1);
+        self.queues.change(self.id, |queue| queue.exclusive -= 1);
     }
 }
 
 /// Held by the task that sends a queue.
 #[derive(Debug)]
 pub(crate) struct Sending<'b> {
-    behind: &'b Behind,
+    queues: &'b WriteBehind,
     id: RecordId,
 }
 
 impl Sending<'_> {
-    /// It sent the queue to its end.
+    /// Marks the queue as sent to its end.
     pub(crate) fn end(self) {
+        // Skips `drop`, which would mark the queue as orphaned.
         std::mem::forget(self);
     }
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.behind.change(self.id, |queue| queue.is_orphaned = true);
+        self.queues.change(self.id, |queue| queue.is_orphaned = true);
     }
 }
 
-/// What is left of a queue whose sending stopped.
+/// The rest of a queue that stopped.
 struct Leftover {
     patches: Vec<Patch>,
-    /// The record before them.
+    /// The record before the patches.
     before: Arc<Record>,
 }
 
-/// What came of the try to bring a leftover into its record.
+/// The result of merging a leftover.
 enum Merged {
-    /// The record has it, but for so many patches.
+    /// The record has all patches except `lost` of them.
     Done { lost: usize },
-    /// The record changed meanwhile.
+    /// The record changed in between.
     Conflict,
-    /// The record may not have it.
+    /// The record must not get them.
     Refused(&'static str),
 }
 
@@ -385,7 +393,7 @@ impl Leftover {
         label: &RouteLabel,
     ) -> Result<Merged, StoreError> {
         let Lookup::Found(found) = backup.load(id, None, &Hint::default()).await? else {
-            // The session ended, and its values with it.
+            // The session has ended, and its values with it.
             return Ok(Merged::Done { lost: 0 });
         };
         if found.record.sign_in != self.before.sign_in {
@@ -402,9 +410,9 @@ impl Leftover {
         })
     }
 
-    /// What the record still lacks, as long as nobody changes that, and the keys that others changed. A
-    /// record that is still this node's gets a new fence: a patch that was sent before may be under way,
-    /// and must not arrive after later ones.
+    /// Returns the patch that the record still lacks, which only applies to the record as loaded,
+    /// and the keys that others have changed. A record that this node still owns gets a new fence:
+    /// a patch that was sent before may still be on its way, and must not arrive after later ones.
     fn rest<'l>(&'l self, now: &Record, label: &RouteLabel) -> (Patch, BTreeSet<&'l str>) {
         let (mut rest, mut overwritten) = (Patch::new(), BTreeSet::new());
         for (key, wanted) in self.wanted() {
@@ -433,7 +441,7 @@ impl Leftover {
         (rest, overwritten)
     }
 
-    /// Each key that the patches change, and the value that it is to have.
+    /// Returns each key that the patches change, with its final value.
     fn wanted(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let mut wanted = HashMap::new();
         for patch in &self.patches {
@@ -449,7 +457,7 @@ impl Leftover {
         wanted.into_iter()
     }
 
-    /// How many of the patches changed any of these keys.
+    /// Returns the number of patches that changed any of these keys.
     fn patches_of(&self, keys: &BTreeSet<&str>) -> usize {
         let is_of = |patch: &&Patch| {
             !keys.is_empty() && (patch.is_clear() || patch.ops().any(|(key, _)| keys.contains(key)))
@@ -458,8 +466,8 @@ impl Leftover {
     }
 }
 
-/// The fence that a record has once this node took it over anew; `None` if it is another's, or is no
-/// more, or somebody signed in.
+/// Takes a record over again to give it a new fence, and returns the fence. Returns `None` if
+/// another node owns the record, it has ended, or another user has signed in.
 async fn fenced_anew(
     backup: &dyn SessionStore,
     id: RecordId,
@@ -486,7 +494,7 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Resu
     timeout(TRY_WITHIN, answer).await.unwrap_or(Err(StoreError::Timeout))
 }
 
-/// Whether trying again changes nothing.
+/// Returns true if retrying cannot help.
 fn is_final(error: &StoreError) -> bool {
     matches!(
         error,
@@ -494,11 +502,11 @@ fn is_final(error: &StoreError) -> bool {
     )
 }
 
-/// So that a backup that is away costs no memory without end.
+/// The longest queue of a record. It bounds the memory during an outage of the backup.
 const MOST_UNSENT: usize = 64;
 
-/// How long the backup has for an answer.
+/// The time that the backup has to answer.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Tries against nodes that keep writing.
+/// The number of attempts while other nodes keep changing the record.
 const MOST_CONFLICTS: u32 = 100;

@@ -1,4 +1,4 @@
-//! The local copies: a near cache of the backup, which nothing that ended comes back into.
+//! The near cache: local copies of the backup's records. An ended session never returns to it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,47 +12,49 @@ use tokio::time::Instant;
 
 use crate::principals::Principals;
 
-/// Copies of records, by id, the longest unused of which give way when there is no more room.
+/// Copies of records by id. When the cache is full, the least recently used ones are evicted.
 ///
-/// Whatever changes the copy of an id holds the *stripe* of that id. A stripe counts what happened to
-/// its records: a read of the backup that began before something happened is answered, and not kept.
+/// A change to the copy of an id holds the *stripe* of that id. A stripe counts the events of its
+/// records. If an event occurs during a read of the backup, the read is answered but not cached:
+/// its result may be older than the event.
 #[derive(Debug)]
-pub(crate) struct Copies {
+pub(crate) struct NearCache {
     cache: Cache<RecordId, Arc<LocalCopy>>,
     stripes: Box<[Mutex<Stripe>]>,
     principals: Arc<Principals>,
-    /// How often all sessions of somebody ended, whichever those are.
+    /// The number of times that all sessions of any principal were ended.
     ends: AtomicU64,
 }
 
-/// What happened to the records of a stripe.
+/// The events of the records in a stripe.
 #[derive(Debug, Default)]
 struct Stripe {
     events: u64,
-    /// The last event, if it was the news of a version.
+    /// The last event, if it reported a new version.
     last: Option<(RecordId, Version)>,
 }
 
-/// What this node knows of a record. It is replaced as a whole, under its stripe.
+/// A copy of a record. It is replaced as a whole, under its stripe.
 #[derive(Debug)]
 pub(crate) struct LocalCopy {
     pub(crate) record: Arc<Record>,
-    /// When the read or write began whose answer shows it to be what the backup has.
+    /// The start of the read or write that confirmed the copy. The answer is at least as new as its
+    /// start, not its end.
     pub(crate) checked: Instant,
-    /// The latest version that the backup told of.
+    /// The latest version that the feed reported.
     known: AtomicU64,
 }
 
-/// The start of a read or a write of the backup.
+/// The state of the cache at the start of a read or write of the backup.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct ReadEpoch {
     at: Instant,
     events: u64,
     ends: u64,
 }
 
-impl Copies {
-    /// Room for so many bytes of records.
+impl NearCache {
+    /// Creates a cache for this many bytes of records.
     pub(crate) fn new(bytes: u64) -> Self {
         let principals = Arc::new(Principals::new());
         let gone = Arc::clone(&principals);
@@ -69,31 +71,32 @@ impl Copies {
         self.cache.get(&id)
     }
 
-    /// To be taken before a read or a write of the backup that a copy is to follow.
-    pub(crate) fn ticket(&self, id: RecordId, at: Instant) -> Ticket {
-        Ticket { at, events: self.stripe(id).events, ends: self.ends.load(Ordering::Acquire) }
+    /// Must be called before a read or write of the backup whose result is to be cached.
+    pub(crate) fn read_epoch(&self, id: RecordId, at: Instant) -> ReadEpoch {
+        ReadEpoch { at, events: self.stripe(id).events, ends: self.ends.load(Ordering::Acquire) }
     }
 
-    /// Keeps what a read found, unless something happened since that it does not show.
-    pub(crate) fn fill(&self, id: RecordId, ticket: Ticket, record: &Arc<Record>) {
+    /// Caches the result of a read, unless an event since its start may be missing from it.
+    pub(crate) fn fill(&self, id: RecordId, epoch: ReadEpoch, record: &Arc<Record>) {
         let stripe = self.stripe(id);
         let shows = |(told, version)| told == id && version <= record.version;
-        let is_current = match stripe.events - ticket.events {
+        let is_current = match stripe.events - epoch.events {
             0 => true,
             1 => stripe.last.is_some_and(shows),
             _ => false,
         };
-        if is_current && self.is_latest(ticket) {
-            self.put(id, record, ticket.at, Version(0));
+        if is_current && self.is_latest(epoch) {
+            self.put(id, record, epoch.at, Version(0));
         }
     }
 
-    /// Follows a patch that the backup applied to become this version. A copy that does not lead there
-    /// is given up, and so is one of a session that may have ended since.
+    /// Applies a patch to the copy after the backup applied it with this resulting version. A copy
+    /// that does not arrive at the same version is dropped, and so is one whose session may have
+    /// ended since.
     pub(crate) fn advance(
         &self,
         id: RecordId,
-        ticket: Ticket,
+        epoch: ReadEpoch,
         patch: &Patch,
         version: Version,
         (now, limits): (Timestamp, &Limits),
@@ -102,16 +105,16 @@ impl Copies {
         stripe.happens();
         let Some(copy) = self.cache.get(&id) else { return };
         match copy.record.apply(patch, now, limits) {
-            Ok(patched) if patched.record.version == version && self.is_latest(ticket) => {
-                self.put(id, &Arc::new(patched.record), ticket.at, copy.known());
+            Ok(patched) if patched.record.version == version && self.is_latest(epoch) => {
+                self.put(id, &Arc::new(patched.record), epoch.at, copy.known());
             }
             _ => self.cache.invalidate(&id),
         }
     }
 
-    /// Replaces a copy by one that is ahead of the backup, if it is the one there and `may` says so, in
-    /// one step.
-    pub(crate) fn lead<T>(
+    /// Replaces a copy with a version that the backup does not have yet. In one step, it checks
+    /// that `from` is still the current copy and that `may` agrees.
+    pub(crate) fn advance_locally<T>(
         &self,
         id: RecordId,
         from: &Arc<LocalCopy>,
@@ -126,7 +129,7 @@ impl Copies {
         Some(answer)
     }
 
-    /// Takes note that the backup has a version: an earlier copy counts no more.
+    /// Records that the backup has this version. An older copy stops answering.
     pub(crate) fn heard(&self, id: RecordId, version: Version) {
         let mut stripe = self.stripe(id);
         stripe.happens();
@@ -136,18 +139,19 @@ impl Copies {
         }
     }
 
-    /// Gives a copy up, and whatever reads of the backup are under way.
+    /// Drops a copy, and prevents reads in progress from caching theirs.
     pub(crate) fn forget(&self, id: RecordId) {
         let mut stripe = self.stripe(id);
         stripe.happens();
         self.cache.invalidate(&id);
     }
 
-    /// Gives up the copies of a principal's sessions, and whatever is under way: it may make a session
-    /// the principal's that the backup ended along with the others.
+    /// Drops the copies of a principal's sessions. It also stops all operations in progress from
+    /// caching: one of them may be a login that the backup ended along with the others.
     pub(crate) fn forget_all(&self, principal: &Principal) {
         self.ends.fetch_add(1, Ordering::AcqRel);
-        // Who saw the count before has put a copy there once its stripe is free.
+        // Operations that compared the count before the increment hold their stripe until their
+        // copy is cached and listed. Taking each stripe once waits for them.
         for stripe in &self.stripes {
             drop(stripe.lock());
         }
@@ -156,13 +160,13 @@ impl Copies {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of copies.
     pub(crate) fn count(&self) -> u64 {
         self.cache.run_pending_tasks();
         self.cache.entry_count()
     }
 
-    /// The records that a node with this label owns, as far as the copies know.
+    /// Returns the records that a node with this label owns, according to the copies.
     pub(crate) fn owned_by(&self, label: &RouteLabel) -> Vec<RecordId> {
         let is_owner = |owner: &Owner| owner.label == *label;
         let is_owned = |copy: &LocalCopy| {
@@ -172,16 +176,17 @@ impl Copies {
         owned.map(|(id, _)| *id).collect()
     }
 
-    /// Whether nobody's sessions ended since.
-    fn is_latest(&self, ticket: Ticket) -> bool {
-        self.ends.load(Ordering::Acquire) == ticket.ends
+    /// Returns true if no principal's sessions were ended since.
+    fn is_latest(&self, epoch: ReadEpoch) -> bool {
+        self.ends.load(Ordering::Acquire) == epoch.ends
     }
 
     fn put(&self, id: RecordId, record: &Arc<Record>, checked: Instant, known: Version) {
         let copy =
             LocalCopy { record: Arc::clone(record), checked, known: AtomicU64::new(known.0) };
         let copy = Arc::new(copy);
-        // Listed first: the cache may evict the copy as soon as it has it.
+        // List the copy before caching it: the cache may evict it immediately, and the eviction
+        // must find the entry.
         self.principals.insert(id, &copy);
         self.cache.insert(id, copy);
     }
@@ -201,7 +206,7 @@ impl Stripe {
 }
 
 impl LocalCopy {
-    /// Whether the backup told of no later version.
+    /// Returns true if the feed reported no later version.
     pub(crate) fn is_latest(&self) -> bool {
         self.record.version >= self.known()
     }
@@ -210,7 +215,7 @@ impl LocalCopy {
         Version(self.known.load(Ordering::Acquire))
     }
 
-    /// The bytes of memory it takes, with its share of the bookkeeping.
+    /// Returns the bytes of memory of the copy, including bookkeeping.
     fn weight(&self) -> u32 {
         let own = self.record.values.packed_len() + self.record.facts.as_bytes().len();
         let bytes = BOOKKEEPING + size_of::<Record>() + own;
@@ -218,10 +223,10 @@ impl LocalCopy {
     }
 }
 
-/// What moka keeps of a copy, with the allocator's share.
+/// The bytes that moka needs per copy, including the allocator's share.
 const BOOKKEEPING: usize = 300;
 
-/// Enough that a busy feed rarely meets a read of another record.
+/// Enough stripes that an event of a busy feed rarely affects a read of another record.
 const STRIPES: usize = 1_024;
 
 #[cfg(test)]
@@ -232,19 +237,19 @@ mod tests {
 
     #[test]
     fn rc_11_a_read_from_before_an_end_is_not_kept() {
-        let copies = Copies::new(1 << 20);
-        let ticket = copies.ticket(ID, Instant::now());
+        let copies = NearCache::new(1 << 20);
+        let epoch = copies.read_epoch(ID, Instant::now());
         copies.forget(ID);
-        copies.fill(ID, ticket, &record(1));
+        copies.fill(ID, epoch, &record(1));
         assert!(copies.find(ID).is_none());
     }
 
     #[test]
     fn a_read_from_before_a_change_is_not_kept() {
-        let copies = Copies::new(1 << 20);
-        let ticket = copies.ticket(ID, Instant::now());
+        let copies = NearCache::new(1 << 20);
+        let epoch = copies.read_epoch(ID, Instant::now());
         copies.heard(ID, Version(2));
-        copies.fill(ID, ticket, &record(1));
+        copies.fill(ID, epoch, &record(1));
         assert!(copies.find(ID).is_none());
     }
 
@@ -263,9 +268,9 @@ mod tests {
         patch.put("n", 1.into()).unwrap();
         for (version, follows) in [(2, true), (3, false)] {
             let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
-            let ticket = copies.ticket(ID, Instant::now());
+            let epoch = copies.read_epoch(ID, Instant::now());
             copies.heard(ID, Version(version));
-            copies.advance(ID, ticket, &patch, Version(version), at);
+            copies.advance(ID, epoch, &patch, Version(version), at);
             let copy = copies.find(ID);
             assert_eq!(copy.is_some_and(|copy| copy.is_latest()), follows, "{version}");
         }
@@ -274,10 +279,10 @@ mod tests {
     #[test]
     fn ending_the_sessions_of_one_principal_touches_no_other() {
         let [alice, bob] = ["alice", "bob"].map(principal);
-        let copies = Copies::new(1 << 20);
+        let copies = NearCache::new(1 << 20);
         for (n, whose) in [(1, &alice), (2, &bob), (3, &alice)] {
             let id = RecordId::from_bytes([n; 16]);
-            copies.fill(id, copies.ticket(id, Instant::now()), &record_of(whose));
+            copies.fill(id, copies.read_epoch(id, Instant::now()), &record_of(whose));
         }
         copies.forget_all(&alice);
         let is_there = |n| copies.find(RecordId::from_bytes([n; 16])).is_some();
@@ -288,9 +293,9 @@ mod tests {
     #[test]
     fn a_session_that_changed_hands_is_listed_once() {
         let [alice, bob] = ["alice", "bob"].map(principal);
-        let copies = Copies::new(1 << 20);
+        let copies = NearCache::new(1 << 20);
         for whose in [&alice, &alice, &bob] {
-            copies.fill(ID, copies.ticket(ID, Instant::now()), &record_of(whose));
+            copies.fill(ID, copies.read_epoch(ID, Instant::now()), &record_of(whose));
         }
         assert_eq!([&alice, &bob].map(|whose| copies.principals.sessions_of(whose).len()), [0, 1]);
     }
@@ -298,10 +303,10 @@ mod tests {
     #[test]
     fn copies_that_gave_way_are_listed_no_more() {
         let alice = principal("alice");
-        let copies = Copies::new(10_000);
+        let copies = NearCache::new(10_000);
         for n in 0..200 {
             let id = RecordId::from_bytes([n; 16]);
-            copies.fill(id, copies.ticket(id, Instant::now()), &record_of(&alice));
+            copies.fill(id, copies.read_epoch(id, Instant::now()), &record_of(&alice));
         }
         let count = copies.count();
         let listed = copies.principals.sessions_of(&alice).len() as u64;
@@ -313,17 +318,17 @@ mod tests {
     fn what_was_under_way_when_somebodys_sessions_ended_is_not_kept() {
         let alice = principal("alice");
         let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
-        let ticket = copies.ticket(ID, Instant::now());
+        let epoch = copies.read_epoch(ID, Instant::now());
         copies.forget_all(&alice);
-        copies.advance(ID, ticket, &Patch::new(), Version(1), at);
+        copies.advance(ID, epoch, &Patch::new(), Version(1), at);
         assert!(copies.find(ID).is_none());
-        copies.fill(ID, ticket, &record(1));
+        copies.fill(ID, epoch, &record(1));
         assert!(copies.find(ID).is_none());
     }
 
-    fn filled(version: u64) -> Copies {
-        let copies = Copies::new(1 << 20);
-        copies.fill(ID, copies.ticket(ID, Instant::now()), &record(version));
+    fn filled(version: u64) -> NearCache {
+        let copies = NearCache::new(1 << 20);
+        copies.fill(ID, copies.read_epoch(ID, Instant::now()), &record(version));
         copies
     }
 
