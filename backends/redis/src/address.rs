@@ -1,9 +1,9 @@
-//! Where servers listen.
+//! Addresses of servers.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The host and the port of a server; the port is 6379 unless said.
+/// The host and port of a server. The default port is 6379.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     host: String,
@@ -11,23 +11,23 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address of a host's port.
+    /// Creates an address from a host and a port.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
-    /// The name, or the IP address without brackets.
+    /// Returns the host name, or the IP address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The address `host:port` or `host`, with brackets around an IPv6 host; this port if there is
-    /// none. `None` for anything else.
+    /// Parses `host:port` or `host`, with brackets around an IPv6 host. Returns `None` for anything
+    /// else.
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -66,7 +66,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
     Tcp(Address),
@@ -90,9 +90,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A text is no address. It is not shown: what is no address may be a password.
+/// A text is not an address. The text is not shown, because it may be a misplaced password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an address is host:port, host, or [ip]:port")]
+#[error("invalid address: expected host:port, host, or [ip]:port")]
 pub struct AddressError;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! What happened, for listeners: published by the scripts, heard on connections of its own.
+//! The change feed: published by the scripts, received on separate connections.
 //!
-//! A listener subscribes on every server that has records, so that what one of them publishes reaches
-//! it without the others; what arrives twice is told once. The feed yields [`Change::Missed`] where the
-//! beats of [`feed`](crate::feed) show a gap, and [`Change::Down`] where what a listener publishes itself
-//! over each server does not come back.
+//! A listener subscribes on every server that has records, so that it does not depend on servers
+//! forwarding messages to each other. Duplicates are reported once. The feed yields
+//! [`Change::Missed`] when the beats of [`feed`](crate::feed) reveal a gap, and [`Change::Down`]
+//! when messages that the listener publishes on each server do not return.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,7 +22,7 @@ use crate::error::Fault;
 use crate::feed::{Ledger, Message, Numbers};
 use crate::script::Script;
 
-/// The feed: what this node publishes, and what it hears from the first listener on.
+/// The feed: messages that this node publishes, and messages it receives once it has a listener.
 pub(crate) struct Changes(Arc<Shared>);
 
 struct Shared {
@@ -30,7 +30,7 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// How something is published.
+/// The means of publishing a message.
 struct Wire {
     channel: String,
     servers: Arc<Servers>,
@@ -46,7 +46,8 @@ struct State {
 }
 
 struct Hearing {
-    /// The task has the other end, so that listeners notice when it ends with its runtime.
+    /// The strong sender belongs to the listening task. Listeners thus notice when that task ends
+    /// with its runtime.
     sender: WeakSender<Change>,
     is_up: Arc<AtomicBool>,
     task: AbortHandle,
@@ -58,7 +59,7 @@ impl Changes {
         Self(Arc::new(Shared { wire, state: Mutex::default() }))
     }
 
-    /// A number for what a script may publish.
+    /// Allocates a number for the message that a script may publish.
     pub(crate) fn number(&self, env: &Env) -> Result<Numbered<'_>, StoreError> {
         let mut state = self.0.state();
         let sender = state.sender(env)?;
@@ -78,7 +79,8 @@ impl Changes {
                     match heard.receiver.recv().await {
                         Ok(change) => return Some((change, heard)),
                         Err(RecvError::Lagged(_)) => return Some((heard.after_a_gap(), heard)),
-                        // The store is gone, or the runtime in which it heard has ended.
+                        // The store is gone, or the runtime of the listening task has ended. Start
+                        // another task in this runtime.
                         Err(RecvError::Closed) => heard = shared.upgrade()?.hear(&env).ok()?,
                     }
                 }
@@ -89,13 +91,14 @@ impl Changes {
 }
 
 impl Shared {
-    /// Hears from now on, in a task of this runtime if there is none.
+    /// Subscribes to the changes from now on. Starts the listening task in this runtime if there is
+    /// none.
     fn hear(&self, env: &Env) -> Result<Heard, StoreError> {
         let mut state = self.state();
         let heard = state.hearing.as_ref().and_then(|hearing| {
             let receiver = hearing.sender.upgrade()?.subscribe();
             let is_up = Arc::clone(&hearing.is_up);
-            // Looked at after subscribing, so that no change of it goes by.
+            // Read after subscribing, so that no transition is missed in between.
             let is_down = !is_up.load(Ordering::Acquire);
             Some(Heard { first: is_down.then_some(Change::Down), receiver, is_up })
         });
@@ -111,7 +114,7 @@ impl Shared {
         Ok(Heard { first: Some(Change::Down), receiver, is_up })
     }
 
-    /// Publishes the beats that are due, in a task of this runtime, until there are none.
+    /// Publishes beats when they are due, in a task of this runtime, until none are left.
     fn beat(self: &Arc<Self>) {
         let mut state = self.state();
         if state.beating.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -128,7 +131,7 @@ impl Shared {
 }
 
 impl Wire {
-    /// Publishes on a server, if that takes writes.
+    /// Publishes on a server, if it accepts writes.
     async fn publish(&self, server: &Arc<Server>, message: &[u8]) -> Result<(), Fault> {
         let call = self.script.publishing(&self.channel, message);
         let call = call.once();
@@ -154,7 +157,7 @@ impl Drop for Hearing {
     }
 }
 
-/// What a listener hears, after what it is told first.
+/// A subscription. It yields `first` before the received changes.
 struct Heard {
     first: Option<Change>,
     receiver: Receiver<Change>,
@@ -162,25 +165,27 @@ struct Heard {
 }
 
 impl Heard {
-    /// The change to report instead of those that a slow listener lost, one of which may have been `Down`.
+    /// Returns the change to report for those that a slow listener lost. One of them may have been
+    /// `Down`.
     fn after_a_gap(&self) -> Change {
         if self.is_up.load(Ordering::Acquire) { Change::Missed } else { Change::Down }
     }
 }
 
-/// Who hears, and whether everything is heard.
+/// The listeners of this node, and the state of the feed.
 struct Listeners {
     sender: Sender<Change>,
     is_up: Arc<AtomicBool>,
 }
 
 impl Listeners {
-    /// An error says that nothing listens any more.
+    /// Sends a change. The send fails only if there are no listeners.
     fn tell(&self, change: Change) {
         let _ = self.sender.send(change);
     }
 
-    /// Reports `Missed`, but not while the feed is down, when it would mean that the feed is up again.
+    /// Reports `Missed`, except while the feed is down: there it would mean that the feed is up
+    /// again.
     fn missed(&self) {
         if self.is_up.load(Ordering::Acquire) {
             self.tell(Change::Missed);
@@ -194,16 +199,17 @@ impl Listeners {
     }
 }
 
-/// The number of a script that may publish. Dropped without an answer, it may have.
+/// The number of a message that a script may publish. If it is dropped before the answer, the
+/// message may have been published.
 pub(crate) struct Numbered<'s> {
     shared: &'s Arc<Shared>,
     sender: u64,
-    /// Taken once it is settled.
+    /// `None` once the number is settled.
     number: Option<u64>,
 }
 
 impl Numbered<'_> {
-    /// What the message begins with.
+    /// Returns the first bytes of the message.
     pub(crate) fn stamp(&self) -> [u8; 16] {
         let mut stamp = [0; 16];
         stamp[..8].copy_from_slice(&self.sender.to_be_bytes());
@@ -211,7 +217,7 @@ impl Numbered<'_> {
         stamp
     }
 
-    /// Whether something was published and may have been heard; `None` if that is not known.
+    /// Records whether a message was published and had a receiver; `None` if that is not known.
     pub(crate) fn settle(mut self, was_heard: Option<bool>) {
         self.end(was_heard);
     }
@@ -233,7 +239,7 @@ impl Drop for Numbered<'_> {
     }
 }
 
-/// What a script without anything to publish begins with.
+/// The first bytes of a script that publishes nothing.
 pub(crate) const UNSTAMPED: [u8; 16] = [0; 16];
 
 async fn beat(shared: Weak<Shared>) {
@@ -264,7 +270,7 @@ async fn beat(shared: Weak<Shared>) {
     }
 }
 
-/// Listens for ever, over one set of connections after another.
+/// Listens forever, on one set of connections after another.
 async fn hear(wire: Arc<Wire>, sender: u64, listeners: Listeners) {
     loop {
         match Ears::open(&wire, sender).await {
@@ -281,14 +287,14 @@ async fn hear(wire: Arc<Wire>, sender: u64, listeners: Listeners) {
     }
 }
 
-/// A subscription on every server that has records.
+/// Subscriptions on every server that has records.
 struct Ears {
-    /// Who this node is to itself.
+    /// The random id by which this node recognizes its own messages.
     sender: u64,
     servers: Vec<Arc<Server>>,
-    /// From which server, and what; `None` at the end of a subscription.
+    /// Messages with the index of their server; `None` at the end of a subscription.
     messages: SelectAll<BoxStream<'static, (u64, Option<Vec<u8>>)>>,
-    /// When each server last passed on what this node published there.
+    /// The time at which each server last returned an echo of this node.
     echoed: Vec<Instant>,
     ledger: Ledger,
 }
@@ -315,7 +321,8 @@ impl Ears {
         Ok(Self { sender, servers, messages, echoed, ledger: Ledger::default() })
     }
 
-    /// Passes changes on until a subscription ends, falls silent, or another server has records.
+    /// Forwards changes until a subscription ends, an echo stays away, or another server has
+    /// records.
     async fn pass_on(&mut self, wire: &Arc<Wire>, listeners: &Listeners) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -354,10 +361,10 @@ impl Ears {
         }
     }
 
-    /// The changes in a message that are new; `None` if some were missed, or may have been.
+    /// Returns the new changes of a message, or `None` if some were or may have been missed.
     fn hear(&mut self, server: u64, message: &[u8]) -> Option<Vec<Change>> {
         let now = Instant::now();
-        // `None` is of a later version of this crate: anything may be meant.
+        // A later release may send messages that this one cannot parse. They may report any change.
         match Message::of(message)? {
             Message::Changes { sender, number, changes } => {
                 let is_new = self.ledger.hear(sender, number, now);
@@ -365,7 +372,7 @@ impl Ears {
             }
             Message::Beat { sender, beat } => self.ledger.check(sender, beat, now).then(Vec::new),
             Message::Echo { sender, server: over } => {
-                // Over another server it says nothing of this one.
+                // An echo only proves that the server works over which it was sent.
                 if sender == self.sender
                     && over == server
                     && let Ok(at) = usize::try_from(server)
@@ -377,7 +384,7 @@ impl Ears {
         }
     }
 
-    /// Publishes something over every server, to be heard there.
+    /// Publishes an echo on every server.
     fn echo(&self, wire: &Arc<Wire>) {
         for (server, number) in self.servers.iter().zip(0..) {
             let (wire, server) = (Arc::clone(wire), Arc::clone(server));
@@ -387,7 +394,7 @@ impl Ears {
     }
 }
 
-/// Whether other servers have the records by now.
+/// Returns true if other servers have the records now.
 async fn has_moved(servers: &[Arc<Server>], wire: &Wire) -> bool {
     let looking = tokio::time::timeout(TICK, wire.servers.primaries()).await;
     let Ok(Ok(primaries)) = looking else {
@@ -397,22 +404,23 @@ async fn has_moved(servers: &[Arc<Server>], wire: &Wire) -> bool {
     primaries.len() != servers.len() || !primaries.iter().all(is_known)
 }
 
-/// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
+/// The number of changes buffered for a slow listener. Beyond it, the listener receives
+/// [`Change::Missed`].
 const KEPT: usize = 1_024;
 
-/// Between two attempts to listen.
+/// The pause between two attempts to listen.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Between two beats, and two echoes.
+/// The interval between beats, and between echoes.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long an echo may be missing before something else may be missing too.
+/// The time without an echo after which other messages may be missing too.
 const SILENT: Duration = Duration::from_millis(750);
 
-/// How long an echo may be missing before other connections are opened.
+/// The time without an echo after which new connections are opened.
 const LOST: Duration = Duration::from_secs(2);
 
-/// How often it is asked which servers have records.
+/// The interval at which the servers that have records are determined.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

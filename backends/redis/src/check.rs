@@ -1,4 +1,4 @@
-//! Does once what requests will do, so that a service does not start on servers that cannot serve it.
+//! A check at startup that the servers can serve the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::sessions::unexpected;
 use crate::store::RedisStore;
 
 impl RedisStore {
-    /// Does once what requests will do, on every server that has records, and leaves nothing there:
-    /// all calls that scripts make, a session from its first request to its sign-out, and a
-    /// subscription to the feed.
+    /// Checks that the servers can serve the store: it does once what requests do, on every server
+    /// that has records, and removes its traces. This covers every call of the scripts, a session
+    /// from its first request to its sign-out, and a subscription to the feed.
     ///
-    /// Warns of what may end sessions early, a `maxmemory-policy` other than `noeviction`, where the
-    /// server may be asked for it.
+    /// It logs a warning if the server reports a `maxmemory-policy` other than `noeviction`, which
+    /// may end sessions early.
     ///
     /// # Errors
     ///
-    /// What is missing, and the remedy, in one line; or why a server does not answer.
+    /// Returns what is missing and the remedy, or the reason why a server does not answer.
     pub async fn check(&self) -> Result<(), CheckError> {
         let servers = self.0.servers.primaries().await;
         for server in servers.map_err(|fault| self.unfit(fault, "CLUSTER SLOTS"))? {
@@ -55,7 +55,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// All calls that scripts make, in one script.
+    /// Runs a script that makes every call of the scripts once.
     async fn make_calls(&self, server: &Arc<Server>, key: &str) -> Result<(), CheckError> {
         let mut args: Vec<Vec<u8>> = Vec::new();
         for call in CALLS {
@@ -63,7 +63,7 @@ impl RedisStore {
             args.extend(call.iter().map(|word| match *word {
                 "KEY" => key.into(),
                 "CHANNEL" => self.0.prefix.channel().into(),
-                // A message that no listener minds.
+                // An echo with numbers that no listener waits for.
                 "" => Message::echo(0, 0),
                 word => word.into(),
             }));
@@ -86,7 +86,7 @@ impl RedisStore {
         asked.map(drop).map_err(|fault| self.unfit(fault, &name.unwrap_or_default()))
     }
 
-    /// The name of a record that is not there, and would be on this server.
+    /// Returns the name of a missing record that belongs on this server.
     fn key_on(&self, server: &Arc<Server>) -> Result<String, CheckError> {
         for _ in 0..KEYS_TRIED {
             let id = self.mint().map_err(CheckError::Unavailable)?;
@@ -98,11 +98,11 @@ impl RedisStore {
         Err(CheckError::Unavailable(unexpected()))
     }
 
-    /// Nodes of release 0.1 know no sign-ins, and publish on another channel.
+    /// Nodes of release 0.1 do not know sign-ins, and publish on another channel.
     async fn look_for_earlier_nodes(&self, server: &Arc<Server>) -> Result<(), CheckError> {
         let channel = format!("{}:c", self.0.prefix);
         let question = cmd("PUBSUB").arg("NUMSUB").arg(channel).to_owned();
-        // A server that may not be asked for it has said nothing.
+        // A server that denies the question has no answer to use.
         let answer = server.ask(&question).await.map(reply::items).unwrap_or_default();
         match answer.get(1).and_then(reply::integer) {
             Some(1..) => Err(CheckError::Unfit {
@@ -113,7 +113,7 @@ impl RedisStore {
         }
     }
 
-    /// A session from its first request to its sign-out.
+    /// Runs a session from its first request to its sign-out.
     async fn sign_in_and_out(&self) -> Result<(), StoreError> {
         let (id, now) = (self.mint()?, self.env().now());
         let [first, second] = [self.secret()?, self.secret()?];
@@ -152,7 +152,7 @@ impl RedisStore {
         Ok(SecretHash::from_parts(KeyId::NONE, digest))
     }
 
-    /// A principal that no user is.
+    /// Returns a principal that no user has.
     fn stranger(&self) -> Result<Principal, StoreError> {
         let realm = Realm::new("steadfast-check").expect("the name of the realm fits");
         let name = hex(self.mint()?);
@@ -168,7 +168,7 @@ fn expect(is_so: bool) -> Result<(), StoreError> {
     is_so.then_some(()).ok_or_else(unexpected)
 }
 
-/// With any other policy Redis may end sessions early when its memory is full.
+/// Warns about an eviction policy under which Redis may end sessions when its memory is full.
 async fn warn_of_eviction(server: &Server) {
     match eviction(server).await {
         Ok(Some(policy)) if policy != "noeviction" => tracing::warn!(
@@ -181,7 +181,8 @@ async fn warn_of_eviction(server: &Server) {
     }
 }
 
-/// Every call that scripts make, in an order in which none fails: a test finds them in the scripts.
+/// All calls that scripts make, in an order in which each succeeds. A test compares them with the
+/// scripts.
 const CALLS: [&[&str]; 18] = [
     &["HSET", "KEY", ".", "x"],
     &["HMGET", "KEY", "."],
@@ -203,7 +204,7 @@ const CALLS: [&[&str]; 18] = [
     &["PUBLISH", "CHANNEL", ""],
 ];
 
-/// Names that are tried until one is on a server: there are fewer servers.
+/// The number of names to try until one belongs on a given server. Clusters have far fewer servers.
 const KEYS_TRIED: usize = 100_000;
 
 #[cfg(test)]

@@ -1,33 +1,33 @@
-//! A record as the fields of a hash.
+//! The encoding of a record as the fields of a hash.
 //!
-//! | field | what it is |
+//! | field | content |
 //! | --- | --- |
-//! | `.` | what is the record's own, packed |
-//! | `v…` | a value under its key, as its JSON |
+//! | `.` | the parts of the record that are not values, packed |
+//! | `v…` | a value under its key, as JSON |
 //! | `x…` | in a cluster, a mark for the login with this ticket: see [`index`](crate::index) |
 //!
-//! The packed field has, in this order and big-endian:
+//! The packed field contains, in this order and big-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! | --- | --- |
 //! | 2 | the format |
 //! | 8 | the version |
-//! | 8 each | the idle and the absolute deadline, when it was created, when its user proved who they are (the least number: never) |
+//! | 8 each | the idle and the absolute deadline, the times of creation and of authentication (the least number: never) |
 //! | 8 each | the sign-in, the owner's fence |
-//! | 4 each | how many values there are, and the bytes of their keys and of them |
+//! | 4 each | the number of values, and the bytes of all keys and values |
 //! | 1 + n | the secret's hash: the key's fingerprint (4 bytes), the digest (32), the key's name |
-//! | 1 + n | until when the hash that it replaced is kept (8 bytes), and that hash; or nothing |
+//! | 1 + n | the replaced hash, after the time until which it is kept (8 bytes); or nothing |
 //! | 2 + n | the principal, `REALM:USER`; or nothing |
 //! | 1 + n | in a cluster, the ticket of the login |
 //! | 1 + n | the owner's label; or nothing |
 //! | the rest | the facts |
 //!
-//! Times are milliseconds since 1970. Everything before the facts keeps its place in later formats, so
-//! that a node which knows this one can delete, list and end records of those. What a later format adds
-//! stands in the facts, or in fields of other names.
+//! Times are milliseconds since 1970. Everything before the facts keeps its place in later formats,
+//! so that a node with this format can delete, list and end records of later ones. Additions of a
+//! later format are part of the facts, or fields with other names.
 //!
-//! Format 1, that of release 0.1, has a field for each of these; it is read, and the next patch of the
-//! record writes the packed one.
+//! Format 1, that of release 0.1, has a field for each of these. It is still read, and the next
+//! patch of the record writes the packed form.
 
 use redis::Value;
 use steadfast_core::{
@@ -41,7 +41,7 @@ use crate::reply;
 /// The name of the packed field.
 pub(crate) const OWN: &str = ".";
 
-/// What is a new record's own, packed, with the ticket of its login.
+/// Packs the parts of a new record that are not values, with the ticket of its login.
 pub(crate) fn encode(record: &Record, ticket: &str) -> Vec<u8> {
     let mut packed = Packed::default();
     packed.u16(record.format()).u64(record.version.0);
@@ -61,7 +61,7 @@ fn encode_replaced(replaced: &Replaced) -> Vec<u8> {
     [&replaced.until.as_millis().to_be_bytes()[..], &replaced.hash.to_bytes()].concat()
 }
 
-/// Bytes for a script, or for a record's own field.
+/// Packs bytes for a script or for the packed field.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Packed(pub(crate) Vec<u8>);
 
@@ -83,7 +83,7 @@ impl Packed {
         self.bytes(&number.to_be_bytes())
     }
 
-    /// A count, which none of ours is too large for.
+    /// Appends a count. No count exceeds 32 bits.
     pub(crate) fn u32(&mut self, number: usize) -> &mut Self {
         self.bytes(&u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes())
     }
@@ -104,25 +104,25 @@ impl Packed {
         self.millis(time.map_or(i64::MIN, Timestamp::as_millis))
     }
 
-    /// Up to 255 bytes after their length.
+    /// Appends up to 255 bytes after their length.
     pub(crate) fn short(&mut self, bytes: &[u8]) -> &mut Self {
         let length = u8::try_from(bytes.len()).expect("at most 255 bytes");
         self.u8(length).bytes(bytes)
     }
 
-    /// Up to 65,535 bytes after their length.
+    /// Appends up to 65,535 bytes after their length.
     pub(crate) fn long(&mut self, bytes: &[u8]) -> &mut Self {
         let length = u16::try_from(bytes.len()).expect("at most 65,535 bytes");
         self.u16(length).bytes(bytes)
     }
 
-    /// Any number of bytes after their length.
+    /// Appends bytes after their length.
     pub(crate) fn huge(&mut self, bytes: &[u8]) -> &mut Self {
         self.u32(bytes.len()).bytes(bytes)
     }
 }
 
-/// Takes packed bytes apart. What has another form than it should is missing.
+/// Unpacks bytes. A malformed part yields `None`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unpacked<'b>(pub(crate) &'b [u8]);
 
@@ -177,18 +177,18 @@ impl<'b> Unpacked<'b> {
     }
 }
 
-/// What a record says of itself without its values, in this format or in a later one.
+/// A record without its values, in this format or a later one.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) record: Record,
     pub(crate) format: u16,
-    /// The bytes of the keys and the values.
+    /// The number of bytes of all keys and values.
     pub(crate) bytes: usize,
     pub(crate) ticket: String,
 }
 
 impl Head {
-    /// Out of the packed field.
+    /// Unpacks the packed field.
     pub(crate) fn unpack(packed: &[u8]) -> Option<Self> {
         let mut from = Unpacked(packed);
         let (format, version) = (from.u16()?, Version(from.u64()?));
@@ -227,7 +227,7 @@ impl Head {
         Some(Self { record, format, bytes, ticket })
     }
 
-    /// Out of the fields [`HEAD`], in either format; `None` if there is no record.
+    /// Reads the fields [`HEAD`] in either format. Returns `None` if there is no record.
     pub(crate) fn of(fields: &[Value]) -> Option<Self> {
         let content = |at: usize| fields.get(at).and_then(reply::bytes);
         if let Some(packed) = content(0) {
@@ -253,7 +253,7 @@ impl Head {
     }
 }
 
-/// The fields that a record says of itself without its values, in either format.
+/// The fields of a record without its values, in either format.
 pub(crate) const HEAD: [&str; 3 + FORMAT_1.len()] =
     [OWN, "s", "r", "n", "c", "t", "i", "a", "u", "o", "f", "z", "w"];
 
@@ -263,13 +263,13 @@ fn unpack_replaced(packed: &[u8]) -> Option<Box<Replaced>> {
     Some(Box::new(Replaced { hash: SecretHash::from_bytes(from.0)?, until }))
 }
 
-/// The record of a hash's fields; `None` if there are none.
+/// Decodes the fields of a hash. Returns `None` if it contains no record.
 pub(crate) fn decode(answer: Value, limits: &Limits) -> Result<Option<Record>, Unreadable> {
     let fields = reply::items(answer);
     let mut packed = None;
     let mut own = [None; FORMAT_1.len()];
     let mut values = Vec::with_capacity(fields.len() / 2);
-    // Where there is no record yet, a mark may be all there is.
+    // A mark may precede its record. A hash with only marks is not a corrupt record.
     let mut is_empty = true;
     for pair in fields.chunks_exact(2) {
         let (Some(field), Some(content)) = (reply::bytes(&pair[0]), reply::bytes(&pair[1])) else {
@@ -301,11 +301,11 @@ pub(crate) fn decode(answer: Value, limits: &Limits) -> Result<Option<Record>, U
     Ok(Some(Record { values: bounded(values, limits)?, ..head.record }))
 }
 
-/// Why what is kept under an id cannot be read.
+/// The reason why a record cannot be decoded.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
     Corrupt(Corrupt),
-    /// A later release wrote it; what can be read of it in any case.
+    /// It was written by a later release. The head can be read in any case.
     Newer(Box<Head>),
 }
 
@@ -315,7 +315,7 @@ impl From<Corrupt> for Unreadable {
     }
 }
 
-/// A record of a format that this release does not know.
+/// Returns the error for a record in an unknown format.
 pub(crate) fn newer(found: u16) -> StoreError {
     StoreError::NewerFormat { found, known: Record::FORMAT }
 }
@@ -324,18 +324,18 @@ pub(crate) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// What is kept under an id cannot be read as a record.
+/// The data under an id cannot be decoded as a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Corrupt {
-    #[error("the field {0:?} is missing or has another form")]
+    #[error("the field {0:?} is missing or malformed")]
     Field(&'static str),
-    #[error("a value has a key or a size that no record has")]
+    #[error("a key or value exceeds the limits of any record")]
     Value,
-    #[error("it is no hash, or a hash without the fields of a record")]
+    #[error("the key is not a hash with the fields of a record")]
     Form,
 }
 
-/// The fields of format 1 of which a record is made.
+/// The fields of format 1 that make up a record.
 const FORMAT_1: [u8; 10] = *b"srnctiauof";
 
 fn record_of_format_1(
@@ -360,7 +360,7 @@ fn record_of_format_1(
     })
 }
 
-/// The time that a text of milliseconds says.
+/// Parses a time in milliseconds.
 fn time(text: &[u8]) -> Option<Timestamp> {
     number(text).map(Timestamp::from_millis)
 }
@@ -402,8 +402,8 @@ fn checked_key(key: &[u8]) -> Result<&str, Corrupt> {
     Ok(key)
 }
 
-/// No store wrote more than this, under whatever limits it was configured with before. Sealed values are
-/// longer than what limits count of them, by less than half.
+/// Rejects values that no store could have written, under any limits that may have been configured
+/// earlier. Sealed values are longer than the limits count, by less than half.
 fn bounded(values: Vec<(&[u8], &[u8])>, limits: &Limits) -> Result<Values, Corrupt> {
     let bytes: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
     let most_bytes = limits.record_bytes.saturating_mul(2).max(MOST_BYTES);

@@ -1,4 +1,4 @@
-//! Why a store cannot be set up, and what the errors of a server mean.
+//! Errors of the setup, and the meaning of server errors.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,55 +6,55 @@ use std::path::PathBuf;
 use redis::{RedisError, ServerError, Value};
 use steadfast_core::StoreError;
 
-/// A store cannot be set up as it was asked to be. A server that does not answer is no such reason: it
-/// may answer later.
+/// The settings of a store are invalid. An unreachable server is not such an error: it may be
+/// reachable later.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// There is no address to ask.
-    #[error("no address of a server is given")]
+    /// No server address was given.
+    #[error("no server address was given")]
     NoAddress,
-    /// The file with the authorities to believe cannot be read.
-    #[error("the file {path:?} with certificates of authorities cannot be read")]
+    /// The file with certificate authorities cannot be read.
+    #[error("cannot read the certificate authorities in {path:?}")]
     Authorities {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// There is no authority to believe.
-    #[error("no certificate of an authority was found to verify servers with")]
+    /// There are no certificate authorities to trust.
+    #[error("no certificate authorities were found to verify servers")]
     NoAuthority,
-    /// The certificate to show to servers cannot be read, or its key is that of another one.
-    #[error("the file {path:?} with the certificate to show, or its key, cannot be used")]
+    /// The client certificate cannot be read, or does not match its key.
+    #[error("cannot use the client certificate or key in {path:?}")]
     Identity {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A cluster has one database only.
+    /// A cluster only has database 0.
     #[error("a cluster has no database {0}, only 0")]
     Database(u32),
-    /// A connection that is given has these already.
+    /// Settings that a given connection already has.
     #[error(
-        "a connection that is given to the store has a user, a database and TLS of its own, and \
-             waits for no replicas"
+        "a user, a password, a database, TLS and replicas to wait for cannot be set for a given \
+             connection"
     )]
     GivenConnection,
-    /// A Unix socket takes no TLS.
-    #[error("a Unix socket takes no TLS")]
+    /// A Unix socket does not support TLS.
+    #[error("a Unix socket does not support TLS")]
     TlsOverUnixSocket,
 }
 
-/// Servers cannot serve a store, or do not answer.
+/// The servers cannot serve the store, or do not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// They cannot do what requests will ask of them, until an operator changes something.
+    /// The servers cannot serve requests until an operator changes something.
     #[error("{missing}: {remedy}")]
     Unfit {
-        /// What is missing.
+        /// The missing privilege, setting or feature.
         missing: String,
         /// The remedy.
         remedy: String,
@@ -77,7 +77,7 @@ impl CheckError {
         }
     }
 
-    /// Why a command failed, as this user, on keys of this prefix.
+    /// Explains why a command failed for this user, on keys with this prefix.
     pub(crate) fn of_fault(fault: Fault, command: &str, user: &str, prefix: &str) -> Self {
         let explained = match &fault {
             Fault::Refused(why) => Self::of_refusal(why, command, user, prefix),
@@ -86,7 +86,7 @@ impl CheckError {
         explained.unwrap_or_else(|| Self::Unavailable(fault.into()))
     }
 
-    /// `None` if the server cannot serve for a while only.
+    /// Returns `None` if the failure is temporary.
     fn of_refusal(why: &ServerError, command: &str, user: &str, prefix: &str) -> Option<Self> {
         let text = why.details().unwrap_or_default();
         let says = |part: &str| text.contains(part);
@@ -161,18 +161,18 @@ impl CheckError {
     }
 }
 
-/// Why there is no answer, by what is known of the command.
+/// The reason for a missing answer, with what is known about the fate of the command.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It was not sent.
+    /// The command was not sent.
     Unsent(Box<dyn Error + Send + Sync>),
-    /// The connection broke while it was under way.
+    /// The connection broke while the command was in progress.
     Lost(RedisError),
-    /// Nothing came back.
+    /// No answer arrived in time.
     Silent,
-    /// The server refused it, and did nothing.
+    /// The server refused the command and did nothing.
     Refused(ServerError),
-    /// It was done, and is on fewer replicas than it should be.
+    /// The command was executed, but too few replicas confirmed it.
     TooFewCopies { wanted: usize, got: i64 },
 }
 
@@ -181,7 +181,7 @@ impl Fault {
         Self::Unsent(cause.into())
     }
 
-    /// An error of the server, or what kept it from being sent.
+    /// Converts an error of the driver.
     pub(crate) fn of(error: RedisError) -> Self {
         match ServerError::try_from(error) {
             Ok(why) => Self::Refused(why),
@@ -189,8 +189,8 @@ impl Fault {
         }
     }
 
-    /// An error of a connection that is not ours: what became of a command that has no answer is not
-    /// known, unless the server was not even reached.
+    /// Converts an error of a given connection. The fate of a command without an answer is unknown,
+    /// unless the server was not reached at all.
     pub(crate) fn given(error: RedisError) -> Self {
         if error.is_connection_refusal() {
             return Self::unsent(error);
@@ -201,14 +201,14 @@ impl Fault {
         }
     }
 
-    /// An error of the server, by its text.
+    /// Creates a refusal from the text of a server error.
     pub(crate) fn refused(text: &str) -> Self {
         let (code, details) = text.split_once(' ').unwrap_or(("ERR", text));
         let error = redis::make_extension_error(code.to_owned(), Some(details.to_owned()));
         Self::of(error)
     }
 
-    /// An answer, unless it is an error.
+    /// Returns an answer unless it is an error.
     pub(crate) fn unless_refused(answer: Value) -> Result<Value, Self> {
         match answer {
             Value::ServerError(why) => Err(Self::Refused(why)),
@@ -216,12 +216,12 @@ impl Fault {
         }
     }
 
-    /// Whether what is kept under a key has another type than it should.
+    /// Returns true if the key has the wrong type.
     pub(crate) fn is_wrong_type(&self) -> bool {
         self.code() == Some("WRONGTYPE")
     }
 
-    /// The code of the error that the server answered.
+    /// Returns the code of the server error.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(why) => Some(code(why)),
@@ -229,13 +229,13 @@ impl Fault {
         }
     }
 
-    /// Whether a script is not understood.
+    /// Returns true if the server cannot compile a script.
     pub(crate) fn is_about_compiling(&self) -> bool {
         matches!(self, Self::Refused(why) if why.details().is_some_and(|said| said.contains("compil")))
     }
 
-    /// What may be done about it, beside telling the caller. A connection that broke tells nothing of
-    /// what it carried; a server that refuses did nothing.
+    /// Returns the possible reaction, besides reporting the error. After a broken connection, the
+    /// fate of the command is unknown. After a refusal, it is known that nothing happened.
     pub(crate) fn next(&self, is_repeatable: bool) -> Next {
         match self {
             Self::Refused(why) => Meaning::of(why).next,
@@ -266,43 +266,44 @@ impl From<Fault> for StoreError {
     }
 }
 
-/// What the error of a server means.
+/// The meaning of a server error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Meaning {
     reach: Reach,
     next: Next,
 }
 
-/// Which other calls fail for the same reason.
+/// The other calls that fail for the same reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// All of them, for now.
+    /// All calls, for now.
     Server,
-    /// Those that take memory, or change anything.
+    /// Calls that take memory or change anything.
     Writes,
-    /// Those about the same key.
+    /// Calls for the same key.
     Record,
-    /// Those of the same kind, until an operator changes something.
+    /// Calls of the same kind, until an operator changes something.
     Service,
 }
 
-/// What may be done about a call that was not made, beside telling the caller.
+/// The possible reaction to a call that was not executed, besides reporting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing: the same call would be refused again.
+    /// None: the same call would be refused again.
     Tell,
-    /// The call may be made again, over a new connection: another server may be the primary by now.
+    /// Repeat the call on a new connection: another server may be the primary now.
     Elsewhere,
-    /// The call may be made where the answer says.
+    /// Repeat the call on the server that the answer names.
     There,
-    /// The call may be made a moment later.
+    /// Repeat the call a little later.
     Later,
-    /// The call may be made with the script itself in place of its hash.
+    /// Repeat the call with the full script instead of its hash.
     InFull,
 }
 
 impl Meaning {
-    /// An error that no server is known to raise is our fault: whatever it is, the server answers.
+    /// Classifies an error. An unknown code is treated as a fault of this service, because the
+    /// server does answer.
     fn of(why: &ServerError) -> Self {
         let unknown = Self { reach: Reach::Service, next: Next::Tell };
         let of_text = || {
@@ -319,8 +320,9 @@ impl Meaning {
     }
 }
 
-/// The code of an error. Servers before Redis 7 wrap the one that stopped a script in another one:
-/// `ERR Error running script (call to f_…): @user_script:3: @user_script: 3: -OOM command not …`.
+/// Returns the code of an error. Servers before Redis 7 wrap the error that stopped a script in
+/// another one: `ERR Error running script (call to f_…): @user_script:3: @user_script: 3: -OOM
+/// command not …`.
 fn code(why: &ServerError) -> &str {
     let wrapped = why.details().and_then(|text| text.rsplit_once(": -"));
     match (why.code(), wrapped) {
@@ -329,30 +331,30 @@ fn code(why: &ServerError) -> &str {
     }
 }
 
-/// Every code with which a server may answer what the store asks, or a connection that it opens.
+/// All codes that a server may return to the store's commands or to a new connection.
 const CODES: [(&str, Reach, Next); 29] = {
     use Next::{Elsewhere, InFull, Later, Tell, There};
     use Reach::{Record, Server, Service, Writes};
     [
-        // The server cannot serve now, or another one has to.
+        // Temporary failures of the server, or of its role.
         ("LOADING", Server, Elsewhere),
         ("MASTERDOWN", Server, Elsewhere),
         ("CLUSTERDOWN", Server, Later),
         ("BUSY", Server, Tell),
         ("UNBLOCKED", Server, Tell),
         ("NOMASTERLINK", Server, Tell),
-        // It serves reads.
+        // Reads still work.
         ("READONLY", Writes, Elsewhere),
         ("OOM", Writes, Tell),
         ("NOREPLICAS", Writes, Tell),
         ("MISCONF", Writes, Tell),
-        // The key is elsewhere, or on its way.
+        // The key is on another server, or is being migrated.
         ("MOVED", Service, There),
         ("ASK", Service, There),
         ("TRYAGAIN", Record, Later),
         ("WRONGTYPE", Record, Tell),
         ("BUSYKEY", Record, Tell),
-        // An operator has to act, or this crate has a fault.
+        // An operator must act, or this crate has a bug.
         ("NOSCRIPT", Service, InFull),
         ("CROSSSLOT", Service, Tell),
         ("NOAUTH", Service, Tell),
@@ -370,7 +372,7 @@ const CODES: [(&str, Reach, Next); 29] = {
     ]
 };
 
-/// Errors without a code of their own, by a part of their text.
+/// Errors without a code, by a part of their text.
 const TEXTS: [(&str, Reach, Next); 4] = {
     use Next::{Elsewhere, Tell};
     use Reach::{Record, Server};
@@ -382,9 +384,9 @@ const TEXTS: [(&str, Reach, Next); 4] = {
     ]
 };
 
-/// An error of the server. What it says of the arguments of a call is left out: values are among them.
+/// A server error, without the parts that may quote arguments of the call: these include values.
 #[derive(Debug, thiserror::Error)]
-#[error("the server refuses: {}", said(.0))]
+#[error("the server returned an error: {}", said(.0))]
 pub(crate) struct Refused(pub(crate) ServerError);
 
 fn said(why: &ServerError) -> String {
@@ -394,7 +396,7 @@ fn said(why: &ServerError) -> String {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{got} replicas confirmed what {wanted} should have")]
+#[error("only {got} of {wanted} replicas confirmed the write")]
 struct TooFewCopies {
     wanted: usize,
     got: i64,

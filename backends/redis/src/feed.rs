@@ -1,9 +1,10 @@
-//! Whether all that was published was heard: numbers for what this node has published, and an account
-//! of what it hears of others. No I/O happens here.
+//! Gap detection for the feed: numbers for the messages of this node, and an account of received
+//! numbers. This module does no I/O.
 //!
-//! Every script that may publish is given a number of its node, and publishes at most one message. Soon
-//! afterwards the node publishes a *beat*: how many messages of the numbers since its last beat there
-//! are, and the sum of those numbers. A listener that heard others has missed something.
+//! Each script that may publish gets a number of its node and publishes at most one message. Soon
+//! afterwards the node publishes a *beat*: the count of messages published under the numbers since
+//! the last beat, and the sum of those numbers. A listener whose count or sum differs has missed a
+//! message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -14,26 +15,26 @@ use tokio::time::Instant;
 use crate::codec::{Packed, Unpacked};
 use crate::request;
 
-/// Numbers what one node has published.
+/// Numbers the messages of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     last: u64,
-    /// What became of the numbers that no beat has told of yet, and since when that is known.
+    /// The fate of numbers that no beat has covered yet, and the time at which it became known.
     told: BTreeMap<u64, (Fate, Instant)>,
-    /// Up to which number the last beat told.
+    /// The last number that a beat has covered.
     upto: u64,
     beat: Option<Beat>,
-    /// How often the last beat is published again: it may get lost itself.
+    /// The remaining repetitions of the last beat, which may get lost itself.
     repeats: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Its script is under way.
+    /// The script is in progress.
     Open,
-    /// It was published, or may have been.
+    /// The message was or may have been published.
     Published,
-    /// It was not published, or nothing listened.
+    /// No message was published, or it had no receiver.
     Unheard,
 }
 
@@ -44,23 +45,23 @@ impl Numbers {
         self.last
     }
 
-    /// Settles a number; `None` if it is not known what became of it.
+    /// Settles the fate of a number; `None` if it is not known.
     pub(crate) fn settle(&mut self, number: u64, was_heard: Option<bool>, now: Instant) {
         let fate = if was_heard == Some(false) { Fate::Unheard } else { Fate::Published };
         self.told.insert(number, (fate, now));
-        // Without listeners there are no beats, and nothing is kept.
+        // Without listeners there are no beats, and nothing needs to be kept.
         while self.told.first_entry().is_some_and(|first| first.get().0 == Fate::Unheard) {
             self.told.pop_first();
         }
     }
 
-    /// Whether there is something to tell, or will be.
+    /// Returns true if a beat is or will be due.
     pub(crate) fn is_waiting(&self) -> bool {
         self.repeats > 0 || self.told.values().any(|(fate, _)| *fate != Fate::Unheard)
     }
 
-    /// The next beat, if there is one to be published. What was settled a moment ago waits: the beat
-    /// may take another way than the message, and must not overtake it.
+    /// Returns the next beat, if one is due. A recently settled number must wait: a beat may travel
+    /// on another connection than its message, and must not overtake it.
     pub(crate) fn beat(&mut self, now: Instant) -> Option<Beat> {
         let mut beat = Beat { from: self.upto, upto: self.upto, count: 0, sum: 0 };
         while let Some(first) = self.told.first_entry() {
@@ -89,7 +90,7 @@ impl Numbers {
     }
 }
 
-/// How many messages of some numbers were published, and the sum of their numbers.
+/// The count of published messages within a range of numbers, and the sum of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Beat {
     from: u64,
@@ -98,23 +99,23 @@ pub(crate) struct Beat {
     sum: u64,
 }
 
-/// What a node has heard of others.
+/// The messages received from other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(HashMap<u64, Heard>);
 
 #[derive(Debug)]
 struct Heard {
-    /// Up to which number nothing is missing; `None` before the first beat.
+    /// The number up to which nothing is missing; `None` before the first beat.
     checked: Option<u64>,
-    /// What was heard since.
+    /// The numbers received since.
     numbers: BTreeSet<u64>,
-    /// Since when something waits for a beat.
+    /// The time since which a message waits for a beat.
     waiting: Option<Instant>,
     last: Instant,
 }
 
 impl Ledger {
-    /// Notes a message; `false` if it was heard before.
+    /// Records a message. Returns `false` for a duplicate.
     pub(crate) fn hear(&mut self, sender: u64, number: u64, now: Instant) -> bool {
         let heard = self.heard(sender, now);
         if heard.checked.is_some_and(|checked| number <= checked) {
@@ -124,7 +125,7 @@ impl Ledger {
         heard.numbers.insert(number)
     }
 
-    /// Compares what was heard with what was published; `false` if something is missing.
+    /// Compares received and published messages. Returns `false` if one is missing.
     pub(crate) fn check(&mut self, sender: u64, beat: Beat, now: Instant) -> bool {
         let heard = self.heard(sender, now);
         if heard.checked.is_some_and(|checked| beat.upto <= checked) {
@@ -141,7 +142,8 @@ impl Ledger {
         follows && (count, sum) == (beat.count, beat.sum)
     }
 
-    /// Whether a sender has fallen silent after a message: others of it may be lost. It is said once.
+    /// Returns true, once per silence, if a sender stopped after a message without sending a beat.
+    /// Its other messages may be lost.
     pub(crate) fn has_silence(&mut self, now: Instant) -> bool {
         let mut is_silent = false;
         for heard in self.0.values_mut() {
@@ -176,7 +178,7 @@ pub(crate) enum Message {
         sender: u64,
         beat: Beat,
     },
-    /// What a listener sends itself, over one of the servers.
+    /// A message that a listener sends to itself through one of the servers.
     Echo {
         sender: u64,
         server: u64,
@@ -184,7 +186,7 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Takes a message apart; `None` for one of a later version of this crate.
+    /// Parses a message. Returns `None` for one of a later release.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let mut from = Unpacked(bytes);
         let (sender, number) = (from.u64()?, from.u64()?);
@@ -224,7 +226,7 @@ impl Message {
     }
 }
 
-/// `p` or `s`, an id and a version, or `e`, an id and a reason.
+/// Parses `p` or `s` with an id and a version, or `e` with an id and a reason.
 fn change(from: &mut Unpacked<'_>) -> Option<Change> {
     let kind = from.u8()?;
     let id: RecordId = std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?;
@@ -236,20 +238,20 @@ fn change(from: &mut Unpacked<'_>) -> Option<Change> {
     }
 }
 
-/// How long after a message its beat comes at the earliest.
+/// The delay from a message to its beat.
 const LAG: Duration = Duration::from_millis(200);
 
-/// How long a script may be under way before its message counts as published.
+/// The time after which the message of an unfinished script counts as published.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
 
-/// How long after a message a beat has to tell of it. A script that is under way holds up the beats of
-/// its node.
+/// The time within which a beat must cover a message. A script in progress delays the beats of its
+/// node.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(8);
 
-/// How often a beat is published when nothing new follows it, the first time included.
+/// The number of times that the last beat is published, if nothing follows it.
 const REPEATS: u32 = 4;
 
-/// How long a sender that says nothing is remembered.
+/// The time after which a silent sender is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
-//! What the fuzz targets reach. No part of the interface: it changes with what it shows.
+//! Entry points for the fuzz targets. They are not part of the public API and may change at any
+//! time.
 
 use redis::Value;
 use steadfast_core::{Limits, Record};
 
 use crate::codec;
 
-/// The record of a hash's fields, names and contents in turn.
+/// Decodes a record from alternating names and contents of fields.
 pub fn decode(fields: &[Vec<u8>]) -> Option<Record> {
     let answer = fields.iter().cloned().map(Value::BulkString).collect();
     codec::decode(Value::Array(answer), &Limits::default()).ok().flatten()
 }
 
-/// The fields of a record, names and contents in turn.
+/// Encodes a record as alternating names and contents of fields.
 pub fn encode(record: &Record) -> Vec<Vec<u8>> {
     let values = record.values.iter();
     let values = values.flat_map(|(key, value)| [format!("v{key}").into(), value.to_vec()]);

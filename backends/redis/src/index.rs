@@ -1,19 +1,23 @@
-//! The sessions of a principal: listed, capped, ended together.
+//! The index of a principal's sessions: lists, caps and revocations.
 //!
-//! The index is a sorted set; see `index.lua`. On one server a login is one script, from the look at the
-//! floor to the last session that the cap ends. Scripts name every key that they touch, so a login at
-//! the cap is told first which records may have to end for it, and comes again with their keys.
+//! The index is a sorted set; see `index.lua`. On a single server, a login is one script, from the
+//! check of the minimum epoch to the last session that the cap ends. A script must name all keys it
+//! touches. A login at the cap is therefore first told which records may have to end, and then
+//! repeated with their keys.
 //!
-//! In a cluster the index is in another slot than most records that it lists, so a login takes two
-//! steps: it is *enlisted* under a ticket of its own, then made. What comes between finds it:
+//! In a cluster, the index is in another slot than most of its records, so a login takes two steps:
+//! it *reserves* an entry with a ticket of its own, then changes the record. Concurrent operations
+//! find that entry:
 //!
-//! - A revocation ends what is the principal's by then, and leaves a *mark* for every ticket that is
-//!   not: a login that finds its mark starts again, after the revocation and above its floor.
-//! - A login over the cap takes the place of the oldest ones *in the index*, in one step, ends them,
-//!   and is made only then. One that is ended before it was made finds a mark and ends itself.
+//! - A revocation ends the records that belong to the principal by then. For every other entry it
+//!   leaves a *mark* on the record. A login that finds its mark starts again, after the revocation
+//!   and subject to its minimum epoch.
+//! - A login over the cap replaces the oldest entries *of the index* in one step, then ends their
+//!   records, and only then changes its own record. A login that is displaced before its second
+//!   step finds a mark and ends its own session.
 //!
-//! A mark is a field beside the record's own, and changes nothing else. A login with a wrong proof
-//! therefore has an entry for a moment, and touches no record.
+//! A mark is a separate field of the record and changes nothing else. A login with a wrong proof
+//! therefore only leaves a short-lived index entry; it never changes a record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +72,7 @@ impl Login {
             id,
             name: name(authentication.principal.as_ref()?),
             at: authentication.at,
-            // Nothing is known of the idle deadline that a patch leaves alone.
+            // The patch may leave the idle deadline alone, and the record's is not known here.
             ends: patch
                 .idle_deadline()
                 .unwrap_or(authentication.at + Duration::from_secs(60))
@@ -120,7 +124,7 @@ impl Sessions {
         Ok(count)
     }
 
-    /// Ends those of listed sessions that are the principal's, on one server.
+    /// Ends the listed sessions that belong to the principal, on one server.
     async fn revoke(
         &self,
         name: &str,
@@ -138,7 +142,8 @@ impl Sessions {
         answer.take(Unpacked::u32).map(|count| count as u64).ok_or_else(unexpected)
     }
 
-    /// Looks at listed sessions on one server: takes off the list what has ended or is not theirs.
+    /// Loads listed sessions on one server, and removes entries whose session has ended or has
+    /// another principal.
     async fn look_at(&self, name: &str, ids: &[RecordId]) -> Result<Vec<SessionInfo>, StoreError> {
         let mut live = Vec::new();
         for ids in ids.chunks(PAGE) {
@@ -159,7 +164,7 @@ impl Sessions {
         std::iter::once(self.prefix.index(name)).chain(records).collect()
     }
 
-    /// What the index lists, and the floor raised in the same step.
+    /// Returns the entries of the index, after raising the minimum epoch in the same step.
     async fn entries(&self, name: &str, floor: Option<u64>) -> Result<Vec<Entry>, StoreError> {
         let index = self.prefix.index(name);
         for _ in 0..2 {
@@ -177,15 +182,15 @@ impl Sessions {
         Err(unexpected())
     }
 
-    /// Makes an index of this form out of one of an older form.
+    /// Converts an index of an older form.
     pub(crate) async fn convert(&self, name: &str) -> Result<(), StoreError> {
         let index = self.prefix.index(name);
         let call = self.scripts.convert.on(&[&index], &self.args(UNSTAMPED));
         self.run(&index, call.repeatable()).await.map(drop)
     }
 
-    /// Takes a session that is the principal's no more off the list. What stays is pruned when it is
-    /// read, so that it is no error if this fails.
+    /// Removes the entry of a session that left a principal. A failure is harmless: stale entries
+    /// are removed when the list is read.
     pub(crate) async fn unlist(&self, id: RecordId, left: &Left) {
         if left.name.is_empty() {
             return;
@@ -199,7 +204,8 @@ impl Sessions {
         }
     }
 
-    /// Moves a session up in a cluster's index after an elevation, which does not say whose it is.
+    /// Moves a session up in a cluster's index after an elevation. The patch does not name the
+    /// principal, so the record is loaded.
     pub(crate) async fn relist(&self, id: RecordId) {
         if let Err(error) = self.try_to_relist(id).await {
             tracing::debug!(target: "steadfast", %error, "an elevation is not in its index");
@@ -220,8 +226,8 @@ impl Sessions {
         Ok(self.servers.call(index.as_bytes(), &call).await.map(drop)?)
     }
 
-    /// Looks after a login at entries that may have ended, so that they do not pile up where nothing
-    /// reads the list.
+    /// Checks possibly stale entries in the background after a login, so that they do not
+    /// accumulate if the list is never read.
     pub(crate) fn prune_behind(self: &Arc<Self>, name: &str, stale: &[String]) {
         let Ok(stale) = parsed(stale) else {
             return;
@@ -242,7 +248,7 @@ impl Sessions {
         });
     }
 
-    /// Enlists a login, makes it, and tidies up after it.
+    /// Makes a login in a cluster: reserves its entry, changes the record, and cleans up.
     pub(crate) async fn log_in(
         self: &Arc<Self>,
         login: &Login,
@@ -259,13 +265,14 @@ impl Sessions {
             let terms = Terms { ticket: &own.ticket, ..Terms::default() };
             let mut made = self.make(login.id, change, terms).await?;
             let obsolete = match &mut made {
-                // What proved the secret before this one comes too late.
+                // From now on, writes with the previous secret are superseded, so the entry can
+                // stay.
                 Made::Applied { applied, .. } => {
                     applied.ended.extend(ended);
                     None
                 }
                 Made::Again => Some(own),
-                // Sent twice, it may have been made all the same.
+                // If the login was sent twice, the first attempt may have succeeded.
                 _ if self.is_made(&login.name, &own).await? => None,
                 _ => Some(own),
             };
@@ -294,8 +301,8 @@ impl Sessions {
         Ok(live)
     }
 
-    /// Lists a login, and takes the place of the oldest ones. Before it does that, and before it is
-    /// refused for its epoch, it is asked what else stands in its way.
+    /// Reserves an entry for a login and displaces the oldest ones. Before that, and before a
+    /// rejection for the epoch, it asks whether the login would otherwise be applied.
     async fn enlist(
         &self,
         login: &Login,
@@ -331,7 +338,8 @@ impl Sessions {
                     };
                     let unsure = unsure(&mut answer).ok_or_else(unexpected)?;
                     let mut found = self.look_again(&login.name, unsure).await?;
-                    // The entry that the record has already gives way.
+                    // An existing entry of the same record is replaced, so it does not count
+                    // against the cap.
                     let has_entry = before.name == login.name;
                     let own = Entry { id: login.id, ticket: before.ticket };
                     found.own = has_entry.then_some(own);
@@ -343,7 +351,7 @@ impl Sessions {
         Err(StoreError::busy(RevokedAgain))
     }
 
-    /// What stands in the way of a change beside the index.
+    /// Asks whether a change would be applied, apart from the index.
     async fn ask(&self, id: RecordId, change: &Change<'_>) -> Result<Made, StoreError> {
         self.make(id, change, Terms { only_asks: true, ..Terms::default() }).await
     }
@@ -367,8 +375,8 @@ impl Sessions {
         self.run(&index, call.repeatable().on(self.copies)).await
     }
 
-    /// Which entries have nothing to stand for any more. An entry whose record is not the principal's
-    /// may be that of a login under way; after a while that is told to start again.
+    /// Finds entries without a session. If the record does not belong to the principal, a login may
+    /// be in progress. After a grace period, that login has to start again.
     async fn look_again(
         &self,
         name: &str,
@@ -402,7 +410,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends what is the principal's of these, and marks what is not. Says which live ones it ended.
+    /// Ends the records that belong to the principal and marks the others. Returns the live ones
+    /// that it ended.
     async fn finish(
         &self,
         name: &str,
@@ -452,7 +461,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a record is the principal's by the login of this entry.
+    /// Returns true if the record belongs to the principal through the login of this entry.
     async fn is_made(&self, name: &str, entry: &Entry) -> Result<bool, StoreError> {
         let head = self.head(entry.id).await?;
         Ok(head.is_some_and(|head| head.is_of(name) && head.ticket == entry.ticket))
@@ -483,7 +492,8 @@ impl Sessions {
     }
 }
 
-/// A record, and in a cluster a login's ticket, as an index lists them: 32 digits and 16.
+/// An entry of an index: a record's id, in 32 digits, and in a cluster the ticket of the login, in
+/// 16.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     id: RecordId,
@@ -505,7 +515,7 @@ impl FromStr for Entry {
     }
 }
 
-/// A login in the index, what it displaces, and what may have ended.
+/// A login's entry in the index, the entries it displaced, and possibly stale ones.
 struct Listed {
     victims: Vec<Entry>,
     stale: Vec<String>,
@@ -522,12 +532,12 @@ enum Enlisted {
     Refused(Made),
 }
 
-/// What became of entries that may have ended.
+/// The fate of possibly stale entries.
 #[derive(Default)]
 struct Looked {
     own: Option<Entry>,
     dead: Vec<Entry>,
-    /// Until when at least they live, or may be under way.
+    /// Entries that are live or in progress, and until when at least.
     alive: Vec<(Entry, Timestamp)>,
 }
 
@@ -544,7 +554,7 @@ impl Looked {
     }
 }
 
-/// What a login that is not made yet is told.
+/// The order to a login whose record was not changed yet.
 #[derive(Clone, Copy)]
 enum Mark {
     Again,
@@ -560,16 +570,16 @@ impl Mark {
     }
 }
 
-/// What an entry stands for.
+/// The state of the record behind an entry.
 enum Look {
     Live(SessionInfo),
-    /// It was the principal's, and has expired.
+    /// The record belongs to the principal but has expired.
     Dead,
-    /// Nothing of the principal's: not yet, or not any more.
+    /// The record does not belong to the principal, or not yet.
     Unknown,
 }
 
-/// Entries, and when each was authenticated.
+/// Parses entries with their times of authentication.
 fn unsure(answer: &mut Answer) -> Option<Vec<(Entry, Timestamp)>> {
     let count = answer.take(Unpacked::u32)?;
     let entry = |from: &mut Unpacked<'_>| Some((from.text()?.parse().ok()?, from.time()?));
@@ -588,7 +598,7 @@ fn by_id(entries: &[Entry]) -> BTreeMap<RecordId, Vec<&Entry>> {
     by_id
 }
 
-/// An id, when it was created and authenticated, when it ends, its idle deadline, and its facts.
+/// Parses an id, the times of creation and authentication, the deadlines, and the facts.
 fn info(from: &mut Unpacked<'_>) -> Option<SessionInfo> {
     let id = std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?;
     let info = SessionInfo::new(id, from.time()?, from.maybe_time()?, from.time()?);
@@ -600,20 +610,21 @@ fn not_unlisted(error: &StoreError) {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the principal was revoked again and again during the login")]
+#[error("the principal was revoked repeatedly during the login")]
 struct RevokedAgain;
 
-/// How often a login starts again before it gives up.
+/// The number of attempts of a login.
 const ATTEMPTS: usize = 32;
 
-/// Records that one script looks at.
+/// The number of records that one script reads.
 const PAGE: usize = 500;
 
-/// How long a login may be under way before another one may tell it to start again.
+/// The time after which a login in progress may be restarted.
 const UNDER_WAY: Duration = Duration::from_secs(5 * 60);
 
-/// How long a mark is kept: longer than any login is under way.
+/// The time that a mark is kept: longer than any login takes.
 const MARK_KEPT_MILLIS: i64 = 60 * 60 * 1_000;
 
-/// How long a floor is kept: the day that is promised, and one for clocks that run at another speed.
+/// The time that a minimum epoch is kept: the promised day, and another one as a margin for
+/// differing clocks.
 const FLOOR_KEPT_MILLIS: i64 = 48 * 60 * 60 * 1_000;

@@ -1,4 +1,4 @@
-//! The names of everything that a store keeps.
+//! The names of all keys.
 //!
 //! | key | what it is |
 //! | --- | --- |
@@ -6,7 +6,7 @@
 //! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, and the floor under their logins, as a sorted set |
 //! | `PREFIX:f` | the channel of the [feed](crate::feed); that of release 0.1 was `PREFIX:c` |
 //!
-//! In a cluster every command has one key, so that a slot may move to another server at any time.
+//! In a cluster every command has exactly one key, so that any slot may move at any time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,15 +14,16 @@ use std::sync::Arc;
 
 use steadfast_core::{Principal, RecordId};
 
-/// What the names of all keys of a store begin with, `steadfast` by default: 1 to 32 of
-/// `A-Z a-z 0-9 _ - . :`.
+/// The first part of the names of all keys of a store: 1 to 32 of `A-Z a-z 0-9 _ - . :`. Default:
+/// `steadfast`.
 ///
-/// Nothing in it means anything to a pattern, so that an ACL for `PREFIX:*` holds what it says.
+/// None of these characters is special in a pattern, so that an ACL for `PREFIX:*` covers exactly
+/// the store's keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Prefix(Arc<str>);
 
 impl Prefix {
-    /// The prefix as text.
+    /// Returns the prefix as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,12 +51,12 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// A key prefix has the wrong form.
+/// A key prefix is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key prefix {prefix:?} is not 1 to 32 of the characters A-Z a-z 0-9 _ - . :")]
 #[non_exhaustive]
 pub struct PrefixError {
-    /// The prefix that was given.
+    /// The given prefix.
     pub prefix: String,
 }
 
@@ -64,12 +65,12 @@ impl Prefix {
         format!("{self}:r:{{{}}}", hex(id))
     }
 
-    /// What the names of all records match.
+    /// Returns a pattern for the names of all records.
     pub(crate) fn records(&self) -> String {
         format!("{self}:r:*")
     }
 
-    /// The id in the name of a record.
+    /// Parses the id in the name of a record.
     pub(crate) fn id_of(&self, key: &[u8]) -> Option<RecordId> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&*self.0)?;
         key.strip_prefix(":r:{")?.strip_suffix('}')?.parse().ok()
@@ -90,12 +91,12 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// An id as it stands in a key: 32 hexadecimal digits.
+/// Formats an id as in a key: 32 hexadecimal digits.
 pub(crate) fn hex(id: RecordId) -> String {
     id.as_uuid().simple().to_string()
 }
 
-/// A principal in one word; a realm has no colon.
+/// Formats a principal. A realm contains no colon, so the result is unambiguous.
 pub(crate) fn name(principal: &Principal) -> String {
     format!("{}:{}", principal.realm().as_str(), principal.id())
 }

@@ -1,4 +1,4 @@
-//! What came of a create or a patch, out of a script's answer.
+//! The outcome of a create or a patch, parsed from a script's answer.
 
 use steadfast_core::{
     Applied, KeyId, LimitError, Outcome, RecordId, Rejection, StoreError, Version,
@@ -8,26 +8,27 @@ use crate::codec::{Corrupt, Unpacked, newer};
 use crate::script::Answer;
 use crate::sessions::corrupt;
 
-/// What came of a create or a patch.
+/// The outcome of a create or a patch.
 #[derive(Debug)]
 pub(crate) enum Made {
     Applied {
         applied: Applied,
-        /// Whose list it leaves, and under which ticket.
+        /// The list that the record left, and the ticket of its entry.
         left: Left,
-        /// Entries of the principal's list that may have nothing to stand for any more.
+        /// Entries of the principal's list that may be stale.
         stale: Vec<String>,
     },
-    /// It had been made before.
+    /// The change had been applied before.
     Unchanged(Version),
-    /// A revocation came between a login's entry in the index and the login: to be started again.
+    /// A revocation came between the login's index entry and the login. The login must start again.
     Again,
-    /// Nothing, because it was only asked whether it could be; the login that the record is under.
+    /// The change would be applied; nothing was changed because the call only asked. Contains the
+    /// login that the record is under.
     Fine(Left),
     Refused(Outcome),
 }
 
-/// The list that a record leaves: the name of a principal, none if it is empty, and the ticket.
+/// The list that a record left: the name of the principal, empty if none, and the ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) name: String,
@@ -78,7 +79,7 @@ impl Made {
     }
 }
 
-/// What is wrong with the record, or with what this node knows.
+/// Parses a problem of the record, or a key that this node does not know.
 pub(crate) fn trouble(answer: &mut Answer, id: RecordId) -> Option<StoreError> {
     match answer.word {
         b'x' => Some(corrupt(id, Corrupt::Form)),
@@ -88,7 +89,7 @@ pub(crate) fn trouble(answer: &mut Answer, id: RecordId) -> Option<StoreError> {
     }
 }
 
-/// A fingerprint, and a name.
+/// Parses a fingerprint and a name.
 fn key(from: &mut Unpacked<'_>) -> Option<KeyId> {
     let print = u32::from_be_bytes(from.bytes(4)?.try_into().ok()?);
     let name = std::str::from_utf8(from.bytes(from.0.len())?).ok()?;
@@ -134,5 +135,5 @@ fn rejection(answer: &mut Answer) -> Option<Rejection> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer of the server has another form than it should")]
+#[error("the server returned a malformed answer")]
 pub(crate) struct Unexpected;

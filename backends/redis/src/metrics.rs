@@ -1,10 +1,10 @@
-//! What an operator sees of the connections. The guide of `steadfast` lists it.
+//! The metrics of connections. The guide of `steadfast` lists them.
 
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{describe_gauge, gauge};
 
-/// A connection, as metrics show it until this is dropped.
+/// An open connection. It is counted until this is dropped.
 pub(crate) struct OpenConnection;
 
 impl OpenConnection {
@@ -22,8 +22,9 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The stores of a process add up. Set and not changed, since the recorder may be younger than a
-/// connection, and under a lock, so that the last one to set it has the newest count.
+/// Updates the gauge, which is the sum over all stores of the process. It is set to an absolute
+/// value, because the recorder may be installed after a connection was opened. The lock makes the
+/// last update the newest one.
 fn count(change: i64) {
     static OPEN: Mutex<i64> = Mutex::new(0);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What an administrator asks: every page and every count looks at every key.
+//! Administration. Each page and each count scans all keys.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Sessions {
         Ok(Scan { records, next: next.flatten() })
     }
 
-    /// Counted one by one, and therefore slow; the bytes are those of keys and values.
+    /// Counts records one by one, which is slow. The bytes are those of keys and values.
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
         let mut stats = Stats::default();
         for server in self.servers.primaries().await? {
@@ -67,7 +67,7 @@ impl Sessions {
         Ok(stats)
     }
 
-    /// The ids of all records that are kept.
+    /// Returns the ids of all stored records.
     async fn ids(&self) -> Result<BTreeSet<RecordId>, StoreError> {
         let mut ids = BTreeSet::new();
         for server in self.servers.primaries().await? {
@@ -77,7 +77,7 @@ impl Sessions {
         Ok(ids)
     }
 
-    /// The names of all records on a server, each once.
+    /// Returns the names of all records on a server, each once.
     async fn keys_of(&self, server: &Server) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut keys = BTreeSet::new();
         let mut cursor = "0".to_owned();
@@ -95,7 +95,7 @@ impl Sessions {
     }
 }
 
-/// What a server says of what it does when its memory is full, if it says so.
+/// Returns a server's policy for full memory, if it reports it.
 pub(crate) async fn eviction(server: &Server) -> Result<Option<String>, Fault> {
     let answer = server.ask(cmd("INFO").arg("memory")).await?;
     let info = reply::text(answer).unwrap_or_default();
@@ -103,5 +103,5 @@ pub(crate) async fn eviction(server: &Server) -> Result<Option<String>, Fault> {
     Ok(policy.map(|policy| policy.trim().to_owned()))
 }
 
-/// Keys that a server looks at in one go.
+/// The number of keys that a server scans at a time.
 const PAGE: usize = 1_000;

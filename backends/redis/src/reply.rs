@@ -1,4 +1,4 @@
-//! Taking a server's answers apart. What has another form than it should is missing.
+//! Parsing of server answers. A malformed part yields `None`.
 
 use redis::Value;
 

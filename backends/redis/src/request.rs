@@ -1,4 +1,4 @@
-//! What the scripts are told, packed in the order in which they take it.
+//! The arguments of scripts, packed in the order in which the scripts read them.
 
 use steadfast_core::{
     Admission, AtCap, Authentication, Deletion, EndReason, Facts, Limits, Op, Patch, Proof,
@@ -7,18 +7,18 @@ use steadfast_core::{
 
 use crate::codec::{Packed, encode};
 
-/// On which terms a change is made.
+/// The circumstances of a change.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms<'t> {
-    /// Whether the index is elsewhere.
+    /// True if the index is on another server than the record may be.
     pub(crate) is_split: bool,
-    /// Under which ticket: of a login in a cluster.
+    /// The ticket of a login in a cluster.
     pub(crate) ticket: &'t str,
-    /// Not at all: it is only asked what would stand in its way beside what the caller knows.
+    /// True to only ask whether the change would be applied, apart from the index.
     pub(crate) only_asks: bool,
 }
 
-/// The record, and on which terms the principal of this name gets another one.
+/// Packs a new record, and the conditions under which its principal gets another session.
 pub(crate) fn new_record(
     to: &mut Packed,
     record: &Record,
@@ -36,7 +36,7 @@ pub(crate) fn new_record(
     to.short(terms.ticket.as_bytes());
 }
 
-/// A patch; what is only asked about carries no values.
+/// Packs a patch. A patch that only asks has no values.
 pub(crate) fn patch(to: &mut Packed, patch: &Patch, name: &str, limits: &Limits, terms: Terms<'_>) {
     to.flag(terms.only_asks).flag(terms.is_split).flag(patch.is_clear());
     to.u32(limits.keys).u32(limits.record_bytes);
@@ -77,18 +77,18 @@ pub(crate) fn admitted(to: &mut Packed, admission: Admission) {
     epoch(to, admission.epoch);
 }
 
-/// An epoch as a decimal, or nothing.
+/// Packs an epoch as a decimal number, or nothing.
 pub(crate) fn epoch(to: &mut Packed, epoch: Option<u64>) {
     to.short(epoch.map(|epoch| epoch.to_string()).unwrap_or_default().as_bytes());
 }
 
-/// What a reason is called in a message.
+/// Returns the letter for a reason in a message.
 pub(crate) fn letter(reason: EndReason) -> u8 {
     let known = REASONS.iter().find(|(known, _)| *known == reason);
     known.map_or(b'l', |(_, letter)| *letter)
 }
 
-/// The reason of this letter.
+/// Returns the reason for a letter.
 pub(crate) fn reason(letter: u8) -> Option<EndReason> {
     REASONS.iter().find(|(_, known)| *known == letter).map(|(reason, _)| *reason)
 }
@@ -101,7 +101,7 @@ fn authentication(to: &mut Packed, given: &Authentication, name: &str, terms: Te
     to.short(terms.ticket.as_bytes());
 }
 
-/// The oldest format for a record with these facts.
+/// Returns the oldest format that can hold these facts.
 fn format(facts: &Facts) -> u16 {
     let hash = SecretHash::from_parts(steadfast_core::KeyId::NONE, [0; 32]);
     let never = Timestamp::UNIX_EPOCH;
@@ -121,12 +121,12 @@ fn proof(to: &mut Packed, proof: Option<&Proof>) {
     hashes(to, proof.into_iter().flat_map(Proof::hashes));
 }
 
-/// What is compared of hashes, one after another.
+/// Packs the compared parts of hashes.
 fn hashes<'h>(to: &mut Packed, hashes: impl Iterator<Item = &'h SecretHash>) {
     to.long(&hashes.map(SecretHash::compared).collect::<Vec<_>>().concat());
 }
 
-/// A number as 8 bytes, or nothing.
+/// Packs a number as 8 bytes, or nothing.
 fn maybe(to: &mut Packed, number: Option<u64>) {
     to.short(number.map(u64::to_be_bytes).as_ref().map_or(&[], |bytes| &bytes[..]));
 }
@@ -141,7 +141,8 @@ const REASONS: [(EndReason, u8); 7] = [
     (EndReason::Shutdown, b'd'),
 ];
 
-/// How long a record is kept after its deadline: clocks differ, and a deadline is the application's.
+/// The time that a record is kept after its deadline. The deadline is judged by the application's
+/// clock, which may differ from the server's.
 pub(crate) const MARGIN_MILLIS: u64 = 60 * 60 * 1_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The scripts, and what they are given and answer.
+//! The scripts, their arguments and their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::error::Fault;
 use crate::made::Unexpected;
 use crate::request::MARGIN_MILLIS;
 
-/// Every script of a store.
+/// The scripts of a store.
 #[derive(Debug)]
 pub(crate) struct Scripts {
     pub(crate) create: Script,
@@ -48,10 +48,10 @@ impl Scripts {
     }
 }
 
-/// A script, with what all of them share before it.
+/// A script, including the part that all scripts share.
 #[derive(Debug)]
 pub(crate) struct Script {
-    /// With a first line that says when the server may run it, and without: not all know such a line.
+    /// The script with and without a first line of flags. Not all servers know such a line.
     forms: [Form; 2],
     is_plain: Arc<AtomicBool>,
 }
@@ -81,30 +81,30 @@ impl Script {
         Self { forms: [form(flags), form("")], is_plain: Arc::clone(is_plain) }
     }
 
-    /// The script that publishes for the feed.
+    /// Creates the script that publishes for the feed.
     pub(crate) fn publish() -> Self {
         Self::bare(ALWAYS, include_str!("scripts/publish.lua"), &Arc::default())
     }
 
-    /// A script by itself.
+    /// Creates a script without the shared part.
     fn bare(flags: &str, code: &str, is_plain: &Arc<AtomicBool>) -> Self {
         let form = |flags: &str| Form::of([flags, code].concat());
         Self { forms: [form(flags), form("")], is_plain: Arc::clone(is_plain) }
     }
 
-    /// A call of a script with one key and these arguments.
+    /// Returns a call of a script with one key and these arguments.
     pub(crate) fn with(&self, key: &str, args: &[Vec<u8>]) -> Invocation<'_> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.form().hash).arg(1).arg(key).arg(args);
         Invocation { script: self, command }
     }
 
-    /// A call of that script. The key says nothing; a proxy may want one.
+    /// Returns a call of the publishing script. It uses no key, but a proxy may require one.
     pub(crate) fn publishing(&self, channel: &str, message: &[u8]) -> Invocation<'_> {
         self.with(channel, &[channel.into(), message.to_vec()])
     }
 
-    /// A call of the script, by its hash.
+    /// Returns a call of the script by its hash.
     pub(crate) fn on(&self, keys: &[impl AsRef<str>], args: &Packed) -> Invocation<'_> {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.form().hash).arg(keys.len());
@@ -115,7 +115,7 @@ impl Script {
         Invocation { script: self, command }
     }
 
-    /// The same call with the whole script, for a server that does not know it.
+    /// Returns the same call with the full script, for a server that does not know it.
     pub(crate) fn in_full(&self, by_hash: &Cmd) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.form().code);
@@ -127,8 +127,8 @@ impl Script {
         command
     }
 
-    /// Whether the server may know the script without its first line, which is left out of all from
-    /// then on.
+    /// Returns true if the server might accept the script without its first line. The line is then
+    /// omitted from all scripts.
     pub(crate) fn can_be_plainer(&self, fault: &Fault, by_hash: &Cmd) -> bool {
         let hash = self.forms[0].hash.as_bytes();
         let had_it = by_hash.args_iter().nth(1) == Some(Arg::Simple(hash));
@@ -151,26 +151,26 @@ pub(crate) struct Invocation<'s> {
 }
 
 impl Invocation<'_> {
-    /// To be sent again when it is not known what became of it.
+    /// Marks the call as safe to repeat while its outcome is unknown.
     pub(crate) fn repeatable(&self) -> Call<'_> {
         Call { is_repeatable: true, ..self.once() }
     }
 
-    /// To be sent once only.
+    /// Marks the call as not safe to repeat.
     pub(crate) fn once(&self) -> Call<'_> {
         let script = Some(self.script);
         Call { command: &self.command, script, is_repeatable: false, copies: None }
     }
 }
 
-/// The first line of a script that takes memory: without room for it, it is not run at all. One that
-/// ran out of memory halfway would leave half of a patch.
+/// The first line of a script that takes memory. The server does not start it when memory is full.
+/// Otherwise it could run out halfway and leave half of a patch applied.
 const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
 
-/// The first line of a script that ends sessions or reads: a full memory is no reason not to.
+/// The first line of a script that ends sessions or reads, which must work while memory is full.
 const ALWAYS: &str = "#!lua flags=allow-oom\n";
 
-/// What a script answered: one letter, and what belongs to it.
+/// The answer of a script: a letter, followed by its parts.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) word: u8,
@@ -188,7 +188,7 @@ impl Answer {
         }
     }
 
-    /// Takes a part.
+    /// Takes the next part.
     pub(crate) fn take<'a, T>(
         &'a mut self,
         part: impl Fn(&mut Unpacked<'a>) -> Option<T>,
@@ -200,7 +200,7 @@ impl Answer {
         Some(taken)
     }
 
-    /// Whether anything was published.
+    /// Returns whether a message was published and received, if the answer says so.
     pub(crate) fn was_told(&mut self) -> Option<bool> {
         self.take(Unpacked::u8).map(|told| told == b'1')
     }
@@ -218,7 +218,7 @@ impl Answer {
         self.texts()?.iter().map(|id| id.parse().ok()).collect()
     }
 
-    /// Whether there is more.
+    /// Returns true if parts remain.
     pub(crate) fn has_more(&self) -> bool {
         self.at < self.bytes.len()
     }

@@ -1,5 +1,5 @@
-//! Recently seen sessions, so that a script gets keys without a round trip to ask for them. They are
-//! hints: the script checks them, and asks if they are wrong.
+//! Hints about recently seen sessions, which save a script a round trip to ask for keys. The script
+//! verifies them, and asks if they are wrong.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::{Principal, RecordId};
 
-/// Whose sessions the last loads found, so that a sign-out, which comes after a load, names the key of
-/// the index that it takes the session off.
+/// The principals of recently loaded sessions. A sign-out follows a load, and can thus name the key
+/// of the index from which it removes the session.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<Generations<RecordId, Principal>>);
 
@@ -24,8 +24,8 @@ impl Seen {
     }
 }
 
-/// The sessions that end next of a principal at the cap, by the name of the principal: the oldest, as the
-/// server last named them. A login names the keys of the first ones.
+/// The sessions that end next at the cap, by principal, as the server last reported them. A login
+/// names the keys of the first ones.
 #[derive(Debug, Default)]
 pub(crate) struct Oldest(Mutex<Generations<String, Vec<RecordId>>>);
 
@@ -40,7 +40,8 @@ impl Oldest {
         lock(&self.0).insert(name.to_owned(), oldest.to_vec());
     }
 
-    /// Follows a login that ended these. One that ended none was below the cap, and so is the next.
+    /// Updates the hint after a login that ended these sessions. If it ended none, the principal is
+    /// below the cap, and the hint is dropped.
     pub(crate) fn follow(&self, name: &str, ended: &[RecordId]) {
         let mut generations = lock(&self.0);
         let Some(known) = generations.get(name) else { return };
@@ -52,7 +53,7 @@ impl Oldest {
     }
 }
 
-/// Two generations: when the young one is full, it takes the place of the old one.
+/// A cache of two generations. When the young one is full, it replaces the old one.
 #[derive(Debug)]
 struct Generations<K, V> {
     young: HashMap<K, V>,
@@ -95,10 +96,10 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Entries of a generation.
+/// The number of entries per generation.
 const KEPT: usize = 1_024;
 
-/// Keys of sessions that a login names before it is asked.
+/// The number of session keys that a login names before it is asked for them.
 const NAMED: usize = 2;
 
 #[cfg(test)]

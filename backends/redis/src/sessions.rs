@@ -1,4 +1,4 @@
-//! What the store does to one record: every operation is one script, or a plain read.
+//! Operations on one record. Each is a single script or a plain read.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::request::{self, Terms};
 use crate::script::{Answer, Scripts};
 use crate::seen::{Oldest, Seen};
 
-/// Everything that a store shares with its clones.
+/// The state that a store shares with its clones.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
     pub(crate) prefix: Prefix,
-    /// Who the store is to the servers.
+    /// The user of the store at the servers.
     pub(crate) user: String,
     pub(crate) servers: Arc<Servers>,
     pub(crate) scripts: Scripts,
-    /// How many replicas confirm what ends a session or replaces its secret.
+    /// The replicas that must confirm an operation that ends a session or replaces its secret.
     pub(crate) copies: Option<Copies>,
     pub(crate) changes: Changes,
     pub(crate) seen: Seen,
@@ -49,7 +49,8 @@ impl Sessions {
         self.change(id, login, &Change::Create(record, admission)).await?.outcome()
     }
 
-    /// A hash is read in one piece, so the decision can be made here, by the one function for it.
+    /// Loads a record. Reading a hash is atomic, so the proof can be judged here, by the same
+    /// function as everywhere.
     pub(crate) async fn load(
         self: &Arc<Self>,
         id: RecordId,
@@ -94,7 +95,7 @@ impl Sessions {
         patch: &Patch,
     ) -> Result<Outcome, StoreError> {
         let made = self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?;
-        // On one server the next login at the cap finds it out.
+        // On a single server, the script of the next login at the cap detects the elevation itself.
         if self.servers.are_many() && is_elevation(patch) && matches!(made, Made::Applied { .. }) {
             self.relist(id).await;
         }
@@ -113,7 +114,7 @@ impl Sessions {
         let mut args = self.args(numbered.stamp());
         request::deletion(&mut args, deletion, &name);
         let call = self.scripts.delete.on(&keys, &args);
-        // Sent again it would find nothing, and say that nothing was there.
+        // A repeated delete would find nothing and report that nothing was there.
         let mut answer = self.run(&keys[0], call.once().on(self.copies)).await?;
         if let Some(error) = trouble(&mut answer, id) {
             numbered.settle(Some(false));
@@ -133,7 +134,7 @@ impl Sessions {
         Ok(deleted)
     }
 
-    /// What is kept under an id.
+    /// Reads the data stored under an id.
     pub(crate) async fn read(
         &self,
         id: RecordId,
@@ -148,7 +149,7 @@ impl Sessions {
         }
     }
 
-    /// Gives back what an expired record holds; says whether there was one.
+    /// Removes an expired record. Returns whether there was one.
     pub(crate) async fn collect_one(&self, id: RecordId) -> Result<bool, StoreError> {
         let record = self.prefix.record(id);
         let numbered = self.changes.number(&self.env)?;
@@ -162,19 +163,20 @@ impl Sessions {
         Ok(answer.word == b'E')
     }
 
-    /// Makes a call of a script, and takes its answer apart.
+    /// Calls a script and parses its answer.
     pub(crate) async fn run(&self, key: &str, call: Call<'_>) -> Result<Answer, StoreError> {
         Answer::of(self.servers.call(key.as_bytes(), &call).await?)
     }
 
-    /// The arguments that scripts begin with.
+    /// Returns the arguments that all scripts begin with.
     pub(crate) fn args(&self, stamp: [u8; 16]) -> Packed {
         let mut args = Packed::default();
         args.time(self.env.now()).bytes(&stamp);
         args
     }
 
-    /// Nobody waits for it: the caller has been told that the session has expired.
+    /// Removes an expired record in the background: the caller already knows that the session
+    /// expired.
     fn collect_behind(self: &Arc<Self>, id: RecordId) {
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
@@ -208,8 +210,8 @@ impl Sessions {
         }
     }
 
-    /// Makes a change. Where the index of its principal is at hand, the server may ask for the keys of
-    /// records that have to end for it, or for an index of an older form to be converted.
+    /// Makes a change. If the index is on the same server, the script may ask for the keys of
+    /// records that the cap must end, or for an index of an older form to be converted.
     pub(crate) async fn make(
         &self,
         id: RecordId,
@@ -263,9 +265,9 @@ impl Sessions {
                 let only_asks = terms.only_asks || patch.check(&self.limits).is_err();
                 let terms = Terms { only_asks, ..terms };
                 request::patch(&mut args, patch, name, &self.limits, terms);
-                // Sent again, a new secret is known by its hash. A mere write might come after that of
-                // another request that replaced or ended what it had been applied to, and be told that
-                // it was dropped.
+                // A repeated rotation is recognized by the hash of its new secret. A repeated plain
+                // write is not: if another request replaced or ended the session in between, the
+                // answer would report a dropped write although it was applied.
                 let is_known = patch.rotation().is_some() && !patch.is_once_only();
                 (&self.scripts.update, patch.rotation().is_some(), is_known)
             }
@@ -276,8 +278,8 @@ impl Sessions {
         self.run(&keys[0], call.on(self.copies.filter(|_| ends))).await
     }
 
-    /// A patch that is over a limit was only asked about: its record may have ended, and that is said
-    /// first.
+    /// Handles a patch that exceeds a limit. The script was only asked about it, because a record
+    /// that has ended takes precedence over the limit.
     async fn made(
         &self,
         id: RecordId,
@@ -296,8 +298,8 @@ impl Sessions {
         }
     }
 
-    /// The keys of a record's script: the record, and for a login the index, and the records that may
-    /// have to end for it.
+    /// Returns the keys of a record's script: the record, and for a login the index and the records
+    /// that the cap may have to end.
     fn keys(&self, id: RecordId, name: &str, others: &[RecordId]) -> Vec<String> {
         let mut keys = vec![self.prefix.record(id)];
         if !name.is_empty() && !self.servers.are_many() {
@@ -308,14 +310,14 @@ impl Sessions {
     }
 }
 
-/// What may be a login.
+/// A change that may be a login.
 pub(crate) enum Change<'c> {
     Create(&'c Record, Admission),
     Patch(&'c Patch),
 }
 
 impl Change<'_> {
-    /// The principal who gets another session.
+    /// Returns the principal who gets another session.
     fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Create(record, _) => record.principal.as_ref(),
@@ -331,7 +333,7 @@ impl Change<'_> {
     }
 }
 
-/// Whether a patch authenticates the principal that the record has.
+/// Returns true if the patch authenticates the record's current principal.
 fn is_elevation(patch: &Patch) -> bool {
     let authentication = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
     authentication.is_some_and(|authentication| authentication.principal.is_none())
@@ -347,8 +349,9 @@ pub(crate) fn unexpected() -> StoreError {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("other logins of the principal were in the way again and again")]
+#[error("concurrent logins of the principal interfered repeatedly")]
 struct LoginsInTheWay;
 
-/// How often a login is tried while others of the same principal change who has to end for it.
+/// The number of attempts of a login while concurrent logins of the same principal change which
+/// sessions the cap must end.
 const ATTEMPTS: usize = 128;

@@ -1,4 +1,4 @@
-//! The store, as an application and the middleware see it.
+//! The public store and its builder.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ use crate::tls::Tls;
 pub struct RedisStore(pub(crate) Arc<Sessions>);
 
 impl RedisStore {
-    /// A store to be set up.
+    /// Returns a builder.
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder::default()
     }
@@ -63,7 +63,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// Sets a [`RedisStore`] up. Nothing is connected before the first call.
+/// Configures a [`RedisStore`]. It connects at the first call.
 #[derive(Clone)]
 pub struct RedisStoreBuilder {
     env: Env,
@@ -78,104 +78,105 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStoreBuilder {
-    /// The clock and the randomness: the system's by default.
+    /// Sets the clock and the source of randomness. Default: the system's.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
-    /// How much a record may hold: [`Limits::default`] by default.
+    /// Sets the limits of a record. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// What the names of all keys begin with: `steadfast` by default. Applications that share a server
-    /// have prefixes of their own.
+    /// Sets the prefix of all keys. Default: `steadfast`. Applications that share a server need
+    /// different prefixes.
     #[must_use]
     pub fn prefix(self, prefix: Prefix) -> Self {
         Self { prefix, ..self }
     }
 
-    /// Who the store is to the servers: the user `default` without a password by default.
+    /// Sets the credentials for the servers. Default: the user `default` without a password.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.login = self.login.set_username(name).set_password(password);
         self
     }
 
-    /// The password of the user `default`, for servers without others.
+    /// Sets the password of the user `default`, for servers without named users.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.login = self.login.set_password(password);
         self
     }
 
-    /// Who the store is to the sentinels: nobody by default.
+    /// Sets the credentials for the sentinels. Default: none.
     #[must_use]
     pub fn sentinel_user(mut self, name: &str, password: &str) -> Self {
         self.sentinel_login = self.sentinel_login.set_username(name).set_password(password);
         self
     }
 
-    /// The number of the database: 0 by default.
+    /// Sets the number of the database. Default: 0.
     #[must_use]
     pub fn database(mut self, number: u32) -> Self {
         self.login = self.login.set_db(number.into());
         Self { database: number, ..self }
     }
 
-    /// Encrypts the connections to servers and sentinels: plain TCP by default.
+    /// Encrypts the connections to servers and sentinels. Default: plain TCP.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// Has `replicas` replicas confirm what ends a session or replaces its secret, `within` a time
-    /// below the middleware's deadline: none by default, and then a failover may undo a logout of the
-    /// last moment. With fewer confirmations the call fails, so that nobody is told that it is done.
+    /// Requires `replicas` replicas to confirm each operation that ends a session or replaces its
+    /// secret, `within` a time below the middleware's timeout. Default: none; a failover may then
+    /// undo the last logouts. With too few confirmations the call fails, and the client is not told
+    /// that it was done.
     ///
-    /// 0 replicas are as none.
+    /// 0 replicas disable it.
     #[must_use]
     pub fn wait(self, replicas: usize, within: Duration) -> Self {
         Self { copies: (replicas > 0).then_some(Copies { replicas, within }), ..self }
     }
 
-    /// Treats one address as several servers, each with some of the keys: for a proxy, or a service that
-    /// hides its shards. Every command then has one key, as in a cluster, and a login costs one round
-    /// trip more. One server has all keys by default.
+    /// Treats one address as several servers with some of the keys each: for a proxy, or a service
+    /// that hides its shards. Every command then has one key, as in a cluster, and a login costs
+    /// one more round trip. Default: one server has all keys.
     #[must_use]
     pub fn split(self) -> Self {
         Self { is_split: true, ..self }
     }
 
-    /// The store on one server.
+    /// Builds a store on one server.
     ///
     /// # Errors
     ///
-    /// When it cannot be set up like this.
+    /// Returns an error when the settings are invalid.
     pub fn standalone(self, address: Address) -> Result<RedisStore, SetupError> {
         let servers = Servers::standalone(self.dialer(&self.login), address.into());
         Ok(self.over(servers))
     }
 
-    /// The store over a connection that the application has already: one of the crate
-    /// [`redis`](https://docs.rs/redis/1) that can be cloned, such as its `MultiplexedConnection` or
-    /// `ConnectionManager`, or anything that implements its `ConnectionLike`.
+    /// Builds a store on a connection that the application already has: a cloneable one of the crate
+    /// [`redis`](https://docs.rs/redis/1), such as its `MultiplexedConnection` or `ConnectionManager`,
+    /// or any other type that implements its `ConnectionLike`.
     ///
-    /// The store then opens no connection of its own, and sees the server as the application does: with
-    /// its TLS, its proxy, its short-lived credentials. In return, it relies on that connection:
+    /// The store then opens no connections, and reaches the server as the application does: with its
+    /// TLS, its proxy and its short-lived credentials. In return, it relies on that connection:
     ///
-    /// - It opens it again after it broke, as a `ConnectionManager` does, and never sends a command a second
-    ///   time by itself, as a `ClusterConnection` does: an addition would count twice. What has no answer is
-    ///   not confirmed, and the store repeats only what can be repeated.
-    /// - It goes to the primary. What a server that hangs holds up waits for the deadline of each call.
-    /// - A command that blocks, `WAIT` for example, blocks sessions too: leave those to another connection.
-    ///   [`wait`](Self::wait) is refused.
+    /// - It must reopen itself after it breaks, like a `ConnectionManager`, and never repeat a command
+    ///   by itself, like a `ClusterConnection`, because an addition would count twice. A command without
+    ///   an answer is not confirmed, and the store repeats it only if that is safe.
+    /// - It must lead to the primary. If a server hangs, each call waits for its timeout.
+    /// - Commands that block, such as `WAIT`, also block sessions: use another connection for them.
+    ///   [`wait`](Self::wait) is rejected.
     ///
-    /// The store tells others of changes, and cannot listen itself, which takes a connection of its own:
+    /// The store publishes changes but cannot listen, which takes a separate connection:
     /// [`changes`](SessionStore::changes) is `None`, so that streams notice the end of a session within
-    /// 10 s. Where that is too late, have the store open its own connections.
+    /// 10 s. If that is too late, let the store open its own connections.
     ///
     /// # Examples
     ///
@@ -192,8 +193,8 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// When a user, a password, a database, TLS or replicas to wait for are set here: they are the
-    /// connection's.
+    /// Returns an error when a user, a password, a database, TLS or replicas to wait for are set:
+    /// the connection already has them.
     pub fn with_connection(
         self,
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
@@ -205,11 +206,11 @@ impl RedisStoreBuilder {
         Ok(self.over(Servers::given(Given::new(connection))))
     }
 
-    /// The store on one server of this machine, by the path of its Unix socket.
+    /// Builds a store on one server of this machine, by the path of its Unix socket.
     ///
     /// # Errors
     ///
-    /// When it cannot be set up like this: with TLS, for example.
+    /// Returns an error when the settings are invalid, for example with TLS.
     #[cfg(unix)]
     pub fn unix_socket(self, path: impl Into<PathBuf>) -> Result<RedisStore, SetupError> {
         if self.tls.is_some() {
@@ -220,11 +221,11 @@ impl RedisStoreBuilder {
         Ok(self.over(servers))
     }
 
-    /// The store on the primary that these sentinels know under the name of a service.
+    /// Builds a store on the primary of a service, as the sentinels report it.
     ///
     /// # Errors
     ///
-    /// When there is no sentinel.
+    /// Returns an error when no sentinel is given.
     pub fn sentinel(
         self,
         addresses: Vec<Address>,
@@ -242,11 +243,11 @@ impl RedisStoreBuilder {
         Ok(self.over(servers))
     }
 
-    /// The store on the cluster that some of these servers belong to.
+    /// Builds a store on the cluster that these servers belong to.
     ///
     /// # Errors
     ///
-    /// When there is no server, or a database other than 0 is wanted.
+    /// Returns an error when no server is given, or a database other than 0 is set.
     pub fn cluster(self, seeds: Vec<Address>) -> Result<RedisStore, SetupError> {
         if seeds.is_empty() {
             return Err(SetupError::NoAddress);
@@ -283,7 +284,8 @@ impl RedisStoreBuilder {
 
 impl Default for RedisStoreBuilder {
     fn default() -> Self {
-        // The name of the library would cost a command that the least privileges do not hold.
+        // The driver would otherwise announce its name, with a command that the minimal privileges
+        // do not include.
         let login = RedisConnectionInfo::default().set_skip_set_lib_name();
         Self {
             env: Env::system(),
@@ -358,8 +360,8 @@ impl SessionStore for RedisStore {
         self.0.delete_all(principal, revocation).await
     }
 
-    /// Begins with `Change::Down` until it is heard what is published; up to 1,024 changes wait for a
-    /// slow listener. `None` over a connection that was given to the store.
+    /// Begins with `Change::Down` until the subscriptions work. A slow listener falls behind by at
+    /// most 1,024 changes. `None` on a given connection.
     fn changes(&self) -> Option<ChangeStream> {
         if !self.0.servers.can_be_heard() {
             return None;
@@ -368,20 +370,20 @@ impl SessionStore for RedisStore {
     }
 }
 
-/// A drain has nothing to do here: every session is safe elsewhere from the moment it is confirmed.
+/// A drain has nothing to do: each session is safe on the servers once it is confirmed.
 #[async_trait]
 impl Operate for RedisStore {
     async fn ready(&self) -> Result<(), StoreError> {
         self.0.probe.check(self).await
     }
 
-    /// Looks at every record. Redis gives back by itself, an hour behind the deadline, what nobody
-    /// collects.
+    /// Scans all records. Without it, Redis removes expired records by itself, an hour after their
+    /// deadline.
     async fn collect(&self) -> Result<u64, StoreError> {
         self.0.collect().await
     }
 
-    /// Every page looks at every key: for an administrator, not for a request.
+    /// Each page scans all keys: use it for administration, not while serving a request.
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
         self.0.scan(after, limit).await
     }

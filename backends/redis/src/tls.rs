@@ -1,4 +1,4 @@
-//! Whom to believe that it is the server.
+//! TLS settings: trusted authorities and client certificates.
 
 use std::io;
 use std::path::Path;
@@ -11,16 +11,17 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::SetupError;
 
-/// TLS to every server: certificates and host names are verified, and nothing is sent in the clear.
+/// TLS to every server. Certificates and host names are verified, and there is no fallback to plain
+/// text.
 #[derive(Clone)]
 pub struct Tls(pub(crate) Arc<ClientConfig>);
 
 impl Tls {
-    /// Believes the authorities that the operating system does.
+    /// Trusts the authorities of the operating system.
     ///
     /// # Errors
     ///
-    /// When there are none.
+    /// Returns an error when there are none.
     pub fn system() -> Result<Self, SetupError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -28,11 +29,11 @@ impl Tls {
         Self::trusting(roots)
     }
 
-    /// Believes the authorities in a PEM file and no others.
+    /// Trusts only the authorities in a PEM file.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or holds no certificate.
+    /// Returns an error when it cannot be read or contains no certificate.
     pub fn authorities(file: impl AsRef<Path>) -> Result<Self, SetupError> {
         let path = file.as_ref();
         let unreadable = |source| SetupError::Authorities { path: path.to_owned(), source };
@@ -45,11 +46,11 @@ impl Tls {
         Self::trusting(roots)
     }
 
-    /// Shows servers a certificate, out of a PEM file with its chain and one with its key.
+    /// Presents a client certificate, from a PEM file with its chain and another one with its key.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, or the key is not that of the certificate.
+    /// Returns an error when a file cannot be read, or the key does not match the certificate.
     pub fn identity(
         self,
         chain: impl AsRef<Path>,
@@ -73,7 +74,7 @@ impl Tls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Does as a configuration of rustls says.
+    /// Uses a rustls configuration.
     pub fn with(config: Arc<ClientConfig>) -> Self {
         Self(config)
     }

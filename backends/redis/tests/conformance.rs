@@ -1,5 +1,5 @@
-//! The Redis store keeps the contract: on one server, behind sentinels, in a cluster; always with the
-//! rights that its documentation names, and three nodes that share it.
+//! The Redis store passes the conformance tests on one server, with sentinels, and in a cluster,
+//! always with the documented privileges and with three nodes.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -96,7 +96,7 @@ mod over_a_connection_of_the_application {
     steadfast_core::conformance_tests!(nodes());
 }
 
-/// Three nodes of a service with a prefix of its own, on servers that all tests share.
+/// Three nodes of a service with a separate prefix, on servers that all tests share.
 struct Nodes {
     open: fn(RedisStoreBuilder) -> Result<RedisStore, SetupError>,
     server_of: fn(&str) -> &'static Redis,
@@ -127,7 +127,8 @@ impl Subject for Nodes {
         vec![node(), node(), node()]
     }
 
-    /// With junk in the record's own field, with a field of format 1 that is junk, with a string.
+    /// Writes junk into the packed field, junk into a field of format 1, or a string instead of the
+    /// hash.
     async fn corrupt(&self, id: RecordId) -> bool {
         let key = self.key(id);
         let server = (self.server_of)(&key);

@@ -1,4 +1,4 @@
-//! A cluster: every slot has a primary, which may be another one a moment later.
+//! A cluster. Each slot has a primary, which may change at any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,24 +15,24 @@ use crate::address::Address;
 use crate::error::{Fault, Next};
 use crate::reply;
 
-/// The servers of a cluster, and which slots each is thought to have.
+/// The servers of a cluster, and the presumed server of each slot.
 ///
-/// What is thought may be wrong: the server that is asked knows better and says so, having done
-/// nothing. Redirections are followed, and teach.
+/// The presumption may be wrong. A server that does not have a slot does nothing and redirects, and
+/// redirections update the slots.
 pub(crate) struct Cluster {
     dialer: Dialer,
     seeds: Vec<Address>,
     map: Mutex<Map>,
-    /// Held by the one who asks for the slots; when that was last tried.
+    /// Locked by the caller that asks for the slots. Contains the time of the last attempt.
     asking: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct Map {
     servers: HashMap<Address, Arc<Server>>,
-    /// The first slot of a range, its last one, and who has it.
+    /// The last slot and the server of each range, by its first slot.
     ranges: BTreeMap<u16, (u16, Arc<Server>)>,
-    /// What redirections said since.
+    /// The slots that redirections have moved since.
     moved: HashMap<u16, Arc<Server>>,
 }
 
@@ -75,7 +75,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a server has a key, as far as that is known.
+    /// Returns true if a server is presumed to have a key.
     pub(super) fn may_have(&self, key: &[u8], server: &Arc<Server>) -> bool {
         self.map().server(slot(key)).is_some_and(|known| Arc::ptr_eq(&known, server))
     }
@@ -92,8 +92,9 @@ impl Cluster {
         Ok(primaries)
     }
 
-    /// The server of a slot. One that there is no connection to may be gone: the others are asked first,
-    /// since there may be no time for that once it has let the caller wait.
+    /// Returns the server of a slot. If there is no open connection to it, it may be gone. The
+    /// other servers are then asked first, because waiting for a dead server could use up the
+    /// caller's deadline.
     async fn server(&self, slot: u16) -> Result<Arc<Server>, Fault> {
         let known = self.map().server(slot);
         match known {
@@ -117,7 +118,7 @@ impl Cluster {
         Arc::clone(self.map().known(&self.dialer, address))
     }
 
-    /// Asks for the slots, at most once in a while whoever wants to know.
+    /// Asks for the slots, at most once per interval for all callers.
     async fn ask_for_slots(&self) -> Result<(), Fault> {
         let mut asked = self.asking.lock().await;
         if asked.is_some_and(|at| at.elapsed() < ASKED_EVERY) {
@@ -129,8 +130,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks the servers that are known, and those that they name, until most of the primaries that one
-    /// view names have the same: a server that was cut off from the others goes on telling what was.
+    /// Asks the known servers, and those that they name, until most primaries of one view agree on
+    /// it. A server that was cut off from the others keeps reporting an old view.
     async fn believed_view(&self) -> Result<View, Fault> {
         let (mut votes, mut fault) = (Votes::default(), Fault::unsent(NoServer));
         let mut asking = FuturesUnordered::new();
@@ -186,13 +187,13 @@ impl Map {
             let server = Arc::clone(self.known(dialer, primary));
             self.ranges.insert(first, (last, server));
         }
-        // A server that has no slots any more is let go, with its connections.
+        // Drops servers without slots, and their connections.
         let ranges = &self.ranges;
         self.servers.retain(|_, server| ranges.values().any(|(_, kept)| Arc::ptr_eq(kept, server)));
     }
 }
 
-/// The slots as a server has them.
+/// The slots according to one server.
 #[derive(Clone, Debug)]
 struct View(Vec<Range>);
 
@@ -201,7 +202,7 @@ struct Range {
     first: u16,
     last: u16,
     primary: Address,
-    /// What the primary is called among the servers; its address may depend on which one is asked.
+    /// The primary's id in the cluster. Its address may depend on the server that is asked.
     id: String,
 }
 
@@ -219,13 +220,13 @@ impl View {
     }
 }
 
-/// How many servers have which view.
+/// Counts the servers that agree on each view.
 #[derive(Default)]
 struct Votes(Vec<(View, usize)>);
 
 impl Votes {
-    /// Counts a view, and returns it once most of its primaries have told it. What another server tells,
-    /// or a primary under another name, says whom to ask.
+    /// Counts a view. Returns it once most of its primaries agree. Views of replicas, and of
+    /// primaries that the view does not name, only suggest servers to ask.
     fn count(&mut self, view: View, voter: Voter) -> Option<View> {
         let at = match self.0.iter().position(|(counted, _)| counted.is_same(&view)) {
             Some(at) => at,
@@ -240,7 +241,7 @@ impl Votes {
         (2 * *votes > primaries.len()).then(|| view.clone())
     }
 
-    /// The view of most servers, where there is no better one.
+    /// Returns the most common view, if no view has a majority.
     fn most(self) -> Option<View> {
         self.0.into_iter().rev().max_by_key(|(_, votes)| *votes).map(|(view, _)| view)
     }
@@ -248,12 +249,12 @@ impl Votes {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Voter {
-    /// One of the primaries that the view names.
+    /// One of the primaries in the view.
     Primary,
     Other,
 }
 
-/// The ranges of slots, and the primary of each, as a server has them.
+/// Asks a server for the ranges of slots and their primaries.
 async fn view(server: &Server) -> Result<(View, Voter), Fault> {
     let question = cmd("CLUSTER").arg("SLOTS").to_owned();
     let asking = server.ask(&question);
@@ -270,8 +271,8 @@ async fn view(server: &Server) -> Result<(View, Voter), Fault> {
     }
 }
 
-/// A range is its first slot, its last one, its primary (host, port, id, more), and the replicas. A
-/// primary without a host is on the one that was asked.
+/// Parses a range: its first slot, last slot, primary (host, port, id, more), and replicas. A
+/// primary without a host is on the host of the asked server.
 fn range(answer: Value, asked: &str) -> Option<Range> {
     let mut parts = reply::items(answer).into_iter();
     let mut slot = || reply::integer(&parts.next()?).and_then(|slot| u16::try_from(slot).ok());
@@ -290,9 +291,9 @@ fn range(answer: Value, asked: &str) -> Option<Range> {
 enum Redirection {
     /// The slot has moved.
     Moved(Address),
-    /// The slot is moving, and this key is not here any more.
+    /// The slot is being migrated, and this key has already left.
     Ask(Address),
-    /// The slot is moving, or its primary is being replaced.
+    /// The slot is being migrated, or its primary is being replaced.
     Later,
 }
 
@@ -308,7 +309,8 @@ fn redirection(fault: &Fault, from: &Server) -> Option<Redirection> {
     }
 }
 
-/// The address in `MOVED 3999 127.0.0.1:6381`. One without a host is on the host that was asked.
+/// Parses the address in `MOVED 3999 127.0.0.1:6381`. Without a host, it is on the host of the
+/// asked server.
 fn target(why: &ServerError, asked: &str) -> Option<Address> {
     let (_, address) = why.details()?.split_once(' ')?;
     let (host, port) = address.rsplit_once(':')?;
@@ -318,19 +320,19 @@ fn target(why: &ServerError, asked: &str) -> Option<Address> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("no server of the cluster says who has the slot")]
+#[error("no server of the cluster knows the primary of the slot")]
 struct NoServer;
 
-/// Redirections of one call, at most.
+/// The highest number of redirections per call.
 const REDIRECTIONS: usize = 6;
 
-/// How long a server that is asked for the slots may take: another one knows them as well.
+/// The time that a server may take to report the slots. Any other server can report them too.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 
-/// A server that is gone is not replaced sooner than servers notice.
+/// The interval between questions for the slots. Servers take longer to notice a failure.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a call waits for a slot that is on its way.
+/// The pause before a call is repeated for a slot that is being migrated.
 const RESHARDS_WITHIN: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -394,7 +396,7 @@ mod tests {
         }
     }
 
-    /// A view of ranges, each of a primary of this name, which is its host.
+    /// Creates a view of ranges, each with a primary whose id is also its host.
     fn seen(ranges: &[(u16, u16, &str)]) -> View {
         let range = |(first, last, name): &(u16, u16, &str)| Range {
             first: *first,

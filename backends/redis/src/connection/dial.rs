@@ -1,4 +1,4 @@
-//! Opens a connection to a server: the socket, TLS, and the login.
+//! Opening a connection to a server: the socket, TLS, and the login.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,16 +21,17 @@ use tokio_rustls::TlsConnector;
 use crate::address::{Address, Endpoint};
 use crate::error::Fault;
 
-/// How every server of a store is spoken to.
+/// The settings of all connections of a store.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) login: RedisConnectionInfo,
-    /// `None` is plain TCP. With TLS there is no way back to it.
+    /// `None` for plain TCP. With TLS, there is no fallback to plain TCP.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Dialer {
-    /// A connection for any number of callers, and what drives it until it is closed.
+    /// Opens a connection for any number of callers. Returns it with the future that drives it
+    /// until it is closed.
     pub(crate) async fn open(
         &self,
         endpoint: &Endpoint,
@@ -38,14 +39,15 @@ impl Dialer {
         self.dial(endpoint, |socket| self.converse(socket)).await
     }
 
-    /// A connection that listens.
+    /// Opens a connection for subscriptions.
     pub(crate) async fn listen(&self, endpoint: &Endpoint) -> Result<PubSub, Fault> {
         let listen = |socket| async { PubSub::new(&self.login, socket).await.map_err(Fault::of) };
         self.dial(endpoint, listen).await
     }
 
-    /// Tries every address of a host, the next one a moment later or when one has failed, up to and
-    /// including the login: an address may also accept connections and answer nothing.
+    /// Tries the addresses of a host in turn. The next one is tried when one has failed or after a
+    /// short delay. An attempt includes the login, because a hung server may accept connections and
+    /// never answer.
     async fn dial<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         endpoint: &Endpoint,
@@ -82,8 +84,8 @@ impl Dialer {
         Ok(Box::new(tls.map_err(|why| Fault::unsent(Broken::by(why, true)))?))
     }
 
-    /// The driver says no more of a connection that breaks than that it broke, so the reason is noted
-    /// on the way.
+    /// Runs the driver and records why it failed: the driver itself only reports that the
+    /// connection broke.
     async fn converse(
         &self,
         socket: Box<dyn Socket>,
@@ -119,24 +121,24 @@ impl Dialer {
         if self.login.db() != 0 {
             commands.cmd("SELECT").arg(self.login.db());
         }
-        // Also where there is nothing to say: a server that hangs accepts connections.
+        // Sent even if there is nothing to set up: a hung server still accepts connections.
         commands.cmd("PING");
         let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
         let Ok(mut answers) = answers else {
-            // The driver ends with the connection, and knows why.
+            // The driver fails along with the connection and knows the reason.
             return std::future::pending().await;
         };
         let pong = answers.pop().unwrap_or_default();
         answers.into_iter().try_for_each(|answer| Fault::unless_refused(answer).map(drop))?;
         match Fault::unless_refused(pong) {
             Err(fault) if fault.code().is_some_and(|code| UNWELCOME.contains(&code)) => Err(fault),
-            // A server that cannot save its data refuses this question, and answers others.
+            // A server that cannot save its data rejects `PING` but still serves reads.
             _ => Ok(()),
         }
     }
 }
 
-/// Answers without delay, and an end within half a minute for a connection that leads nowhere.
+/// Disables write delays, and detects a dead peer within half a minute.
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
@@ -147,8 +149,8 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The first of several attempts that succeeds; the next one begins a moment later than the one before
-/// it, or when one has failed.
+/// Returns the first attempt that succeeds. Each attempt starts after a short delay, or as soon as
+/// the previous one has failed.
 async fn first_of<T>(
     attempts: impl ExactSizeIterator<Item = impl Future<Output = Result<T, Fault>>>,
 ) -> Result<T, Fault> {
@@ -161,7 +163,7 @@ async fn first_of<T>(
             tokio::select! {
                 ended = running.next() => match ended {
                     Some(Ok(opened)) => return Ok(opened),
-                    // What a server said tells more than that another one said nothing.
+                    // An error from a server says more than the silence of another one.
                     Some(Err(why)) => {
                         if !matches!(fault, Some(Fault::Refused(_))) {
                             fault = Some(why);
@@ -178,17 +180,17 @@ async fn first_of<T>(
     }
 }
 
-/// Reads and writes for the callers of a connection until it is closed.
+/// Drives a connection until it is closed.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
-/// Why reading from a socket failed.
+/// The reason why reading from a socket failed.
 type Note = Arc<Mutex<Option<io::Error>>>;
 
-/// Notes why reading from a socket failed.
+/// A socket that records why reading failed.
 struct Noting {
     socket: Box<dyn Socket>,
     note: Note,
@@ -243,7 +245,7 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the new connection")
 }
 
-/// A connection that broke before it was used, and what may be the matter.
+/// A connection that broke before it was used, with a hint at the likely cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{hint}")]
 struct Broken {
@@ -285,7 +287,7 @@ const CLOSED_WITHOUT_TLS: &str =
     "the server ended the new connection: it may demand TLS (rediss:), or have too many clients";
 
 #[derive(Debug, thiserror::Error)]
-#[error("the new connection is not answered{}", if *.is_tls { UNLESS_TLS } else { "" })]
+#[error("the server does not answer on the new connection{}", if *.is_tls { UNLESS_TLS } else { "" })]
 struct Unanswered {
     is_tls: bool,
 }
@@ -296,20 +298,20 @@ const UNLESS_TLS: &str = ": the server may not speak TLS (redis:)";
 #[error("the name of the host has no address")]
 struct NoAddress;
 
-/// With what a server turns a connection away.
+/// The codes with which a server rejects a connection.
 const UNWELCOME: [&str; 3] = ["NOAUTH", "DENIED", "ERR"];
 
-/// A hung server accepts connections and answers nothing. No longer than the middleware's deadline, so
-/// that there is time to turn to another server.
+/// The time to open a connection: a hung server accepts connections and never answers. It is below
+/// the middleware's timeout, so that there is time to try another server.
 const OPEN_WITHIN: Duration = Duration::from_millis(1_000);
 
-/// How long an address may take before the next one of the same host is tried as well.
+/// The delay before the next address of the same host is tried as well.
 const NEXT_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a connection may be silent before the system asks whether the other side is there.
+/// The idle time of a connection after which the operating system probes the peer.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// Commands that wait to be written; more make their callers wait.
+/// The number of commands that may wait to be written. Further callers wait.
 const PIPELINE: usize = 1_024;
 
 #[cfg(test)]

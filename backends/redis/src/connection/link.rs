@@ -1,4 +1,4 @@
-//! One connection to a server, opened again when it breaks or hangs.
+//! A connection to a server that is reopened when it breaks or hangs.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,26 +18,27 @@ use crate::address::Endpoint;
 use crate::error::Fault;
 use crate::metrics::OpenConnection;
 
-/// A connection that all callers share, opened by the first one that finds none.
+/// A connection that all callers share. The first caller that finds none opens it.
 ///
-/// A broken connection is noticed when it breaks, not when it is used next, so that what is sent on a
-/// new one was never written to the old one. A connection that hangs is known by its oldest call
-/// without an answer; the next call looks for another one. No call has a time limit here: deadlines are
-/// the callers', and a call that is dropped leaves a probe in its place.
+/// A break is noticed when it happens, not at the next use. A command that is sent on a new
+/// connection was therefore never written to the old one. A hang is detected by the age of the
+/// oldest unanswered call, and the next call opens another connection. Calls have no time limit
+/// here, because callers set their own. A call that is dropped leaves a probe in its place, so that
+/// a hang is still detected.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Shared>);
 
 struct Shared {
     origin: Arc<Origin>,
     current: Mutex<Current>,
-    /// Held while a connection is being opened; when that last failed.
+    /// Locked while a connection is being opened. Contains the time of the last failure.
     opening: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 #[derive(Default)]
 struct Current {
     live: Option<Arc<Live>>,
-    /// Where calls were told to go since the last connection began to be opened.
+    /// The endpoint that calls were redirected to since the last connection was opened.
     diverted: Option<Endpoint>,
 }
 
@@ -46,7 +47,7 @@ impl Link {
         Self(Arc::new(Shared { origin, current: Mutex::default(), opening: Arc::default() }))
     }
 
-    /// Sends a command, and returns the answer of the server, unless that is an error.
+    /// Sends a command. An error of the server is returned as `Err`.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value, Fault> {
         if let Origin::Given(given) = &*self.0.origin {
             return given.call(command).await;
@@ -57,7 +58,7 @@ impl Link {
         Fault::unless_refused(answer)
     }
 
-    /// Sends several commands in one piece, and returns the answers, errors among them.
+    /// Sends several commands as one. The answers may include errors.
     pub(crate) async fn call_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Fault> {
         if let Origin::Given(given) = &*self.0.origin {
             return given.call_all(commands).await;
@@ -68,7 +69,7 @@ impl Link {
         live.wait_for(connection.send_packed_commands(commands, 0, count)).await
     }
 
-    /// Opens a new connection for the calls that follow, unless it leads there already.
+    /// Makes later calls use a new connection to this endpoint, unless the current one leads there.
     pub(crate) fn go_to(&self, endpoint: &Endpoint) {
         let mut current = self.0.current();
         if current.live.as_ref().is_some_and(|live| live.endpoint != *endpoint) {
@@ -77,18 +78,18 @@ impl Link {
         current.diverted = Some(endpoint.clone());
     }
 
-    /// Opens a new connection for the calls that follow.
+    /// Makes later calls use a new connection.
     pub(crate) fn discard(&self) {
         self.0.current().live = None;
     }
 
-    /// Whether there is a connection that answers.
+    /// Returns true if there is a connection that answers.
     pub(crate) fn is_open(&self) -> bool {
         self.0.answering().is_some()
     }
 
-    /// The connection, opened if there is none that answers. While another one cannot be had, one that
-    /// hangs is better than none: the server may be busy for a moment.
+    /// Returns the connection, opening one if none answers. If none can be opened, it returns a
+    /// hanging one: the server may only be busy for a moment.
     async fn live(&self) -> Result<Arc<Live>, Fault> {
         if let Some(live) = self.0.answering() {
             return Ok(live);
@@ -104,7 +105,7 @@ impl Link {
         opened.or_else(|fault| self.0.unbroken().ok_or(fault))
     }
 
-    /// Opens in a task of its own: a caller who gives up leaves the connection to the next one.
+    /// Opens a connection in a separate task, so that it is not lost if the caller gives up.
     async fn open(
         &self,
         last_failure: OwnedMutexGuard<Option<Instant>>,
@@ -125,7 +126,8 @@ impl Shared {
             *last_failure = opened.is_err().then(Instant::now);
             let (endpoint, connection, driver) = opened?;
             let mut current = self.current();
-            // A server that hung when it was asked, and was replaced, answers when it wakes.
+            // A hung server may have been replaced while it was asked. When it wakes up, its answer
+            // must not divert calls from the new server.
             if current.diverted.as_ref().is_none_or(|to| *to == endpoint) {
                 let live = Arc::new(Live::new(endpoint, connection, driver));
                 current.live = Some(Arc::clone(&live));
@@ -134,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// The connection, unless it is broken or hangs.
+    /// Returns the connection, unless it is broken or hangs.
     fn answering(&self) -> Option<Arc<Live>> {
         self.unbroken().filter(|live| !live.unanswered().hang())
     }
@@ -161,7 +163,7 @@ impl Live {
         let closed = Arc::new(AtomicBool::new(false));
         let end = (SetOnDrop(Arc::clone(&closed)), OpenConnection::new());
         let driver = tokio::spawn(async move {
-            // Also where the runtime ends before the connection does.
+            // Runs even if the runtime ends before the connection does.
             let _end = end;
             driver.await;
         });
@@ -194,7 +196,8 @@ impl Live {
         answer.map_err(Fault::Lost)
     }
 
-    /// Learns with a call of its own whether those that were dropped have been answered.
+    /// Sends a call of its own to learn whether dropped calls have been answered: no caller waits
+    /// for their answers.
     fn probe(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -233,7 +236,7 @@ impl Drop for SetOnDrop {
 /// A call that waits for its answer.
 struct Waiting<'l> {
     live: &'l Live,
-    /// Taken once the answer is there.
+    /// `None` once the answer has arrived.
     number: Option<u64>,
     shown: Gauge,
 }
@@ -255,12 +258,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The calls of a connection that have no answer yet, the oldest first. Answers come in the order of
-/// the calls, so each one stands for all before it, those of callers who went away included.
+/// The unanswered calls of a connection, oldest first. Answers arrive in the order of the calls, so
+/// an answer also covers all calls before it, including those whose callers have gone.
 #[derive(Default)]
 struct Unanswered {
     sent: u64,
-    /// When a call was sent, and the number of the last one sent in that moment.
+    /// The send times of calls, with the number of the last call at each.
     moments: VecDeque<(Instant, u64)>,
     probe: Probe,
 }
@@ -270,7 +273,7 @@ enum Probe {
     #[default]
     None,
     UnderWay,
-    /// Another one has to follow: since that one was sent, more calls were dropped.
+    /// Another probe is needed: more calls were dropped since the last one was sent.
     Again,
 }
 
@@ -291,19 +294,19 @@ impl Unanswered {
         }
     }
 
-    /// Whether the oldest one waits for so long that the connection hangs.
+    /// Returns true if the oldest call has waited so long that the connection is considered hung.
     fn hang(&self) -> bool {
         self.moments.front().is_some_and(|(since, _)| since.elapsed() > SILENCE)
     }
 
-    /// Whether to send a probe now.
+    /// Returns true if a probe must be sent now.
     fn begin_probe(&mut self) -> bool {
         let is_first = self.probe == Probe::None;
         self.probe = if is_first { Probe::UnderWay } else { Probe::Again };
         is_first
     }
 
-    /// Whether to send another one.
+    /// Returns true if another probe must be sent.
     fn end_probe(&mut self, number: u64) -> bool {
         self.answer(number);
         let is_again = self.probe == Probe::Again;
@@ -317,16 +320,16 @@ fn locked<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the server could not be reached a moment ago")]
+#[error("the last attempt to connect has just failed")]
 struct JustFailed;
 
-/// How long the oldest call may be without an answer before the connection is taken to hang.
+/// The age of an unanswered call at which the connection is considered hung.
 const SILENCE: Duration = Duration::from_millis(400);
 
-/// Calls that are sent within this time are one entry among those without an answer.
+/// Calls within this time share an entry, which bounds the number of entries.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// How long after a failure the next attempt to connect may come.
+/// The pause after a failure to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -361,7 +364,8 @@ mod tests {
         assert_eq!(answer, Value::Int(2), "the number of the connection");
     }
 
-    /// Answers every command with the number of its connection, on the first one only once it wakes.
+    /// Answers every command with the number of its connection. The first connection only answers
+    /// once it is woken.
     async fn wake_late(
         listener: TcpListener,
         hangs: oneshot::Sender<()>,

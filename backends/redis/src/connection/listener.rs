@@ -1,4 +1,4 @@
-//! A connection that hears what is published.
+//! A connection that receives published messages.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use redis::aio::{PubSub, PubSubSink, PubSubStream};
 
 use crate::error::Fault;
 
-/// Hears one channel, until its connection breaks or hangs.
+/// A subscription to one channel, until its connection breaks or hangs.
 pub(crate) struct Listener {
     sink: PubSubSink,
     messages: PubSubStream,
@@ -21,8 +21,7 @@ impl Listener {
         Ok(Self { sink, messages })
     }
 
-    /// The next message; `None` once there will be none. A server that is quiet is asked now and then
-    /// whether it is still there.
+    /// Returns the next message; `None` at the end. A quiet server is pinged from time to time.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             match tokio::time::timeout(QUIET, self.messages.next()).await {

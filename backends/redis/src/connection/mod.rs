@@ -1,4 +1,4 @@
-//! The servers of a store: which of them is asked, and what becomes of an answer that does not come.
+//! The servers of a store: which one to ask, and how to handle a lost answer.
 
 mod cluster;
 mod dial;
@@ -28,13 +28,13 @@ use crate::address::{Address, Endpoint};
 use crate::error::{Fault, Next};
 use crate::script::Script;
 
-/// Where records are.
+/// The servers that have the records.
 pub(crate) enum Servers {
-    /// On one server at a time, whichever that is.
+    /// A single server, which may be replaced by another.
     One(Arc<Server>),
-    /// At one address that hides several servers.
+    /// A single address that hides several servers.
     Hidden(Arc<Server>),
-    /// On the primaries of a cluster, by slot.
+    /// The primaries of a cluster, by slot.
     Many(Box<Cluster>),
 }
 
@@ -47,7 +47,7 @@ impl Servers {
         Self::One(Arc::new(Server::new(Origin::Given(connection))))
     }
 
-    /// Whether changes can be heard: that takes a connection of its own.
+    /// Returns true if changes can be received, which takes a separate connection.
     pub(crate) fn can_be_heard(&self) -> bool {
         match self {
             Self::One(server) | Self::Hidden(server) => server.can_be_heard(),
@@ -55,7 +55,7 @@ impl Servers {
         }
     }
 
-    /// The same servers, where the one address of them hides several.
+    /// Returns the servers, treating the single address as one that hides several.
     pub(crate) fn split(self) -> Self {
         match self {
             Self::One(server) => Self::Hidden(server),
@@ -71,7 +71,8 @@ impl Servers {
         Self::Many(Box::new(Cluster::new(dialer, seeds)))
     }
 
-    /// Whether keys of different records and indexes cannot be changed in one step.
+    /// Returns true if keys of different records and indexes may be on different servers, and
+    /// cannot be changed in one step.
     pub(crate) fn are_many(&self) -> bool {
         matches!(self, Self::Many(_) | Self::Hidden(_))
     }
@@ -84,7 +85,7 @@ impl Servers {
         }
     }
 
-    /// Whether a server has a key, as far as that is known.
+    /// Returns true if a server is presumed to have a key.
     pub(crate) fn may_have(&self, key: &[u8], server: &Arc<Server>) -> bool {
         match self {
             Self::One(_) | Self::Hidden(_) => true,
@@ -92,7 +93,7 @@ impl Servers {
         }
     }
 
-    /// Every server that has records.
+    /// Returns every server that has records.
     pub(crate) async fn primaries(&self) -> Result<Vec<Arc<Server>>, Fault> {
         match self {
             Self::One(server) | Self::Hidden(server) => Ok(vec![Arc::clone(server)]),
@@ -101,41 +102,41 @@ impl Servers {
     }
 }
 
-/// A command, and what is known about sending it.
+/// A command, and the conditions for sending it.
 pub(crate) struct Call<'c> {
     pub(crate) command: &'c Cmd,
-    /// The script that it names: sent in full to a server that does not know it.
+    /// The script that the command names. It is sent in full to a server that does not know it.
     pub(crate) script: Option<&'c Script>,
-    /// Whether it may be sent again when it is not known what became of it.
+    /// True if the command may be sent again while its outcome is unknown.
     pub(crate) is_repeatable: bool,
-    /// How many copies have to confirm it.
+    /// The replicas that must confirm the command.
     pub(crate) copies: Option<Copies>,
 }
 
 impl<'c> Call<'c> {
-    /// A plain command that does the same when it is sent again.
+    /// Creates a call of a plain command that is safe to repeat.
     pub(crate) fn repeatable(command: &'c Cmd) -> Self {
         Self { command, script: None, is_repeatable: true, copies: None }
     }
 
-    /// The same, on so many copies.
+    /// Requires confirmation by replicas.
     pub(crate) fn on(self, copies: Option<Copies>) -> Self {
         Self { copies, ..self }
     }
 }
 
-/// How many replicas have to confirm a write, and within what time.
+/// The number of replicas that must confirm a write, and the time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Copies {
     pub(crate) replicas: usize,
     pub(crate) within: Duration,
 }
 
-/// One server, over one connection that everybody shares and a few for those who wait for copies.
+/// A server, with a connection that all callers share and a few for calls that wait for replicas.
 pub(crate) struct Server {
     origin: Arc<Origin>,
     shared: Link,
-    /// `WAIT` holds up what comes behind it on its connection, and counts the writes of that one alone.
+    /// `WAIT` blocks later commands on its connection, and only covers writes of that connection.
     waiting: [Link; WAITING],
     turn: AtomicUsize,
     following: Mutex<Option<Following>>,
@@ -153,12 +154,12 @@ impl Server {
         }
     }
 
-    /// Whether it is reached at this address.
+    /// Returns true if the server is reached at this address.
     fn is_at(&self, address: &Address) -> bool {
         matches!(&*self.origin, Origin::Fixed(_, Endpoint::Tcp(own)) if own == address)
     }
 
-    /// The host that it is reached by.
+    /// Returns the host at which the server is reached.
     fn host(&self) -> &str {
         match &*self.origin {
             Origin::Fixed(_, Endpoint::Tcp(address)) => address.host(),
@@ -166,22 +167,22 @@ impl Server {
         }
     }
 
-    /// Whether there is a connection to it.
+    /// Returns true if there is an open connection to the server.
     fn is_open(&self) -> bool {
         self.shared.is_open()
     }
 
-    /// A plain command.
+    /// Sends a plain command.
     pub(crate) async fn ask(&self, command: &Cmd) -> Result<Value, Fault> {
         self.shared.call(command).await
     }
 
-    /// Several plain commands that are sent together.
+    /// Sends several plain commands as one.
     pub(crate) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Fault> {
         self.shared.call_all(commands).await
     }
 
-    /// Makes a call, and makes it again where that can change nothing but the answer.
+    /// Makes a call, and repeats it if that is safe.
     pub(crate) async fn call_again(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Fault> {
         self.follow();
         match self.call(call, false).await {
@@ -193,7 +194,8 @@ impl Server {
         }
     }
 
-    /// Makes a call once. `asks` goes before it where a slot is on its way to this server.
+    /// Makes a call once. `asks` sends `ASKING` first, for a slot that is being migrated to this
+    /// server.
     async fn call(&self, call: &Call<'_>, asks: bool) -> Result<Value, Fault> {
         let link = self.link(call);
         let answer = match (send(link, call.command, call.copies, asks).await, call.script) {
@@ -209,19 +211,20 @@ impl Server {
             (answer, _) => answer,
         };
         answer.inspect_err(|fault| {
-            // The answer to a call that was refused; a connection that broke is noticed by itself.
+            // A refused call means that another server may be the primary. A broken connection is
+            // noticed without this.
             if matches!(fault, Fault::Refused(_)) && fault.next(false) == Next::Elsewhere {
                 link.discard();
             }
         })
     }
 
-    /// Opens new connections for the calls that follow, unless they lead to this address already.
+    /// Makes later calls use new connections, unless the current ones lead to this address.
     fn go_to(&self, primary: &Endpoint) {
         self.waiting.iter().chain([&self.shared]).for_each(|link| link.go_to(primary));
     }
 
-    /// Sees to it that a primary that was replaced is left, even if it still answers.
+    /// Leaves a primary that was replaced, even if it still answers.
     fn follow(self: &Arc<Self>) {
         if let Origin::Primary(_, sentinels) = &*self.origin {
             let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +251,7 @@ impl Server {
     }
 }
 
-/// Sends a command, with what has to go before and after it, in one piece.
+/// Sends a command with its prefix and suffix as one.
 async fn send(
     link: &Link,
     command: &Cmd,
@@ -284,11 +287,11 @@ fn copied(answer: Option<&Value>) -> i64 {
     }
 }
 
-/// Where connections to a server lead.
+/// The destination of a server's connections.
 pub(crate) enum Origin {
-    /// To one address.
+    /// A fixed address.
     Fixed(Dialer, Endpoint),
-    /// To the primary, as the sentinels have it.
+    /// The primary according to the sentinels.
     Primary(Dialer, Sentinels),
     /// Where the application says: this side opens none.
     Given(Given),
@@ -323,5 +326,5 @@ impl Origin {
     }
 }
 
-/// Connections for those who wait for copies.
+/// The number of connections for calls that wait for replicas.
 const WAITING: usize = 8;

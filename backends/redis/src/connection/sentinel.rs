@@ -1,4 +1,4 @@
-//! Which server is the primary, as the sentinels have it.
+//! Sentinels: they know which server is the primary.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,19 +13,20 @@ use crate::address::{Address, Endpoint};
 use crate::error::Fault;
 use crate::reply;
 
-/// The sentinels of a service. All are asked at once, over connections for that, when one to the primary
-/// has to be opened: that is rare, what they say must not be old, and some may be gone.
+/// The sentinels of a service. Whenever a connection to the primary is opened, all of them are
+/// asked concurrently on fresh connections. That is rare, the answer must be current, and some
+/// sentinels may be down.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
     pub(crate) dialer: Dialer,
     pub(crate) addresses: Vec<Address>,
-    /// What the sentinels call the service.
+    /// The name of the service at the sentinels.
     pub(crate) service: String,
 }
 
 impl Sentinels {
-    /// The address of the primary. One sentinel after another hears that it was replaced; the highest
-    /// epoch counts.
+    /// Returns the address of the primary. Sentinels learn of a failover at different times, so the
+    /// answer with the highest epoch is used.
     pub(crate) async fn primary(&self) -> Result<Endpoint, Fault> {
         let (mut known, mut fault) = (None, Fault::unsent(NoPrimary));
         for answer in join_all(self.addresses.iter().map(|sentinel| self.ask(sentinel))).await {
@@ -52,7 +53,7 @@ impl Sentinels {
     }
 }
 
-/// A primary as a sentinel names it.
+/// A primary according to a sentinel.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
     epoch: u64,
@@ -60,7 +61,7 @@ struct Named {
 }
 
 impl Named {
-    /// Out of names and values in turn.
+    /// Parses alternating names and values.
     fn of(fields: &[String]) -> Option<Self> {
         let field = |name: &str| {
             let pair = fields.chunks_exact(2).find(|pair| pair[0] == name);
@@ -71,10 +72,10 @@ impl Named {
     }
 }
 
-/// Hears from the sentinels when another server becomes the primary. A server that hung for a while
-/// and was replaced goes on answering until it is told; what it says is old.
+/// Listens to the sentinels for changes of the primary. A server that hung and was replaced keeps
+/// answering, with old data, until it learns of its replacement.
 ///
-/// They hear it one after another, up to seconds apart, so all of them are heard.
+/// The sentinels announce a change up to seconds apart, so all of them are followed.
 pub(super) struct Following(Vec<AbortHandle>);
 
 impl Following {
@@ -86,7 +87,7 @@ impl Following {
         Self(sentinels.addresses.iter().map(follow).collect())
     }
 
-    /// Whether nothing is heard any more: the runtime that it was started in has ended.
+    /// Returns true if the tasks have ended with their runtime.
     pub(super) fn has_ended(&self) -> bool {
         self.0.iter().all(AbortHandle::is_finished)
     }
@@ -108,11 +109,11 @@ async fn follow(sentinels: Sentinels, sentinel: Address, server: Weak<Server>) {
 }
 
 impl Sentinels {
-    /// Hears one sentinel, as long as it says anything.
+    /// Listens to one sentinel until the connection ends.
     async fn hear(&self, sentinel: &Address, server: &Weak<Server>) -> Result<(), Fault> {
         let connection = self.dialer.listen(&sentinel.clone().into()).await?;
         let mut listener = Listener::subscribe(connection, "+switch-master").await?;
-        // What happened before this was not heard.
+        // Changes before the subscription were not announced on it.
         let mut primary = Some(self.primary().await?);
         loop {
             match (primary, server.upgrade()) {
@@ -127,7 +128,7 @@ impl Sentinels {
         }
     }
 
-    /// The last two of `SERVICE HOST PORT HOST PORT`.
+    /// Parses the last two parts of `SERVICE HOST PORT HOST PORT`.
     fn switched_to(&self, message: &[u8]) -> Option<Address> {
         let words: Vec<_> = std::str::from_utf8(message).ok()?.split(' ').collect();
         match words[..] {
@@ -139,7 +140,8 @@ impl Sentinels {
     }
 }
 
-/// A server that was the primary may come back before the sentinels have told it that it is not.
+/// Checks that a server is still a primary: a former primary may come back before the sentinels
+/// have demoted it.
 pub(super) async fn check_role(connection: &mut MultiplexedConnection) -> Result<(), Fault> {
     let question = cmd("ROLE");
     let asked = connection.send_packed_command(&question);
@@ -151,13 +153,13 @@ pub(super) async fn check_role(connection: &mut MultiplexedConnection) -> Result
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("no sentinel knows a server that is the primary")]
+#[error("no sentinel knows a primary")]
 pub(super) struct NoPrimary;
 
-/// One that hangs must not keep the others from being asked.
+/// The time limit for one sentinel, so that a hung one does not delay the others.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 
-/// Between two attempts to hear a sentinel.
+/// The pause between two attempts to follow a sentinel.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The slot of a key, as the Redis Cluster specification computes it.
+//! The slot of a key, according to the Redis Cluster specification.
 
-/// The slot that has a key: of what is between the first `{` and the `}` behind it, if anything is.
+/// Returns the slot of a key. If the key contains a non-empty part between the first `{` and the
+/// next `}`, only that part is hashed.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     crc16(hashed(key)) % SLOTS
 }
@@ -11,7 +12,7 @@ fn hashed(key: &[u8]) -> &[u8] {
     tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
-/// CRC-16/XMODEM.
+/// Computes CRC-16/XMODEM.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }

@@ -1,4 +1,4 @@
-//! What a node hears of what others do.
+//! The changes that a node receives from others.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -153,7 +153,7 @@ async fn without_a_listener_nothing_is_published_beside_the_changes() {
     assert_eq!(server.seen(monitor), ["evalsha"]);
 }
 
-/// Listens, once everything is told.
+/// Listens, once the feed is up.
 async fn up(store: &RedisStore) -> ChangeStream {
     let mut changes = store.changes().unwrap();
     assert_eq!(within(changes.next()).await, Some(Change::Down), "it is not connected yet");
@@ -172,7 +172,7 @@ async fn hears(changes: &mut ChangeStream, there: &steadfast_redis::RedisStore) 
     assert_eq!(within(changes.next()).await, Some(Change::Ended(visitor.id, EndReason::Logout)));
 }
 
-/// Stands between a store and its server, and can hold back what comes from there with some text in it.
+/// A proxy in front of a server. It can withhold messages from the server that contain some text.
 struct Sieve {
     address: String,
     held: Arc<Mutex<Option<String>>>,

@@ -1,4 +1,4 @@
-//! What a store finds out about its servers before the first request.
+//! The problems that the check at startup detects.
 
 use std::time::Duration;
 
@@ -203,7 +203,7 @@ fn unfit(error: &CheckError) -> String {
     error.to_string()
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,4 +1,4 @@
-//! Connections that hang, runtimes that end, and servers by other means than a host and a port.
+//! Hung connections, runtimes that end, and servers reached by a socket or a proxy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -127,7 +127,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// Stands between a store and its server, and can swallow what open connections carry from then on.
+/// A proxy in front of a server. It can swallow the data of the connections that are open.
 struct Hole {
     address: String,
     opened: Arc<AtomicUsize>,
@@ -162,7 +162,7 @@ impl Hole {
         builder().standalone(self.address.parse().unwrap()).unwrap()
     }
 
-    /// Passes nothing on any more of the connections that are open now.
+    /// Swallows all further data of the connections that are open now.
     fn swallow(&self) {
         let mut current = self.current.lock().unwrap();
         current.store(true, Ordering::SeqCst);
@@ -207,7 +207,7 @@ async fn a_server_that_knows_no_script_flags_is_served() {
     proxying.abort();
 }
 
-/// Makes a server of today take `#!lua` for what it is to older servers and to compatible ones: no Lua.
+/// Makes a modern server reject `#!lua` like older and compatible servers do.
 async fn without_flags(client: TcpStream, server: TcpStream, refused: Arc<AtomicUsize>) {
     let ((mut from, mut back), (mut answers, mut to)) = (client.into_split(), server.into_split());
     let answering = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
@@ -218,7 +218,7 @@ async fn without_flags(client: TcpStream, server: TcpStream, refused: Arc<Atomic
             kept[at + 1] = b'?';
             refused.fetch_add(1, Ordering::SeqCst);
         }
-        // The end of this piece may be the beginning of the mark.
+        // The end of this piece may be the beginning of the line.
         let is_begun = (1..5).rev().find(|len| kept.ends_with(&b"#!lua"[..*len]));
         let rest = kept.split_off(kept.len() - is_begun.unwrap_or(0));
         if to.write_all(&kept).await.is_err() {

@@ -1,4 +1,4 @@
-//! What each operation costs, counted at the server.
+//! The cost of each operation, measured at the server.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ async fn every_operation_is_one_command() {
     let visitor = Visitor::arrive(&store).await.log_in(&store, "alice").await;
     visitor.write(&store, 1).await.unwrap();
     visitor.count(&store).await.unwrap();
-    // The server knows the scripts from then on.
+    // From now on, the server knows the scripts.
     store.delete(Visitor::arrive(&store).await.id, &Deletion::LOGOUT).await.unwrap();
     let other = Visitor::arrive(&store).await.log_in(&store, "eve").await;
     store.list(&principal("eve")).await.unwrap();
@@ -137,8 +137,8 @@ async fn a_login_at_the_cap_makes_at_most_twice_the_commands() {
     assert!(at_the_cap.0 <= 2 * below.0);
 }
 
-/// The least commands that a batch of logins made, and the least time that its scripts ran: what the
-/// machine does beside can only add to them.
+/// Returns the fewest commands that a batch of logins made, and the shortest time that its scripts
+/// ran. Other load on the machine can only increase them.
 async fn cost_of_logins(server: &Redis, store: &RedisStore) -> (u64, u64) {
     let mut least = (u64::MAX, u64::MAX);
     for _ in 0..BATCHES {
@@ -156,7 +156,7 @@ async fn cost_of_logins(server: &Redis, store: &RedisStore) -> (u64, u64) {
     least
 }
 
-/// How many commands scripts made, and for how many microseconds scripts ran.
+/// Returns the number of commands that scripts made, and the microseconds that scripts ran.
 fn commands(server: &Redis) -> (u64, u64) {
     let stats = server.ask(&["INFO", "commandstats"]).text();
     let (mut made, mut time) = (0, 0);
@@ -178,7 +178,8 @@ fn commands(server: &Redis) -> (u64, u64) {
 const BATCHES: usize = 10;
 const BATCH: usize = 10;
 
-/// The commands that any server of the cluster saw, sorted: those of the cluster itself left aside.
+/// Returns the commands that any server of the cluster received, sorted, without those of the
+/// cluster itself.
 async fn watch_all(work: impl AsyncFn()) -> Vec<String> {
     let servers = &CLUSTER.servers[..3];
     let monitors: Vec<_> = servers.iter().map(Redis::monitor).collect();
@@ -190,7 +191,7 @@ async fn watch_all(work: impl AsyncFn()) -> Vec<String> {
     seen
 }
 
-/// Bytes that came in and went out.
+/// Returns the bytes received and sent.
 fn traffic(server: &Redis) -> (i64, i64) {
     let stats = server.ask(&["INFO", "stats"]).text();
     let field = |name: &str| {

@@ -1,4 +1,4 @@
-//! What servers answer when they cannot or may not do what they are asked.
+//! Server errors: privileges, memory, and calls that cannot be served.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn a_full_server_refuses_what_takes_memory_and_nothing_else() {
     let member = Visitor::arrive(&store).await.log_in(&store, "alice").await;
     let other = Visitor::arrive(&store).await.log_in(&store, "alice").await;
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
-    // A server that restarts has forgotten the scripts.
+    // A restarted server has forgotten the scripts.
     server.ask(&["SCRIPT", "FLUSH"]);
     takes_no_writes(Visitor::new(&store).create(&store).await);
     takes_no_writes(member.count(&store).await);
@@ -47,7 +47,7 @@ async fn a_server_without_its_replicas_or_its_disk_serves_reads() {
     server.lose_disk();
     takes_no_writes(visitor.count(&store).await);
     assert!(visitor.is_live(&store).await);
-    // Over a new connection as well.
+    // Also on a new connection.
     server.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     assert!(visitor.is_live(&store).await);
     takes_no_writes(visitor.count(&store).await);

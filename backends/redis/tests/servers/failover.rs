@@ -1,4 +1,4 @@
-//! Primaries that die or hang and are replaced.
+//! Primaries that die or hang, and are replaced.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn st_06_without_wait_a_failover_may_undo_a_logout() {
     servers.wait_for_replica();
     within(until_replicated(&servers)).await;
     servers.servers[1].pause();
-    // Not even what is on its way to the replica gets there.
+    // Data in transit to the replica is lost, too.
     servers.servers[0].ask(&["CLIENT", "KILL", "TYPE", "replica"]);
     assert!(
         store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended(),
@@ -74,7 +74,7 @@ async fn a_repeated_call_is_confirmed_by_a_replica_too() {
     servers.wait_for_replica();
     within(until_replicated(&servers)).await;
     servers.servers[1].pause();
-    // More often than there are connections for it: none of them may count what another one wrote.
+    // More calls than connections: `WAIT` on one connection must not count another one's writes.
     for _ in 0..20 {
         let ended = store.delete(out.id, &Deletion::LOGOUT).await;
         assert!(matches!(ended, Err(StoreError::WritesRefused(_))), "{ended:?}");

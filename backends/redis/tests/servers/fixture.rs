@@ -1,4 +1,4 @@
-//! Stores on servers of the tests, and visitors.
+//! Stores on the servers of the tests, and visitors.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use steadfast_core::{
 use steadfast_core::{Keyring, Lookup};
 use steadfast_redis::{Address, RedisStore, RedisStoreBuilder};
 
-/// A store under a prefix of its own.
+/// Returns a builder of a store with a fresh prefix.
 pub fn builder() -> RedisStoreBuilder {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let prefix = format!("steadfast:{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -35,10 +35,10 @@ pub fn across(cluster: &RedisCluster, builder: RedisStoreBuilder) -> RedisStore 
     builder.cluster(addresses(&cluster.seeds())).unwrap()
 }
 
-/// A cluster for all tests that leave it as it is.
+/// A cluster for all tests that do not change it.
 pub static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
 
-/// An environment whose clock stands still until it is moved.
+/// Returns an environment whose clock only moves when a test moves it.
 pub fn clock() -> (ManualClock, Env) {
     let clock = ManualClock::default();
     (clock.clone(), Env::with_clock(clock))
@@ -51,7 +51,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// One whose record is not stored yet.
+    /// Creates a visitor whose record is not stored yet.
     pub fn new(store: &RedisStore) -> Self {
         let id = store.mint().unwrap();
         Self { id, token: Token::generate(id, store.env()).unwrap() }
@@ -87,7 +87,7 @@ impl Visitor {
         matches!(self.load(store).await.unwrap(), Lookup::Found(_))
     }
 
-    /// Signs in, under a new secret.
+    /// Signs in with a new secret.
     pub async fn log_in(self, store: &RedisStore, user: &str) -> Self {
         let (patch, signed_in) = self.login(store, user, Admission::default());
         let outcome = store.update(self.id, &patch, &Hint::default()).await.unwrap();
@@ -123,7 +123,7 @@ impl Visitor {
         store.update(self.id, &patch, &Hint::default()).await
     }
 
-    /// What is kept under `n`.
+    /// Returns the value under `n`.
     pub async fn counted(&self, store: &RedisStore) -> i64 {
         match self.load(store).await.unwrap() {
             Lookup::Found(found) => found
@@ -140,7 +140,7 @@ pub fn principal(user: &str) -> Principal {
     Principal::new(Realm::default(), user).unwrap()
 }
 
-/// Tries until it succeeds, and says how long that took.
+/// Retries until it succeeds. Returns the time that took.
 pub async fn until_ok<T, E>(attempt: impl AsyncFn() -> Result<T, E>) -> (T, Duration) {
     let start = std::time::Instant::now();
     for _ in 0..3_000 {

@@ -1,4 +1,4 @@
-//! Records of the release before, and of one after this.
+//! Records of the previous release, and of a later one.
 
 use rig::redis::{Redis, RedisCluster};
 use steadfast_core::{
@@ -34,7 +34,7 @@ async fn records_of_release_0_1_in_a_cluster_are_read_and_rewritten() {
     serves(&fixture, &store, &clock).await;
 }
 
-/// Does what requests do with what release 0.1 left.
+/// Runs requests on the data of release 0.1.
 async fn serves(fixture: &Fixture, store: &RedisStore, clock: &ManualClock) {
     let visitor = found(store, &fixture.visitor("visitor")).await;
     assert_eq!((visitor.version, visitor.sign_in), (Version(2), 0));
@@ -142,7 +142,7 @@ async fn found(store: &RedisStore, visitor: &Visitor) -> std::sync::Arc<Record> 
     }
 }
 
-/// What release 0.1 left on its servers, and the tokens that open it.
+/// Data that release 0.1 left on its servers, and the tokens that open it.
 struct Fixture(&'static str);
 
 impl Fixture {

@@ -1,4 +1,4 @@
-//! The index of principals holds no more than it must.
+//! The index of principals only keeps the entries it needs.
 
 use rig::redis::Redis;
 use steadfast_core::{Admission, Deletion, Hint, Operate, Revocation, SessionStore};
@@ -63,7 +63,7 @@ async fn ds_13_logins_alone_keep_an_index_small() {
         Visitor::arrive(&store).await.log_in(&store, "alice").await;
         clock.advance(std::time::Duration::from_secs(600));
     }
-    // Three sessions live at a time.
+    // Three sessions are live at a time.
     assert!(entries(&server) < 16, "{}", entries(&server));
 }
 
@@ -75,7 +75,7 @@ async fn in_a_cluster_logins_alone_keep_an_index_small_as_well() {
         Visitor::arrive(&store).await.log_in(&store, "carol").await;
         clock.advance(std::time::Duration::from_secs(3_600));
     }
-    // What has expired counts until the absolute deadline: eight of them.
+    // An expired session stays listed until its absolute deadline: eight of them.
     let index = keys("*:p:{session:carol}");
     let server = &CLUSTER.servers[CLUSTER.server_of(&index[0])];
     let entries = listed(server, &index[0]);
@@ -101,7 +101,7 @@ fn keys(pattern: &str) -> Vec<String> {
     all.map(|key| key.text()).collect()
 }
 
-/// How many sessions the indexes of a server list.
+/// Returns the number of sessions in all indexes of a server.
 fn entries(server: &Redis) -> i64 {
     let keys = server.ask(&["KEYS", "*:p:*"]).list();
     keys.iter().map(|key| listed(server, &key.text())).sum()

@@ -1,4 +1,4 @@
-//! What a record may hold, where the limits were lowered.
+//! Records under limits that were lowered.
 
 use rig::redis::Redis;
 use steadfast_core::{Hint, LimitError, Limits, Outcome, Patch, RawJson, Rejection, SessionStore};

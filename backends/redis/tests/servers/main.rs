@@ -1,4 +1,4 @@
-//! What the Redis store does to its servers, and what servers that fail do to it.
+//! The Redis store's effect on its servers, and its behaviour when they fail.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 

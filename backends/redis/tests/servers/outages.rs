@@ -1,4 +1,4 @@
-//! Servers that are away, hang, or lose an answer.
+//! Servers that are down, hang, or lose an answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -108,7 +108,7 @@ async fn st_05_what_can_be_repeated_is_sent_again_after_a_lost_answer() {
     let proxy = Proxy::start(&server).await;
     let through = proxy.store();
     let visitor = Visitor::arrive(&through).await;
-    // The server knows the scripts from then on.
+    // From now on, the server knows the scripts.
     visitor.write(&through, 1).await.unwrap();
     through.delete(Visitor::arrive(&through).await.id, &Deletion::LOGOUT).await.unwrap();
     proxy.lose_the_next_answer();
@@ -140,13 +140,13 @@ async fn st_07_a_full_memory_fails_writes_and_a_policy_that_evicts_is_warned_of(
     assert!(store.check().await.is_err(), "a sign-in would fail");
 }
 
-/// Connections that were accepted so far.
+/// Returns the number of connections accepted so far.
 fn connections(server: &Redis) -> String {
     let stats = server.ask(&["INFO", "clients"]).text();
     stats.lines().find(|line| line.starts_with("connected_clients")).unwrap().to_owned()
 }
 
-/// Stands between a store and its server, and can lose an answer.
+/// A proxy in front of a server. It can lose an answer.
 struct Proxy {
     address: String,
     loses: Arc<AtomicBool>,
@@ -171,7 +171,7 @@ impl Proxy {
         builder().standalone(self.address.parse().unwrap()).unwrap()
     }
 
-    /// Cuts the connection that the next answer comes over, in its place.
+    /// Cuts the connection instead of forwarding the next answer.
     fn lose_the_next_answer(&self) {
         self.loses.store(true, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What the store's user may not do, and what a stolen dump holds.
+//! The privileges of the store's user, and the contents of a stolen dump.
 
 use rig::redis::{Redis, Reply};
 use steadfast_core::{Deletion, Hint, Keyring, Lookup, Realm, SecretHash, SessionStore, Token};
@@ -61,7 +61,7 @@ async fn id_09_no_secret_is_in_a_dump_in_any_encoding() {
     for token in secrets {
         let secret = raw(&token)[16..].to_vec();
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        // As it is inside of the token, and as it would be by itself.
+        // As encoded inside the token, and as encoded on its own.
         let texts = [token.as_bytes()[22..].to_vec(), encoded(&secret[..30])];
         let standard = texts.clone().map(|text| {
             let letter = |b| {
@@ -89,7 +89,7 @@ async fn ar_02_what_is_stored_opens_nothing() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
-    // The stored digest, presented as if it were the secret.
+    // The stored digest, presented as a secret.
     let stolen = [visitor.id.as_bytes().as_slice(), visitor.hash().digest()].concat();
     let stolen = Token::decode(&encoded(&stolen)).unwrap();
     let hash: SecretHash = Keyring::unkeyed().hash(&Realm::default(), stolen.secret());
@@ -120,7 +120,7 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The bytes of a token's text.
+/// Decodes a token's text.
 fn raw(text: &str) -> Vec<u8> {
     let sextets = text.bytes().map(|b| ALPHABET.iter().position(|a| *a == b).unwrap());
     let bits: Vec<_> = sextets.collect();
@@ -131,7 +131,7 @@ fn raw(text: &str) -> Vec<u8> {
     bits.chunks_exact(4).flat_map(triple).collect()
 }
 
-/// The text of a token's bytes.
+/// Encodes a token's bytes.
 fn encoded(bytes: &[u8]) -> Vec<u8> {
     let four = |three: &[u8]| {
         let word = usize::from(three[0]) << 16 | usize::from(three[1]) << 8 | usize::from(three[2]);

@@ -1,4 +1,4 @@
-//! Slots of a cluster that move from one server to another under load.
+//! Slots of a cluster that move between servers under load.
 
 use rig::redis::{Redis, RedisCluster, Reply};
 use steadfast_core::{Deletion, Operate, Outcome, SessionStore};

@@ -1,4 +1,4 @@
-//! TLS: verified, and never left.
+//! TLS is verified, and there is no fallback.
 
 use rig::redis::{Certificates, Redis};
 use steadfast_core::{Operate, StoreError};
