@@ -9,13 +9,14 @@ use steadfast_core::{
     Realm, Record, Revocation, Rotation, SecretHash, SessionStore, StoreError,
 };
 
-use crate::connection::{Call, Listener, Server};
+use crate::connection::{Listener, Server};
 use crate::error::{CheckError, Fault};
 use crate::feed::Message;
 use crate::keys::hex;
 use crate::operate::eviction;
 use crate::reply;
-use crate::sessions::unexpected;
+use crate::script::Call;
+use crate::script_reply::unexpected;
 use crate::store::RedisStore;
 
 impl RedisStore {
@@ -225,8 +226,8 @@ mod tests {
             include_str!("scripts/look.lua"),
             include_str!("scripts/revoke.lua"),
             include_str!("scripts/entries.lua"),
-            include_str!("scripts/enlist.lua"),
-            include_str!("scripts/finish.lua"),
+            include_str!("scripts/reserve.lua"),
+            include_str!("scripts/resolve.lua"),
             include_str!("scripts/convert.lua"),
             include_str!("scripts/publish.lua"),
         ];

@@ -31,8 +31,8 @@
 
 use redis::Value;
 use steadfast_core::{
-    Facts, KeyId, Limits, Owner, Principal, Realm, Record, Replaced, SecretHash, SessionInfo,
-    StoreError, Timestamp, Values, Version,
+    Event, Facts, KeyId, Limits, Owner, Principal, Realm, Record, RecordId, Replaced, SecretHash,
+    SessionInfo, StoreError, Timestamp, Values, Version,
 };
 
 use crate::keys::name;
@@ -313,6 +313,12 @@ impl From<Corrupt> for Unreadable {
     fn from(corrupt: Corrupt) -> Self {
         Self::Corrupt(corrupt)
     }
+}
+
+/// Returns the error for a corrupt record, and reports the event.
+pub(crate) fn corrupt(id: RecordId, why: Corrupt) -> StoreError {
+    Event::CorruptRecord.emit(Some(id));
+    StoreError::corrupt(why)
 }
 
 /// Returns the error for a record in an unknown format.

@@ -28,69 +28,25 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::cmd;
 use steadfast_core::{
-    Admission, EndReason, Facts, Patch, Principal, Record, RecordId, Rejection, Revocation,
-    SessionInfo, StoreError, Timestamp,
+    EndReason, Facts, Principal, RecordId, Rejection, Revocation, SessionInfo, StoreError,
+    Timestamp,
 };
 
+use crate::change::{Change, Login};
 use crate::changes::UNSTAMPED;
 use crate::codec::{HEAD, Head, Packed, Unpacked};
-use crate::connection::Call;
 use crate::keys::{hex, name};
-use crate::made::{Left, Made, Unexpected};
+use crate::outcome::{Left, ScriptOutcome};
 use crate::reply;
-use crate::request::{Terms, admitted, epoch, letter};
-use crate::script::Answer;
-use crate::sessions::{Change, Sessions, unexpected};
-
-/// A login of a principal.
-pub(crate) struct Login {
-    pub(crate) id: RecordId,
-    pub(crate) name: String,
-    pub(crate) at: Timestamp,
-    /// The earliest time at which the session may have expired.
-    pub(crate) ends: Timestamp,
-    pub(crate) absolute_deadline: Timestamp,
-    pub(crate) admission: Admission,
-}
-
-impl Login {
-    pub(crate) fn by(id: RecordId, record: &Record, admission: Admission) -> Option<Self> {
-        Some(Self {
-            id,
-            name: name(record.principal.as_ref()?),
-            at: record.authenticated.unwrap_or(record.created),
-            ends: record.deadline(),
-            absolute_deadline: record.absolute_deadline,
-            admission,
-        })
-    }
-
-    pub(crate) fn of(id: RecordId, patch: &Patch) -> Option<Self> {
-        let authentication = patch.rotation()?.authentication.as_ref()?;
-        let absolute_deadline = authentication.absolute_deadline;
-        Some(Self {
-            id,
-            name: name(authentication.principal.as_ref()?),
-            at: authentication.at,
-            // The patch may leave the idle deadline alone, and the record's is not known here.
-            ends: patch
-                .idle_deadline()
-                .unwrap_or(authentication.at + Duration::from_secs(60))
-                .min(absolute_deadline),
-            absolute_deadline,
-            admission: authentication.admission,
-        })
-    }
-
-    pub(crate) fn principal(patch: &Patch) -> Option<&Principal> {
-        patch.rotation()?.authentication.as_ref()?.principal.as_ref()
-    }
-}
+use crate::request::{LoginContext, admitted, epoch, letter};
+use crate::script::Call;
+use crate::script_reply::{ScriptReply, Unexpected, unexpected};
+use crate::sessions::Sessions;
 
 impl Sessions {
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionInfo>, StoreError> {
         let name = name(principal);
-        if self.servers.are_many() {
+        if self.servers.is_split() {
             return self.list_apart(&name).await;
         }
         let ids = self.entries(&name, None).await?.into_iter().map(|entry| entry.id);
@@ -112,9 +68,9 @@ impl Sessions {
         let listed = self.entries(&name, revocation.epoch).await?;
         let listed: Vec<_> =
             listed.into_iter().filter(|entry| Some(entry.id) != revocation.except).collect();
-        if self.servers.are_many() {
-            let ended = self.finish(&name, &listed, Mark::Again, revocation.reason).await?;
-            self.strike(&name, &listed).await;
+        if self.servers.is_split() {
+            let ended = self.resolve(&name, &listed, Mark::Again, revocation.reason).await?;
+            self.remove_entries(&name, &listed).await;
             return Ok(ended.len() as u64);
         }
         let mut count = 0;
@@ -195,9 +151,9 @@ impl Sessions {
         if left.name.is_empty() {
             return;
         }
-        if self.servers.are_many() {
+        if self.servers.is_split() {
             let entry = Entry { id, ticket: left.ticket.clone() };
-            return self.strike(&left.name, [&entry]).await;
+            return self.remove_entries(&left.name, [&entry]).await;
         }
         if let Err(error) = self.look_at(&left.name, &[id]).await {
             not_unlisted(&error);
@@ -237,12 +193,11 @@ impl Sessions {
         }
         let (sessions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
-            let pruned = match sessions.servers.are_many() {
-                true => sessions.prune_apart(&name, &stale).await,
-                false => {
-                    let ids: Vec<_> = stale.iter().map(|entry| entry.id).collect();
-                    sessions.look_at(&name, &ids).await.map(drop)
-                }
+            let pruned = if sessions.servers.is_split() {
+                sessions.prune_apart(&name, &stale).await
+            } else {
+                let ids: Vec<_> = stale.iter().map(|entry| entry.id).collect();
+                sessions.look_at(&name, &ids).await.map(drop)
             };
             pruned.unwrap_or_else(|error| not_unlisted(&error));
         });
@@ -253,32 +208,32 @@ impl Sessions {
         self: &Arc<Self>,
         login: &Login,
         change: &Change<'_>,
-    ) -> Result<Made, StoreError> {
+    ) -> Result<ScriptOutcome, StoreError> {
         for _ in 0..ATTEMPTS {
             let own = Entry { id: login.id, ticket: self.ticket()? };
-            let listed = match self.enlist(login, &own, change).await? {
-                Enlisted::Listed(listed) => listed,
-                Enlisted::Refused(made) => return Ok(made),
+            let listed = match self.reserve(login, &own, change).await? {
+                Reservation::Listed(listed) => listed,
+                Reservation::Refused(made) => return Ok(made),
             };
             let ended =
-                self.finish(&login.name, &listed.victims, Mark::Ended, EndReason::Cap).await?;
-            let terms = Terms { ticket: &own.ticket, ..Terms::default() };
-            let mut made = self.make(login.id, change, terms).await?;
+                self.resolve(&login.name, &listed.victims, Mark::Ended, EndReason::Cap).await?;
+            let context = LoginContext { ticket: &own.ticket, ..LoginContext::default() };
+            let mut made = self.make(login.id, change, context).await?;
             let obsolete = match &mut made {
                 // From now on, writes with the previous secret are superseded, so the entry can
                 // stay.
-                Made::Applied { applied, .. } => {
+                ScriptOutcome::Applied { applied, .. } => {
                     applied.ended.extend(ended);
                     None
                 }
-                Made::Again => Some(own),
+                ScriptOutcome::Retry => Some(own),
                 // If the login was sent twice, the first attempt may have succeeded.
                 _ if self.is_made(&login.name, &own).await? => None,
                 _ => Some(own),
             };
-            self.strike(&login.name, listed.victims.iter().chain(&obsolete)).await;
+            self.remove_entries(&login.name, listed.victims.iter().chain(&obsolete)).await;
             self.prune_behind(&login.name, &listed.stale);
-            if !matches!(made, Made::Again) {
+            if !matches!(made, ScriptOutcome::Retry) {
                 return Ok(made);
             }
         }
@@ -297,28 +252,28 @@ impl Sessions {
                 Look::Unknown => {}
             }
         }
-        self.strike(name, dead).await;
+        self.remove_entries(name, dead).await;
         Ok(live)
     }
 
     /// Reserves an entry for a login and displaces the oldest ones. Before that, and before a
     /// rejection for the epoch, it asks whether the login would otherwise be applied.
-    async fn enlist(
+    async fn reserve(
         &self,
         login: &Login,
         own: &Entry,
         change: &Change<'_>,
-    ) -> Result<Enlisted, StoreError> {
+    ) -> Result<Reservation, StoreError> {
         let (mut looked, mut is_pruned) = (None, false);
         for _ in 0..ATTEMPTS {
-            let mut answer = self.try_to_enlist(login, own, looked.as_ref()).await?;
+            let mut answer = self.try_to_reserve(login, own, looked.as_ref()).await?;
             match answer.word {
                 b'l' => {
-                    return Listed::of(&mut answer).map(Enlisted::Listed).ok_or_else(unexpected);
+                    return Listed::of(&mut answer).map(Reservation::Listed).ok_or_else(unexpected);
                 }
                 b'C' => self.convert(&login.name).await?,
                 b'R' if is_pruned => {
-                    return Ok(Enlisted::Refused(Made::rejected(Rejection::AtCap)));
+                    return Ok(Reservation::Refused(ScriptOutcome::rejected(Rejection::AtCap)));
                 }
                 // An entry may have been left behind by a session that expired early.
                 b'R' => {
@@ -326,15 +281,17 @@ impl Sessions {
                     is_pruned = true;
                 }
                 b'F' => {
-                    return Ok(Enlisted::Refused(match self.ask(login.id, change).await? {
-                        Made::Fine(_) => Made::rejected(Rejection::BelowFloor),
+                    return Ok(Reservation::Refused(match self.ask(login.id, change).await? {
+                        ScriptOutcome::WouldApply(_) => {
+                            ScriptOutcome::rejected(Rejection::BelowFloor)
+                        }
                         made => made,
                     }));
                 }
                 b'L' => {
                     let before = match self.ask(login.id, change).await? {
-                        Made::Fine(before) => before,
-                        made => return Ok(Enlisted::Refused(made)),
+                        ScriptOutcome::WouldApply(before) => before,
+                        made => return Ok(Reservation::Refused(made)),
                     };
                     let unsure = unsure(&mut answer).ok_or_else(unexpected)?;
                     let mut found = self.look_again(&login.name, unsure).await?;
@@ -352,16 +309,16 @@ impl Sessions {
     }
 
     /// Asks whether a change would be applied, apart from the index.
-    async fn ask(&self, id: RecordId, change: &Change<'_>) -> Result<Made, StoreError> {
-        self.make(id, change, Terms { only_asks: true, ..Terms::default() }).await
+    async fn ask(&self, id: RecordId, change: &Change<'_>) -> Result<ScriptOutcome, StoreError> {
+        self.make(id, change, LoginContext { only_asks: true, ..LoginContext::default() }).await
     }
 
-    async fn try_to_enlist(
+    async fn try_to_reserve(
         &self,
         login: &Login,
         own: &Entry,
         looked: Option<&Looked>,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<ScriptReply, StoreError> {
         let index = self.prefix.index(&login.name);
         let mut args = self.args(UNSTAMPED);
         let before = looked.and_then(|looked| looked.own.as_ref());
@@ -371,7 +328,7 @@ impl Sessions {
         admitted(&mut args, login.admission);
         args.flag(looked.is_some());
         looked.unwrap_or(&Looked::default()).pack(&mut args);
-        let call = self.scripts.enlist.on(&[&index], &args);
+        let call = self.scripts.reserve.on(&[&index], &args);
         self.run(&index, call.repeatable().on(self.copies)).await
     }
 
@@ -393,7 +350,7 @@ impl Sessions {
                 Look::Unknown => found.alive.push((entry, now + Duration::from_secs(1))),
             }
         }
-        self.finish(name, &given_up, Mark::Again, EndReason::Logout).await?;
+        self.resolve(name, &given_up, Mark::Again, EndReason::Logout).await?;
         found.dead.extend(given_up);
         Ok(found)
     }
@@ -406,23 +363,23 @@ impl Sessions {
                 dead.push(entry);
             }
         }
-        self.strike(name, dead).await;
+        self.remove_entries(name, dead).await;
         Ok(())
     }
 
     /// Ends the records that belong to the principal and marks the others. Returns the live ones
     /// that it ended.
-    async fn finish(
+    async fn resolve(
         &self,
         name: &str,
         entries: &[Entry],
         mark: Mark,
         reason: EndReason,
     ) -> Result<Vec<RecordId>, StoreError> {
-        let finished =
-            join_all(entries.iter().map(|entry| self.finish_one(name, entry, mark, reason)));
+        let resolved =
+            join_all(entries.iter().map(|entry| self.resolve_one(name, entry, mark, reason)));
         let mut ended = Vec::new();
-        for (entry, was_live) in entries.iter().zip(finished.await) {
+        for (entry, was_live) in entries.iter().zip(resolved.await) {
             if was_live? {
                 ended.push(entry.id);
             }
@@ -430,7 +387,7 @@ impl Sessions {
         Ok(ended)
     }
 
-    async fn finish_one(
+    async fn resolve_one(
         &self,
         name: &str,
         entry: &Entry,
@@ -442,13 +399,13 @@ impl Sessions {
         let mut args = self.args(numbered.stamp());
         args.long(name.as_bytes()).short(entry.ticket.as_bytes()).short(mark.word());
         args.millis(MARK_KEPT_MILLIS).u8(letter(reason));
-        let call = self.scripts.finish.on(&[&record], &args);
+        let call = self.scripts.resolve.on(&[&record], &args);
         let mut answer = self.run(&record, call.once().on(self.copies)).await?;
         numbered.settle(answer.was_told());
         Ok(answer.word == b'E')
     }
 
-    async fn strike<'e>(&self, name: &str, entries: impl IntoIterator<Item = &'e Entry>) {
+    async fn remove_entries<'e>(&self, name: &str, entries: impl IntoIterator<Item = &'e Entry>) {
         let members = |entry: &Entry| ["", "D", "V"].map(|part| format!("{part}{entry}"));
         let members: Vec<_> = entries.into_iter().flat_map(members).collect();
         let index = self.prefix.index(name);
@@ -522,14 +479,14 @@ struct Listed {
 }
 
 impl Listed {
-    fn of(answer: &mut Answer) -> Option<Self> {
+    fn of(answer: &mut ScriptReply) -> Option<Self> {
         Some(Self { victims: parsed(&answer.texts()?).ok()?, stale: answer.texts()? })
     }
 }
 
-enum Enlisted {
+enum Reservation {
     Listed(Listed),
-    Refused(Made),
+    Refused(ScriptOutcome),
 }
 
 /// The fate of possibly stale entries.
@@ -580,7 +537,7 @@ enum Look {
 }
 
 /// Parses entries with their times of authentication.
-fn unsure(answer: &mut Answer) -> Option<Vec<(Entry, Timestamp)>> {
+fn unsure(answer: &mut ScriptReply) -> Option<Vec<(Entry, Timestamp)>> {
     let count = answer.take(Unpacked::u32)?;
     let entry = |from: &mut Unpacked<'_>| Some((from.text()?.parse().ok()?, from.time()?));
     (0..count).map(|_| answer.take(entry)).collect()

@@ -101,6 +101,7 @@ mod check;
 
 mod sessions;
 mod seen;
+mod change;
 mod index;
 mod operate;
 mod feed;
@@ -111,7 +112,8 @@ mod codec;
 
 mod script;
 mod request;
-mod made;
+mod outcome;
+mod script_reply;
 mod reply;
 
 mod connection;

@@ -10,7 +10,8 @@ use crate::codec::{HEAD, Head, Unreadable};
 use crate::connection::Server;
 use crate::error::Fault;
 use crate::reply;
-use crate::sessions::{Sessions, unexpected};
+use crate::script_reply::unexpected;
+use crate::sessions::Sessions;
 
 impl Sessions {
     pub(crate) async fn collect(&self) -> Result<u64, StoreError> {

@@ -9,7 +9,7 @@ use crate::codec::{Packed, encode};
 
 /// The circumstances of a change.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Terms<'t> {
+pub(crate) struct LoginContext<'t> {
     /// True if the index is on another server than the record may be.
     pub(crate) is_split: bool,
     /// The ticket of a login in a cluster.
@@ -24,21 +24,27 @@ pub(crate) fn new_record(
     record: &Record,
     name: &str,
     admission: Admission,
-    terms: Terms<'_>,
+    context: LoginContext<'_>,
 ) {
-    to.flag(terms.only_asks).flag(terms.is_split).huge(&encode(record, terms.ticket));
+    to.flag(context.only_asks).flag(context.is_split).huge(&encode(record, context.ticket));
     to.u32(record.values.len());
     for (key, value) in record.values.iter() {
         to.short(key.as_bytes()).huge(value);
     }
     to.long(name.as_bytes()).time(record.authenticated.unwrap_or(record.created));
     admitted(to, admission);
-    to.short(terms.ticket.as_bytes());
+    to.short(context.ticket.as_bytes());
 }
 
 /// Packs a patch. A patch that only asks has no values.
-pub(crate) fn patch(to: &mut Packed, patch: &Patch, name: &str, limits: &Limits, terms: Terms<'_>) {
-    to.flag(terms.only_asks).flag(terms.is_split).flag(patch.is_clear());
+pub(crate) fn patch(
+    to: &mut Packed,
+    patch: &Patch,
+    name: &str,
+    limits: &Limits,
+    context: LoginContext<'_>,
+) {
+    to.flag(context.only_asks).flag(context.is_split).flag(patch.is_clear());
     to.u32(limits.keys).u32(limits.record_bytes);
     maybe(to, patch.sign_in());
     maybe(to, patch.expected_fence());
@@ -52,7 +58,7 @@ pub(crate) fn patch(to: &mut Packed, patch: &Patch, name: &str, limits: &Limits,
     if let Some(rotation) = patch.rotation() {
         to.flag(rotation.authentication.is_some());
         if let Some(authenticated) = &rotation.authentication {
-            authentication(to, authenticated, name, terms);
+            authentication(to, authenticated, name, context);
         }
     }
     let expectations: Vec<_> = patch.expectations().collect();
@@ -61,7 +67,7 @@ pub(crate) fn patch(to: &mut Packed, patch: &Patch, name: &str, limits: &Limits,
         to.short(key.as_bytes()).flag(value.is_some());
         to.huge(value.map(RawJson::as_bytes).unwrap_or_default());
     }
-    let ops: Vec<_> = patch.ops().filter(|_| !terms.only_asks).collect();
+    let ops: Vec<_> = patch.ops().filter(|_| !context.only_asks).collect();
     to.u32(ops.len());
     ops.into_iter().for_each(|(key, op)| operation(to, key, op));
 }
@@ -93,12 +99,12 @@ pub(crate) fn reason(letter: u8) -> Option<EndReason> {
     REASONS.iter().find(|(_, known)| *known == letter).map(|(reason, _)| *reason)
 }
 
-fn authentication(to: &mut Packed, given: &Authentication, name: &str, terms: Terms<'_>) {
+fn authentication(to: &mut Packed, given: &Authentication, name: &str, context: LoginContext<'_>) {
     to.time(given.at).time(given.absolute_deadline).flag(given.facts.is_some());
     to.long(given.facts.as_ref().map(Facts::as_bytes).unwrap_or_default());
     to.u16(given.facts.as_ref().map_or(0, format)).long(name.as_bytes());
     admitted(to, given.admission);
-    to.short(terms.ticket.as_bytes());
+    to.short(context.ticket.as_bytes());
 }
 
 /// Returns the oldest format that can hold these facts.

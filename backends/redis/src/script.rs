@@ -1,15 +1,14 @@
-//! The scripts, their arguments and their answers.
+//! The scripts, and calls of scripts and plain commands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use redis::{Arg, Cmd, Value};
-use steadfast_core::{Record, RecordId, StoreError};
+use redis::{Arg, Cmd};
+use steadfast_core::Record;
 
-use crate::codec::{Packed, Unpacked};
-use crate::connection::Call;
+use crate::codec::Packed;
 use crate::error::Fault;
-use crate::made::Unexpected;
 use crate::request::MARGIN_MILLIS;
 
 /// The scripts of a store.
@@ -22,8 +21,8 @@ pub(crate) struct Scripts {
     pub(crate) look: Script,
     pub(crate) revoke: Script,
     pub(crate) entries: Script,
-    pub(crate) enlist: Script,
-    pub(crate) finish: Script,
+    pub(crate) reserve: Script,
+    pub(crate) resolve: Script,
     pub(crate) convert: Script,
     pub(crate) check: Script,
 }
@@ -35,13 +34,13 @@ impl Scripts {
         Self {
             create: script(WHILE_THERE_IS_ROOM, include_str!("scripts/create.lua")),
             update: script(WHILE_THERE_IS_ROOM, include_str!("scripts/update.lua")),
-            enlist: script(WHILE_THERE_IS_ROOM, include_str!("scripts/enlist.lua")),
+            reserve: script(WHILE_THERE_IS_ROOM, include_str!("scripts/reserve.lua")),
             delete: script(ALWAYS, include_str!("scripts/delete.lua")),
             collect: script(ALWAYS, include_str!("scripts/collect.lua")),
             look: script(ALWAYS, include_str!("scripts/look.lua")),
             revoke: script(ALWAYS, include_str!("scripts/revoke.lua")),
             entries: script(ALWAYS, include_str!("scripts/entries.lua")),
-            finish: script(ALWAYS, include_str!("scripts/finish.lua")),
+            resolve: script(ALWAYS, include_str!("scripts/resolve.lua")),
             convert: script(ALWAYS, include_str!("scripts/convert.lua")),
             check: Script::bare(WHILE_THERE_IS_ROOM, include_str!("scripts/check.lua"), &is_plain),
         }
@@ -144,6 +143,36 @@ impl Script {
     }
 }
 
+/// A command, and the conditions for sending it.
+pub(crate) struct Call<'c> {
+    pub(crate) command: &'c Cmd,
+    /// The script that the command names. It is sent in full to a server that does not know it.
+    pub(crate) script: Option<&'c Script>,
+    /// True if the command may be sent again while its outcome is unknown.
+    pub(crate) is_repeatable: bool,
+    /// The replicas that must confirm the command.
+    pub(crate) copies: Option<Copies>,
+}
+
+impl<'c> Call<'c> {
+    /// Creates a call of a plain command that is safe to repeat.
+    pub(crate) fn repeatable(command: &'c Cmd) -> Self {
+        Self { command, script: None, is_repeatable: true, copies: None }
+    }
+
+    /// Requires confirmation by replicas.
+    pub(crate) fn on(self, copies: Option<Copies>) -> Self {
+        Self { copies, ..self }
+    }
+}
+
+/// The number of replicas that must confirm a write, and the time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copies {
+    pub(crate) replicas: usize,
+    pub(crate) within: Duration,
+}
+
 /// A call of a script.
 pub(crate) struct Invocation<'s> {
     script: &'s Script,
@@ -169,57 +198,3 @@ const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
 
 /// The first line of a script that ends sessions or reads, which must work while memory is full.
 const ALWAYS: &str = "#!lua flags=allow-oom\n";
-
-/// The answer of a script: a letter, followed by its parts.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) word: u8,
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl Answer {
-    pub(crate) fn of(value: Value) -> Result<Self, StoreError> {
-        match value {
-            Value::BulkString(bytes) if !bytes.is_empty() => {
-                Ok(Self { word: bytes[0], bytes, at: 1 })
-            }
-            _ => Err(StoreError::refused(Unexpected)),
-        }
-    }
-
-    /// Takes the next part.
-    pub(crate) fn take<'a, T>(
-        &'a mut self,
-        part: impl Fn(&mut Unpacked<'a>) -> Option<T>,
-    ) -> Option<T> {
-        let mut rest = Unpacked(&self.bytes[self.at..]);
-        let before = rest.0.len();
-        let taken = part(&mut rest)?;
-        self.at += before - rest.0.len();
-        Some(taken)
-    }
-
-    /// Returns whether a message was published and received, if the answer says so.
-    pub(crate) fn was_told(&mut self) -> Option<bool> {
-        self.take(Unpacked::u8).map(|told| told == b'1')
-    }
-
-    pub(crate) fn text(&mut self) -> Option<String> {
-        self.take(Unpacked::text).map(str::to_owned)
-    }
-
-    pub(crate) fn texts(&mut self) -> Option<Vec<String>> {
-        let count = self.take(Unpacked::u32)?;
-        (0..count).map(|_| self.text()).collect()
-    }
-
-    pub(crate) fn ids(&mut self) -> Option<Vec<RecordId>> {
-        self.texts()?.iter().map(|id| id.parse().ok()).collect()
-    }
-
-    /// Returns true if parts remain.
-    pub(crate) fn has_more(&self) -> bool {
-        self.at < self.bytes.len()
-    }
-}

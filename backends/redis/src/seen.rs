@@ -46,9 +46,10 @@ impl Oldest {
         let mut generations = lock(&self.0);
         let Some(known) = generations.get(name) else { return };
         let left: Vec<_> = known.iter().filter(|id| !ended.contains(id)).copied().collect();
-        match ended.is_empty() || left.is_empty() {
-            true => generations.remove(name),
-            false => generations.insert(name.to_owned(), left),
+        if ended.is_empty() || left.is_empty() {
+            generations.remove(name);
+        } else {
+            generations.insert(name.to_owned(), left);
         }
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use redis::cmd;
 use steadfast_core::{
     Absence, Admission, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup, Outcome,
-    Patch, Principal, Probe, Proof, Record, RecordId, StoreError, Verdict,
+    Patch, Probe, Proof, Record, RecordId, StoreError, Verdict,
 };
 
+use crate::change::{Change, Login, is_elevation};
 use crate::changes::{Changes, Numbered};
 use crate::codec::{self, Corrupt, Packed, Unreadable, newer};
-use crate::connection::{Call, Copies, Servers};
-use crate::index::Login;
+use crate::connection::Servers;
 use crate::keys::{Prefix, name};
-use crate::made::{Left, Made, Unexpected, trouble};
-use crate::request::{self, Terms};
-use crate::script::{Answer, Scripts};
+use crate::outcome::{Left, ScriptOutcome, trouble};
+use crate::request::{self, LoginContext};
+use crate::script::{Call, Copies, Scripts};
+use crate::script_reply::{ScriptReply, unexpected};
 use crate::seen::{Oldest, Seen};
 
 /// The state that a store shares with its clones.
@@ -96,7 +97,10 @@ impl Sessions {
     ) -> Result<Outcome, StoreError> {
         let made = self.change(id, Login::of(id, patch), &Change::Patch(patch)).await?;
         // On a single server, the script of the next login at the cap detects the elevation itself.
-        if self.servers.are_many() && is_elevation(patch) && matches!(made, Made::Applied { .. }) {
+        if self.servers.is_split()
+            && is_elevation(patch)
+            && matches!(made, ScriptOutcome::Applied { .. })
+        {
             self.relist(id).await;
         }
         made.outcome()
@@ -107,7 +111,7 @@ impl Sessions {
         id: RecordId,
         deletion: &Deletion<'_>,
     ) -> Result<Deleted, StoreError> {
-        let name = self.seen.principal(id).as_ref().map(name).filter(|_| !self.servers.are_many());
+        let name = self.seen.principal(id).as_ref().map(name).filter(|_| !self.servers.is_split());
         let name = name.unwrap_or_default();
         let keys = self.keys(id, &name, &[]);
         let numbered = self.changes.number(&self.env)?;
@@ -164,8 +168,8 @@ impl Sessions {
     }
 
     /// Calls a script and parses its answer.
-    pub(crate) async fn run(&self, key: &str, call: Call<'_>) -> Result<Answer, StoreError> {
-        Answer::of(self.servers.call(key.as_bytes(), &call).await?)
+    pub(crate) async fn run(&self, key: &str, call: Call<'_>) -> Result<ScriptReply, StoreError> {
+        ScriptReply::of(self.servers.call(key.as_bytes(), &call).await?)
     }
 
     /// Returns the arguments that all scripts begin with.
@@ -191,22 +195,22 @@ impl Sessions {
         id: RecordId,
         login: Option<Login>,
         change: &Change<'_>,
-    ) -> Result<Made, StoreError> {
+    ) -> Result<ScriptOutcome, StoreError> {
         match &login {
-            Some(login) if self.servers.are_many() => self.log_in(login, change).await,
+            Some(login) if self.servers.is_split() => self.log_in(login, change).await,
             Some(login) => {
-                let mut made = self.make(id, change, Terms::default()).await?;
+                let mut made = self.make(id, change, LoginContext::default()).await?;
                 // An entry may have been left behind by a session that ended.
                 if made.is_at_cap() && self.prune(&login.name).await? {
-                    made = self.make(id, change, Terms::default()).await?;
+                    made = self.make(id, change, LoginContext::default()).await?;
                 }
-                if let Made::Applied { stale, .. } = &made {
+                if let ScriptOutcome::Applied { stale, .. } = &made {
                     self.prune_behind(&login.name, stale);
                     self.seen.remember(id, change.principal());
                 }
                 Ok(made)
             }
-            None => self.make(id, change, Terms::default()).await,
+            None => self.make(id, change, LoginContext::default()).await,
         }
     }
 
@@ -216,17 +220,15 @@ impl Sessions {
         &self,
         id: RecordId,
         change: &Change<'_>,
-        terms: Terms<'_>,
-    ) -> Result<Made, StoreError> {
-        let terms = Terms { is_split: self.servers.are_many(), ..terms };
+        context: LoginContext<'_>,
+    ) -> Result<ScriptOutcome, StoreError> {
+        let context = LoginContext { is_split: self.servers.is_split(), ..context };
         let name = change.principal().map(name).unwrap_or_default();
         let numbered = self.changes.number(&self.env)?;
-        let mut others = match terms.is_split {
-            true => Vec::new(),
-            false => self.oldest.first(&name),
-        };
+        let mut others = if context.is_split { Vec::new() } else { self.oldest.first(&name) };
         for _ in 0..ATTEMPTS {
-            let mut answer = self.try_to_make(id, change, &name, terms, &others, &numbered).await?;
+            let mut answer =
+                self.try_to_make(id, change, &name, context, &others, &numbered).await?;
             match answer.word {
                 b'L' => {
                     others = answer.ids().ok_or_else(unexpected)?;
@@ -235,7 +237,7 @@ impl Sessions {
                 b'C' => self.convert(&name).await?,
                 _ => {
                     let made = self.made(id, change, answer, numbered).await?;
-                    if let Made::Applied { applied, .. } = &made {
+                    if let ScriptOutcome::Applied { applied, .. } = &made {
                         self.oldest.follow(&name, &applied.ended);
                     }
                     return Ok(made);
@@ -251,20 +253,20 @@ impl Sessions {
         id: RecordId,
         change: &Change<'_>,
         name: &str,
-        terms: Terms<'_>,
+        context: LoginContext<'_>,
         others: &[RecordId],
         numbered: &Numbered<'_>,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<ScriptReply, StoreError> {
         let mut args = self.args(numbered.stamp());
         let (script, ends, is_repeatable) = match change {
             Change::Create(record, admission) => {
-                request::new_record(&mut args, record, name, *admission, terms);
+                request::new_record(&mut args, record, name, *admission, context);
                 (&self.scripts.create, !name.is_empty(), true)
             }
             Change::Patch(patch) => {
-                let only_asks = terms.only_asks || patch.check(&self.limits).is_err();
-                let terms = Terms { only_asks, ..terms };
-                request::patch(&mut args, patch, name, &self.limits, terms);
+                let only_asks = context.only_asks || patch.check(&self.limits).is_err();
+                let context = LoginContext { only_asks, ..context };
+                request::patch(&mut args, patch, name, &self.limits, context);
                 // A repeated rotation is recognized by the hash of its new secret. A repeated plain
                 // write is not: if another request replaced or ended the session in between, the
                 // answer would report a dropped write although it was applied.
@@ -284,16 +286,18 @@ impl Sessions {
         &self,
         id: RecordId,
         change: &Change<'_>,
-        mut answer: Answer,
+        mut answer: ScriptReply,
         numbered: Numbered<'_>,
-    ) -> Result<Made, StoreError> {
+    ) -> Result<ScriptOutcome, StoreError> {
         numbered.settle(if answer.word == b'a' { answer.was_told() } else { Some(false) });
-        let made = Made::of(&mut answer, id)?;
-        if let Made::Applied { left, .. } = &made {
+        let made = ScriptOutcome::of(&mut answer, id)?;
+        if let ScriptOutcome::Applied { left, .. } = &made {
             self.unlist(id, left).await;
         }
         match (made, change.over_limit(&self.limits)) {
-            (Made::Fine(_), Some(limit)) => Ok(Made::rejected(limit.into())),
+            (ScriptOutcome::WouldApply(_), Some(limit)) => {
+                Ok(ScriptOutcome::rejected(limit.into()))
+            }
             (made, _) => Ok(made),
         }
     }
@@ -302,50 +306,12 @@ impl Sessions {
     /// that the cap may have to end.
     fn keys(&self, id: RecordId, name: &str, others: &[RecordId]) -> Vec<String> {
         let mut keys = vec![self.prefix.record(id)];
-        if !name.is_empty() && !self.servers.are_many() {
+        if !name.is_empty() && !self.servers.is_split() {
             keys.push(self.prefix.index(name));
             keys.extend(others.iter().map(|other| self.prefix.record(*other)));
         }
         keys
     }
-}
-
-/// A change that may be a login.
-pub(crate) enum Change<'c> {
-    Create(&'c Record, Admission),
-    Patch(&'c Patch),
-}
-
-impl Change<'_> {
-    /// Returns the principal who gets another session.
-    fn principal(&self) -> Option<&Principal> {
-        match self {
-            Self::Create(record, _) => record.principal.as_ref(),
-            Self::Patch(patch) => Login::principal(patch),
-        }
-    }
-
-    fn over_limit(&self, limits: &Limits) -> Option<steadfast_core::LimitError> {
-        match self {
-            Self::Create(..) => None,
-            Self::Patch(patch) => patch.check(limits).err(),
-        }
-    }
-}
-
-/// Returns true if the patch authenticates the record's current principal.
-fn is_elevation(patch: &Patch) -> bool {
-    let authentication = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
-    authentication.is_some_and(|authentication| authentication.principal.is_none())
-}
-
-pub(crate) fn corrupt(id: RecordId, why: Corrupt) -> StoreError {
-    Event::CorruptRecord.emit(Some(id));
-    StoreError::corrupt(why)
-}
-
-pub(crate) fn unexpected() -> StoreError {
-    StoreError::refused(Unexpected)
 }
 
 #[derive(Debug, thiserror::Error)]

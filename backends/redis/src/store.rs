@@ -16,10 +16,10 @@ use steadfast_core::{
 
 use crate::address::{Address, Endpoint};
 use crate::changes::Changes;
-use crate::connection::{Copies, Dialer, Given, Sentinels, Servers};
+use crate::connection::{Dialer, Given, Sentinels, Servers};
 use crate::error::SetupError;
 use crate::keys::Prefix;
-use crate::script::{Script, Scripts};
+use crate::script::{Copies, Script, Scripts};
 use crate::seen::{Oldest, Seen};
 use crate::sessions::Sessions;
 use crate::tls::Tls;

@@ -10,10 +10,11 @@ use redis::{ServerError, Value, cmd};
 use tokio::time::Instant;
 
 use super::slot::slot;
-use super::{Call, Dialer, Origin, Server};
+use super::{Dialer, Origin, Server};
 use crate::address::Address;
 use crate::error::{Fault, Next};
 use crate::reply;
+use crate::script::Call;
 
 /// The servers of a cluster, and the presumed server of each slot.
 ///
@@ -262,13 +263,11 @@ async fn view(server: &Server) -> Result<(View, Voter), Fault> {
         tokio::time::timeout(ANSWERS_WITHIN, asking).await.unwrap_or(Err(Fault::Silent))?;
     let range = |answer| range(answer, server.host());
     let ranges = reply::items(answer).into_iter().filter_map(range).collect::<Vec<_>>();
-    match ranges.is_empty() {
-        true => Err(Fault::unsent(NoServer)),
-        false => {
-            let is_named = ranges.iter().any(|range| server.is_at(&range.primary));
-            Ok((View(ranges), if is_named { Voter::Primary } else { Voter::Other }))
-        }
+    if ranges.is_empty() {
+        return Err(Fault::unsent(NoServer));
     }
+    let is_named = ranges.iter().any(|range| server.is_at(&range.primary));
+    Ok((View(ranges), if is_named { Voter::Primary } else { Voter::Other }))
 }
 
 /// Parses a range: its first slot, last slot, primary (host, port, id, more), and replicas. A

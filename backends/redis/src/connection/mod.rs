@@ -10,7 +10,6 @@ mod slot;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{Cmd, Pipeline, Value};
@@ -26,7 +25,7 @@ use self::sentinel::Following;
 pub(crate) use self::sentinel::Sentinels;
 use crate::address::{Address, Endpoint};
 use crate::error::{Fault, Next};
-use crate::script::Script;
+use crate::script::{Call, Copies};
 
 /// The servers that have the records.
 pub(crate) enum Servers {
@@ -73,7 +72,7 @@ impl Servers {
 
     /// Returns true if keys of different records and indexes may be on different servers, and
     /// cannot be changed in one step.
-    pub(crate) fn are_many(&self) -> bool {
+    pub(crate) fn is_split(&self) -> bool {
         matches!(self, Self::Many(_) | Self::Hidden(_))
     }
 
@@ -100,36 +99,6 @@ impl Servers {
             Self::Many(cluster) => cluster.primaries().await,
         }
     }
-}
-
-/// A command, and the conditions for sending it.
-pub(crate) struct Call<'c> {
-    pub(crate) command: &'c Cmd,
-    /// The script that the command names. It is sent in full to a server that does not know it.
-    pub(crate) script: Option<&'c Script>,
-    /// True if the command may be sent again while its outcome is unknown.
-    pub(crate) is_repeatable: bool,
-    /// The replicas that must confirm the command.
-    pub(crate) copies: Option<Copies>,
-}
-
-impl<'c> Call<'c> {
-    /// Creates a call of a plain command that is safe to repeat.
-    pub(crate) fn repeatable(command: &'c Cmd) -> Self {
-        Self { command, script: None, is_repeatable: true, copies: None }
-    }
-
-    /// Requires confirmation by replicas.
-    pub(crate) fn on(self, copies: Option<Copies>) -> Self {
-        Self { copies, ..self }
-    }
-}
-
-/// The number of replicas that must confirm a write, and the time limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Copies {
-    pub(crate) replicas: usize,
-    pub(crate) within: Duration,
 }
 
 /// A server, with a connection that all callers share and a few for calls that wait for replicas.

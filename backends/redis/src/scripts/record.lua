@@ -96,7 +96,7 @@ local function read_format_1(key)
   }
 end
 
--- Whether nothing is kept under a key but marks for logins under way; see finish.lua.
+-- Whether nothing is kept under a key but marks for logins under way; see resolve.lua.
 local function holds_marks_only(key)
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 1) ~= 'x' then return false end

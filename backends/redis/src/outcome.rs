@@ -4,13 +4,12 @@ use steadfast_core::{
     Applied, KeyId, LimitError, Outcome, RecordId, Rejection, StoreError, Version,
 };
 
-use crate::codec::{Corrupt, Unpacked, newer};
-use crate::script::Answer;
-use crate::sessions::corrupt;
+use crate::codec::{Corrupt, Unpacked, corrupt, newer};
+use crate::script_reply::{ScriptReply, unexpected};
 
 /// The outcome of a create or a patch.
 #[derive(Debug)]
-pub(crate) enum Made {
+pub(crate) enum ScriptOutcome {
     Applied {
         applied: Applied,
         /// The list that the record left, and the ticket of its entry.
@@ -21,10 +20,10 @@ pub(crate) enum Made {
     /// The change had been applied before.
     Unchanged(Version),
     /// A revocation came between the login's index entry and the login. The login must start again.
-    Again,
+    Retry,
     /// The change would be applied; nothing was changed because the call only asked. Contains the
     /// login that the record is under.
-    Fine(Left),
+    WouldApply(Left),
     Refused(Outcome),
 }
 
@@ -36,18 +35,18 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    pub(crate) fn of(answer: &mut Answer) -> Option<Self> {
+    pub(crate) fn of(answer: &mut ScriptReply) -> Option<Self> {
         Some(Self { name: answer.text()?, ticket: answer.text()? })
     }
 }
 
-impl Made {
-    pub(crate) fn of(answer: &mut Answer, id: RecordId) -> Result<Self, StoreError> {
+impl ScriptOutcome {
+    pub(crate) fn of(answer: &mut ScriptReply, id: RecordId) -> Result<Self, StoreError> {
         let made = match answer.word {
             b'a' => applied(answer),
             b'u' => answer.take(Unpacked::u64).map(|version| Self::Unchanged(Version(version))),
-            b'A' => Some(Self::Again),
-            b'f' => Left::of(answer).map(Self::Fine),
+            b'A' => Some(Self::Retry),
+            b'f' => Left::of(answer).map(Self::WouldApply),
             b'e' => Some(Self::Refused(Outcome::Exists)),
             b'g' => Some(Self::Refused(Outcome::Gone)),
             b's' => Some(Self::Refused(Outcome::Superseded)),
@@ -57,7 +56,7 @@ impl Made {
                 None => rejection(answer).map(Self::rejected),
             },
         };
-        made.ok_or_else(|| StoreError::refused(Unexpected))
+        made.ok_or_else(unexpected)
     }
 
     pub(crate) fn rejected(why: Rejection) -> Self {
@@ -74,13 +73,13 @@ impl Made {
             Self::Applied { applied, .. } => Ok(Outcome::Applied(applied)),
             Self::Unchanged(version) => Ok(Outcome::Applied(Applied::at(version))),
             Self::Refused(outcome) => Ok(outcome),
-            Self::Again | Self::Fine(_) => Err(StoreError::refused(Unexpected)),
+            Self::Retry | Self::WouldApply(_) => Err(unexpected()),
         }
     }
 }
 
 /// Parses a problem of the record, or a key that this node does not know.
-pub(crate) fn trouble(answer: &mut Answer, id: RecordId) -> Option<StoreError> {
+pub(crate) fn trouble(answer: &mut ScriptReply, id: RecordId) -> Option<StoreError> {
     match answer.word {
         b'x' => Some(corrupt(id, Corrupt::Form)),
         b'n' => answer.take(Unpacked::u16).map(newer),
@@ -96,14 +95,14 @@ fn key(from: &mut Unpacked<'_>) -> Option<KeyId> {
     KeyId::from_parts(print, name)
 }
 
-fn applied(answer: &mut Answer) -> Option<Made> {
+fn applied(answer: &mut ScriptReply) -> Option<ScriptOutcome> {
     let version = Version(answer.take(Unpacked::u64)?);
     let count = answer.take(Unpacked::u16)?;
     let counters = (0..count).map(|_| answer.take(counter)).collect::<Option<_>>()?;
     let ended = answer.ids()?;
     let (left, stale) = (Left::of(answer)?, answer.texts()?);
     let applied = Applied { counters, ended, ..Applied::at(version) };
-    Some(Made::Applied { applied, left, stale })
+    Some(ScriptOutcome::Applied { applied, left, stale })
 }
 
 fn counter(from: &mut Unpacked<'_>) -> Option<(Box<str>, i64)> {
@@ -111,7 +110,7 @@ fn counter(from: &mut Unpacked<'_>) -> Option<(Box<str>, i64)> {
     Some((key.ok()?.into(), value.ok()?.parse().ok()?))
 }
 
-fn rejection(answer: &mut Answer) -> Option<Rejection> {
+fn rejection(answer: &mut ScriptReply) -> Option<Rejection> {
     let word = answer.word;
     match word {
         b'K' | b'B' => {
@@ -133,7 +132,3 @@ fn rejection(answer: &mut Answer) -> Option<Rejection> {
         _ => None,
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("the server returned a malformed answer")]
-pub(crate) struct Unexpected;
