@@ -1,4 +1,4 @@
-//! Where the database is: `postgres://user:password@host:port,host:port/database`.
+//! The address of a database: `postgres://user:password@host:port,host:port/database`.
 
 use std::env::var;
 use std::fmt;
@@ -8,39 +8,40 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
-/// The hosts of a database, and as whom to connect to it.
+/// The hosts of a database, and the user to log in as.
 #[derive(Clone)]
 pub(crate) struct Address {
     pub(crate) hosts: Vec<Host>,
     pub(crate) user: String,
     pub(crate) password: Option<String>,
     pub(crate) database: Option<String>,
-    /// Whether nothing of the traffic leaves this machine.
+    /// True if no traffic leaves this machine.
     pub(crate) is_local: bool,
 }
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Tcp(String, u16),
-    /// The directory of its socket.
+    /// The directory of the server's socket.
     #[cfg(unix)]
     Unix(PathBuf, u16),
 }
 
-/// What stands between a store and its server, if something does.
+/// The kind of pooler between a store and its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pooler {
-    /// A pooler that lends a connection of the server for as long as a client's lasts.
+    /// A pooler that assigns a server connection for the lifetime of the client's connection.
     Session,
-    /// A pooler that lends it for one transaction, as PgBouncer does with `pool_mode = transaction` or
-    /// `statement`: nothing is prepared, and no setting outlasts its statement.
+    /// A pooler that assigns a server connection for one transaction, like PgBouncer with
+    /// `pool_mode = transaction` or `statement`. Nothing is prepared, and settings only last for
+    /// one statement.
     Transaction,
 }
 
 impl Address {
-    /// Takes an address apart. Its parts are percent-decoded: a socket's directory is a host as well,
+    /// Parses an address. Its parts are percent-encoded. The directory of a socket is a host:
     /// `%2Frun%2Fpostgresql`.
     pub(crate) fn parse(address: &str) -> Result<Self, AddressError> {
         let address = address.trim();
@@ -52,7 +53,7 @@ impl Address {
             return Err(AddressError::Settings);
         }
         let (authority, database) = match rest.rsplit_once('@') {
-            // A slash before the last `@` is one of a password that was not encoded.
+            // A slash before the last `@` belongs to a password that was not encoded.
             Some((credentials, _)) if credentials.contains('/') => {
                 return Err(AddressError::Password);
             }
@@ -105,30 +106,30 @@ impl fmt::Display for Host {
     }
 }
 
-/// An address of the wrong form. It is not repeated, because it may hold a password.
+/// A malformed address. It is not shown, because it may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// It begins otherwise.
-    #[error("it does not begin with postgres://")]
+    /// The prefix is missing.
+    #[error("the address does not begin with postgres://")]
     Scheme,
-    /// There are settings after it, or a password is not encoded.
+    /// The address has parameters, or a password that is not encoded.
     #[error(
         "it holds a question mark or a hash: settings have no place in it, and in a password they \
          are percent-encoded, as %3F and %23"
     )]
     Settings,
     /// A password is not encoded.
-    #[error("a slash in a user or a password is percent-encoded, as %2F")]
+    #[error("a slash in a user or password must be percent-encoded as %2F")]
     Password,
     /// There is no user.
-    #[error("it names no user, and neither PGUSER nor USER does")]
+    #[error("no user is given, and neither PGUSER nor USER is set")]
     User,
-    /// A port is no number, or a host is none.
-    #[error("its hosts are not of the form HOST:PORT,HOST:PORT")]
+    /// A host or port is malformed.
+    #[error("the hosts are malformed: expected HOST:PORT,HOST:PORT")]
     Host,
-    /// A part of it is not percent-encoded UTF-8.
-    #[error("a part of it is not percent-encoded")]
+    /// A part is not percent-encoded UTF-8.
+    #[error("a part of the address is not percent-encoded UTF-8")]
     Encoding,
 }
 

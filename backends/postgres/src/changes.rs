@@ -1,9 +1,9 @@
-//! What happened on any node, as far as somebody listens.
+//! The change feed: changes made on any node, recorded while there are listeners.
 //!
-//! Functions of the database write down what they change while a listener is registered, in the same
-//! transaction. Listeners read that at intervals, and at once when a node rings them after a change.
-//! `NOTIFY` is for ringing alone: told by it, changes would be committed one after the other, because it
-//! takes a lock of the whole server.
+//! Functions of the database record their changes in the same transaction while a listener is
+//! registered. Listeners poll at intervals, and immediately when a node notifies them after a
+//! change. `NOTIFY` is only used as a wake-up call outside of the changing transaction: inside it
+//! would take a lock of the whole server, and commits would queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -24,29 +24,29 @@ use crate::hosts::Hosts;
 use crate::pool::{Pool, Resend};
 use crate::statements::Feed;
 
-/// The listeners of this process. They share one connection, made for the first of them.
+/// The listeners of this process. They share one connection, opened for the first of them.
 #[derive(Clone)]
 pub(crate) struct Changes(Arc<Shared>);
 
 struct Shared {
     source: Source,
     relay: Mutex<Option<Relay>>,
-    /// Whether everything is told from now on.
+    /// True while every change is reported.
     is_up: Arc<AtomicBool>,
     bell: Arc<AtomicU8>,
 }
 
-/// Where changes are read.
+/// The source of changes.
 #[derive(Clone)]
 struct Source {
     hosts: Arc<Hosts>,
-    /// Whether a connection to these hosts can be rung.
+    /// True if connections to these hosts receive notifications.
     can_be_rung: bool,
     feed: Feed,
     env: Env,
 }
 
-/// What listens for all, on the runtime where it was first asked for.
+/// The task that listens for all, on the runtime that first asked for it.
 struct Relay {
     sender: WeakSender<Change>,
     task: JoinHandle<()>,
@@ -64,13 +64,13 @@ impl Changes {
 
     pub(crate) fn listen(&self) -> ChangeStream {
         let receiver = self.0.subscribe();
-        // Asked after that: what it is told from now on, it hears.
+        // Read after subscribing: a change of the flag in between is received as well.
         let is_down = !self.0.is_up.load(Ordering::SeqCst);
         let listening = Listening { receiver, shared: Arc::downgrade(&self.0), is_down };
         ChangeStream::new(stream::unfold(listening, Listening::next))
     }
 
-    /// Rings those who listen, soon, and once for everything that happens until then.
+    /// Notifies the listeners soon, once for all changes until then.
     pub(crate) fn ring(&self, pool: &Pool) {
         let bell = &self.0.bell;
         if bell.swap(RUNG, Ordering::SeqCst) == SILENT {
@@ -81,7 +81,7 @@ impl Changes {
 }
 
 impl Shared {
-    /// Begins to listen where nothing does, or where the runtime that did has ended.
+    /// Subscribes. Starts the listening task if none is running, or if its runtime has ended.
     fn subscribe(&self) -> Receiver<Change> {
         let mut relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = relay.as_ref().and_then(|relay| relay.sender.upgrade()) {
@@ -104,7 +104,7 @@ impl Drop for Shared {
     }
 }
 
-/// One listener.
+/// A subscription.
 struct Listening {
     receiver: Receiver<Change>,
     shared: Weak<Shared>,
@@ -128,7 +128,7 @@ impl Listening {
     }
 }
 
-/// Says that nothing is told any more, also where its runtime ends.
+/// Marks the feed as down when dropped, which also happens when its runtime ends.
 struct Up(Arc<AtomicBool>);
 
 impl Up {
@@ -143,9 +143,9 @@ impl Drop for Up {
     }
 }
 
-/// Relays changes for ever.
+/// Relays changes forever.
 async fn keep_relaying(source: Source, up: Up, sender: Sender<Change>) {
-    // An error says that nobody listens any more.
+    // The send fails only if there are no listeners.
     let tell = |change| drop(sender.send(change));
     loop {
         match source.open().await {
@@ -164,8 +164,8 @@ async fn keep_relaying(source: Source, up: Up, sender: Sender<Change>) {
 }
 
 impl Source {
-    /// Registers a listener, on a connection of its own to the primary, and returns once everything that
-    /// is changed is told to it.
+    /// Registers a listener on a separate connection to the primary. Once it returns, every change
+    /// is reported to it.
     async fn open(&self) -> Result<Reader, Failure> {
         let opening = async {
             let opened = self.hosts.connect().await;
@@ -201,14 +201,14 @@ struct Reader {
     feed: Feed,
     can_be_rung: bool,
     listener: Uuid,
-    /// What the database looked like at the last look, in its own words.
+    /// The snapshot of the last poll, in the database's own notation.
     seen: String,
-    /// The same at earlier ones, when the registration was renewed.
+    /// Snapshots at earlier renewals of the registration.
     passed: VecDeque<(Instant, String)>,
 }
 
 impl Reader {
-    /// Relays changes until that fails.
+    /// Relays changes until an error occurs.
     async fn relay(&mut self, sender: &Sender<Change>) -> Failure {
         loop {
             match self.look().await {
@@ -221,7 +221,7 @@ impl Reader {
         }
     }
 
-    /// What was committed since the last look.
+    /// Returns the changes committed since the last poll.
     async fn look(&mut self) -> Result<Vec<Change>, Failure> {
         let arguments: [Argument<'_>; 2] = [("listener", &self.listener), ("seen", &self.seen)];
         let rows = run(&mut self.connection, &self.feed.poll, &arguments).await?;
@@ -237,7 +237,7 @@ impl Reader {
             .map_err(malformed)
     }
 
-    /// Waits until it is rung, or for long enough.
+    /// Waits for a notification, or for the polling interval.
     async fn wait(&mut self) -> Result<(), Failure> {
         if !self.can_be_rung {
             sleep(LOOKS_EVERY).await;
@@ -256,7 +256,7 @@ impl Reader {
         row.get(0).map_err(malformed)
     }
 
-    /// Renews the registration now and then.
+    /// Renews the registration when it is due.
     async fn stay(&mut self) -> Result<(), Failure> {
         if self.passed.back().is_some_and(|(at, _)| at.elapsed() < RENEWED_EVERY) {
             return Ok(());
@@ -269,8 +269,7 @@ impl Reader {
         self.forget().await
     }
 
-    /// Forgets changes that were there so long ago that every listener has seen them, or is not
-    /// registered any more.
+    /// Deletes changes that are so old that every registered listener has read them.
     async fn forget(&mut self) -> Result<(), Failure> {
         let is_past = |(at, _): &(Instant, String)| at.elapsed() > KEPT_FOR;
         let mut past = None;
@@ -283,19 +282,19 @@ impl Reader {
     }
 }
 
-/// A bell that is being rung.
+/// A notification that is being sent.
 struct Ringing(Option<Arc<AtomicU8>>);
 
 impl Ringing {
     async fn ring(mut self, pool: Pool, feed: Feed) {
         while !self.is_done() {
-            // Those who listen look at intervals in any case.
+            // A failure does no harm: listeners also poll.
             let _ = pool.rows(Resend::Freely, &feed.ring, &[("channel", &feed.channel)]).await;
             sleep(RINGS_AT_MOST_EVERY).await;
         }
     }
 
-    /// Whether nothing happened since it was last rung.
+    /// Returns true if there was no change since the notification was sent.
     fn is_done(&mut self) -> bool {
         let Some(bell) = &self.0 else { return true };
         let order = Ordering::SeqCst;
@@ -309,7 +308,7 @@ impl Ringing {
 }
 
 impl Drop for Ringing {
-    /// The runtime ended in the middle of it.
+    /// Resets the state if the runtime ends while a notification is being sent.
     fn drop(&mut self) {
         if let Some(bell) = &self.0 {
             bell.store(SILENT, Ordering::SeqCst);
@@ -317,11 +316,11 @@ impl Drop for Ringing {
     }
 }
 
-/// Nothing happened since it was rung.
+/// No change since the last notification.
 const SILENT: u8 = 0;
-/// It is to be rung.
+/// A notification is needed.
 const RUNG: u8 = 1;
-/// It is being rung for everything that happened so far.
+/// A notification for all changes so far is being sent.
 const RINGING: u8 = 2;
 
 async fn run(
@@ -337,7 +336,7 @@ fn one(rows: Vec<Row>) -> Result<Row, Failure> {
     rows.into_iter().next().ok_or(NO_ROW)
 }
 
-/// The change in a row, if there is one.
+/// Parses the change in a row, if there is one.
 fn change(row: &Row) -> Result<Option<Change>, Malformed> {
     let Some(what) = row.get::<Option<&str>>(2)? else { return Ok(None) };
     let id = RecordId::from(row.get::<Uuid>(3)?);
@@ -347,7 +346,8 @@ fn change(row: &Row) -> Result<Option<Change>, Malformed> {
         "signed in" => Change::SignedIn(id, version()?),
         _ => match what.strip_prefix("ended ").and_then(EndReason::from_name) {
             Some(reason) => Change::Ended(id, reason),
-            // Of a later release. Whatever it is, what is known of the record may be wrong.
+            // A later release may report changes that this one does not know. Anything may have
+            // changed.
             None => Change::Missed,
         },
     }))
@@ -361,26 +361,27 @@ fn malformed(_: Malformed) -> Failure {
 const LAPSED: Failure = Failure::Protocol("the registration of the listener has lapsed");
 const NO_ROW: Failure = Failure::Protocol("an answer without a row");
 
-/// Changes kept for a listener that is slow; beyond them it is told [`Change::Missed`].
+/// The number of changes buffered for a slow listener. Beyond it, the listener receives
+/// [`Change::Missed`].
 const KEPT: usize = 1_024;
 
-/// How often to look for changes where nothing rings.
+/// The polling interval without notifications.
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
-/// How often to look, rung or not: a node may have died between a change and its ring.
+/// The polling interval with notifications: a node may die between a change and its notification.
 const LOOKS_UNRUNG_EVERY: Duration = Duration::from_millis(500);
 
-/// How long after a look, at least, the next one is; and how long a node rings only once.
+/// The shortest time between two polls, and between two notifications of a node.
 const LOOKS_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 const RINGS_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
-/// A registration counts for 30 s.
+/// A registration is valid for 30 s.
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
 
-/// How long changes are kept, longer than a registration counts.
+/// The time that changes are kept, which exceeds the validity of a registration.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long nobody tries to listen after that failed.
+/// The pause after a failure to listen.
 const PAUSE: Duration = Duration::from_millis(200);

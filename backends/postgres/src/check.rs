@@ -1,5 +1,4 @@
-//! Tries once what requests will do, so that a service does not start on a database that cannot serve
-//! it.
+//! A check at startup that the database can serve the store.
 
 use std::error::Error;
 
@@ -13,11 +12,11 @@ use crate::error::{Failure, SetupError};
 use crate::names::Names;
 use crate::statements::Statements;
 
-/// Tries every statement in a transaction that it rolls back.
+/// Tries every statement in a transaction that is rolled back.
 ///
-/// The server plans each of them, for which it needs the privileges that running it needs, and runs those
-/// that call a function, because the privileges of what is inside are asked for only then: a session is
-/// created, signed in and ended while a listener is registered.
+/// The server plans each statement, which requires the same privileges as running it. Statements
+/// that call a function are run, because the privileges inside a function are only checked then: a
+/// session is created, signed in and ended while a listener is registered.
 pub(crate) async fn check(
     connection: &mut Connection,
     statements: &Statements,
@@ -31,7 +30,7 @@ pub(crate) async fn check(
     trial.run(statements).await
 }
 
-/// The fault of the set-up that a server's refusal reveals.
+/// Returns the setup error that a server's refusal points to.
 pub(crate) fn unfit(failure: Failure, names: &Names, role: &str) -> SetupError {
     let Failure::Server { code, message, .. } = &failure else {
         return SetupError::Refused(failure);
@@ -44,7 +43,7 @@ pub(crate) fn unfit(failure: Failure, names: &Names, role: &str) -> SetupError {
     SetupError::Unfit { missing: format!("the role {role:?} gets {message:?}"), remedy }
 }
 
-/// The kind and the name of what permission is denied for.
+/// Parses the kind and the name of the object to which permission is denied.
 fn object_of(message: &str) -> Option<(&str, &str)> {
     message.strip_prefix("permission denied for ")?.split_once(' ')
 }
@@ -54,9 +53,9 @@ struct Trial<'a> {
     names: &'a Names,
     role: &'a str,
     now: i64,
-    /// Names the session, its principal, and the listener.
+    /// The id of the session, of its principal, and of the listener.
     id: Uuid,
-    /// Which secret the session has.
+    /// The number of the session's current secret.
     secret: u8,
 }
 
@@ -96,7 +95,7 @@ impl Trial<'_> {
         self.connection.batch(sql).await.map_err(SetupError::Refused)
     }
 
-    /// The argument for a parameter: null, unless the statement would then do nothing.
+    /// Returns the argument for a parameter: null, unless the statement would then do nothing.
     fn argument(&mut self, name: &str) -> Box<dyn ToSql + Sync + Send> {
         let in_a_minute = self.now + 60_000;
         match name {
@@ -116,7 +115,7 @@ impl Trial<'_> {
             "clear" | "is_over_limit" | "refuses" => Box::new(false),
             "size" => Box::new(0_i32),
             "version" | "limit" | "epoch" => Box::new(1_i64),
-            // Nothing is due.
+            // No record is due.
             "sign_in" | "fence" | "due" => Box::new(0_i64),
             "cap" | "max_keys" | "max_size" => Box::new(i64::MAX),
             "reason" => Box::new("logout"),
@@ -126,7 +125,7 @@ impl Trial<'_> {
     }
 }
 
-/// Null, of any type.
+/// A null of any type.
 #[derive(Debug)]
 struct Nothing;
 

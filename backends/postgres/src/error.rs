@@ -1,4 +1,4 @@
-//! How PostgreSQL fails, how far that reaches, and what of it may be shown.
+//! Errors of PostgreSQL, how far each reaches, and which parts may be shown.
 
 use std::error::Error;
 use std::io;
@@ -14,75 +14,79 @@ use crate::names::NameError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The address has the wrong form.
+    /// The address is malformed.
     #[error("invalid database address")]
     Address(#[from] AddressError),
-    /// A name has the wrong form.
+    /// A name is malformed.
     #[error("invalid schema or table name")]
     Name(#[from] NameError),
-    /// There cannot be so many connections, or so little time.
-    #[error("a store needs 1 to 1000 connections and a timeout of 1 ms to 60 s")]
+    /// The number of connections or the timeout is out of range.
+    #[error("invalid settings: expected 1 to 1000 connections and a timeout of 1 ms to 60 s")]
     Bounds,
     /// A file with certificates or a key cannot be used.
     #[error("cannot use the certificates of {what}")]
     Certificates {
-        /// The file, or `the system`.
+        /// The path of the file, or `the system`.
         what: String,
-        /// Why it cannot be used.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// No host serves as a primary.
+    /// No host is a writable primary.
     #[error("no host of the database can be written to")]
     Unreachable(#[from] Unreachable),
-    /// The database has another encoding.
-    #[error("the database is encoded in {encoding}: create one in UTF8")]
+    /// The database has another encoding than UTF8.
+    #[error("the database has the encoding {encoding}; create one with UTF8")]
     Encoding {
-        /// The encoding it has.
+        /// The encoding of the database.
         encoding: String,
     },
-    /// The tables are missing, or from an earlier version.
-    #[error("the schema {schema:?} is at version {found} and should be at {wanted}: migrate it")]
+    /// The tables are missing, or belong to an earlier version.
+    #[error(
+        "the schema {schema:?} has version {found}, but version {wanted} is needed: run the migration"
+    )]
     NotMigrated {
         /// The schema.
         schema: String,
-        /// The version that the tables are at; 0 if there are none.
+        /// The version of the tables; 0 if there are none.
         found: i32,
-        /// The version that they should be at, or a later one.
+        /// The lowest version that works.
         wanted: i32,
     },
-    /// Requests would be refused.
+    /// The role lacks a privilege that requests need.
     #[error("{missing}: {remedy}")]
     Unfit {
-        /// Whom the database refuses what.
+        /// The missing privilege.
         missing: String,
         /// The remedy.
         remedy: String,
     },
-    /// Nodes of release 0.1 use the database, and could not go on after a migration.
-    #[error("nodes of release 0.1 are connected to the database: stop them, then migrate it")]
+    /// Nodes of release 0.1 are connected. They would fail after a migration.
+    #[error(
+        "nodes of release 0.1 are connected to the database: stop them, then run the migration"
+    )]
     InUse,
     /// The database refused.
-    #[error("the database refuses to be set up")]
+    #[error("the database refused the setup")]
     Refused(#[source] Failure),
 }
 
-/// No host could be used: what each of them said.
+/// No host could be used.
 #[derive(Debug, thiserror::Error)]
 #[error("no primary among {}", said(.hosts))]
 #[non_exhaustive]
 pub struct Unreachable {
-    /// Each host, and why it is of no use.
+    /// Each host, and why it could not be used.
     pub hosts: Vec<(String, Failure)>,
 }
 
 impl Unreachable {
-    /// Whether a host would serve if it had fewer connections.
+    /// Returns true if a host would work if it had fewer connections.
     pub(crate) fn is_full(&self) -> bool {
         self.hosts.iter().any(|(_, failure)| failure.is_full())
     }
 
-    /// Whether every host refuses, so that an operator has to act.
+    /// Returns true if every host refuses, so that an operator has to act.
     pub(crate) fn is_refusal(&self) -> bool {
         let refuses = |failure: &Failure| failure.class().reach == Reach::Service;
         !self.hosts.is_empty() && self.hosts.iter().all(|(_, failure)| refuses(failure))
@@ -93,36 +97,36 @@ impl Unreachable {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The server reports an error. Its details may hold values, and are left out.
+    /// The server reported an error. Its details are omitted, because they may contain values.
     #[error("{message} ({code})")]
     Server {
         /// The SQLSTATE.
         code: String,
-        /// The message; for errors about data, the code's meaning.
+        /// The message; for errors about data, the meaning of the code instead.
         message: String,
-        /// Whether the connection ends with it.
+        /// True if the error ends the connection.
         is_fatal: bool,
     },
-    /// The connection does not work, or not any more.
+    /// The connection broke or cannot be opened.
     #[error("the connection failed")]
     Connection(#[source] Box<dyn Error + Send + Sync>),
-    /// The server's answer does not follow the protocol.
-    #[error("the server does not keep to the protocol: {0}")]
+    /// The server's answer violates the protocol.
+    #[error("the server violated the protocol: {0}")]
     Protocol(&'static str),
     /// The server is a standby.
-    #[error("it is a standby")]
+    #[error("the server is a standby")]
     Standby,
     /// The server is read-only.
-    #[error("it is read-only")]
+    #[error("the server is read-only")]
     ReadOnly,
-    /// A connection pooler stands before the server, and the address does not say so.
+    /// There is a pooler in front of the server that the settings do not mention.
     #[error(
         "a connection pooler answers for it: set `pooler=transaction` (or `pooler=session`), \
          or connect to the server itself"
     )]
     Pooler,
     /// The server did not answer in time.
-    #[error("it does not answer")]
+    #[error("the server does not answer")]
     Hung,
     /// An argument cannot be encoded.
     #[error("an argument cannot be encoded")]
@@ -130,7 +134,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// An error as the server words it.
+    /// Converts an error of the server.
     pub(crate) fn server(mut fields: ErrorFields<'_>) -> Self {
         let (mut code, mut message, mut severity) = (String::new(), String::new(), String::new());
         while let Ok(Some(field)) = fields.next() {
@@ -139,7 +143,7 @@ impl Failure {
                 b'C' => code = text(),
                 b'M' => message = text(),
                 b'V' => severity = text(),
-                // Localized; some poolers send no other.
+                // Localized. Some poolers send no other severity.
                 b'S' if severity.is_empty() => severity = text(),
                 _ => {}
             }
@@ -150,12 +154,12 @@ impl Failure {
         Self::Server { code, message, is_fatal: severity == "FATAL" || severity == "PANIC" }
     }
 
-    /// The other side ended the connection.
+    /// The peer closed the connection.
     pub(crate) fn closed() -> Self {
         io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into()
     }
 
-    /// Whether the connection cannot be used any more.
+    /// Returns true if the connection cannot be used any more.
     pub(crate) fn ends_connection(&self) -> bool {
         match self {
             Self::Server { is_fatal, .. } => {
@@ -166,11 +170,12 @@ impl Failure {
         }
     }
 
-    /// Whether this is the server's word, given before it confirmed anything, that the statement had no
-    /// effect.
+    /// Returns true if the server itself states that the statement had no effect, before it
+    /// confirmed anything.
     ///
-    /// An error rolls the statement back; so does the end of the process that ran it. Poolers answer for
-    /// a server that they lost with class 08, and know nothing of the statement.
+    /// An error rolls the statement back, and so does the end of its server process. Class 08 is
+    /// excluded: poolers use it to report that they lost a server, and they do not know the fate of
+    /// the statement.
     pub(crate) fn is_rollback(&self) -> bool {
         match self {
             Self::Server { code, .. } => !code.starts_with("08") && code != "40003",
@@ -179,7 +184,7 @@ impl Failure {
         }
     }
 
-    /// Whether a statement that had no effect may have one when it is sent again.
+    /// Returns true if a statement that had no effect may succeed when it is sent again.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Server { is_fatal, .. } => *is_fatal || self.class().cure != Cure::None,
@@ -188,17 +193,17 @@ impl Failure {
         }
     }
 
-    /// Whether another host has become the primary, or should have.
+    /// Returns true if another host has become the primary, or should have.
     pub(crate) fn is_demotion(&self) -> bool {
         self.class().cure == Cure::OtherHost
     }
 
-    /// Whether the server has no connection left for this role or database.
+    /// Returns true if the server has no connection left for this role or database.
     fn is_full(&self) -> bool {
         match self {
             Self::Server { code, message, .. } => {
                 code == "53300"
-                    // PgBouncer's, which has one code for everything.
+                    // PgBouncer uses one code for all its errors.
                     || code == "08P01" && message.starts_with("no more connections allowed")
             }
             _ => false,
@@ -214,8 +219,8 @@ impl Failure {
             Self::Server { code, .. } => Class::of(code),
             Self::Argument(_) | Self::Pooler => Class { reach: Reach::Service, cure: Cure::None },
             Self::Standby | Self::ReadOnly => Class { reach: Reach::Server, cure: Cure::OtherHost },
-            // Of this connection nothing more is known than that it does not work: a proxy may have cut
-            // it, or the server may be gone.
+            // It is only known that this connection does not work: a proxy may have cut it, or the
+            // server may be down.
             Self::Connection(_) | Self::Protocol(_) | Self::Hung => {
                 Class { reach: Reach::Server, cure: Cure::OtherConnection }
             }
@@ -244,7 +249,7 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What an SQLSTATE says.
+/// The meaning of an SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class {
     reach: Reach,
@@ -252,7 +257,8 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// The entry with the longest prefix of a code. A code that no server of ours has is our own fault.
+    /// Returns the entry with the longest matching prefix. An unknown code is treated as a fault of
+    /// this service.
     fn of(code: &str) -> Self {
         let fitting = CLASSES.iter().filter(|(prefix, ..)| code.starts_with(prefix));
         let (_, reach, cure) = fitting.max_by_key(|(prefix, ..)| prefix.len()).unwrap_or(&(
@@ -264,47 +270,48 @@ impl Class {
     }
 }
 
-/// How far an error of the server reaches: the scope of the [`StoreError`] that it becomes.
+/// The reach of a server error: the scope of the [`StoreError`] that it becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// The server serves nobody: `Unavailable`.
+    /// The server serves no calls: `Unavailable`.
     Server,
     /// This call took too long: `Timeout`.
     Call,
-    /// The server takes no writes: `WritesRefused`.
+    /// The server accepts no writes: `WritesRefused`.
     Writes,
-    /// Something else holds the record: `Busy`.
+    /// The record is locked: `Busy`.
     Record,
     /// An operator has to act: `Refused`.
     Service,
 }
 
-/// What can help a statement that had no effect.
+/// The possible remedy for a statement that had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cure {
     None,
-    /// To send it again.
+    /// Send it again.
     Repeat,
-    /// To send it over another connection: this one is dead, or not in the state we left it in.
+    /// Send it on another connection: this one is dead, or its session state is not as expected.
     OtherConnection,
-    /// To send it to the host that is the primary now.
+    /// Send it to the host that is the primary now.
     OtherHost,
 }
 
-/// Every class of SQLSTATE, and the codes that differ from their class.
+/// All classes of SQLSTATE, and the codes that differ from their class.
 const CLASSES: &[(&str, Reach, Cure)] = {
     use Cure::{None, OtherConnection, OtherHost, Repeat};
     use Reach::{Call, Record, Server, Service, Writes};
     &[
-        // No errors.
+        // Success, warnings and "no data": not errors.
         ("00", Service, None),
         ("01", Service, None),
         ("02", Service, None),
         ("03", Service, None),
-        // Connection exception: what poolers say of a server that they lost.
+        // Connection exception: poolers use it to report that they lost a server.
         ("08", Server, OtherConnection),
         ("09", Service, None),
-        // Feature not supported. Also "cached plan must not change result type", after a migration.
+        // Feature not supported. This includes "cached plan must not change result type" after a
+        // migration.
         ("0A", Service, OtherConnection),
         ("0B", Service, None),
         ("0F", Service, None),
@@ -314,20 +321,20 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         ("10", Service, None),
         ("20", Service, None),
         ("21", Service, None),
-        // Data exception, integrity constraint violation: statements of ours cause none.
+        // Data exception, integrity constraint violation: our statements cannot cause these.
         ("22", Service, None),
         ("23", Service, None),
         ("24", Service, None),
-        // Invalid transaction state: something left this connection in a transaction.
+        // Invalid transaction state: this connection was left in a transaction.
         ("25", Service, OtherConnection),
-        // Read-only: this was the primary, or a disk is full.
+        // Read-only: this host is a former primary, or a disk is full.
         ("25006", Writes, OtherHost),
         // `transaction_timeout`, since PostgreSQL 17.
         ("25P04", Call, None),
-        // Invalid statement name: something between us and the server forgot what was prepared.
+        // Invalid statement name: a pooler or the server has lost a prepared statement.
         ("26", Service, OtherConnection),
         ("27", Service, None),
-        // Invalid authorization: a password was changed, a role lost its login.
+        // Invalid authorization: a password was changed, or a role may not log in.
         ("28", Service, None),
         ("2B", Service, None),
         ("2D", Service, None),
@@ -339,14 +346,14 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         // Invalid catalog or schema name.
         ("3D", Service, None),
         ("3F", Service, None),
-        // Transaction rollback: serialization failures and deadlocks, over and over.
+        // Transaction rollback: serialization failures and deadlocks that persist.
         ("40", Record, Repeat),
         ("40002", Service, None),
-        // Whether the statement took effect is not known.
+        // The fate of the statement is unknown.
         ("40003", Server, None),
         // Access rule violation: a privilege, a table or a function is missing.
         ("42", Service, None),
-        // Duplicate prepared statement: another client's, over a pooler.
+        // Duplicate prepared statement: it belongs to another client of a pooler.
         ("42P05", Service, OtherConnection),
         ("44", Service, None),
         // Insufficient resources.
@@ -355,21 +362,21 @@ const CLASSES: &[(&str, Reach, Cure)] = {
         // Too many connections.
         ("53300", Server, OtherConnection),
         ("53400", Service, None),
-        // Program limit exceeded: no transaction ids left, until somebody vacuums.
+        // Program limit exceeded: transaction ids have run out until a vacuum.
         ("54", Writes, None),
         ("54001", Service, None),
         ("54011", Service, None),
         ("54023", Service, None),
         // Object not in prerequisite state.
         ("55", Service, None),
-        // A lock was not to be had within `lock_timeout`.
+        // A lock was not available within `lock_timeout`.
         ("55P03", Record, None),
         // Operator intervention: shutdown, restart, `pg_terminate_backend`, `idle_session_timeout`.
         ("57", Server, OtherConnection),
         // `statement_timeout`, or `pg_cancel_backend`.
         ("57014", Call, None),
         ("57P04", Service, OtherConnection),
-        // System error: a disk that fails.
+        // System error: a disk fails.
         ("58", Server, None),
         ("58P01", Service, None),
         ("58P02", Service, None),
@@ -384,7 +391,7 @@ const CLASSES: &[(&str, Reach, Cure)] = {
     ]
 };
 
-/// Classes whose messages may quote what is stored, and what to say instead.
+/// Classes whose messages may quote data, with the text to show instead.
 const ABOUT_DATA: [(&str, &str); 2] =
     [("22", "invalid data"), ("23", "a constraint of the table is violated")];
 

@@ -1,10 +1,11 @@
-//! What the fuzz targets reach. No part of the interface: it changes with what it shows.
+//! Entry points for the fuzz targets. They are not part of the public API and may change at any
+//! time.
 
 use steadfast_core::Values;
 
 use crate::rows;
 
-/// The values in a row's object of them.
+/// Decodes the values in a row's JSON object.
 pub fn values(object: &str) -> Option<Values> {
     rows::values(object).ok()
 }

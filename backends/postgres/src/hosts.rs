@@ -1,4 +1,4 @@
-//! Which host serves: the one that can be written to.
+//! The hosts of a database, and the search for the primary.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,34 +18,34 @@ use crate::connection::{
 };
 use crate::error::{Failure, Unreachable};
 
-/// The hosts of a database, of which one is the primary.
+/// The hosts of a database. One of them is the primary.
 pub(crate) struct Hosts {
     hosts: Vec<Host>,
-    /// Which of them served the last time.
+    /// The index of the host that was the primary last.
     primary: AtomicUsize,
     terms: Terms,
 }
 
-/// How each host is connected to.
+/// The settings of connections to a host.
 #[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) login: Login,
     pub(crate) mode: Tls,
     pub(crate) tls: TlsSettings,
     pub(crate) pooler: Option<Pooler>,
-    /// How long a host has to let us in.
+    /// The time to open a connection to a host.
     pub(crate) opens_within: Duration,
-    /// How long a statement may take at the server.
+    /// The time limit of a statement at the server.
     pub(crate) statement_timeout: Duration,
     pub(crate) network: Network,
 }
 
-/// When the system gives up a silent connection.
+/// The operating system's settings for dead connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Network {
-    /// `None` never asks.
+    /// `None` disables keepalive probes.
     pub(crate) keepalive: Option<Keepalive>,
-    /// How long what was sent may stay unacknowledged; zero leaves it to the system.
+    /// The time that sent data may remain unacknowledged; zero keeps the system's default.
     pub(crate) user_timeout: Duration,
 }
 
@@ -55,14 +55,14 @@ impl Default for Network {
     }
 }
 
-/// How the system asks whether an idle connection lives. Zero leaves a part of it to the system.
+/// The keepalive probes of an idle connection. Zero keeps the system's default for a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// How long a connection has to be silent before it is asked: 60 s by default.
+    /// The idle time before the first probe. Default: 60 s.
     pub idle: Duration,
-    /// How long until it is asked again: 10 s by default.
+    /// The time between probes. Default: 10 s.
     pub interval: Duration,
-    /// How many questions may go unanswered: 3 by default.
+    /// The number of probes that may remain unanswered. Default: 3.
     pub count: u32,
 }
 
@@ -78,8 +78,8 @@ impl Hosts {
         Self { hosts, primary: AtomicUsize::new(0), terms }
     }
 
-    /// Connects to the primary: to the host that was it before, and to the next ones as soon as that one
-    /// fails or takes its time.
+    /// Connects to the primary. It starts with the last known primary, and tries the next host when
+    /// one fails or is slow.
     pub(crate) async fn connect(&self) -> Result<Connection, Unreachable> {
         let (first, count) = (self.primary.load(Ordering::Relaxed), self.hosts.len());
         let mut hosts = (first..first + count).map(|host| host % count);
@@ -102,12 +102,12 @@ impl Hosts {
         }
     }
 
-    /// Who logs in.
+    /// Returns the role that logs in.
     pub(crate) fn role(&self) -> &str {
         &self.terms.login.user
     }
 
-    /// Whether there is another host to turn to.
+    /// Returns true if there is more than one host.
     pub(crate) fn are_several(&self) -> bool {
         self.hosts.len() > 1
     }
@@ -128,8 +128,8 @@ impl Hosts {
         match state {
             State { is_pooled: true, .. } => Err(Failure::Pooler),
             State { is_standby: true, .. } => Err(Failure::Standby),
-            // A primary that takes no writes still has the last word on what is there. Of several hosts
-            // it is one that was fenced off.
+            // A single read-only primary still has the only current data. With several hosts, a
+            // read-only primary was probably fenced off after a failover.
             State { is_read_only: true, .. } if self.are_several() => Err(Failure::ReadOnly),
             _ => Ok(connection),
         }
@@ -137,7 +137,7 @@ impl Hosts {
 }
 
 impl Terms {
-    /// A socket to a host, and the hash of the certificate it showed.
+    /// Opens a socket to a host. Returns it with the hash of the server's certificate.
     async fn dial(&self, host: &Host) -> Result<(Socket, Option<Vec<u8>>), Failure> {
         match host {
             #[cfg(unix)]
@@ -162,8 +162,8 @@ impl Terms {
         }
     }
 
-    /// Asks for the state of a server, and makes the session what every statement here relies on,
-    /// whatever the server's defaults are; but for a session that is not ours to keep.
+    /// Queries the state of a server, and applies the settings that the statements rely on.
+    /// Settings are not applied on a pooled session.
     async fn settle(&self, connection: &mut Connection) -> Result<Row, Failure> {
         let process = Some(connection.process()).filter(|_| self.pooler.is_none());
         let timeout = self.statement_timeout.as_millis().to_string();
@@ -209,8 +209,7 @@ impl Network {
     }
 }
 
-/// Connects to the addresses of a name, to the next one as soon as the one before fails or takes its
-/// time.
+/// Connects to the addresses of a name. The next address is tried when one fails or is slow.
 async fn connect(name: &str, port: u16) -> Result<TcpStream, Failure> {
     let mut addresses = lookup_host((name, port)).await?.collect::<Vec<SocketAddr>>().into_iter();
     let mut attempts: FuturesUnordered<_> =
@@ -230,7 +229,7 @@ async fn connect(name: &str, port: u16) -> Result<TcpStream, Failure> {
     }
 }
 
-/// What a server says of itself.
+/// The state of a server.
 struct State {
     is_standby: bool,
     is_read_only: bool,
@@ -247,8 +246,8 @@ impl State {
 const STATE: &str =
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean, false";
 
-/// Where the process that answers is not the one that the connection was opened to, there is a pooler in
-/// between, and what is set would be left to others.
+/// If the answering process is not the one that the connection was opened to, there is a pooler in
+/// between, and settings would leak to other clients.
 const SETTLE: &str =
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean, $1 <> pg_backend_pid() IS TRUE,
     CASE WHEN $1 <> pg_backend_pid() IS NOT TRUE THEN
@@ -256,5 +255,5 @@ const SETTLE: &str =
             || set_config('default_transaction_isolation', 'read committed', false)
     END";
 
-/// How long a host has before the next one is asked as well.
+/// The delay before the next host is tried as well.
 const HEAD_START: Duration = Duration::from_millis(200);

@@ -1,14 +1,14 @@
 //! Sessions in PostgreSQL, 13 or later, for any number of nodes. Tested with 15 and 18.
 //!
-//! [`PostgresStore`] keeps a row for each record. Every call is one statement and one round trip; a
-//! patch is merged in the database, under the lock of its row, so that nodes never lose each other's
-//! writes. A node keeps nothing: whichever of them a request comes to, it finds the session.
+//! [`PostgresStore`] keeps one row per record. Each call is one statement and one round trip. A patch is
+//! merged in the database, under the lock of its row, so that nodes never overwrite each other's
+//! writes. A node keeps no sessions itself, so a request can go to any node.
 //!
 //! # Setting up
 //!
-//! [`migrate`](PostgresStoreBuilder::migrate) makes a schema `steadfast` with the tables and functions.
-//! Run it as the role that is to own them, with the deployment of a new version or at each start. The
-//! application itself needs no more than this:
+//! [`migrate`](PostgresStoreBuilder::migrate) creates a schema `steadfast` with the tables and
+//! functions. Run it as the role that is to own them, when a new version is deployed or at each start.
+//! The application itself only needs these privileges:
 //!
 //! ```sql
 #![doc = include_str!("sql/grants.sql")]
@@ -16,64 +16,66 @@
 //!
 //! # What is stored
 //!
-//! The id of each session, the hash of its secret, its values, times and principal. No secret: who
-//! steals the table can open no session with it. Values are in the clear.
+//! The table holds the id of each session, the hash of its secret, its values, times and principal. It
+//! holds no secret, so a stolen table opens no session. Values are stored as plain text.
 //!
-//! The functions compare hashes on the server, a byte at a time. That leaks nothing of use: who learns
-//! a hash cannot find the secret behind it.
+//! The functions compare hashes on the server, a byte at a time. The timing reveals nothing useful,
+//! because a secret cannot be derived from its hash.
 //!
 //! # Time
 //!
-//! The application's clock decides what expired, not the server's. Every node takes expired rows out of
-//! the table now and then, five minutes late, in batches that skip what others have in hand.
+//! The application's clock decides when a session expires, not the server's. From time to time, every
+//! node removes expired rows, five minutes after their deadline, in batches that skip rows locked by
+//! other nodes.
 //!
 //! # Failure
 //!
-//! A connection is looked at before it is lent, so that one that the server closed fails no call. A
-//! statement is sent again only if it is certain that the first had no effect, or if a late copy of it
-//! changes nothing: reads, touches, deletions, and rotations without counters or expectations. Any other
-//! that was cut off fails, and whether it happened is not known. While no host can be written to, calls
+//! A connection is checked before it is lent, so that one closed by the server fails no call. A
+//! statement is repeated only if the first attempt certainly had no effect, or if a late first attempt
+//! would change nothing: reads, touches, deletions, and rotations without counters or expectations. Any
+//! other interrupted statement fails, and its outcome is unknown. While no host can be written to, calls
 //! fail immediately.
 //!
-//! A record that something else has locked is `Busy` after 0.4 to 0.8 s, and takes two connections at
-//! most. Where the server refuses another connection, callers wait for one of those there are.
+//! A record that is locked elsewhere is `Busy` after 0.4 to 0.8 s, and occupies at most two
+//! connections. When the server refuses another connection, callers wait for an existing one.
 //!
-//! Of several hosts the one that can be written to serves. When it is gone, the others are asked, and a
-//! standby that was promoted is found within a second.
+//! With several hosts, the writable one is used. When it fails, the others are tried, and a promoted
+//! standby is found within a second.
 //!
-//! # Beside a pool of the application
+//! # With a pool of the application
 //!
-//! The store has connections of its own, also where the application has a pool. What may be sent again after
-//! a failure depends on what was sent and answered before it, which a pool does not tell; and a statement
-//! that waits in the queue of a pool, after a slow report, keeps every request waiting for its session.
+//! The store uses its own connections, even if the application has a pool. After a failure, it must
+//! know what exactly was sent and answered before it can repeat a statement, and a pool does not report
+//! that. A slow report in the application's pool would also delay the sessions of all requests.
 //!
-//! So count them: each node has at most [`connections`](PostgresStoreBuilder::connections), 10 by default, and
-//! one that listens unless [`tell_changes`](PostgresStoreBuilder::tell_changes) is off. A statement takes one
-//! for as long as it runs, so a service with little traffic needs two or three. A pooler in front of the
-//! server can serve the store and the application's pool.
+//! Plan for these connections: each node opens at most
+//! [`connections`](PostgresStoreBuilder::connections), 10 by default, and one that listens unless
+//! [`tell_changes`](PostgresStoreBuilder::tell_changes) is off. A statement takes one while it runs, so a
+//! service with little traffic needs two or three. A pooler in front of the server can serve both the
+//! store and the application's pool.
 //!
 //! # Deployment caveats
 //!
-//! - **A standby may lack what the primary confirmed.** With asynchronous replication a failover loses the
-//!   last commits, and a session that was ended in them lives again. With a synchronous standby
-//!   (`synchronous_standby_names`) it loses nothing.
-//! - **Two primaries** are nothing a client can tell apart: whatever promotes a standby has to keep the old
-//!   primary from coming back as one.
-//! - **A pooler in between** has to be announced: [`pooler`](PostgresStoreBuilder::pooler). Through one that
-//!   lends connections for a transaction, changes are heard within about 0.1 s, or sooner with
+//! - **A standby may lack commits that the primary confirmed.** With asynchronous replication, a failover
+//!   loses the last commits, and a session that they ended is live again. With a synchronous standby
+//!   (`synchronous_standby_names`), nothing is lost.
+//! - **Two primaries** look the same to a client. The system that promotes a standby must prevent the old
+//!   primary from coming back as a primary.
+//! - **A pooler in between** must be declared with [`pooler`](PostgresStoreBuilder::pooler). If it assigns
+//!   connections for a transaction, changes arrive within about 0.1 s, or sooner with
 //!   [`listen_at`](PostgresStoreBuilder::listen_at).
-//! - **Release 0.1** cannot run beside later ones: stop its nodes, migrate, then start.
+//! - **Release 0.1** cannot run together with later ones: stop its nodes, migrate, then start.
 //!
 //! # Map
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | `store` | [`PostgresStore`], its set-up, and the traits; `address`, where the database is |
-//! | `sessions` | what each operation does; `patches` and `rows`, its arguments and answers |
-//! | `pool` | connections, and what is sent a second time; `shares`, what a record may take of them |
-//! | `connection` | one connection; `hosts`, which server it leads to |
-//! | `changes` | what happened on any node |
-//! | `schema` | migrations; `sql/functions.sql` has what a patch does; `check`, whether a role may do all of it |
+//! | `store`, `address` | [`PostgresStore`], its builder and the store traits; the address of a database |
+//! | `sessions`, `patches`, `rows` | the operations, their arguments and their answers |
+//! | `pool`, `shares` | connections and repeated statements; the limit on connections per record |
+//! | `connection`, `hosts` | one connection, and the search for the primary |
+//! | `changes` | the change feed |
+//! | `schema`, `check` | migrations, and the check of privileges; `sql/functions.sql` applies patches |
 
 mod store;
 mod address;

@@ -1,25 +1,25 @@
-//! What an operator sees of the pool. The guide of `steadfast` lists it.
+//! The metrics of the pool. The guide of `steadfast` lists them.
 
 use std::sync::{Mutex, PoisonError};
 
 use metrics::{describe_gauge, gauge};
 
-/// How a pool stands.
+/// The state of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) idle: usize,
     pub(crate) lent: usize,
     pub(crate) opening: usize,
-    /// Callers that wait for a connection.
+    /// The number of callers that wait for a connection.
     pub(crate) waiting: usize,
 }
 
-/// What metrics show of a pool, until it is dropped.
+/// The metrics of a pool, until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Shown(Figures);
 
 impl Shown {
-    /// Call it under the lock of the pool.
+    /// Updates the metrics. Call it under the pool's lock.
     pub(crate) fn show(&mut self, figures: Figures) {
         if figures != self.0 {
             Totals::change(self.0, figures);
@@ -34,7 +34,7 @@ impl Drop for Shown {
     }
 }
 
-/// The pools of the process together.
+/// The sum over all pools of the process.
 #[derive(Default)]
 struct Totals {
     idle: usize,
@@ -44,8 +44,8 @@ struct Totals {
 }
 
 impl Totals {
-    /// Sets what has changed, under a lock, so that the last one to set it has the newest total. Set and
-    /// not changed, since the recorder may be younger than a pool.
+    /// Updates the changed metrics, under a lock, so that the last update is the newest. Gauges are
+    /// set to absolute values, because the recorder may be installed after a pool was built.
     fn change(before: Figures, now: Figures) {
         static TOTALS: Mutex<Totals> =
             Mutex::new(Totals { idle: 0, lent: 0, opening: 0, waiting: 0 });
@@ -58,7 +58,7 @@ impl Totals {
     }
 
     fn show(&self, before: Figures, now: Figures) {
-        // Rare enough to say what the names mean, and to set all of them.
+        // A rare event, used to describe the metrics again and to set all of them.
         let is_rare = before.opening != now.opening;
         if is_rare {
             describe();

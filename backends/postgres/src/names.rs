@@ -1,6 +1,6 @@
-//! What things are called in the database.
+//! The names of objects in the database.
 
-/// The schema and the table of a store. What else it keeps there is named after the table.
+/// The schema and the table of a store. Its other objects are named after the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     schema: String,
@@ -17,8 +17,8 @@ impl Names {
         Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
     }
 
-    /// A statement with these names in the place of `{…}`. Both are plain words, and quoted all the
-    /// same, so that none of them is a word of SQL.
+    /// Replaces `{…}` in a statement with these names. They are quoted, because a name may also be
+    /// a keyword.
     pub(crate) fn fill(&self, sql: &str) -> String {
         let Self { schema, table } = self;
         let mut filled = sql
@@ -38,7 +38,8 @@ impl Names {
         &self.schema
     }
 
-    /// What gives a role the privilege that it lacks, for an object of a kind and a name.
+    /// Returns the statement that grants a role the missing privilege, for an object of a kind and
+    /// a name.
     pub(crate) fn grant(&self, denied: Option<(&str, &str)>, role: &str) -> String {
         let schema = &self.schema;
         match denied {
@@ -52,23 +53,23 @@ impl Names {
                 format!("GRANT EXECUTE ON FUNCTION \"{schema}\".\"{name}\" TO \"{role}\"")
             }
             Some(("schema", name)) => format!("GRANT USAGE ON SCHEMA \"{name}\" TO \"{role}\""),
-            // In another language, or for something that is not ours.
+            // The message is in another language, or concerns an object that is not ours.
             _ => format!("see the documentation for what {role:?} needs in the schema {schema:?}"),
         }
     }
 
-    /// The channel on which changes are told.
+    /// Returns the channel for notifications of changes.
     pub(crate) fn channel(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
 }
 
-/// The name of a schema or a table has the wrong form.
+/// The name of a schema or a table is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not 1 to {LONGEST} of the characters a-z 0-9 _, the first one no digit")]
+#[error("{name:?} is not 1 to {LONGEST} of the characters a-z 0-9 _, not starting with a digit")]
 #[non_exhaustive]
 pub struct NameError {
-    /// The name that was given.
+    /// The given name.
     pub name: String,
 }
 
@@ -78,10 +79,10 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Two of them, and a dot, name a channel, for which Postgres takes less than 64 bytes.
+/// Two names and a dot make up a channel name, which PostgreSQL limits to 63 bytes.
 const LONGEST: usize = 31;
 
-/// Indexes live in the schema of their table, and constraints in their table: both are named without it.
+/// Indexes and constraints. Both are named without their schema or table.
 const INDEXES: [&str; 7] = [
     "sessions_hour",
     "sessions_principal",
@@ -110,7 +111,7 @@ const OTHERS: [&str; 19] = [
     "end",
     "end_all",
     "collect",
-    // Of release 0.1.
+    // Created by release 0.1.
     "lock_excess",
     "end_excess",
 ];

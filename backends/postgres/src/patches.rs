@@ -1,4 +1,4 @@
-//! A patch as the arguments of its statement, and the answer to it.
+//! Patches as arguments of their statement, and the parsing of its answer.
 
 use steadfast_core::{
     Applied, AtCap, Counters, Facts, KeyId, LimitError, Limits, Op, Outcome, Patch, Principal,
@@ -10,7 +10,7 @@ use crate::connection::{Argument, Malformed, Row, Statement};
 use crate::pool::{Pool, Resend};
 use crate::rows::{self, compared, text};
 
-/// The arguments that take a look at the whole patch.
+/// Arguments that are computed from the whole patch.
 pub(crate) struct Arguments<'p> {
     patch: &'p Patch,
     limits: &'p Limits,
@@ -30,7 +30,7 @@ impl<'p> Arguments<'p> {
         let mut arguments = Self {
             patch,
             limits,
-            // The server says first whether there is a reason that counts more.
+            // The server first checks for reasons that take precedence over the limit.
             over_limit: patch.check(limits).err(),
             expected: Columns::default(),
             put: Columns::default(),
@@ -65,10 +65,10 @@ impl<'p> Arguments<'p> {
         Ok(())
     }
 
-    /// Whether the patch may be sent again when it is not known what became of it.
+    /// Returns whether the patch may be sent again while its fate is unknown.
     ///
-    /// One that arrives after everything else changes nothing if it compares the secret that it replaces,
-    /// or only moves the deadline, to the latest of all.
+    /// A patch that arrives after all others changes nothing if it compares the secret that it
+    /// replaces, or if it only moves the deadline, of which the latest wins.
     fn resend(&self) -> Resend {
         let patch = self.patch;
         let is_guarded = patch.rotation().is_some() || patch.is_touch();
@@ -131,7 +131,7 @@ impl<'p> Arguments<'p> {
         pool.rows(self.resend(), statement, &arguments).await
     }
 
-    /// What the row says was done, and if nothing was, why.
+    /// Parses the outcome: the effects of the patch, or the reason why it had none.
     pub(crate) fn outcome(&self, row: &Row) -> Result<Outcome, StoreError> {
         self.read(row).unwrap_or_else(|error| Err(StoreError::refused(error)))
     }
@@ -176,25 +176,25 @@ impl<'p> Arguments<'p> {
     }
 }
 
-/// The ids in an array of a row, which is missing where there are none.
+/// Parses the ids in an array of a row. A null means none.
 pub(crate) fn ended(row: &Row, column: usize) -> Result<Vec<RecordId>, Malformed> {
     let ids: Option<Vec<Uuid>> = row.get(column)?;
     Ok(ids.unwrap_or_default().into_iter().map(RecordId::from).collect())
 }
 
-/// A number of the caller's, which may be higher than any of the database.
+/// Converts a number from the caller, which may exceed the range of the database.
 pub(crate) fn bound(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// The format that a record with these facts is written in.
+/// Returns the format in which to write a record with these facts.
 fn format(facts: &Facts) -> i32 {
     let secret = SecretHash::from_parts(KeyId::NONE, [0; 32]);
     let (now, facts) = (Timestamp::UNIX_EPOCH, facts.clone());
     Record { facts, ..Record::new(secret, now, now, now) }.format().into()
 }
 
-/// An array, unless it is empty: nothing is shorter than an empty array.
+/// Returns `None` for an empty array: a null is shorter than an empty array.
 pub(crate) fn given<T>(items: &[T]) -> Option<&[T]> {
     Some(items).filter(|items| !items.is_empty())
 }

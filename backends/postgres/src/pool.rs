@@ -1,7 +1,8 @@
-//! Connections, kept open and lent to one statement at a time.
+//! A pool of connections, each lent to one statement at a time.
 //!
-//! A connection is looked at before it is lent, so that one that the server closed is not. How many
-//! there are is for the server to say: where it refuses one more, callers wait for those there are.
+//! A connection is checked before it is lent, so that one the server has closed is not used. The
+//! server limits the number of connections: when it refuses another one, callers wait for the
+//! existing ones.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -25,7 +26,7 @@ pub(crate) struct Pool(Arc<Shared>);
 
 struct Shared {
     hosts: Arc<Hosts>,
-    /// How many connections there may be.
+    /// The highest number of connections.
     most: usize,
     timeout: Duration,
     state: Mutex<State>,
@@ -33,26 +34,26 @@ struct Shared {
 
 struct State {
     idle: Vec<Idle>,
-    /// Those that are idle, lent or being opened.
+    /// The number of connections that are idle, lent or being opened.
     open: usize,
-    /// How many the server allows: what there was when it last refused one more.
+    /// The number that the server allows: the number open when it last refused another one.
     allowed: usize,
-    /// When to ask for more than that, and after how long then.
+    /// The time at which to try for more, and the next delay.
     ask_again: (Instant, Duration),
-    /// The attempt that is under way.
+    /// The attempt in progress.
     opening: Option<Attempt>,
     waiting: VecDeque<Waiter>,
     last_failure: Option<(Instant, Arc<Unreachable>)>,
-    /// Since when connections are asked whether they live before they are lent: one was found dead, or
-    /// to hang, and those that the server was not heard on since may be as well.
+    /// The time since which connections are suspect, because one was found dead or hung. Those
+    /// without an answer since then are pinged before they are lent.
     doubted: Option<Instant>,
-    /// Connections of an earlier generation lead to a host that is the primary no more.
+    /// The generation of connections. Those of an earlier generation lead to a former primary.
     generation: u64,
     attempts: u64,
     shown: Shown,
 }
 
-/// An attempt to open a connection, and the runtime that does it.
+/// An attempt to open a connection, and the runtime that makes it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Attempt {
     number: u64,
@@ -71,16 +72,17 @@ struct Waiter {
     lease: oneshot::Sender<Result<Lease, Arc<Unreachable>>>,
 }
 
-/// Whether a statement may be sent a second time when it is not known what became of the first.
+/// Whether a statement may be sent again while the fate of the first attempt is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resend {
-    /// Twice is once, and a first one that arrives after everything else changes nothing.
+    /// Always: a repetition has no further effect, and neither has a first attempt that arrives
+    /// after all others.
     Freely,
     Never,
 }
 
 impl Pool {
-    /// A pool without a connection yet.
+    /// Creates a pool without connections.
     pub(crate) fn new(hosts: Arc<Hosts>, most: usize, timeout: Duration) -> Self {
         let state = State {
             idle: Vec::new(),
@@ -98,13 +100,13 @@ impl Pool {
         Self(Arc::new(Shared { hosts, most, timeout, state: Mutex::new(state) }))
     }
 
-    /// Takes in a connection that was opened for something else.
+    /// Adds a connection that was opened for another purpose.
     pub(crate) fn adopt(&self, connection: Connection) {
         self.state().open += 1;
         self.put_back(self.lend(Box::new(connection), 0));
     }
 
-    /// Runs a statement, and again if it may be and that can help.
+    /// Runs a statement. Repeats it if that is safe and may help.
     pub(crate) async fn rows(
         &self,
         resend: Resend,
@@ -128,17 +130,17 @@ impl Pool {
         timeout(self.0.timeout, run).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// Whether a statement that failed may do better when it is sent again.
+    /// Returns true if a failed statement may succeed when it is sent again.
     fn may_help(&self, failure: &Failure) -> bool {
         failure.is_passing() && (!failure.is_demotion() || self.0.hosts.are_several())
     }
 
-    /// A connection that works, as far as can be known, as soon as there is one.
+    /// Borrows a connection that seems to work, as soon as there is one.
     async fn lease(&self) -> Result<Lease, StoreError> {
         loop {
             let lease = match self.take() {
                 Taken::Idle(lease) => lease,
-                // Without an answer where the runtime that was opening a connection ends.
+                // The sender is dropped without an answer if its runtime ends.
                 Taken::Later(later) => match later.await {
                     Ok(lease) => lease.map_err(unreachable)?,
                     Err(_) => continue,
@@ -177,10 +179,11 @@ impl Pool {
         Lease { pool: self.clone(), connection, generation, is_counted: true, is_given_up: false }
     }
 
-    /// Opens one more connection, if somebody waits for one and there may be more.
+    /// Opens one more connection, if a caller waits and the limits allow it.
     ///
-    /// One at a time, and not by the caller: a caller that gives up would otherwise end the attempt, and
-    /// a host that does not answer be asked by each of them.
+    /// Only one attempt runs at a time, in a task of its own. If the callers made attempts
+    /// themselves, one that gives up would end its attempt, and a host that does not answer would
+    /// be tried by all of them.
     fn open_more(&self) {
         let mut state = self.state();
         let Some((runtime, attempt)) = state.begin_opening(self.0.most) else {
@@ -191,7 +194,7 @@ impl Pool {
         runtime.spawn(opening.run());
     }
 
-    /// Gives a connection to the caller that waited longest, or keeps it.
+    /// Hands a connection to the caller that has waited longest, or keeps it.
     fn put_back(&self, mut lease: Lease) {
         loop {
             let mut state = self.state();
@@ -219,7 +222,7 @@ impl Pool {
         lease.connection = None;
     }
 
-    /// What has to be known of a failure for the sake of the other connections.
+    /// Updates the state of the pool after a failure.
     fn take_note(&self, generation: u64, failure: &Failure) {
         let mut state = self.state();
         if failure.is_demotion() && self.0.hosts.are_several() {
@@ -234,7 +237,7 @@ impl Pool {
     }
 }
 
-/// The state under its lock. Metrics show what it has come to when it is given back.
+/// The locked state. The metrics are updated when it is released.
 struct Held<'p>(MutexGuard<'p, State>);
 
 impl Deref for Held<'_> {
@@ -271,8 +274,9 @@ impl State {
         Figures { idle, lent, opening, waiting: self.waiting.len() }
     }
 
-    /// The connection of a runtime that was used last, and those that are of no use any more: made for
-    /// an earlier primary, or so old that a firewall may have forgotten them.
+    /// Takes the most recently used connection of a runtime. Also returns those to be closed:
+    /// connections to a former primary, and those that were idle for so long that a firewall may
+    /// have dropped them.
     fn take_idle(&mut self, runtime: runtime::Id) -> (Option<Idle>, Vec<Idle>) {
         let generation = self.generation;
         let is_stale =
@@ -294,19 +298,20 @@ impl State {
         self.waiting.remove(at)
     }
 
-    /// Counts one more connection, if there is to be one, and says on which runtime.
+    /// Begins to open another connection, if one is needed and allowed. Returns the runtime to use.
     fn begin_opening(&mut self, most: usize) -> Option<(Handle, Attempt)> {
         self.waiting.retain(|waiter| !waiter.lease.is_closed());
         let runtime = self.waiting.front()?.runtime.clone();
         match self.opening {
             Some(attempt) if attempt.runtime == runtime.id() => return None,
-            // It may be of a runtime that stands still, and counts again once it is through.
+            // The earlier attempt may belong to a runtime that is blocked. It is counted again if
+            // it completes.
             Some(_) => self.open -= 1,
             None => {}
         }
         self.opening = None;
         if self.open >= self.allowed.min(most) {
-            // Of no use on this runtime.
+            // Idle connections of other runtimes cannot be used here: close one to make room.
             let foreign = |idle: &Idle| idle.connection.runtime() != runtime.id();
             if let Some(at) = self.idle.iter().position(foreign) {
                 self.idle.remove(at);
@@ -322,7 +327,8 @@ impl State {
         Some((runtime, attempt))
     }
 
-    /// Ends an attempt. Whether a connection may come of it: another runtime may have taken its place.
+    /// Ends an attempt. Returns false if an attempt of another runtime has replaced it, and the
+    /// connection is not wanted.
     fn end_opening(&mut self, attempt: Attempt, most: usize) -> bool {
         if self.opening == Some(attempt) {
             self.opening = None;
@@ -333,7 +339,7 @@ impl State {
         has_room
     }
 
-    /// One more was opened: there may be still more.
+    /// Raises the presumed limit after a connection was opened.
     fn allow_more(&mut self) {
         self.last_failure = None;
         if self.open > self.allowed {
@@ -342,18 +348,18 @@ impl State {
         }
     }
 
-    /// One more was refused: those there are have to do for a while.
+    /// Lowers the presumed limit after the server refused a connection.
     fn settle_for_less(&mut self) {
         let pause = self.ask_again.1;
         self.allowed = self.open.max(1);
         self.ask_again = (Instant::now() + pause, (pause * 2).min(SETTLED_FOR_AT_MOST));
     }
 
-    /// Fails those who waited for this attempt. For those who came later there will be another one.
+    /// Fails the callers that waited for this attempt. Later callers wait for the next one.
     fn fail(&mut self, begun: Instant, failure: &Arc<Unreachable>) {
         let earlier = self.waiting.iter().take_while(|waiter| waiter.since <= begun).count();
         for waiter in self.waiting.drain(..earlier) {
-            // It may have given up.
+            // The caller may have given up.
             let _ = waiter.lease.send(Err(Arc::clone(failure)));
             self.last_failure = Some((Instant::now(), Arc::clone(failure)));
         }
@@ -393,7 +399,7 @@ impl Opening {
         self.pool.open_more();
     }
 
-    /// Asks until there is one connection at least, as long as somebody waits.
+    /// Tries until there is at least one connection, as long as a caller waits.
     async fn open(&self) -> Result<Connection, Unreachable> {
         loop {
             match self.pool.0.hosts.connect().await {
@@ -403,7 +409,7 @@ impl Opening {
         }
     }
 
-    /// Whether there is no other connection that those who wait could be given.
+    /// Returns true if the waiting callers have no other connection to wait for.
     fn is_needed(&self) -> bool {
         let mut state = self.pool.state();
         state.waiting.retain(|waiter| !waiter.lease.is_closed());
@@ -412,7 +418,7 @@ impl Opening {
 }
 
 impl Drop for Opening {
-    /// The runtime ended in the middle of it. Those of its callers who still wait ask again.
+    /// Ends the attempt if its runtime ends. Callers that still wait then start another one.
     fn drop(&mut self) {
         if self.is_done {
             return;
@@ -431,12 +437,12 @@ impl Drop for Opening {
     }
 }
 
-/// A connection on loan.
+/// A borrowed connection.
 struct Lease {
     pool: Pool,
     connection: Option<Box<Connection>>,
     generation: u64,
-    /// Whether the pool counts it as lent.
+    /// True if the pool counts the connection as lent.
     is_counted: bool,
     is_given_up: bool,
 }
@@ -455,7 +461,7 @@ impl Lease {
         answer
     }
 
-    /// The same, if it works. A server that closed it is not asked; one that was not heard for long is.
+    /// Returns the connection if it works. A connection without a recent answer is pinged.
     async fn checked(mut self) -> Option<Self> {
         let doubted = self.pool.state().doubted;
         let connection = self.connection.as_mut()?;
@@ -474,7 +480,7 @@ impl Lease {
         }
     }
 
-    /// Waits for the answer that the caller gave up.
+    /// Waits for the answer that the caller no longer wants.
     async fn settle(mut self) {
         let Some(connection) = self.connection.as_mut() else { return };
         let settled = timeout(ANSWERS_WITHIN, connection.settle()).await;
@@ -522,24 +528,25 @@ fn unreachable(failure: Arc<Unreachable>) -> StoreError {
     }
 }
 
-/// How often a statement is sent at most.
+/// The highest number of attempts of a statement.
 const ATTEMPTS: u32 = 3;
 
-/// How long callers share a failure to connect.
+/// The time that callers share a failure to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection may be idle: networks forget one after some minutes, without a word.
+/// The longest idle time of a connection: firewalls silently drop idle connections after some
+/// minutes.
 const IDLE_FOR: Duration = Duration::from_secs(240);
 
-/// How long a connection on which nothing was heard is believed to work.
+/// The time after the last answer during which a connection is presumed to work.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
-/// A server answers nothing in this time, unless the network is down.
+/// The time limit of a ping. An empty exchange only takes longer if the network is down.
 const ANSWERS_PING_WITHIN: Duration = Duration::from_millis(250);
 
-/// How long an answer that was given up is waited for, before its connection is closed.
+/// The time to wait for an unwanted answer before the connection is closed.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long the pool does with what the server allowed, at first, and then twice as long each time.
+/// The initial time that the pool respects a refused connection. It doubles with each refusal.
 const SETTLED_FOR: Duration = Duration::from_secs(1);
 const SETTLED_FOR_AT_MOST: Duration = Duration::from_secs(30);

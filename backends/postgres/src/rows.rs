@@ -1,4 +1,4 @@
-//! A record as a row, and back.
+//! Conversion between records and rows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::connection::{Malformed, Row};
 
-/// What a server compares of the hashes of a proof.
+/// Returns the parts of hashes that the server compares.
 pub(crate) fn compared<'h>(hashes: impl IntoIterator<Item = &'h SecretHash>) -> Vec<Vec<u8>> {
     hashes.into_iter().map(|hash| hash.compared().to_vec()).collect()
 }
 
-/// An epoch in the order of `bigint`.
+/// Maps an epoch to `bigint`, keeping the order.
 pub(crate) fn epoch(epoch: u64) -> i64 {
     (epoch ^ (1 << 63)) as i64
 }
 
-/// What Postgres keeps as text. JSON is that, unless it was made by something else than an encoder.
+/// Returns JSON as text. It is UTF-8, unless it was not made by an encoder.
 pub(crate) fn text(json: &[u8]) -> Result<&str, StoreError> {
     let text = std::str::from_utf8(json).ok().filter(|text| !text.contains('\0'));
     text.ok_or(StoreError::Unsupported("values that are no UTF-8 text"))
@@ -32,7 +32,7 @@ pub(crate) fn whole(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Unsupported("versions and fences from 2^63"))
 }
 
-/// The record in a row of `LOAD` or `SCAN`, unless a later release wrote it.
+/// Parses the record in a row of `LOAD` or `SCAN`, unless a later release wrote it.
 pub(crate) fn record(row: &Row) -> Result<Record, StoreError> {
     match row.get::<i32>(1) {
         Ok(format) if format > i32::from(Record::FORMAT) => Err(newer(format.into())),
@@ -41,7 +41,7 @@ pub(crate) fn record(row: &Row) -> Result<Record, StoreError> {
     }
 }
 
-/// A record has a format that this release does not know.
+/// Returns the error for a record in an unknown format.
 pub(crate) fn newer(format: i64) -> StoreError {
     let found = u16::try_from(format).unwrap_or(u16::MAX);
     StoreError::NewerFormat { found, known: Record::FORMAT }
@@ -76,7 +76,7 @@ fn known(row: &Row) -> Result<Record, Malformed> {
     })
 }
 
-/// The session in a row of `LIST`.
+/// Parses the session in a row of `LIST`.
 pub(crate) fn session(row: &Row) -> Result<SessionInfo, Malformed> {
     let authenticated = row.get::<Option<i64>>(2)?.map(Timestamp::from_millis);
     let info = SessionInfo::new(id(row)?, time(row, 1)?, authenticated, time(row, 3)?);
@@ -84,7 +84,7 @@ pub(crate) fn session(row: &Row) -> Result<SessionInfo, Malformed> {
     Ok(info.with_facts(time(row, 4)?, facts))
 }
 
-/// The id that a row begins with.
+/// Parses the id at the start of a row.
 pub(crate) fn id(row: &Row) -> Result<RecordId, Malformed> {
     Ok(row.get::<Uuid>(0)?.into())
 }
@@ -97,7 +97,7 @@ fn time(row: &Row, column: usize) -> Result<Timestamp, Malformed> {
     Ok(Timestamp::from_millis(row.get(column)?))
 }
 
-/// An object of strings. The parser's message may show a value, and is not passed on.
+/// Parses an object of strings. The parser's message may quote a value and is dropped.
 pub(crate) fn values(object: &str) -> Result<Values, Malformed> {
     let Entries(entries) =
         serde_json::from_str(object).map_err(|_| "the values are no texts by key")?;
@@ -107,7 +107,7 @@ pub(crate) fn values(object: &str) -> Result<Values, Malformed> {
     Ok(entries.iter().map(|(Text(key), Text(value))| (key, value.as_bytes())).collect())
 }
 
-/// What is in an object, in its order.
+/// The entries of an object, in order.
 struct Entries<'t>(Vec<(Text<'t>, Text<'t>)>);
 
 impl<'t> Deserialize<'t> for Entries<'t> {
@@ -134,7 +134,7 @@ impl<'t> Deserialize<'t> for Entries<'t> {
     }
 }
 
-/// A string, copied only where it holds an escape.
+/// A string. It is only copied if it contains an escape.
 struct Text<'t>(Cow<'t, str>);
 
 impl<'t> Deserialize<'t> for Text<'t> {

@@ -1,26 +1,29 @@
-//! The tables and functions, and how they come into the database.
+//! The tables and functions, and their migrations.
 
 use crate::check;
 use crate::connection::{Column, Connection, Statement};
 use crate::error::{Failure, SetupError};
 use crate::names::Names;
 
-/// Brings the tables and functions of a store to this version. Runs once, whoever else tries.
+/// Migrates the tables and functions of a store to this version. Concurrent callers wait for each
+/// other.
 pub(crate) async fn migrate(
     connection: &mut Connection,
     names: &Names,
     role: &str,
 ) -> Result<(), SetupError> {
-    // A role that may change nothing can find that there is nothing to do.
+    // If nothing is to be done, a role without the right to change the schema succeeds.
     if check(connection, names, role).await.is_ok() {
         return Ok(());
     }
     check_encoding(connection).await?;
-    // One transaction from here on; where it fails, the connection ends and takes it along.
+    // From here on everything is one transaction. If a step fails, the connection is closed, which
+    // rolls it back.
     batch(connection, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     batch(connection, LOCK).await?;
     let exists = format!("SELECT to_regnamespace(quote_ident('{}')) IS NOT NULL", names.schema());
-    // Asked before, because `IF NOT EXISTS` wants the right to create one in any case.
+    // Checked first, because `IF NOT EXISTS` requires the right to create a schema even if it
+    // exists.
     if !first::<bool>(connection, &exists).await.map_err(SetupError::Refused)? {
         batch(connection, &names.fill("CREATE SCHEMA {schema}")).await?;
     }
@@ -37,7 +40,7 @@ pub(crate) async fn migrate(
     batch(connection, "COMMIT").await
 }
 
-/// Checks that the tables and functions are there, and no older than this version.
+/// Checks that the tables and functions exist and have at least this version.
 pub(crate) async fn check(
     connection: &mut Connection,
     names: &Names,
@@ -71,7 +74,7 @@ async fn batch(connection: &mut Connection, sql: &str) -> Result<(), SetupError>
     connection.batch(sql).await.map_err(SetupError::Refused)
 }
 
-/// The only column of the only row.
+/// Returns the only column of the only row.
 async fn first<T: for<'r> Column<'r>>(
     connection: &mut Connection,
     sql: &str,
@@ -82,8 +85,8 @@ async fn first<T: for<'r> Column<'r>>(
     first.ok_or(Failure::Protocol("an answer of another form"))
 }
 
-/// What was done to a database that is at version *n*: the first *n* of these. From the second on, each
-/// only adds, so that nodes of the version before go on.
+/// The migrations: a database at version *n* has the first *n*. From the second on, each only adds
+/// objects, so that nodes of the previous version keep working.
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("sql/0001.sql"),
     concat!(include_str!("sql/0002.sql"), include_str!("sql/functions.sql")),
@@ -93,11 +96,11 @@ const WANTED: i32 = MIGRATIONS.len() as i32;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS {migrations} (version integer PRIMARY KEY)";
 
-/// Whether nodes of release 0.1 are there, as far as this role may see: they name themselves so.
+/// Detects connections of release 0.1 by their application name, if this role may see them.
 const IS_IN_USE: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'steadfast')";
 
-/// Waits for its turn, whatever time that takes. The number is `steadfas`, in ASCII.
+/// Waits for its turn without a time limit. The number is `steadfas` in ASCII.
 const LOCK: &str =
     "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
     SELECT pg_advisory_xact_lock(x'7374656164666173'::bigint)";

@@ -1,4 +1,4 @@
-//! What the store does: every operation, one statement each.
+//! The operations of the store. Each is one statement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::shares::{Share, Shares};
 use crate::statements::Statements;
 use crate::sweep::Sweeper;
 
-/// Everything a store shares with its clones.
+/// The state that a store shares with its clones.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
     pub(crate) pool: Pool,
     pub(crate) shares: Arc<Shares>,
     pub(crate) statements: Statements,
-    /// `None` where nothing is told.
+    /// `None` if changes are not recorded.
     pub(crate) changes: Option<Changes>,
     pub(crate) sweeper: Option<Sweeper>,
     pub(crate) probe: Probe,
@@ -104,7 +104,7 @@ impl Sessions {
             ("sign_in", &deletion.sign_in.map(bound)),
             ("reason", &deletion.reason.name()),
         ];
-        // Ids are used once: what a late delete finds is what it was to end.
+        // Ids are never reused, so a late delete can only find the record it was meant for.
         let ending = self.pool.rows(Resend::Freely, &self.statements.end, &arguments);
         let row = one(self.locking(None, Some(id), ending).await?)?;
         self.ring_if_told(&row, 1)?;
@@ -150,15 +150,15 @@ impl Sessions {
             ("floor_until", &(now + FLOOR_KEPT).as_millis()),
             ("reason", &revocation.reason.name()),
         ];
-        // A late one would end sessions that began after it.
+        // A late repetition would end sessions that began after the first attempt.
         let ending = self.pool.rows(Resend::Never, &self.statements.end_all, &arguments);
         let row = one(self.locking(Some(principal), None, ending).await?)?;
         self.take_note(&row, 1, 2)?;
         Ok(row.get::<i64>(0).map_err(StoreError::refused)? as u64)
     }
 
-    /// Ends at most `limit` records that expired before `due`, and returns how many, and whether there
-    /// are more.
+    /// Removes at most `limit` records that expired before `due`. Returns their number, and whether
+    /// there are more.
     pub(crate) async fn collect(
         &self,
         due: Timestamp,
@@ -211,7 +211,7 @@ impl Sessions {
         self.changes.is_some()
     }
 
-    /// Reports the records that the row says expired, how many there are, and wakes those who listen.
+    /// Reports the records that the row lists as expired, and notifies listeners of the changes.
     fn take_note(&self, row: &Row, expired: usize, is_told: usize) -> Result<u64, StoreError> {
         let expired = ended(row, expired).map_err(StoreError::refused)?;
         for id in &expired {
@@ -229,7 +229,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A call that may have to wait for the lock of a principal, and then of a record.
+    /// Makes a call that may wait for the lock of a principal, then of a record.
     async fn locking<T>(
         &self,
         principal: Option<&Principal>,
@@ -250,7 +250,7 @@ impl Sessions {
         answer
     }
 
-    /// A record that is there already is a better reason than a limit.
+    /// Rejects a new record over a limit. An existing record takes precedence over the limit.
     async fn refuse_new(
         &self,
         id: RecordId,
@@ -268,7 +268,7 @@ impl Sessions {
     }
 }
 
-/// A record as the arguments of its statement.
+/// A record as arguments of its statement.
 struct New<'r> {
     record: &'r Record,
     admission: Admission,
@@ -319,7 +319,7 @@ impl<'r> New<'r> {
             ("epoch", &self.admission.epoch.map(rows::epoch)),
             ("refuses", &(self.admission.at_cap == AtCap::Refuse)),
         ];
-        // A late one would bring back what was ended after it.
+        // A late repetition would bring back a record that was ended after the first attempt.
         sessions.pool.rows(Resend::Never, &sessions.statements.create, &arguments).await
     }
 
@@ -341,5 +341,5 @@ fn one(mut rows: Vec<Row>) -> Result<Row, StoreError> {
     rows.pop().ok_or_else(|| StoreError::refused("the database answers nothing"))
 }
 
-/// How long a floor is kept after it was last raised or confirmed.
+/// The time that a minimum epoch is kept after it was last raised or confirmed.
 const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,4 +1,4 @@
-//! A share of the connections for each record: one that is stuck takes no more of them.
+//! A limit on the connections that calls for one record may take.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use steadfast_core::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Who holds how many connections, of the calls that may have to wait for a lock at the server.
+/// The connections held by calls that may wait for a lock at the server.
 ///
-/// The server takes such calls about one record one by one in any case, so a second one that is on its
-/// way is all that helps.
+/// The server runs such calls for one record one at a time. A second call in transit keeps it busy;
+/// more would only occupy connections.
 pub(crate) struct Shares {
     size: usize,
     hasher: RandomState,
@@ -23,17 +23,17 @@ impl Shares {
         Arc::new(Self { size, hasher: RandomState::new(), held: Mutex::default() })
     }
 
-    /// A part of the share of what calls lock, as soon as there is one.
+    /// Waits for a permit for a call that locks `locked`.
     ///
-    /// Fails as soon as another call finds that something else holds it: those that came after it would
-    /// wait as long again.
+    /// It fails as soon as another call finds the record locked, because callers that wait would
+    /// find the same after another timeout.
     pub(crate) async fn of(self: &Arc<Self>, locked: impl Hash) -> Result<Share, StoreError> {
         let key = self.hasher.hash_one(locked);
         let semaphore = {
             let mut held = self.held();
             Arc::clone(held.entry(key).or_insert_with(|| Arc::new(Semaphore::new(self.size))))
         };
-        // Before it waits, so that the entry goes with the last caller, also with one that gives up.
+        // Created before waiting, so that the last caller removes the entry even if it gives up.
         let mut share = Share { shares: Arc::clone(self), key, semaphore, permit: None };
         let permit = Arc::clone(&share.semaphore).acquire_owned().await;
         share.permit = Some(permit.map_err(|_| StoreError::busy("another call waits in vain"))?);
@@ -45,7 +45,7 @@ impl Shares {
     }
 }
 
-/// A part of a share. It is given back when this is dropped.
+/// A permit. It is returned when this is dropped.
 pub(crate) struct Share {
     shares: Arc<Shares>,
     key: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Fails those that wait for a part of the same share.
+    /// Fails the callers that wait for a permit of the same record.
     pub(crate) fn is_stuck(&self) {
         self.semaphore.close();
         self.remove(|_| true);
@@ -72,7 +72,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         drop(self.permit.take());
-        // Held by the map and by this.
+        // One reference belongs to the map and one to this share.
         self.remove(|entry| Arc::strong_count(entry) == 2);
     }
 }

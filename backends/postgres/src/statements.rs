@@ -5,7 +5,7 @@ use postgres_types::Type;
 use crate::connection::Statement;
 use crate::names::Names;
 
-/// The statements of a store, with its names in them.
+/// The statements of a store, with its names filled in.
 pub(crate) struct Statements {
     pub(crate) create: Statement,
     pub(crate) load: Statement,
@@ -29,7 +29,7 @@ pub(crate) struct Feed {
     pub(crate) renew: Statement,
     pub(crate) forget: Statement,
     pub(crate) ring: Statement,
-    /// Where listeners are rung.
+    /// The channel on which listeners are notified.
     pub(crate) channel: String,
 }
 
@@ -59,7 +59,7 @@ impl Statements {
         }
     }
 
-    /// Every statement.
+    /// Returns all statements.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Statement> {
         let Self { create, load, patch, end, list, end_all, collect, scan, stats, feed } = self;
         let Feed { register, writers, are_writing, poll, renew, forget, ring, channel: _ } = feed;
@@ -102,7 +102,8 @@ pub(crate) const ALL: &[Sql] = &[
     RING,
 ];
 
-/// A statement, and what it takes, by name: `(…)` is all of it.
+/// The text of a statement, and its parameters by name. `(…)` in the text stands for all
+/// parameters.
 type Sql = (&'static str, &'static [(&'static str, Type)]);
 
 const CREATE: Sql = (
@@ -229,14 +230,14 @@ const SCAN: Sql = (
 const STATS: Sql =
     ("SELECT count(*), count(principal), coalesce(sum(size), 0)::bigint FROM {sessions}", &[]);
 
-/// A listener counts for 30 s, and renews that every 10 s.
+/// A registration is valid for 30 s and is renewed every 10 s.
 const REGISTER: Sql = (
     "INSERT INTO {listeners} VALUES ($1, clock_timestamp() + interval '30 s')",
     &[("listener", Type::UUID)],
 );
 
-/// Transactions that may have looked for listeners before there was this one. They hold a lock of the
-/// table until their end.
+/// Transactions that may have checked for listeners before this one was registered. They hold a
+/// lock of the table until they end.
 const WRITERS: Sql = (
     "SELECT pg_current_snapshot()::text, array_agg(DISTINCT virtualtransaction) FROM pg_locks \
         WHERE relation = '{sessions}'::regclass AND mode = 'RowExclusiveLock' \
@@ -250,7 +251,8 @@ const ARE_WRITING: Sql = (
     &[("writers", Type::TEXT_ARRAY)],
 );
 
-/// What was committed since the last look: transactions that were open then, and later ones.
+/// Selects the changes committed since the last poll: by transactions that were open then, and by
+/// later ones.
 const POLL: Sql = (
     "SELECT pg_current_snapshot()::text, l.until > clock_timestamp(), c.what, c.id, c.version \
         FROM (VALUES (1)) one LEFT JOIN {listeners} l ON l.id = $1 LEFT JOIN LATERAL ( \
@@ -267,7 +269,7 @@ const RENEW: Sql = (
     &[("listener", Type::UUID)],
 );
 
-/// What every listener that counts has seen, and listeners that do not.
+/// Deletes changes that all valid listeners have read, and expired listeners.
 const FORGET: Sql = (
     "WITH gone AS (DELETE FROM {listeners} WHERE until < clock_timestamp() - interval '60 s') \
         DELETE FROM {changes} WHERE xid < pg_snapshot_xmin($1::text::pg_snapshot)",

@@ -1,4 +1,4 @@
-//! The store, as an application and the middleware see it.
+//! The public store and its builder.
 
 use std::fmt;
 use std::path::Path;
@@ -44,11 +44,12 @@ use crate::sweep::{self, Sweeper};
 pub struct PostgresStore(Arc<Sessions>);
 
 impl PostgresStore {
-    /// A store in the database at `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`, to be set up.
+    /// Returns a builder for the database at
+    /// `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE`.
     ///
-    /// The parts are percent-encoded. Of several hosts the one is used that can be written to. A host may
-    /// be the directory of a socket, `%2Frun%2Fpostgresql`. A user, password or database that is left out
-    /// is taken from `PGUSER`, `PGPASSWORD` and `PGDATABASE`; the port is 5432 by default.
+    /// The parts are percent-encoded. With several hosts, the writable one is used. A host may be
+    /// the directory of a socket, `%2Frun%2Fpostgresql`. A missing user, password or database is
+    /// taken from `PGUSER`, `PGPASSWORD` and `PGDATABASE`. The default port is 5432.
     pub fn builder(address: &str) -> PostgresStoreBuilder {
         PostgresStoreBuilder {
             address: address.to_owned(),
@@ -73,7 +74,7 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// What is shared, at work.
+    /// Returns the shared state, and keeps the background sweep running.
     fn sessions(&self) -> &Sessions {
         if let Some(sweeper) = &self.0.sweeper {
             sweeper.keep_going(&self.0);
@@ -88,7 +89,7 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// Sets a [`PostgresStore`] up, or its tables.
+/// Configures a [`PostgresStore`], or migrates its tables.
 #[derive(Clone)]
 pub struct PostgresStoreBuilder {
     address: String,
@@ -111,168 +112,169 @@ pub struct PostgresStoreBuilder {
 }
 
 impl PostgresStoreBuilder {
-    /// The clock and the randomness: the system's by default.
+    /// Sets the clock and the source of randomness. Default: the system's.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
-    /// How much a record may hold: [`Limits::default`] by default.
+    /// Sets the limits of a record. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// How connections are protected: [`Tls::VerifyFull`] by default, [`Tls::Off`] if every host is on
-    /// this machine.
+    /// Sets the protection of connections. Default: [`Tls::VerifyFull`], or [`Tls::Off`] if every
+    /// host is on this machine.
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls.mode = Some(tls);
         self
     }
 
-    /// A PEM file with the certificates of the authorities to believe, in place of the system's.
+    /// Trusts the authorities in this PEM file instead of the system's.
     #[must_use]
     pub fn root_certificate(mut self, file: impl AsRef<Path>) -> Self {
         self.tls.roots = Roots::File(file.as_ref().to_owned());
         self
     }
 
-    /// Begins a connection with TLS instead of asking the server for it first, which saves a round trip:
-    /// off by default. Servers since PostgreSQL 17 know this.
+    /// Starts connections with TLS immediately instead of negotiating it, which saves a round trip.
+    /// Default: off. Servers support it since PostgreSQL 17.
     #[must_use]
     pub fn direct_tls(mut self, is_direct: bool) -> Self {
         self.tls.is_direct = is_direct;
         self
     }
 
-    /// Files with the certificate that this client shows, and its key, in PEM.
+    /// Presents this client certificate, from PEM files with the certificate and its key.
     #[must_use]
     pub fn client_certificate(mut self, file: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.tls.client = Some((file.as_ref().to_owned(), key.as_ref().to_owned()));
         self
     }
 
-    /// Whether a login is bound to its TLS connection: [`Binding::Prefer`] by default.
+    /// Sets the binding of logins to their TLS connections. Default: [`Binding::Prefer`].
     #[must_use]
     pub fn channel_binding(self, binding: Binding) -> Self {
         Self { binding, ..self }
     }
 
-    /// The name of this application in `pg_stat_activity`: `steadfast/2` by default, where the number is
-    /// the format that it writes. Nodes of release 0.1 are `steadfast`.
+    /// Sets the name of this application in `pg_stat_activity`. Default: `steadfast/2`, where the
+    /// number is the format that it writes. Nodes of release 0.1 are named `steadfast`.
     #[must_use]
     pub fn application_name(self, name: &str) -> Self {
         Self { application_name: name.to_owned(), ..self }
     }
 
-    /// Settings of the server for each connection, `-c name=value -c name=value`: none by default.
+    /// Sets server settings for each connection: `-c name=value -c name=value`. Default: none.
     #[must_use]
     pub fn session_options(self, options: &str) -> Self {
         Self { options: Some(options.to_owned()), ..self }
     }
 
-    /// What stands between this store and the server: nothing by default. A pooler has to be announced,
-    /// because it lends a connection of the server to several clients, one after the other.
+    /// Sets the kind of pooler between this store and the server. Default: none. A pooler must be
+    /// declared, because it shares a server connection among clients.
     #[must_use]
     pub fn pooler(self, pooler: Pooler) -> Self {
         Self { pooler: Some(pooler), ..self }
     }
 
-    /// The address of the server itself, for the connection that listens to changes, where there is a
-    /// pooler at the other one: the same by default.
+    /// Sets the address of the server itself, for the connection that listens to changes, if the
+    /// other address is that of a pooler. Default: the same address.
     #[must_use]
     pub fn listen_at(self, address: &str) -> Self {
         Self { listen_at: Some(address.to_owned()), ..self }
     }
 
-    /// How long a host has to let this client in, 1 ms to 60 s: 2 s by default. Other hosts are asked
-    /// after 200 ms.
+    /// Sets the time to open a connection to a host, 1 ms to 60 s. Default: 2 s. Other hosts are
+    /// tried after 200 ms.
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// How the system asks whether an idle connection lives: [`Keepalive::default`] by default. `None`
-    /// never asks.
+    /// Sets the keepalive probes of idle connections. Default: [`Keepalive::default`]. `None`
+    /// disables them.
     #[must_use]
     pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
         self.network.keepalive = keepalive;
         self
     }
 
-    /// How long what was sent may stay unacknowledged before the system gives a connection up: its own
-    /// default, by default. On Linux only.
+    /// Sets the time that sent data may remain unacknowledged before the operating system closes a
+    /// connection. Default: the system's. Linux only.
     #[must_use]
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
         self.network.user_timeout = timeout;
         self
     }
 
-    /// The schema of the tables: `steadfast` by default. 1 to 31 of `a-z 0-9 _`.
+    /// Sets the schema of the tables: 1 to 31 of `a-z 0-9 _`. Default: `steadfast`.
     #[must_use]
     pub fn schema(self, schema: &str) -> Self {
         Self { schema: schema.to_owned(), ..self }
     }
 
-    /// The table of the records: `sessions` by default. 1 to 31 of `a-z 0-9 _`. The others, and the
-    /// functions, are named after it.
+    /// Sets the table of the records: 1 to 31 of `a-z 0-9 _`. Default: `sessions`. The other tables
+    /// and the functions are named after it.
     #[must_use]
     pub fn table(self, table: &str) -> Self {
         Self { table: table.to_owned(), ..self }
     }
 
-    /// How many connections there may be, 1 to 1,000: 10 by default. A statement takes one for as long
-    /// as it runs. Listening to changes takes one more.
+    /// Sets the highest number of connections, 1 to 1,000. Default: 10. A statement takes one while
+    /// it runs. Listening to changes takes one more.
     #[must_use]
     pub fn connections(self, connections: usize) -> Self {
         Self { connections, ..self }
     }
 
-    /// How long a call may take here and at the server, 1 ms to 60 s: 5 s by default. The middleware
-    /// waits for less.
+    /// Sets the time limit of a call, here and at the server, 1 ms to 60 s. Default: 5 s. The
+    /// middleware's timeout is shorter.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Whether changes are told to stores that listen, on any node: by default they are. What is changed
-    /// is written down only while a store listens.
+    /// Sets whether changes are reported to listening stores on all nodes. Default: true. Changes
+    /// are only recorded while a store listens.
     #[must_use]
     pub fn tell_changes(self, tells_changes: bool) -> Self {
         Self { tells_changes, ..self }
     }
 
-    /// How often this node takes expired records out of the table: about once a minute by default.
-    /// `None` leaves it to calls of [`Operate::collect`].
+    /// Sets how often this node removes expired records. Default: about once per minute. `None`
+    /// leaves it to calls of [`Operate::collect`].
     #[must_use]
     pub fn sweep_every(self, sweep_every: Option<Duration>) -> Self {
         Self { sweep_every, ..self }
     }
 
-    /// Creates the tables and functions, or brings them to this version. As often as one likes, from
-    /// several nodes at once; as a role that may create a schema, or in one that belongs to it.
+    /// Creates the tables and functions, or migrates them to this version. It may be called
+    /// repeatedly and from several nodes concurrently, by a role that may create a schema, or that
+    /// owns it.
     ///
     /// # Errors
     ///
-    /// When the settings cannot be, or the database cannot be reached or refuses.
+    /// Returns an error when the settings are invalid, or the database is unreachable or refuses.
     pub async fn migrate(&self) -> Result<(), SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
         let hosts = self.hosts(&self.address, self.pooler)?;
         schema::migrate(&mut hosts.connect().await?, &names, hosts.role()).await
     }
 
-    /// The store, once the database answered, has the tables it needs, and lets this role do what
-    /// requests will do: every statement is tried, and leaves nothing behind.
+    /// Builds the store, after checking that the database answers, has the tables, and lets this
+    /// role run every statement. The check leaves no trace.
     ///
     /// # Errors
     ///
-    /// When the settings cannot be, the database cannot be reached, its tables are missing, or the role
-    /// lacks a privilege.
+    /// Returns an error when the settings are invalid, the database is unreachable, its tables are
+    /// missing, or the role lacks a privilege.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// Panics outside of a Tokio runtime.
     pub async fn build(self) -> Result<PostgresStore, SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
         let hosts = Arc::new(self.hosts(&self.address, self.pooler)?);
@@ -320,7 +322,7 @@ impl PostgresStoreBuilder {
         let default = if is_local { Tls::Off } else { Tls::VerifyFull };
         let mode = self.tls.mode.unwrap_or(default);
         if mode != Tls::Off {
-            // Found out here, what is wrong with a file is told by its name.
+            // Checked here, so that an error names the file.
             self.tls.config(mode)?;
         }
         let login = Login {
@@ -403,7 +405,7 @@ impl SessionStore for PostgresStore {
         self.sessions().delete_all(principal, revocation).await
     }
 
-    /// Begins with [`Change::Down`](steadfast_core::Change::Down) while it is not connected.
+    /// Begins with [`Change::Down`](steadfast_core::Change::Down) until it is connected.
     fn changes(&self) -> Option<ChangeStream> {
         self.0.changes.as_ref().map(Changes::listen)
     }
@@ -424,7 +426,7 @@ impl Operate for PostgresStore {
         self.sessions().scan(after, limit).await
     }
 
-    /// Looks at every record: for an administrator, not for a request.
+    /// Scans all records: use it for administration, not while serving a request.
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.sessions().stats().await
     }

@@ -1,4 +1,4 @@
-//! Records that expired are taken out of the table in the background.
+//! The background removal of expired records.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::sessions::Sessions;
 
-/// Sweeps once in a while, on the runtime where the store is used.
+/// Sweeps at intervals, on the runtime that uses the store.
 pub(crate) struct Sweeper {
     every: Duration,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -20,7 +20,7 @@ impl Sweeper {
         Self { every, task: Mutex::default() }
     }
 
-    /// Begins, and begins again where the runtime that did it has ended.
+    /// Starts the task, if none is running or its runtime has ended.
     pub(crate) fn keep_going(&self, sessions: &Arc<Sessions>) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -29,21 +29,23 @@ impl Sweeper {
     }
 }
 
-/// Takes out what is due, a batch at a time, and says how many records it was.
+/// Removes expired records in batches. Returns their number.
 pub(crate) async fn sweep(sessions: &Sessions, due: Timestamp) -> Result<u64, StoreError> {
     let mut ended = 0;
     loop {
         let (batch, is_more) = sessions.collect(due, BATCH).await?;
         ended += batch;
-        // Where a batch is all locked, so may the next one be.
+        // An empty batch with more to come means that its records are locked. The next batch may
+        // be, too.
         if !is_more || batch == 0 {
             return Ok(ended);
         }
     }
 }
 
-/// Each node sweeps until its store is dropped, at times that drift apart, and skips what another one has in hand. It leaves a record
-/// alone for a while after its deadline, so that a node whose clock is ahead ends nobody's session.
+/// Sweeps until the store is dropped. Nodes sweep at different times, because intervals are
+/// jittered, and skip records that another node has locked. A record is only removed some time
+/// after its deadline, so that a node with a fast clock does not end sessions early.
 async fn keep_sweeping(sessions: Weak<Sessions>, every: Duration) {
     loop {
         sleep(jittered(&sessions, every)).await;
@@ -57,17 +59,17 @@ async fn keep_sweeping(sessions: Weak<Sessions>, every: Duration) {
     }
 }
 
-/// Between one half and three halves of a duration.
+/// Returns a random duration between 50 % and 150 % of `every`.
 fn jittered(sessions: &Weak<Sessions>, every: Duration) -> Duration {
     let mut random = [128];
     if let Some(sessions) = sessions.upgrade() {
-        // Without randomness, every node sweeps at the same pace.
+        // Without randomness, all nodes sweep at the same pace, which is acceptable.
         let _ = sessions.env.fill(&mut random);
     }
     every / 2 + every * u32::from(random[0]) / 256
 }
 
-/// Rows of one statement: some milliseconds of work.
+/// The number of rows per statement, which takes some milliseconds.
 const BATCH: i64 = 1_000;
 
 const GRACE: Duration = Duration::from_secs(5 * 60);

@@ -1,4 +1,4 @@
-//! What a listener hears, and what it may have missed.
+//! The changes that a listener receives, and those it may have missed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ async fn a_listener_hears_what_other_nodes_do() {
     let id = create(&writer, [0; 32]).await;
     let version = applied(&writer, id, &put()).await;
     assert_eq!(heard(&mut changes).await, Change::Patched(id, version));
-    // The deadline is no change.
+    // A touch is not reported.
     applied(&writer, id, &Patch::touch(writer.env().now() + Duration::from_secs(60))).await;
     let version = applied(&writer, id, &login(&writer, 0, 1, &alice)).await;
     assert_eq!(heard(&mut changes).await, Change::SignedIn(id, version));
@@ -68,7 +68,7 @@ async fn nothing_is_written_down_where_nothing_listens() {
     let mut changes = listening(&listener).await;
     applied(&store, id, &put()).await;
     assert!(matches!(heard(&mut changes).await, Change::Patched(..)));
-    // A listener that is gone counts for a while.
+    // The registration of a dropped listener stays valid for a while.
     drop((changes, listener));
     service.sql("UPDATE {listeners} SET until = clock_timestamp()");
     applied(&store, id, &put()).await;
@@ -159,7 +159,7 @@ async fn a_node_that_rings_nobody_is_heard_all_the_same() {
     let store = service.store(Env::system()).await;
     let mut changes = listening(&store).await;
     let id = create(&store, [0; 32]).await;
-    // As by a node that dies before it rings.
+    // Like a node that dies before it notifies.
     let sql = "SELECT {sessions}_end('ID', 0, true, NULL, NULL, 'logout')";
     service.sql(&sql.replace("ID", &id.to_string()));
     assert_eq!(heard(&mut changes).await, Change::Ended(id, EndReason::Logout));
@@ -178,7 +178,7 @@ async fn a_store_that_tells_of_nothing_has_no_changes() {
     assert_eq!(heard(&mut changes).await, Change::Ended(id, EndReason::Logout));
 }
 
-/// A feed that is up.
+/// Returns a feed that is up.
 async fn listening(store: &PostgresStore) -> ChangeStream {
     let mut changes = store.changes().unwrap();
     assert_eq!(within(changes.next()).await, Some(Change::Down));
@@ -209,7 +209,7 @@ fn put() -> Patch {
     put
 }
 
-/// A login that leaves the principal with one session.
+/// Returns a login with a cap of one session.
 fn login(store: &PostgresStore, from: u8, to: u8, principal: &Principal) -> Patch {
     let Record { created, absolute_deadline, secret, .. } = visitor(store, [from; 32]);
     let authentication = Authentication {

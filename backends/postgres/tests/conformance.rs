@@ -1,5 +1,5 @@
-//! The PostgreSQL store keeps the contract: three nodes over one server, as a role that may do no more
-//! than it has to.
+//! The PostgreSQL store passes the conformance tests with three nodes on one server, as a role with
+//! the documented privileges.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Connections: protected, few, one round trip a statement, and none that holds a request up.
+//! Connections: protected, few, with one round trip per statement, and never blocking a request.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -58,7 +58,7 @@ async fn st_10_a_server_without_tls_gets_no_plaintext() {
         let error = builder.build().await.unwrap_err();
         let SetupError::Unreachable(why) = error else { panic!("{error}") };
         assert!(why.to_string().contains("does not support TLS"), "{why}");
-        // The request for TLS, and nothing after it.
+        // Only the request for TLS was sent.
         assert_eq!(proxy.traffic().sent, 8);
     }
 }
@@ -66,10 +66,11 @@ async fn st_10_a_server_without_tls_gets_no_plaintext() {
 #[tokio::test]
 async fn every_call_is_one_statement_and_one_round_trip() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
-    // From version 18 on, statements of one role on tables of the same name are counted as one.
+    // From version 18 on, the server merges the statistics of a role's statements on tables with
+    // the same name.
     let builder = service.builder_at(&service.role(""), proxy.address());
     let store = builder.connections(1).build().await.unwrap();
-    // The first time, each statement is prepared, which is a round trip more.
+    // The first run of each statement prepares it, which takes another round trip.
     let calls = Calls::new(&store);
     for (_, call) in calls.each(&store) {
         call.await;
@@ -266,7 +267,7 @@ async fn of_several_hosts_the_one_that_can_be_written_to_serves() {
     let mut put = Patch::new();
     put.put("n", 1.into()).unwrap();
     assert!(matches!(store.update(id, &put, &HINT).await, Ok(Outcome::Applied(_))));
-    // The old primary comes back as what it was, and nobody goes back to it.
+    // The old primary comes back as a primary, but no client returns to it.
     primary.restart();
     assert!(matches!(store.update(id, &put, &HINT).await, Ok(Outcome::Applied(_))));
     let version = "SELECT version FROM steadfast.sessions";
@@ -280,7 +281,7 @@ async fn a_host_that_does_not_answer_holds_nobody_up() {
     let store = service.builder_at("app", &hosts).connections(2).build().await.unwrap();
     let id = create(&store).await;
     hung.stop();
-    // Those under way wait for their time; then the next host is found.
+    // Statements in progress run into their timeout, then the next host is found.
     let builder = service.builder_at("app", &hosts).timeout(Duration::from_secs(1));
     within(builder.build()).await.unwrap();
     within(eventually(async || {
@@ -298,7 +299,7 @@ async fn a_standby_alone_is_no_database() {
     let address = format!("postgres://postgres@{}/postgres", standby.address());
     let error = PostgresStore::builder(&address).build().await.unwrap_err();
     let SetupError::Unreachable(why) = error else { panic!("{error}") };
-    let said = format!("no primary among {} (it is a standby)", standby.address());
+    let said = format!("no primary among {} (the server is a standby)", standby.address());
     assert_eq!(why.to_string(), said);
 }
 

@@ -1,4 +1,4 @@
-//! What is in the database, what it costs there, and who may do what.
+//! The contents of the database, the cost of operations, and privileges.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,8 +29,8 @@ async fn touches_within_the_hour_stay_hot() {
         }
     }
     drop(store);
-    // The deadline of each passes an hour once. Now and then a page is full, where another transaction
-    // holds on to what was there before. The check at the start makes one more.
+    // Each deadline is extended once per hour. Occasionally a page is full because another
+    // transaction holds on to old row versions. The check at the start makes one more.
     let (updates, hot) = service.updates().await;
     assert!(updates == 81 && (73..=79).contains(&hot), "{hot} of {updates}");
 }
@@ -47,7 +47,7 @@ async fn writes_stay_hot_and_touches_that_move_nothing_write_nothing() {
         applied(&store, id, &Patch::touch(store.env().now())).await;
     }
     drop(store);
-    // The check at the start makes one more.
+    // The check at the start makes one more update.
     let (updates, hot) = service.updates().await;
     assert!(updates == 21 && hot >= 19, "{hot} of {updates}");
 }
@@ -124,7 +124,7 @@ async fn a_database_without_the_tables_is_refused_with_what_to_do() {
     let error = service.builder("app").schema("nowhere").build().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the schema \"nowhere\" is at version 0 and should be at 2: migrate it"
+        "the schema \"nowhere\" has version 0, but version 2 is needed: run the migration"
     );
 }
 
@@ -137,7 +137,7 @@ async fn a_database_of_another_encoding_is_refused() {
     );
     let address = format!("postgres://postgres@{}/latin", server().address());
     let error = PostgresStore::builder(&address).migrate().await.unwrap_err();
-    assert_eq!(error.to_string(), "the database is encoded in LATIN1: create one in UTF8");
+    assert_eq!(error.to_string(), "the database has the encoding LATIN1; create one with UTF8");
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
     for _ in 0..50 {
         let ids =
             [create_for(&store, &principals[0]).await, create_for(&store, &principals[1]).await];
-        // Each takes the session of the other, and one session is all that anybody may have.
+        // Each login takes over the other's session, with a cap of one session.
         let logins = [0, 1].map(|n| {
             let (store, login) = (store.clone(), login(&store, &principals[1 - n]));
             tokio::spawn(async move { store.update(ids[n], &login, &Hint::default()).await })
@@ -356,7 +356,7 @@ async fn a_principal_is_forgotten_with_the_last_session() {
         }
         assert_eq!(service.sql(principals), "");
     }
-    // Nobody signed in: the secret is another one.
+    // No sign-in: only the secret changes.
     let id = create(&store).await;
     let wrong = visitor(&store, [9; 32]).secret;
     let mut login = login(&store, &alice);

@@ -1,5 +1,5 @@
-//! The patch that the database applies is the one that `Record::apply` decides: the same answer, and
-//! the same record afterwards.
+//! The database applies patches exactly like `Record::apply`: with the same answer and the same
+//! record.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn the_database_decides_what_the_record_would() {
     }
 }
 
-/// Stores with the limits that are drawn, on one table and one clock.
+/// Stores with the drawn limits, on one table with one clock.
 struct Subject {
     clock: ManualClock,
     creator: PostgresStore,
@@ -57,7 +57,7 @@ impl Subject {
         Self { clock, creator: service.store(env).await, stores }
     }
 
-    /// What the store answers and keeps, beside what it should.
+    /// Returns the store's answer and record, and the expected ones.
     async fn both(&self, record: &Record, steps: &[Step], limits: usize, now: i64) -> (Seen, Seen) {
         let patch = build(steps);
         let id = self.creator.mint().unwrap();
@@ -80,7 +80,7 @@ impl Subject {
         (seen, expected)
     }
 
-    /// The row, also if it expired: it comes after the id before it.
+    /// Returns the row, even if it has expired: it follows the previous id.
     async fn kept(&self, id: RecordId) -> Record {
         let before = u128::from_be_bytes(*id.as_bytes()) - 1;
         let before = RecordId::from_bytes(before.to_be_bytes());
@@ -121,12 +121,12 @@ impl From<Result<Outcome, StoreError>> for Answer {
     }
 }
 
-/// A replaced hash that opens nothing any more may be kept or not.
+/// Ignores a replaced hash that has expired, which may be kept or not.
 fn comparable(record: Record, now: Timestamp) -> Record {
     Record { replaced: record.replaced.clone().filter(|replaced| now < replaced.until), ..record }
 }
 
-/// One thing that a patch is made of.
+/// A part of a patch.
 #[derive(Clone, Debug)]
 enum Step {
     Put(&'static str, &'static str),
@@ -143,7 +143,7 @@ enum Step {
     Own(&'static str),
 }
 
-/// Until when, who, and what the session says of itself.
+/// The absolute deadline, the user and the facts.
 type Login = (i64, Option<&'static str>, Option<&'static [u8]>);
 
 fn build(steps: &[Step]) -> Patch {
@@ -152,7 +152,7 @@ fn build(steps: &[Step]) -> Patch {
         match step {
             Step::Put(key, value) => patch.put(key, json(value)).unwrap(),
             Step::Remove(key) => patch.remove(key).unwrap(),
-            // What cannot be added to an earlier step of the same patch is no patch.
+            // It fails if an earlier step of the patch left a value that is not a counter.
             Step::Add(key, by) => drop(patch.add(key, *by)),
             Step::Clear => patch.clear(),
             Step::Expect(key, value) => patch.expect(key, value.map(json)).unwrap(),
@@ -265,7 +265,7 @@ fn by() -> impl Strategy<Value = i64> {
     select(vec![0, 1, -1, 5, i64::MAX, i64::MIN])
 }
 
-/// Minutes, some of which have passed at each of the times that a patch comes.
+/// Draws minutes. At each time of a patch, some have passed.
 fn deadline() -> impl Strategy<Value = i64> {
     prop_oneof![1 => 1..12_i64, 4 => 12..200_i64]
 }

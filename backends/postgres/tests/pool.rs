@@ -1,4 +1,4 @@
-//! How connections are shared: dead ones, too few of them, and records that are stuck.
+//! Sharing connections: dead connections, too few of them, and locked records.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,7 +36,7 @@ async fn no_connection_is_lent_that_an_operator_terminated() {
     let id = create(&store).await;
     for _ in 0..4 {
         join_all((0..4).map(|_| load(&store, id))).await;
-        // The runtime does not run meanwhile, and so has not heard of it.
+        // The runtime is blocked here, so it has not noticed.
         let terminate = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity";
         server().sql("postgres", "app", &format!("{terminate} WHERE usename = '{role}'"));
         increment(&store, id).await;
@@ -77,12 +77,12 @@ async fn a_connection_that_went_silent_is_asked_before_it_is_lent() {
     let store = builder.connections(4).build().await.unwrap();
     let id = create(&store).await;
     join_all((0..4).map(|_| load(&store, id))).await;
-    // From here on it swallows what is sent on those there are.
+    // From now on, the existing connections are dead.
     proxy.swallow();
     assert!(matches!(store.load(id, None, &HINT).await, Err(StoreError::Timeout)));
     let longer = service.builder_at("app", proxy.address()).connections(4).build().await.unwrap();
     drop(longer);
-    // The first one is given up after a second. The others are not lent to anybody after that.
+    // The first one is given up after a second. The others are not used after that.
     eventually(async || store.load(id, None, &HINT).await.is_ok()).await;
     increment(&store, id).await;
 }
@@ -142,7 +142,7 @@ async fn a_role_with_too_few_connections_serves_everybody() {
     }
     let refused = service.builder(&role).connections(10).build().await;
     assert_eq!(sessions_of(&role), "5", "{refused:?}");
-    // More are allowed, and in time there are more.
+    // The server allows more, and the pool soon has more.
     server().sql("postgres", "app", &format!("ALTER ROLE {role} CONNECTION LIMIT 8"));
     eventually(async || {
         join_all((0..40).map(|_| load(&store, id))).await;
@@ -157,7 +157,7 @@ async fn where_no_connection_is_left_callers_wait_for_one() {
     let role = service.role("CONNECTION LIMIT 1");
     let store = service.builder(&role).build().await.unwrap();
     let id = create(&store).await;
-    // Another program takes the only one.
+    // Another program takes the only connection.
     let terminate = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity";
     server().sql("postgres", "app", &format!("{terminate} WHERE usename = '{role}'"));
     let other = service.builder(&role).build().await.unwrap();
@@ -196,7 +196,7 @@ async fn a_locked_record_takes_no_more_than_its_share() {
         let answer = within(call).await.unwrap();
         assert!(matches!(answer, Err(StoreError::Busy(_))), "{answer:?}");
     }
-    // All of them were told before the middleware would have given up.
+    // All callers were answered before the middleware would have timed out.
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(still || elapsed > Duration::from_millis(400), "nothing was held up by anything");
     drop(lock);
@@ -300,7 +300,7 @@ fn put(key: &str, value: i64) -> Patch {
     put
 }
 
-/// Whether as many statements wait for the lock of a row.
+/// Returns true if this many statements wait for the lock of a row.
 fn waiting(statements: u32) -> bool {
     let sql = "SELECT count(*) FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND query LIKE '%_patch%'";

@@ -1,4 +1,4 @@
-//! PgBouncer stands before the server.
+//! A store with PgBouncer in front of the server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -122,7 +122,7 @@ async fn a_pooler_that_was_not_announced_is_refused_with_what_to_do() {
         let error = builder(&service, &pooler, "app").build().await.unwrap_err();
         let SetupError::Unreachable(why) = error else { panic!("{error}") };
         assert!(why.to_string().contains("set `pooler=transaction`"), "{why}");
-        // Nothing was set on a connection that others are lent.
+        // No settings leak to the connections that other clients use.
         let set = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'";
         assert_eq!(pooler.sql("app", "app", set), "0");
     }
@@ -175,7 +175,7 @@ async fn a_restart_of_the_pooler_fails_no_increment() {
     }
 }
 
-/// A pooler that lends connections for a transaction.
+/// A pooler that assigns connections for a transaction.
 fn transactions(settings: &[&str]) -> PgBouncer {
     PgBouncer::start(server(), &ROLES, &[&["pool_mode = transaction"], settings].concat())
 }

@@ -1,4 +1,4 @@
-//! Whether a store can do what requests will do: at its start, and when it is asked.
+//! Readiness: the check at the start, and the check on demand.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -109,7 +109,7 @@ async fn readiness_costs_at_most_two_statements_a_second() {
     assert!((2..=most).contains(&made), "{made} statements");
 }
 
-/// Why a store cannot be opened, in one line.
+/// Returns the reason why a store cannot be built, as one line.
 async fn refusal(service: &Service, role: &str) -> String {
     match service.builder(role).build().await {
         Err(error @ SetupError::Unfit { .. }) => error.to_string(),
@@ -117,7 +117,7 @@ async fn refusal(service: &Service, role: &str) -> String {
     }
 }
 
-/// What `grants.sql` grants on tables.
+/// The privileges on tables in `grants.sql`.
 const NEEDED: &[(&str, &[&str])] = &[
     ("sessions", ALL),
     ("sessions_principals", ALL),

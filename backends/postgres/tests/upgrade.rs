@@ -1,4 +1,4 @@
-//! A database that release 0.1 wrote, under this one.
+//! This release on a database that release 0.1 wrote.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -83,7 +83,7 @@ async fn principals_of_0_1_keep_their_sessions_and_floors() {
     let record = Record { principal: Some(principal_named("bob")), ..record(&store, 7) };
     let outcome = store.create(id(7), record, below).await.unwrap();
     assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
-    // One more, and one is all that there may be.
+    // One more login, with a cap of one session.
     let record = Record { principal: Some(principal_named("alice")), ..self::record(&store, 7) };
     let Outcome::Applied(applied) =
         store.create(id(7), record, Admission::capped(1)).await.unwrap()
@@ -132,7 +132,7 @@ async fn a_record_of_a_later_release_is_left_to_it() {
         let Err(StoreError::NewerFormat { found, known }) = answer else { panic!("{answer:?}") };
         assert_eq!((found, known), (9, Record::FORMAT));
     }
-    // It may know better when it expires.
+    // A later release may have moved the deadline to where this one cannot read it.
     assert_eq!(store.collect().await.unwrap(), 0);
 }
 
@@ -168,7 +168,7 @@ impl Database {
         database
     }
 
-    /// What the role of the application may do is left as it was.
+    /// The privileges of the application's role are not changed.
     async fn store(&self) -> PostgresStore {
         let env = Env::with_clock(self.clock.clone());
         self.builder("app").env(env).sweep_every(None).build().await.unwrap()
@@ -201,7 +201,7 @@ fn record(store: &PostgresStore, secret: u8) -> Record {
     Record { authenticated: Some(now), ..Record::new(hash(secret), now, end, end) }
 }
 
-/// Ids and secrets as they are in the dump.
+/// Ids and secrets, as in the dump.
 fn id(n: u8) -> RecordId {
     let mut bytes = [n; 16];
     bytes[6] = 0x40 | (n & 0x0f);
@@ -219,7 +219,7 @@ fn principal_named(id: &str) -> Principal {
 
 static HINT: Hint = Hint { routes: Vec::new(), seen: None };
 
-/// With arguments in place of what they were sent with.
+/// The statements with literals instead of their parameters.
 const STATEMENTS_OF_0_1: &[&str] = &[
     "SELECT verdict, at_version, ended FROM steadfast.sessions_create(NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",

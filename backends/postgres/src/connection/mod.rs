@@ -1,8 +1,8 @@
-//! One connection to a server, for one statement at a time.
+//! A connection to a server, for one statement at a time.
 //!
-//! A statement goes out in one piece, its preparation included, and its answer comes back in one: one
-//! round trip. A driver of our own over the messages of `postgres-protocol`, because what a client may
-//! do after a failure depends on what exactly was sent and answered before it.
+//! A statement is sent in one piece, including its preparation, and its answer arrives in one: one
+//! round trip. This driver uses the messages of `postgres-protocol` directly, because the allowed
+//! reaction to a failure depends on exactly what was sent and answered before it.
 
 mod row;
 mod socket;
@@ -30,41 +30,41 @@ use wire::Wire;
 
 pub(crate) struct Connection {
     wire: Wire,
-    /// The process that serves it, as the other side named it at the start.
+    /// The id of the server process, as reported at the start.
     process: i32,
-    /// Whether statements are prepared once, and kept by the server.
+    /// True if statements are prepared once and kept by the server.
     keeps_statements: bool,
-    /// Those that were, by their numbers.
+    /// The prepared statements, as a bit set of their numbers.
     prepared: u64,
-    /// Whether the end of an answer is still to come.
+    /// True while the end of an answer is still to come.
     is_owed_an_answer: bool,
     is_over: bool,
     is_in_transaction: bool,
     heard: Instant,
-    /// Only the runtime that opened a socket tells of what comes in.
+    /// The runtime that opened the socket. Only that runtime is notified of incoming data.
     runtime: runtime::Id,
     notifications: VecDeque<String>,
 }
 
-/// A statement, and what it takes.
+/// A statement and its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
-    /// Below 64, and each its own, if it is to be kept.
+    /// A unique number below 64, if the statement is to be kept.
     pub(crate) number: u8,
-    /// What the server is to call it.
+    /// The statement's name at the server.
     pub(crate) name: String,
     pub(crate) sql: String,
-    /// What it takes, in this order.
+    /// The parameters in order.
     pub(crate) takes: Vec<(&'static str, Type)>,
 }
 
-/// What a statement is given, by its name.
+/// An argument of a statement, by name.
 pub(crate) type Argument<'a> = (&'static str, &'a (dyn ToSql + Sync));
 
-/// A statement failed.
+/// A failed statement.
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
-    /// Whether it is certain that it changed nothing, and will not.
+    /// True if it is certain that the statement had no effect and will have none.
     pub(crate) had_no_effect: bool,
 }
 
@@ -100,22 +100,22 @@ impl Connection {
         self.runtime
     }
 
-    /// When the server last answered.
+    /// Returns the time of the server's last answer.
     pub(crate) fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// Whether it is of no use to another statement.
+    /// Returns true if the connection cannot run another statement.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over || self.is_in_transaction
     }
 
-    /// Whether an answer, or a part of one, is still to come.
+    /// Returns true if an answer, or a part of one, is still to come.
     pub(crate) fn is_busy(&self) -> bool {
         self.is_owed_an_answer && self.wire.has_sent()
     }
 
-    /// Runs a statement, and returns its rows.
+    /// Runs a statement and returns its rows.
     pub(crate) async fn run(
         &mut self,
         statement: &Statement,
@@ -132,7 +132,7 @@ impl Connection {
         }
     }
 
-    /// Runs SQL that takes nothing and returns nothing, any number of statements.
+    /// Runs SQL without parameters and rows, which may contain several statements.
     pub(crate) async fn batch(&mut self, sql: &str) -> Result<(), Failure> {
         frontend::query(sql, self.wire.compose()).map_err(argument)?;
         self.is_owed_an_answer = true;
@@ -140,7 +140,7 @@ impl Connection {
         self.exchange(0, &mut answer).await
     }
 
-    /// Asks for an answer to nothing.
+    /// Exchanges an empty message.
     pub(crate) async fn ping(&mut self) -> Result<(), Failure> {
         frontend::sync(self.wire.compose());
         self.is_owed_an_answer = true;
@@ -148,7 +148,7 @@ impl Connection {
         self.settle().await
     }
 
-    /// Waits for the end of an answer that was given up.
+    /// Waits for the end of an answer whose caller gave up.
     pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
         if !self.wire.has_sent() {
             self.is_owed_an_answer = false;
@@ -171,9 +171,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the server is still there, as far as this side has heard.
+    /// Returns true if the connection seems alive.
     ///
-    /// A server that ends a connection says so, and what it says is there before the next statement.
+    /// A server that closes a connection says so, and that message is normally there before the
+    /// next statement is sent.
     pub(crate) async fn is_alive(&mut self) -> bool {
         loop {
             match self.wire.overhear().await {
@@ -184,7 +185,7 @@ impl Connection {
         }
     }
 
-    /// The next notification on a channel that is listened to.
+    /// Returns the next notification.
     pub(crate) async fn notified(&mut self) -> Result<String, Failure> {
         loop {
             if let Some(payload) = self.notifications.pop_front() {
@@ -242,7 +243,7 @@ impl Connection {
 
     async fn exchange(&mut self, prepares: u64, answer: &mut Answer) -> Result<(), Failure> {
         if let Err(error) = self.wire.send().await {
-            // A server that closes a connection says why first.
+            // A server that closes a connection sends the reason first.
             return Err(self.last_words().await.unwrap_or_else(|| error.into()));
         }
         while self.is_owed_an_answer {
@@ -294,12 +295,13 @@ impl Connection {
 }
 
 impl Statement {
-    /// A statement that is not kept.
+    /// Creates a statement that is not kept.
     pub(crate) fn once(sql: &str, takes: &[(&'static str, Type)]) -> Self {
         Self { number: u8::MAX, name: String::new(), sql: sql.to_owned(), takes: takes.to_vec() }
     }
 
-    /// True if it calls one of our functions: the server checks their bodies only when they run.
+    /// Returns true if the statement calls one of our functions, whose privileges the server only
+    /// checks when they run.
     pub(crate) fn is_call(&self) -> bool {
         self.sql.contains(" => $1")
     }
@@ -309,7 +311,7 @@ impl Statement {
     }
 }
 
-/// What has come of an answer.
+/// The parts of an answer received so far.
 #[derive(Default)]
 struct Answer {
     rows: Vec<Row>,

@@ -1,4 +1,4 @@
-//! A row of an answer.
+//! Rows of an answer.
 
 use std::error::Error;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub(crate) struct Row {
     columns: Vec<Option<Range<usize>>>,
 }
 
-/// A row, or a column of it, is not what was asked for.
+/// A row or a column has an unexpected form.
 pub(crate) type Malformed = Box<dyn Error + Send + Sync>;
 
 impl Row {
@@ -28,7 +28,8 @@ impl Row {
     }
 }
 
-/// What a column may hold. Statements are not described by the server: their columns are known.
+/// A type that a column can be read as. The server does not describe columns, because they are
+/// known.
 pub(crate) trait Column<'r>: FromSql<'r> {
     const TYPE: Type;
 }

@@ -1,4 +1,4 @@
-//! The socket under a connection: TCP, a Unix socket, or TLS over TCP.
+//! The socket of a connection: TCP, a Unix socket, or TLS over TCP.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,10 +20,10 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Whether the other side sent nothing that was not read, not even its end.
+    /// Returns true if there is no unread data from the peer, not even its end.
     ///
-    /// Asks the system: the runtime learns of an end only when it polls, which may be after a statement
-    /// was written to a connection that is long dead.
+    /// This asks the operating system. The runtime only notices the end of a connection when it
+    /// polls, and by then a statement may have been written to a connection that is long dead.
     pub(crate) fn is_quiet(&self) -> bool {
         let socket = match self {
             Self::Tcp(socket) => SockRef::from(socket),

@@ -1,4 +1,4 @@
-//! The beginning of a conversation: who we are, and the proof of it.
+//! Logging in to a server.
 
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
@@ -13,21 +13,21 @@ use super::tls::Binding;
 use super::wire::Wire;
 use crate::error::Failure;
 
-/// As whom to connect, and to what.
+/// The user, the database and the settings to log in with.
 #[derive(Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: Option<String>,
     pub(crate) database: Option<String>,
     pub(crate) application_name: String,
-    /// Settings of the session, `-c name=value`.
+    /// Settings of the session: `-c name=value`.
     pub(crate) options: Option<String>,
     pub(crate) binding: Binding,
 }
 
-/// Logs in, and returns the id of the process that serves the connection, as it names itself.
+/// Logs in. Returns the id of the server process.
 ///
-/// `certificate` is the hash of the server's, where there is one to bind to.
+/// `certificate` is the hash of the server's certificate to bind the login to, if there is one.
 pub(crate) async fn log_in(
     wire: &mut Wire,
     login: &Login,
@@ -106,7 +106,8 @@ async fn scram(
         _ if !offers(SCRAM_SHA_256) => {
             return Err(refused("it asks for a kind of login that there is not"));
         }
-        // Tells the server that it could have: if it did, somebody in between took the offer out.
+        // Tells the server that this client supports channel binding. If the server offered it, an
+        // attacker removed the offer, and the server rejects the login.
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     };
@@ -140,7 +141,7 @@ fn unexpected(message: &Message) -> Failure {
     }
 }
 
-/// The server lets us in on terms that we do not take.
+/// The server accepted the login on unacceptable conditions.
 fn refused(why: &str) -> Failure {
     let code = "28000".to_owned();
     Failure::Server { code, message: why.to_owned(), is_fatal: true }

@@ -1,4 +1,4 @@
-//! How a connection is protected, and whom to believe that it is the server.
+//! TLS: encryption, trusted authorities and client certificates.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,36 +23,37 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error::{Failure, SetupError};
 
-/// How connections are protected. There is no mode that falls back to plaintext.
+/// The protection of connections. No mode falls back to plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
-    /// Not at all: the default where every host is on this machine.
+    /// No protection: the default if every host is on this machine.
     Off,
-    /// Encrypted, to an unverified server: nobody can listen in, but an attacker could stand between.
+    /// Encryption without verification: this prevents eavesdropping, but not an attacker who
+    /// impersonates the server.
     Require,
-    /// Encrypted, to a server with a certificate of a trusted authority, whatever host it names.
+    /// Encryption, and a server certificate from a trusted authority, for any host name.
     VerifyCa,
-    /// Encrypted, to a server with a certificate of a trusted authority that names the host: the default
-    /// for every other host.
+    /// Encryption, and a server certificate from a trusted authority for this host name: the
+    /// default for all other hosts.
     VerifyFull,
 }
 
-/// Whether a login with a password is bound to the TLS connection it is made on, so that it cannot be
-/// passed on to another server.
+/// The binding of a password login to its TLS connection, so that an attacker cannot relay it to
+/// another server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binding {
     /// Never.
     Disable,
-    /// Where the server offers it: the default.
+    /// If the server offers it: the default.
     #[default]
     Prefer,
-    /// Always; a server that does not is refused.
+    /// Always. A server that does not support it is rejected.
     Require,
 }
 
-/// Whose certificates are believed.
+/// The trusted authorities.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Roots {
     #[default]
@@ -60,18 +61,19 @@ pub(crate) enum Roots {
     File(PathBuf),
 }
 
-/// What a store is told of TLS.
+/// The TLS settings of a store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsSettings {
     pub(crate) mode: Option<Tls>,
     pub(crate) roots: Roots,
     pub(crate) client: Option<(PathBuf, PathBuf)>,
-    /// Whether to begin with TLS, without asking first: servers can since 17.
+    /// True to start with TLS immediately, which servers support since version 17.
     pub(crate) is_direct: bool,
 }
 
 impl TlsSettings {
-    /// What rustls is told; read anew for each connection, because certificates are replaced on disk.
+    /// Returns the configuration for rustls. Files are read for each connection, because
+    /// certificates are renewed on disk.
     pub(crate) fn config(&self, mode: Tls) -> Result<ClientConfig, SetupError> {
         let provider = Arc::new(default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -115,7 +117,7 @@ impl TlsSettings {
         Ok(Arc::new(Lenient { authorities, provider }))
     }
 
-    /// Makes a connection one that is protected.
+    /// Protects a connection.
     pub(crate) async fn protect(
         &self,
         mut socket: TcpStream,
@@ -131,8 +133,8 @@ impl TlsSettings {
     }
 }
 
-/// Asks the server to go on in TLS. Exactly one byte answers: what came with it would be from somebody
-/// in between.
+/// Asks the server to switch to TLS. Exactly one byte answers. Bytes after it would come from an
+/// attacker, because the server waits for the handshake.
 async fn request(socket: &mut TcpStream) -> Result<(), Failure> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
@@ -164,7 +166,7 @@ impl Roots {
     }
 }
 
-/// Loading them takes milliseconds, and they change with the system's packages.
+/// Cached, because loading the system's authorities takes milliseconds.
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {
@@ -174,8 +176,8 @@ fn system_roots() -> &'static RootCertStore {
     })
 }
 
-/// Verifies less than everything: a chain without its name, or nothing but that the server has the key
-/// of the certificate it shows.
+/// A verifier for the weaker modes: it ignores the host name, or the whole chain. It always
+/// verifies that the server has the private key of its certificate.
 #[derive(Debug)]
 struct Lenient {
     authorities: Option<Arc<WebPkiServerVerifier>>,
@@ -195,7 +197,7 @@ impl ServerCertVerifier for Lenient {
             return Ok(ServerCertVerified::assertion());
         };
         match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is looked at last.
+            // The host name is checked last, so the rest of the chain is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -228,12 +230,13 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-/// The hash of the server's certificate that a login is bound to (RFC 5929, `tls-server-end-point`): by
-/// the hash function of its signature, and SHA-256 in place of MD5 and SHA-1.
+/// Returns the hash of the server's certificate for channel binding (RFC 5929,
+/// `tls-server-end-point`). It uses the hash function of the certificate's signature, with SHA-256
+/// instead of MD5 and SHA-1.
 pub(crate) fn certificate_hash(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     Some(match signature_algorithm(certificate)? {
-        // With RSA: MD5, SHA-1, SHA-256; ECDSA with SHA-1, SHA-256.
+        // RSA with MD5, SHA-1 or SHA-256; ECDSA with SHA-1 or SHA-256.
         b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
         | b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"
         | b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b"
@@ -249,7 +252,7 @@ pub(crate) fn certificate_hash(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>>
     })
 }
 
-/// The object id of the algorithm that a certificate is signed with: the first part of its second part.
+/// Returns the object id of a certificate's signature algorithm: the first part of its second part.
 fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
     let (parts, _) = element(certificate)?;
     let (_, rest) = element(parts)?;
@@ -257,7 +260,7 @@ fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
     Some(element(algorithm)?.0)
 }
 
-/// The contents of an element in DER, and what comes after it.
+/// Splits a DER element into its contents and the bytes after it.
 fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[_tag, short], rest) = der.split_first_chunk()?;
     let (len, rest) = match short {

@@ -24,19 +24,19 @@ impl Wire {
         Self { socket, incoming, outgoing, has_sent: false }
     }
 
-    /// Where messages that are to be sent are put together.
+    /// Returns the buffer in which messages are composed.
     pub(crate) fn compose(&mut self) -> &mut BytesMut {
         self.outgoing.clear();
         self.has_sent = false;
         &mut self.outgoing
     }
 
-    /// Whether a byte of what was composed last is on its way.
+    /// Returns true if part of the last message has been sent.
     pub(crate) fn has_sent(&self) -> bool {
         self.has_sent
     }
 
-    /// Sends what is left of what was composed.
+    /// Sends the rest of the composed messages.
     pub(crate) async fn send(&mut self) -> io::Result<()> {
         while self.outgoing.has_remaining() {
             if self.socket.write_buf(&mut self.outgoing).await? == 0 {
@@ -47,7 +47,7 @@ impl Wire {
         self.socket.flush().await
     }
 
-    /// The next message that is an answer or a notification.
+    /// Returns the next message that is an answer or a notification.
     pub(crate) async fn receive(&mut self) -> Result<Message, Failure> {
         loop {
             match self.parse()? {
@@ -58,15 +58,15 @@ impl Wire {
         }
     }
 
-    /// What the server said when nothing was asked of it: `None` if it said nothing of interest, and
-    /// nothing of the kind is on its way.
+    /// Returns an unsolicited message of the server. `None` if there is no relevant one, and none
+    /// is arriving.
     pub(crate) async fn overhear(&mut self) -> Result<Option<Message>, Failure> {
         loop {
             match self.parse()? {
                 Some(Message::NoticeResponse(_) | Message::ParameterStatus(_)) => {}
                 Some(message) => return Ok(Some(message)),
                 None if self.socket.is_quiet() => return Ok(None),
-                // It is there already.
+                // The message has already arrived in full.
                 None => timeout(ARRIVES_WITHIN, self.read()).await.unwrap_or(Err(Failure::Hung))?,
             }
         }
@@ -89,8 +89,8 @@ impl Wire {
     }
 }
 
-/// What the system has received already is read within this time.
+/// The time to read data that the operating system has already received.
 const ARRIVES_WITHIN: Duration = Duration::from_millis(50);
 
-/// No row of ours is longer than a record.
+/// The longest message. No row is longer than a record.
 const LONGEST: i32 = 64 << 20;

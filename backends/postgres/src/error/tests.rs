@@ -1,4 +1,4 @@
-//! Every code of PostgreSQL's list, and how far the error reaches.
+//! All codes in PostgreSQL's documentation, and how far each error reaches.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! One server a test binary, one schema a test.
+//! One server per test binary, one schema per test.
 
 #![allow(dead_code, reason = "not every test file has a use for all of it")]
 
@@ -9,13 +9,13 @@ use rig::postgres::Postgres;
 use steadfast_core::{Env, KeyId, Lifetime, Record, SecretHash, SessionStore};
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder};
 
-/// Tables of their own in a server that all tests share.
+/// Separate tables on a server that all tests share.
 pub(crate) struct Service {
     pub(crate) schema: String,
 }
 
 impl Service {
-    /// Tables that their owner made, and that a role without any other right may use.
+    /// Creates tables, with an owner, and a role that has only the documented privileges.
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let service = Self { schema: format!("s{}", COUNT.fetch_add(1, Ordering::Relaxed)) };
@@ -38,13 +38,13 @@ impl Service {
         self.builder_at(role, &server().address())
     }
 
-    /// Through something that stands before the server.
+    /// Returns a builder for an address in front of the server.
     pub(crate) fn builder_at(&self, role: &str, address: &str) -> PostgresStoreBuilder {
         let address = format!("postgres://{role}@{address}/app");
         PostgresStore::builder(&address).schema(&self.schema)
     }
 
-    /// Another role that may use the tables.
+    /// Creates another role that may use the tables.
     pub(crate) fn role(&self, options: &str) -> String {
         let role = format!("{}_app", self.schema);
         let (login, set) = match options.strip_prefix("SET") {
@@ -58,14 +58,15 @@ impl Service {
         role
     }
 
-    /// How many statements that name these tables the server was sent so far.
+    /// Returns the number of statements sent to the server so far that name these tables.
     pub(crate) fn statements(&self) -> u64 {
         let sql = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
             WHERE query LIKE '%\"SCHEMA\".%'";
         self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
     }
 
-    /// How many pages patches of these tables have looked at and changed so far, what they call included.
+    /// Returns the number of pages that patches of these tables have read and changed so far,
+    /// including the functions they call.
     pub(crate) fn pages_of_patches(&self) -> u64 {
         let sql =
             "SELECT coalesce(sum(shared_blks_hit + shared_blks_read + shared_blks_dirtied), 0)
@@ -73,8 +74,7 @@ impl Service {
         self.sql(&sql.replace("SCHEMA", &self.schema)).parse().unwrap()
     }
 
-    /// Runs SQL as somebody who may do everything. `{sessions}`, `{principals}` and so on
-    /// are the tables.
+    /// Runs SQL as a superuser. `{sessions}`, `{principals}` and so on stand for the tables.
     pub(crate) fn sql(&self, sql: &str) -> String {
         server().sql("postgres", "app", &self.fill(sql))
     }
@@ -83,15 +83,15 @@ impl Service {
         server().try_sql(role, "app", &self.fill(sql))
     }
 
-    /// Keeps the locks of a statement until what is returned is dropped.
+    /// Holds the locks of a statement until the returned value is dropped.
     pub(crate) fn hold(&self, sql: &str) -> rig::postgres::Transaction {
         server().hold("app", &self.fill(sql))
     }
 
-    /// How many updates of records there were by stores that are gone, and how many of them wrote no
-    /// index.
+    /// Returns the number of updates of records by stores that were dropped, and the number of
+    /// those that changed no index.
     pub(crate) async fn updates(&self) -> (u64, u64) {
-        // A connection reports what it did when it ends.
+        // A connection only reports its statistics when it ends.
         let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
             WHERE relid = '{sessions}'::regclass";
         let last = std::cell::RefCell::new(String::new());
@@ -115,7 +115,7 @@ impl Service {
     }
 }
 
-/// A record that begins now, idle 30 min, absolute 8 h.
+/// Returns a record that begins now, with idle 30 min and absolute 8 h.
 pub(crate) fn visitor(store: &PostgresStore, secret: impl Into<Hash>) -> Record {
     let (now, lifetime, Hash(secret)) = (store.env().now(), Lifetime::default(), secret.into());
     Record::new(secret, now, lifetime.idle_deadline(now), lifetime.absolute_deadline(now))
@@ -136,7 +136,7 @@ impl From<[u8; 32]> for Hash {
     }
 }
 
-/// The server of this test binary, with a database and two roles.
+/// Returns the server of this test binary, with a database and two roles.
 pub(crate) fn server() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     SERVER.get_or_init(|| {
