@@ -64,14 +64,14 @@ impl Address {
             Some((user, password)) => (user, Some(decoded(password)?)),
             None => (credentials, None),
         };
-        let user = given(decoded(user)?).or_else(|| set("PGUSER")).or_else(|| set("USER"));
+        let user = non_empty(decoded(user)?).or_else(|| set("PGUSER")).or_else(|| set("USER"));
         let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             is_local: hosts.iter().all(Host::is_local),
             hosts,
             user: user.ok_or(AddressError::User)?,
             password: password.or_else(|| set("PGPASSWORD")),
-            database: given(decoded(database)?).or_else(|| set("PGDATABASE")),
+            database: non_empty(decoded(database)?).or_else(|| set("PGDATABASE")),
         })
     }
 }
@@ -151,18 +151,15 @@ fn host(host: &str) -> Result<Host, AddressError> {
 
 fn decoded(part: &str) -> Result<String, AddressError> {
     let text = percent_decode_str(part).decode_utf8().map_err(|_| AddressError::Encoding)?;
-    match text.contains('\0') {
-        true => Err(AddressError::Encoding),
-        false => Ok(text.into_owned()),
-    }
+    if text.contains('\0') { Err(AddressError::Encoding) } else { Ok(text.into_owned()) }
 }
 
-fn given(part: String) -> Option<String> {
+fn non_empty(part: String) -> Option<String> {
     Some(part).filter(|part| !part.is_empty())
 }
 
 fn set(variable: &str) -> Option<String> {
-    var(variable).ok().and_then(given)
+    var(variable).ok().and_then(non_empty)
 }
 
 const DEFAULT_PORT: u16 = 5432;

@@ -72,9 +72,10 @@ impl<'p> Arguments<'p> {
     fn resend(&self) -> Resend {
         let patch = self.patch;
         let is_guarded = patch.rotation().is_some() || patch.is_touch();
-        match is_guarded && !patch.is_once_only() && self.fence.is_none() {
-            true => Resend::Freely,
-            false => Resend::Never,
+        if is_guarded && !patch.is_once_only() && self.fence.is_none() {
+            Resend::Freely
+        } else {
+            Resend::Never
         }
     }
 
@@ -100,19 +101,19 @@ impl<'p> Arguments<'p> {
             ("known", &i32::from(Record::FORMAT)),
             ("format", &facts.map(format)),
             ("proof", &patch.proof().map(|proof| compared(proof.hashes()))),
-            ("sign_in", &patch.sign_in().map(bound)),
-            ("expected_keys", &given(&self.expected.0)),
-            ("expected_values", &given(&self.expected.1)),
+            ("sign_in", &patch.sign_in().map(to_i64_saturating)),
+            ("expected_keys", &non_empty(&self.expected.0)),
+            ("expected_values", &non_empty(&self.expected.1)),
             ("expected_fence", &self.fence),
             ("is_over_limit", &self.over_limit.is_some()),
             ("clear", &patch.is_clear()),
-            ("put_keys", &given(&self.put.0)),
-            ("put_values", &given(&self.put.1)),
-            ("removed", &given(&self.removed)),
-            ("added_keys", &given(&self.added.0)),
-            ("added", &given(&self.added.1)),
-            ("max_keys", &bound(self.limits.keys)),
-            ("max_size", &bound(self.limits.record_bytes)),
+            ("put_keys", &non_empty(&self.put.0)),
+            ("put_values", &non_empty(&self.put.1)),
+            ("removed", &non_empty(&self.removed)),
+            ("added_keys", &non_empty(&self.added.0)),
+            ("added", &non_empty(&self.added.1)),
+            ("max_keys", &to_i64_saturating(self.limits.keys)),
+            ("max_size", &to_i64_saturating(self.limits.record_bytes)),
             ("rehash_from", &rehash.map(|rehash| compared(&rehash.from))),
             ("rehash_to", &rehash.map(|rehash| rehash.to.to_bytes())),
             ("hash", &rotation.map(|rotation| rotation.hash.to_bytes())),
@@ -122,7 +123,7 @@ impl<'p> Arguments<'p> {
             ("facts", &facts.map(Facts::as_bytes)),
             ("realm", &principal.map(|principal| principal.realm().as_str())),
             ("principal", &principal.map(Principal::id)),
-            ("cap", &admission.map(|admission| bound(admission.cap))),
+            ("cap", &admission.map(|admission| to_i64_saturating(admission.cap))),
             ("epoch", &admission.and_then(|admission| admission.epoch).map(rows::epoch)),
             ("refuses", &admission.is_some_and(|admission| admission.at_cap == AtCap::Refuse)),
             ("idle", &patch.idle_deadline().map(Timestamp::as_millis)),
@@ -137,7 +138,7 @@ impl<'p> Arguments<'p> {
     }
 
     fn read(&self, row: &Row) -> Result<Result<Outcome, StoreError>, Malformed> {
-        let culprit = || row.get::<&str>(6);
+        let offending_key = || row.get::<&str>(6);
         let amount = || row.get::<i64>(7);
         let limited = || Ok::<_, Malformed>(amount()? as usize);
         let rejection = match row.get(0)? {
@@ -151,8 +152,8 @@ impl<'p> Arguments<'p> {
                 let hash = rows::secret_hash(row.get(8)?)?;
                 return Ok(Err(StoreError::UnknownKey(hash.key())));
             }
-            "not an integer" => Rejection::not_an_integer(culprit()?),
-            "overflow" => Rejection::overflow(culprit()?),
+            "not an integer" => Rejection::not_an_integer(offending_key()?),
+            "overflow" => Rejection::overflow(offending_key()?),
             "below floor" => Rejection::BelowFloor,
             "at cap" => Rejection::AtCap,
             "too many keys" => {
@@ -183,7 +184,7 @@ pub(crate) fn ended(row: &Row, column: usize) -> Result<Vec<RecordId>, Malformed
 }
 
 /// Converts a number from the caller, which may exceed the range of the database.
-pub(crate) fn bound(number: impl TryInto<i64>) -> i64 {
+pub(crate) fn to_i64_saturating(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
@@ -195,6 +196,6 @@ fn format(facts: &Facts) -> i32 {
 }
 
 /// Returns `None` for an empty array: a null is shorter than an empty array.
-pub(crate) fn given<T>(items: &[T]) -> Option<&[T]> {
+pub(crate) fn non_empty<T>(items: &[T]) -> Option<&[T]> {
     Some(items).filter(|items| !items.is_empty())
 }

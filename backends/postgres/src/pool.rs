@@ -389,9 +389,10 @@ impl Opening {
             Ok(_) => drop(state),
             Err(failure) => {
                 state.open -= usize::from(counts);
-                match failure.is_full() {
-                    true => state.settle_for_less(),
-                    false => state.fail(begun, &Arc::new(failure)),
+                if failure.is_full() {
+                    state.settle_for_less();
+                } else {
+                    state.fail(begun, &Arc::new(failure));
                 }
                 drop(state);
             }
@@ -471,13 +472,12 @@ impl Lease {
         let works = connection.is_alive().await
             && (!is_doubted
                 || matches!(timeout(ANSWERS_PING_WITHIN, connection.ping()).await, Ok(Ok(()))));
-        match works {
-            true => Some(self),
-            false => {
-                self.connection = None;
-                None
-            }
+        if works {
+            return Some(self);
         }
+        // Dropped with the lease, a connection would go back to the pool.
+        self.connection = None;
+        None
     }
 
     /// Waits for the answer that the caller no longer wants.
@@ -522,9 +522,10 @@ impl Drop for Lease {
 }
 
 fn unreachable(failure: Arc<Unreachable>) -> StoreError {
-    match failure.is_refusal() {
-        true => StoreError::refused(failure),
-        false => StoreError::unavailable(failure),
+    if failure.is_refusal() {
+        StoreError::refused(failure)
+    } else {
+        StoreError::unavailable(failure)
     }
 }
 

@@ -11,12 +11,11 @@ use steadfast_core::{
 
 use crate::changes::Changes;
 use crate::connection::{Argument, Malformed, Row};
-use crate::patches::{Arguments, bound, ended, given};
+use crate::patches::{Arguments, ended, non_empty, to_i64_saturating};
 use crate::pool::{Pool, Resend};
 use crate::rows::{self, compared, text};
 use crate::shares::{Share, Shares};
 use crate::statements::Statements;
-use crate::sweep::Sweeper;
 
 /// The state that a store shares with its clones.
 pub(crate) struct Sessions {
@@ -27,7 +26,6 @@ pub(crate) struct Sessions {
     pub(crate) statements: Statements,
     /// `None` if changes are not recorded.
     pub(crate) changes: Option<Changes>,
-    pub(crate) sweeper: Option<Sweeper>,
     pub(crate) probe: Probe,
 }
 
@@ -101,7 +99,7 @@ impl Sessions {
             ("now", &self.env.now().as_millis()),
             ("tells", &self.tells()),
             ("proof", &deletion.proof.map(|proof| compared(proof.hashes()))),
-            ("sign_in", &deletion.sign_in.map(bound)),
+            ("sign_in", &deletion.sign_in.map(to_i64_saturating)),
             ("reason", &deletion.reason.name()),
         ];
         // Ids are never reused, so a late delete can only find the record it was meant for.
@@ -181,8 +179,10 @@ impl Sessions {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Scan, StoreError> {
-        let arguments: [Argument<'_>; 2] =
-            [("after", &after.map(|id| id.as_uuid())), ("limit", &bound(limit).saturating_add(1))];
+        let arguments: [Argument<'_>; 2] = [
+            ("after", &after.map(|id| id.as_uuid())),
+            ("limit", &to_i64_saturating(limit).saturating_add(1)),
+        ];
         let rows = self.pool.rows(Resend::Freely, &self.statements.scan, &arguments).await?;
         let scanned = rows.iter().take(limit).map(|row| {
             let id = rows::id(row).map_err(StoreError::refused)?;
@@ -302,8 +302,8 @@ impl<'r> New<'r> {
             ("replaced", &replaced.map(|replaced| replaced.hash.to_bytes())),
             ("replaced_until", &replaced.map(|replaced| replaced.until.as_millis())),
             ("version", &self.version),
-            ("keys", &given(&self.values.0)),
-            ("values", &given(&self.values.1)),
+            ("keys", &non_empty(&self.values.0)),
+            ("values", &non_empty(&self.values.1)),
             ("size", &(record.values.size() as i32)),
             ("created", &record.created.as_millis()),
             ("authenticated", &record.authenticated.map(Timestamp::as_millis)),
@@ -311,11 +311,11 @@ impl<'r> New<'r> {
             ("absolute", &record.absolute_deadline.as_millis()),
             ("realm", &principal.map(|principal| principal.realm().as_str())),
             ("principal", &principal.map(Principal::id)),
-            ("sign_in", &bound(record.sign_in)),
+            ("sign_in", &to_i64_saturating(record.sign_in)),
             ("facts", &facts.map(Facts::as_bytes)),
             ("owner", &record.owner.as_ref().map(|owner| owner.label.as_str())),
             ("fence", &self.fence),
-            ("cap", &bound(self.admission.cap)),
+            ("cap", &to_i64_saturating(self.admission.cap)),
             ("epoch", &self.admission.epoch.map(rows::epoch)),
             ("refuses", &(self.admission.at_cap == AtCap::Refuse)),
         ];

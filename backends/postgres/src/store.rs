@@ -41,7 +41,10 @@ use crate::sweep::{self, Sweeper};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct PostgresStore(Arc<Sessions>);
+pub struct PostgresStore {
+    sessions: Arc<Sessions>,
+    sweeper: Option<Arc<Sweeper>>,
+}
 
 impl PostgresStore {
     /// Returns a builder for the database at
@@ -76,10 +79,10 @@ impl PostgresStore {
 impl PostgresStore {
     /// Returns the shared state, and keeps the background sweep running.
     fn sessions(&self) -> &Sessions {
-        if let Some(sweeper) = &self.0.sweeper {
-            sweeper.keep_going(&self.0);
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.keep_going(&self.sessions);
         }
-        &self.0
+        &self.sessions
     }
 }
 
@@ -279,25 +282,24 @@ impl PostgresStoreBuilder {
         let names = Names::new(&self.schema, &self.table)?;
         let hosts = Arc::new(self.hosts(&self.address, self.pooler)?);
         let statements = Statements::new(&names);
-        let changes = match self.tells_changes {
-            true => Some(self.changes(&hosts, &statements)?),
-            false => None,
-        };
+        let changes =
+            if self.tells_changes { Some(self.changes(&hosts, &statements)?) } else { None };
         let mut connection = hosts.connect().await?;
         schema::check(&mut connection, &names, hosts.role()).await?;
         check::check(&mut connection, &statements, &names, hosts.role(), &self.env).await?;
         let pool = Pool::new(hosts, self.connections, self.timeout);
         pool.adopt(connection);
-        let store = PostgresStore(Arc::new(Sessions {
+        let sessions = Arc::new(Sessions {
             env: self.env,
             limits: self.limits,
             pool,
             shares: Shares::new(self.connections),
             statements,
             changes,
-            sweeper: self.sweep_every.map(Sweeper::new),
             probe: Probe::default(),
-        }));
+        });
+        let sweeper = self.sweep_every.map(Sweeper::new).map(Arc::new);
+        let store = PostgresStore { sessions, sweeper };
         store.sessions();
         Ok(store)
     }
@@ -360,11 +362,11 @@ impl fmt::Debug for PostgresStoreBuilder {
 #[async_trait]
 impl SessionStore for PostgresStore {
     fn env(&self) -> &Env {
-        &self.0.env
+        &self.sessions.env
     }
 
     fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.sessions.limits
     }
 
     async fn create(
@@ -407,7 +409,7 @@ impl SessionStore for PostgresStore {
 
     /// Begins with [`Change::Down`](steadfast_core::Change::Down) until it is connected.
     fn changes(&self) -> Option<ChangeStream> {
-        self.0.changes.as_ref().map(Changes::listen)
+        self.sessions.changes.as_ref().map(Changes::listen)
     }
 }
 
@@ -415,11 +417,11 @@ impl SessionStore for PostgresStore {
 #[async_trait]
 impl Operate for PostgresStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.0.probe.check(self).await
+        self.sessions.probe.check(self).await
     }
 
     async fn collect(&self) -> Result<u64, StoreError> {
-        sweep::sweep(self.sessions(), self.0.env.now()).await
+        sweep::sweep(self.sessions(), self.sessions.env.now()).await
     }
 
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {

@@ -156,10 +156,10 @@ impl Roots {
                     let certificate = certificate.map_err(|why| unusable(file, why))?;
                     roots.add(certificate).map_err(|why| unusable(file, why))?;
                 }
-                match roots.is_empty() {
-                    true => Err(unusable(file, io::Error::other("it holds no certificate"))),
-                    false => Ok(roots),
+                if roots.is_empty() {
+                    return Err(unusable(file, io::Error::other("the file holds no certificate")));
                 }
+                Ok(roots)
             }
             Self::System => Ok(system_roots().clone()),
         }
