@@ -61,10 +61,10 @@ impl Facts {
     /// Returns an error when there are more than [`Facts::MAX`] bytes.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, LimitError> {
         let bytes = bytes.into();
-        match bytes.len() <= Self::MAX {
-            true => Ok(Self(bytes)),
-            false => Err(LimitError::Facts { len: bytes.len(), limit: Self::MAX }),
+        if bytes.len() > Self::MAX {
+            return Err(LimitError::Facts { len: bytes.len(), limit: Self::MAX });
         }
+        Ok(Self(bytes))
     }
 
     /// Encodes facts: the session's own lifetime, whether its cookie is persistent, and its labels.
@@ -187,10 +187,10 @@ fn checked<'l>(
         labels.retain(|(known, _)| *known != name);
         labels.push((name, value));
     }
-    match labels.len() <= Facts::LABELS {
-        true => Ok(labels),
-        false => Err(LimitError::Labels { labels: labels.len(), limit: Facts::LABELS }),
+    if labels.len() > Facts::LABELS {
+        return Err(LimitError::Labels { labels: labels.len(), limit: Facts::LABELS });
     }
+    Ok(labels)
 }
 
 /// Reads a text that follows its length.

@@ -116,10 +116,7 @@ where
 {
     let read: T = serde_json::from_slice(json).map_err(|_| EncodeError::Unreadable)?;
     let again = encode(&read).map_err(|_| EncodeError::Unreadable)?;
-    match json == again || is_reordered(json, &again) {
-        true => Ok(()),
-        false => Err(EncodeError::Unreadable),
-    }
+    if json == again || is_reordered(json, &again) { Ok(()) } else { Err(EncodeError::Unreadable) }
 }
 
 /// Returns true if two texts differ only in the order of their elements, because hash sets and maps
@@ -172,10 +169,7 @@ impl<'n, S: Serializer> Exact<'n, S> {
     }
 
     fn null(self, write: impl FnOnce(S) -> Result<S::Ok, S::Error>) -> Result<S::Ok, S::Error> {
-        match self.in_some {
-            true => self.refuse(EncodeError::NullInSome),
-            false => write(self.inner),
-        }
+        if self.in_some { self.refuse(EncodeError::NullInSome) } else { write(self.inner) }
     }
 
     fn parts<C>(
@@ -233,9 +227,10 @@ impl<'n, S: Serializer> Serializer for Exact<'n, S> {
     }
 
     fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
-        match value.is_finite() {
-            true => self.inner.serialize_f64(value),
-            false => self.refuse(EncodeError::NotFinite),
+        if value.is_finite() {
+            self.inner.serialize_f64(value)
+        } else {
+            self.refuse(EncodeError::NotFinite)
         }
     }
 

@@ -15,11 +15,11 @@
 //! | --- | --- |
 //! | [`token`] | the client's credential: a selector that names the record, a secret that opens it |
 //! | [`proof`] | the hash of a secret, under a keyring and a realm |
-//! | [`record`] | the stored form of a session, and the decisions about it |
+//! | [`record`], [`mod@version`] | the stored form of a session, and the decisions about it |
 //! | [`facts`] | a session's lifetime, persistence and labels |
 //! | [`sealed`] | the form of a sealed value |
 //! | [`patch`] | changes to a record |
-//! | [`store`] | the contract: [`SessionStore`] and its types |
+//! | [`store`], [`outcome`] | the contract: [`SessionStore`], and the answers of stores |
 //! | [`forward`] | stores that wrap other stores |
 //! | [`operate`] | operations: readiness, drain, collection, statistics |
 //! | [`description`] | the nodes of a store, for operators |
@@ -35,6 +35,7 @@ pub mod proof;
 pub mod principal;
 
 pub mod record;
+pub mod version;
 pub mod facts;
 pub mod values;
 pub mod json;
@@ -45,6 +46,7 @@ pub mod rejection;
 pub mod lifetime;
 
 pub mod store;
+pub mod outcome;
 pub mod forward;
 pub mod route;
 pub mod error;
@@ -71,17 +73,16 @@ pub use kind::SessionKind;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
+pub use outcome::{Applied, Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
 pub use patch::{Admission, AtCap, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
-pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict, Version};
+pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict};
 pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError, Routed};
 pub use sealed::Sealed;
-pub use store::{
-    Absence, Applied, Carry, Change, ChangeStream, Deleted, Deletion, EndReason, Found, Hint,
-    Lookup, Outcome, Revocation, SessionInfo, SessionStore,
-};
+pub use store::{Absence, Change, ChangeStream, Found, Hint, Lookup, SessionInfo, SessionStore};
 pub use timestamp::Timestamp;
 pub use token::{RecordId, Secret, Token};
 pub use values::{RawJson, Values};
+pub use version::Version;

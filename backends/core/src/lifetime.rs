@@ -42,9 +42,10 @@ impl Lifetime {
         let (least, most) = (Duration::from_secs(1), Self::MAX);
         let fits =
             is_at_most(least, idle) && is_at_most(idle, absolute) && is_at_most(absolute, most);
-        match fits {
-            true => Ok(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) }),
-            false => Err(LifetimeError { idle, absolute }),
+        if fits {
+            Ok(Self { idle: whole_millis(idle), absolute: whole_millis(absolute) })
+        } else {
+            Err(LifetimeError { idle, absolute })
         }
     }
 

@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::description::Description;
 use crate::env::Env;
 use crate::error::StoreError;
+use crate::outcome::{Deleted, Deletion, EndReason, Outcome};
 use crate::patch::Admission;
 use crate::principal::{Principal, Realm};
 use crate::proof::{KeyId, SecretHash};
 use crate::record::Record;
-use crate::store::{Deleted, Deletion, EndReason, Outcome, SessionStore};
+use crate::store::SessionStore;
 use crate::token::RecordId;
 
 /// Operations on a store. Every method has a default, for stores that need or support none.

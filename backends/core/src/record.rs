@@ -1,19 +1,19 @@
 //! Records: the stored form of a session, and the decisions about it.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::error::StoreError;
 use crate::facts::Facts;
 use crate::limits::Limits;
+use crate::outcome::{Deleted, Deletion, Outcome};
 use crate::patch::{Counters, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, SecretHash};
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
-use crate::store::{Deleted, Deletion, Outcome};
 use crate::timestamp::Timestamp;
 use crate::values::Values;
+use crate::version::Version;
 
 /// The data that a store keeps under a [`RecordId`](crate::RecordId).
 ///
@@ -59,10 +59,8 @@ impl Record {
     /// Returns the oldest format that can hold the record. Writing that one lets neighbouring
     /// releases share a store as long as no record needs a newer format.
     pub fn format(&self) -> u16 {
-        match cfg!(feature = "next-format") && self.facts.as_bytes().starts_with(b"next") {
-            true => 3,
-            false => 2,
-        }
+        let is_next = cfg!(feature = "next-format") && self.facts.as_bytes().starts_with(b"next");
+        if is_next { 3 } else { 2 }
     }
 
     /// Creates a record without values or a principal.
@@ -192,10 +190,10 @@ impl Record {
             Some(Verdict::Wrong) => return Ok(Deleted::Gone),
             Some(Verdict::UnknownKey(key)) => return Err(StoreError::UnknownKey(key)),
         }
-        match deletion.sign_in.is_none_or(|seen| seen == self.sign_in) {
-            true => Ok(Deleted::Ended),
-            false => Ok(Deleted::Superseded),
+        if deletion.sign_in.is_some_and(|seen| seen != self.sign_in) {
+            return Ok(Deleted::Superseded);
         }
+        Ok(Deleted::Ended)
     }
 
     /// Returns the number of times that the record changed its owner; 0 if it has none.
@@ -314,28 +312,6 @@ pub struct Owner {
     pub label: RouteLabel,
     /// The number of times that the record changed its owner.
     pub fence: u64,
-}
-
-/// The version of a record: opaque and ordered. It never restarts, not even when the record moves
-/// to another store.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Version(pub u64);
-
-impl Version {
-    /// The version of a new record.
-    pub const FIRST: Self = Self(1);
-
-    /// Returns the next version.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// The verdict on a proof.

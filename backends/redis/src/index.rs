@@ -53,7 +53,7 @@ impl Sessions {
         self.look_at(&name, &ids.collect::<Vec<_>>()).await
     }
 
-    /// Looks at every session that the index lists; says whether one was taken off.
+    /// Removes stale entries from the index. Returns whether there were any.
     pub(crate) async fn prune(&self, name: &str) -> Result<bool, StoreError> {
         let ids: Vec<_> = self.entries(name, None).await?.iter().map(|entry| entry.id).collect();
         Ok(self.look_at(name, &ids).await?.len() < ids.len())

@@ -13,13 +13,12 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::forward_calls;
 use crate::operate::{Drained, Operate, Scan, Stats, Store};
+use crate::outcome::{Deleted, Deletion, Outcome, Revocation};
 use crate::patch::{Admission, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
-use crate::store::{
-    Absence, Deleted, Deletion, Hint, Lookup, Outcome, Revocation, SessionInfo, SessionStore,
-};
+use crate::store::{Absence, Hint, Lookup, SessionInfo, SessionStore};
 use crate::token::RecordId;
 
 /// A wrapper around a store that counts its calls and makes them fail on demand.

@@ -16,16 +16,16 @@ use crate::env::{Env, ManualClock};
 use crate::error::StoreError;
 use crate::lifetime::Lifetime;
 use crate::operate::Store;
+use crate::outcome::{Applied, Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
 use crate::patch::{Admission, Authentication, Patch, Rotation};
 use crate::principal::{Principal, Realm};
 use crate::proof::{KeyId, Keyring, Proof, SecretHash};
-use crate::record::{Record, Version};
-use crate::store::{
-    Applied, Carry, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Revocation,
-};
+use crate::record::Record;
+use crate::store::{Hint, Lookup};
 use crate::timestamp::Timestamp;
 use crate::token::{RecordId, Token};
 use crate::values::{RawJson, Values};
+use crate::version::Version;
 
 /// A fresh service. Calls go to its nodes in turn, and pass the hints of earlier answers as a
 /// client would.

@@ -17,11 +17,12 @@ use super::Subject;
 use super::fixture::{Fixture, SECOND, json, principal};
 use crate::error::StoreError;
 use crate::facts::Facts;
+use crate::outcome::{Deleted, Deletion, Outcome};
 use crate::patch::{Admission, AtCap, Authentication, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, Rehash, SecretHash};
 use crate::record::Record;
-use crate::store::{Deleted, Deletion, Lookup, Outcome};
+use crate::store::Lookup;
 use crate::token::RecordId;
 
 /// Runs `cases` random sequences of up to 40 calls. It compares each answer, and all observable

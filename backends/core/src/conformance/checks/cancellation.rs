@@ -4,9 +4,10 @@ use crate::conformance::Subject;
 use crate::conformance::fixture::{
     ENOUGH_POLLS, Fixture, Visitor, answers, applied, cut, principal, put, rotate, values,
 };
+use crate::outcome::Outcome;
 use crate::patch::{Admission, Patch};
 use crate::record::Record;
-use crate::store::{Hint, Lookup, Outcome};
+use crate::store::{Hint, Lookup};
 
 /// A dropped create stored the whole record, including its index entry, or nothing.
 pub async fn a_dropped_create_is_whole_or_nothing(subject: &impl Subject) {

@@ -6,11 +6,13 @@ use crate::conformance::Subject;
 use crate::conformance::fixture::{
     Fixture, add, answers, applied, at_once, principal, put, rotate,
 };
+use crate::outcome::Outcome;
 use crate::patch::{Admission, Patch};
-use crate::record::{Record, Version};
+use crate::record::Record;
 use crate::rejection::Rejection;
-use crate::store::{Lookup, Outcome};
+use crate::store::Lookup;
 use crate::values::Values;
+use crate::version::Version;
 
 /// Every node loads the record that `create` stored.
 pub async fn a_created_record_is_found_on_every_node(subject: &impl Subject) {

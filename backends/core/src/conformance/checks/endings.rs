@@ -8,8 +8,9 @@ use crate::conformance::fixture::{
     put, rotate,
 };
 use crate::error::StoreError;
+use crate::outcome::Outcome;
 use crate::patch::{Admission, Patch};
-use crate::store::{Hint, Lookup, Outcome};
+use crate::store::{Hint, Lookup};
 use crate::token::RecordId;
 
 /// After a delete, no node finds the record, and every kind of update is `Gone`.

@@ -6,9 +6,10 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::facts::Facts;
+use crate::outcome::{Deletion, Outcome};
 use crate::patch::{Admission, Authentication, Patch};
 use crate::record::Record;
-use crate::store::{Deletion, Hint, Outcome};
+use crate::store::Hint;
 
 /// Facts are kept byte for byte. No write, touch or rotation changes them.
 pub async fn facts_are_kept_byte_for_byte(subject: &impl Subject) {

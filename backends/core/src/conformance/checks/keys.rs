@@ -8,10 +8,11 @@ use crate::conformance::fixture::{
     put, replace, rotate, values,
 };
 use crate::error::StoreError;
+use crate::outcome::{Deletion, Outcome};
 use crate::patch::{Admission, Patch};
 use crate::proof::{Keyring, Proof};
 use crate::record::Record;
-use crate::store::{Deletion, Lookup, Outcome};
+use crate::store::Lookup;
 
 /// If several requests of one browser carry the same re-hash, every patch is applied.
 pub async fn of_rehashes_at_once_every_patch_is_applied(subject: &impl Subject) {

@@ -9,11 +9,12 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::operate::{Operate, Scan, Store};
+use crate::outcome::{Deletion, EndReason, Outcome, Revocation};
 use crate::patch::{Admission, Patch};
-use crate::record::Version;
 use crate::route::RouteLabel;
-use crate::store::{Change, ChangeStream, Deletion, EndReason, Outcome, Revocation};
+use crate::store::{Change, ChangeStream};
 use crate::token::RecordId;
+use crate::version::Version;
 
 /// A takeover requires the current fence and increments it. One that requires an earlier fence gets
 /// `Conflict`.

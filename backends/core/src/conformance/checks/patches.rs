@@ -8,9 +8,9 @@ use crate::conformance::fixture::{
     values,
 };
 use crate::limits::Limits;
+use crate::outcome::Outcome;
 use crate::patch::Patch;
 use crate::rejection::Rejection;
-use crate::store::Outcome;
 use crate::values::RawJson;
 
 /// One task per allowed key writes concurrently, and all keys are kept.

@@ -9,11 +9,12 @@ use crate::conformance::fixture::{
     principal,
 };
 use crate::facts::Facts;
+use crate::outcome::Outcome;
 use crate::patch::{Admission, AtCap, Authentication};
 use crate::principal::{Principal, Realm};
 use crate::record::Record;
 use crate::rejection::Rejection;
-use crate::store::{Outcome, SessionInfo};
+use crate::store::SessionInfo;
 use crate::token::RecordId;
 
 /// A list shows exactly the live sessions of its principal, on every node.

@@ -8,10 +8,9 @@ use crate::conformance::fixture::{
     Fixture, Visitor, answers, applied, principal, proven, put, rotate, values,
 };
 use crate::error::StoreError;
+use crate::outcome::{Applied, Deleted, Deletion, EndReason, Outcome, Revocation};
 use crate::patch::{Admission, Patch};
-use crate::store::{
-    Applied, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Revocation, SessionStore,
-};
+use crate::store::{Hint, Lookup, SessionStore};
 use crate::token::RecordId;
 
 /// A create that is sent again after a lost answer is `Applied`, and there is one record.

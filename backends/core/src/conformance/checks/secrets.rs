@@ -7,11 +7,12 @@ use crate::conformance::fixture::{
     Fixture, HELD_AFTER, MINUTE, SECOND, UnderWay, Visitor, add, answers, applied, principal,
     proven, put, rotate,
 };
+use crate::outcome::{Deleted, Deletion, Outcome};
 use crate::patch::{Admission, Patch};
 use crate::principal::Realm;
 use crate::proof::{Keyring, Proof};
 use crate::record::Record;
-use crate::store::{Deleted, Deletion, Lookup, Outcome};
+use crate::store::Lookup;
 use crate::token::Token;
 
 /// The right proof opens the record on every node. So does no proof, which a caller passes after it

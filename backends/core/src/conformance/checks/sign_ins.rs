@@ -7,10 +7,11 @@ use crate::conformance::fixture::{
     Fixture, HELD_AFTER, MINUTE, UnderWay, Visitor, add, answers, applied, json, principal, proven,
     put, replace, rotate, values,
 };
+use crate::outcome::{Deleted, Deletion, Outcome};
 use crate::patch::{Admission, Authentication, Patch};
 use crate::principal::Principal;
 use crate::record::Record;
-use crate::store::{Deleted, Deletion, Lookup, Outcome};
+use crate::store::Lookup;
 
 /// A login of another principal increments the number of the sign-in. Other rotations,
 /// authentications of the same principal, and writes keep it.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::steps::{By, Change, Key, Keys, Login, OWN_IDLE_LIFE, PatchStep, Who};
 use crate::error::StoreError;
+use crate::outcome::Outcome;
 use crate::proof::SecretHash;
-use crate::record::Version;
 use crate::rejection::Rejection;
-use crate::store::Outcome;
 use crate::timestamp::Timestamp;
 use crate::token::RecordId;
+use crate::version::Version;
 
 /// The live and expired records, and the minimum epochs.
 #[derive(Debug)]
