@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_stops_at_the_end_of_the_calendar() {
+    fn a_manual_clock_stays_within_the_calendar() {
         let clock = ManualClock::default();
         clock.advance(Duration::MAX);
         assert_eq!(Env::with_clock(clock).now(), Timestamp::MAX);

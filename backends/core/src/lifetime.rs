@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_never_passes_the_end_of_the_calendar() {
+    fn a_deadline_stays_within_the_calendar() {
         let lifetime = Lifetime::default();
         assert_eq!(lifetime.absolute_deadline(Timestamp::MAX), Timestamp::MAX);
     }

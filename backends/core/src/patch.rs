@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_removes_what_came_before_and_not_what_comes_after() {
+    fn a_clear_only_removes_earlier_puts() {
         let mut patch = Patch::new();
         patch.put("early", 1.into()).unwrap();
         patch.clear();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_keeps_what_the_patch_does_not_name() {
+    fn a_merge_keeps_all_other_keys() {
         let mut patch = Patch::new();
         patch.put("b", 2.into()).unwrap();
         patch.remove("c").unwrap();
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_patch_counts_and_its_counters_are_known() {
+    fn a_later_patch_wins_with_its_counters() {
         let (mut patch, mut later) = (Patch::new(), Patch::new());
         patch.put("a", 1.into()).unwrap();
         patch.put("b", 1.into()).unwrap();
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_in_removes_pre_auth_values_but_its_own() {
+    fn a_sign_in_removes_earlier_pre_auth_values() {
         let mut patch = Patch::new();
         patch.put("~csrf", 2.into()).unwrap();
         let hash = SecretHash::from_parts(crate::KeyId::NONE, [1; 32]);
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn an_addition_that_cannot_be_is_rejected_by_key() {
+    fn an_invalid_addition_names_its_key() {
         let mut patch = Patch::new();
         patch.add("n", 1).unwrap();
         let max = i64::MAX.to_string();

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_principal_has_a_bounded_id_that_debug_does_not_show() {
+    fn debug_hides_the_id_of_a_principal() {
         let alice = Principal::new(Realm::default(), "alice@example.org").unwrap();
         assert!(!format!("{alice:?}").contains("alice"));
         for bad in ["", "a\nb", "a\0", &"a".repeat(257)] {

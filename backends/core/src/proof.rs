@@ -384,7 +384,7 @@ mod tests {
     use crate::token::{RecordId, Token};
 
     #[test]
-    fn a_proof_matches_the_hash_of_its_own_secret_only() {
+    fn a_proof_only_matches_its_own_secret() {
         let (ring, mine, other) = (Keyring::unkeyed(), token(), token());
         assert!(proves(&ring, &mine, &ring.hash(&Realm::default(), mine.secret())));
         assert!(!proves(&ring, &other, &ring.hash(&Realm::default(), mine.secret())));
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_does_not_accept_the_token_of_another() {
+    fn a_realm_rejects_tokens_of_another() {
         let (ring, token) = (Keyring::unkeyed(), token());
         let elsewhere = ring.hash(&Realm::new("admin").unwrap(), token.secret());
         assert!(!proves(&ring, &token, &elsewhere));
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_under_an_unknown_key_cannot_be_judged() {
+    fn an_unknown_key_cannot_be_judged() {
         let (old, new, token) = (ring("k1"), ring("k2"), token());
         let stored = old.hash(&Realm::default(), token.secret());
         let proof = new.prove(&Realm::default(), token.secret());
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_moves_to_the_current_key_from_an_older_one() {
+    fn a_hash_moves_to_the_newer_key() {
         let token = token();
         let moves = |ring: &Keyring, from: &Keyring| {
             let stored = from.hash(&Realm::default(), token.secret());

@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_down_does_not_go_down_again() {
+    fn a_stream_reports_down_once() {
         use Change::{Down, Missed};
         let mut stream =
             ChangeStream::new(Told([Down, Down, Missed, Missed, Down, Down].into_iter()));

@@ -20,7 +20,7 @@ async fn a_store_without_nodes_describes_none() {
 }
 
 #[tokio::test]
-async fn wrappers_pass_a_description_on_even_while_calls_fail() {
+async fn wrappers_forward_descriptions_while_calls_fail() {
     let inner: Arc<dyn Store> = Arc::new(Described(SimpleStore::new(Env::system())));
     let store = Arc::new(FaultyStore::new(Arc::new(inner)));
     store.set_all(&Fault::Down);
@@ -28,7 +28,7 @@ async fn wrappers_pass_a_description_on_even_while_calls_fail() {
 }
 
 #[test]
-fn a_node_without_a_cluster_shows_its_own_fields() {
+fn a_single_node_shows_its_own_fields() {
     let shown = json!({
         "node": "n1",
         "boot": "00",
@@ -43,7 +43,7 @@ fn a_node_without_a_cluster_shows_its_own_fields() {
 }
 
 #[test]
-fn a_cluster_shows_beside_the_fields_of_its_node() {
+fn a_cluster_is_flattened_into_its_node() {
     let settings = [("copies".to_owned(), "1".to_owned())].into();
     let cluster = Cluster {
         epoch: Epoch { lineage: "0a".into(), number: 3, protocol: 1 },

@@ -15,7 +15,7 @@ use steadfast_core::{
 const LOGOUT: Deletion<'_> = Deletion::for_reason(EndReason::Logout);
 
 #[tokio::test]
-async fn without_a_fault_every_call_reaches_the_store_and_is_counted() {
+async fn calls_without_a_fault_are_counted() {
     let store = faulty();
     assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));
     assert!(matches!(update(&store).await, Ok(Outcome::Gone)));
@@ -23,7 +23,7 @@ async fn without_a_fault_every_call_reaches_the_store_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_fails_until_it_is_healed() {
+async fn a_store_fails_until_it_is_healed() {
     let store = faulty();
     store.set_all(&Fault::Down);
     assert!(matches!(load(&store).await, Err(StoreError::Unavailable(_))));
@@ -34,7 +34,7 @@ async fn a_store_that_is_down_fails_until_it_is_healed() {
 }
 
 #[tokio::test]
-async fn a_fault_concerns_its_own_call_and_every_clone() {
+async fn a_fault_affects_its_call_on_all_clones() {
     let store = faulty();
     store.clone().set(Call::Update, Fault::Down);
     assert!(load(&store).await.is_ok());
@@ -42,7 +42,7 @@ async fn a_fault_concerns_its_own_call_and_every_clone() {
 }
 
 #[tokio::test]
-async fn a_fault_for_once_is_gone_the_second_time() {
+async fn a_fault_for_once_applies_once() {
     let store = faulty();
     store.once(Call::Load, Fault::AckLost);
     assert!(matches!(load(&store).await, Err(StoreError::Timeout)));
@@ -50,7 +50,7 @@ async fn a_fault_for_once_is_gone_the_second_time() {
 }
 
 #[tokio::test]
-async fn a_corrupt_record_is_absent_to_a_load_and_an_error_to_an_update() {
+async fn a_corrupt_record_is_absent_or_an_error() {
     let store = faulty();
     store.set_all(&Fault::Corrupt);
     assert!(matches!(load(&store).await, Ok(Lookup::Absent(_))));

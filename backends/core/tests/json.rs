@@ -32,7 +32,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_optional_comes_back_unless_it_is_null_itself(
+    fn options_round_trip_unless_their_value_is_null(
         nested in option::of(option::of(any::<u8>())), unit in option::of(Just(())),
         named in option::of(option::of(any::<u8>()).prop_map(Newtype)),
         float in option::of(f64::ANY),
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn enums_of_every_representation_come_back_or_are_refused(part in part(), more in part()) {
+    fn enums_round_trip_or_are_rejected(part in part(), more in part()) {
         comes_back(&External::Newtype(part.clone()))?;
         comes_back(&External::Tuple(part.clone(), more.clone()))?;
         comes_back(&External::Struct { part: part.clone() })?;
@@ -127,7 +127,7 @@ fn keys_that_json_cannot_tell_apart_are_refused() {
 }
 
 #[test]
-fn a_type_that_does_not_read_what_it_writes_is_refused_when_checked() {
+fn the_check_rejects_a_mismatched_deserialize() {
     let unreadable = Some(EncodeError::Unreadable);
     assert_eq!(RawJson::encode_checked(&Alike::Second(1)).err(), unreadable, "another variant");
     assert_eq!(RawJson::encode_checked(&Internal::Wide { wide: 1 }).err(), unreadable);

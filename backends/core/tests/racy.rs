@@ -75,7 +75,7 @@ fn a_create_that_overwrites_is_caught() {
 }
 
 #[test]
-fn a_proof_that_is_checked_beside_the_step_is_caught() {
+fn a_proof_checked_separately_is_caught() {
     caught!(
         Flaw::ProvesBeforeTheStep,
         secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded => "compare-and-set",
@@ -101,7 +101,7 @@ fn a_replaced_secret_that_opens_is_caught() {
 }
 
 #[test]
-fn a_cap_that_is_enforced_beside_the_step_is_caught() {
+fn a_cap_enforced_separately_is_caught() {
     caught!(
         Flaw::CapsBeforeTheStep,
         principals::the_cap_holds_under_parallel_logins => "the cap",
@@ -109,7 +109,7 @@ fn a_cap_that_is_enforced_beside_the_step_is_caught() {
 }
 
 #[test]
-fn a_floor_that_is_checked_beside_the_step_is_caught() {
+fn a_minimum_epoch_checked_separately_is_caught() {
     caught!(
         Flaw::ChecksTheFloorBeforeTheStep,
         principals::a_floor_holds_against_logins_under_way => "no other",
@@ -123,7 +123,7 @@ fn a_floor_that_is_checked_beside_the_step_is_caught() {
 }
 
 #[test]
-fn an_index_that_loses_a_login_under_way_is_caught() {
+fn an_index_that_loses_logins_is_caught() {
     caught!(
         Flaw::PrunesLoginsUnderWay,
         principals::a_delete_all_ends_a_login_under_way_or_precedes_it => "no other",
@@ -131,7 +131,7 @@ fn an_index_that_loses_a_login_under_way_is_caught() {
 }
 
 #[test]
-fn a_patch_that_is_applied_in_parts_is_caught() {
+fn a_patch_applied_in_parts_is_caught() {
     caught!(
         Flaw::AppliesInParts,
         cancellation::a_dropped_patch_is_whole_or_nothing => "a patch is whole or nothing",
@@ -162,7 +162,7 @@ fn expiry_that_waits_for_a_sweeper_is_caught() {
 }
 
 #[test]
-fn values_that_are_parsed_and_written_anew_are_caught() {
+fn rewritten_values_are_caught() {
     caught!(
         Flaw::WritesValuesAnew,
         patches::values_are_kept_byte_for_byte => "keeps bytes as they are",

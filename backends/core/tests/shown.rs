@@ -6,7 +6,7 @@ use serde_json::json;
 use steadfast_core::{Drained, EndReason, Facts, RecordId, SessionInfo, Stats, Timestamp};
 
 #[test]
-fn a_listed_session_shows_its_times_in_rfc_3339() {
+fn a_listed_session_shows_rfc_3339_times() {
     let id = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap();
     let at = Timestamp::from_millis;
     let member = SessionInfo::new(id, at(0), Some(at(1_500)), at(3_600_000));

@@ -31,7 +31,7 @@ use steadfast_core::{
 use tokio::task::yield_now;
 
 #[test]
-fn a_sign_in_that_is_not_compared_is_caught() {
+fn an_unchecked_sign_in_is_caught() {
     caught!(
         Flaw::IgnoresTheSignIn,
         sign_ins::what_saw_another_sign_in_changes_nothing => "another sign-in is superseded",
@@ -49,7 +49,7 @@ fn a_sign_in_that_is_not_compared_is_caught() {
 }
 
 #[test]
-fn a_sign_in_that_is_compared_beside_the_step_is_caught() {
+fn a_sign_in_checked_separately_is_caught() {
     caught!(
         Flaw::ComparesTheSignInBeforeTheStep,
         sign_ins::a_write_is_before_the_login_or_superseded => "an applied write",
@@ -59,7 +59,7 @@ fn a_sign_in_that_is_compared_beside_the_step_is_caught() {
 }
 
 #[test]
-fn a_sign_in_that_is_judged_before_the_secret_is_caught() {
+fn a_sign_in_checked_too_early_is_caught() {
     caught!(
         Flaw::JudgesTheSignInFirst,
         sign_ins::a_wrong_proof_learns_nothing_of_sign_ins => "a wrong proof finds",
@@ -69,7 +69,7 @@ fn a_sign_in_that_is_judged_before_the_secret_is_caught() {
 }
 
 #[test]
-fn a_sign_in_that_is_counted_wrongly_is_caught() {
+fn a_miscounted_sign_in_is_caught() {
     caught!(
         Flaw::CountsEveryRotation,
         sign_ins::a_login_of_another_principal_raises_the_sign_in => "is a sign-in",
@@ -151,7 +151,7 @@ fn an_unknown_key_that_is_absent_is_caught() {
 }
 
 #[test]
-fn a_login_that_leaves_pre_auth_values_is_caught() {
+fn a_login_with_pre_auth_leftovers_is_caught() {
     caught!(
         Flaw::ClearsPreAuthAsSeen,
         sign_ins::no_pre_auth_value_that_overtakes_a_login_survives_it => "survives a login",
@@ -223,7 +223,7 @@ fn facts_that_are_not_kept_are_caught() {
 }
 
 #[test]
-fn a_newer_format_that_is_not_respected_is_caught() {
+fn an_ignored_format_is_caught() {
     caught!(
         Flaw::NewerIsAbsent,
         formats::a_record_of_a_newer_format_is_left_alone => "of a newer format is an error",

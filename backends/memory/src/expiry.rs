@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_before_the_second_of_the_first_entry_is_over() {
+    fn nothing_is_due_before_the_first_second_ends() {
         let expiry = Expiry::new();
         assert!(!expiry.is_due(Timestamp::MAX));
         expiry.insert(id(1), at(5) + Duration::from_millis(1));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_does_not_come_up() {
+    fn a_removed_entry_is_not_taken() {
         let expiry = Expiry::new();
         let due = expiry.insert(id(1), at(1));
         expiry.remove(id(1), due);

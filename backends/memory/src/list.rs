@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_as_small_as_what_it_has() {
+    fn a_list_shrinks_with_its_sessions() {
         let mut list = List::default();
         (0..17).for_each(|n| insert(&mut list, n, 1_000));
         assert!(matches!(list, List::Many(_)));

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_used_for_the_longest_time_goes_first() {
+    fn the_least_recently_used_slot_goes_first() {
         let mut map = map(5);
         for n in [1, 3, 0, 1] {
             map.find(id(n), || 9);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_from_the_middle_leaves_the_order_as_it_was() {
+    fn removing_a_slot_keeps_the_order() {
         for gone in 0..5 {
             let mut map = map(5);
             assert_eq!(map.remove(id(gone)), Some((SessionKind::Visitor, 7)));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_changes_lists_is_the_newest_on_the_other() {
+    fn a_slot_joins_its_new_list_as_newest() {
         let mut map = map(4);
         for n in [2, 0] {
             assert_eq!(map.change(id(n), SessionKind::Member, 8), Some((SessionKind::Visitor, 7)));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_taken_once() {
+    fn an_id_is_inserted_once() {
         let mut map = map(1);
         let slot = slot();
         assert!(!map.add(id(0), &slot, (SessionKind::Member, 1), 1));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back() {
+    fn removed_slots_free_their_memory() {
         let mut map = map(200);
         let full = map.entries.capacity();
         assert!(full <= 250, "{full}");

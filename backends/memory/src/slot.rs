@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_for_the_budget_of_users_once_somebody_signed_in() {
+    fn a_login_moves_a_record_between_budgets() {
         let visitor = slot(None);
         assert_eq!(visitor.kind(), SessionKind::Visitor);
         visitor.set_kind(SessionKind::Member);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_class_is_a_power_of_two_and_changes_rarely() {
+    fn a_size_class_is_a_power_of_two() {
         let slot = slot(None);
         let mut record = Record::clone(slot.live(&slot.lock()).unwrap());
         record.values = [("a", [b'1'; 64].as_slice())].into_iter().collect();

@@ -18,7 +18,7 @@ mod budgets {
     use super::*;
 
     #[test]
-    fn a_flood_of_visitors_ends_no_session_of_a_user() {
+    fn a_flood_of_visitors_evicts_no_user() {
         let store = Store::with(SMALL, Budget::AUTHENTICATED);
         let users: Vec<_> = (0..500).map(|n| store.user(&format!("user-{n}"))).collect();
         store.flood(50_000);
@@ -80,7 +80,7 @@ mod budgets {
     }
 
     #[test]
-    fn a_record_that_grows_counts_for_more_and_one_that_shrinks_for_less() {
+    fn the_weight_of_a_record_follows_its_size() {
         let store = Store::new();
         let token = store.visitor();
         let bytes = store.stats().bytes;
@@ -191,7 +191,7 @@ mod races {
     }
 
     #[test]
-    fn ending_all_sessions_finds_a_login_or_precedes_it() {
+    fn ending_all_sessions_never_misses_a_login() {
         let store = Store::new();
         let alice = principal("alice");
         thread::scope(|scope| {
@@ -207,7 +207,7 @@ mod races {
     }
 
     #[test]
-    fn a_cap_holds_while_many_log_in_at_once() {
+    fn a_cap_holds_under_concurrent_logins() {
         let store = Store::new();
         let admission = Admission::capped(3);
         let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), admission));
@@ -257,7 +257,7 @@ mod expiry {
     }
 
     #[test]
-    fn collecting_ends_what_is_due_now_and_nothing_else() {
+    fn collecting_ends_exactly_the_due_records() {
         let store = Store::new();
         (0..3_000).for_each(|_| drop(store.visitor()));
         store.clock.advance(Duration::from_millis(1));
@@ -269,7 +269,7 @@ mod expiry {
     }
 
     #[test]
-    fn a_touched_record_outlives_its_place_in_the_queue() {
+    fn a_touched_record_outlives_its_queue_entry() {
         let store = Store::new();
         let token = store.visitor();
         store.clock.advance(IDLE / 2);
@@ -283,7 +283,7 @@ mod expiry {
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_ends_everything_and_one_that_jumps_back_nothing() {
+    fn clock_jumps_end_records_only_forwards() {
         let store = Store::new();
         let start = store.now();
         let early = store.visitor();
@@ -299,7 +299,7 @@ mod expiry {
     }
 
     #[test]
-    fn only_the_holder_of_the_secret_learns_that_a_record_expired() {
+    fn only_a_right_proof_learns_of_an_expiry() {
         let store = Store::new();
         let (one, other) = (store.visitor(), store.visitor());
         store.clock.advance(IDLE);
@@ -311,7 +311,7 @@ mod expiry {
     }
 
     #[test]
-    fn a_record_that_expired_long_ago_still_says_so_once() {
+    fn an_old_expiry_is_reported_once() {
         let store = Store::new();
         let token = store.visitor();
         store.clock.advance(DAY);
@@ -320,7 +320,7 @@ mod expiry {
     }
 
     #[test]
-    fn an_expired_record_can_be_neither_patched_nor_deleted_and_makes_room() {
+    fn an_expired_record_frees_its_id() {
         let store = Store::new();
         let token = store.visitor();
         store.clock.advance(IDLE);
@@ -376,7 +376,7 @@ mod principals {
     }
 
     #[test]
-    fn a_floor_rejects_older_logins_for_a_day_and_is_only_raised() {
+    fn a_minimum_epoch_lasts_a_day() {
         let store = Store::new();
         let revoke = |epoch| store.delete_all(&principal("alice"), None, Some(epoch));
         let admits = |epoch| store.admits("alice", epoch);
@@ -415,7 +415,7 @@ mod principals {
     }
 
     #[test]
-    fn a_session_that_changes_hands_leaves_its_former_principal() {
+    fn a_login_moves_a_session_between_principals() {
         let store = Store::new();
         let token = store.user("alice");
         let again = store.login(&token, &principal("bob"));
@@ -447,7 +447,7 @@ mod principals {
     }
 
     #[test]
-    fn a_rotation_that_is_sent_twice_is_applied_once() {
+    fn a_repeated_rotation_is_applied_once() {
         let store = Store::new();
         let (token, next) = (store.visitor(), store.token(store.id()));
         let patch = store.rotation(&token, &next, Some(&principal("alice")), Admission::default());
@@ -464,7 +464,7 @@ mod caps {
     const CAP: usize = 1_000;
 
     #[test]
-    fn a_login_at_the_cap_looks_at_two_sessions_more() {
+    fn a_login_at_the_cap_reads_two_sessions() {
         let store = Store::new();
         let below: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
         let at_the_cap: Vec<_> = (0..CAP).map(|_| looks_of_a_login(&store)).collect();
@@ -504,7 +504,7 @@ mod caps {
     }
 
     #[test]
-    fn a_session_that_is_authenticated_again_stays_listed_once() {
+    fn a_repeated_authentication_keeps_one_entry() {
         let store = Store::new();
         let mut token = store.member();
         for name in ["alice", "bob", "alice", "alice", "bob"] {
@@ -517,7 +517,7 @@ mod caps {
     }
 
     #[test]
-    fn what_a_budget_ends_for_a_login_counts_no_more() {
+    fn an_evicted_session_does_not_count_against_caps() {
         let store = Store::with(SMALL, Budget { records: 5, ..SMALL });
         for _ in 0..5 {
             store.clock.advance(Duration::from_secs(1));
@@ -528,7 +528,7 @@ mod caps {
     }
 
     #[test]
-    fn a_deadline_that_an_authentication_brings_forward_is_heeded() {
+    fn an_authentication_can_shorten_a_deadline() {
         let store = Store::new();
         let tokens: Vec<_> = (0..30).map(|_| store.member()).collect();
         let mut login = store.rotation(
@@ -561,7 +561,7 @@ mod answers {
     use super::*;
 
     #[test]
-    fn a_create_never_overwrites_and_may_be_sent_twice() {
+    fn a_create_is_idempotent_and_never_overwrites() {
         let store = Store::new();
         let token = store.visitor();
         store.put(token.id(), "a", 1);
@@ -605,7 +605,7 @@ mod answers {
     }
 
     #[test]
-    fn a_draining_store_takes_no_new_sessions_and_serves_the_others() {
+    fn a_draining_store_only_serves_existing_sessions() {
         let store = Store::new();
         let token = store.visitor();
         store.sessions.close();
@@ -634,7 +634,7 @@ mod answers {
     }
 
     #[test]
-    fn changes_tell_of_patches_and_ends_but_not_of_touches() {
+    fn changes_report_patches_and_ends_but_no_touches() {
         let store = Store::new();
         let mut changes = store.sessions.changes.listen();
         let id = store.visitor().id();
@@ -648,7 +648,7 @@ mod answers {
     }
 
     #[test]
-    fn changes_tell_of_evictions_and_end_with_the_store() {
+    fn changes_report_evictions_and_end_with_the_store() {
         let store = Store::with(Budget { records: 1, ..SMALL }, Budget::AUTHENTICATED);
         let mut changes = store.sessions.changes.listen();
         let first = store.visitor();

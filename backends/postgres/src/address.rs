@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_and_not_repeated() {
+    fn a_malformed_address_is_rejected_and_not_shown() {
         for (address, why) in [
             ("mysql://hunter2@h", AddressError::Scheme),
             ("hunter2", AddressError::Scheme),

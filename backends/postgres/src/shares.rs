@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_that_wait_for_a_stuck_record_fail_with_it() {
+    async fn waiters_for_a_locked_record_fail_with_it() {
         let shares = Shares::new(1);
         let held = shares.of(1).await.unwrap();
         let mut waiting = Box::pin(shares.of(1));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_for_a_record_that_is_done() {
+    async fn a_finished_record_leaves_no_entry() {
         let shares = Shares::new(1);
         let held = shares.of(1).await.unwrap();
         let mut given_up = Box::pin(shares.of(1));

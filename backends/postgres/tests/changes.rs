@@ -78,7 +78,7 @@ async fn nothing_is_written_down_where_nothing_listens() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_was_open_at_a_look_is_heard_once_it_commits() {
+async fn a_late_commit_is_reported() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let id = create(&store, [0; 32]).await;
@@ -93,7 +93,7 @@ async fn a_transaction_that_was_open_at_a_look_is_heard_once_it_commits() {
 }
 
 #[tokio::test]
-async fn a_feed_is_up_once_earlier_writers_are_through() {
+async fn a_feed_waits_for_earlier_writers() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let id = create(&store, [0; 32]).await;
@@ -154,7 +154,7 @@ async fn a_crash_of_the_server_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_node_that_rings_nobody_is_heard_all_the_same() {
+async fn a_change_without_a_notification_is_reported() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let mut changes = listening(&store).await;
@@ -166,7 +166,7 @@ async fn a_node_that_rings_nobody_is_heard_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_store_that_tells_of_nothing_has_no_changes() {
+async fn a_store_without_recording_has_no_feed() {
     let service = Service::new();
     let store = service.builder("app").tell_changes(false).build().await.unwrap();
     assert!(store.changes().is_none());

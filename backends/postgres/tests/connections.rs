@@ -64,7 +64,7 @@ async fn st_10_a_server_without_tls_gets_no_plaintext() {
 }
 
 #[tokio::test]
-async fn every_call_is_one_statement_and_one_round_trip() {
+async fn every_call_takes_one_round_trip() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     // From version 18 on, the server merges the statistics of a role's statements on tables with
     // the same name.
@@ -157,7 +157,7 @@ fn small() -> Values {
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_costs_no_connection() {
+async fn a_dropped_call_keeps_its_connection() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let store = through(&service, &proxy).connections(2).build().await.unwrap();
     let id = create(&store).await;
@@ -201,7 +201,7 @@ async fn st_09_a_hung_server_costs_a_call_its_time_and_the_next_ones_none() {
 }
 
 #[tokio::test]
-async fn where_no_server_is_calls_are_refused_at_once() {
+async fn calls_fail_fast_without_a_server() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let store = through(&service, &proxy).build().await.unwrap();
     let id = create(&store).await;
@@ -217,7 +217,7 @@ async fn where_no_server_is_calls_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn what_may_not_happen_twice_is_not_sent_again() {
+async fn an_unsafe_statement_is_not_repeated() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let store = through(&service, &proxy).connections(1).build().await.unwrap();
     let id = create(&store).await;
@@ -235,7 +235,7 @@ async fn what_may_not_happen_twice_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_row_that_is_locked_for_long_costs_a_call_its_time() {
+async fn a_locked_row_costs_a_call_its_timeout() {
     let service = Service::new();
     let builder = service.builder("app").timeout(Duration::from_millis(300));
     let store = builder.build().await.unwrap();
@@ -275,7 +275,7 @@ async fn of_several_hosts_the_one_that_can_be_written_to_serves() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_answer_holds_nobody_up() {
+async fn a_silent_host_delays_no_caller() {
     let (service, hung) = (Service::new(), Proxy::start(&server().address()).await);
     let hosts = format!("{},{}", hung.address(), server().address());
     let store = service.builder_at("app", &hosts).connections(2).build().await.unwrap();

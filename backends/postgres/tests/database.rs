@@ -36,7 +36,7 @@ async fn touches_within_the_hour_stay_hot() {
 }
 
 #[tokio::test]
-async fn writes_stay_hot_and_touches_that_move_nothing_write_nothing() {
+async fn writes_stay_hot_and_idle_touches_are_skipped() {
     let service = Service::new();
     let store = service.store(Env::with_clock(ManualClock::default())).await;
     let id = create(&store).await;
@@ -119,7 +119,7 @@ async fn ar_08_the_application_may_do_no_more_than_it_has_to() {
 }
 
 #[tokio::test]
-async fn a_database_without_the_tables_is_refused_with_what_to_do() {
+async fn missing_tables_are_reported_with_the_remedy() {
     let service = Service::new();
     let error = service.builder("app").schema("nowhere").build().await.unwrap_err();
     assert_eq!(
@@ -247,7 +247,7 @@ async fn in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_is_refused_by_the_table() {
+async fn the_table_rejects_an_invalid_row() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     create(&store).await;
@@ -288,7 +288,7 @@ async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_login_at_the_cap_costs_at_most_twice_one_below_it() {
+async fn a_login_at_the_cap_costs_twice_at_most() {
     const LOGINS: usize = 100;
     let service = Service::new();
     let store = service.store(Env::system()).await;

@@ -16,7 +16,7 @@ use steadfast_core::{
 use steadfast_postgres::PostgresStore;
 
 #[tokio::test]
-async fn no_connection_is_lent_that_the_server_closed_for_idleness() {
+async fn a_closed_connection_is_never_lent() {
     let service = Service::new();
     let role = service.role("SET idle_session_timeout = '50ms'");
     let store = service.builder(&role).connections(4).build().await.unwrap();
@@ -71,7 +71,7 @@ async fn no_connection_is_lent_that_a_proxy_closed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_went_silent_is_asked_before_it_is_lent() {
+async fn a_silent_connection_is_pinged_first() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let builder = service.builder_at("app", proxy.address()).timeout(Duration::from_millis(200));
     let store = builder.connections(4).build().await.unwrap();
@@ -88,7 +88,7 @@ async fn a_connection_that_went_silent_is_asked_before_it_is_lent() {
 }
 
 #[tokio::test]
-async fn what_may_still_be_waiting_is_not_sent_again() {
+async fn a_waiting_statement_is_not_repeated() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let cut_off = service.builder_at("app", proxy.address()).build().await.unwrap();
     let other = service.store(Env::system()).await;
@@ -110,7 +110,7 @@ async fn what_may_still_be_waiting_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_a_late_copy_cannot_change_is_sent_again() {
+async fn a_harmless_statement_is_repeated() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let store = service.builder_at("app", proxy.address()).build().await.unwrap();
     let id = create(&store).await;
@@ -152,7 +152,7 @@ async fn a_role_with_too_few_connections_serves_everybody() {
 }
 
 #[tokio::test]
-async fn where_no_connection_is_left_callers_wait_for_one() {
+async fn callers_wait_for_a_free_connection() {
     let service = Service::new();
     let role = service.role("CONNECTION LIMIT 1");
     let store = service.builder(&role).build().await.unwrap();
@@ -172,7 +172,7 @@ async fn where_no_connection_is_left_callers_wait_for_one() {
 }
 
 #[tokio::test]
-async fn a_locked_record_takes_no_more_than_its_share() {
+async fn a_locked_record_occupies_two_connections() {
     let service = Service::new();
     let store = service.builder("app").connections(10).build().await.unwrap();
     let (stuck, free) = (create(&store).await, create(&store).await);
@@ -204,7 +204,7 @@ async fn a_locked_record_takes_no_more_than_its_share() {
 }
 
 #[test]
-fn a_store_outlives_the_runtime_it_was_opened_in() {
+fn a_store_outlives_its_first_runtime() {
     let service = Service::new();
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let first = runtime();

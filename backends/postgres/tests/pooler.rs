@@ -50,7 +50,7 @@ impl Subject for Pooled {
 steadfast_core::conformance_tests!(Pooled(Service::new()), cases = 16);
 
 #[tokio::test]
-async fn nothing_of_a_store_is_left_on_a_connection() {
+async fn a_pooled_connection_keeps_no_settings() {
     let service = Service::new();
     let pooler = transactions(&["default_pool_size = 1"]);
     let state = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings
@@ -93,7 +93,7 @@ async fn many_callers_share_two_connections() {
 }
 
 #[tokio::test]
-async fn changes_are_heard_without_listening_or_on_a_connection_past_the_pooler() {
+async fn changes_arrive_despite_a_pooler() {
     let service = Service::new();
     let pooler = transactions(&[]);
     let writer = announced(&service, &pooler).build().await.unwrap();
@@ -115,7 +115,7 @@ async fn changes_are_heard_without_listening_or_on_a_connection_past_the_pooler(
 }
 
 #[tokio::test]
-async fn a_pooler_that_was_not_announced_is_refused_with_what_to_do() {
+async fn an_undeclared_pooler_is_reported_with_the_remedy() {
     let service = Service::new();
     for mode in ["transaction", "session"] {
         let pooler = PgBouncer::start(server(), &ROLES, &[&format!("pool_mode = {mode}")]);
@@ -129,7 +129,7 @@ async fn a_pooler_that_was_not_announced_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_pooler_of_sessions_may_be_announced_as_one() {
+async fn a_session_pooler_can_be_declared() {
     let service = Service::new();
     let pooler = PgBouncer::start(server(), &ROLES, &["pool_mode = session"]);
     let builder = builder(&service, &pooler, "app").pooler(Pooler::Session);

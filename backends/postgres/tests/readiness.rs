@@ -48,7 +48,7 @@ async fn the_remedy_that_is_named_helps() {
 }
 
 #[tokio::test]
-async fn policies_and_triggers_in_the_way_are_found_at_the_start() {
+async fn obstructing_policies_and_triggers_are_reported() {
     let service = Service::new();
     let role = service.role("");
     service.sql("ALTER TABLE {sessions} ENABLE ROW LEVEL SECURITY");
@@ -66,7 +66,7 @@ async fn policies_and_triggers_in_the_way_are_found_at_the_start() {
 }
 
 #[tokio::test]
-async fn functions_of_another_version_are_found_at_the_start() {
+async fn functions_of_another_version_are_reported() {
     let service = Service::new();
     service.sql("DROP FUNCTION {sessions}_end_all");
     let said = refusal(&service, "app").await;
@@ -84,7 +84,7 @@ async fn a_check_at_the_start_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_store_is_ready_exactly_where_a_sign_in_works() {
+async fn a_store_is_ready_if_sign_ins_work() {
     let service = Service::new();
     let role = service.role("");
     let store = service.builder(&role).build().await.unwrap();

@@ -14,7 +14,7 @@ use steadfast_core::{
 use steadfast_postgres::{PostgresStore, SetupError};
 
 #[tokio::test]
-async fn records_of_0_1_are_read_as_they_were() {
+async fn records_of_0_1_are_readable() {
     let database = Database::upgraded().await;
     let store = database.store().await;
     let visitor = found(&store, 1, 1).await;
@@ -50,7 +50,7 @@ async fn records_of_0_1_are_read_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_record_of_0_1_is_rewritten_by_its_next_patch() {
+async fn a_patch_rewrites_a_record_of_0_1() {
     let database = Database::upgraded().await;
     let store = database.store().await;
     let formats = "SELECT string_agg(format::text, ' ' ORDER BY id) FROM steadfast.sessions";
@@ -73,7 +73,7 @@ async fn a_record_of_0_1_is_rewritten_by_its_next_patch() {
 }
 
 #[tokio::test]
-async fn principals_of_0_1_keep_their_sessions_and_floors() {
+async fn principals_of_0_1_keep_their_sessions() {
     let database = Database::upgraded().await;
     let store = database.store().await;
     let counts = "SELECT string_agg(id || sessions, ' ' ORDER BY id)
@@ -98,7 +98,7 @@ async fn principals_of_0_1_keep_their_sessions_and_floors() {
 }
 
 #[tokio::test]
-async fn every_statement_of_0_1_fails_after_the_migration() {
+async fn statements_of_0_1_fail_after_the_migration() {
     let database = Database::upgraded().await;
     for statement in STATEMENTS_OF_0_1 {
         let error = database.server.try_sql("app", "shop", statement).unwrap_err();
@@ -107,7 +107,7 @@ async fn every_statement_of_0_1_fails_after_the_migration() {
 }
 
 #[tokio::test]
-async fn a_database_in_use_by_nodes_of_0_1_is_not_migrated() {
+async fn nodes_of_0_1_prevent_a_migration() {
     let database = Database::of_0_1();
     let node = database.server.hold("dbname=shop application_name=steadfast", "SELECT 1");
     let error = database.builder("owner").migrate().await.unwrap_err();
@@ -121,7 +121,7 @@ async fn a_database_in_use_by_nodes_of_0_1_is_not_migrated() {
 }
 
 #[tokio::test]
-async fn a_record_of_a_later_release_is_left_to_it() {
+async fn a_record_of_a_later_release_is_unchanged() {
     let database = Database::upgraded().await;
     let store = database.store().await;
     database.sql("UPDATE steadfast.sessions SET format = 9, idle_end = 1, hour = 0");

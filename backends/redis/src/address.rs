@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_a_host_and_perhaps_a_port() {
+    fn an_address_has_an_optional_port() {
         for (text, host, port) in [
             ("localhost", "localhost", 6379),
             ("10.0.0.1:7000", "10.0.0.1", 7000),

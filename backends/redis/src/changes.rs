@@ -428,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missed_while_the_feed_is_down_is_told_when_it_is_up() {
+    fn a_recovered_feed_reports_its_gap() {
         let (sender, mut receiver) = broadcast::channel(KEPT);
         let listeners = Listeners { sender, is_up: Arc::default() };
         listeners.missed();
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_was_too_slow_for_the_cut_is_told_of_it() {
+    fn a_slow_listener_still_learns_of_a_cut() {
         let (sender, receiver) = broadcast::channel(1);
         let listeners = Listeners { sender, is_up: Arc::default() };
         let is_up = Arc::clone(&listeners.is_up);

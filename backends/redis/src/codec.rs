@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_told_and_its_head_is_read() {
+    fn the_head_of_a_later_format_is_readable() {
         let mut later = fields(&full());
         later[1][..2].copy_from_slice(&[0xff, 0xff]);
         match decode(answer(&later), &Limits::default()) {

@@ -407,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_known_once_and_reaches_what_it_says() {
+    fn every_error_code_has_one_entry() {
         for (n, (known, reach, next)) in CODES.iter().enumerate() {
             assert!(CODES[..n].iter().all(|(other, ..)| other != known), "{known} twice");
             let fault = Fault::Refused(error(&format!("-{known} for a reason\r\n")));
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_stopped_a_script_is_found_inside_another_one() {
+    fn a_wrapped_script_error_is_unwrapped() {
         let text = "-ERR Error running script (call to f_0a): @user_script:3: @user_script: 3: \
                     -OOM command not allowed when used memory > 'maxmemory'.\r\n";
         assert!(matches!(
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_received_is_sent_again_only_if_that_does_no_harm() {
+    fn a_lost_call_is_repeated_only_if_safe() {
         let lost = || Fault::Lost(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         assert_eq!(lost().next(true), Next::Elsewhere);
         for fault in [lost(), Fault::Silent, Fault::unsent("nobody listens")] {

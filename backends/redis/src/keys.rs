@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_record_is_found_in_its_name() {
+    fn a_key_contains_the_id_of_its_record() {
         let (prefix, id) = (Prefix::default(), RecordId::from_bytes([0xab; 16]));
         let key = prefix.record(id);
         assert_eq!(key, format!("steadfast:r:{{{}}}", "ab".repeat(16)));

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_are_remembered_and_no_more_than_two_generations() {
+    fn only_two_generations_are_remembered() {
         let seen = Seen::default();
         let alice = Principal::new(Realm::default(), "alice").unwrap();
         for n in 0..10 * KEPT {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_known_until_they_ended_or_the_cap_is_not_reached() {
+    fn hints_are_dropped_below_the_cap() {
         let oldest = Oldest::default();
         assert_eq!(oldest.first("alice"), []);
         oldest.learn("alice", &[id(1), id(2), id(3)]);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_from_before_a_change_is_not_kept() {
+    fn a_read_that_predates_a_change_is_discarded() {
         let copies = NearCache::new(1 << 20);
         let epoch = copies.read_epoch(ID, Instant::now());
         copies.heard(ID, Version(2));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_below_what_the_backup_told_of_counts_no_more() {
+    fn a_copy_below_the_reported_version_is_stale() {
         let copies = filled(1);
         copies.heard(ID, Version(1));
         assert!(copies.find(ID).unwrap().is_latest());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_follows_a_patch_that_leads_to_the_version_and_no_other() {
+    fn a_copy_only_follows_patches_to_its_version() {
         let mut patch = Patch::new();
         patch.put("n", 1.into()).unwrap();
         for (version, follows) in [(2, true), (3, false)] {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ending_the_sessions_of_one_principal_touches_no_other() {
+    fn ending_a_principals_sessions_keeps_all_others() {
         let [alice, bob] = ["alice", "bob"].map(principal);
         let copies = NearCache::new(1 << 20);
         for (n, whose) in [(1, &alice), (2, &bob), (3, &alice)] {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_when_somebodys_sessions_ended_is_not_kept() {
+    fn a_read_during_a_revocation_is_not_cached() {
         let alice = principal("alice");
         let (copies, at) = (filled(1), (Timestamp::UNIX_EPOCH, &Limits::default()));
         let epoch = copies.read_epoch(ID, Instant::now());

@@ -19,7 +19,7 @@ use steadfast_sticky::StickyStore;
 use tokio::task::JoinHandle;
 
 #[tokio::test]
-async fn a_key_that_is_deleted_or_expired_by_hand() {
+async fn a_key_removed_by_hand_is_gone() {
     let server = Redis::start();
     let [first, second] = [redis(&server), redis(&server)];
     for command in ["DEL", "UNLINK", "PEXPIRE"] {
@@ -46,7 +46,7 @@ async fn a_key_that_is_evicted() {
 }
 
 #[tokio::test]
-async fn a_logout_whose_news_is_lost_in_a_cluster() {
+async fn a_logout_with_lost_news_takes_effect() {
     let cluster = RedisCluster::start();
     let mut sieves = Vec::new();
     for server in &cluster.servers {

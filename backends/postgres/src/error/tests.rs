@@ -44,7 +44,7 @@ fn every_code_of_the_server_is_known() {
 }
 
 #[test]
-fn only_what_an_operator_has_to_mend_is_refused() {
+fn only_faults_for_an_operator_are_refused() {
     let passing = ["40001", "40P01", "25006", "53300", "57P01", "57P05", "08006", "26000", "0A000"];
     for code in passing {
         assert!(failure(code).is_passing(), "{code}");

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_is_believed_once_most_of_its_primaries_have_it() {
+    fn a_view_needs_a_majority_of_its_primaries() {
         let before = seen(&[(0, 99, "a"), (100, 199, "b"), (200, 299, "c")]);
         let now = seen(&[(0, 99, "d"), (100, 199, "b"), (200, 299, "c")]);
         let mut votes = Votes::default();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_host_is_where_the_question_went() {
+    fn a_missing_host_means_the_asked_server() {
         let text = |text: &str| Value::BulkString(text.into());
         let range_of = |host: Value, more: &[&str]| {
             let more = Value::Array(more.iter().copied().map(text).collect());

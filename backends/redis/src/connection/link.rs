@@ -345,7 +345,7 @@ mod tests {
     use crate::connection::Dialer;
 
     #[tokio::test]
-    async fn a_connection_that_opens_after_a_switch_is_left() {
+    async fn a_connection_opened_during_a_switch_is_replaced() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint =
             Endpoint::from(Address::new("127.0.0.1", listener.local_addr().unwrap().port()));
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_are_dropped_during_a_probe_ask_for_another() {
+    fn a_call_dropped_during_a_probe_sends_another() {
         let mut calls = Unanswered::default();
         assert!(calls.begin_probe());
         assert!(!calls.begin_probe(), "one is under way");

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_new_primary_is_the_last_that_is_named() {
+    fn the_last_named_address_is_the_primary() {
         let dialer = Dialer { login: redis::RedisConnectionInfo::default(), tls: None };
         let sentinels = Sentinels { dialer, addresses: Vec::new(), service: "s".to_owned() };
         let switched = |message: &str| sentinels.switched_to(message.as_bytes());

@@ -33,7 +33,7 @@ async fn another_node_hears_of_patches_and_ends() {
 }
 
 #[tokio::test]
-async fn a_login_over_the_cap_tells_which_session_ended_for_it() {
+async fn a_login_reports_the_session_it_displaced() {
     let server = Redis::start();
     let both = builder();
     for store in [on(&server, both.clone()), across(&CLUSTER, both)] {
@@ -52,7 +52,7 @@ async fn a_login_over_the_cap_tells_which_session_ended_for_it() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_every_node_hears_of_every_server() {
+async fn a_node_hears_every_server_of_a_cluster() {
     let both = builder();
     let (here, there) = (across(&CLUSTER, both.clone()), across(&CLUSTER, both));
     let mut changes = up(&here).await;
@@ -62,7 +62,7 @@ async fn in_a_cluster_every_node_hears_of_every_server() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_no_message_depends_on_what_servers_tell_each_other() {
+async fn no_message_depends_on_cluster_forwarding() {
     let prefix = "steadfast:direct";
     let store = across(&CLUSTER, builder().prefix(prefix.parse().unwrap()));
     let _changes = up(&store).await;
@@ -73,7 +73,7 @@ async fn in_a_cluster_no_message_depends_on_what_servers_tell_each_other() {
 }
 
 #[tokio::test]
-async fn after_a_reconnect_it_says_that_it_missed_something() {
+async fn a_reconnect_reports_a_gap() {
     let mut server = Redis::start();
     let store = on(&server, builder());
     let mut changes = up(&store).await;
@@ -85,7 +85,7 @@ async fn after_a_reconnect_it_says_that_it_missed_something() {
 }
 
 #[tokio::test]
-async fn a_feed_that_falls_silent_is_down_until_it_speaks_again() {
+async fn a_silent_feed_is_down_until_it_recovers() {
     let server = Redis::start();
     let store = on(&server, builder());
     let mut changes = up(&store).await;
@@ -97,7 +97,7 @@ async fn a_feed_that_falls_silent_is_down_until_it_speaks_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_any_more_is_not_trusted_to_tell_all() {
+async fn a_demoted_server_takes_the_feed_down() {
     let server = Redis::start();
     let store = on(&server, builder());
     let mut changes = up(&store).await;
@@ -142,7 +142,7 @@ fn a_stream_outlives_the_runtime_that_heard() {
 }
 
 #[tokio::test]
-async fn without_a_listener_nothing_is_published_beside_the_changes() {
+async fn beats_are_only_published_for_listeners() {
     let server = Redis::start();
     let store = on(&server, builder());
     let visitor = Visitor::arrive(&store).await;

@@ -9,7 +9,7 @@ use steadfast_redis::{Address, CheckError, RedisStore, Tls};
 use crate::fixture::{CLUSTER, Visitor, across, behind, builder, on, principal, store, until_ok};
 
 #[tokio::test]
-async fn servers_that_can_serve_pass_and_keep_nothing_of_it() {
+async fn a_passed_check_leaves_no_trace() {
     let server = Redis::start();
     let (sentinels, cluster) = (RedisWithSentinels::start(), RedisCluster::start());
     let stores = [
@@ -29,7 +29,7 @@ async fn servers_that_can_serve_pass_and_keep_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn every_right_that_requests_need_is_missed_by_its_name() {
+async fn every_missing_privilege_is_named() {
     let optional = [
         "ping",
         "info",
@@ -75,7 +75,7 @@ async fn every_right_that_requests_need_is_missed_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_publish_that_is_refused_later_stops_no_commit() {
+async fn a_refused_publish_stops_no_commit() {
     let server = Redis::start();
     let store = store(&server);
     store.check().await.unwrap();
@@ -91,7 +91,7 @@ async fn a_publish_that_is_refused_later_stops_no_commit() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_kind_is_told_with_its_remedy() {
+async fn a_server_of_the_wrong_kind_is_reported() {
     let (primary, single) = (Redis::start(), Redis::start());
     let replica = Redis::configured(&format!("replicaof {}", primary.address().replace(':', " ")));
     let sentinels = RedisWithSentinels::start();
@@ -128,7 +128,7 @@ async fn a_server_of_another_kind_is_told_with_its_remedy() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_told_with_its_remedy() {
+async fn a_read_only_server_is_reported() {
     let server = Redis::start();
     for (setting, bad, good, remedy) in [
         ("maxmemory", "1", "0", "raise its maxmemory"),
@@ -144,7 +144,7 @@ async fn a_server_that_takes_no_writes_is_told_with_its_remedy() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_no_fault_of_the_configuration() {
+async fn an_unreachable_server_is_not_a_configuration_error() {
     let mut server = Redis::start();
     server.kill();
     let error = store(&server).check().await.unwrap_err();
@@ -152,7 +152,7 @@ async fn a_server_that_is_away_is_no_fault_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn nodes_of_release_0_1_have_to_stop_first() {
+async fn nodes_of_release_0_1_are_reported() {
     let server = Redis::start();
     let prefix = "steadfast:both";
     let earlier = server.ask_without_waiting(&["SUBSCRIBE", &format!("{prefix}:c")]);
@@ -165,7 +165,7 @@ async fn nodes_of_release_0_1_have_to_stop_first() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_one_is_demanded() {
+async fn a_client_certificate_is_presented_on_demand() {
     let certificates = Certificates::of("localhost");
     let server = Redis::with_client_certificates(&certificates);
     let address: Address = server.address().parse().unwrap();

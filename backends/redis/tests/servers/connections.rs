@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::fixture::{Visitor, across, behind, builder, store};
 
 #[tokio::test]
-async fn a_slow_answer_is_waited_for_as_long_as_the_caller_waits() {
+async fn a_slow_answer_has_no_time_limit() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -29,7 +29,7 @@ async fn a_slow_answer_is_waited_for_as_long_as_the_caller_waits() {
 }
 
 #[tokio::test]
-async fn replicas_have_the_whole_time_that_was_set_to_confirm() {
+async fn replicas_have_the_configured_time_to_confirm() {
     let server = Redis::start();
     let within = Duration::from_millis(900);
     let store = crate::fixture::on(&server, builder().wait(1, within));
@@ -41,7 +41,7 @@ async fn replicas_have_the_whole_time_that_was_set_to_confirm() {
 }
 
 #[tokio::test]
-async fn a_connection_that_hangs_is_replaced_also_under_short_deadlines() {
+async fn a_hung_connection_is_replaced_under_short_deadlines() {
     let server = Redis::start();
     let hole = Hole::start(&server).await;
     let store = hole.store();
@@ -61,7 +61,7 @@ async fn a_connection_that_hangs_is_replaced_also_under_short_deadlines() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_caller_went_away_is_kept_if_it_answers() {
+async fn a_dropped_call_keeps_a_working_connection() {
     let server = Redis::start();
     let hole = Hole::start(&server).await;
     let store = hole.store();
@@ -77,7 +77,7 @@ async fn a_connection_whose_caller_went_away_is_kept_if_it_answers() {
 }
 
 #[test]
-fn a_store_outlives_the_runtime_it_was_opened_in() {
+fn a_store_outlives_its_first_runtime() {
     let server = Redis::start();
     let sentinels = RedisWithSentinels::start();
     let cluster = RedisCluster::start();
@@ -93,7 +93,7 @@ fn a_store_outlives_the_runtime_it_was_opened_in() {
 }
 
 #[test]
-fn a_store_opened_in_a_runtime_that_stands_still_works_in_another() {
+fn a_blocked_runtime_does_not_block_another() {
     let server = Redis::start();
     let store = store(&server);
     let idle = Builder::new_current_thread().enable_all().build().unwrap();
@@ -184,7 +184,7 @@ async fn pass(
 }
 
 #[tokio::test]
-async fn a_server_that_knows_no_script_flags_is_served() {
+async fn a_server_without_script_flags_works() {
     let server = Redis::start();
     let (refused, address) = (Arc::new(AtomicUsize::new(0)), server.address());
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -55,7 +55,7 @@ async fn every_operation_is_one_command() {
 }
 
 #[tokio::test]
-async fn a_script_is_sent_in_full_only_to_a_server_that_does_not_know_it() {
+async fn a_script_is_sent_in_full_once() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -69,7 +69,7 @@ async fn a_script_is_sent_in_full_only_to_a_server_that_does_not_know_it() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_a_login_costs_one_trip_more() {
+async fn a_cluster_login_costs_one_more_trip() {
     let store = across(&CLUSTER, builder());
     // Every server learns the scripts first.
     for n in 0..64 {
@@ -123,7 +123,7 @@ async fn a_small_session_takes_few_bytes() {
 }
 
 #[tokio::test]
-async fn a_login_at_the_cap_makes_at_most_twice_the_commands() {
+async fn a_login_at_the_cap_costs_twice_at_most() {
     let server = Redis::start();
     let store = store(&server);
     let cap = Admission::default().cap;

@@ -11,7 +11,7 @@ use steadfast_redis::RedisStore;
 use crate::fixture::{Visitor, builder, on, principal, store, until_ok};
 
 #[tokio::test]
-async fn a_full_server_refuses_what_takes_memory_and_nothing_else() {
+async fn a_full_server_only_refuses_memory_growth() {
     let server = Redis::start();
     let store = store(&server);
     let member = Visitor::arrive(&store).await.log_in(&store, "alice").await;
@@ -34,7 +34,7 @@ async fn a_full_server_refuses_what_takes_memory_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_server_without_its_replicas_or_its_disk_serves_reads() {
+async fn a_server_without_replicas_or_disk_serves_reads() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -54,7 +54,7 @@ async fn a_server_without_its_replicas_or_its_disk_serves_reads() {
 }
 
 #[tokio::test]
-async fn a_replica_takes_no_writes_and_nothing_at_all_without_its_primary() {
+async fn a_replica_never_accepts_writes() {
     let mut primary = Redis::start();
     let replica = Redis::configured(&format!("replicaof {}", primary.address().replace(':', " ")));
     let both = builder();
@@ -68,7 +68,7 @@ async fn a_replica_takes_no_writes_and_nothing_at_all_without_its_primary() {
 }
 
 #[tokio::test]
-async fn a_server_that_runs_an_endless_script_is_unavailable() {
+async fn a_server_with_an_endless_script_is_unavailable() {
     let server = Redis::configured("busy-reply-threshold 1");
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -89,7 +89,7 @@ async fn a_server_with_too_many_clients_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_password_is_our_own_fault() {
+async fn a_wrong_password_is_refused() {
     let server = Redis::start();
     let builder = RedisStore::builder;
     for builder in [
@@ -105,7 +105,7 @@ async fn a_wrong_or_missing_password_is_our_own_fault() {
 }
 
 #[tokio::test]
-async fn a_command_or_a_key_that_the_user_may_not_touch_is_our_own_fault() {
+async fn a_missing_privilege_is_refused() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -119,7 +119,7 @@ async fn a_command_or_a_key_that_the_user_may_not_touch_is_our_own_fault() {
 }
 
 #[tokio::test]
-async fn one_node_of_a_cluster_is_not_a_server_by_itself() {
+async fn a_cluster_node_is_not_a_single_server() {
     let cluster = &*crate::fixture::CLUSTER;
     let store = store(&cluster.servers[0]);
     let refusals = (0..32).map(|_| async {
@@ -132,7 +132,7 @@ async fn one_node_of_a_cluster_is_not_a_server_by_itself() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_lost_a_slot_is_unavailable_for_it() {
+async fn a_lost_slot_of_a_cluster_is_unavailable() {
     let node = Redis::configured("cluster-enabled yes\n");
     node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]);
     let store = builder().cluster(vec![node.address().parse().unwrap()]).unwrap();
@@ -142,7 +142,7 @@ async fn a_cluster_that_lost_a_slot_is_unavailable_for_it() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_a_corrupt_record() {
+async fn a_key_of_another_type_is_corrupt() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;

@@ -10,7 +10,7 @@ use steadfast_redis::RedisStore;
 use crate::fixture::{Visitor, across, builder, clock, on, principal};
 
 #[tokio::test]
-async fn records_of_release_0_1_on_one_server_are_read_and_rewritten() {
+async fn a_server_serves_records_of_0_1() {
     let fixture = Fixture::of(include_str!("../fixtures/0.1/one-server.txt"));
     let server = Redis::start();
     fixture.restore(|_| &server);
@@ -25,7 +25,7 @@ async fn records_of_release_0_1_on_one_server_are_read_and_rewritten() {
 }
 
 #[tokio::test]
-async fn records_of_release_0_1_in_a_cluster_are_read_and_rewritten() {
+async fn a_cluster_serves_records_of_0_1() {
     let fixture = Fixture::of(include_str!("../fixtures/0.1/cluster.txt"));
     let cluster = RedisCluster::start();
     fixture.restore(|key| &cluster.servers[cluster.server_of(key)]);
@@ -102,7 +102,7 @@ async fn serves(fixture: &Fixture, store: &RedisStore, clock: &ManualClock) {
 }
 
 #[tokio::test]
-async fn a_record_of_a_later_format_is_an_error_until_it_is_deleted() {
+async fn a_later_format_is_an_error_until_deleted() {
     let server = Redis::start();
     let store = on(&server, builder());
     let visitor = Visitor::arrive(&store).await.log_in(&store, "alice").await;

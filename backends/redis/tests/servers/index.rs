@@ -24,7 +24,7 @@ async fn every_key_has_a_time_to_live() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_sessions_that_ended_whoever_ended_them() {
+async fn ended_sessions_leave_no_entries() {
     let server = Redis::start();
     let (clock, env) = clock();
     let store = on(&server, builder().env(env));
@@ -68,7 +68,7 @@ async fn ds_13_logins_alone_keep_an_index_small() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_logins_alone_keep_an_index_small_as_well() {
+async fn logins_keep_a_cluster_index_small() {
     let (clock, env) = clock();
     let store = across(&CLUSTER, builder().env(env));
     for _ in 0..100 {
@@ -83,7 +83,7 @@ async fn in_a_cluster_logins_alone_keep_an_index_small_as_well() {
 }
 
 #[tokio::test]
-async fn in_a_cluster_a_logout_and_a_refused_login_leave_no_entry() {
+async fn a_cluster_index_drops_logouts_and_refused_logins() {
     let store = across(&CLUSTER, builder());
     let visitor = Visitor::arrive(&store).await.log_in(&store, "dave").await;
     let stranger = Visitor::new(&store);

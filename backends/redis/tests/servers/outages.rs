@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::fixture::{Visitor, builder, store, until_ok};
 
 #[tokio::test]
-async fn a_server_that_is_away_is_unavailable_at_once_and_found_again() {
+async fn an_unreachable_server_fails_fast_and_recovers() {
     let mut server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;
@@ -28,7 +28,7 @@ async fn a_server_that_is_away_is_unavailable_at_once_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_costs_a_call_its_deadline_and_is_found_again() {
+async fn a_hung_server_costs_a_timeout_and_recovers() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;

@@ -21,7 +21,7 @@ async fn servers_that_name_no_host_are_on_the_one_that_was_asked() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_one_that_met_no_other_is_used() {
+async fn a_cluster_of_one_server_works() {
     let node = Redis::configured("cluster-enabled yes\n");
     node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     let store = builder().cluster(vec![node.address().parse().unwrap()]).unwrap();

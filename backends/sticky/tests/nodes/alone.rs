@@ -20,7 +20,7 @@ async fn a_session_of_another_node_is_lost() {
 }
 
 #[tokio::test]
-async fn a_session_of_an_earlier_process_of_this_node_is_lost() {
+async fn a_session_of_an_earlier_process_is_lost() {
     let clock = ManualClock::default();
     let first = alone("n1", &clock);
     let id = create(&first).await;
@@ -45,7 +45,7 @@ async fn what_no_node_can_know_is_unsupported() {
 }
 
 #[tokio::test]
-async fn a_drain_says_how_many_sessions_end_with_the_node() {
+async fn a_drain_counts_the_lost_sessions() {
     let node = alone("n1", &ManualClock::default());
     let id = create(&node).await;
     assert_eq!(node.drain().await.unwrap(), Drained { moved: 0, lost: 1 });

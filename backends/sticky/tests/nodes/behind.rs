@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::service::{Node, Service, add, hash, put, rotate};
 
 #[tokio::test]
-async fn a_write_is_acknowledged_before_the_backup_has_it_and_reaches_it() {
+async fn a_deferred_write_reaches_the_backup() {
     let service = behind();
     let id = service.session().await;
     let pause = service.backup.pause_before(Call::Update);
@@ -69,7 +69,7 @@ async fn additions_and_expectations_wait_for_the_backup() {
 }
 
 #[tokio::test]
-async fn additions_on_two_nodes_all_count_beside_writes_that_go_behind() {
+async fn additions_are_exact_beside_deferred_writes() {
     let service = behind();
     let id = service.session().await;
     for n in 0..20 {
@@ -82,7 +82,7 @@ async fn additions_on_two_nodes_all_count_beside_writes_that_go_behind() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_made_once() {
+async fn a_write_without_an_answer_is_applied_once() {
     let service = behind();
     let id = service.session().await;
     service.backup.once(Call::Update, Fault::AckLost);
@@ -208,7 +208,7 @@ async fn writes_wait_again_once_the_window_is_used_up() {
 }
 
 #[tokio::test]
-async fn what_ends_a_session_or_its_secret_never_goes_behind() {
+async fn endings_and_rotations_are_never_deferred() {
     let service = behind();
     let (id, other) = (service.session().await, service.session().await);
     service.nodes[0].write(id, &put("n", 1)).await;
@@ -222,7 +222,7 @@ async fn what_ends_a_session_or_its_secret_never_goes_behind() {
 }
 
 #[tokio::test]
-async fn what_is_behind_at_a_takeover_is_made_up_for_and_overwrites_nothing() {
+async fn deferred_writes_are_merged_after_a_takeover() {
     let service = behind();
     let id = service.session().await;
     service.backup.set(Call::Update, Fault::Down);

@@ -89,7 +89,7 @@ async fn without_the_feed_a_copy_counts_for_as_long_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_on_one_node_is_dead_on_all_at_once_while_the_feed_is_alive() {
+async fn a_live_feed_ends_copies_on_all_nodes() {
     let service = Service::with(3, |node| node.recheck(LONG));
     for ends_on in 0..3 {
         let id = service.session().await;
@@ -120,7 +120,7 @@ async fn a_session_that_ended_on_one_node_is_dead_on_all_within_recheck_without_
 }
 
 #[tokio::test]
-async fn a_secret_that_was_replaced_on_one_node_opens_on_none() {
+async fn a_replaced_secret_opens_on_no_node() {
     let service = Service::with(2, |node| node.recheck(LONG));
     let id = service.session().await;
     service.nodes[1].write(id, &rotate(hash(1))).await;
@@ -145,7 +145,7 @@ async fn rc_11_a_read_that_began_before_the_end_revives_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_client_has_seen_is_the_least_it_is_shown() {
+async fn a_client_never_sees_an_older_version() {
     let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     let seen = service.nodes[1].write(id, &put("n", 1)).await;
@@ -154,7 +154,7 @@ async fn what_the_client_has_seen_is_the_least_it_is_shown() {
 }
 
 #[tokio::test]
-async fn a_forged_version_costs_a_question_and_shows_nothing_else() {
+async fn a_forged_version_only_costs_a_check() {
     let service = Service::with(1, |node| node.recheck(LONG));
     let id = service.session().await;
     let before = service.calls();
@@ -163,7 +163,7 @@ async fn a_forged_version_costs_a_question_and_shows_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_copy_never_says_no_in_the_backups_stead() {
+async fn a_copy_never_refuses_for_the_backup() {
     let service = Service::with(1, |node| node.recheck(LONG));
     let id = service.session().await;
     let (before, wrong) = (service.calls(), hash(9).into());
@@ -175,7 +175,7 @@ async fn a_copy_never_says_no_in_the_backups_stead() {
 }
 
 #[tokio::test]
-async fn while_the_backup_is_away_copies_serve_and_nothing_is_written() {
+async fn an_outage_of_the_backup_leaves_reads() {
     let service = Service::with(1, |node| node.recheck(LONG));
     let (id, other) = (service.session().await, service.fresh().await);
     service.backup.set_all(&Fault::Down);
@@ -189,7 +189,7 @@ async fn while_the_backup_is_away_copies_serve_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_looked_up() {
+async fn a_write_without_an_answer_drops_the_copy() {
     let service = Service::with(1, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     service.backup.once(Call::Update, Fault::AckLost);
@@ -198,7 +198,7 @@ async fn a_write_whose_answer_was_lost_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_dropped_halfway_is_looked_up() {
+async fn a_dropped_write_drops_the_copy() {
     let service = Service::with(1, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     let pause = service.backup.pause_after(Call::Update);

@@ -11,7 +11,7 @@ use steadfast_core::{
 use crate::service::{Node, Service, add, hash, label, proof, put, record};
 
 #[tokio::test]
-async fn a_node_that_serves_anothers_session_takes_it_over_with_one_patch() {
+async fn a_takeover_costs_one_patch() {
     let service = Service::with(2, |node| node.recheck(LONG));
     let id = service.session().await;
     let before = service.backup.calls(Call::Update);
@@ -23,7 +23,7 @@ async fn a_node_that_serves_anothers_session_takes_it_over_with_one_patch() {
 }
 
 #[tokio::test]
-async fn a_write_takes_the_session_over_along_with_it() {
+async fn a_write_takes_over_the_session() {
     let service = Service::new();
     let id = service.session().await;
     let before = service.calls();
@@ -43,7 +43,7 @@ async fn a_touch_is_no_takeover() {
 }
 
 #[tokio::test]
-async fn of_two_nodes_that_take_over_at_once_both_serve_and_one_owns() {
+async fn concurrent_takeovers_leave_one_owner() {
     let service = Service::with(3, |node| node);
     let id = service.session().await;
     let pause = service.backup.pause_before(Call::Update);
@@ -64,7 +64,7 @@ async fn of_two_nodes_that_take_over_at_once_both_serve_and_one_owns() {
 }
 
 #[tokio::test]
-async fn a_session_bounces_at_most_once_after_a_failover() {
+async fn a_session_moves_once_after_a_failover() {
     let service = Service::with(3, |node| node);
     let id = service.session().await;
     let mut route = "n1".to_owned();
@@ -81,7 +81,7 @@ async fn a_session_bounces_at_most_once_after_a_failover() {
 }
 
 #[tokio::test]
-async fn a_write_under_the_fence_of_before_is_neither_lost_nor_over_anothers() {
+async fn a_write_with_an_old_fence_is_merged() {
     let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     service.nodes[1].write(id, &put("n", 2)).await;
@@ -94,7 +94,7 @@ async fn a_write_under_the_fence_of_before_is_neither_lost_nor_over_anothers() {
 }
 
 #[tokio::test]
-async fn the_old_copy_is_never_served_in_a_thousand_returns() {
+async fn no_old_copy_is_served_with_the_feed() {
     let service = Service::with(2, |node| node.recheck(LONG));
     let id = service.session().await;
     for n in 0..500 {
@@ -106,7 +106,7 @@ async fn the_old_copy_is_never_served_in_a_thousand_returns() {
 }
 
 #[tokio::test]
-async fn the_old_copy_is_never_served_in_a_thousand_returns_without_the_feed() {
+async fn no_old_copy_is_served_without_the_feed() {
     let service = Service::with(2, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     for n in 0..1_000 {
@@ -118,7 +118,7 @@ async fn the_old_copy_is_never_served_in_a_thousand_returns_without_the_feed() {
 }
 
 #[tokio::test]
-async fn a_drained_node_takes_no_new_sessions_and_serves_the_old_ones() {
+async fn a_drained_node_only_serves_existing_sessions() {
     let service = Service::with(3, |node| node.peers(["n1", "n2", "n3"].map(label)));
     let id = service.session().await;
     let node = &service.nodes[0];
@@ -131,7 +131,7 @@ async fn a_drained_node_takes_no_new_sessions_and_serves_the_old_ones() {
 }
 
 #[tokio::test]
-async fn a_drained_node_sends_its_sessions_to_others_and_keeps_those_that_come_back() {
+async fn a_drained_node_moves_its_sessions() {
     let service = Service::with(2, |node| node.peers(["n1", "n2"].map(label)));
     let id = service.session().await;
     service.nodes[0].drain().await.unwrap();
@@ -144,7 +144,7 @@ async fn a_drained_node_sends_its_sessions_to_others_and_keeps_those_that_come_b
 }
 
 #[tokio::test]
-async fn a_session_can_be_pulled_from_a_node_that_was_cut_off_at_once() {
+async fn a_session_moves_from_a_cut_off_node() {
     let service = Service::new();
     let id = service.session().await;
     let seen = service.nodes[0].write(id, &put("n", 1)).await;
@@ -154,7 +154,7 @@ async fn a_session_can_be_pulled_from_a_node_that_was_cut_off_at_once() {
 }
 
 #[tokio::test]
-async fn a_backup_that_cannot_be_written_to_still_serves_reads_anywhere() {
+async fn a_read_only_backup_still_serves_reads() {
     let service = Service::new();
     let id = service.session().await;
     service.backup.set(Call::Update, Fault::Down);
@@ -162,7 +162,7 @@ async fn a_backup_that_cannot_be_written_to_still_serves_reads_anywhere() {
 }
 
 #[tokio::test]
-async fn a_hot_node_sheds_its_sessions_without_a_logout() {
+async fn rehoming_keeps_users_signed_in() {
     let service = Service::with(4, |node| node);
     // Three nodes have all sessions when the fourth joins.
     let mut clients = Clients::default();
@@ -182,7 +182,7 @@ async fn a_hot_node_sheds_its_sessions_without_a_logout() {
 }
 
 #[tokio::test]
-async fn a_node_with_three_shares_sheds_them_to_its_peers() {
+async fn rehoming_spreads_sessions_over_the_peers() {
     let service = Service::with(3, |node| node.peers(["n1", "n2", "n3"].map(label)));
     let mut clients = Clients::default();
     for n in 0..250 {
@@ -198,7 +198,7 @@ async fn a_node_with_three_shares_sheds_them_to_its_peers() {
 }
 
 #[tokio::test]
-async fn a_session_whose_new_node_cannot_be_reached_stays() {
+async fn a_session_stays_if_its_target_is_unreachable() {
     let service = Service::with(1, |node| node.peers([label("n2")]));
     let id = service.session().await;
     assert_eq!(service.nodes[0].rehome(1.0).unwrap(), 1);

@@ -5,7 +5,7 @@ use steadfast_core::{Routed, SessionStore};
 use crate::service::{Node, Service, label};
 
 #[tokio::test]
-async fn every_route_relates_to_the_node_in_one_way() {
+async fn every_route_has_one_relation_to_the_node() {
     let service = Service::with(3, |node| node.peers(["n1", "n2"].map(label)));
     let node = &service.nodes[0];
     for (route, routed) in [
@@ -24,7 +24,7 @@ async fn every_route_relates_to_the_node_in_one_way() {
 }
 
 #[tokio::test]
-async fn a_node_is_known_by_what_it_left_behind_and_not_by_what_a_client_says() {
+async fn peers_are_learned_from_records_only() {
     let service = Service::with(2, |node| node);
     let (id, node) = (service.session().await, &service.nodes[1]);
     assert_eq!(node.routed(&[label("n1")]), Some(Routed::Unknown));

@@ -11,7 +11,7 @@ use steadfast_core::{
 use crate::service::{Node, Service, hash, proof, put};
 
 #[tokio::test]
-async fn a_request_from_before_a_sign_in_elsewhere_changes_nothing() {
+async fn a_request_before_a_sign_in_changes_nothing() {
     for service in [Service::with(2, |node| node.recheck(LONG)), behind()] {
         let id = service.session().await;
         service.nodes[1].write(id, &login()).await;
@@ -27,7 +27,7 @@ async fn a_request_from_before_a_sign_in_elsewhere_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_write_behind_that_a_sign_in_overtakes_is_dropped() {
+async fn a_sign_in_drops_overtaken_deferred_writes() {
     let service = behind();
     let id = service.session().await;
     service.backup.set(Call::Update, Fault::Down);
@@ -41,7 +41,7 @@ async fn a_write_behind_that_a_sign_in_overtakes_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_hash_under_an_unknown_key_is_the_backups_to_judge() {
+async fn the_backup_judges_hashes_under_unknown_keys() {
     let service = Service::with(1, |node| node.recheck(LONG));
     let id = service.session().await;
     let stranger: Proof = keyed(9).into();
