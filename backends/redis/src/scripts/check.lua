@@ -1,6 +1,7 @@
--- Makes each call that scripts make, on a key of its own, and answers which of them fail and why.
+-- Makes each call that scripts make once, on a separate key. Answers the calls that fail, with
+-- their errors.
 --
--- KEYS: a record that is not there.
+-- KEYS: a record that does not exist.
 
 local failures, n = {}, 1
 while ARGV[n] do

@@ -1,4 +1,4 @@
--- Gives back what an expired record holds.
+-- Removes an expired record.
 --
 -- KEYS: the record.
 

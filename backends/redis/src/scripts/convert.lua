@@ -1,5 +1,6 @@
--- Makes a sorted set of an index of format 1: a hash from the entries to the time of the
--- authentication, in a cluster with the absolute deadline and '!' if another login took its place.
+-- Converts an index of format 1 to a sorted set. Format 1 is a hash from entries to the time of the
+-- authentication. In a cluster, the value also has the absolute deadline, and '!' if another login
+-- displaced the entry.
 --
 -- KEYS: the index.
 

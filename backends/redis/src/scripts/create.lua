@@ -1,7 +1,7 @@
 -- Stores a new record, unless its id is taken.
 --
--- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster; the
--- records that may have to end for it.
+-- KEYS: the record; for a login outside of a cluster also the index of the principal, and the
+-- records that the cap may have to end.
 
 local asks, is_split, new = take('>BBI4c0')
 local values = {}

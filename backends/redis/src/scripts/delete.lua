@@ -1,13 +1,13 @@
--- Ends a record: for the holder of its secret if a proof is asked for, and in one sign-in if that is.
+-- Ends a record, subject to a proof and a sign-in if the caller requires them.
 --
--- KEYS: the record; the index of its principal, where that is known and not elsewhere, in a cluster.
+-- KEYS: the record; outside of a cluster also the index of its principal, if that is known.
 
 local proofs, sign_in, reason, principal = take('>Hc0Bc0c1Hc0')
 
 local record, is_corrupt = read(KEYS[1])
 local id = id_of(KEYS[1])
 if is_corrupt then
-  -- Nothing shows the right to what cannot be read.
+  -- A proof cannot be verified against an unreadable record.
   if #proofs > 0 then return 'x' end
   redis.call('DEL', KEYS[1])
   publish(ended(id, reason))

@@ -1,4 +1,4 @@
--- Raises the floor of a principal, and tells what the index lists, in one step.
+-- Raises the minimum epoch of a principal and answers the entries of the index, in one step.
 --
 -- KEYS: the index.
 

@@ -31,7 +31,7 @@ local function raise_floor(index, epoch, kept)
   keep(index, kept)
 end
 
--- How many entries an index has; nil if it is of format 1, a hash.
+-- Returns the number of entries of an index, or nil if it is of format 1, a hash.
 local function size_of(index)
   local size = redis.pcall('ZCOUNT', index, LISTED[1], LISTED[2])
   if type(size) ~= 'table' then return size end
@@ -45,25 +45,25 @@ end
 
 local function unlist(index, entry) redis.call('ZREM', index, entry, 'D' .. entry, 'V' .. entry) end
 
--- Entries that may have expired, at most so many.
+-- Returns entries that may have expired, up to a limit.
 local function stale(index, most)
   local members = redis.call('ZRANGEBYSCORE', index, PARTS / 2, PARTS + now, 'LIMIT', 0, most)
   for n, member in ipairs(members) do members[n] = string.sub(member, 2) end
   return members
 end
 
--- The entries of the oldest authentications.
+-- Returns the entries with the oldest authentications.
 local function oldest(index, most)
   return redis.call('ZRANGEBYSCORE', index, LISTED[1], LISTED[2], 'LIMIT', 0, most)
 end
 
--- The record under a key, if it is the principal's and lives.
+-- Reads the record under a key, if it is live and belongs to the principal.
 local function is_theirs(key, principal)
   local record = read(key)
   return record and record.principal == principal and is_live(record) and record
 end
 
--- Looks at a listed record, and takes it off the list if it is not the principal's or has ended.
+-- Reads a listed record, and removes its entry if it has ended or has another principal.
 local function look_at(index, key, principal)
   local record, entry = is_theirs(key, principal), id_of(key)
   if record then
@@ -73,8 +73,8 @@ local function look_at(index, key, principal)
   unlist(index, entry)
 end
 
--- Corrects an entry, and says whether there was anything to correct: it stands for no session any more,
--- or for one that was authenticated again since, which the index of an elevation is not told.
+-- Corrects an entry, and returns whether it was wrong: it may stand for no session any more, or for
+-- one that an elevation has authenticated again. An elevation does not update the index.
 local function is_elsewhere(index, entry, record)
   if not record then
     unlist(index, entry)
@@ -85,10 +85,10 @@ local function is_elsewhere(index, entry, record)
   return true
 end
 
--- Makes room for one more session where one step can change all keys. Returns the keys of the records
--- that have to end for it, or nil and an answer: the entries whose records have to be declared first,
--- with a few more, since other logins of the principal may come before the next try. Where none is to
--- end, the last result says that there is no room.
+-- Makes room for one more session, outside of a cluster. Returns the keys of the records to end. If
+-- some are not declared in KEYS, it returns nil and an answer with the entries to declare, and a
+-- few more, because other logins of the principal may come before the next attempt. If the cap must
+-- not end sessions, the last result is true if there is no room.
 local function make_room(index, id, principal, cap, refuses)
   local declared = {}
   for n = 3, #KEYS do declared[id_of(KEYS[n])] = KEYS[n] end

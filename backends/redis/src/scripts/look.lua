@@ -1,5 +1,5 @@
--- Looks at listed sessions of a principal: takes off the list what has ended or is not theirs, and
--- tells of the others.
+-- Answers the listed sessions of a principal, and removes entries whose session has ended or has
+-- another principal.
 --
 -- KEYS: the index; the records.
 

@@ -1,4 +1,5 @@
--- Publishes on a server that takes writes: one that was a primary is told apart.
+-- Publishes a message. Unlike a plain PUBLISH, a script only runs on a server that accepts writes,
+-- so a former primary refuses it.
 --
 -- KEYS: a name, which is not used.
 

@@ -1,28 +1,30 @@
--- What every script knows of records. A record is one hash: the field '.' packs what is its own, and a
--- value is kept under 'v' and its key. See codec.rs for the form, which read_packed() takes apart.
+-- The part that all scripts share. A record is one hash: the field '.' packs everything but the
+-- values, and each value is a field of 'v' and its key. codec.rs documents the packed form, which
+-- read_packed() parses.
 --
--- Times are milliseconds, which Lua's doubles hold exactly. A version, a sign-in and a fence are 8
--- bytes each and stay so; a counter is a decimal and stays so.
+-- Times are milliseconds, which Lua's doubles represent exactly. Versions, sign-ins and fences are
+-- kept as strings of 8 bytes and counters as decimal strings, because doubles would round them.
 
 local args, at = ARGV[1], 1
 
--- The next arguments, of this form.
+-- Take the next arguments.
 local function take(form)
   local taken = {struct.unpack(form, args, at)}
   at = table.remove(taken)
   return unpack(taken)
 end
 
--- The arguments that every script begins with: the time, and what its message to the feed begins with.
+-- The arguments that every script begins with: the time, and the stamp of its message to the feed.
 local now, feed = take('>i8c16')
 
--- The id in the name of a record.
+-- Returns the id in the name of a record.
 local function id_of(key) return string.sub(key, -33, -2) end
 
--- Whether anything was published to a listener, for the answer.
+-- True if a listener received a message, for the answer.
 local told = '0'
 
--- Tells the feed. That it may not be told is no reason to stop half-way; listeners miss a number then.
+-- Publishes a change. A failure must not stop the script halfway: listeners then notice a missing
+-- number.
 local function publish(events)
   if events == '' then return end
   local channel = string.match(KEYS[1], '^(.-):[rp]:{') .. ':f'
@@ -31,7 +33,7 @@ end
 
 local function ended(id, reason) return 'e' .. id .. reason end
 
--- Text of a decimal as 8 bytes.
+-- Converts a decimal string to 8 bytes.
 local function eight(text)
   local bytes = {0, 0, 0, 0, 0, 0, 0, 0}
   for digit in string.gmatch(text, '%d') do
@@ -45,7 +47,7 @@ local function eight(text)
   return string.char(unpack(bytes))
 end
 
--- The 8 bytes after these.
+-- Increments a number of 8 bytes.
 local function successor(bytes)
   for n = 8, 1, -1 do
     local byte = string.byte(bytes, n)
@@ -77,7 +79,7 @@ local function packed(record)
     record.principal, #record.ticket, record.ticket, #record.owner, record.owner) .. record.facts
 end
 
--- The fields of a record of format 1, by what they became.
+-- The fields of a record of format 1, in the order of their successors.
 local FORMAT_1 = {'s', 'n', 'i', 'a', 'k', 'z', 'c', 'r', 't', 'u', 'w', 'o', 'f'}
 
 local function read_format_1(key)
@@ -96,7 +98,7 @@ local function read_format_1(key)
   }
 end
 
--- Whether nothing is kept under a key but marks for logins under way; see resolve.lua.
+-- Returns true if a key only holds marks of logins in progress; see resolve.lua.
 local function holds_marks_only(key)
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 1) ~= 'x' then return false end
@@ -104,7 +106,7 @@ local function holds_marks_only(key)
   return true
 end
 
--- What several fields of a hash hold, beside the record's own; Lua passes on a few thousand at a time.
+-- Reads several fields of a hash. Lua can only pass a few thousand arguments at a time.
 local function fields_of(key, names)
   local found = {}
   for n = 1, #names, 1000 do
@@ -115,8 +117,8 @@ local function fields_of(key, names)
   return found
 end
 
--- What is kept under a key, nil if nothing is. The second result says that it is something else than a
--- record, the third is what the fields of these names hold, of which '.' is the first.
+-- Reads the record under a key, or nil if there is none. The second result is true if the key holds
+-- something else. The third has the values of the requested fields, of which '.' is the first.
 local function read(key, names)
   local found, failure = fields_of(key, names or {'.'})
   if failure then
@@ -135,8 +137,8 @@ local function read(key, names)
   return record, false, found
 end
 
--- How far a session's own idle life lets its deadline move, if its facts name one; see facts.rs of the
--- core, whose forms 1 to 15 begin alike.
+-- Returns how far the session's own idle lifetime lets its deadline move, if its facts contain one;
+-- see facts.rs of the core, whose forms 1 to 15 share these bytes.
 local function latest_idle(record)
   local form = string.byte(record.facts)
   if #record.facts < 18 or form < 1 or form > 15 then return math.huge end
@@ -148,7 +150,7 @@ local function deadline(record) return math.min(record.idle, record.absolute) en
 
 local function is_live(record) return now < deadline(record) end
 
--- Whether hashes show the secret of another one; nil if none of them was made under its key.
+-- Returns whether one of the hashes matches, or nil if none was made under the same key.
 local function judge(hash, proofs)
   local compared, key, is_comparable = string.sub(hash, 1, 36), string.sub(hash, 1, 4), nil
   for n = 1, #proofs, 36 do
@@ -159,10 +161,9 @@ local function judge(hash, proofs)
   return is_comparable
 end
 
--- What a proof is worth: 'right', 'superseded', 'wrong', or 'unknown' with the hash that it cannot be
--- compared with; no proof is right. The hashes are of secrets with 256 random bits: how long a
--- comparison takes tells nothing that helps to find one, since who does not have the secret cannot
--- choose how its hash begins.
+-- Judges a proof: 'right', 'superseded', 'wrong', or 'unknown' with the hash that it cannot be
+-- compared with. A missing proof is right. The comparison need not be constant-time: secrets have
+-- 256 random bits, and without the secret the first bytes of its hash cannot be chosen.
 local function verify(record, proofs)
   if #proofs == 0 then return 'right' end
   local is_right = judge(record.secret, proofs)
@@ -177,13 +178,13 @@ local function verify(record, proofs)
   return 'wrong'
 end
 
--- The answer about a hash under an unknown key: that key, without the digest.
+-- Answers with an unknown key: its id, without the digest.
 local function unknown(hash) return 'k' .. string.sub(hash, 1, 4) .. string.sub(hash, 37) end
 
 local function newer(record) return 'n' .. struct.pack('>H', record.format) end
 
--- The time to live: relative, so that the clocks of servers count for nothing, and with a margin: it
--- gives memory back and ends no session. A deadline is the application's.
+-- Sets the time to live. It is relative, so that the server's clock does not matter, and has a
+-- margin: it frees memory, but the application's clock ends sessions.
 local function ttl(time) return string.format('%.0f', math.max(time - now, 0) + MARGIN) end
 
 local function keep(key, wanted)
@@ -192,13 +193,13 @@ end
 
 local function keep_for(key, record) redis.call('PEXPIRE', key, ttl(deadline(record))) end
 
--- Whether a decimal of any length, without a sign, is less than another.
+-- Returns whether an unsigned decimal of any length is less than another.
 local function is_less(a, b)
   if #a ~= #b then return #a < #b end
   return a < b
 end
 
--- Calls a command with many arguments; Lua passes on a few thousand at a time.
+-- Calls a command with many arguments. Lua can only pass a few thousand at a time.
 local function call_with(command, key, all)
   for n = 1, #all, 1000 do
     redis.call(command, key, unpack(all, n, math.min(n + 999, #all)))
@@ -207,7 +208,7 @@ end
 
 local function text(it) return struct.pack('>Hc0', #it, it) end
 
--- A list as an answer has it.
+-- Formats a list for an answer.
 local function packed_list(list)
   local parts = {struct.pack('>I4', #list)}
   for n, item in ipairs(list) do parts[n + 1] = text(item) end

@@ -1,6 +1,7 @@
--- In a cluster, where an index and the records that it lists are in different slots: lists a login
--- before it is made, so that the index is never behind. Each login has an entry of its own, of the
--- record's id and the login's ticket. A login over the cap takes the place of the oldest ones here.
+-- In a cluster, an index and its records are in different slots. This script adds a login to the
+-- index before its record is changed, so that the index never lacks a session. Each login has an
+-- entry of its own: the record's id and the login's ticket. A login over the cap displaces the
+-- oldest entries here.
 --
 -- KEYS: the index.
 
@@ -17,12 +18,12 @@ for _, one in ipairs(alive) do
   redis.call('ZADD', KEYS[1], 'XX', PARTS + one[2], 'D' .. one[1])
 end
 
--- The entry that the same record has already gives way to this one.
+-- An existing entry of the same record is replaced by this one.
 local gives_way = own ~= '' and redis.call('ZSCORE', KEYS[1], own)
 local over = size_of(KEYS[1]) + (gives_way and 0 or 1) - cap
 if over > 0 then
   local unsure = stale(KEYS[1], 1000)
-  -- The caller looks first which of them have ended, and whether this login can be made.
+  -- The caller first checks which of them have ended, and whether this login would be applied.
   if has_looked == 0 or #unsure > 0 then
     local parts = {struct.pack('>I4', #unsure)}
     for n, one in ipairs(unsure) do
@@ -41,7 +42,8 @@ if over > 0 then
   end
 end
 
--- What another login displaced is a victim of this one too: that login may never have ended it.
+-- A session that another login displaced is a victim of this login too: that login may have failed
+-- before it ended the session.
 local victims = {}
 if over >= 0 and has_looked == 1 then
   for n, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 1.5 * PARTS, 2.5 * PARTS)) do

@@ -1,7 +1,7 @@
--- In a cluster: ends a record that an index lists, if it is the principal's by the login with this
--- ticket. If it is not, that login may be under way, and finds a mark under its ticket: to start
--- 'again', or that it has 'ended' as soon as it is made. The mark is a field beside the record's own,
--- or all there is where no record is yet, and changes nothing: the record of another is left alone.
+-- In a cluster, ends a listed record if it belongs to the principal through the login with this
+-- ticket. If it does not, that login may be in progress. It then finds a mark under its ticket:
+-- 'again' makes it start again, 'ended' makes it end its session. The mark is a separate field, or
+-- the only one if there is no record yet. The record of another principal is not changed.
 --
 -- KEYS: the record.
 

@@ -1,8 +1,8 @@
--- Applies a patch to a live record in one step: liveness, proof, sign-in, expectations, fence, limits,
--- in this order. Everything is found out before the first write.
+-- Applies a patch to a live record in one step. It checks liveness, proof, sign-in, expectations,
+-- fence and limits, in this order, and completes all checks before the first write.
 --
--- KEYS: the record; for a login the index of the principal, unless that is elsewhere, in a cluster; the
--- records that may have to end for it.
+-- KEYS: the record; for a login outside of a cluster also the index of the principal, and the
+-- records that the cap may have to end.
 
 local asks, is_split, clears, max_keys, max_bytes, sign_in, fence, idle, proofs, rehash_from,
   rehash_to, owner, rotation = take('>BBBI4I4Bc0Bc0i8Hc0Hc0Bc0Bc0Bc0')
@@ -54,7 +54,8 @@ end
 if fence ~= '' and fence ~= record.fence then return 'c' end
 if asks == 1 then return 'f' .. text(record.principal) .. text(record.ticket) end
 
--- A decimal in two halves of nine digits, with its sign; nil if it is none of 64 bits.
+-- Splits a decimal into its sign and two halves of nine digits. Returns nil unless it is a 64-bit
+-- integer.
 local LEAST, MOST = '9223372036854775808', '9223372036854775807'
 local function halves(decimal)
   local sign, digits = string.match(decimal, '^[ \t\n\r]*(%-?)(%d+)[ \t\n\r]*$')
@@ -64,7 +65,7 @@ local function halves(decimal)
   return sign * (tonumber(string.sub(digits, 1, -10)) or 0), sign * tonumber(string.sub(digits, -9))
 end
 
--- The exact sum of two decimals; nil and why if there is none.
+-- Returns the exact sum of two decimals, or nil and the reason why there is none.
 local function sum(one, other)
   local high, low = halves(one)
   if not high then return nil, 'i' end
@@ -80,14 +81,14 @@ local function sum(one, other)
   return (is_negative and '-' or '') .. digits
 end
 
--- What limits count of a value: of a sealed one what was sealed; see sealed.rs of the core.
+-- Returns the length that the limits count for a value; see sealed.rs of the core.
 local function counted_len(value)
   local sealed = string.match(value, '^"%$sealed1:[^:]+:([%w_-]*)"$')
   local len = sealed and math.floor(#sealed * 3 / 4) - 40 or -1
   return len < 0 and #value or len
 end
 
--- What the limit of a record counts of the values there are, and of those there will be.
+-- Returns the sizes that the limit of a record counts, before and after the patch.
 local function counted(key, removed, set)
   local before, changes = 0, 0
   local sizes, names, name = {}, redis.call('HGETALL', key), nil
@@ -106,7 +107,7 @@ local function counted(key, removed, set)
   return before, before + changes
 end
 
--- What the patch removes without naming it: everything, or the values from before a sign-in.
+-- Finds the values that the patch removes without naming them: all of them, or the pre-auth ones.
 local removed, keys, bytes = {}, record.keys, record.bytes
 local puts = {}
 for _, op in ipairs(ops) do puts[op.field] = op.kind ~= 'r' end
