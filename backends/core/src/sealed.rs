@@ -1,13 +1,13 @@
-//! The form in which a sealed value is stored. Sealing and opening are the middleware's; stores know the
-//! form alone, because limits count what was sealed.
+//! The stored form of sealed values. The middleware seals and opens them. Stores only need the form,
+//! because limits count the length before sealing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::values::RawJson;
 
-/// A sealed value as a store keeps it: the JSON text `"$sealed1:NAME:BASE64"`, with the name of the key and
-/// in base64url the nonce, the ciphertext and the tag.
+/// A sealed value as stored: the JSON text `"$sealed1:NAME:BASE64"`, with the name of the key, and the
+/// nonce, the ciphertext and the tag in base64url.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed<'v> {
     key: &'v str,
@@ -15,10 +15,10 @@ pub struct Sealed<'v> {
 }
 
 impl<'v> Sealed<'v> {
-    /// Bytes that a sealed value has beside the ciphertext: a nonce of 24 and a tag of 16.
+    /// The bytes that sealing adds to a value: a nonce of 24 and a tag of 16.
     pub const OVERHEAD: usize = 24 + 16;
 
-    /// What a stored value has that is not sealed, if it has the form of one that is.
+    /// Parses a stored value. Returns `None` unless it has the form of a sealed one.
     pub fn parse(json: &'v [u8]) -> Option<Self> {
         let inner = json.strip_prefix(START.as_bytes())?.strip_suffix(b"\"")?;
         let (key, text) = std::str::from_utf8(inner).ok()?.split_once(':')?;
@@ -28,7 +28,7 @@ impl<'v> Sealed<'v> {
             .then_some(Self { key, text })
     }
 
-    /// The value to store for what was sealed under the key of this name.
+    /// Returns the value to store for bytes that were sealed under the key of this name.
     pub fn compose(key: &str, sealed: &[u8]) -> RawJson {
         let mut json =
             String::with_capacity(START.len() + key.len() + 2 + sealed.len() * 4 / 3 + 3);
@@ -40,23 +40,23 @@ impl<'v> Sealed<'v> {
         RawJson::copied(json.as_bytes())
     }
 
-    /// The name of the key that it names.
+    /// Returns the name of the key.
     pub fn key(&self) -> &'v str {
         self.key
     }
 
-    /// The nonce, the ciphertext and the tag; `None` if the text is not the one spelling of some bytes.
+    /// Returns the nonce, the ciphertext and the tag, or `None` if the text is not canonical base64url.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         URL_SAFE_NO_PAD.decode(self.text).ok()
     }
 
-    /// The length in bytes of what was sealed.
+    /// Returns the length of the value before it was sealed, in bytes.
     pub fn plain_len(&self) -> usize {
         self.text.len() * 3 / 4 - Self::OVERHEAD
     }
 }
 
-/// What a value counts against limits, in bytes: of a sealed one, what was sealed.
+/// Returns the bytes that the limits count for a value: for a sealed one, its length before sealing.
 pub fn counted_len(json: &[u8]) -> usize {
     Sealed::parse(json).map_or(json.len(), |sealed| sealed.plain_len())
 }
