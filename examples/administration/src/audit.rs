@@ -1,0 +1,88 @@
+//! An audit log, one JSON line per event, and a line of mail about a new device.
+
+use std::io;
+
+use serde::Serialize;
+use steadfast::{SessionEvent, SessionEventKind};
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// The way into the log: a channel, because a listener of events must not wait.
+#[derive(Clone, Debug)]
+pub struct Audit(UnboundedSender<Entry>);
+
+/// An entry of the log.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// What happened to a session of a realm.
+    #[allow(missing_docs)]
+    Event {
+        realm: &'static str,
+        #[serde(flatten)]
+        event: SessionEvent,
+    },
+    /// What an administrator is about to do: events do not say which one it was.
+    #[allow(missing_docs)]
+    Act { at: String, administrator: String, act: &'static str, to: String },
+}
+
+impl Audit {
+    /// The log, and the entries that [`write`] writes.
+    pub fn new() -> (Self, UnboundedReceiver<Entry>) {
+        let (entries, queue) = unbounded_channel();
+        (Self(entries), queue)
+    }
+
+    /// The listener of a layer.
+    pub(crate) fn listener(
+        &self,
+        realm: &'static str,
+    ) -> impl Fn(&SessionEvent) + Send + Sync + 'static {
+        let audit = self.clone();
+        move |event| audit.add(Entry::Event { realm, event: event.clone() })
+    }
+
+    pub(crate) fn act(&self, administrator: &str, act: &'static str, to: &str) {
+        let at = UtcDateTime::now().format(&Rfc3339).expect("the year has four digits");
+        self.add(Entry::Act { at, administrator: administrator.into(), act, to: to.into() });
+    }
+
+    fn add(&self, entry: Entry) {
+        // Without a task that writes, there is no log to add to.
+        self.0.send(entry).ok();
+    }
+}
+
+/// Writes entries until every [`Audit`] is dropped.
+///
+/// # Errors
+///
+/// When a line cannot be written.
+pub async fn write(
+    mut queue: UnboundedReceiver<Entry>,
+    mut log: impl AsyncWrite + Unpin,
+    mut mails: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    while let Some(entry) = queue.recv().await {
+        log.write_all(format!("{}\n", serde_json::to_string(&entry)?).as_bytes()).await?;
+        log.flush().await?;
+        if let Some(mail) = mail(&entry) {
+            mails.write_all(mail.as_bytes()).await?;
+            mails.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+/// The mail to a user who signed in on a device that no other session of theirs has.
+fn mail(entry: &Entry) -> Option<String> {
+    let Entry::Event { realm: "users", event } = entry else { return None };
+    let SessionEventKind::SignedIn { new_labels: Some(labels), .. } = &event.kind else {
+        return None;
+    };
+    let (_, device) = labels.iter().find(|(name, _)| name == "device")?;
+    Some(format!("Mail to {}: new sign-in from {device}\n", event.user.as_ref()?.id()))
+}
