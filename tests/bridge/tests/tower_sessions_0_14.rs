@@ -8,7 +8,12 @@
     unreachable_pub,
     clippy::all
 )]
-#![allow(clippy::dbg_macro, clippy::unwrap_used, reason = "they are tests of others")]
+#![allow(
+    clippy::dbg_macro,
+    clippy::uninlined_format_args,
+    clippy::unwrap_used,
+    reason = "they are tests of others"
+)]
 
 extern crate tower_sessions_0_14 as tower_sessions;
 
