@@ -347,6 +347,9 @@ impl SessionLayer {
     /// reported, because no request causes them. The listener runs within the request, so it must return
     /// quickly: send the event to a task. If it panics, the panic is logged and the request goes on.
     ///
+    /// A sign-in with labels lists the user's sessions once, in the background, to find out which labels
+    /// are new. The layer and its clones keep the listener, and with it a channel that it sends to.
+    ///
     /// # Examples
     ///
     /// ```

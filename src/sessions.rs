@@ -28,6 +28,9 @@ use crate::session::{Login, is_reserved};
 /// completion even if its future is dropped. Streams that wait for
 /// [`Session::ended`](crate::Session::ended) get [`EndReason::Admin`].
 ///
+/// Over a store that keeps no index of users, such as a `StickyStore` without a backup, calls that look for
+/// sessions fail.
+///
 /// No call checks permissions: the application does that first. A *user* is the id that the sign-in gave
 /// to [`Login::new`](crate::Login::new), within the layer's realm.
 ///
