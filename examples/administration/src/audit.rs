@@ -30,7 +30,7 @@ pub enum Entry {
 }
 
 impl Audit {
-    /// The log, and the entries that [`write`] writes.
+    /// The log, and the entries that [`write()`] writes.
     pub fn new() -> (Self, UnboundedReceiver<Entry>) {
         let (entries, queue) = unbounded_channel();
         (Self(entries), queue)
