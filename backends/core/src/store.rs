@@ -71,8 +71,8 @@ use crate::version::Version;
 ///   a login applied after it survives. `list` shows live records only.
 /// - **The cap** holds at every moment. Depending on [`Admission::at_cap`], sessions with the oldest
 ///   authentication end and `Applied` names them, or the login is rejected with
-///   [`Rejection::AtCap`] and no session ends. A session that belongs to the principal already
-///   counts once. Only live sessions count.
+///   [`Rejection::AtCap`](crate::Rejection::AtCap) and no session ends. A session that belongs to the
+///   principal already counts once. Only live sessions count.
 /// - **A minimum epoch** set by `delete_all` rejects logins below it, and logins without an epoch, for
 ///   at least a day. A login that was applied before and is sent again is `Applied`.
 /// - **Facts** are kept byte for byte, and only change with a create or an authentication.
