@@ -8,7 +8,7 @@ use crate::replaceable::Replaceable;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) lifetime: Lifetime,
-    /// See [`crate::floor`].
+    /// See [`crate::everybody`].
     floor: Option<Timestamp>,
 }
 

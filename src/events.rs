@@ -1,18 +1,13 @@
 //! Session events for the application, in addition to those in metrics and logs.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use steadfast_core::{Applied, EndReason, Event, Facts, Principal, RecordId, Version};
+use steadfast_core::{EndReason, Principal, RecordId};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
-use tracing::Instrument;
-
-use crate::calls::Purpose;
-use crate::config::Shared;
 
 /// Something that a request or an administrator did to sessions, after the store confirmed it: see
 /// [`SessionLayer::on_event`](crate::SessionLayer::on_event).
@@ -105,7 +100,7 @@ impl Listener {
     }
 
     /// Catches panics: the commit is done, and its response must still deliver the new token.
-    fn tell(&self, event: &SessionEvent) {
+    pub(crate) fn tell(&self, event: &SessionEvent) {
         if catch_unwind(AssertUnwindSafe(|| (self.0)(event))).is_err() {
             tracing::error!(target: "steadfast", event = event.kind.name(), "a listener panicked");
         }
@@ -128,122 +123,6 @@ impl SessionEventKind {
             Self::AllEnded { .. } => "all_ended",
         }
     }
-}
-
-impl Shared {
-    pub(crate) fn created(&self, session: RecordId, user: Option<&Principal>) {
-        Event::Created.emit(Some(session));
-        self.tell(user, || {
-            let kind = SessionEventKind::Created { session };
-            (format!("{session}.created"), kind)
-        });
-    }
-
-    /// Reports that another user signed in to a session.
-    pub(crate) fn superseded(&self, session: RecordId, user: &Principal, version: Version) {
-        self.tell(Some(user), || {
-            let by = Actor::Session(session);
-            let kind = SessionEventKind::Ended { session, reason: EndReason::Superseded, by };
-            (format!("{session}.{}.ended", version.0), kind)
-        });
-    }
-
-    pub(crate) fn rotated(&self, session: RecordId, user: Option<&Principal>, version: Version) {
-        self.tell(user, || {
-            let kind = SessionEventKind::Rotated { session };
-            (format!("{session}.{}.rotated", version.0), kind)
-        });
-    }
-
-    /// Reports a sign-in, as soon as it is known which labels are new, and the sessions that the cap ended.
-    pub(crate) fn signed_in(
-        self: &Arc<Self>,
-        session: RecordId,
-        user: &Principal,
-        facts: &Facts,
-        applied: &Applied,
-    ) {
-        for ended in &applied.ended {
-            self.ended(*ended, Some(user), EndReason::Cap, Actor::Session(session));
-        }
-        if self.listener.is_none() {
-            return;
-        }
-        let version = applied.version.0;
-        let signed_in = move |new_labels| {
-            let kind = SessionEventKind::SignedIn { session, new_labels };
-            (format!("{session}.{version}.signed_in"), kind)
-        };
-        let labels: BTreeSet<_> = facts.labels().map(owned).collect();
-        if labels.is_empty() {
-            return self.tell(Some(user), || signed_in(Some(Vec::new())));
-        }
-        let (shared, user) = (Arc::clone(self), user.clone());
-        let told = async move {
-            let new = shared.new_labels(session, &user, labels).await;
-            shared.tell(Some(&user), || signed_in(new));
-        };
-        self.tasks.spawn(told.in_current_span());
-    }
-
-    pub(crate) fn ended(
-        &self,
-        session: RecordId,
-        user: Option<&Principal>,
-        reason: EndReason,
-        by: Actor,
-    ) {
-        match reason {
-            EndReason::Cap => Event::Capacity.emit(Some(session)),
-            _ => Event::Logout.emit(Some(session)),
-        }
-        self.tell(user, || {
-            let kind = SessionEventKind::Ended { session, reason, by };
-            (format!("{session}.ended"), kind)
-        });
-    }
-
-    pub(crate) fn all_ended(
-        &self,
-        user: &Principal,
-        count: u64,
-        except: Option<RecordId>,
-        reason: EndReason,
-        by: Actor,
-    ) {
-        let Ok(once) = RecordId::random(self.calls.store.env()) else { return };
-        self.tell(Some(user), || {
-            let kind = SessionEventKind::AllEnded { count, except, reason, by };
-            (format!("{once}.all_ended"), kind)
-        });
-    }
-
-    fn tell(&self, user: Option<&Principal>, event: impl FnOnce() -> (String, SessionEventKind)) {
-        if let Some(listener) = &self.listener {
-            let (id, kind) = event();
-            let at = self.calls.store.env().now().into();
-            listener.tell(&SessionEvent { id, at, user: user.cloned(), kind });
-        }
-    }
-
-    async fn new_labels(
-        &self,
-        session: RecordId,
-        user: &Principal,
-        mut labels: BTreeSet<(String, String)>,
-    ) -> Option<Vec<(String, String)>> {
-        let listed = self.calls.list(user, Purpose::Use).await.ok()?;
-        for other in self.bounded(listed).iter().filter(|info| info.id != session) {
-            for label in other.facts.labels() {
-                labels.remove(&owned(label));
-            }
-        }
-        Some(labels.into_iter().collect())
-    }
-}
-
-fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
 }
 
 fn rfc3339<S: Serializer>(at: &UtcDateTime, serializer: S) -> Result<S::Ok, S::Error> {

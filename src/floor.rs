@@ -1,25 +1,14 @@
-//! Ends everybody's sessions in one step: a *floor* in the store, which every node reads. No session that
-//! began before it counts.
-//!
-//! The floor is the sign-in time of a record whose principal stands for everybody, so every store can keep
-//! it. A node may rely on what it read for one interval; after that, requests read the floor before their
-//! session, and fail if they cannot. The node that raises the floor waits for one interval after the store
-//! confirmed it. From then on, every node knows the floor or fails.
+//! When a node has to read the floor again: see [`crate::everybody`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use steadfast_core::{Admission, Facts, Lifetime, Outcome, Principal, StoreError};
-use tokio::time::{Instant, sleep};
-
-use crate::calls::Purpose;
-use crate::config::Shared;
-use crate::error::Error;
+use tokio::time::Instant;
 
 /// How this node keeps up with the floor.
 #[derive(Debug)]
 pub(crate) struct Floor {
-    interval: Duration,
+    pub(crate) interval: Duration,
     reading: Mutex<Reading>,
 }
 
@@ -35,78 +24,18 @@ impl Floor {
         Self { interval: interval.max(SHORTEST), reading: Mutex::default() }
     }
 
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         reading.asked.is_none_or(|asked| asked.elapsed() >= self.interval)
     }
 
     /// Takes note of an answer, and says whether the node still needs a poller.
-    fn answered(&self, asked: Instant) -> bool {
+    pub(crate) fn answered(&self, asked: Instant) -> bool {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         reading.asked = reading.asked.max(Some(asked));
         !std::mem::replace(&mut reading.has_poller, true)
     }
 }
 
-impl Shared {
-    /// Whether the floor has to be read before a session is served.
-    pub(crate) fn is_floor_due(&self) -> bool {
-        self.floor.as_ref().is_some_and(|floor| floor.is_due())
-    }
-
-    /// Reads the floor, and from then on keeps reading it in the background.
-    pub(crate) async fn read_floor(self: &Arc<Self>) -> Result<(), StoreError> {
-        let Some(floor) = &self.floor else { return Ok(()) };
-        let asked = Instant::now();
-        let listed = self.calls.list(&self.everybody(), Purpose::Use).await?;
-        let latest = listed.iter().filter_map(|info| info.authenticated).max();
-        if latest.is_some_and(|latest| self.bounds.raise_floor(latest.into())) {
-            self.watch.look_again(self.calls.store.env());
-        }
-        if floor.answered(asked) {
-            self.poll_floor(floor.interval / 2);
-        }
-        Ok(())
-    }
-
-    /// Has the store keep a floor that is above every session of now, and waits until every node knows.
-    pub(crate) async fn raise_floor(self: &Arc<Self>) -> Result<(), Error> {
-        let Some(floor) = &self.floor else { return Err(Error::CannotEndEverybody) };
-        let now = self.calls.store.env().now();
-        let (at, until) = (now + CLOCKS_DIFFER, now + Lifetime::MAX);
-        let (id, record) = self.closed_record(self.everybody(), Facts::default(), at, until)?;
-        let only_latest = Admission { cap: 1, ..Admission::default() };
-        match self.calls.create(id, record, only_latest).await? {
-            Outcome::Applied(_) => {}
-            Outcome::Rejected(rejection) => return Err(rejection.into()),
-            _ => return Err(StoreError::refused("the store did not take the floor").into()),
-        }
-        self.read_floor().await?;
-        sleep(floor.interval).await;
-        Ok(())
-    }
-
-    /// Reads the floor again and again, for streams that no request refreshes and so that requests need
-    /// not wait. Ends with the layer.
-    fn poll_floor(self: &Arc<Self>, interval: Duration) {
-        let shared = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                sleep(interval).await;
-                let Some(shared) = shared.upgrade() else { return };
-                // An error is counted and logged as that of any call; the next request tries again.
-                let _ = Box::pin(shared.read_floor()).await;
-            }
-        });
-    }
-
-    fn everybody(&self) -> Principal {
-        Principal::of_label(&self.realm, "", "everybody")
-    }
-}
-
 /// The shortest interval: below it, the reading would cost more than the sessions.
 const SHORTEST: Duration = Duration::from_millis(100);
-
-/// How far the clocks of nodes may differ: a sign-in on a node whose clock is ahead still counts as earlier.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(1);

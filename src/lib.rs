@@ -26,9 +26,12 @@ mod cookie;
 mod error;
 
 mod sessions;
+mod reports;
+mod marks;
+mod everybody;
+mod records;
 mod events;
 mod labels;
-mod records;
 mod floor;
 mod bounds;
 mod config;

@@ -18,7 +18,7 @@ use crate::config::Shared;
 use crate::cookie::carried::{self, Affinity};
 use crate::error::Error;
 use crate::events::Actor;
-use crate::labels::Mark;
+use crate::marks::Mark;
 use crate::session::{Login, is_reserved};
 
 /// The sessions of a layer, outside a request; made by
