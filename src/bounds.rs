@@ -1,4 +1,4 @@
-//! How long sessions live at most, whatever their records say.
+//! The longest that sessions live, even if their records say longer.
 
 use steadfast_core::{Lifetime, Record, Timestamp};
 

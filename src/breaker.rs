@@ -23,7 +23,7 @@ pub(crate) enum Pass {
     Call,
     /// It is open, and the answer decides whether it closes.
     Probe,
-    /// The call is made whatever the breaker says, and a good answer closes it.
+    /// The call is made even while the breaker is open, and a good answer closes it.
     Exempt,
 }
 
@@ -65,7 +65,7 @@ impl Breaker {
         is_first.then_some(Pass::Probe)
     }
 
-    /// The server answered, whatever it said.
+    /// The server answered, with success or an error of its own.
     pub(crate) fn answered(&self, pass: Pass, now: Duration) {
         self.replace(|state| match (state, pass) {
             (State::Closed(tally), _) => State::Closed(tally.at(now).answered()),

@@ -1,4 +1,4 @@
-//! What a layer is configured with, for the requests it serves.
+//! The settings of a layer, shared by the requests that it serves.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::replaceable::Replaceable;
 use crate::seal::Seal;
 use crate::watch::Watch;
 
-/// What all requests of a layer share.
+/// The state that all requests of a layer share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) calls: Calls,
@@ -116,7 +116,7 @@ fn bound(info: &mut SessionInfo, bounds: &Bounds, now: Timestamp) -> bool {
 /// Makes the answer to a failure.
 pub(crate) type Render = dyn Fn(&Error) -> Response<String> + Send + Sync;
 
-/// What layers add whatever a handler answers. Everything else may be part of what it promised.
+/// Headers that layers add to every response. Any other header may be part of what the handler promised.
 const KEPT: [&str; 20] = [
     "access-control-*",
     "vary",

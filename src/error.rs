@@ -49,7 +49,7 @@ pub enum Error {
     /// The request has no session, and this call does not start one. 401.
     #[error("the request has no session")]
     NoSession,
-    /// Nobody is signed in to the session. 401.
+    /// No user is signed in to the session. 401.
     #[error("nobody is signed in")]
     NotSignedIn,
     /// The request did not bring the session's CSRF token. 403.
@@ -99,7 +99,7 @@ pub enum Error {
         /// Why.
         source: EncodeError,
     },
-    /// What is stored is of another type. It is left as it is. 500.
+    /// The stored value has another type. It is left as it is. 500.
     #[error("the value of {key:?} is of another type")]
     Decode {
         /// The key.
@@ -107,7 +107,7 @@ pub enum Error {
         /// Why.
         source: DecodeError,
     },
-    /// What is stored does not open under the layer's [seal keys](crate::SessionLayer#sealed-values). It is
+    /// The stored value does not open under the layer's [seal keys](crate::SessionLayer#sealed-values). It is
     /// left as it is: a request that has loaded its session sets such a key only after it was removed. 500.
     #[error("the value of {key:?} does not open")]
     NotOpened {

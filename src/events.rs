@@ -24,12 +24,12 @@ pub struct SessionEvent {
     /// Whose session it is; `None` for a visitor's.
     #[serde(serialize_with = "user")]
     pub user: Option<Principal>,
-    /// What happened.
+    /// The kind of event, with its details.
     #[serde(flatten)]
     pub kind: SessionEventKind,
 }
 
-/// What happened to a session.
+/// The kinds of session events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -62,7 +62,7 @@ pub enum SessionEventKind {
         session: RecordId,
         /// Why.
         reason: EndReason,
-        /// Who ended it.
+        /// The actor that ended it.
         by: Actor,
     },
     /// All sessions of a user ended, or all but one.
@@ -74,12 +74,12 @@ pub enum SessionEventKind {
         except: Option<RecordId>,
         /// Why.
         reason: EndReason,
-        /// Who ended them.
+        /// The actor that ended them.
         by: Actor,
     },
 }
 
-/// Who ended a session.
+/// The actor that ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

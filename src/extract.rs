@@ -57,8 +57,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for SignedIn {
 
 /// A handler takes a [`SignedIn`], and there is none.
 ///
-/// A visitor is answered 401, with the challenge that RFC 9110 (15.5.2) demands. What else a session call
-/// may come to is answered as everywhere: 503 while the store is away.
+/// A visitor gets 401, with the challenge that RFC 9110 (15.5.2) requires. Other errors are answered as
+/// everywhere: 503 while the store is away.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignedInRejection {
@@ -91,7 +91,7 @@ impl IntoResponse for MissingLayer {
     }
 }
 
-/// What [`Error::to_response`] gives; the error is logged.
+/// Logs the error, and answers with [`Error::to_response`].
 impl IntoResponse for Error {
     fn into_response(self) -> Response<Body> {
         self.log("session call failed");

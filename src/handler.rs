@@ -13,7 +13,7 @@ use crate::session::Session;
 
 /// Marks where handlers begin, for stacks in which a layer gives up on them.
 ///
-/// What a handler that never returned had buffered is dropped. [`SessionLayer`](crate::SessionLayer)
+/// Buffered writes of a handler that never returned are dropped. [`SessionLayer`](crate::SessionLayer)
 /// recognises such a handler by the answer in its place, if that is 408, or 500 and above. With any
 /// other status, it takes the handler for one that returned. With this layer further in than the one
 /// that gives up, the status does not matter. The same holds for a layer that catches panics, where

@@ -1,4 +1,4 @@
-//! What the session does to a response head: the cookie, and what caches must know.
+//! Applies a session to a response head: sets the cookie, and the headers for caches.
 
 use http::header::{CACHE_CONTROL, CDN_CACHE_CONTROL, Entry, SET_COOKIE, VARY};
 use http::response::Parts;

@@ -66,7 +66,7 @@ pub use crate::watch::RECHECK;
 /// [`keep_headers`](SessionLayer::keep_headers). Other layers that add headers, or change bodies, see
 /// every response if they are further out.
 ///
-/// What a handler had buffered is dropped when another layer gave up on it and answered 408, as
+/// Buffered writes of a handler are dropped when another layer gave up on it and answered 408, as
 /// tower-http's `TimeoutLayer` does, or 500 and above. For a layer that answers with another status, put
 /// a [`HandlerLayer`](crate::HandlerLayer) further in.
 ///
@@ -135,7 +135,7 @@ impl SessionLayer {
         self.with(|shared| shared.seal = Seal::under(keys))
     }
 
-    /// What the cookie looks like: [`CookieProfile::host`] by default.
+    /// The attributes of the cookie: [`CookieProfile::host`] by default.
     ///
     /// # Errors
     ///
@@ -251,8 +251,9 @@ impl SessionLayer {
         self.with(|shared| shared.floor = Some(Arc::new(Floor::new(time))))
     }
 
-    /// What comes of a sign-in of a user who has as many sessions as they may: by default, the oldest by
-    /// authentication end. [`AtCap::Refuse`] answers [`Error::TooManySessions`], 409, and ends nothing.
+    /// How to handle a sign-in of a user who is at the maximum number of sessions: by default, the sessions
+    /// with the oldest authentication end. [`AtCap::Refuse`] answers [`Error::TooManySessions`], 409, and
+    /// ends nothing.
     ///
     /// ```
     /// use steadfast::{AtCap, MemoryStore, SessionLayer};
@@ -319,11 +320,11 @@ impl SessionLayer {
         self.shared.watch.close();
     }
 
-    /// What the layer answers itself, when a commit fails after the handler has answered:
+    /// The layer's own response when a commit fails after the handler has answered:
     /// [`Error::to_response`] by default.
     ///
-    /// Whatever it is, it is marked with a [`SessionFailure`](crate::SessionFailure) in its extensions,
-    /// and kept by no cache. What handlers make of their own errors is up to them.
+    /// The layer marks the response with a [`SessionFailure`](crate::SessionFailure) in its extensions, and
+    /// forbids caches to store it. Handlers answer errors of their own calls themselves.
     ///
     /// ```
     /// # use steadfast::{MemoryStore, SessionLayer};

@@ -1,4 +1,4 @@
-//! What store calls and the feed of changes show of themselves. The guide's page of metrics lists it.
+//! Metrics and spans of store calls and of the change feed. The guide's page of metrics lists them.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};

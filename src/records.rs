@@ -8,7 +8,7 @@ use steadfast_core::{
 use crate::config::Shared;
 
 impl Shared {
-    /// What the store is to know of a token's secret.
+    /// The hash of a token's secret, as the store keeps it.
     pub(crate) fn hash(&self, token: &Token) -> SecretHash {
         self.keyring().hash(&self.realm, token.secret())
     }
@@ -42,7 +42,7 @@ impl Shared {
     ) -> Result<(RecordId, Record), StoreError> {
         let store = &self.calls.store;
         let id = store.mint()?;
-        // A token whose text nobody gets.
+        // The token is dropped here, so no client can ever present it.
         let hash = self.hash(&Token::generate(id, store.env())?);
         let record = Record::new(hash, store.env().now(), until, until);
         let (principal, authenticated) = (Some(principal), Some(authenticated));

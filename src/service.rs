@@ -75,7 +75,7 @@ fn nesting(outer: &Session, shared: &Arc<Shared>) -> Option<Nesting> {
     Some(Nesting::Clash)
 }
 
-/// What the headers that may hold a token say, kept for when somebody asks.
+/// Keeps the headers that may hold a token, to be parsed when a handler uses the session.
 fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
     let header =
         shared.header.as_ref().and_then(|name| sensitive(headers, name).into_iter().next());

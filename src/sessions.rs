@@ -374,11 +374,11 @@ fn sensitive(text: &str) -> HeaderValue {
     value
 }
 
-/// What is kept of a session.
+/// The stored data of a session.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SessionExport {
-    /// What a list shows of it.
+    /// The session, as in a list.
     #[serde(flatten)]
     pub info: SessionInfo,
     /// The values by their keys. A [`Key::pre_auth`](crate::Key::pre_auth) has a `~` in front.

@@ -70,14 +70,14 @@ enum Told {
     News(watch::Sender<News>),
 }
 
-/// What is known of a session that a connection follows.
+/// News of a session that a connection follows.
 #[derive(Clone, Copy, Debug, Default)]
 struct News {
     version: Option<Version>,
     over: Option<EndReason>,
 }
 
-/// What a connection that follows a session waited for.
+/// The result of waiting for news of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Followed {
     Changed,

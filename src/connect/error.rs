@@ -33,7 +33,7 @@ pub enum ConnectError {
         /// The scheme.
         scheme: String,
     },
-    /// What is between the scheme and the settings has another form than the store's address.
+    /// The address, between the scheme and the settings, does not have the form that this store expects.
     #[error("the address of the store {scheme:?} wants {wants}")]
     Place {
         /// The scheme.
@@ -71,7 +71,7 @@ pub enum ConnectError {
     Setting {
         /// The setting.
         name: &'static str,
-        /// What it wants.
+        /// The expected form.
         wants: &'static str,
     },
     /// The store needs to know which node this is.

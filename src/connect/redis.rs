@@ -76,7 +76,7 @@ fn settings(url: &mut Url, builder: RedisStoreBuilder) -> Result<RedisStoreBuild
     Ok(builder)
 }
 
-/// What is between the scheme and the settings: `//USER:PASSWORD@HOST:PORT,HOST:PORT/NAME`.
+/// The part between the scheme and the settings: `//USER:PASSWORD@HOST:PORT,HOST:PORT/NAME`.
 struct Place {
     user: String,
     password: String,

@@ -1,5 +1,5 @@
-//! What a client carries beside its token, in cookies without a secret: the route to its session, and
-//! the version it has seen. Both are advice, and open nothing.
+//! Cookies without a secret that accompany the token: the route to the session, and the version that the
+//! client has seen. Both are hints, and open nothing.
 
 use http::HeaderValue;
 use steadfast_core::{Hint, RouteLabel, Version};
@@ -26,11 +26,11 @@ pub enum Affinity {
     None,
 }
 
-/// What follows the session cookie's name in the names of the others.
+/// Suffixes of the session cookie's name that name the accompanying cookies.
 pub(crate) const ROUTE: &str = "-route";
 pub(crate) const SEEN: &str = "-seen";
 
-/// What a request carries, by the name of the session cookie.
+/// Reads the hints of a request, given the name of the session cookie.
 pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> Hint {
     let routes = match affinity {
         Affinity::Cookie => first(lines, name, "-route="),
@@ -57,7 +57,7 @@ fn first<'a>(lines: &'a [HeaderValue], name: &str, rest: &str) -> Option<&'a [u8
     lines.iter().flat_map(|line| values(line.as_bytes(), name, rest)).next()
 }
 
-/// What is no label is skipped, and what comes after the most that there can be.
+/// Skips invalid labels, and ignores those after the first [`MAX_LABELS`].
 fn labels(route: &[u8]) -> Vec<RouteLabel> {
     let labels = route.split(|byte| *byte == b'.').take(MAX_LABELS);
     labels.filter_map(|label| std::str::from_utf8(label).ok()?.parse().ok()).collect()
@@ -67,7 +67,7 @@ fn version(text: &[u8]) -> Option<Version> {
     std::str::from_utf8(text).ok()?.parse().ok().map(Version)
 }
 
-/// An owner, and as many backups as anybody needs a balancer to know.
+/// An owner, and more backups than a load balancer needs to know.
 pub(crate) const MAX_LABELS: usize = 8;
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) fn check(name: &HeaderName) -> Result<(), HeaderError> {
     }
 }
 
-/// What HTTP, browsers and proxies read or write. A star stands for any ending.
+/// Headers that HTTP, browsers or proxies use themselves. A star stands for any ending.
 const TAKEN: [&str; 48] = [
     "accept*",
     "access-control-*",

@@ -12,7 +12,7 @@ use steadfast_core::Token;
 /// How many cookies of our name are looked at: each costs the store a load.
 pub(crate) const MAX_CANDIDATES: usize = 4;
 
-/// What the requests' cookies of our name hold.
+/// The values of a request's cookies that have our name.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     /// The distinct tokens, in the order in which they came, at most [`MAX_CANDIDATES`].
@@ -31,7 +31,7 @@ impl Candidates {
         found
     }
 
-    /// Takes one credential: a token, and whatever a balancer appended behind a dot.
+    /// Takes one credential: a token, followed by a route if a load balancer appended one after a dot.
     pub(crate) fn take(&mut self, value: &[u8]) {
         match token_and_route(value).map(|(token, _)| token) {
             Some(token) if self.tokens.len() < MAX_CANDIDATES && !self.has(&token) => {

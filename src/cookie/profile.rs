@@ -1,4 +1,4 @@
-//! What the session cookie looks like.
+//! The attributes of the session cookie.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -310,13 +310,13 @@ pub enum CookieError {
     Prefix {
         /// The name.
         name: String,
-        /// What it demands.
+        /// The requirement.
         demands: &'static str,
     },
     /// It demands `Secure`.
     #[error("{what} demands Secure")]
     Insecure {
-        /// What demands it.
+        /// The attribute or prefix that requires it.
         what: &'static str,
     },
     /// Partitioned cookies are for embedded pages.
@@ -325,7 +325,7 @@ pub enum CookieError {
     /// Browsers ignore what is longer (RFC 6265bis, 5.6).
     #[error("a cookie's {what} of {len} bytes is longer than browsers take")]
     TooLong {
-        /// What is too long.
+        /// The part that is too long.
         what: &'static str,
         /// Its length in bytes.
         len: usize,

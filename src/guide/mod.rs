@@ -1,4 +1,4 @@
-//! What to know beyond the documentation of each item.
+//! Topics that the documentation of single items does not cover.
 //!
 //! | page | what it answers |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What a connection that outlives its request sees of its session.
+//! Changes of a session, for connections that outlive their request.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Session;
 use crate::error::Error;
 use crate::watch::{Followed, Following, Loaded, Standing};
 
-/// What happened to a session that a stream follows.
+/// A change of a session that a stream follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionChange {

@@ -13,19 +13,18 @@ use super::turn::Turn;
 use crate::cookie::carried::{self, Affinity};
 use crate::error::Error;
 
-/// What the session does to the response head.
+/// The effects of the session on the response head.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     /// Whether the handler asked for the session, so that the response depends on it.
     pub(crate) touched: bool,
     pub(crate) issue: Issue,
-    /// What to answer instead, because what the handler promised was not kept.
+    /// The error to answer with, because the commit that the handler promised failed.
     pub(crate) failure: Option<Error>,
     pub(crate) notes: Notes,
 }
 
-/// What the client is to carry beside its token from now on: `None` leaves it as it is, an empty text
-/// removes it.
+/// The cookies to accompany the token from now on: `None` leaves one as it is, an empty text removes it.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     pub(crate) route: Option<String>,
@@ -104,7 +103,7 @@ impl Turn<'_> {
 
     async fn commit(&mut self) -> Head {
         let (done, is_promise) = match self.state.intent.take() {
-            // What a handler must be able to rely on is answered 409 when another was first.
+            // A handler must be able to rely on a rotation, so losing it to another request is answered 409.
             Some(intent) => {
                 let patch = std::mem::take(&mut self.state.pending);
                 let is_promise = !matches!(intent, Intent::Cycle);
@@ -176,7 +175,7 @@ impl Turn<'_> {
         self.inner.shared.tasks.spawn(async move {
             match calls.update(id, &touch, &Hint::default()).await {
                 Ok(Outcome::Applied(_)) => Event::Renewed.emit(Some(id)),
-                // The session ended, or is somebody else's by now: nothing was renewed.
+                // The session ended, or belongs to another user by now: nothing was renewed.
                 Ok(_) => {}
                 Err(error) => tracing::debug!(target: "steadfast", %error, "touch not confirmed"),
             }

@@ -85,6 +85,6 @@ fn at(key: &str) -> Option<i64> {
     key.strip_prefix(PREFIX)?.split('.').next()?.parse().ok()
 }
 
-/// What the keys of messages begin with. Each message has a key of its own, so that leaving one needs to
-/// know of no other, and none that was taken comes back.
+/// The prefix of the keys of messages. Each message has its own key, so leaving one does not depend on the
+/// others, and a message that was taken cannot come back.
 pub(super) const PREFIX: &str = "steadfast.flash.";

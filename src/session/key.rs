@@ -37,8 +37,8 @@ impl<T> Key<T> {
         Self { name, pre_auth: false, value: PhantomData }
     }
 
-    /// A key for what belongs to the time before a login, which drops it: what a visitor could plant
-    /// in somebody else's browser must not follow them into their account.
+    /// A key for a value from before a login, which removes it: a value that an attacker planted in a victim's
+    /// browser must not follow the victim into their account.
     ///
     /// It is stored under its name with a `~` in front. Every key that begins with `~` is dropped by
     /// a login.
@@ -97,7 +97,7 @@ impl KeyName for String {
     }
 }
 
-/// What a value of type `T` can be stored under: a [`Key<T>`], or any string.
+/// A key for values of type `T`: a [`Key<T>`], or any string.
 pub trait AsKey<T>: KeyName {
     /// The JSON of a value to be stored.
     ///

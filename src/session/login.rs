@@ -1,4 +1,4 @@
-//! What a sign-in says.
+//! The parameters of a sign-in.
 
 use std::fmt;
 
@@ -143,7 +143,7 @@ impl Login {
         Self { max_sessions: Some(sessions.max(1)), ..self }
     }
 
-    /// What comes of this sign-in where the user has as many sessions as they may: as
+    /// How to handle this sign-in if the user is at the maximum number of sessions: as
     /// [`SessionLayer::at_cap`](crate::SessionLayer::at_cap) says by default.
     #[must_use]
     pub fn at_cap(self, at_cap: AtCap) -> Self {

@@ -74,9 +74,9 @@ use turn::{Sent, Turn};
 /// # Concurrent requests
 ///
 /// Writes to different keys never lose each other. Of two `insert`s to one key the later commit
-/// counts; where that is not enough, [`update`](Session::update) and
-/// [`increment`](Session::increment) are atomic across nodes. Whatever happens, an ended session stays
-/// ended: writes of a request that had loaded it are dropped, and its response touches no cookie.
+/// wins; where that is not enough, [`update`](Session::update) and
+/// [`increment`](Session::increment) are atomic across nodes. An ended session always stays ended: writes
+/// of a request that had loaded it are dropped, and its response sets no cookie.
 ///
 /// # Examples
 ///
@@ -101,9 +101,9 @@ use turn::{Sent, Turn};
 ///
 /// After a call failed because the store could not say whether there is a session, every later one
 /// is [`Error::Poisoned`], nothing is committed, and a response below 400 becomes 503. After the
-/// response head is settled, what would need a cookie or the commit is [`Error::TooLate`]. After
-/// somebody else signed in to the session, everything is [`Error::Superseded`]. What a handle can do
-/// that outlives its request is described in [`guide::streams`](crate::guide::streams).
+/// response head is settled, calls that need a cookie or the commit fail with [`Error::TooLate`]. After
+/// another user signed in to the session, every call fails with [`Error::Superseded`]. See
+/// [`guide::streams`](crate::guide::streams) for handles that outlive their request.
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -133,7 +133,7 @@ impl Session {
         let key = key.name();
         let json = self.accept(&key, json)?;
         let mut turn = self.write().await?;
-        // What does not open is not overwritten unseen: a handler that goes on without it would lose it.
+        // A value that does not open is not overwritten, so that a wrong key cannot destroy it.
         if self.inner.shared.seal.is_on() {
             turn.value(&key)?;
         }
@@ -182,7 +182,7 @@ impl Session {
     /// Every key with a value, and the value as JSON, as this request sees them: its own writes over what
     /// was loaded.
     ///
-    /// What this crate itself keeps in the session is left out: the secret of
+    /// It leaves out the crate's own values: the secret of
     /// [`csrf_token`](Session::csrf_token), and flash messages. A [`Key::pre_auth`] has a `~` in front.
     ///
     /// # Examples
@@ -212,8 +212,8 @@ impl Session {
     /// Removes a key, at once and atomically across nodes, and returns what was there: of several
     /// requests that do it at the same time, one has the value.
     ///
-    /// It takes what is buffered along, as [`update`](Session::update) does. What was taken is gone even if
-    /// the handler fails after it, or the response never reaches the client.
+    /// Like [`update`](Session::update), it sends the buffered writes along. The value is gone even if the
+    /// handler fails afterwards, or the response never reaches the client.
     ///
     /// # Examples
     ///
@@ -365,10 +365,10 @@ impl Session {
         })
     }
 
-    /// Signs somebody in: with the commit, and always with a fresh token.
+    /// Signs a user in with the commit, always with a fresh token.
     ///
-    /// Restarts the absolute lifetime. Values stay, but for those under keys that
-    /// [`Key::pre_auth`] marks; when somebody else was signed in, nothing of theirs stays.
+    /// Restarts the absolute lifetime. Values are kept, except under keys made with [`Key::pre_auth`]; if
+    /// another user was signed in, none of their values is kept.
     ///
     /// # Errors
     ///
@@ -385,28 +385,28 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the token because the user's rights grew: with the commit, or not at all.
+    /// Replaces the token with the commit, for a user whose permissions grew.
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, the store cannot be asked, or another request was first.
+    /// When no user is signed in, the store cannot be asked, or another request was first.
     pub async fn elevate(&self) -> Result<(), Error> {
         self.rotate_signed_in(Intent::Elevate).await
     }
 
-    /// The user proved again who they are: replaces the token and restarts the absolute lifetime, with
-    /// the commit, or not at all.
+    /// Replaces the token and restarts the absolute lifetime with the commit, after the user proved their
+    /// identity again.
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, the store cannot be asked, or another request was first.
+    /// When no user is signed in, the store cannot be asked, or another request was first.
     pub async fn reauthenticate(&self) -> Result<(), Error> {
         self.rotate_signed_in(Intent::Reauthenticate).await
     }
 
-    /// Replaces the token, with the commit. Nothing moves: requests under way keep their session.
+    /// Replaces the token with the commit. The session itself stays: concurrent requests keep it.
     ///
-    /// Where another request replaced it first, that one's token stays.
+    /// If another request rotated first, its token is kept.
     ///
     /// # Errors
     ///
@@ -418,25 +418,25 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session, at once, and removes the token with the response. What is written after it
-    /// starts another session.
+    /// Ends the session immediately, and removes the token with the response. A later write in the same
+    /// request starts another session.
     ///
-    /// Success means that the store confirmed it: no node accepts the token any more. Where the request
-    /// brought several tokens, every session that they open ends. It goes on when the client
-    /// disconnects.
+    /// Success means that the store confirmed the end: no node accepts the token any more. If the request
+    /// brought several tokens, all sessions that they open end. The call runs to completion even if the
+    /// client disconnects.
     ///
     /// # Errors
     ///
     /// When it is not confirmed; or [`Error::Superseded`] when another request just replaced the token
-    /// or signed somebody else in, because this one then has no right to end their session.
+    /// or signed another user in, because this request then has no right to end their session.
     pub async fn flush(&self) -> Result<(), Error> {
         self.detached(|session| async move { session.turn_to_end().await.end().await }).await
     }
 
     /// Loads the session again, so that reads see what other requests committed since the first one.
     ///
-    /// What this handle wrote and has not committed yet stays over it. Long-lived handles need this:
-    /// without it, a stream sees its session as it was when it first read.
+    /// Uncommitted writes of this handle are kept on top. Long-lived handles need this call: without it, a
+    /// stream sees its session as it was at the first read.
     ///
     /// # Examples
     ///
@@ -451,8 +451,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Ended`] when the session ended, [`Error::Superseded`] when somebody else signed in to
-    /// it, or when the store cannot be asked.
+    /// [`Error::Ended`] when the session ended, [`Error::Superseded`] when another user signed in to it, or
+    /// when the store cannot be asked.
     pub async fn reload(&self) -> Result<(), Error> {
         let mut turn = self.turn().await;
         turn.refresh().await?;
@@ -478,7 +478,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::NoSession`] when there is none, [`Error::Ended`] when it ended,
-    /// [`Error::Superseded`] when somebody else signed in to it, or when the store cannot be asked.
+    /// [`Error::Superseded`] when another user signed in to it, or when the store cannot be asked.
     pub async fn touch(&self) -> Result<(), Error> {
         let mut turn = self.read().await?;
         turn.touch_now().await
@@ -502,7 +502,7 @@ impl Session {
         Ok(self.read().await?.state.live().map(|live| live.id))
     }
 
-    /// Who is signed in, also if this request just did it. Loads.
+    /// The user who is signed in, or whom this request just signed in. Loads.
     ///
     /// # Errors
     ///
@@ -581,8 +581,8 @@ impl Session {
         Ok(self.deadlines().await?.map(|deadlines| Timestamp::from(deadlines.idle).since(now)))
     }
 
-    /// What the session says of itself since its sign-in: its labels, its own lifetime, whether its cookie
-    /// is persistent. Loads.
+    /// The facts that the sign-in gave the session: its labels, its own lifetime, whether its cookie is
+    /// persistent. Loads.
     ///
     /// # Errors
     ///
@@ -596,17 +596,17 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, or the store cannot be asked.
+    /// When no user is signed in, or the store cannot be asked.
     pub async fn list(&self) -> Result<Vec<SessionInfo>, Error> {
         self.list_for(Purpose::Use).await
     }
 
-    /// Ends another session of whoever is signed in, or this one, at once. `false` if it is not one
-    /// of theirs; nothing changes then.
+    /// Ends another session of the signed-in user, or this one, immediately. Returns `false`, and changes
+    /// nothing, if it is not one of theirs.
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, or it is not confirmed.
+    /// When no user is signed in, or it is not confirmed.
     pub async fn end(&self, handle: RecordId) -> Result<bool, Error> {
         if !self.list_for(Purpose::End).await?.iter().any(|info| info.id == handle) {
             return Ok(false);
@@ -628,12 +628,12 @@ impl Session {
         .await
     }
 
-    /// Ends the other sessions of whoever is signed in, at once, and says how many; replaces this
-    /// one's token with the commit.
+    /// Ends the other sessions of the signed-in user immediately, and returns how many. Replaces this
+    /// session's token with the commit.
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, or it is not confirmed.
+    /// When no user is signed in, or it is not confirmed.
     pub async fn end_others(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
             let mut turn = session.turn_to_end().await;
@@ -649,11 +649,11 @@ impl Session {
         .await
     }
 
-    /// Ends every session of whoever is signed in, this one included, at once, and says how many.
+    /// Ends every session of the signed-in user immediately, including this one, and returns how many.
     ///
     /// # Errors
     ///
-    /// When nobody is signed in, or it is not confirmed.
+    /// When no user is signed in, or it is not confirmed.
     pub async fn end_all(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
             let mut turn = session.turn_to_end().await;
@@ -663,21 +663,21 @@ impl Session {
             let answer = session.inner.calls().delete_all(&whose, logout).await;
             let others = turn.or_poison(answer)?;
             session.tell_all_ended(&whose, others, this, this);
-            // This one by itself: it may just have become somebody else's.
+            // This one separately: it may just have become another user's session.
             let own = turn.end_own().await?;
             Ok(others + u64::from(own))
         })
         .await
     }
 
-    /// Waits until this session is over, and says why: for event streams and WebSockets, which outlive
-    /// their request.
+    /// Waits until this session is over, and returns the reason. For event streams and WebSockets, which
+    /// outlive their request.
     ///
     /// It returns within a moment where the store reports changes, and within
     /// [`RECHECK`](crate::layer::RECHECK) otherwise; at shutdown, it returns
     /// [`EndReason::Shutdown`] once [`SessionLayer::close`](crate::SessionLayer::close) is called. An
-    /// outage is not an end. When somebody else signs in to the session, that is an end for this
-    /// handle: [`EndReason::Superseded`]. Waiting does not keep the session alive, see
+    /// outage is not an end. When another user signs in to the session, it is over for this handle:
+    /// [`EndReason::Superseded`]. Waiting does not keep the session alive, see
     /// [`touch`](Session::touch).
     ///
     /// # Examples
@@ -715,8 +715,8 @@ impl Session {
     /// the end.
     ///
     /// A change comes within a moment where the store reports changes, at the cost of one store call, and
-    /// within [`RECHECK`](crate::layer::RECHECK) otherwise. What this handle commits after its last load
-    /// counts as a change, too. As with [`ended`](Session::ended), waiting keeps nothing alive.
+    /// within [`RECHECK`](crate::layer::RECHECK) otherwise. Commits of this handle after its
+    /// last load count as changes, too. As with [`ended`](Session::ended), waiting keeps nothing alive.
     ///
     /// # Examples
     ///
@@ -760,7 +760,7 @@ impl Session {
         }
     }
 
-    /// What configures this session, and those of the layers around it.
+    /// The settings of this session's layer, and of the layers around it.
     pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Arc<Shared>> {
         std::iter::successors(Some(self), |session| session.inner.outer.as_ref())
             .map(|session| &session.inner.shared)
@@ -830,8 +830,7 @@ impl Session {
         let own = turn.state.listed_under(&whose);
         drop(turn);
         let listed = self.inner.calls().list(&whose, purpose).await?;
-        // A list that does not have the session as it was loaded says that it ended, or that somebody
-        // signed in to it since.
+        // If the list lacks the session as it was loaded, the session ended, or another user signed in.
         if own.is_some_and(|own| listed.iter().all(|info| (info.id, info.authenticated) != own)) {
             let mut turn = Turn { purpose, ..self.turn().await };
             turn.refresh().await?;
@@ -928,7 +927,7 @@ impl Serialize for Status {
     }
 }
 
-/// What a [`save`](Session::save) came to.
+/// The result of a [`save`](Session::save).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
@@ -965,7 +964,7 @@ impl Inner {
         self.presented.carries(&self.shared)
     }
 
-    /// What the request brought beside its token.
+    /// The hints of the request.
     fn hint(&self) -> &Hint {
         self.presented.hint(&self.shared)
     }

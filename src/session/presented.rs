@@ -1,4 +1,4 @@
-//! What a request brought, not looked at before anybody asks.
+//! The credentials of a request, parsed when they are first needed.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -26,7 +26,7 @@ struct Headers {
     header: Option<HeaderValue>,
 }
 
-/// What a request claims: a record, and the right to it.
+/// A claim of a request: a record, and the proof of the right to it.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) id: RecordId,
@@ -82,7 +82,7 @@ impl Presented {
         })
     }
 
-    /// What the client carries beside its token, where the store tells clients to.
+    /// The hints of the cookies that accompany the token, if the store uses them.
     pub(super) fn hint(&self, shared: &Shared) -> &Hint {
         self.hint.get_or_init(|| match self.carries(shared) {
             true => {

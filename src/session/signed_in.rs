@@ -1,4 +1,4 @@
-//! A session that somebody is signed in to.
+//! A session with a signed-in user.
 
 use steadfast_core::Principal;
 

@@ -1,4 +1,4 @@
-//! What a request knows of its session, and what it wants changed. No store is called here.
+//! The state of a session within a request, and its buffered changes. Nothing here calls the store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::watch::{Loaded, Standing};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) view: View,
-    /// What the request's token turned out to be, whatever happened to the session since.
+    /// The result of looking up the request's token. Later changes of the session do not change it.
     pub(super) origin: Status,
     /// Buffered writes, and nothing else of a patch.
     pub(super) pending: Patch,
     pub(super) intent: Option<Intent>,
     pub(super) issue: Issue,
-    /// What the store said at the last change that the client should carry.
+    /// The hints for the client from the store's last answer to a change.
     pub(super) carry: Carry,
     pub(super) touched: bool,
-    /// Pre-auth keys that this request committed after it signed somebody in.
+    /// Pre-auth keys that this request committed after its sign-in.
     pub(super) kept: Vec<Box<str>>,
     /// Whether the response head is settled, so that nothing can be buffered for it any more.
     pub(super) sent: bool,
@@ -42,11 +42,11 @@ pub(super) enum Value<'s> {
     Stored(RecordId, &'s [u8]),
 }
 
-/// What the handle knows of its record.
+/// The state of the record, as far as this handle knows.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a request; a box would cost every read")]
 pub(super) enum View {
-    /// Nobody has asked yet.
+    /// Not loaded yet.
     Unread,
     /// The record is live as far as this request knows.
     Live(Live),
@@ -68,12 +68,12 @@ pub(super) struct Live {
     pub(super) id: RecordId,
     /// As it was loaded, or changed by a rotation of this request.
     pub(super) record: Arc<Record>,
-    /// What this request committed on top of it.
+    /// The changes that this request committed since.
     written: Patch,
     idle_deadline: Timestamp,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
-    /// What the store said that the client should carry, when it was loaded.
+    /// The hints for the client from the load.
     carry: Carry,
 }
 
@@ -86,7 +86,7 @@ pub(super) enum Intent {
     Login(Principal, Box<Terms>),
 }
 
-/// What the response does to the client's token.
+/// The effect of the response on the client's token.
 #[derive(Debug, Default)]
 pub(crate) enum Issue {
     /// Leaves it as it is.
@@ -216,7 +216,7 @@ impl State {
         }
     }
 
-    /// What to wait for the end of, or the end that it came to already.
+    /// The session whose end to wait for, or the reason why it already ended.
     pub(super) fn standing(&self) -> Result<Standing, Error> {
         match &self.view {
             View::Live(live) => Ok(Standing::Live(live.loaded())),
@@ -238,7 +238,7 @@ impl State {
         }
     }
 
-    /// Drops what a login must not carry over: values from before it, or of somebody else.
+    /// Drops the values that a login must not carry over: pre-auth ones, and those of another user.
     pub(super) fn prepare_login(&mut self, principal: &Principal) {
         if self.principal().is_some_and(|known| known != principal) {
             self.pending.clear();
@@ -299,7 +299,7 @@ impl Live {
         is_same
     }
 
-    /// What a wait for the end needs to know.
+    /// The data that a wait for the end needs.
     fn loaded(&self) -> Loaded {
         let deadline = self.idle_deadline.min(self.record.absolute_deadline);
         let Record { sign_in, version, .. } = *self.record;
@@ -366,7 +366,7 @@ impl Live {
     }
 }
 
-/// What a patch of known values makes of a key, if anything.
+/// The value of a key after a patch of known values; `None` if the patch does not change it.
 fn written<'p>(patch: &'p Patch, key: &str) -> Option<Option<&'p [u8]>> {
     match patch.op(key) {
         Some(Op::Put(value)) => Some(Some(value.as_bytes())),

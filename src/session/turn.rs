@@ -1,4 +1,4 @@
-//! One call's turn with the session: whoever holds it has the state and the store to themselves.
+//! Exclusive access of one call to the session's state and its store.
 //!
 //! The calls of one request take turns, so the store sees them in program order. A turn that is
 //! dropped at an await leaves the state as it was: it changes only after an answer.
@@ -26,11 +26,11 @@ use crate::watch::end_reason;
 pub(super) struct Turn<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: MutexGuard<'a, State>,
-    /// What the turn reads for.
+    /// The purpose of this turn's loads.
     pub(super) purpose: Purpose,
 }
 
-/// What sending a patch came to.
+/// The result of sending a patch.
 pub(super) enum Sent {
     Applied(Applied),
     /// There was nothing to keep: no record was created for it.
@@ -288,8 +288,8 @@ impl<'a> Turn<'a> {
         };
     }
 
-    /// Who is signed in, asked of the store where this handle loaded the session a while ago: somebody
-    /// else may have signed in since.
+    /// The user who is signed in. Loads the session again if this handle loaded it earlier, because another
+    /// user may have signed in since.
     pub(super) async fn signed_in(&mut self) -> Result<Principal, Error> {
         self.refresh().await?;
         self.state.check_current()?;
@@ -419,8 +419,8 @@ impl<'a> Turn<'a> {
         self.inner.env().now() >= self.inner.shared.bounds.absolute_deadline(record)
     }
 
-    /// Of several tokens, exactly one live one counts; two live ones count as none, because nobody
-    /// can tell which of them somebody planted.
+    /// Accepts exactly one live session of several tokens. Two live ones count as none, because one of them
+    /// may have been planted.
     fn only_one(one: (View, Status), other: (View, Status)) -> (View, Status) {
         match (&one.0, &other.0) {
             (View::Live(_), View::Live(_)) => (View::Absent, Status::Ambiguous),
@@ -447,7 +447,7 @@ impl<'a> Turn<'a> {
         let sealed = self.inner.shared.sealed(claim.id, patch)?;
         let sent = sealed.as_deref().unwrap_or(patch);
         let outcome = match self.inner.calls().update(claim.id, sent, self.inner.hint()).await {
-            // What cannot be read is absent, and left as it is.
+            // A record that cannot be read counts as absent, and is left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
         };
@@ -626,13 +626,13 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// What the session says of itself, as far as this handle knows.
+    /// The session's facts, as far as this handle knows.
     fn facts(&self) -> &Facts {
         static NONE: LazyLock<Facts> = LazyLock::new(Facts::default);
         self.state.live().map_or(&NONE, |live| &live.record.facts)
     }
 
-    /// What it says of itself once its secret was replaced.
+    /// The session's facts after a rotation with this intent.
     fn facts_after<'t>(&'t self, intent: &'t Intent) -> &'t Facts {
         match intent {
             Intent::Login(_, terms) => &terms.facts,
@@ -723,7 +723,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What the store is told beside the call: what the request brought, and what it said since.
+    /// The hints for the store: those of the request, and the version from later answers.
     fn hint(&self) -> Cow<'_, Hint> {
         let brought = self.inner.hint();
         match self.state.carry.version {

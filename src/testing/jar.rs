@@ -1,4 +1,4 @@
-//! What a client keeps of the answers it had.
+//! The cookies that a client keeps.
 
 use std::collections::BTreeMap;
 
