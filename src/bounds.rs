@@ -17,7 +17,7 @@ impl Bounds {
         Self { lifetime, floor: None }
     }
 
-    /// When a session that began then ends, however much it is used.
+    /// The end of a session that began then, regardless of its use.
     pub(crate) fn absolute_deadline(&self, begun: Timestamp) -> Timestamp {
         match self.floor {
             // Not at the floor, or a node whose clock is late would go on serving it.
@@ -28,7 +28,7 @@ impl Bounds {
 }
 
 impl Replaceable<Bounds> {
-    /// When a session ends, however much it is used. The bounds of today may be stricter than those it
+    /// The end of a session, regardless of its use. The bounds of today may be stricter than those it
     /// began under.
     pub(crate) fn absolute_deadline(&self, record: &Record) -> Timestamp {
         let begun = record.authenticated.unwrap_or(record.created);

@@ -27,7 +27,7 @@ pub(crate) enum Pass {
     Exempt,
 }
 
-/// How a call failed, as far as it says something about the server.
+/// A failure that says something about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The server cannot be reached.
@@ -38,18 +38,18 @@ pub(crate) enum Failure {
 }
 
 impl Breaker {
-    /// How many calls must have failed.
+    /// The number of failed calls that open it.
     pub(crate) const LEAST: u64 = 5;
-    /// How many calls are remembered.
+    /// The number of calls that it remembers.
     pub(crate) const MOST: u64 = 255;
-    /// How long calls fail before one is let through.
+    /// The time for which calls fail before one is let through.
     pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(State::Closed(Tally::default()).pack()))
     }
 
-    /// Whether a call may be made now.
+    /// Decides if a call may be made now.
     pub(crate) fn admit(&self, now: Duration) -> Option<Pass> {
         let State::Open { until } = self.state() else {
             return Some(Pass::Call);
@@ -89,7 +89,7 @@ impl Breaker {
         });
     }
 
-    /// Whether calls fail without being made.
+    /// True while calls fail without being made.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state(), State::Open { .. })
     }
@@ -107,7 +107,7 @@ impl Breaker {
     }
 }
 
-/// What the word says.
+/// The state in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Calls are made and counted.

@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, debug_span};
 use crate::breaker::{Breaker, Failure, Pass};
 use crate::measure::{self, Answered, Measure, Op, ShownBreaker};
 
-/// How long a request waits for the store before it gives up with "not confirmed".
+/// Time limits of store calls. A request that exceeds one fails with "not confirmed".
 ///
 /// ```
 /// use std::time::Duration;
@@ -210,7 +210,7 @@ impl Calls {
     }
 }
 
-/// A call, as far as its deadline and the breakers are concerned.
+/// The properties of a call that its deadline and the breakers depend on.
 #[derive(Clone, Copy)]
 struct Call {
     op: Op,
@@ -220,10 +220,10 @@ struct Call {
     purpose: Purpose,
 }
 
-/// Why a call is made.
+/// The purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To serve a request that can be told to come back.
+    /// To serve a request, which may be asked to try again.
     Use,
     /// To end sessions, or to find out which: tried even where other calls are not.
     End,
@@ -262,7 +262,7 @@ impl Breakers {
     }
 }
 
-/// What a call can be about.
+/// The subject of a call.
 trait Subject {
     fn about(&self) -> u8;
 }

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) cookie: CookieProfile,
     pub(crate) affinity: Affinity,
     pub(crate) header: Option<HeaderName>,
-    /// Whether a request without that header is served as if it had an empty one.
+    /// True if a request without that header is served as if it had an empty one.
     pub(crate) header_only: bool,
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,
@@ -91,7 +91,7 @@ impl Shared {
         }
     }
 
-    /// Whether a header says nothing of what the handler did.
+    /// True for headers that do not depend on the handler's work.
     pub(crate) fn keeps(&self, name: &HeaderName) -> bool {
         let is = |kept: &&str| match kept.strip_suffix('*') {
             Some(start) => name.as_str().starts_with(start),

@@ -31,10 +31,10 @@ pub enum Error {
         /// The key.
         key: String,
     },
-    /// Another request ended the session meanwhile. 409.
+    /// Another request ended the session. 409.
     #[error("another request ended the session")]
     Ended,
-    /// Another request rotated the session's token meanwhile. 409.
+    /// Another request rotated the session's token. 409.
     #[error("another request rotated the session's token")]
     Superseded,
     /// The login was decided before the principal's sessions were revoked. 409.
@@ -71,7 +71,7 @@ pub enum Error {
         /// The limit, and how far the session would be over it.
         source: LimitError,
     },
-    /// The value is no integer, or would not fit in one. 409.
+    /// The value is not an integer, or the sum would not fit in one. 409.
     #[error("the value of {key:?} cannot be counted with")]
     NotACounter {
         /// The key.

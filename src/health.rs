@@ -19,7 +19,7 @@ use steadfast_core::{Drained, Operate, StoreError};
 /// | `GET /healthz` | 200 while the process serves; it asks nothing of the store | what restarts a process that hangs |
 /// | `GET /readyz` | 200 where a sign-in works now, 503 where the store is away, 404 once the node drains | what sends clients to nodes |
 ///
-/// A store that is away is no reason to restart a process, so only the second route asks it. It asks by
+/// A store that is away is not a reason to restart a process, so only the second route asks it. It asks by
 /// [`Operate::ready`], which the stores of this project answer from memory if they did within a second, and
 /// gives it [`WITHIN`](Self::WITHIN). Both answers are kept by no cache, and say nothing of the store.
 /// Clones are the same node.

@@ -37,7 +37,7 @@ struct State {
     watched: HashMap<RecordId, Watched>,
     /// When to ask the store about which session.
     looks: BTreeSet<(Instant, RecordId)>,
-    /// When sessions are due to expire, as far as is known.
+    /// The known deadlines of sessions.
     deadlines: BTreeSet<(Timestamp, RecordId)>,
     next_number: u64,
     is_running: bool,
@@ -61,7 +61,7 @@ struct Watcher {
     told: Told,
 }
 
-/// How a connection is told of its session.
+/// The channel that wakes a connection.
 #[derive(Debug)]
 enum Told {
     /// Of its end alone.
@@ -91,7 +91,7 @@ pub(crate) enum Standing {
     Over(EndReason),
 }
 
-/// What a connection knows of the session whose end it waits for.
+/// A session whose end a connection waits for, as it was loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loaded {
     pub(crate) id: RecordId,
@@ -297,7 +297,7 @@ impl State {
         self.looks.insert((at, id));
     }
 
-    /// Spreads the looks over [`RECHECK`], so that the store is not asked everything at once.
+    /// Spreads the looks over [`RECHECK`], so that they do not reach the store all at the same time.
     fn look_at_all(&mut self, env: &Env) {
         let ids: Vec<_> = self.watched.keys().copied().collect();
         for id in ids {
@@ -463,7 +463,7 @@ enum Event {
     Seen(RecordId, Result<Lookup, StoreError>),
 }
 
-/// Why a session ended whose record is absent, as far as the store can tell.
+/// The reason why a session with an absent record ended, if the store can tell.
 pub(crate) fn end_reason(absence: Absence) -> EndReason {
     match absence {
         Absence::Expired => EndReason::Expired,

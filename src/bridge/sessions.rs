@@ -16,7 +16,7 @@ use crate::calls::Purpose;
 use crate::error::Error;
 
 impl Bridge {
-    /// What is stored under an id, and when it ends; `None` if there is no such session.
+    /// The record stored under an id, and when it ends; `None` if there is no such session.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Why a URL opens no store.
+//! Errors of opening a store by its URL.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use steadfast_core::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// It is no URL.
+    /// It is not a URL.
     #[error("the store's URL does not begin with a scheme such as \"memory:\"")]
     NoScheme,
     /// No store has this scheme.

@@ -105,7 +105,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The store of this URL, or of the one in the file behind an `@`.
+    /// The store of this URL, or of the one in the file after an `@`.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), env: Env::system(), node: None }
     }

@@ -13,10 +13,10 @@ use super::parse::{token_and_route, values};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affinity {
-    /// In a cookie of its own, the default: called as the session's, with `-route` behind the name.
+    /// In a separate cookie, the default: the name is the session cookie's with `-route` appended.
     #[default]
     Cookie,
-    /// Behind the token, for balancers that look for it there: `token.n1.n2`.
+    /// After the token, for balancers that look for it there: `token.n1.n2`.
     ///
     /// A new route then sends the token again, and only a response that saw it still current does. If
     /// another request replaces the token at that very moment, the client may keep the one that was
@@ -46,7 +46,7 @@ pub(crate) fn route(labels: &[RouteLabel]) -> String {
     labels.iter().map(RouteLabel::as_str).collect::<Vec<_>>().join(".")
 }
 
-/// The route behind the first token. A malformed cookie of the same name has none.
+/// The route after the first token. A malformed cookie of the same name has none.
 fn behind_token<'a>(lines: &'a [HeaderValue], name: &str) -> Option<&'a [u8]> {
     let mut found = lines.iter().flat_map(|line| values(line.as_bytes(), name, "="));
     let (_, route) = found.find_map(token_and_route)?;

@@ -17,7 +17,7 @@ pub(crate) const MAX_CANDIDATES: usize = 4;
 pub(crate) struct Candidates {
     /// The distinct tokens, in the order in which they came, at most [`MAX_CANDIDATES`].
     pub(crate) tokens: SmallVec<[Token; 1]>,
-    /// Whether there was a cookie of our name that is no token.
+    /// True if a cookie of our name was not a token.
     pub(crate) malformed: bool,
 }
 
@@ -47,7 +47,7 @@ impl Candidates {
     }
 }
 
-/// A credential's token, and what a balancer appended behind a dot. `None` if it is malformed.
+/// A credential's token, and the route that a balancer appended after a dot. `None` if it is malformed.
 pub(crate) fn token_and_route(value: &[u8]) -> Option<(Token, Option<&[u8]>)> {
     let (token, rest) = value.split_at_checked(Token::LEN)?;
     let route = match rest {

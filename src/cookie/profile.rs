@@ -134,7 +134,7 @@ impl CookieProfile {
         self.persistent
     }
 
-    /// The `Set-Cookie` that hands out a token with the route behind it: for a while, or until the browser
+    /// The `Set-Cookie` that hands out a token followed by its route: for a time, or until the browser
     /// closes.
     pub(crate) fn issue(
         &self,
@@ -156,7 +156,7 @@ impl CookieProfile {
         self.companion_removal("")
     }
 
-    /// The `Set-Cookie` of a cookie beside it, whose name has something behind this one's.
+    /// The `Set-Cookie` of an accompanying cookie, whose name is this one's with a suffix.
     pub(crate) fn companion(&self, behind: &str, value: &str) -> HeaderValue {
         self.header(behind, |text| text.push_str(value), None)
     }

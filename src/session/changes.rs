@@ -23,7 +23,7 @@ pub enum SessionChange {
 #[derive(Debug)]
 pub struct SessionChanges {
     session: Session,
-    /// The version that the last change was told of.
+    /// The version of the last reported change.
     seen: Option<Version>,
     following: Option<Following>,
 }

@@ -165,7 +165,7 @@ impl Turn<'_> {
         token.map_or(Issue::Keep, |token| Issue::Set(token, Validity::of(&live.record)))
     }
 
-    /// Moves the idle deadline if that is due, behind the response. A commit needs none: its patch
+    /// Moves the idle deadline if that is due, in the background after the response. A commit needs none: its patch
     /// moves the deadline along.
     fn touch_later(&self) {
         let Some((id, touch)) = self.touch() else {

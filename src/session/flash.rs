@@ -54,7 +54,7 @@ impl Session {
         Ok(turn.state.pending.put(&key, json)?)
     }
 
-    /// Takes the messages that are unread, the oldest first, at once and atomically across nodes: of
+    /// Takes the unread messages, the oldest first, immediately and atomically across nodes: of
     /// several requests that come in at the same time, one has each message.
     ///
     /// Each message is read at most once. A message that was taken is gone even if the handler fails after

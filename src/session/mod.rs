@@ -57,13 +57,13 @@ use turn::{Sent, Turn};
 /// | --- | --- | --- |
 /// | `get`, `entries`, `status`, `handle`, `principal` | load once | |
 /// | `created`, `authenticated`, `deadlines`, `expires_in`, `facts` | load once | |
-/// | `reload`, `touch` | at once | stay |
+/// | `reload`, `touch` | immediately | stay |
 /// | `insert`, `discard`, `remove`, `clear` | with the commit | dropped |
 /// | `login`, `elevate`, `reauthenticate`, `cycle_id` | with the commit, after a load | dropped |
 /// | `flash` | with the commit, after a load | dropped |
-/// | `update`, `try_update`, `increment`, `save`, `csrf_token` | at once, with what is buffered | stay |
-/// | `pop`, `take_flashes` | at once, with what is buffered, after a load | stay |
-/// | `flush`, `end`, `end_others`, `end_all`, `list` | at once | stay |
+/// | `update`, `try_update`, `increment`, `save`, `csrf_token` | immediately, with what is buffered | stay |
+/// | `pop`, `take_flashes` | immediately, with what is buffered, after a load | stay |
+/// | `flush`, `end`, `end_others`, `end_all`, `list` | immediately | stay |
 ///
 /// The *commit* is one atomic patch before the response head is sent, so that the request which
 /// follows a redirect finds it on any node. A response of 500 and above drops what is buffered, unless
@@ -209,8 +209,8 @@ impl Session {
         keys.filter_map(entry).collect()
     }
 
-    /// Removes a key, at once and atomically across nodes, and returns what was there: of several
-    /// requests that do it at the same time, one has the value.
+    /// Removes a key, immediately and atomically across nodes, and returns its value: of several
+    /// concurrent requests, exactly one gets the value.
     ///
     /// Like [`update`](Session::update), it sends the buffered writes along. The value is gone even if the
     /// handler fails afterwards, or the response never reaches the client.
@@ -243,8 +243,8 @@ impl Session {
         Ok(value)
     }
 
-    /// Changes the value under a key, at once and atomically across nodes, and returns what was
-    /// committed.
+    /// Changes the value under a key, immediately and atomically across nodes, and returns the committed
+    /// value.
     ///
     /// `f` computes the new value from the one it replaces; it runs again when another request was
     /// faster, so it must have no effect of its own. Other keys never make it run again.
@@ -315,12 +315,12 @@ impl Session {
         Ok(committed.expect("an update that succeeded computed a value"))
     }
 
-    /// Adds to a counter, at once and atomically across nodes, and returns its new value; a missing
+    /// Adds to a counter, immediately and atomically across nodes, and returns its new value; a missing
     /// one counts as 0. Loads nothing.
     ///
     /// # Errors
     ///
-    /// When the store fails, when the value is no integer or would not fit in an `i64`, or when the
+    /// When the store fails, when the value is not an integer or the sum would not fit in an `i64`, or when the
     /// session was ended or rotated by another request.
     pub async fn increment(&self, key: impl AsKey<i64>, by: i64) -> Result<i64, Error> {
         let key = key.name();
@@ -344,7 +344,7 @@ impl Session {
         }
     }
 
-    /// Commits what is buffered at once, and says what became of it. A rotation and a login wait for
+    /// Commits the buffered writes immediately, and returns the result. A rotation and a login wait for
     /// the commit all the same.
     ///
     /// # Errors
@@ -852,7 +852,7 @@ impl Session {
         }
     }
 
-    /// Runs a call to its end even if the request is dropped meanwhile.
+    /// Runs a call to completion even if the request is dropped.
     async fn detached<T, F>(&self, call: impl FnOnce(Self) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -896,7 +896,7 @@ pub enum Status {
     Existing,
     /// It brought a token that opens nothing: ended, or never issued.
     Unknown,
-    /// It brought the token of a session that expired, as far as the store can still tell.
+    /// It brought the token of an expired session. Stores may no longer know, and report `Unknown`.
     Expired,
     /// It brought a token that was replaced a moment ago, and sees no session.
     Superseded,
@@ -959,7 +959,7 @@ impl Inner {
         self.presented.claims(&self.shared)
     }
 
-    /// Whether the client is told what to carry beside its token.
+    /// True if the client gets cookies that accompany its token.
     fn carries(&self) -> bool {
         self.presented.carries(&self.shared)
     }

@@ -106,7 +106,7 @@ impl Presented {
         }
     }
 
-    /// The token of a record, to be sent again with another route behind it.
+    /// The token of a record, to be sent again with another route.
     pub(super) fn token(&self, shared: &Shared, id: RecordId) -> Option<Token> {
         self.candidates(shared).tokens.into_iter().find(|token| token.id() == id)
     }

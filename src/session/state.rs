@@ -42,13 +42,13 @@ pub(super) enum Value<'s> {
     Stored(RecordId, &'s [u8]),
 }
 
-/// The state of the record, as far as this handle knows.
+/// The state of the record, to the knowledge of this handle.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a request; a box would cost every read")]
 pub(super) enum View {
     /// Not loaded yet.
     Unread,
-    /// The record is live as far as this request knows.
+    /// The record was live at the last answer of the store.
     Live(Live),
     /// There is no session: a write starts one.
     Absent,
@@ -180,7 +180,7 @@ impl State {
         is_listed.then(|| (live.id, live.record.authenticated.map(Into::into)))
     }
 
-    /// The nodes that hold the session, as far as the store said; none if it places none.
+    /// The nodes that hold the session, from the store's last answer; empty if the store places no sessions.
     pub(super) fn routes(&self) -> &[RouteLabel] {
         match self.carry.routes.as_slice() {
             [] => self.live().map_or(&[], |live| &live.carry.routes),
@@ -355,7 +355,7 @@ impl Live {
         self.written.then(patch, counters);
     }
 
-    /// The value under a key as the store has it, as far as this request knows.
+    /// The stored value under a key, to the knowledge of this request.
     fn value(&self, key: &str) -> Option<&[u8]> {
         written(&self.written, key).unwrap_or_else(|| self.record.values.get(key))
     }

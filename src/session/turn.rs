@@ -221,7 +221,7 @@ impl<'a> Turn<'a> {
         self.end_own().await.map(drop)
     }
 
-    /// Ends the sessions whose secrets the request showed, by nothing but these.
+    /// Ends the sessions whose secrets the request showed, using only those secrets.
     async fn end_unread(&mut self) -> Result<(), Error> {
         self.state.discard();
         for claim in self.inner.claims() {
@@ -257,7 +257,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Where the request showed several tokens, all but one are nobody's session to the handle.
+    /// Ends the other sessions that the request showed tokens of: the handle uses at most one of them.
     async fn end_others_shown(&mut self) -> Result<(), Error> {
         let own = self.state.live().map(|live| live.id);
         let claims = self.inner.claims().iter();
@@ -504,7 +504,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The view of a record that was live and is no more: an update does not say why.
+    /// The view of a record that was live and has ended. Asks the store why, since an update does not say.
     async fn gone(&self, id: RecordId) -> View {
         let hint = self.hint();
         // Boxed as in `absence`.
@@ -626,7 +626,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// The session's facts, as far as this handle knows.
+    /// The session's facts, to the knowledge of this handle.
     fn facts(&self) -> &Facts {
         static NONE: LazyLock<Facts> = LazyLock::new(Facts::default);
         self.state.live().map_or(&NONE, |live| &live.record.facts)
