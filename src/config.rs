@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response};
 use steadfast_core::{
-    AtCap, Facts, Keyring, Lifetime, Patch, Realm, RecordId, SessionInfo, Timestamp,
+    AtCap, Facts, Keyring, Lifetime, Patch, Realm, RecordId, SessionInfo, StoreError, Timestamp,
 };
 use time::UtcDateTime;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::bounds::Bounds;
 use crate::calls::Calls;
@@ -67,6 +69,29 @@ impl Shared {
         let (bounds, now) = (self.bounds.get(), self.calls.store.env().now());
         listed.retain_mut(|info| bound(info, &bounds, now));
         listed
+    }
+
+    /// Runs a call to completion even if its caller is dropped.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let ended = self.tasks.spawn(call.in_current_span()).await;
+        ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
+    }
+
+    /// Gives the layer its own floor, and with it bounds and streams that no clone shares.
+    pub(crate) fn separate_floor(&mut self, interval: Duration) {
+        self.floor = Some(Arc::new(Floor::new(interval)));
+        self.bounds = Replaceable::new(Bounds::new(self.lifetime()));
+        self.watch = Arc::default();
+    }
+
+    /// Does so again after a change of what the floor goes with, if the layer has one.
+    pub(crate) fn separate_floor_again(&mut self) {
+        if let Some(interval) = self.floor.as_ref().map(|floor| floor.interval) {
+            self.separate_floor(interval);
+        }
     }
 
     /// The patch as it is sent to a record: its values sealed. `None` if it is sent as it is.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::calls::Purpose;
 use crate::config::Shared;
 use crate::error::Error;
+use crate::floor::Floor;
 
 impl Shared {
     /// Whether the floor has to be read before a session is served.
@@ -32,7 +33,7 @@ impl Shared {
             self.watch.look_again(self.calls.store.env());
         }
         if floor.answered(asked) {
-            self.poll_floor(floor.interval / 2);
+            self.poll_floor(Arc::clone(floor));
         }
         Ok(())
     }
@@ -56,12 +57,12 @@ impl Shared {
 
     /// Reads the floor again and again, for streams that no request refreshes and so that requests need
     /// not wait. Ends with the layer.
-    fn poll_floor(self: &Arc<Self>, interval: Duration) {
+    fn poll_floor(self: &Arc<Self>, floor: Arc<Floor>) {
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                sleep(interval).await;
-                let Some(shared) = shared.upgrade() else { return };
+                sleep(floor.interval / 2).await;
+                let Some(shared) = shared.upgrade() else { return floor.lost_poller() };
                 // An error is counted and logged as that of any call; the next request tries again.
                 let _ = Box::pin(shared.read_floor()).await;
             }

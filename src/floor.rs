@@ -35,6 +35,11 @@ impl Floor {
         reading.asked = reading.asked.max(Some(asked));
         !std::mem::replace(&mut reading.has_poller, true)
     }
+
+    /// Takes note that the poller ended with its layer: a clone of the layer starts another one.
+    pub(crate) fn lost_poller(&self) {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).has_poller = false;
+    }
 }
 
 /// The shortest interval: below it, the reading would cost more than the sessions.

@@ -19,7 +19,6 @@ use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
-use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::seal::Seal;
@@ -119,7 +118,10 @@ impl SessionLayer {
     /// The realm whose sessions these are: `session` by default.
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
-        self.with(|shared| shared.realm = realm)
+        self.with(|shared| {
+            shared.realm = realm;
+            shared.separate_floor_again();
+        })
     }
 
     /// The keys under which secrets are hashed: a plain hash without a key by default.
@@ -201,7 +203,10 @@ impl SessionLayer {
     /// this layer reads it.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
-        self.with(|shared| shared.bounds = Replaceable::new(Bounds::new(lifetime)))
+        self.with(|shared| {
+            shared.bounds = Replaceable::new(Bounds::new(lifetime));
+            shared.separate_floor_again();
+        })
     }
 
     /// How long a visitor's session lives without a request: as
@@ -246,9 +251,12 @@ impl SessionLayer {
     /// It costs each node one small list from the store per half of this time, once requests use
     /// sessions. A node that cannot read that list for this long fails requests with 503, because a
     /// session that it would serve may have ended. All nodes that share a store must set the same time.
+    ///
+    /// A layer with this setting shares neither [`replace_lifetime`](Self::replace_lifetime) nor
+    /// [`close`](Self::close) with the layer that it was cloned from.
     #[must_use]
     pub fn end_everybody_within(self, time: Duration) -> Self {
-        self.with(|shared| shared.floor = Some(Arc::new(Floor::new(time))))
+        self.with(|shared| shared.separate_floor(time))
     }
 
     /// How to handle a sign-in of a user who is at the maximum number of sessions: by default, the sessions

@@ -11,7 +11,6 @@ use steadfast_core::{
     Authentication, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Principal, RawJson,
     Record, RecordId, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
 };
-use tracing::Instrument;
 
 use crate::calls::Purpose;
 use crate::config::Shared;
@@ -319,9 +318,7 @@ impl Sessions {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let task = call(self.clone()).in_current_span();
-        let ended = self.shared.tasks.spawn(task).await;
-        ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
+        self.shared.detached(call(self.clone())).await
     }
 }
 

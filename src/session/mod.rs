@@ -26,7 +26,6 @@ use steadfast_core::{
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
-use tracing::Instrument;
 
 pub use changes::{SessionChange, SessionChanges};
 pub use key::{AsKey, Key, KeyName};
@@ -858,9 +857,7 @@ impl Session {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let task = call(self.clone()).in_current_span();
-        let ended = self.inner.shared.tasks.spawn(task).await;
-        ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
+        self.inner.shared.detached(call(self.clone())).await
     }
 
     fn accept(&self, key: &str, json: Result<RawJson, EncodeError>) -> Result<RawJson, Error> {

@@ -157,6 +157,16 @@ async fn reading_the_floor_costs_most_requests_nothing() {
     assert_eq!((lists, site.store.calls(Call::List)), (1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn ending_everybody_spares_other_realms() {
+    let site = Site::with(|layer| layer.end_everybody_within(SECOND));
+    let admin =
+        Site { layer: site.layer.clone().realm(Realm::new("admin").unwrap()), ..site.clone() };
+    let (alice, root) = (site.member("alice").await, admin.member("root").await);
+    admin.layer.sessions().end_everybody().await.unwrap();
+    assert_eq!((alice.user().await.as_deref(), root.user().await), (Some("alice"), None));
+}
+
 #[tokio::test]
 async fn everybody_ends_only_where_the_layer_is_built_for_it() {
     let refused = Site::new().layer.sessions().end_everybody().await;
