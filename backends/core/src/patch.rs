@@ -419,7 +419,7 @@ pub struct Admission {
     /// The application's epoch for the principal, such as the version of the password. A login
     /// below the minimum that [`delete_all`](crate::SessionStore::delete_all) has set is rejected.
     pub epoch: Option<u64>,
-    /// What comes of a login at the cap.
+    /// The effect of a login at the cap.
     pub at_cap: AtCap,
 }
 
@@ -429,7 +429,7 @@ impl Admission {
         Self { cap, epoch: None, at_cap: AtCap::EndOldest }
     }
 
-    /// Whether the login is refused where the principal has so many other live sessions.
+    /// True if a principal with this number of other live sessions is refused.
     pub fn refuses(&self, others: usize) -> bool {
         self.at_cap == AtCap::Refuse && others >= self.cap.max(1)
     }

@@ -14,8 +14,8 @@
 //!
 //! # Expiry
 //!
-//! An expired record is absent immediately. Later calls free its memory little by little; `collect`
-//! of `Operate` frees all of it.
+//! An expired record is absent immediately. Later calls free its memory step by step; `collect` of
+//! `Operate` frees the memory of all expired records.
 //!
 //! # Deployment caveat
 //!

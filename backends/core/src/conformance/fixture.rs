@@ -536,7 +536,7 @@ pub(crate) async fn cut<T>(polls: usize, call: impl Future<Output = T>) -> Optio
 pub(crate) struct UnderWay<T> {
     calls: JoinSet<(bool, T)>,
     gate: Pause,
-    /// Whether a call may have overtaken them by now.
+    /// True once a call may have overtaken them.
     is_overtaken: Arc<AtomicBool>,
 }
 

@@ -1392,7 +1392,7 @@ pub struct Admission {
     pub cap: u64,
     #[prost(uint64, optional, tag = "2")]
     pub epoch: ::core::option::Option<u64>,
-    /// Whether a login at the cap is rejected.
+    /// True if a login at the cap is rejected.
     #[prost(bool, tag = "3")]
     pub refuses: bool,
 }

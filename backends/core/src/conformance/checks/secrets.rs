@@ -128,7 +128,7 @@ pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
     assert_superseded(&service, old).await;
 }
 
-/// Of two rotations of the same secret, one is `Applied` and the other `Superseded`. One secret is
+/// When two rotations replace the same secret, one is `Applied` and the other `Superseded`. One secret is
 /// live.
 pub async fn of_two_rotations_at_once_one_is_applied_and_one_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;

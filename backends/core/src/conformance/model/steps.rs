@@ -103,7 +103,7 @@ pub(super) struct Login {
     pub(super) who: Who,
     pub(super) epoch: Option<u64>,
     pub(super) cap: usize,
-    /// Whether a login at the cap is rejected.
+    /// True if a login at the cap is rejected.
     pub(super) refuses: bool,
     pub(super) facts: Option<&'static [u8]>,
 }
