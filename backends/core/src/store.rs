@@ -321,7 +321,8 @@ pub enum Change {
     Down,
 }
 
-/// A stream of changes as they happen. It ends when the store is dropped.
+/// A stream of changes as they happen. It ends when the store is dropped, and while the runtime that
+/// polls it shuts down.
 ///
 /// Unless it begins with [`Change::Down`], it reports every change from the call of
 /// [`SessionStore::changes`] on. When changes may be missing, it yields [`Change::Missed`] or `Down`,

@@ -120,9 +120,11 @@ impl Listening {
         match self.receiver.recv().await {
             Ok(change) => Some((change, self)),
             Err(RecvError::Lagged(_)) => Some((Change::Missed, self)),
+            // The runtime of the listening task has ended. Start another task in this runtime,
+            // unless it is shutting down: a task then ends as it starts.
             Err(RecvError::Closed) => {
                 self.receiver = self.shared.upgrade()?.subscribe();
-                Some((Change::Down, self))
+                (!self.receiver.is_closed()).then_some((Change::Down, self))
             }
         }
     }

@@ -7,6 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Service, server, visitor};
+use futures_util::FutureExt;
 use rig::postgres::{Postgres, Proxy};
 use rig::{eventually, within};
 use steadfast_core::{
@@ -176,6 +177,49 @@ async fn a_store_without_recording_has_no_feed() {
     let id = create(&listener, [0; 32]).await;
     listener.delete(id, &Deletion::LOGOUT).await.unwrap();
     assert_eq!(heard(&mut changes).await, Change::Ended(id, EndReason::Logout));
+}
+
+#[test]
+fn a_stream_outlives_the_runtime_that_listened() {
+    let service = Service::new();
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let (store, mut changes) = first.block_on(async {
+        let store = service.store(Env::system()).await;
+        let changes = listening(&store).await;
+        (store, changes)
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert_eq!(heard(&mut changes).await, Change::Down);
+        assert_eq!(heard(&mut changes).await, Change::Missed);
+        let writer = service.store(Env::system()).await;
+        let id = create(&writer, [0; 32]).await;
+        writer.delete(id, &Deletion::LOGOUT).await.unwrap();
+        assert_eq!(heard(&mut changes).await, Change::Ended(id, EndReason::Logout));
+        drop(store);
+        assert_eq!(within(changes.next()).await, None);
+    });
+}
+
+#[test]
+fn a_stream_ends_while_its_runtime_shuts_down() {
+    let service = Service::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (_store, mut changes) = runtime.block_on(async {
+        let store = service.store(Env::system()).await;
+        let changes = listening(&store).await;
+        (store, changes)
+    });
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    // In a thread: a stream that tries to listen again forever must not hang the test.
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _in_the_runtime = handle.enter();
+        let _ = told.send(changes.next().now_or_never());
+    });
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(Some(None)));
 }
 
 /// Returns a feed that is up.

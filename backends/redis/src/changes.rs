@@ -80,8 +80,14 @@ impl Changes {
                         Ok(change) => return Some((change, heard)),
                         Err(RecvError::Lagged(_)) => return Some((heard.after_a_gap(), heard)),
                         // The store is gone, or the runtime of the listening task has ended. Start
-                        // another task in this runtime.
-                        Err(RecvError::Closed) => heard = shared.upgrade()?.hear(&env).ok()?,
+                        // another task in this runtime, unless it is shutting down: a task then ends
+                        // as it starts.
+                        Err(RecvError::Closed) => {
+                            heard = shared.upgrade()?.hear(&env).ok()?;
+                            if heard.receiver.is_closed() {
+                                return None;
+                            }
+                        }
                     }
                 }
             }

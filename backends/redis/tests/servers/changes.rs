@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rig::redis::Redis;
 use rig::within;
 use steadfast_core::{
@@ -139,6 +140,23 @@ fn a_stream_outlives_the_runtime_that_heard() {
         drop(store);
         assert_eq!(within(changes.next()).await, None);
     });
+}
+
+#[test]
+fn a_stream_ends_while_its_runtime_shuts_down() {
+    let server = Redis::start();
+    let store = on(&server, builder());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut changes = runtime.block_on(up(&store));
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    // In a thread: a stream that tries to listen again forever must not hang the test.
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _in_the_runtime = handle.enter();
+        let _ = told.send(changes.next().now_or_never());
+    });
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(Some(None)));
 }
 
 #[tokio::test]
