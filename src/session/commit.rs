@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
-use steadfast_core::{Event, Hint, Outcome, StoreError};
+use steadfast_core::{Event, Hint, Outcome, Patch, StoreError};
 use tracing::Instrument;
 
 use super::Session;
@@ -94,7 +94,7 @@ impl Turn<'_> {
             let is_promise = status.as_u16() < 400;
             return Some(self.head(is_promise.then_some(Error::Poisoned)));
         }
-        let is_settled = !self.state.pending.writes() && self.state.intent.is_none();
+        let is_settled = self.state.pending.is_empty() && self.state.intent.is_none();
         is_settled.then(|| {
             self.touch_later();
             self.head(None)
@@ -105,13 +105,13 @@ impl Turn<'_> {
         let (done, is_promise) = match self.state.intent.take() {
             // A handler must be able to rely on a rotation, so losing it to another request is answered 409.
             Some(intent) => {
-                let patch = std::mem::take(&mut self.state.pending);
+                let patch = Patch::from(std::mem::take(&mut self.state.pending));
                 let is_promise = !matches!(intent, Intent::Cycle);
                 // In a box of its own, because it is large, and most commits rotate nothing.
                 (Box::pin(self.rotate(intent, patch)).await, is_promise)
             }
             None => {
-                let mut patch = std::mem::take(&mut self.state.pending);
+                let mut patch = Patch::from(std::mem::take(&mut self.state.pending));
                 (self.send(&mut patch).await.map(drop), false)
             }
         };

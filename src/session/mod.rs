@@ -21,8 +21,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
-    DecodeError, Deletion, EncodeError, EndReason, Env, Facts, Hint, Principal, RawJson, RecordId,
-    Revocation, SessionInfo, StoreError, Timestamp, Version,
+    DecodeError, Deletion, EncodeError, EndReason, Env, Facts, Hint, Patch, Principal, RawJson,
+    RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 use tokio::sync::Mutex;
@@ -324,7 +324,7 @@ impl Session {
     pub async fn increment(&self, key: impl AsKey<i64>, by: i64) -> Result<i64, Error> {
         let key = key.name();
         let mut turn = self.turn().await;
-        let mut patch = turn.state.pending.clone();
+        let mut patch = Patch::from(turn.state.pending.clone());
         patch.add(&key, by)?;
         let own = match patch.op(&key) {
             Some(steadfast_core::Op::Put(value)) => value.as_integer(),
@@ -351,11 +351,11 @@ impl Session {
     /// When the store fails, or the session was ended or rotated by another request.
     pub async fn save(&self) -> Result<Saved, Error> {
         let mut turn = self.turn().await;
-        if !turn.state.pending.writes() {
+        if turn.state.pending.is_empty() {
             turn.state.check_current()?;
             return Ok(Saved::default());
         }
-        let mut patch = turn.state.pending.clone();
+        let mut patch = Patch::from(turn.state.pending.clone());
         Ok(match turn.send(&mut patch).await? {
             Sent::Applied(applied) => {
                 Saved { version: Some(applied.version), degraded: applied.degraded }

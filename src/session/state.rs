@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use steadfast_core::{
     Carry, Counters, EndReason, Found, Keyring, Lifetime, Op, PRE_AUTH, Patch, Principal, Proof,
-    RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version,
+    RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version, Writes,
 };
 use time::UtcDateTime;
 
@@ -21,8 +21,8 @@ pub(crate) struct State {
     pub(super) view: View,
     /// The result of looking up the request's token. Later changes of the session do not change it.
     pub(super) origin: Status,
-    /// Buffered writes, and nothing else of a patch.
-    pub(super) pending: Patch,
+    /// Buffered writes.
+    pub(super) pending: Writes,
     pub(super) intent: Option<Intent>,
     pub(super) issue: Issue,
     /// The hints for the client from the store's last answer to a change.
@@ -69,7 +69,7 @@ pub(super) struct Live {
     /// As it was loaded, or changed by a rotation of this request.
     pub(super) record: Arc<Record>,
     /// The changes that this request committed since.
-    written: Patch,
+    written: Writes,
     idle_deadline: Timestamp,
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
@@ -117,7 +117,7 @@ impl State {
         Self {
             view: View::Unread,
             origin: Status::New,
-            pending: Patch::new(),
+            pending: Writes::default(),
             intent: None,
             issue: Issue::Keep,
             carry: Carry::default(),
@@ -271,7 +271,7 @@ impl State {
     }
 
     pub(super) fn discard(&mut self) {
-        self.pending = Patch::new();
+        self.pending = Writes::default();
         self.intent = None;
     }
 }
@@ -279,7 +279,14 @@ impl State {
 impl Live {
     pub(super) fn new(id: RecordId, record: Arc<Record>, proof: Proof) -> Self {
         let idle_deadline = record.idle_deadline;
-        Self { id, record, written: Patch::new(), idle_deadline, proof, carry: Carry::default() }
+        Self {
+            id,
+            record,
+            written: Writes::default(),
+            idle_deadline,
+            proof,
+            carry: Carry::default(),
+        }
     }
 
     /// A record that was found, with what the store said of it.
@@ -293,7 +300,7 @@ impl Live {
         let is_same = record.sign_in == self.record.sign_in;
         if is_same {
             self.idle_deadline = record.idle_deadline;
-            self.written = Patch::new();
+            self.written = Writes::default();
             self.record = record;
         }
         is_same
@@ -352,7 +359,7 @@ impl Live {
         let idle =
             patch.idle_deadline().map_or(self.idle_deadline, |at| at.max(self.idle_deadline));
         self.idle_deadline = idle.min(self.record.absolute_deadline);
-        self.written.then(patch, counters);
+        self.written.then(patch.into_writes(), counters);
     }
 
     /// The stored value under a key, to the knowledge of this request.
@@ -366,12 +373,12 @@ impl Live {
     }
 }
 
-/// The value of a key after a patch of known values; `None` if the patch does not change it.
-fn written<'p>(patch: &'p Patch, key: &str) -> Option<Option<&'p [u8]>> {
-    match patch.op(key) {
+/// The value of a key after writes of known values; `None` if they do not change it.
+fn written<'w>(writes: &'w Writes, key: &str) -> Option<Option<&'w [u8]>> {
+    match writes.op(key) {
         Some(Op::Put(value)) => Some(Some(value.as_bytes())),
         Some(Op::Remove | Op::Add(_)) => Some(None),
-        None => patch.is_clear().then_some(None),
+        None => writes.is_clear().then_some(None),
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use steadfast_core::{
     Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Facts,
     Hint, LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
-    Rotation, StoreError, Timestamp, Token, Values,
+    Rotation, StoreError, Timestamp, Token, Values, Writes,
 };
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
@@ -130,7 +130,7 @@ impl<'a> Turn<'a> {
     ) -> Result<(), E> {
         let change = |turn: &Self| {
             let new = f(turn.value(key)?.as_deref())?;
-            let mut patch = turn.state.pending.clone();
+            let mut patch = Patch::from(turn.state.pending.clone());
             expect_as_seen(&turn.state, key, &mut patch)?;
             patch.put(key, new).map_err(Error::from)?;
             Ok(Some(patch))
@@ -171,7 +171,7 @@ impl<'a> Turn<'a> {
         let mut taken = Vec::new();
         let change = |turn: &Self| {
             taken.clear();
-            let mut patch = turn.state.pending.clone();
+            let mut patch = Patch::from(turn.state.pending.clone());
             for key in turn.state.keys().into_iter().filter(|key| is_wanted(key)) {
                 taken.extend(turn.value(key)?.as_deref().map(RawJson::copied));
                 expect_as_seen(&turn.state, key, &mut patch)?;
@@ -530,7 +530,7 @@ impl<'a> Turn<'a> {
     ) -> Result<Sent, Error> {
         let (values, counters) = patch.merge(&Values::new())?;
         if values.is_empty() && authentication.is_none() {
-            self.state.pending = Patch::new();
+            self.state.pending = Writes::default();
             return Ok(Sent::Nothing);
         }
         if self.state.sent {
@@ -700,7 +700,7 @@ impl<'a> Turn<'a> {
 
     /// Takes note of what the store says beside what it did: nothing is buffered any more.
     fn heed(&mut self, applied: &Applied) {
-        self.state.pending = Patch::new();
+        self.state.pending = Writes::default();
         self.state.carry = applied.carry.clone();
     }
 

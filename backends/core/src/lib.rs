@@ -18,7 +18,7 @@
 //! | [`record`], [`mod@version`] | the stored form of a session, and the decisions about it |
 //! | [`facts`] | a session's lifetime, persistence and labels |
 //! | [`sealed`] | the form of a sealed value |
-//! | [`patch`] | changes to a record |
+//! | [`writes`], [`patch`] | changes to values, changes to a record |
 //! | [`store`], [`outcome`] | the contract: [`SessionStore`], and the answers of stores |
 //! | [`forward`] | stores that wrap other stores |
 //! | [`operate`] | operations: readiness, drain, collection, statistics |
@@ -40,6 +40,7 @@ pub mod facts;
 pub mod values;
 pub mod json;
 pub mod sealed;
+pub mod writes;
 pub mod patch;
 pub mod limits;
 pub mod rejection;
@@ -74,7 +75,7 @@ pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
 pub use outcome::{Applied, Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
-pub use patch::{Admission, AtCap, Authentication, Counters, Op, PRE_AUTH, Patch, Rotation};
+pub use patch::{Admission, AtCap, Authentication, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
 pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict};
@@ -86,3 +87,4 @@ pub use timestamp::Timestamp;
 pub use token::{RecordId, Secret, Token};
 pub use values::{RawJson, Values};
 pub use version::Version;
+pub use writes::{Counters, Op, PRE_AUTH, Writes};

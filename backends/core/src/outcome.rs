@@ -2,12 +2,12 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::patch::Counters;
 use crate::proof::Proof;
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 use crate::token::RecordId;
 use crate::version::Version;
+use crate::writes::Counters;
 
 /// The conditions and the reason of a deletion.
 #[derive(Clone, Copy, Debug)]

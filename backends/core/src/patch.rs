@@ -7,7 +7,8 @@ use crate::proof::{Proof, Rehash, SecretHash};
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 use crate::timestamp::Timestamp;
-use crate::values::{Entries, Packing, RawJson, Values, integer};
+use crate::values::{RawJson, Values};
+use crate::writes::{Counters, Op, PRE_AUTH, Writes};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
 /// changes to the record as a whole.
@@ -21,9 +22,7 @@ pub struct Patch {
     sign_in: Option<u64>,
     expectations: Vec<(Box<str>, Option<RawJson>)>,
     fence: Option<u64>,
-    clear: bool,
-    /// Sorted by key, each key once.
-    ops: Vec<(Box<str>, Op)>,
+    writes: Writes,
     rotation: Option<Box<Rotation>>,
     rehash: Option<Box<Rehash>>,
     idle_deadline: Option<Timestamp>,
@@ -47,7 +46,7 @@ impl Patch {
     ///
     /// Returns an error when the key is malformed.
     pub fn put(&mut self, key: &str, value: RawJson) -> Result<(), LimitError> {
-        self.set(key, Op::Put(value))
+        self.writes.put(key, value)
     }
 
     /// Removes a key, if present.
@@ -56,7 +55,7 @@ impl Patch {
     ///
     /// Returns an error when the key is malformed.
     pub fn remove(&mut self, key: &str) -> Result<(), LimitError> {
-        self.set(key, Op::Remove)
+        self.writes.remove(key)
     }
 
     /// Adds to a counter. A missing counter starts at 0.
@@ -66,24 +65,12 @@ impl Patch {
     /// Returns an error when the key is malformed, when an earlier operation of this patch put a
     /// value that is not an integer, or when the sum overflows.
     pub fn add(&mut self, key: &str, by: i64) -> Result<(), Rejection> {
-        let sum = |start: i64| start.checked_add(by).ok_or_else(|| Rejection::overflow(key));
-        let op = match self.op(key) {
-            Some(Op::Put(value)) => {
-                let start = value.as_integer().ok_or_else(|| Rejection::not_an_integer(key))?;
-                Op::Put(sum(start)?.into())
-            }
-            Some(Op::Remove) => Op::Put(by.into()),
-            Some(Op::Add(before)) => Op::Add(sum(*before)?),
-            None if self.clear => Op::Put(by.into()),
-            None => Op::Add(by),
-        };
-        Ok(self.set(key, op)?)
+        self.writes.add(key, by)
     }
 
     /// Removes all keys, including those put by this patch so far.
     pub fn clear(&mut self) {
-        self.clear = true;
-        self.ops.clear();
+        self.writes.clear();
     }
 
     /// Requires a proof of the record's secret.
@@ -132,28 +119,6 @@ impl Patch {
         Self { proof: None, rotation: None, ..self }
     }
 
-    /// Appends the writes of a later patch, given the results of its counters.
-    pub fn then(&mut self, mut later: Self, counters: &Counters) {
-        if later.clear {
-            self.clear();
-        }
-        for (key, value) in counters {
-            if let Ok(at) = later.position(key) {
-                later.ops[at].1 = Op::Put((*value).into());
-            }
-        }
-        if self.ops.is_empty() {
-            self.ops = later.ops;
-            return;
-        }
-        for (key, op) in later.ops {
-            match self.position(&key) {
-                Ok(at) => self.ops[at].1 = op,
-                Err(at) => self.ops.insert(at, (key, op)),
-            }
-        }
-    }
-
     /// Moves the idle deadline. The latest of several requests wins.
     pub fn keep_until(&mut self, idle_deadline: Timestamp) {
         self.idle_deadline = self.idle_deadline.max(Some(idle_deadline));
@@ -186,17 +151,17 @@ impl Patch {
 
     /// Returns true if it removes all keys first.
     pub fn is_clear(&self) -> bool {
-        self.clear
+        self.writes.is_clear()
     }
 
     /// Returns the operations, sorted by key.
     pub fn ops(&self) -> impl Iterator<Item = (&str, &Op)> {
-        self.ops.iter().map(|(key, op)| (&**key, op))
+        self.writes.ops()
     }
 
     /// Returns the operation on a key.
     pub fn op(&self, key: &str) -> Option<&Op> {
-        self.position(key).ok().map(|at| &self.ops[at].1)
+        self.writes.op(key)
     }
 
     /// Returns the rotation.
@@ -232,9 +197,14 @@ impl Patch {
         self.owner.as_ref()
     }
 
+    /// Returns the changes to values alone.
+    pub fn into_writes(self) -> Writes {
+        self.writes
+    }
+
     /// Returns true if it changes values.
     pub fn writes(&self) -> bool {
-        self.clear || !self.ops.is_empty()
+        !self.writes.is_empty()
     }
 
     /// Returns true if it changes at most the deadline and the hash key. The version then stays the
@@ -245,7 +215,7 @@ impl Patch {
 
     /// Returns true if applying it twice may differ from applying it once.
     pub fn is_once_only(&self) -> bool {
-        !self.expectations.is_empty() || self.ops.iter().any(|(_, op)| matches!(op, Op::Add(_)))
+        !self.expectations.is_empty() || self.ops().any(|(_, op)| matches!(op, Op::Add(_)))
     }
 
     /// Returns true if `values` meet the patch's expectations.
@@ -269,11 +239,7 @@ impl Patch {
         mut self,
         mut f: impl FnMut(&str, &RawJson) -> Result<RawJson, E>,
     ) -> Result<Self, E> {
-        for (key, op) in &mut self.ops {
-            if let Op::Put(value) = op {
-                *value = f(key, value)?;
-            }
-        }
+        self.writes.try_map_values(&mut f)?;
         Ok(self)
     }
 
@@ -283,7 +249,7 @@ impl Patch {
     ///
     /// Returns the first limit that is exceeded.
     pub fn check(&self, limits: &Limits) -> Result<(), LimitError> {
-        self.ops.iter().try_for_each(|(_, op)| match op {
+        self.ops().try_for_each(|(_, op)| match op {
             Op::Put(value) => limits.check_value(value.as_bytes()),
             Op::Remove | Op::Add(_) => Ok(()),
         })
@@ -298,82 +264,16 @@ impl Patch {
     pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
         if self.clears_pre_auth() {
             let kept = values.iter().filter(|(key, _)| !key.starts_with(PRE_AUTH)).collect();
-            return self.merge_ops(&kept);
+            return self.writes.merge(&kept);
         }
-        self.merge_ops(values)
-    }
-
-    fn merge_ops(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
-        if !self.writes() {
-            return Ok((values.clone(), Counters::new()));
-        }
-        let mut counters = Counters::new();
-        let added: usize = self.ops.iter().map(|(key, op)| Packing::room(key, op.len())).sum();
-        let mut packing = Packing::with_capacity(values.packed_len() + added);
-        let mut kept = if self.clear { Entries::default() } else { values.entries() };
-        for (key, op) in &self.ops {
-            packing.copy(&kept.take_before(key.as_bytes()));
-            op.write(key, kept.take_key(key.as_bytes()), &mut packing, &mut counters)?;
-        }
-        packing.copy(&kept);
-        Ok((packing.finish(), counters))
-    }
-
-    fn set(&mut self, key: &str, op: Op) -> Result<(), LimitError> {
-        Limits::check_key(key)?;
-        match self.position(key) {
-            Ok(at) => self.ops[at].1 = op,
-            Err(at) => self.ops.insert(at, (key.into(), op)),
-        }
-        Ok(())
-    }
-
-    /// Returns the index of the operation on a key, or the index at which to insert one.
-    fn position(&self, key: &str) -> Result<usize, usize> {
-        self.ops.binary_search_by(|(known, _)| (**known).cmp(key))
+        self.writes.merge(values)
     }
 }
 
-/// One operation on a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Sets the key.
-    Put(RawJson),
-    /// Removes the key.
-    Remove,
-    /// Adds to the counter under the key.
-    Add(i64),
-}
-
-impl Op {
-    /// Returns an upper bound of the bytes of the resulting value.
-    fn len(&self) -> usize {
-        match self {
-            Self::Put(value) => value.as_bytes().len(),
-            Self::Remove => 0,
-            Self::Add(_) => "-9223372036854775808".len(),
-        }
-    }
-
-    fn write(
-        &self,
-        key: &str,
-        value: Option<&[u8]>,
-        packing: &mut Packing,
-        counters: &mut Counters,
-    ) -> Result<(), Rejection> {
-        match self {
-            Self::Put(new) => packing.push(key.as_bytes(), new.as_bytes()),
-            Self::Remove => {}
-            Self::Add(by) => {
-                let start = value.map_or(Some(0), integer);
-                let start = start.ok_or_else(|| Rejection::not_an_integer(key))?;
-                let sum = start.checked_add(*by).ok_or_else(|| Rejection::overflow(key))?;
-                packing.push(key.as_bytes(), RawJson::from(sum).as_bytes());
-                counters.push((key.into(), sum));
-            }
-        }
-        Ok(())
+impl From<Writes> for Patch {
+    /// Returns a patch that changes nothing but values.
+    fn from(writes: Writes) -> Self {
+        Self { writes, ..Self::default() }
     }
 }
 
@@ -452,65 +352,9 @@ pub enum AtCap {
     Refuse,
 }
 
-/// The first character of pre-auth keys. A sign-in removes their values.
-pub const PRE_AUTH: char = '~';
-
-/// Counters by key, with their committed values.
-pub type Counters = Vec<(Box<str>, i64)>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn operations_on_one_key_collapse_into_one() {
-        let mut patch = Patch::new();
-        patch.put("n", 1.into()).unwrap();
-        patch.add("n", 2).unwrap();
-        patch.add("m", 1).unwrap();
-        patch.add("m", 1).unwrap();
-        patch.remove("gone").unwrap();
-        patch.add("gone", 5).unwrap();
-        assert_eq!(
-            patch.ops().collect::<Vec<_>>(),
-            [("gone", &Op::Put(5.into())), ("m", &Op::Add(2)), ("n", &Op::Put(3.into()))]
-        );
-    }
-
-    #[test]
-    fn a_clear_only_removes_earlier_puts() {
-        let mut patch = Patch::new();
-        patch.put("early", 1.into()).unwrap();
-        patch.clear();
-        patch.put("late", 2.into()).unwrap();
-        let (values, _) = patch.merge(&values(&[("seen", "0")])).unwrap();
-        assert_eq!(values, self::values(&[("late", "2")]));
-    }
-
-    #[test]
-    fn a_merge_keeps_all_other_keys() {
-        let mut patch = Patch::new();
-        patch.put("b", 2.into()).unwrap();
-        patch.remove("c").unwrap();
-        patch.add("d", 4).unwrap();
-        patch.add("z", 1).unwrap();
-        let before = values(&[("a", "1"), ("c", "3"), ("d", "4"), ("e", "5")]);
-        let (after, counters) = patch.merge(&before).unwrap();
-        assert_eq!(after, values(&[("a", "1"), ("b", "2"), ("d", "8"), ("e", "5"), ("z", "1")]));
-        assert_eq!(counters, [("d".into(), 8), ("z".into(), 1)]);
-    }
-
-    #[test]
-    fn a_later_patch_wins_with_its_counters() {
-        let (mut patch, mut later) = (Patch::new(), Patch::new());
-        patch.put("a", 1.into()).unwrap();
-        patch.put("b", 1.into()).unwrap();
-        later.add("n", 5).unwrap();
-        later.remove("b").unwrap();
-        patch.then(later, &vec![("n".into(), 7)]);
-        let (after, _) = patch.merge(&values(&[("b", "0"), ("c", "0")])).unwrap();
-        assert_eq!(after, values(&[("a", "1"), ("c", "0"), ("n", "7")]));
-    }
 
     #[test]
     fn a_sign_in_removes_earlier_pre_auth_values() {
@@ -529,15 +373,6 @@ mod tests {
         let before = values(&[("cart", "1"), ("~csrf", "1"), ("~unseen", "1")]);
         let (after, _) = patch.merge(&before).unwrap();
         assert_eq!(after, values(&[("cart", "1"), ("~csrf", "2")]));
-    }
-
-    #[test]
-    fn an_invalid_addition_names_its_key() {
-        let mut patch = Patch::new();
-        patch.add("n", 1).unwrap();
-        let max = i64::MAX.to_string();
-        assert_eq!(patch.merge(&values(&[("n", &max)])), Err(Rejection::overflow("n")));
-        assert_eq!(patch.merge(&values(&[("n", "[]")])), Err(Rejection::not_an_integer("n")));
     }
 
     fn values(entries: &[(&str, &str)]) -> Values {

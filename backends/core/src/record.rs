@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::facts::Facts;
 use crate::limits::Limits;
 use crate::outcome::{Deleted, Deletion, Outcome};
-use crate::patch::{Counters, Patch, Rotation};
+use crate::patch::{Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, SecretHash};
 use crate::rejection::Rejection;
@@ -14,6 +14,7 @@ use crate::route::RouteLabel;
 use crate::timestamp::Timestamp;
 use crate::values::Values;
 use crate::version::Version;
+use crate::writes::Counters;
 
 /// The data that a store keeps under a [`RecordId`](crate::RecordId).
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use steadfast_core::{
-    Counters, Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore,
+    Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore,
     StoreError,
 };
 use tokio::sync::Notify;
@@ -68,8 +68,7 @@ impl Unsent {
     /// Binds the patch to the owner and the sign-in of the copy, even if the request did not: both
     /// may have changed by the time the patch arrives.
     pub(crate) fn new(patch: &Patch, before: &Arc<Record>) -> Self {
-        let mut plain = Patch::new();
-        plain.then(patch.clone(), &Counters::new());
+        let mut plain = Patch::from(patch.clone().into_writes());
         if let Some(deadline) = patch.idle_deadline() {
             plain.keep_until(deadline);
         }
