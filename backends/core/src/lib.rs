@@ -30,6 +30,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod base64url;
 pub mod token;
 pub mod proof;
 pub mod principal;

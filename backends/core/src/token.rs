@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -13,6 +11,7 @@ use subtle::ConstantTimeEq;
 use uuid::{Builder, Uuid};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::base64url;
 use crate::env::{Env, RandomError};
 
 /// The client's credential: `base64url(selector 16 bytes ++ secret 32 bytes)`.
@@ -90,16 +89,10 @@ impl Token {
     /// 48 bytes fill 64 base64url characters without a spare bit, so every token has a single
     /// spelling: no padding, no other alphabet, no surrounding space, no percent-encoding.
     pub fn decode(text: &[u8]) -> Option<Self> {
-        if text.len() != Self::LEN {
-            return None;
-        }
         let mut bytes = Zeroizing::new([0; 48]);
-        let written = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes[..]).ok()?;
-        let (selector, secret) = bytes[..written].split_at_checked(16)?;
-        Some(Self {
-            id: RecordId(Uuid::from_slice(selector).ok()?),
-            secret: Secret(secret.try_into().ok()?),
-        })
+        base64url::decode(text.try_into().ok()?, &mut bytes)?;
+        let (selector, secret) = bytes.split_first_chunk()?;
+        Some(Self { id: RecordId::from_bytes(*selector), secret: Secret(secret.try_into().ok()?) })
     }
 
     /// Returns the text for the client, which is wiped on drop.
@@ -115,9 +108,8 @@ impl Token {
         bytes[..16].copy_from_slice(self.id.as_bytes());
         bytes[16..].copy_from_slice(&self.secret.0);
         let mut encoded = Zeroizing::new([0; Self::LEN]);
-        let written = URL_SAFE_NO_PAD.encode_slice(&bytes[..], &mut encoded[..]);
-        let written = written.expect("48 bytes are 64 characters");
-        text.push_str(std::str::from_utf8(&encoded[..written]).expect("base64url is ASCII"));
+        base64url::encode(&bytes, &mut encoded);
+        text.push_str(std::str::from_utf8(&*encoded).expect("base64url is ASCII"));
     }
 
     /// Returns the id of the record that this token names.
