@@ -228,7 +228,7 @@ mod tests {
     async fn the_store_uses_the_environment_it_is_given() {
         let clock = ManualClock::default();
         let opening = Connect::new("memory:").env(Env::with_clock(clock.clone()));
-        assert_eq!(opening.open().await.unwrap().env().now(), clock.now().into());
+        assert_eq!(opening.open().await.unwrap().env().now(), clock.now());
     }
 
     #[tokio::test]

@@ -1,10 +1,9 @@
 //! The clock and the source of randomness, injected so that tests can replace both.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use time::UtcDateTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::timestamp::Timestamp;
 
@@ -35,7 +34,7 @@ impl Env {
 
     /// Returns the time in whole milliseconds, which every store can keep without rounding.
     pub fn now(&self) -> Timestamp {
-        self.clock.now().into()
+        self.clock.now()
     }
 
     /// Fills `bytes` with random bits.
@@ -57,7 +56,7 @@ impl Default for Env {
 /// A source of time. It decides when records expire, and nothing else.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time.
-    fn now(&self) -> UtcDateTime;
+    fn now(&self) -> Timestamp;
 }
 
 /// The system's clock.
@@ -65,43 +64,47 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    fn now(&self) -> UtcDateTime {
-        UtcDateTime::now()
+    fn now(&self) -> Timestamp {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => Timestamp::UNIX_EPOCH + since,
+            Err(early) => Timestamp::UNIX_EPOCH - early.duration(),
+        }
     }
 }
 
 /// A clock for tests that only moves when a test moves it. Clones show the same time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<UtcDateTime>>);
+pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
     /// Creates a clock that stands at `start`.
-    pub fn new(start: UtcDateTime) -> Self {
-        Self(Arc::new(Mutex::new(start)))
+    pub fn new(start: impl Into<Timestamp>) -> Self {
+        Self(Arc::new(AtomicI64::new(start.into().as_millis())))
     }
 
     /// Moves the clock forward, at most to the end of the calendar.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *now = UtcDateTime::from(Timestamp::from(*now) + by);
+        let later = |now| Some((Timestamp::from_millis(now) + by).as_millis());
+        let moved = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        moved.expect("every time has a later one");
     }
 
     /// Sets the clock, also to an earlier time.
-    pub fn set(&self, to: impl Into<UtcDateTime>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to.into();
+    pub fn set(&self, to: impl Into<Timestamp>) {
+        self.0.store(to.into().as_millis(), Ordering::Release);
     }
 }
 
 impl Default for ManualClock {
     /// Starts at 2026-01-01 00:00 UTC.
     fn default() -> Self {
-        Self::new(UtcDateTime::UNIX_EPOCH + time::Duration::days(20_454))
+        Self::new(Timestamp::UNIX_EPOCH + Duration::from_secs(20_454 * 86_400))
     }
 }
 
 impl Clock for ManualClock {
-    fn now(&self) -> UtcDateTime {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Acquire))
     }
 }
 

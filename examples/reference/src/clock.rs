@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use steadfast::store::{Clock, SystemClock};
-use time::{Duration, UtcDateTime};
+use steadfast::store::{Clock, SystemClock, Timestamp};
+use time::Duration;
 
 /// The system's clock, and how far tests have moved it. Clones show the same time.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ impl OffsetClock {
 }
 
 impl Clock for OffsetClock {
-    fn now(&self) -> UtcDateTime {
-        let offset = Duration::milliseconds(self.offset_ms.load(Ordering::Relaxed));
-        SystemClock.now().saturating_add(offset)
+    fn now(&self) -> Timestamp {
+        let offset = self.offset_ms.load(Ordering::Relaxed);
+        Timestamp::from_millis(SystemClock.now().as_millis().saturating_add(offset))
     }
 }

@@ -113,7 +113,7 @@ async fn advance(
     let by = by.ok_or((StatusCode::BAD_REQUEST, "that is no time"))?;
     control.settle().await;
     control.clock.advance(by);
-    Ok(Json(json!({ "now": rfc3339(control.clock.now()) })))
+    Ok(Json(json!({ "now": rfc3339(control.clock.now().into()) })))
 }
 
 #[derive(Deserialize)]

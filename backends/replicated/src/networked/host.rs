@@ -10,8 +10,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, select};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use steadfast_core::{Change, Clock, Env, Random, RandomError, SessionStore};
-use time::UtcDateTime;
+use steadfast_core::{Change, Clock, Env, Random, RandomError, SessionStore, Timestamp};
 
 use super::{Setup, World, oracle};
 use crate::{OpenError, ReplicatedStore};
@@ -84,8 +83,8 @@ async fn open(n: usize, setup: Setup, seed: u64) -> Result<ReplicatedStore, Open
 pub(super) struct SimulatedClock;
 
 impl Clock for SimulatedClock {
-    fn now(&self) -> UtcDateTime {
-        UtcDateTime::UNIX_EPOCH + turmoil::since_epoch().unwrap()
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH + turmoil::since_epoch().unwrap()
     }
 }
 
