@@ -262,7 +262,8 @@ impl Patch {
     /// Returns an error when an addition meets a value that is not an integer, or overflows an
     /// `i64`.
     pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
-        if self.clears_pre_auth() {
+        // Few records have such values, and packing the others again costs more than a look.
+        if self.clears_pre_auth() && values.iter().any(|(key, _)| key.starts_with(PRE_AUTH)) {
             let kept = values.iter().filter(|(key, _)| !key.starts_with(PRE_AUTH)).collect();
             return self.writes.merge(&kept);
         }

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use steadfast_core::{
-    Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore,
-    StoreError,
+    Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore, StoreError,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
