@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use http::StatusCode;
 use steadfast_core::{Event, Hint, Outcome, Patch, StoreError};
 use tracing::Instrument;
@@ -43,24 +44,30 @@ pub(crate) type Later = Pin<Box<dyn Future<Output = Head> + Send>>;
 impl Session {
     /// Ends the request's say over the session, given the status its handler answered with.
     pub(crate) fn settle(&self, status: StatusCode) -> Settled {
-        let Ok(state) = self.inner.state.try_lock() else {
+        let Some(state) = self.inner.state.try_lock() else {
             // Another task is in the middle of a call: its turn comes first.
             return self.settle_later(true, status);
         };
         let mut turn = Turn::new(&self.inner, state);
-        match turn.close(status) {
-            Some(head) => Settled::Now(head),
-            None => self.settle_later(turn.state.intent.is_some(), status),
+        if let Some(head) = turn.close(status) {
+            return Settled::Now(head);
         }
+        let detached = turn.state.intent.is_some();
+        drop(turn);
+        self.settle_later(detached, status)
     }
 
     /// A commit that rotates runs to its end even if the client is gone: the store's answer alone
     /// decides which secret lives.
     fn settle_later(&self, detached: bool, status: StatusCode) -> Settled {
         let session = self.clone();
-        let commit: Later = Box::pin(async move { session.commit(status).await });
+        let mut commit: Later = Box::pin(async move { session.commit(status).await });
         if !detached {
             return Settled::Later(commit);
+        }
+        // A store in this process has answered by now, and needs no task.
+        if let Some(head) = commit.as_mut().now_or_never() {
+            return Settled::Now(head);
         }
         let task = self.inner.shared.tasks.spawn(commit.in_current_span());
         Settled::Later(Box::pin(async move {

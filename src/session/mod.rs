@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::lock::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
@@ -25,7 +26,6 @@ use steadfast_core::{
     RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
-use tokio::sync::Mutex;
 
 pub use changes::{SessionChange, SessionChanges};
 pub use key::{AsKey, Key, KeyName};
@@ -750,9 +750,9 @@ impl Session {
     /// Drops what is buffered, here and in the layers around: the handler never returned.
     pub(crate) fn abandon(&self) {
         match self.inner.state.try_lock() {
-            Ok(mut state) => state.discard(),
+            Some(mut state) => state.discard(),
             // Another task is in the middle of a call: the commit comes after it, and sees this.
-            Err(_) => self.inner.is_abandoned.store(true, Ordering::Release),
+            None => self.inner.is_abandoned.store(true, Ordering::Release),
         }
         if let Some(outer) = &self.inner.outer {
             outer.abandon();

@@ -8,12 +8,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use futures_util::lock::MutexGuard;
 use steadfast_core::{
     Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Facts,
     Hint, LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
     Rotation, StoreError, Timestamp, Token, Values, Writes,
 };
-use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::state::{Intent, Issue, Live, State, Validity, Value, View};

@@ -276,6 +276,7 @@ async fn an_end_says_why() {
     let first = site.member("alice").await;
     let (handle, same) = (untouched(&first).await, leaked(&first).await);
     let (one, two) = (spawn_ended(&handle), spawn_ended(&same));
+    settle().await;
     // The cap ends the session whose sign-in is the oldest.
     site.clock.advance(Duration::from_secs(1));
     let second = site.member("alice").await;
