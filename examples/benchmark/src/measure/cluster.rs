@@ -21,7 +21,7 @@ pub struct Plan {
 }
 
 /// A mode: how many backups a session has, or on all nodes without.
-pub type Backups = Option<usize>;
+pub type Backups = Option<u32>;
 
 /// The modes, and of how many nodes the services are.
 pub const MODES: [Backups; 2] = [None, Some(1)];
@@ -95,7 +95,7 @@ fn of_both<T: Send>(
 /// Measures one service.
 pub fn traffic(probe: &str, plan: Plan, nodes: usize, backups: Backups) -> anyhow::Result<Traffic> {
     let mut service = Service::start(probe, Job::Node, nodes, backups)?;
-    let copies = backups.unwrap_or(nodes - 1) as f64;
+    let copies = backups.map_or((nodes - 1) as f64, f64::from);
     // All of one owner and one backup, so that this link is warm.
     let visitors = service.visitors(&create(20 * nodes, Size::LARGE), &ROUTE)?;
     let idle = service.idle(plan.idle)?;

@@ -77,7 +77,7 @@ pub(super) fn writes(results: &Results, nodes: usize) -> Vec<f64> {
     let own = MODES.map(|backups| {
         let mut known = results.cluster.traffic.iter();
         let known = known.find(|known| known.nodes == nodes && known.backups == backups);
-        let copies = backups.unwrap_or(nodes - 1) as f64;
+        let copies = backups.map_or((nodes - 1) as f64, f64::from);
         known.map_or(0.0, |known| known.small_write * copies)
     });
     [TOMCAT_DELTA[n], TOMCAT_BACKUP].into_iter().chain(own).collect()
