@@ -26,6 +26,10 @@ fuzz SECONDS="60":
 simulate SEED:
     cargo run -p simulation -- --seed {{SEED}} --trace
 
+# Real processes are killed under load, so many times, such as `just drill kill 10`.
+drill NAME RUNS="1":
+    cargo run --release -p drills -- {{NAME}} --runs {{RUNS}}
+
 # Instructions of a request, beside other session layers.
 bench:
     cd examples/benchmark && cargo bench

@@ -1,0 +1,291 @@
+//! The raw history of a run: a file with a line of JSON for each call.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+/// What a file has, line by line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// The first line.
+    Run(Run),
+    Event(Event),
+    Call(Call),
+    /// The last line: a file without it is of a run that was stopped.
+    Complete,
+}
+
+/// Which run it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub drill: String,
+    pub number: u64,
+    pub users: usize,
+    pub rate: u64,
+}
+
+/// What happened to the nodes, or to the load. Times are microseconds from the start of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// All users are signed in; requests come at their rate from now on.
+    Begins,
+    /// A node is broken, or is about to be.
+    Out(usize),
+    /// It takes clients again.
+    Back(usize),
+    /// Something else, for people.
+    Note(String),
+    /// The last request was answered.
+    Ends,
+}
+
+/// One call. Nodes are counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// When it was to be sent, and when it was.
+    pub due: u64,
+    pub start: u64,
+    pub end: u64,
+    pub node: usize,
+    pub session: u64,
+    /// The nodes that held the session, by what its client was told last: `n1.n2`.
+    pub route: String,
+    pub operation: Operation,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    Login,
+    Put(i64),
+    Add,
+    Peek,
+    Count,
+    Logout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Told {
+        status: u16,
+        body: String,
+        /// Whether the node set the session's cookie: at a login as it should, elsewhere because it
+        /// knows no session of that token.
+        token: bool,
+    },
+    /// No node took the connection: it did not happen.
+    Refused,
+    /// The connection ended before an answer.
+    Cut,
+    /// There was no answer for 15 s.
+    Late,
+}
+
+impl Answer {
+    /// Whether the application did what it was asked for.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Told { status: 200, .. })
+    }
+}
+
+/// A run as its file has it.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub run: Run,
+    pub events: Vec<Event>,
+    pub calls: Vec<Call>,
+}
+
+impl History {
+    /// Reads a file; `None` where there is none of a run that was completed.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let lines = BufReader::new(file).split(b'\n').collect::<io::Result<Vec<_>>>()?;
+        Ok(Self::of(&lines))
+    }
+
+    fn of(lines: &[Vec<u8>]) -> Option<Self> {
+        // The last line of a run that was stopped may be half of one.
+        let mut lines = lines.iter().map_while(|line| serde_json::from_slice(line).ok());
+        let Some(Line::Run(run)) = lines.next() else { return None };
+        let mut history = Self { run, events: Vec::new(), calls: Vec::new() };
+        for line in lines {
+            match line {
+                Line::Run(_) => return None,
+                Line::Event(event) => history.events.push(event),
+                Line::Call(call) => history.calls.push(call),
+                Line::Complete => return Some(history),
+            }
+        }
+        None
+    }
+
+    /// The calls of the load: neither the first logins, nor the looks at what is left.
+    pub fn load(&self) -> impl Iterator<Item = &Call> {
+        let at = |what: &What| self.events.iter().find(|event| event.what == *what);
+        let begins = at(&What::Begins).map_or(0, |event| event.at);
+        let ends = at(&What::Ends).map_or(u64::MAX, |event| event.at);
+        self.calls.iter().filter(move |call| begins <= call.start && call.start < ends)
+    }
+
+    /// The calls of the load at nodes that were not broken from their start to their end.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &Call> {
+        let outages = self.outages();
+        self.load().filter(move |call| {
+            let mut outages = outages.iter().filter(|outage| outage.node == call.node);
+            outages.all(|outage| call.end < outage.from || outage.until < call.start)
+        })
+    }
+
+    fn outages(&self) -> Vec<Outage> {
+        let mut outages = Vec::<Outage>::new();
+        for Event { at, what } in &self.events {
+            match what {
+                What::Out(node) => outages.push(Outage { node: *node, from: *at, until: u64::MAX }),
+                What::Back(node) => {
+                    let mut open = outages.iter_mut().filter(|outage| outage.node == *node);
+                    open.next_back().expect("it was out").until = *at;
+                }
+                What::Begins | What::Ends | What::Note(_) => {}
+            }
+        }
+        outages
+    }
+}
+
+struct Outage {
+    node: usize,
+    from: u64,
+    until: u64,
+}
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Journal(Mutex<BufWriter<File>>);
+
+impl Journal {
+    /// Begins a file, over what a run left there that was stopped.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no such file.
+    pub fn begin(path: &Path, run: Run) -> io::Result<Self> {
+        std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+        let journal = Self(Mutex::new(BufWriter::new(File::create(path)?)));
+        journal.append(&Line::Run(run));
+        Ok(journal)
+    }
+
+    /// Appends a line.
+    ///
+    /// # Panics
+    ///
+    /// When the disk is full: a history with a gap proves nothing.
+    pub fn append(&self, line: &Line) {
+        let mut text = serde_json::to_vec(line).expect("a line is JSON");
+        text.push(b'\n');
+        let mut file = self.0.lock().expect("no writer panicked");
+        file.write_all(&text).expect("the history can be written");
+    }
+
+    /// Ends the file of a run that was completed.
+    ///
+    /// # Errors
+    ///
+    /// When not everything could be written.
+    pub fn complete(&self) -> io::Result<()> {
+        self.append(&Line::Complete);
+        self.0.lock().expect("no writer panicked").flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_file_is_read_as_it_was_written() {
+        let (path, journal) = begun("complete");
+        let (begins, call) = (event(1, What::Begins), call(0, 2, 3));
+        journal.append(&Line::Event(begins.clone()));
+        journal.append(&Line::Call(call.clone()));
+        journal.complete().unwrap();
+        let history = History::read(&path).unwrap().unwrap();
+        assert_eq!((history.run, history.events), (run(), vec![begins]));
+        assert_eq!(history.calls, [call]);
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_is_not_complete() {
+        let (path, journal) = begun("stopped");
+        journal.append(&Line::Call(call(0, 2, 3)));
+        drop(journal);
+        assert!(History::read(&path).unwrap().is_none());
+        let torn = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &torn[..torn.len() - 9]).unwrap();
+        assert!(History::read(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_run_that_was_never_begun_is_not_complete() {
+        assert!(History::read(Path::new("/nowhere/1.jsonl")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_call_at_a_broken_node_is_not_elsewhere() {
+        let events = vec![event(100, What::Out(1)), event(200, What::Back(1))];
+        let calls = [(1, 50, 99), (1, 50, 100), (1, 150, 160), (1, 201, 210), (0, 150, 160)];
+        let calls = calls.map(|(node, start, end)| call(node, start, end)).to_vec();
+        let history = History { run: run(), events, calls };
+        let elsewhere = history.elsewhere().map(|call| (call.node, call.start, call.end));
+        assert_eq!(elsewhere.collect::<Vec<_>>(), [(1, 50, 99), (1, 201, 210), (0, 150, 160)]);
+    }
+
+    #[test]
+    fn looks_and_first_logins_are_no_load() {
+        let events = vec![event(10, What::Begins), event(20, What::Ends)];
+        let calls = [5, 15, 25].map(|start| call(0, start, start + 1)).to_vec();
+        let history = History { run: run(), events, calls };
+        assert_eq!(history.load().map(|call| call.start).collect::<Vec<_>>(), [15]);
+    }
+
+    fn begun(name: &str) -> (std::path::PathBuf, Journal) {
+        let path = rig::place::fresh_directory("drills").join(name);
+        let journal = Journal::begin(&path, run()).unwrap();
+        (path, journal)
+    }
+
+    fn run() -> Run {
+        Run { drill: "kill".to_owned(), number: 1, users: 400, rate: 200 }
+    }
+
+    fn event(at: u64, what: What) -> Event {
+        Event { at, what }
+    }
+
+    fn call(node: usize, start: u64, end: u64) -> Call {
+        let (operation, answer, route) = (Operation::Put(1), Answer::Refused, "n1.n2".to_owned());
+        Call { due: start, start, end, node, session: 0, route, operation, answer }
+    }
+}

@@ -1,0 +1,90 @@
+//! Latencies and failures at the nodes that were not broken.
+
+use crate::history::{Answer, Call, History};
+use crate::verdict::Verdict;
+
+/// How long calls took, in microseconds, the fastest first.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<u64>);
+
+impl FromIterator<u64> for Latencies {
+    fn from_iter<I: IntoIterator<Item = u64>>(latencies: I) -> Self {
+        let mut sorted: Vec<_> = latencies.into_iter().collect();
+        sorted.sort_unstable();
+        Self(sorted)
+    }
+}
+
+impl Latencies {
+    /// The least one that so many percent of all do not exceed; 0 if there is none.
+    pub fn percentile(&self, percent: usize) -> u64 {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0.get(rank - 1).copied().unwrap_or(0)
+    }
+
+    pub fn slowest(&self) -> u64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
+    /// How many took longer.
+    pub fn over(&self, limit: u64) -> usize {
+        self.0.len() - self.0.partition_point(|latency| *latency <= limit)
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().copied()
+    }
+}
+
+/// The figures of one run.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Of the answers at the other nodes, also of those that failed.
+    pub latencies: Latencies,
+    /// Calls at the other nodes that were answered by an error, or not at all.
+    pub failed: usize,
+    /// How much too late a call was sent at most, because the machine was busy.
+    pub lag: u64,
+    pub verdict: Verdict,
+}
+
+impl Figures {
+    pub fn of(history: &History) -> Self {
+        let has_failed = |call: &&Call| !call.answer.is_done() && call.answer != Answer::Refused;
+        Self {
+            latencies: history.elsewhere().map(|call| call.end - call.start).collect(),
+            failed: history.elsewhere().filter(has_failed).count(),
+            lag: history.load().map(|call| call.start - call.due).max().unwrap_or(0),
+            verdict: Verdict::of(history),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_least_that_covers_its_share() {
+        let latencies: Latencies = (1..=200).rev().collect();
+        let found = [50, 99, 100].map(|percent| latencies.percentile(percent));
+        assert_eq!(found, [100, 198, 200]);
+        assert_eq!(latencies.slowest(), 200);
+    }
+
+    #[test]
+    fn only_what_exceeds_a_limit_is_over_it() {
+        let latencies: Latencies = [500, 501, 3, 1_000].into_iter().collect();
+        assert_eq!((latencies.over(500), latencies.over(1_000), latencies.over(0)), (2, 0, 4));
+    }
+
+    #[test]
+    fn no_latency_is_no_panic() {
+        let none = Latencies::default();
+        assert_eq!((none.percentile(99), none.slowest(), none.over(0)), (0, 0, 0));
+    }
+}
