@@ -169,7 +169,8 @@ impl<'a, K: AsRef<str>> FromIterator<(K, &'a [u8])> for Values {
     fn from_iter<I: IntoIterator<Item = (K, &'a [u8])>>(entries: I) -> Self {
         let mut sorted: Vec<_> = entries.into_iter().collect();
         sorted.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
-        let mut packing = Packing::default();
+        let room = sorted.iter().map(|(key, value)| Packing::room(key.as_ref(), value.len()));
+        let mut packing = Packing::with_capacity(room.sum());
         for same in sorted.chunk_by(|(one, _), (other, _)| one.as_ref() == other.as_ref()) {
             let (key, value) = &same[same.len() - 1];
             packing.push(key.as_ref().as_bytes(), value);
@@ -188,7 +189,6 @@ impl fmt::Debug for Values {
 const LENGTHS: usize = 1 + 4;
 
 /// Builds [`Values`] from entries sorted by key.
-#[derive(Default)]
 pub(crate) struct Packing(Vec<u8>);
 
 impl Packing {
