@@ -54,8 +54,9 @@ impl Link {
         }
         let live = self.live().await?;
         let mut connection = live.connection.clone();
-        let answer = live.wait_for(connection.send_packed_command(command)).await?;
-        Fault::unless_refused(answer)
+        let waiting = Waiting::new(&live);
+        let answer = connection.send_packed_command(command).await;
+        Fault::unless_refused(waiting.end(answer)?)
     }
 
     /// Sends several commands as one. The answers may include errors.
@@ -65,8 +66,9 @@ impl Link {
         }
         let live = self.live().await?;
         let mut connection = live.connection.clone();
-        let count = commands.len();
-        live.wait_for(connection.send_packed_commands(commands, 0, count)).await
+        let waiting = Waiting::new(&live);
+        let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
+        waiting.end(answers)
     }
 
     /// Makes later calls use a new connection to this endpoint, unless the current one leads there.
@@ -184,18 +186,6 @@ impl Live {
         locked(&self.unanswered)
     }
 
-    async fn wait_for<T>(
-        &self,
-        answer: impl Future<Output = redis::RedisResult<T>>,
-    ) -> Result<T, Fault> {
-        let mut waiting = Waiting::new(self);
-        let answer = answer.await;
-        if let Some(number) = waiting.number.take() {
-            self.unanswered().answer(number);
-        }
-        answer.map_err(Fault::Lost)
-    }
-
     /// Sends a call of its own to learn whether dropped calls have been answered: no caller waits
     /// for their answers.
     fn probe(&self) {
@@ -246,6 +236,13 @@ impl<'l> Waiting<'l> {
         let (number, shown) = (Some(live.unanswered().send()), gauge!("steadfast_redis_waiting"));
         shown.increment(1);
         Self { live, number, shown }
+    }
+
+    fn end<T>(mut self, answer: redis::RedisResult<T>) -> Result<T, Fault> {
+        if let Some(number) = self.number.take() {
+            self.live.unanswered().answer(number);
+        }
+        answer.map_err(Fault::Lost)
     }
 }
 
