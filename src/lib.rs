@@ -7,6 +7,7 @@
 //! [browsers]: guide::browsers
 //! [accounts]: guide::accounts
 //! [streams]: guide::streams
+//! [operating]: guide::operating
 //! [metrics]: guide::metrics
 //! [upgrading]: guide::upgrading
 //!

@@ -11,6 +11,7 @@
 //! | [`accounts`] | what to end when a password changes |
 //! | [`streams`] | sessions in WebSockets and event streams |
 //! | `sealing` | values that a reader of the store cannot read, with the feature `seal` |
+//! | [`operating`] | alerts, a dashboard, and runbooks |
 //! | [`metrics`] | every metric, event and span |
 //! | `migrating` | coming from tower-sessions or axum-login, with the features of these names |
 //! | [`upgrading`] | formats of stored records, and how to move between releases |
@@ -42,6 +43,9 @@ pub mod streams {}
 #[cfg(feature = "seal")]
 #[doc = include_str!("sealing.md")]
 pub mod sealing {}
+
+#[doc = include_str!("operating.md")]
+pub mod operating {}
 
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}

@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod guide;
+mod monitoring;
 mod shown;
 
 mod memory;
