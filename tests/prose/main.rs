@@ -21,6 +21,8 @@ const CLEAN: &[&str] = &[
     "backends/memory",
     "backends/postgres",
     "backends/redis",
+    "backends/replicated",
+    "backends/replication",
     "backends/sticky",
     "tests/prose",
 ];

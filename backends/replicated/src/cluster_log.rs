@@ -1,4 +1,4 @@
-//! What happens to the cluster, in one line of log per change.
+//! Log lines about the cluster: one for each change.
 
 use steadfast_replication::cluster::Suspected;
 use steadfast_replication::figures::Members;

@@ -1,12 +1,13 @@
-//! Who may speak to the nodes of a service: who knows its secret.
+//! TLS credentials derived from the secret of a service: a process that has the secret may speak to
+//! its nodes.
 //!
-//! The secret is turned into the key of a certificate authority, which nothing but the secret names:
-//! no certificate of it is ever sent. Each process issues itself a leaf under it, in memory and for a
-//! day, and another one before that is over. TLS 1.3 does the rest: both sides show a leaf, and both
-//! verify the one that they are shown.
+//! The secret is turned into the key of a certificate authority. No certificate of that authority
+//! is ever sent. Each process issues itself a leaf under it, in memory and for a day, and another
+//! one before that is over. TLS 1.3 does the rest: both sides show a leaf, and both verify the one
+//! that they are shown.
 //!
-//! A leaf that was stolen is worth a day. Who knows the secret is shut out by another secret, and in
-//! no other way: there are no lists of what was revoked.
+//! A leaf that was stolen is worth a day. Only a change of the secret shuts out a process that
+//! knows it: there are no revocation lists.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +38,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{MIN_SECRET, OpenError};
 
-/// What a service shares, at least 32 random bytes of it. Shown nowhere.
+/// The secret of a service: at least 32 random bytes. Shown nowhere.
 #[derive(Clone)]
 pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
@@ -64,7 +65,8 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Of a cluster's secrets: the first one issues, all of them are accepted.
+    /// The authorities made from a cluster's secrets: the first one issues certificates, all are
+    /// accepted.
     pub(crate) fn new(cluster: &str, secrets: &[Secret], env: &Env) -> Result<Self, OpenError> {
         let first = secrets.first().ok_or(OpenError::NoSecret)?;
         let short = secrets.iter().map(|secret| secret.0.len()).find(|len| *len < Secret::MIN);
@@ -91,8 +93,8 @@ impl Credentials {
         ServerName::try_from(NODE).expect("a plain DNS name")
     }
 
-    /// Whether the other side of a handshake that succeeded is a node, and speaks our protocol. TLS
-    /// leaves both to whoever asks: it holds no client to a name, and no peer to any protocol.
+    /// Returns true if the other side of a successful handshake is a node and speaks our protocol.
+    /// TLS itself checks neither: it requires no name of a client and no protocol of a peer.
     pub(crate) fn is_node(connection: &CommonState) -> bool {
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
         let leaf = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
@@ -276,7 +278,7 @@ impl KeyType for Bytes32 {
     }
 }
 
-/// What comes before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410).
+/// The bytes before an Ed25519 key of 32 bytes in PKCS #8 (RFC 8410).
 const ED25519_PKCS8: &[u8] = &[
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
@@ -285,7 +287,7 @@ const NODE: &str = "node.steadfast.internal";
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
 
-/// How long a leaf is good.
+/// The validity of a leaf certificate.
 const LEAF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The protocol, as TLS agrees on it.
@@ -451,7 +453,7 @@ mod tests {
         (near.ok(), far.ok())
     }
 
-    /// Whether a client and a server each take the other one for a node.
+    /// Returns true if a client and a server accept each other as nodes.
     async fn meet(client: &Credentials, server: &Credentials) -> (bool, bool) {
         let (near, far) = handshake(client, server).await;
         (

@@ -1,4 +1,4 @@
-//! Why a store cannot be opened.
+//! Errors of opening a store.
 
 use std::error::Error;
 use std::io;
@@ -45,15 +45,15 @@ pub enum OpenError {
     /// No service was joined in time.
     #[error("no service was joined within {within:?}{why}")]
     NotJoined {
-        /// How long the node waited.
+        /// The time that the node waited.
         within: Duration,
-        /// Why it is in none.
+        /// The reason that it is in none.
         why: String,
     },
     /// A setting is over a bound of what nodes send each other.
     #[error("{value} {what} are over the limit of {limit}")]
     Limit {
-        /// Which setting.
+        /// The name of the setting.
         what: &'static str,
         /// Its value.
         value: usize,

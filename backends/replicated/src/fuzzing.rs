@@ -1,4 +1,4 @@
-//! What the fuzz targets reach. No part of the interface: it changes with what it shows.
+//! Entry points of the fuzz targets. No part of the interface: it changes with what it shows.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub fn greeting(bytes: &[u8]) -> Option<Vec<u8>> {
     Greeting::decode(bytes).ok().map(|greeting| greeting.encode())
 }
 
-/// What a detector that hears these packets from a node that is linked sends to others. It never declares
-/// that node dead.
+/// Returns the packets that a detector sends after a linked node has sent it these. It never
+/// declares that node dead.
 pub fn gossip<'p>(packets: impl IntoIterator<Item = &'p [u8]>) -> Vec<Vec<u8>> {
     let (mut detector, mut now) = (Detector::new(ENDS.to, 7), Duration::ZERO);
     detector.reached(now, ENDS.from);

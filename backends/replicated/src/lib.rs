@@ -26,10 +26,11 @@
 //! 2. An acknowledged patch survives any one crash, repair time apart; as many crashes as there are
 //!    backups with [`Acknowledgements::All`].
 //! 3. At rest, all holders of a record hold the same, and no other node holds it.
-//! 4. What was not acknowledged is shown to no other request. A write that misses its acknowledgements
-//!    answers "not confirmed", and stays under way until it is confirmed or its record ends.
-//! 5. What was deleted, and a secret that was replaced, is dead on every node from the moment the call
-//!    returned, also on one that is cut off. Under [`PartitionPolicy::Degrade`], not in a split.
+//! 4. A write that was not acknowledged is shown to no other request. A write that misses its
+//!    acknowledgements answers "not confirmed", and stays under way until it is confirmed or its
+//!    record ends.
+//! 5. A deleted session or replaced secret is dead on every node from the moment the call returns,
+//!    also on one that is cut off. Under [`PartitionPolicy::Degrade`], not in a split.
 //! 6. A node that is promoted held a copy. 7. The last copy is never dropped. 8. No call outlives its
 //!    deadline. 9. Clients push no clock. 10. Strangers change nothing. 11. Additions are exact.
 //!    12. Memory of what is over returns to zero.
@@ -64,7 +65,7 @@
 //! which the others have room. A node that joins, drains, or has no majority where it needs one ends
 //! nothing until that is over. A flood of visitors ends no session of a user.
 //!
-//! Listeners hear of such an end, and it is the event `capacity`; but it is no logout. The list of the
+//! Listeners hear of such an end, as the event `capacity` rather than a logout. The list of the
 //! sessions of a user counts for the bytes of users and never ends early.
 //!
 //! # Joins, restarts and leaves
@@ -96,10 +97,11 @@
 //! owes an answer. Its sessions wait for their next owner until its lease is over, at most 360 ms; one
 //! that was drained first is not waited for. Two nodes that do not reach each other go on through a third.
 //!
-//! A seed may stand for several nodes, such as a headless service in Kubernetes: it is looked up again
-//! and again. A node that is bound to all addresses of its host has to be told which one to advertise. If
-//! a peer is refused (another secret, service, configuration or edition of the protocol, a name that is
-//! taken), the reason is logged once. Any process with the secret can speak as any node.
+//! A seed may stand for several nodes, such as a headless service in Kubernetes: it is looked up
+//! again and again. A node that is bound to all addresses of its host needs an address to
+//! advertise. If a peer is refused (another secret, service, configuration or edition of the
+//! protocol, a name that is taken), the reason is logged once. Any process with the secret can
+//! speak as any node.
 //!
 //! A name is one process at a time: a second one under the name of a living node waits until that is
 //! gone. Sessions end when all nodes end at the same moment. [`Replication::Full`] sends each write to

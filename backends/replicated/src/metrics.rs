@@ -1,4 +1,4 @@
-//! What an operator sees of a node, through the facade of the `metrics` crate.
+//! Metrics of a node, through the facade of the `metrics` crate.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use steadfast_replication::figures::{Counts, Figures, Members};
 use steadfast_replication::member::{Boot, Name};
 use steadfast_replication::message::Message;
 
-/// What was sent to each peer since the node began.
+/// Counts of the messages and bytes sent to each peer since the node began.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Traffic(BTreeMap<Boot, [Sent; Kind::ALL.len()]>);
 
@@ -20,7 +20,7 @@ struct Sent {
     bytes: u64,
 }
 
-/// What was sent to a peer, and what waits for it.
+/// Messages and bytes sent to a peer, and the bytes that wait for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ToPeer {
     sent: [Sent; Kind::ALL.len()],
@@ -58,7 +58,7 @@ impl Traffic {
     }
 }
 
-/// What a message is for.
+/// The purpose of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A change of a record, for its other holders.
@@ -69,9 +69,9 @@ pub(crate) enum Kind {
     Call,
     /// A read lease.
     Lease,
-    /// What a node missed, or has to take over.
+    /// Records that a node missed or has to take over.
     Repair,
-    /// Which nodes are there, leases of owners, clocks, and whether copies are alike.
+    /// Membership, leases of owners, clocks, and comparisons of copies.
     Control,
 }
 
@@ -118,8 +118,8 @@ impl Kind {
     }
 }
 
-/// What was published so far: counters grow by what was added since. A peer that restarts under its name, and
-/// a node that joins another service, count from 0 again.
+/// The values that were published last: counters grow by the difference. A peer that restarts under
+/// its name, and a node that joins another service, count from 0 again.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     at: Duration,
@@ -129,7 +129,7 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Whether it is time to publish again.
+    /// Returns true if the next publication is due, and starts the next interval.
     pub(crate) fn is_due(&mut self, now: Duration) -> bool {
         let is_due = self.at + PUBLISH_EVERY <= now;
         if is_due {
@@ -335,5 +335,5 @@ const COUNTERS: [(&str, Unit, &str); 12] = [
     (GIVEN_UP, Unit::Count, "Slots that the service gave up, since no holder was left"),
 ];
 
-/// How often figures are published.
+/// The interval at which figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);

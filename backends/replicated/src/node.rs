@@ -21,7 +21,7 @@ use crate::metrics::{self, Published, Traffic};
 use crate::status::Status;
 use crate::system::uptime;
 
-/// What carries packets to the other nodes. No method waits.
+/// The transport of packets to the other nodes. No method waits.
 pub(crate) trait Net: Send + Sync + 'static {
     /// Queues a packet for a peer; in order, or the link ends. Returns its length in bytes.
     fn send(&self, to: Boot, packet: &Packet) -> usize;
@@ -41,7 +41,7 @@ pub(crate) struct Node {
     changes: OnceLock<broadcast::Sender<Change>>,
     drained: watch::Sender<Option<Drained>>,
     status: watch::Sender<Status>,
-    /// Whether something of it panicked.
+    /// True if a task of the node panicked.
     is_broken: AtomicBool,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Guard {
     }
 }
 
-/// What is under the one lock of a node.
+/// The state under the one lock of a node.
 struct Driven {
     engine: Engine,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
@@ -160,7 +160,7 @@ impl Node {
         happened
     }
 
-    /// What changes from now on, and whether everything that changes is heard.
+    /// Returns the changes from now on, and whether the node sees all of them.
     pub(crate) fn listen(&self) -> (broadcast::Receiver<Change>, bool) {
         let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_KEPT).0);
         // First, so that no change after the question to the engine is missed.
@@ -269,7 +269,7 @@ impl Node {
         }
     }
 
-    /// Whether a part of the node panicked: then nothing that it says can be trusted.
+    /// Returns true if a part of the node panicked: its answers can no longer be trusted.
     pub(crate) fn is_broken(&self) -> bool {
         self.driven.is_poisoned() || self.is_broken.load(Ordering::Relaxed)
     }
@@ -310,10 +310,10 @@ fn known(reply: Reply) -> Result<Reply, StoreError> {
     }
 }
 
-/// How often time passes for an engine.
+/// The interval of the engine's timer.
 const BEAT: Duration = Duration::from_millis(20);
 
-/// How often a node looks how it is.
+/// The interval at which a node checks its own status.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A beat that is late by so much shows that this process stood still, and how long what arrived since

@@ -82,15 +82,15 @@ impl ReplicatedStoreBuilder {
         Self { bind, ..self }
     }
 
-    /// Under what `host:port` the others reach this node: the address it is bound to by default, where
-    /// that is one of its own.
+    /// Sets the `host:port` at which others reach this node: by default the bound address, if that
+    /// is specific.
     #[must_use]
     pub fn advertise(self, address: impl Into<String>) -> Self {
         Self { advertise: Some(address.into()), ..self }
     }
 
-    /// Addresses, as `host:port`, at which other nodes may be found; looked up again and again. With
-    /// none, this node founds a service of its own at once.
+    /// Addresses, as `host:port`, at which other nodes may be found; looked up again and again.
+    /// Without seeds, this node immediately founds a service.
     #[must_use]
     pub fn seeds(self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { seeds: seeds.into_iter().map(Into::into).collect(), ..self }
@@ -109,51 +109,54 @@ impl ReplicatedStoreBuilder {
         Self { cluster: cluster.into(), ..self }
     }
 
-    /// What only the nodes of the service know: at least 32 random bytes. With a second call, that
-    /// secret is accepted, too, while the service moves from one to the other.
+    /// Sets the secret that only the nodes of the service know: at least 32 random bytes. With a
+    /// second call, that secret is accepted, too, while the service moves from one to the other.
     ///
-    /// A service moves in three rounds, in each of which its nodes are restarted one after the other:
-    /// with the old secret and then the new one, with the new one and then the old one, and with the
-    /// new one alone. Nobody who knows the old one only is a peer from then on.
+    /// A service moves in three rounds, in each of which its nodes are restarted one after the
+    /// other: with the old secret and then the new one, with the new one and then the old one, and
+    /// with the new one alone. From then on, a process that only knows the old one is not accepted
+    /// as a peer.
     #[must_use]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secrets.push(Secret::new(secret));
         self
     }
 
-    /// Turns TLS off. On loopback alone, and for tests alone: whoever reaches the port is a node.
+    /// Turns TLS off. Only for tests, and only on loopback: any process that reaches the port is
+    /// accepted as a node.
     #[must_use]
     pub fn insecure_plaintext_for_tests(self) -> Self {
         Self { is_plaintext: true, ..self }
     }
 
-    /// Where this node runs, up to 64 bytes: nodes that hold the same record are in different zones as far
-    /// as there are that many. None by default.
+    /// Sets the zone in which this node runs, up to 64 bytes: the holders of a record are in
+    /// different zones, if there are enough zones. None by default.
     #[must_use]
     pub fn zone(self, zone: impl Into<String>) -> Self {
         Self { zone: Some(zone.into()), ..self }
     }
 
-    /// How many nodes hold a record: the owner and one other by default.
+    /// Sets the number of nodes that hold a record: by default the owner and one other.
     #[must_use]
     pub fn replication(self, replication: Replication) -> Self {
         Self { replication, ..self }
     }
 
-    /// How many acknowledgements a write waits for: that of one other node by default.
+    /// Sets the number of acknowledgements that a write waits for: by default that of one other
+    /// node.
     #[must_use]
     pub fn acknowledgements(self, acknowledgements: Acknowledgements) -> Self {
         Self { acknowledgements, ..self }
     }
 
-    /// What happens where no majority of the nodes is reached: by default, [`PartitionPolicy::Fail`] once
-    /// the service has had three nodes.
+    /// Sets what a node does without a majority: by default, [`PartitionPolicy::Fail`] once the
+    /// service has had three nodes.
     #[must_use]
     pub fn partition(self, partition: PartitionPolicy) -> Self {
         Self { partition: Some(partition), ..self }
     }
 
-    /// What a drain is for: a restart by default.
+    /// Sets the purpose of a drain: by default a restart.
     #[must_use]
     pub fn drain(self, drain: DrainMode) -> Self {
         Self { drain, ..self }
@@ -165,27 +168,27 @@ impl ReplicatedStoreBuilder {
         Self { env, ..self }
     }
 
-    /// How much a record may hold: [`Limits::default`] by default.
+    /// Sets the limits of a record: by default [`Limits::default`].
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// How much this node holds of sessions that nobody signed in to, as their owner and as a backup:
-    /// [`Budget::ANONYMOUS`] by default. Give all nodes the same.
+    /// Sets the budget for anonymous sessions on this node, as owner and as backup: by default
+    /// [`Budget::ANONYMOUS`]. Give all nodes the same.
     #[must_use]
     pub fn anonymous(self, anonymous: Budget) -> Self {
         Self { budgets: Budgets { visitors: anonymous, ..self.budgets }, ..self }
     }
 
-    /// How much this node holds of sessions that somebody signed in to, as their owner and as a
-    /// backup: [`Budget::AUTHENTICATED`] by default. Give all nodes the same.
+    /// Sets the budget for users' sessions on this node, as owner and as backup: by default
+    /// [`Budget::AUTHENTICATED`]. Give all nodes the same.
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
         Self { budgets: Budgets { users: authenticated, ..self.budgets }, ..self }
     }
 
-    /// How long [`open`](Self::open) waits for this node to join: 60 s by default.
+    /// Sets how long [`open`](Self::open) waits for this node to join: by default 60 s.
     #[must_use]
     pub fn join_timeout(self, within: Duration) -> Self {
         Self { join: within, ..self }
@@ -251,7 +254,7 @@ impl ReplicatedStoreBuilder {
         Ok(Node::new(name, boot, engine, self.env.clone()))
     }
 
-    /// What nodes send each other has bounds.
+    /// Messages between nodes are bounded.
     fn check_limits(&self) -> Result<(), OpenError> {
         let bounds = [
             ("bytes of a record", self.limits.record_bytes, MAX_RECORD),

@@ -1,4 +1,4 @@
-//! How a node is, for callers that wait for it.
+//! The status of a node, for callers that wait for it.
 
 use steadfast_replication::context::Now;
 use steadfast_replication::engine::{Agreement, Engine};
@@ -7,17 +7,18 @@ use steadfast_replication::figures::{Health, Members};
 use steadfast_replication::membership::Problem;
 use steadfast_replication::settings::Replication;
 
-/// How a node is.
+/// The status of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Status {
     /// The epoch that it is in.
     pub(crate) epoch: Option<EpochId>,
     pub(crate) members: Members,
     pub(crate) agreement: Agreement,
-    /// Why it is not ready. That it has no lease is left out: a node at rest asks for none.
+    /// The reason why the node is not ready. That it has no lease is left out: a node at rest asks
+    /// for none.
     pub(crate) problem: Option<Problem>,
     pub(crate) under_replicated: usize,
-    /// Whether the members are too many for each to hold everything.
+    /// True if there are too many members for each to hold everything.
     pub(crate) is_crowded: bool,
 }
 
@@ -38,11 +39,11 @@ impl Status {
         }
     }
 
-    /// Whether it is a full member of a service.
+    /// Returns true if the node is a full member of a service.
     pub(crate) fn has_joined(&self) -> bool {
         self.epoch.is_some() && self.problem.is_none()
     }
 }
 
-/// How many members may hold everything before each node warns.
+/// The number of members that may hold everything before each node warns.
 const CROWDED_ABOVE: usize = 10;

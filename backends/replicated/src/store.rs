@@ -33,7 +33,7 @@ pub struct ReplicatedStore {
     settings: Arc<Settings>,
 }
 
-/// What a store is set up with.
+/// The settings of a store.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
@@ -61,8 +61,8 @@ impl ReplicatedStore {
         is_there.await.map(drop).map_err(StoreError::unavailable)
     }
 
-    /// How many copies of records are missing at nodes that should hold them: 0 at rest, and again
-    /// seconds after a node was lost.
+    /// Returns the number of copies that are missing at nodes that should hold them: 0 at rest, and
+    /// 0 again within seconds of losing a node.
     pub fn under_replicated(&self) -> usize {
         self.node.look().under_replicated
     }
@@ -91,7 +91,7 @@ impl ReplicatedStore {
         self.node.with_engine(|engine, now| engine.reconfigure(now, settings));
     }
 
-    /// Why this node is not ready, where it has been so for 500 ms.
+    /// Returns the reason why this node is not ready, if it has been so for 500 ms.
     async fn problem(&self) -> Result<Option<Problem>, StoreError> {
         let until = Instant::now() + READY_WITHIN;
         while !self.node.is_broken() {
@@ -243,8 +243,8 @@ impl SessionStore for ReplicatedStore {
 
 #[async_trait]
 impl Operate for ReplicatedStore {
-    /// Whether this node is a full member, serves its records, and had the votes of a majority of the
-    /// nodes within 5 s. Once it is ready, the next node can be restarted.
+    /// Returns true if this node is a full member, serves its records, and had the votes of a
+    /// majority within the last 5 s. Once it is ready, the next node can be restarted.
     async fn ready(&self) -> Result<(), StoreError> {
         match self.problem().await? {
             None => Ok(()),
@@ -268,7 +268,7 @@ impl Operate for ReplicatedStore {
         Ok(self.node.with_engine(|engine, _| engine.scan(after, limit)))
     }
 
-    /// Of the copies of this node.
+    /// Of this node's copies.
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.node.with_engine(|engine, _| engine.stats()))
     }
@@ -309,15 +309,16 @@ fn unexpected() -> StoreError {
     StoreError::refused("the owner of the record answered another question")
 }
 
-/// How many ids are drawn at most for one that lands here.
+/// The highest number of ids drawn to find one that this node owns.
 const MINTED: usize = 64;
 
-/// How long a question whether this node is ready waits for a lease, and how often it looks.
+/// The time that a readiness check waits for a lease, and the interval at which it polls.
 const READY_WITHIN: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a load and a plain update may take.
+/// The time limit of a load or a plain update.
 const WITHIN: Duration = Duration::from_millis(950);
 
-/// How long a create, an end and a new secret may take: what is not confirmed by then goes on.
+/// The time limit of a create, an end or a new secret: a write that is not confirmed by then goes
+/// on.
 const END_WITHIN: Duration = Duration::from_millis(2_900);

@@ -1,4 +1,5 @@
-//! What the links take from the system; in the tests of this crate, from a simulated network.
+//! The sockets and clocks that links use; the tests of this crate replace them by a simulated
+//! network.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What an operator is told of two nodes.
+//! Descriptions of two nodes, as operators see them.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -63,7 +63,7 @@ async fn a_running_service_takes_another_configuration() {
     at_rest(&stores).await;
 }
 
-/// What both describe once nothing is missing anywhere.
+/// Returns the descriptions of both nodes once no copy is missing.
 async fn at_rest(stores: &[ReplicatedStore; 2]) -> [Description; 2] {
     for _ in 0..1_000 {
         let [first, second] = stores;

@@ -1,4 +1,4 @@
-//! What an operator sees of two nodes.
+//! The metrics of two nodes, as operators see them.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -89,7 +89,7 @@ async fn an_operator_sees_what_the_budgets_hold_and_end() {
     }
 }
 
-/// What is rendered for whoever scrapes.
+/// Returns the text that a scrape gets.
 struct Seen(PrometheusHandle);
 
 impl Seen {

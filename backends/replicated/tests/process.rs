@@ -1,4 +1,5 @@
-//! What a node costs its process, and what it opens. One test at a time: they look at all of it.
+//! The costs of a node to its process: threads, sockets and files. One test at a time: they look at
+//! all of it.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -107,7 +108,7 @@ fn sockets(protocol: &str, is_so: impl Fn(&[&str]) -> bool) -> Vec<String> {
     ours.map(|line| line[1].to_owned()).collect()
 }
 
-/// What the file descriptors of this process are.
+/// Returns what the file descriptors of this process refer to.
 fn open_files() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
@@ -132,7 +133,7 @@ async fn eventually(is_so: impl AsyncFn() -> bool) {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// How many strangers come, and how many of them are there at once.
+/// The number of strangers, and the number of simultaneous ones.
 const STRANGERS: usize = 10_000;
 const AT_ONCE: usize = 500;
 

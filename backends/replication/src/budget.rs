@@ -1,4 +1,4 @@
-//! How much a node holds, and how much it may hold.
+//! The memory that a node uses, and the budgets that bound it.
 
 use std::ops::{AddAssign, SubAssign};
 
@@ -6,12 +6,12 @@ use steadfast_core::{Budget, Record};
 
 use crate::record::{Held, Kept};
 
-/// How much a node may hold of each kind of session.
+/// The budgets of a node, one for each class of session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// For sessions that nobody signed in to. By default 100,000 records in 256 MiB.
+    /// For anonymous sessions. By default 100,000 records in 256 MiB.
     pub visitors: Budget,
-    /// For sessions of users, and the lists of them. By default 1,000,000 records in 1 GiB.
+    /// For users' sessions, and the lists of them. By default 1,000,000 records in 1 GiB.
     pub users: Budget,
 }
 
@@ -31,10 +31,10 @@ impl Default for Budgets {
     }
 }
 
-/// Which budget a session counts for.
+/// The budget that a session counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// Sessions that nobody signed in to.
+    /// Anonymous sessions.
     Visitors,
     /// Sessions of users, and the lists of them.
     Users,
@@ -49,7 +49,7 @@ impl Class {
         if record.principal.is_some() { Self::Users } else { Self::Visitors }
     }
 
-    /// How metrics name it.
+    /// The name of the class in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Visitors => "anonymous",
@@ -58,11 +58,11 @@ impl Class {
     }
 }
 
-/// How much is held, by class.
+/// Usage by class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals([Total; 2]);
 
-/// How much is held of one class.
+/// The usage of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     /// Sessions.
@@ -72,7 +72,7 @@ pub struct Total {
 }
 
 impl Totals {
-    /// What is held of a class.
+    /// Returns the usage of a class.
     pub fn of(&self, class: Class) -> Total {
         self.0[class as usize]
     }
@@ -87,8 +87,8 @@ impl Totals {
         self.0.iter().map(|total| total.bytes).sum()
     }
 
-    /// What is held of a record. A list is not a session, and a write that is not confirmed takes memory only.
-    /// A session that is about to end does not count, nor does the end of one.
+    /// Returns the usage of a record. A list is not a session, and a write that is not confirmed
+    /// takes memory only. A session that is about to end does not count, nor does the end of one.
     pub fn taken_by(held: &Held) -> Self {
         let mut totals = Self::default();
         let tentative = held.tentative.as_deref().map(|entry| &entry.kept);
@@ -115,14 +115,14 @@ impl Totals {
         total.bytes += kept.size() as u64;
     }
 
-    /// Whether there is more of any class than in another sum.
+    /// Returns true if the usage of any class is higher than in another sum.
     pub fn exceeds(&self, other: &Self) -> bool {
         let exceeds =
             |(one, other): (&Total, &Total)| one.records > other.records || one.bytes > other.bytes;
         self.0.iter().zip(&other.0).any(exceeds)
     }
 
-    /// Whether there is more of a class than a budget allows, which is one record at least.
+    /// Returns true if the usage of a class exceeds a budget, which allows at least one record.
     pub fn is_over(&self, budget: Budget, class: Class) -> bool {
         let held = self.of(class);
         held.records > budget.records.max(1) || held.bytes > budget.bytes

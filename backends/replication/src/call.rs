@@ -8,7 +8,7 @@ use steadfast_core::{
 use crate::member::Boot;
 use crate::slots::HashKey;
 
-/// Which call it is: asked again, it has the same id, and is applied once.
+/// Identifies a call: repetitions have the same id, and are applied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The process that calls.
@@ -26,7 +26,7 @@ pub enum Request {
         id: RecordId,
         /// The record to store.
         record: Box<Record>,
-        /// On which terms its principal gets another session.
+        /// The conditions for another session of the principal.
         admission: Admission,
     },
     /// Looks a record up.
@@ -53,16 +53,16 @@ pub enum Request {
         proof: Option<Proof>,
         /// Ends it only while it is in this sign-in.
         sign_in: Option<u64>,
-        /// Why it ends.
+        /// The reason for the end.
         reason: EndReason,
     },
     /// Ends a record, if it is the principal's.
     End {
         /// Its id.
         id: RecordId,
-        /// Whose it has to be.
+        /// The principal that it has to belong to.
         principal: Principal,
-        /// Why it ends.
+        /// The reason for the end.
         reason: EndReason,
         /// The login for which it ends at a cap.
         login: Option<CallId>,
@@ -71,14 +71,14 @@ pub enum Request {
     Describe {
         /// Its id.
         id: RecordId,
-        /// Whose it has to be.
+        /// The principal that it has to belong to.
         principal: Principal,
     },
     /// Asks the list of a principal's sessions.
     List {
-        /// Whose sessions.
+        /// The principal.
         principal: Principal,
-        /// What.
+        /// The step.
         request: ListRequest,
     },
 }
@@ -90,11 +90,11 @@ pub enum ListRequest {
     Admit {
         /// The session.
         id: RecordId,
-        /// When its principal proved who they are.
+        /// The time when its principal authenticated.
         authenticated: Timestamp,
         /// Its absolute deadline.
         until: Timestamp,
-        /// On which terms.
+        /// The conditions.
         admission: Admission,
     },
     /// The session is the principal's.
@@ -148,7 +148,7 @@ fn size_of_record(record: &Record) -> usize {
     HEAD + record.values.packed_len() + record.facts.as_bytes().len()
 }
 
-/// What takes the parts of a session that are there always, about.
+/// The approximate size of the parts that every session has.
 const HEAD: usize = 256;
 
 /// Some sessions of a list.
@@ -158,35 +158,35 @@ pub struct ListPage {
     pub settled: Vec<RecordId>,
     /// Those that may be about to become so.
     pub reserved: Vec<RecordId>,
-    /// After which one the next page begins; `None` if no session follows.
+    /// The session after which the next page begins; `None` if this page is the last.
     pub next: Option<RecordId>,
 }
 
 /// The answer to a call.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// To a create or an update.
+    /// Answers a create or an update.
     Outcome(Outcome),
-    /// To a load.
+    /// Answers a load.
     Lookup(Lookup),
-    /// To a delete.
+    /// Answers a delete.
     Deleted(Deleted),
-    /// To an admission: the sessions above the cap.
+    /// Answers an admission: the sessions above the cap.
     Admitted(Vec<RecordId>),
-    /// To an admission: the first of too many sessions above the cap. Once they ended, it has to be asked for
-    /// again.
+    /// Answers an admission: the first of too many sessions above the cap. Once they ended, it has
+    /// to be asked for again.
     Crowded(Vec<RecordId>),
-    /// To an admission: too many other sessions are being admitted; it has to be asked for again.
+    /// Answers an admission: too many others are in progress, so the caller has to repeat it.
     Busy,
-    /// To a page of a list.
+    /// Answers a page of a list.
     Page(ListPage),
-    /// To a description; `None` for a session that is not the principal's.
+    /// Answers a description; `None` for a session that is not the principal's.
     Described(Option<SessionInfo>),
-    /// To other steps of a list.
+    /// Answers other steps of a list.
     Done,
-    /// To a list of sessions.
+    /// Answers a list of sessions.
     Listed(Vec<SessionInfo>),
-    /// How many sessions ended.
+    /// The number of sessions that ended.
     Count(u64),
     /// There is no answer.
     Failed(Failure),
@@ -217,14 +217,14 @@ impl Reply {
     }
 }
 
-/// Why a call has no answer.
+/// The reason why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// It may have been applied, or may still be.
     #[error("no answer came before the deadline")]
     Timeout,
-    /// The caller no longer waits for it: it came too late to be told from a repetition.
+    /// The caller no longer waits for it: it came too late to recognize a repetition.
     #[error("the call came after its caller gave it up")]
     GivenUp,
     /// The record's secret is hashed under a key that the caller does not have.
@@ -235,13 +235,13 @@ pub enum Failure {
 /// A call that was applied, as the record remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// What it did.
+    /// The outcome.
     pub effect: CallEffect,
 }
 
-/// What a call did.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallEffect {
     /// It created or changed the record.

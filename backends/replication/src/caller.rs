@@ -13,11 +13,11 @@ use crate::member::Boot;
 pub struct Caller {
     calls: BTreeMap<u64, Call>,
     last: u64,
-    /// When a call was sent last, until the others were told that it is over.
+    /// The time when a call was last sent, until the others learn that it is over.
     sent: Option<Duration>,
 }
 
-/// For what an answer is.
+/// The call that an answer belongs to.
 #[derive(Clone, Debug)]
 pub enum Asker {
     /// The application.
@@ -37,9 +37,9 @@ pub enum Asker {
 struct Call {
     asker: Asker,
     request: Request,
-    /// When its caller gives up.
+    /// The time when its caller gives up.
     until: Duration,
-    /// Whom it was sent to in this epoch.
+    /// The node that got it in this epoch.
     asked: Option<Boot>,
 }
 
@@ -48,9 +48,9 @@ struct Call {
 pub struct Due {
     /// Its number.
     pub number: u64,
-    /// What it asks.
+    /// The request.
     pub request: Request,
-    /// How long its caller waits.
+    /// The time that its caller waits.
     pub within: Duration,
 }
 
@@ -73,17 +73,17 @@ impl Caller {
         self.calls.keys().next().copied().unwrap_or(self.last + 1)
     }
 
-    /// How many are open.
+    /// Returns the number of open calls.
     pub fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether none is open.
+    /// Returns true if no call is open.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// What is asked by an open call.
+    /// Returns the request of an open call.
     pub fn request(&self, number: u64) -> Option<&Request> {
         self.calls.get(&number).map(|call| &call.request)
     }
@@ -125,7 +125,7 @@ impl Caller {
         self.calls.keys().copied().collect()
     }
 
-    /// Whether a call is the application's.
+    /// Returns true if a call is the application's.
     pub fn is_of_client(&self, number: u64) -> bool {
         let is_of_client = |call: &Call| matches!(call.asker, Asker::Client);
         self.calls.get(&number).is_some_and(is_of_client)
@@ -151,7 +151,7 @@ impl Caller {
     }
 }
 
-/// After how long without a call its owners are told which calls are over.
+/// The time without calls after which owners learn which calls are over.
 const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the components of an engine see of each other in one step.
+//! The context of one step: the parts of an engine that its components share.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::rules::Rules;
 use crate::settings::PartitionPolicy;
 use crate::slots::{Slot, SlotSet};
 
-/// What time it is.
+/// The current time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// By a clock that only grows, and counts suspension: it decides everything but deadlines of records.
+    /// By a monotonic clock that counts suspension: it decides everything but deadlines of records.
     pub mono: Duration,
     /// By the wall clock.
     pub wall: Timestamp,
@@ -58,7 +58,7 @@ impl View {
         self.table.owner(slot)
     }
 
-    /// Whether this node owns a slot.
+    /// Returns true if this node owns a slot.
     pub fn owns(&self, slot: Slot) -> bool {
         self.owner(slot) == Some(self.me)
     }
@@ -75,7 +75,7 @@ impl View {
         holders.iter().chain(joining).copied().filter(|boot| *boot != self.me).collect()
     }
 
-    /// Whether this node holds a slot, or is going to.
+    /// Returns true if this node holds a slot, or will hold it.
     pub fn follows(&self, slot: Slot) -> bool {
         self.followed.contains(slot)
     }
@@ -85,7 +85,8 @@ impl View {
         &self.followed
     }
 
-    /// How many acknowledgements a write waits for, beside the owner's own copy (P2).
+    /// Returns the number of acknowledgements that a write waits for, besides the owner's own copy
+    /// (P2).
     pub fn acknowledgements(&self, slot: Slot) -> usize {
         let holders = self.table.holders(slot).len();
         let wanted = self.epoch.settings().acknowledgements(holders);
@@ -111,20 +112,20 @@ fn future(epoch: &Epoch) -> Placement {
     Placement::new(*epoch.key(), &members, epoch.settings().replication)
 }
 
-/// What a component may use in one step.
+/// The parts of an engine that a component may change in one step.
 #[derive(Debug)]
 pub struct Context<'c> {
-    /// What time it is.
+    /// The current time.
     pub now: Now,
     /// The epoch.
     pub view: &'c View,
-    /// What this node holds.
+    /// The records that this node holds.
     pub replicas: &'c mut Replicas,
-    /// What it sends.
+    /// The messages to send.
     pub out: &'c mut Outbox,
-    /// How much a record may hold.
+    /// The limits of a record.
     pub limits: &'c Limits,
-    /// Which rules are kept.
+    /// The rules in force.
     pub rules: Rules,
 }
 

@@ -1,4 +1,4 @@
-//! What a node tells an operator of itself and its cluster.
+//! A node's description of itself and its cluster, for operators.
 
 use crate::budget::Totals;
 pub use crate::cluster::Suspected;
@@ -20,24 +20,25 @@ pub struct Description {
     pub slots: Slots,
     /// The sessions that it holds.
     pub held: Totals,
-    /// What goes through it.
+    /// Its traffic.
     pub traffic: Traffic,
-    /// How far its wall clock is ahead of the service's time, in milliseconds; negative if it is slow.
+    /// The lead of its wall clock over the service's time, in milliseconds; negative if the clock
+    /// is slow.
     pub clock_offset_millis: i64,
-    /// Why it is not ready, if it is not.
+    /// The reason why it is not ready, if it is not.
     pub problem: Option<String>,
 }
 
 /// An epoch, as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterDescription {
-    /// Which epoch it is.
+    /// The identity of the epoch.
     pub epoch: EpochId,
     /// The version of the protocol that all members speak.
     pub protocol: u32,
-    /// What all members are configured with alike.
+    /// The settings that all members share.
     pub settings: Settings,
-    /// What happens where a majority of the voters is out of reach.
+    /// The behaviour when a majority of the voters is unreachable.
     pub policy: PartitionPolicy,
     /// The members, by name.
     pub members: Vec<MemberDescription>,
@@ -50,32 +51,32 @@ pub struct MemberDescription {
     pub name: Name,
     /// Its boot.
     pub boot: Boot,
-    /// Where other nodes reach it.
+    /// The address at which other nodes reach it.
     pub address: String,
-    /// Where it runs.
+    /// The zone in which it runs.
     pub zone: Option<String>,
-    /// What it does.
+    /// Its role.
     pub role: Role,
-    /// Whether it has a say in the next epoch.
+    /// True if it votes for the next epoch.
     pub votes: bool,
-    /// How it is reached; `None` for the node that describes.
+    /// The path to it; `None` for the describing node itself.
     pub reach: Option<Reach>,
-    /// How far its wall clock is ahead of the service's time, in milliseconds, if it was heard.
+    /// The lead of its wall clock over the service's time, in milliseconds, if known.
     pub clock_offset_millis: Option<i64>,
 }
 
-/// How a node reaches another one.
+/// The path from a node to another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Whether a direct link is open.
+    /// True if a direct link is open.
     pub is_linked: bool,
-    /// Why the node suspects it, if it does.
+    /// The reason for suspecting it, if the node does.
     pub suspected: Option<Suspected>,
     /// The other nodes that said a short while ago that they do not reach it.
     pub suspected_by: Vec<Name>,
 }
 
-/// What goes through a node.
+/// The traffic of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Packets of other nodes that it passed on since it began.

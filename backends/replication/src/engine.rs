@@ -51,12 +51,12 @@ pub struct Engine {
     clock: ServiceClock,
     feed: Feed,
     operation: Operation,
-    /// What this node has once it is a member of an epoch.
+    /// The state of a node that is a member of an epoch.
     tenant: Option<Tenant>,
     step: Step,
 }
 
-/// What holds for the whole life of a node.
+/// The constants of a node's whole life.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     me: Boot,
@@ -65,10 +65,10 @@ struct Terms {
     rules: Rules,
 }
 
-/// What a step leads to, so far.
+/// The effects of a step so far.
 #[derive(Debug, Default)]
 struct Step {
-    /// What is left to do: one thing after the other, since each may lead to others.
+    /// The queue of events left to handle: each may add others.
     todo: VecDeque<Todo>,
     effects: Vec<Effect>,
     frames: Frames,
@@ -91,7 +91,7 @@ enum Todo {
     Ask(Asker, Request, Duration),
 }
 
-/// What goes over a link.
+/// A packet on a link.
 #[derive(Clone, Debug)]
 pub enum Packet {
     /// About the cluster.
@@ -100,7 +100,7 @@ pub enum Packet {
     Stream(paths::Packet<Message>),
 }
 
-/// What a step leads to.
+/// An effect of a step.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Effect {
@@ -108,7 +108,7 @@ pub enum Effect {
     Send(Boot, Packet),
     /// The answer to a call of this node.
     Answer(u64, Reply),
-    /// What happened to a record that this node owns.
+    /// An event of a record that this node owns.
     Changed(Change),
     /// This node, its owner, ended a session whose deadline was over.
     Expired(RecordId),
@@ -148,17 +148,17 @@ impl Engine {
         &self.membership
     }
 
-    /// What it has as a member of an epoch.
+    /// Its state as a member of an epoch.
     pub fn tenant(&self) -> Option<&Tenant> {
         self.tenant.as_ref()
     }
 
-    /// How many of its calls are open.
+    /// The number of its open calls.
     pub fn open_calls(&self) -> usize {
         self.caller.len() + self.procedures.len()
     }
 
-    /// What it says of itself on a new link.
+    /// Its greeting on a new link.
     pub fn hello(&self) -> Hello {
         self.membership.hello()
     }
@@ -235,12 +235,12 @@ impl Engine {
         self.hears_all()
     }
 
-    /// Whether the changes of all members are told here.
+    /// Returns true if this node hears of the changes of all members.
     pub fn hears_all(&self) -> bool {
         self.tenant.is_some() && self.feed.listens() && self.feed.hears_all()
     }
 
-    /// Whether this node's clock jumped a moment ago, and calls wait for the clocks of others.
+    /// Returns true if this node's clock has just jumped, and calls wait for the clocks of others.
     pub fn awaits_clocks(&mut self, now: Now) -> bool {
         let now = self.begin(now);
         self.finish(now);
@@ -257,9 +257,9 @@ impl Engine {
         due as u64
     }
 
-    /// Whether this node is full, has its slots served or about to be, had a lease within 5 s, and a clock that
-    /// is right. A node at rest has no lease: the question asks for one, and is to be put again after a few
-    /// milliseconds, for a second or so.
+    /// Returns true if this node is a full member that serves its slots, or is about to, had a
+    /// lease within 5 s, and has a correct clock. An idle node has no lease: the call requests one,
+    /// so repeat it every few milliseconds for a second or so.
     pub fn is_ready(&mut self, now: Now) -> bool {
         let own = now;
         let now = self.begin(now);
@@ -270,17 +270,17 @@ impl Engine {
         self.problem(own).is_none()
     }
 
-    /// Why this node is not ready, if it is not.
+    /// Returns the reason why this node is not ready, if it is not.
     pub fn problem(&self, now: Now) -> Option<Problem> {
         self.look(now).problem()
     }
 
-    /// How many nodes hold sessions together, as far as this one knows.
+    /// Returns the number of nodes that hold sessions, to this node's knowledge.
     pub fn agreement(&self, now: Now) -> Agreement {
         self.look(now).agreement()
     }
 
-    /// How this node is, in numbers.
+    /// Returns the figures of this node.
     pub fn figures(&self, now: Now) -> Figures {
         self.look(now).figures()
     }
@@ -302,13 +302,14 @@ impl Engine {
         }
     }
 
-    /// Whether this node owns the slot of a new record, and can serve it.
+    /// Returns true if this node owns the slot of a new record, and can serve it.
     pub fn would_own(&self, id: RecordId) -> bool {
         let is_ready = |tenant: &Tenant| tenant.ownership().is_ready(tenant.replicas().slot_of(id));
         self.tenant.as_ref().is_some_and(is_ready)
     }
 
-    /// Sessions that this node has a copy of, after an id, at most so many, in the order of their ids.
+    /// Returns up to the given number of sessions that this node has a copy of, after an id and
+    /// ordered by id.
     pub fn scan(&self, after: Option<RecordId>, limit: usize) -> Scan {
         let Some(tenant) = &self.tenant else {
             return Scan::default();
@@ -326,7 +327,7 @@ impl Engine {
         Scan { records: records.collect(), next: last.filter(|_| has_more) }
     }
 
-    /// What this node holds: sessions, and the bytes that count for its budgets.
+    /// Returns this node's usage: sessions, and the bytes that count for its budgets.
     pub fn stats(&self) -> Stats {
         let held = self.tenant.as_ref().map(|tenant| tenant.replicas().totals());
         let held = held.unwrap_or_default();
@@ -415,8 +416,8 @@ impl Engine {
         self.finish(now);
     }
 
-    /// Gives up the calls whose time is over. Their frames are not sent again: a write that its client was
-    /// told is not confirmed is not to take the place of a later one, after a cut (C4).
+    /// Gives up the calls whose time is over. Their frames are not sent again: after a cut, a write
+    /// that was reported as not confirmed must not replace a later one (C4).
     fn give_up(&mut self, now: Now) {
         let over = self.caller.give_up(now.mono);
         if over.is_empty() {
@@ -468,12 +469,13 @@ impl Engine {
         self.step.effects.push(Effect::Drained { moved, lost });
     }
 
-    /// Whether everything that this node held is held by others, which do not need it any more.
+    /// Returns true if others hold everything that this node held, and no longer need it.
     fn is_moved(&self) -> bool {
         self.is_drained() && !self.membership.is_leaving()
     }
 
-    /// Whether this node is in no epoch, or drains in one that has no place for what it holds.
+    /// Returns true if this node is in no epoch, or drains in one that has no place for its
+    /// records.
     fn is_alone(&self) -> bool {
         let Some(epoch) = self.membership.epoch() else {
             return true;
@@ -483,7 +485,7 @@ impl Engine {
         drains && !epoch.members().iter().any(has_role(Role::Full))
     }
 
-    /// How many sessions this node holds.
+    /// Returns the number of sessions that this node holds.
     fn live(&self) -> u64 {
         self.tenant.as_ref().map_or(0, |tenant| tenant.replicas().totals().records())
     }
@@ -531,12 +533,12 @@ impl Engine {
         self.tell_members(&Message::Open(open));
     }
 
-    /// Whether this node was asked to drain, and everything that it held is held by others.
+    /// Returns true if this node was asked to drain, and others hold everything that it held.
     pub fn is_drained(&self) -> bool {
         self.tenant.as_ref().is_some_and(Tenant::is_drained)
     }
 
-    /// What it wants done.
+    /// The change that it asks for.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.step.effects)
     }
@@ -698,7 +700,7 @@ impl Engine {
         self.step.todo.extend(told.into_iter().map(Todo::Told));
     }
 
-    /// Handles what was told in this step, and what that leads to.
+    /// Handles the notifications of this step and their consequences.
     fn work(&mut self, now: Now) {
         while let Some(todo) = self.step.todo.pop_front() {
             match todo {
@@ -917,10 +919,10 @@ impl Standing for Membership {
     }
 }
 
-/// How long the owner of another record is asked what no client waits for.
+/// The time limit of requests to owners of other records for which no client waits.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
-/// What listeners hear of a write.
+/// Returns the changes that listeners hear of for a write.
 fn change(news: &News) -> Option<Change> {
     let News { id, before, after } = news;
     let before = before.as_ref().and_then(Kept::record);

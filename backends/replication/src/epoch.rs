@@ -12,7 +12,7 @@ use crate::rules::{Rule, Rules};
 pub use crate::settings::{Acknowledgements, PartitionPolicy, Replication, Settings};
 use crate::slots::{HashKey, SLOTS, Slot, SlotSet};
 
-/// Which epoch: its lineage, and its number in it.
+/// The identity of an epoch: its lineage, and its number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpochId {
     /// The succession of epochs it belongs to.
@@ -42,11 +42,11 @@ impl Lineage {
 pub struct Ancestor {
     /// The epoch from which the other lineage was founded.
     pub epoch: EpochId,
-    /// Why it was founded.
+    /// The reason for its foundation.
     pub why: Founding,
 }
 
-/// Why a lineage was founded from an epoch of another one.
+/// The reason for founding a lineage from an epoch of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Founding {
@@ -73,14 +73,14 @@ pub struct Epoch {
     served: Served,
 }
 
-/// When each slot was last served, and by whom.
+/// The epoch and the holders of the last service of each slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Served {
     /// The epochs in which some slot was last served.
     epochs: Vec<Arc<LastServed>>,
-    /// Which of them it is, for each slot.
+    /// The index of the one that applies, for each slot.
     of: Arc<[u16]>,
-    /// In which epoch each slot was given up last, if ever.
+    /// The epoch in which each slot was last given up, if ever.
     given_up: BTreeMap<Slot, u64>,
 }
 
@@ -108,15 +108,15 @@ impl LastServed {
         self.placement.owner(slot)
     }
 
-    /// How many acknowledgements a write waited for in that epoch, beside the owner's own copy: so many
-    /// of the holders can be missing while the others are sure to have it.
+    /// The number of acknowledgements that a write waited for in that epoch, besides the owner's
+    /// own copy: if no more holders than that are missing, the others have the write.
     pub fn acknowledgements(&self, slot: Slot) -> usize {
         self.settings.acknowledgements(self.placement.holders(slot).len())
     }
 }
 
-/// What an epoch changes of the one before. Members are named by boot, so that a change that comes too
-/// late does not hit another process of the name.
+/// A change that an epoch makes to the one before. Members are named by boot, so that a change that
+/// comes too late does not hit another process of the name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Change {
@@ -248,7 +248,7 @@ impl Epoch {
         let mut next = Self { members, founder, ..self.clone() };
         next.id = EpochId { lineage, number: self.id.number + 1 };
         next.ancestry.push(Ancestor { epoch: self.id, why });
-        // What was served in this epoch is in the promises of a majority, which is not there.
+        // The slots served in this epoch are in the promises of a majority, which is missing.
         next.served.note(self, &Slot::all().collect());
         next.fill_up();
         next.placement = Placement::new(next.key, &next.members, next.settings.replication);
@@ -291,7 +291,8 @@ impl Epoch {
         changes
     }
 
-    /// Whether a majority of the voters stays. Of two, one may leave: it waits until the other one knows.
+    /// Returns true if a majority of the voters stays. Of two, one may leave: it waits until the
+    /// other one knows.
     fn is_known_to_voters_of(&self, next: &Self) -> bool {
         let voters = self.voters();
         let stay = voters.iter().filter(|voter| next.is_voter(**voter)).count();
@@ -369,8 +370,8 @@ impl Epoch {
         Ok(())
     }
 
-    /// Gives a member a vote, that of one which is aside, if there is one: those that are well stay a
-    /// majority, whatever joins and ends again.
+    /// Gives a member a vote, if possible that of a member that is aside: joiners that end again
+    /// then cannot take the majority from healthy members.
     fn admit_to_vote(&mut self, boot: Boot) -> Result<(), IllegalChange> {
         if self.is_voter(boot) {
             return Ok(());
@@ -388,7 +389,8 @@ impl Epoch {
         Ok(())
     }
 
-    /// Without a full member nothing would ever be served again, so the joining ones become full.
+    /// The joining members become full if no full one is left: otherwise no slot would ever be
+    /// served again.
     fn fill_up(&mut self) {
         if self.members.iter().any(|member| member.role == Role::Full) {
             return;
@@ -413,7 +415,7 @@ impl Epoch {
         member.ok_or(IllegalChange::Unknown { boot })
     }
 
-    /// Which epoch it is.
+    /// The identity of the epoch.
     pub fn id(&self) -> EpochId {
         self.id
     }
@@ -438,7 +440,8 @@ impl Epoch {
         &self.founder
     }
 
-    /// Whether it is of a lineage that was founded after an epoch of another one, and in its place.
+    /// Returns true if it belongs to a lineage that was founded after another one's epoch, in its
+    /// place.
     pub fn descends_from(&self, other: EpochId) -> bool {
         self.ancestry.iter().any(|ancestor| {
             let is_before = other.number <= ancestor.epoch.number;
@@ -469,12 +472,13 @@ impl Epoch {
         self.members.iter().find(|member| member.name == *name)
     }
 
-    /// What all members are configured with alike.
+    /// The settings that all members share.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// How many copies a record should have: with [`Full`](Replication::Full), one on each voter.
+    /// Returns the number of copies that a record should have: with [`Full`](Replication::Full),
+    /// one on each voter.
     pub fn wanted_copies(&self) -> usize {
         match self.settings.replication {
             Replication::Full => self.voters().len(),
@@ -482,7 +486,7 @@ impl Epoch {
         }
     }
 
-    /// What happens where a majority is out of reach.
+    /// Returns the behaviour when a majority is unreachable.
     pub fn policy(&self) -> PartitionPolicy {
         self.policy
     }
@@ -492,7 +496,7 @@ impl Epoch {
         &self.key
     }
 
-    /// Which members hold the slots in this epoch.
+    /// Returns the holders of the slots in this epoch.
     pub fn placement(&self) -> &Placement {
         &self.placement
     }
@@ -502,12 +506,12 @@ impl Epoch {
         self.members.iter().filter(|member| member.votes).map(|member| member.boot).collect()
     }
 
-    /// Whether a boot votes.
+    /// Returns true if a boot votes.
     pub fn is_voter(&self, boot: Boot) -> bool {
         self.member(boot).is_some_and(|member| member.votes)
     }
 
-    /// How many voters are a majority.
+    /// Returns the number of voters that are a majority.
     pub fn quorum(&self) -> usize {
         self.members.iter().filter(|member| member.votes).count() / 2 + 1
     }
@@ -529,7 +533,7 @@ impl Epoch {
         self.served.given_up.get(&slot).copied()
     }
 
-    /// Whether a slot was given up and not served since.
+    /// Returns true if a slot was given up and not served since.
     pub fn is_given_up(&self, slot: Slot) -> bool {
         self.given_up_in(slot).is_some_and(|number| self.last_served(slot).number < number)
     }
@@ -865,7 +869,7 @@ pub(crate) mod tests {
         Member { boot: boot(n + 100), ..joining(n) }
     }
 
-    /// A service that grew to so many full members.
+    /// A service that grew to the given number of full members.
     pub(crate) fn grown(size: usize) -> Epoch {
         let mut epoch = Epoch::found(lineage(), key(), SETTINGS, joining(0));
         for n in 1..size {

@@ -1,8 +1,8 @@
-//! Which sessions end early, so that the memory of a node stays bounded.
+//! Eviction: sessions that end early, so that the memory of a node stays bounded.
 //!
-//! What a node holds counts, for itself and for others, and it ends what it owns: the others do the same, so
-//! each of them keeps its own memory within bounds. Which session was quiet for longest is found out by looking
-//! at a few, since an order of all of them would cost memory.
+//! All copies on a node count, its own and those for others, but it only ends records that it owns:
+//! the others do the same, so each keeps its own memory within bounds. Which session was quiet for
+//! longest is found out by looking at a few, since an order of all of them would cost memory.
 
 use steadfast_core::RecordId;
 
@@ -14,23 +14,23 @@ use crate::replicas::Replicas;
 use crate::rules::{Rule, Rules};
 use crate::slots::{SLOTS, Slot};
 
-/// What a node may hold, and how it chooses what ends.
+/// The budgets of a node, and its choice of sessions to end.
 #[derive(Debug)]
 pub struct Eviction {
     budgets: Budgets,
     /// State of the random numbers by which sessions are looked at.
     random: u64,
-    /// Of which classes nothing was found that could end: it is not looked for again before the next tick.
+    /// The classes in which no session could end: they are searched again with the next tick.
     found_none: [bool; 2],
-    /// Whether sessions could end if there were a lease.
+    /// True if sessions could end with a lease.
     waits: bool,
 }
 
-/// What decides whether a session may end now.
+/// The conditions under which a session may end now.
 pub trait Evictable {
-    /// Whether this node may answer for a slot.
+    /// Returns true if this node may answer for a slot.
     fn serves(&self, slot: Slot) -> bool;
-    /// Whether a call or a write of a record is under way.
+    /// Returns true if a call or a write of a record is under way.
     fn is_busy(&self, id: RecordId) -> bool;
 }
 
@@ -47,7 +47,7 @@ impl Eviction {
         (self.found_none, self.waits) = ([false; 2], false);
     }
 
-    /// Whether sessions could end if there were a lease.
+    /// True if sessions could end with a lease.
     pub fn waits_for_lease(&self) -> bool {
         self.waits
     }
@@ -70,8 +70,8 @@ impl Eviction {
         found
     }
 
-    /// Of a few sessions that may end, the one that was quiet for longest. The session that grew last is the one
-    /// that was used last: it stays, however large it is.
+    /// Returns the session that was quiet for longest, of a few that may end. The session that grew
+    /// last is the one that was used last: it stays, however large it is.
     fn quietest(
         &mut self,
         is_of_class: impl Fn(&Copy) -> bool,

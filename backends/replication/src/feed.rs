@@ -1,4 +1,4 @@
-//! Who hears of changes: nodes with listeners are told by the owners of all records.
+//! The feed of changes: owners of records report them to nodes with listeners.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use crate::member::Boot;
 /// The listeners of this node, and those of others.
 #[derive(Debug, Default)]
 pub struct Feed {
-    /// Whether this node has listeners.
+    /// True if this node has listeners.
     listens: bool,
     /// Members that have not said yet that they tell this node.
     awaited: BTreeSet<Boot>,
-    /// Members that want to be told.
+    /// Members that want to hear of changes.
     others: BTreeSet<Boot>,
 }
 
 impl Feed {
-    /// This node has listeners from now on; these members have to be told so.
+    /// Notes that this node has listeners from now on, and returns the members that have to know.
     pub fn listen(&mut self, members: BTreeSet<Boot>) -> bool {
         let is_new = !std::mem::replace(&mut self.listens, true);
         if is_new {
@@ -35,17 +35,17 @@ impl Feed {
         self.listens
     }
 
-    /// Whether this node has listeners.
+    /// True if this node has listeners.
     pub fn listens(&self) -> bool {
         self.listens
     }
 
-    /// Whether everything that changes is heard here.
+    /// Returns true if this node hears of every change.
     pub fn hears_all(&self) -> bool {
         self.awaited.is_empty()
     }
 
-    /// A member wants to be told.
+    /// Notes that a member wants to hear of changes.
     pub fn on_listen(&mut self, from: Boot) {
         self.others.insert(from);
     }
@@ -55,7 +55,7 @@ impl Feed {
         self.awaited.remove(&from) && self.awaited.is_empty()
     }
 
-    /// The members that want to be told.
+    /// Returns the members that want to hear of changes.
     pub fn others(&self) -> impl Iterator<Item = Boot> {
         self.others.iter().copied()
     }

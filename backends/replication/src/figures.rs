@@ -1,11 +1,11 @@
-//! What a node says of itself in numbers.
+//! Figures of a node.
 
 use crate::budget::Totals;
 
-/// How a node is, in numbers.
+/// The figures of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Whether it is well.
+    /// Its health.
     pub health: Health,
     /// The members of its epoch; `None` if it is in none.
     pub members: Option<Members>,
@@ -13,30 +13,31 @@ pub struct Figures {
     pub slots: Slots,
     /// The records that it holds: sessions, lists, and the ends of sessions.
     pub copies: Copies,
-    /// What counts for its budgets.
+    /// The usage that counts for its budgets.
     pub held: Totals,
-    /// What happened since it began.
+    /// Counts of events since it began.
     pub counts: Counts,
-    /// How many packets of other nodes it passed on since it began.
+    /// The number of other nodes' packets that it has passed on since it began.
     pub relayed: u64,
-    /// How many calls of this node are open.
+    /// The number of open calls of this node.
     pub open_calls: usize,
 }
 
-/// Whether a node is well.
+/// The health of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether it is ready.
+    /// True if it is ready.
     pub is_ready: bool,
-    /// Whether there are fewer full members than a record should have copies.
+    /// True if there are fewer full members than a record should have copies.
     pub is_degraded: bool,
-    /// How many copies of its records other nodes should hold and may lack.
+    /// The number of copies of its records that other nodes should hold and may lack.
     pub under_replicated: usize,
-    /// How many slots of other holders are not known to be complete there.
+    /// The number of slots of other holders that are not known to be complete there.
     pub unsynced: usize,
-    /// How many members it does not reach.
+    /// The number of members that it does not reach.
     pub suspects: usize,
-    /// How far its wall clock is ahead of the service's time, in milliseconds; negative if it is slow.
+    /// The lead of its wall clock over the service's time, in milliseconds; negative if the clock
+    /// is slow.
     pub clock_offset_millis: i64,
 }
 
@@ -72,30 +73,30 @@ pub struct Slots {
     pub given_up: usize,
 }
 
-/// How many records a node holds.
+/// The number of records that a node holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copies {
     /// As their owner.
     pub owned: usize,
-    /// For another owner.
+    /// Held for another owner.
     pub backups: usize,
 }
 
-/// What happened since a node began.
+/// Counts of events since a node began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// To its own calls.
+    /// Events of its own calls.
     pub calls: CallCounts,
-    /// To the records that it owned.
+    /// Events of the records that it owned.
     pub records: RecordCounts,
 }
 
-/// What happened to a node's own calls.
+/// Counts of events of a node's own calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
     /// Calls of the application.
     pub asked: u64,
-    /// How often one of them was sent to another node.
+    /// The number of times that one of them was sent to another node.
     pub forwarded: u64,
     /// Reads at a holder that had no lease, and asked the owner.
     pub lease_misses: u64,
@@ -105,7 +106,7 @@ pub struct CallCounts {
     pub unconfirmed: u64,
 }
 
-/// What happened to the records that a node owned.
+/// Counts of events of the records that a node owned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordCounts {
     /// Copies that went apart and were merged.

@@ -8,11 +8,12 @@ use crate::member::Boot;
 use crate::message::{Message, Write};
 use crate::record::{Held, Kept, List, Revision};
 
-/// What a node sends in a step, and what arrived of lists that are on their way.
+/// The frames that a node sends in a step, and the parts of lists that have arrived so far.
 #[derive(Debug, Default)]
 pub struct Frames {
     bundles: BTreeMap<Boot, Bundle>,
-    /// By sender, record and write. The streams are in order, so that the rest of a list follows its parts.
+    /// Parts of lists, by sender, record and write. The streams are in order, so that the rest of a
+    /// list follows its parts.
     parts: BTreeMap<(Boot, RecordId, Revision), List>,
 }
 
@@ -38,7 +39,7 @@ impl Frames {
         full
     }
 
-    /// What goes to each boot, at the end of a step.
+    /// Returns the messages to each boot at the end of a step.
     pub fn take(&mut self) -> Vec<(Boot, Message)> {
         let bundles = std::mem::take(&mut self.bundles).into_iter();
         bundles.filter_map(|(to, bundle)| Some((to, bundle.into_message()?))).collect()
@@ -84,7 +85,7 @@ impl Bundle {
     }
 }
 
-/// Takes from the lists of a message all but as much as one message may have.
+/// Removes the part of a message's lists that exceeds one message.
 fn take_parts(message: &mut Message) -> Vec<Message> {
     let part = |id, revision, list| Message::Part { id, revision, list };
     let lists = lists(message).into_iter();
@@ -123,7 +124,7 @@ fn lists_of(
     })
 }
 
-/// How many messages travel together at most.
+/// The highest number of messages in a bundle.
 pub const BUNDLED: usize = 512;
 
 /// The size from which on messages travel apart.

@@ -1,4 +1,5 @@
-//! What a side of a split wrote by itself, on its way to the owners of the side that it joins (D1).
+//! The hand-over after a split: records that one side wrote by itself go to the owners of the side
+//! that it joins (D1).
 //!
 //! A node that joins hands over every record that was written since the sides parted. The owner merges each
 //! of them before it answers the next call of the record, and says when a slot is through. Until then the
@@ -16,7 +17,7 @@ use crate::record::{Entry, Held, Kept};
 use crate::replicas::Replicas;
 use crate::slots::Slot;
 
-/// What this node has to hand over, and which slots others handed over to it.
+/// The slots that this node has to hand over, and those that others handed over to it.
 #[derive(Debug, Default)]
 pub struct Handoff {
     given: BTreeMap<Slot, Vec<(RecordId, Entry)>>,
@@ -25,7 +26,7 @@ pub struct Handoff {
     taken: BTreeSet<(Boot, Slot)>,
 }
 
-/// How a node comes to another epoch than the next one of its own side.
+/// A node's way to an epoch other than the next one of its own side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crossing {
     /// It goes on.
@@ -37,7 +38,7 @@ pub enum Crossing {
 }
 
 impl Crossing {
-    /// How a node comes from one epoch to another; `born` is the first epoch that listed it.
+    /// The way from one epoch to another; `born` is the first epoch that listed the node.
     pub fn of(before: &Epoch, after: &Epoch, me: Boot, born: EpochId) -> Self {
         let role = |epoch: &Epoch| epoch.member(me).map(|member| member.role);
         let is_aside = role(after) == Some(Role::Aside);
@@ -88,7 +89,7 @@ impl Handoff {
         self.taken.clear();
     }
 
-    /// What to hand over now, and to which owners.
+    /// Returns the records to hand over now, with their owners.
     pub fn go_on(&mut self, view: &View) -> Vec<(Boot, Message)> {
         let mut sends = Vec::new();
         for (slot, records) in &self.given {
@@ -109,13 +110,13 @@ impl Handoff {
         }
     }
 
-    /// Whether calls of this node have to wait, since the owner of a slot does not have everything that this
-    /// node showed of it.
+    /// Returns true if calls of this node have to wait, because the owner of a slot lacks records
+    /// that this node has shown.
     pub fn waits(&self, slot: Slot) -> bool {
         self.given.contains_key(&slot)
     }
 
-    /// Whether everything was handed over.
+    /// Returns true if everything was handed over.
     pub fn is_over(&self) -> bool {
         self.given.is_empty()
     }
@@ -159,7 +160,7 @@ fn batches(slot: Slot, records: &[(RecordId, Entry)]) -> Vec<Message> {
     batches.into_iter().enumerate().map(merge).collect()
 }
 
-/// How many slots are on their way at a time.
+/// The number of slots that are handed over at a time.
 const SENT: usize = 64;
 
 /// The size from which on records go in another message, in bytes.

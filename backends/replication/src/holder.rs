@@ -77,5 +77,5 @@ pub fn inspect(from: Boot, slots: &SlotSet, cx: &mut Context<'_>) {
     }
 }
 
-/// How many slots are told of in one message.
+/// The highest number of slots in one message.
 const INSPECTED: usize = 512;

@@ -1,4 +1,4 @@
-//! How a node looks at itself, for its operators.
+//! A node's view of itself, for its operators.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,21 +21,21 @@ pub(crate) struct Look<'e> {
     pub(crate) clock: &'e ServiceClock,
     pub(crate) counts: Counts,
     pub(crate) traffic: Traffic,
-    /// With the time of the node's own wall clock.
+    /// The state at a time of the node's own wall clock.
     pub(crate) now: Now,
 }
 
-/// What is known of how many nodes hold sessions together.
+/// Returns the known number of nodes that hold sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// The members that slots are placed on.
     pub full_members: usize,
-    /// Whether this node is one of them, and its slots are complete at all of their holders.
+    /// True if this node is one of them, and its slots are complete at all of their holders.
     pub is_settled: bool,
 }
 
 impl Look<'_> {
-    /// Why the node is not ready, if it is not.
+    /// Returns the reason why the node is not ready, if it is not.
     pub(crate) fn problem(&self) -> Option<Problem> {
         let mono = self.now.mono;
         let problem = self.membership.problem(mono).or_else(|| self.clock_problem());
@@ -113,8 +113,8 @@ impl Look<'_> {
         }
     }
 
-    /// Whether there are fewer full members than a record should have copies: with `Full`, fewer than there
-    /// are members.
+    /// Returns true if there are fewer full members than a record should have copies: with `Full`,
+    /// fewer than there are members.
     fn is_degraded(&self) -> bool {
         let Some((epoch, members)) = self.membership.epoch().zip(self.members()) else {
             return true;
@@ -186,8 +186,9 @@ fn members(epoch: &Epoch) -> Members {
     }
 }
 
-/// How long ago a node that is ready had a lease.
+/// The longest time since the last lease of a node that is ready.
 const LEASE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long own slots may wait to be served in an epoch: three times what a take-over takes after a crash.
+/// The time that own slots may wait to be served in an epoch: three times that of a take-over after
+/// a crash.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(1);

@@ -39,19 +39,19 @@ impl fmt::Debug for Boot {
 pub struct Member {
     /// Stable over restarts, and the label by which a balancer knows it.
     pub name: Name,
-    /// Which process it is.
+    /// The process.
     pub boot: Boot,
-    /// Where other nodes reach it.
+    /// The address at which other nodes reach it.
     pub address: String,
-    /// Where it runs: the holders of a slot are in different zones where possible.
+    /// The zone in which it runs: the holders of a slot are in different zones if possible.
     pub zone: Option<String>,
-    /// What it does.
+    /// Its role.
     pub role: Role,
-    /// Whether it has a say in the next epoch, and in leases.
+    /// True if it votes for the next epoch and for leases.
     pub votes: bool,
     /// The versions of the protocol that it speaks.
     pub protocol: Versions,
-    /// What it was started with; `None`: what the epoch says.
+    /// The settings it was started with; `None` stands for those of the epoch.
     pub started_with: Option<Settings>,
 }
 
@@ -82,7 +82,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Whether a version is among them.
+    /// Returns true if a version is among them.
     pub fn contains(self, version: u32) -> bool {
         (self.lowest..=self.highest).contains(&version)
     }
@@ -94,7 +94,7 @@ impl Default for Versions {
     }
 }
 
-/// What a member does.
+/// The role of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {

@@ -1,4 +1,4 @@
-//! What nodes send each other about records, each pair in order and once (see `paths`).
+//! Messages between nodes about records, delivered in order and once for each pair (see `paths`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::slots::{Slot, SlotSet};
 pub enum Message {
     /// Asks the owner of a record.
     Call {
-        /// Of the call, with the sender's boot.
+        /// The id of the call, together with the sender's boot.
         number: u64,
         /// The lowest number of a call of the sender that is still open.
         open: u64,
-        /// How long the caller waits for the answer.
+        /// The time that the caller waits for the answer.
         within: Duration,
-        /// What it asks.
+        /// The request.
         request: Request,
     },
     /// Answers a call.
     Reply {
-        /// Of the call.
+        /// The id of the call.
         number: u64,
         /// The answer.
         reply: Box<Reply>,
@@ -39,9 +39,9 @@ pub enum Message {
     Replicate {
         /// The record.
         id: RecordId,
-        /// Which write.
+        /// The write.
         revision: Revision,
-        /// What it changes.
+        /// The change.
         write: Box<Write>,
         /// The calls whose repetition has to be known.
         done: Vec<Done>,
@@ -50,7 +50,7 @@ pub enum Message {
     Acknowledge {
         /// The record.
         id: RecordId,
-        /// Which write.
+        /// The write.
         revision: Revision,
     },
     /// These writes may be shown.
@@ -61,7 +61,7 @@ pub enum Message {
     Lacks {
         /// The record.
         id: RecordId,
-        /// Which write.
+        /// The write.
         revision: Revision,
     },
     /// The receiver's part in the last epochs of these slots is wanted.
@@ -72,7 +72,7 @@ pub enum Message {
     Pull {
         /// The slot.
         slot: Slot,
-        /// Without what owners sent before this epoch: it is no evidence (T5).
+        /// Excludes copies that owners sent before this epoch: those are not evidence (T5).
         since: Option<u64>,
         /// The last id that is known already.
         after: Option<RecordId>,
@@ -97,7 +97,7 @@ pub enum Message {
         slot: Slot,
         /// Their ids.
         ids: Vec<RecordId>,
-        /// Where the page ended; `None` for the last one.
+        /// The end of the page; `None` for the last one.
         next: Option<RecordId>,
     },
     /// Records that were wanted.
@@ -106,12 +106,12 @@ pub enum Message {
         slot: Slot,
         /// Each with its id.
         records: Vec<(RecordId, Held)>,
-        /// Whether all that was wanted is here.
+        /// True if everything requested is included.
         is_last: bool,
     },
-    /// What the sender, their owner, has of these slots at this place of its stream.
+    /// The digests of these slots at the sender, their owner, at this place of its stream.
     Compare(Vec<(Slot, Digest)>),
-    /// Which of the slots that were compared are equal here.
+    /// The compared slots that are equal here.
     Compared {
         /// Those that are.
         equal: SlotSet,
@@ -137,21 +137,21 @@ pub enum Message {
         slots: SlotSet,
         /// The time that it asked with.
         asked: Duration,
-        /// How long after that the lease runs.
+        /// The time for which the lease runs after that.
         length: Duration,
     },
     /// The receiver's wall clock is wanted.
     AskClock {
         /// The time of the sender's monotonic clock, which comes back.
         asked: Duration,
-        /// What its wall clock shows.
+        /// Its wall clock.
         wall: Timestamp,
     },
-    /// What the sender's wall clock shows.
+    /// The sender's wall clock.
     Clock {
         /// The time that it was asked with.
         asked: Duration,
-        /// What it shows.
+        /// Its reading.
         wall: Timestamp,
     },
     /// The sender has listeners: it wants to hear of all changes.
@@ -168,7 +168,7 @@ pub enum Message {
         slot: Slot,
         /// Each with its id; only what is confirmed counts.
         records: Vec<(RecordId, Held)>,
-        /// Whether these are the last ones of the slot.
+        /// True if these are the last ones of the slot.
         is_last: bool,
     },
     /// The sender merged what the receiver handed over of a slot.
@@ -182,14 +182,14 @@ pub enum Message {
         slots: SlotSet,
         /// Each list with its id; only what is confirmed counts.
         lists: Vec<(RecordId, Held)>,
-        /// Whether these are the last ones.
+        /// True if these are the last ones.
         is_last: bool,
     },
     /// A part of a list that is too long for one message. The rest is in the next one that has the list whole.
     Part {
         /// The record.
         id: RecordId,
-        /// After which write.
+        /// The write before it.
         revision: Revision,
         /// The part.
         list: List,
@@ -200,7 +200,7 @@ pub enum Message {
     Unknown,
 }
 
-/// What a write changes.
+/// The change that a write makes.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// Parts of a session, as this earlier write left it.

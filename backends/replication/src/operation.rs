@@ -1,13 +1,13 @@
-//! What a node remembers for its operators: what happened to it, and a drain.
+//! A node's memory for its operators: counts of events, and a drain.
 
 use crate::figures::Counts;
 
-/// What happened since the node began, and what it was asked to do.
+/// Counts of events since the node began, and the operators' requests.
 #[derive(Debug, Default)]
 pub(crate) struct Operation {
     pub(crate) counts: Counts,
     drain: Option<Draining>,
-    /// Whether the node left its cluster, as it was asked to.
+    /// True if the node left its cluster as requested.
     has_left: bool,
 }
 
@@ -20,7 +20,7 @@ struct Draining {
 }
 
 impl Operation {
-    /// Begins a drain with so many sessions, or answers one again.
+    /// Begins a drain with this number of sessions, or answers one again.
     pub(crate) fn drain(&mut self, live: u64) {
         let begun = self.drain.map_or(live, |drain| drain.live);
         self.drain = Some(Draining { live: begun, is_answered: false });
@@ -36,7 +36,7 @@ impl Operation {
         self.has_left = true;
     }
 
-    /// Whether the node left its cluster.
+    /// Returns true if the node left its cluster.
     pub(crate) fn has_left(&self) -> bool {
         self.has_left
     }

@@ -1,4 +1,4 @@
-//! What a step sends to other members, and the confirmations that ride along.
+//! The messages that a step sends to other members, and the confirmations that ride along.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,6 +68,6 @@ impl Outbox {
     }
 }
 
-/// How long a confirmation waits for a message to ride on: a holder that takes over commits again what it
-/// did not hear of.
+/// The time that a confirmation waits for a message to ride on: a holder that takes over commits
+/// unconfirmed writes again.
 const CONFIRM: Duration = Duration::from_millis(50);

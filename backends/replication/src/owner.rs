@@ -36,7 +36,7 @@ pub struct Owner {
     last_step: u64,
 }
 
-/// What is under way with a record.
+/// The work under way with a record.
 #[derive(Debug, Default)]
 struct Task {
     queue: VecDeque<Asked>,
@@ -47,7 +47,7 @@ struct Task {
     apart: Vec<Entry>,
 }
 
-/// What the first call of a record waits for.
+/// The event that the first call of a record waits for.
 #[derive(Debug)]
 enum Stage {
     Commit(Commit),
@@ -57,13 +57,13 @@ enum Stage {
 /// A call at the owner of its record.
 #[derive(Debug)]
 pub struct Asked {
-    /// Which call.
+    /// The call.
     pub call: CallId,
     /// The record.
     pub id: RecordId,
-    /// What it asks.
+    /// The request.
     pub request: Request,
-    /// When its caller gives up, by this node's clock.
+    /// The time when its caller gives up, by this node's clock.
     pub until: Duration,
 }
 
@@ -77,14 +77,14 @@ impl Asked {
     }
 }
 
-/// What a step leads to.
+/// An effect of a step.
 #[derive(Debug)]
 pub enum Told {
     /// The answer to a call.
     Answer(CallId, Reply),
     /// A write was confirmed.
     News(News),
-    /// So many records of another owner are this node's.
+    /// This number of records moved here from another owner.
     TookOver(usize),
     /// Copies of a record that went apart are being merged.
     Merged,
@@ -92,25 +92,26 @@ pub enum Told {
     Step(Option<(RecordId, u64)>, Request),
 }
 
-/// How an owner sees the world beyond its records.
+/// An owner's view of the world beyond its records.
 pub trait Surroundings {
-    /// Whether this node may answer for a slot at this moment (L3).
+    /// Returns true if this node may answer for a slot at this moment (L3).
     fn serves(&self, slot: Slot) -> bool;
-    /// Whether a holder has what this node has of a slot, so that a patch is enough for it (W1).
+    /// Returns true if a holder has this node's state of a slot, so that it only needs a patch
+    /// (W1).
     fn is_equal(&self, holder: Boot, slot: Slot) -> bool;
-    /// Whether this node does not reach a boot.
+    /// Returns true if this node does not reach a boot.
     fn suspects(&self, boot: Boot) -> bool;
-    /// Which nodes may answer reads from their copies, and until when, at the latest.
+    /// The nodes that may answer reads from their copies, and the latest time until which they may.
     fn readers(&self) -> Vec<(Boot, Duration)>;
 }
 
 impl Owner {
-    /// How many calls and writes are under way.
+    /// Returns the number of calls and writes under way.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether none is.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -121,13 +122,13 @@ impl Owner {
         *open = number.max(*open);
     }
 
-    /// Whether a call may be asked again, so that what it did has to be remembered.
+    /// Returns true if a call may be repeated, so that its outcome has to be remembered.
     pub fn is_open(&self, call: CallId, epoch: &Epoch) -> bool {
         let lowest = self.open.get(&call.caller).copied().unwrap_or_default();
         call.number >= lowest && epoch.member(call.caller).is_some()
     }
 
-    /// Whether something is under way with a record.
+    /// Returns true if a call or a write of a record is under way.
     pub fn is_busy(&self, id: RecordId) -> bool {
         self.tasks.contains_key(&id)
     }
@@ -139,7 +140,7 @@ impl Owner {
     }
 }
 
-/// What arrives.
+/// An event for a record.
 impl Owner {
     /// Takes a call; one that is here already joins it.
     pub fn ask(
@@ -294,7 +295,7 @@ impl Owner {
         told
     }
 
-    /// Whether copies of a slot that went apart are still to be merged.
+    /// Returns true if diverged copies of a slot are still to be merged.
     pub fn is_merging(&self, slot: Slot, replicas: &Replicas) -> bool {
         let mut apart = self.tasks.iter().filter(|(_, task)| !task.apart.is_empty());
         apart.any(|(id, _)| replicas.slot_of(*id) == slot)
@@ -335,7 +336,7 @@ impl Owner {
     }
 }
 
-/// What ends early.
+/// The sessions that end early.
 impl Owner {
     /// Ends a session for a budget; if its deadline is over, for that.
     pub fn evict(
@@ -357,7 +358,7 @@ impl Owner {
     }
 }
 
-/// How a record goes on.
+/// The next step of a record.
 impl Owner {
     /// Answers what can be answered of a record, and begins its next write.
     fn advance(
@@ -415,7 +416,7 @@ impl Owner {
         told
     }
 
-    /// What to do with the first call of a record, unless that has to wait.
+    /// Returns the decision on the first call of a record, unless the call has to wait.
     fn next(
         &self,
         id: RecordId,
@@ -543,7 +544,7 @@ impl Owner {
         }
     }
 
-    /// Which calls a record still has to remember: those that may be asked again.
+    /// Returns the calls that a record still has to remember: those that may be repeated.
     fn remembered(&self, entry: &Entry, cx: &Context<'_>) -> Vec<Done> {
         let is_open = |done: &&Done| self.is_open(done.call, &cx.view.epoch);
         entry.done.iter().filter(is_open).cloned().collect()
@@ -566,20 +567,20 @@ fn noting_copies(
     reply
 }
 
-/// How long a login waits before it asks again to be admitted, while others are.
+/// The time after which a login repeats its request for admission, while others are being admitted.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long an entry of a list may wait to be settled.
+/// The time that an entry of a list may take to be settled.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How many sessions of a list are asked after at a time.
+/// The number of sessions of a list that are checked at a time.
 const FENCED: usize = 16;
 
 fn list_step(awaited: Option<(RecordId, u64)>, principal: Principal, request: ListRequest) -> Told {
     Told::Step(awaited, Request::List { principal, request })
 }
 
-/// Puts a session on its principal's list, whatever the list allows: it was admitted elsewhere.
+/// Puts a session on its principal's list regardless of the cap: it was admitted elsewhere.
 fn reserve(id: RecordId, record: &Record) -> Option<Told> {
     let request = ListRequest::Admit {
         id,
@@ -591,7 +592,7 @@ fn reserve(id: RecordId, record: &Record) -> Option<Told> {
 }
 
 impl Task {
-    /// Whether a copy that went apart can be merged: no write and no step is under way.
+    /// Returns true if a diverged copy can be merged: no write and no step is under way.
     fn may_merge(&self) -> bool {
         self.stage.is_none()
     }
@@ -609,8 +610,9 @@ impl Task {
         }
     }
 
-    /// Whether a list looks at, or ends, a session that waits for a list: it is not the principal's yet, so
-    /// the list goes first, or two logins would wait for each other. The session asks for admission again.
+    /// Returns true if a list checks or ends a session that itself waits for a list: the session is
+    /// not the principal's yet, so the list goes first, or two logins would wait for each other.
+    /// The session asks for admission again.
     fn is_overtaken_by(&self, request: &Request) -> bool {
         let waits = matches!(
             &self.stage,
@@ -619,7 +621,7 @@ impl Task {
         waits && matches!(request, Request::End { .. })
     }
 
-    /// What needs not wait for the calls before it.
+    /// Handles calls that need not wait for those before them.
     fn answer_beside(
         &self,
         asked: &Asked,

@@ -1,4 +1,4 @@
-//! How far this node is with each slot that it owns: taking it over, settled, or ready to serve.
+//! The state of each slot that this node owns: taking it over, settled, or ready to serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub struct Ownership {
     served: SlotSet,
     /// Slots that other nodes need not keep, once they are served and their holders are complete.
     kept: SlotSet,
-    /// When this node learned the epoch.
+    /// The time when this node learned the epoch.
     since: Duration,
     patience: Patience,
 }
 
-/// For how long members were asked. The time in which this node stood still does not count: the others may
-/// have answered in it (S2).
+/// The time for which members have been asked. The time in which this node stood still does not
+/// count: the others may have answered in it (S2).
 #[derive(Debug, Default)]
 struct Patience {
     looked: Duration,
@@ -46,7 +46,7 @@ impl Patience {
         Self { looked: now, asked: Duration::ZERO }
     }
 
-    /// How long they were asked by now.
+    /// Returns the time for which they have been asked.
     fn pass(&mut self, now: Duration, rules: Rules) -> Duration {
         let passed = now.saturating_sub(std::mem::replace(&mut self.looked, now));
         self.asked += if rules.keep(Rule::S2) { passed.min(STALL) } else { passed };
@@ -54,11 +54,11 @@ impl Patience {
     }
 }
 
-/// What an owner waits for before it asks for a lease.
+/// The conditions that an owner waits for before it asks for a lease.
 pub trait Progress {
-    /// Whether a holder has everything of a slot, and knows it.
+    /// Returns true if a holder has everything of a slot, and knows it.
     fn is_complete(&self, holder: Boot, slot: Slot) -> bool;
-    /// Whether no other node can serve a slot any more.
+    /// Returns true if no other node can still serve a slot.
     fn is_clear(&self, slot: Slot) -> bool;
 }
 
@@ -240,7 +240,7 @@ impl Ownership {
         hopeless
     }
 
-    /// In slots that were given up, members that are suspected are not waited for.
+    /// Skips suspected members in slots that were given up.
     pub fn lose(&mut self, is_suspected: impl Fn(Boot) -> bool, cx: &mut Context<'_>) -> Vec<Slot> {
         let members = cx.view.epoch.members().iter().map(|member| member.boot);
         let lost: Vec<_> = members.filter(|boot| is_suspected(*boot)).collect();
@@ -253,12 +253,12 @@ impl Ownership {
         self.settle(cx)
     }
 
-    /// Whether everything of a slot is here, and only the lease is missing.
+    /// Returns true if everything of a slot is here, and only the lease is missing.
     pub fn is_ready(&self, slot: Slot) -> bool {
         self.ready.contains(slot)
     }
 
-    /// How many slots are being taken over, and how many are settled and not ready.
+    /// Returns the number of slots being taken over, and of those that are settled but not ready.
     pub fn waiting(&self) -> (usize, usize) {
         (self.taking_over.len() + self.roll.len(), self.settled.len())
     }
@@ -268,7 +268,7 @@ impl Ownership {
         &self.ready
     }
 
-    /// When this node learned the epoch.
+    /// The time when this node learned the epoch.
     pub fn since(&self) -> Duration {
         self.since
     }
@@ -280,14 +280,14 @@ impl Ownership {
     }
 }
 
-/// How long an owner waits for its holders before it serves without one that is complete: longer than
-/// comparing takes, and about as long as it waits for the owner before it.
+/// The time after which an owner serves without a complete holder: longer than comparing takes, and
+/// about as long as it waits for the owner before it.
 const HOLDERS: Duration = Duration::from_millis(400);
 
-/// How long a holder is asked before it is not waited for.
+/// The time for which a holder is asked before the owner stops waiting for it.
 const ASKED: Duration = Duration::from_secs(60);
 
-/// How much later than usual this node may look: the rest is time in which it stood still.
+/// The largest delay between two checks that is not a stall of this node.
 const STALL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which members hold a slot.
+//! Placement: the members that hold a slot.
 
 use std::cmp::Reverse;
 

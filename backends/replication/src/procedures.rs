@@ -18,7 +18,7 @@ struct Procedure {
     principal: Principal,
     aim: Aim,
     until: Duration,
-    /// How many answers about sessions are awaited.
+    /// The number of awaited answers about sessions.
     awaited: usize,
     /// Sessions of the page that are asked about after the others.
     later: Vec<RecordId>,
@@ -32,7 +32,7 @@ enum Aim {
     End { except: Option<RecordId>, reason: EndReason, ended: u64 },
 }
 
-/// What an answer leads to.
+/// The effect of an answer.
 #[derive(Debug)]
 pub enum Outcome {
     /// These have to be asked, for the procedure.
@@ -70,17 +70,17 @@ impl Procedures {
         first
     }
 
-    /// When the caller of a procedure gives up.
+    /// Returns the time when the caller of a procedure gives up.
     pub fn until(&self, number: u64) -> Option<Duration> {
         self.open.get(&number).map(|procedure| procedure.until)
     }
 
-    /// How many are under way.
+    /// Returns the number of procedures under way.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether none is.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

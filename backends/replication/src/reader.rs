@@ -53,5 +53,5 @@ pub fn read(
     })
 }
 
-/// How near a deadline is judged by the owner only, whose clock decides it (K3).
+/// The time before a deadline in which only the owner answers, since its clock decides (K3).
 const MARGIN: Duration = Duration::from_secs(5);

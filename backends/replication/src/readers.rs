@@ -9,9 +9,9 @@ use crate::slots::{Slot, SlotSet};
 /// The read leases that this node has, and those that it granted.
 #[derive(Debug, Default)]
 pub struct Readers {
-    /// By owner, the leases that this node has in this epoch.
+    /// The leases that this node has in this epoch, by owner.
     held: BTreeMap<Boot, Held>,
-    /// Until when other nodes may read, by this node's clock, at the latest.
+    /// The latest time until which other nodes may read, by this node's clock.
     granted: BTreeMap<Boot, Duration>,
 }
 
@@ -19,18 +19,19 @@ pub struct Readers {
 struct Held {
     slots: SlotSet,
     until: Duration,
-    /// When it was last asked for.
+    /// The time when it was last requested.
     asked: Option<Duration>,
 }
 
 impl Readers {
-    /// Whether this node may answer reads of a slot that another node owns.
+    /// Returns true if this node may answer reads of a slot that another node owns.
     pub fn may_read(&self, owner: Boot, slot: Slot, now: Duration) -> bool {
         let is_good = |held: &Held| now < held.until && held.slots.contains(slot);
         self.held.get(&owner).is_some_and(is_good)
     }
 
-    /// Whether a lease has to be asked for, since reads arrive: there is none, or half of it is over.
+    /// Returns true if an arriving read has to request a lease: there is none, or half of it is
+    /// over.
     pub fn has_to_ask(&mut self, owner: Boot, now: Duration) -> bool {
         let held = self.held.entry(owner).or_default();
         let is_running = held.until.saturating_sub(now) > RENEWED;

@@ -1,4 +1,4 @@
-//! What a node holds, by slot.
+//! The records that a node holds, by slot.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,7 +18,7 @@ pub struct Replicas {
     totals: Totals,
     /// The session that grew last.
     grown: Option<RecordId>,
-    /// Whether any record grew since that was asked.
+    /// True if any record grew since the last query.
     has_grown: bool,
 }
 
@@ -27,9 +27,9 @@ pub struct Replicas {
 struct Replica {
     records: BTreeMap<RecordId, Held>,
     digest: Digest,
-    /// What counts for the budgets.
+    /// The usage that counts for the budgets.
     totals: Totals,
-    /// How many records have a tentative write.
+    /// The number of records with a tentative write.
     tentative: usize,
     /// The last epoch in which it was complete, and knew.
     complete_in: Option<u64>,
@@ -38,13 +38,13 @@ struct Replica {
 /// Sums up what is confirmed of a slot: two holders that have the same have the same digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Digest {
-    /// How many records there are, tombstones included.
+    /// The number of records, tombstones included.
     pub count: u64,
     /// The marks of all of them, by XOR.
     pub sum: u64,
 }
 
-/// What tells a record's state from another one's.
+/// The part of a record's state that a digest covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The record.
@@ -58,9 +58,9 @@ pub struct Summary {
 /// A write, and a hash of what it made of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
-    /// Which write.
+    /// The write.
     pub revision: Revision,
-    /// Of the record, the write, its writer, the deadline, and the kind of the record.
+    /// A hash of the record, the write, its writer, the deadline, and the kind of the record.
     pub hash: u64,
 }
 
@@ -69,9 +69,9 @@ pub struct Mark {
 pub struct Inspection {
     /// The last epoch in which it was complete, and knew.
     pub complete_in: Option<u64>,
-    /// What it has confirmed.
+    /// The digest of its confirmed state.
     pub digest: Digest,
-    /// Whether it has anything tentative.
+    /// True if it has anything tentative.
     pub is_tentative: bool,
 }
 
@@ -108,12 +108,12 @@ impl Replicas {
         Slot::of(id, &self.key)
     }
 
-    /// What is held of a record.
+    /// Returns the copy of a record.
     pub fn get(&self, id: RecordId) -> Option<&Held> {
         self.slots[self.slot_of(id).index()].records.get(&id)
     }
 
-    /// What may be shown of a record.
+    /// Returns the confirmed part of a record.
     pub fn confirmed(&self, id: RecordId) -> Option<&Entry> {
         self.get(id)?.confirmed.as_ref()
     }
@@ -185,7 +185,7 @@ impl Replicas {
         self.totals -= replica.totals;
     }
 
-    /// What counts for the budgets.
+    /// Returns the usage that counts for the budgets.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -195,12 +195,13 @@ impl Replicas {
         self.grown
     }
 
-    /// Whether any record grew since this was asked last.
+    /// Returns true if any record grew since the last call.
     pub fn take_has_grown(&mut self) -> bool {
         std::mem::take(&mut self.has_grown)
     }
 
-    /// Up to so many confirmed sessions of all slots after an id, in the order of their ids.
+    /// Returns up to the given number of confirmed sessions of all slots after an id, ordered by
+    /// id.
     pub fn sessions_after(
         &self,
         after: Option<RecordId>,
@@ -245,7 +246,7 @@ impl Replicas {
         Inspection { complete_in, digest, is_tentative: tentative > 0 }
     }
 
-    /// Whether a slot has a tentative write.
+    /// Returns true if a slot has a tentative write.
     pub fn has_tentative(&self, slot: Slot) -> bool {
         self.slots[slot.index()].tentative > 0
     }
@@ -303,7 +304,8 @@ impl Replicas {
         Page { after, summaries, next }
     }
 
-    /// A page of a slot, after an id, whose records take so many bytes at most, and one more record.
+    /// Returns a page of a slot after an id: records of up to the given number of bytes, and one
+    /// more.
     pub fn page_within(
         &self,
         slot: Slot,
@@ -334,7 +336,7 @@ impl Replicas {
         }
     }
 
-    /// What tells the state of a record from another one.
+    /// Returns the part of a record's state that a digest covers.
     pub fn summary(&self, id: RecordId, held: &Held) -> Summary {
         let mark = |entry: &Entry| self.mark(id, entry);
         Summary {
@@ -409,12 +411,12 @@ impl Replicas {
         self.slots.iter().flat_map(|slot| slot.records.iter().map(|(id, held)| (*id, held)))
     }
 
-    /// How many records there are in a slot, tombstones and tentative ones included.
+    /// Returns the number of records in a slot, tombstones and tentative ones included.
     pub fn len(&self, slot: Slot) -> usize {
         self.slots[slot.index()].records.len()
     }
 
-    /// Whether there is none in a slot.
+    /// Returns true if a slot has no records.
     pub fn is_empty(&self, slot: Slot) -> bool {
         self.len(slot) == 0
     }
@@ -498,7 +500,7 @@ fn newest(one: Option<Entry>, two: Option<Entry>) -> Option<Entry> {
 /// A write that may be shown from now on.
 #[derive(Debug)]
 pub struct Confirmed {
-    /// What the record was before.
+    /// The record before.
     pub before: Option<Kept>,
 }
 

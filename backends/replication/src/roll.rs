@@ -1,8 +1,9 @@
-//! How the lists of principals are rebuilt after a loss: every owner names the sessions that it has (Q2).
+//! The roll call, which rebuilds the lists of principals after a loss: every owner names its
+//! sessions (Q2).
 //!
-//! The owner of a list that was given up may have an old copy of it, or none. It asks the owners of all
-//! slots, and each answers once it has everything of its own slots. A session that begins or ends after that
-//! is told to the list in the same stream.
+//! The owner of a list that was given up may have an old copy of it, or none. It asks the owners of
+//! all slots, and each answers once it has everything of its own slots. The list hears of later
+//! begins and ends of sessions in the same stream.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ pub struct RollCall {
     /// Slots of which owners are asked together with others.
     lost: SlotSet,
     waiting: SlotSet,
-    /// Of which slots owners have not named all sessions.
+    /// The slots whose owners have not named all sessions.
     owed: BTreeMap<Boot, SlotSet>,
     names: BTreeMap<RecordId, List>,
     asks: Vec<Ask>,
@@ -101,12 +102,12 @@ impl RollCall {
         }
     }
 
-    /// How many slots wait for names.
+    /// Returns the number of slots that wait for names.
     pub fn len(&self) -> usize {
         self.lost.len() + self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Returns true if no slot waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -130,7 +131,7 @@ impl RollCall {
     }
 }
 
-/// Replaces the sessions of a list by those that were named. What it remembers besides stays.
+/// Replaces the sessions of a list by those that were named. The rest of its memory stays.
 fn rebuild(id: RecordId, named: &List, cx: &mut Context<'_>) {
     let latest = cx.replicas.get(id).and_then(Held::latest);
     let (revision, done) = latest.map(|e| (e.revision, e.done.clone())).unwrap_or_default();
@@ -174,7 +175,7 @@ impl Ask {
         }
     }
 
-    /// Sends parts of lists, in messages with so many of them at most.
+    /// Sends parts of lists, in messages with up to the given number of them.
     fn send(&self, lists: &[(RecordId, Held)], is_last: bool, cx: &mut Context<'_>) {
         let last = lists.chunks(NAMED).count().max(1) - 1;
         let parts: Vec<_> = match lists.is_empty() {
@@ -195,8 +196,8 @@ fn held(list: List) -> Held {
     Held { confirmed: Some(entry), ..Held::default() }
 }
 
-/// How many slots are looked through at a time.
+/// The number of slots that are searched at a time.
 const LOOKED: usize = 256;
 
-/// How many parts of lists a message has at most.
+/// The highest number of parts of lists in a message.
 const NAMED: usize = 512;

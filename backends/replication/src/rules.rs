@@ -25,9 +25,9 @@ rules! {
     A2,
     /// Promises are taken up.
     A3,
-    /// What was accepted under the highest ballot is proposed.
+    /// A proposer proposes the value accepted under the highest ballot.
     A4,
-    /// To accept is to promise.
+    /// Accepting includes promising.
     A5,
     /// A majority of the voters stays.
     E1,
@@ -55,15 +55,15 @@ rules! {
     P1,
     /// A majority of the voters puts a member aside, by the own word of each.
     S1,
-    /// A stall of the judge is no evidence.
+    /// A stall of the judge is not evidence.
     S2,
-    /// All but *a* of the holders when last served are heard.
+    /// The holders when last served are heard, except for at most *a* of them.
     T2,
     /// One of them is complete.
     T3,
-    /// Old copies are no evidence.
+    /// Old copies are not evidence.
     T5,
-    /// A node that was no holder when last served replaces its own state.
+    /// A node that was not a holder when last served replaces its own state.
     T6,
     /// Tentative writes are committed again.
     T7,
@@ -95,11 +95,11 @@ rules! {
     C2,
     /// A slot is given up only after its holders were asked, and no voter heard them.
     G1,
-    /// In a slot that was given up, what was complete last goes before older copies.
+    /// The copies that were complete last go before older ones, in a slot that was given up.
     G2,
-    /// What was not heard when a slot was given up is dropped.
+    /// Copies that were not heard when a slot was given up are dropped.
     G3,
-    /// A member that is aside for long is no member any more.
+    /// A member that is aside for long is forgotten.
     E3,
     /// A list that was given up is rebuilt before it answers.
     Q2,
@@ -119,7 +119,7 @@ rules! {
     Y1,
 }
 
-/// Which rules are kept: all of them, unless a test leaves one out.
+/// The rules in force: all of them, unless a test leaves one out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     #[cfg(any(test, feature = "mutants"))]
@@ -143,7 +143,7 @@ impl Rules {
         Self { forgets_soon: true, ..self }
     }
 
-    /// How long the end of a session is remembered.
+    /// The time for which the end of a session is remembered.
     #[cfg_attr(not(any(test, feature = "mutants")), allow(clippy::unused_self))]
     pub(crate) fn remembered(self, kept: Duration) -> Duration {
         #[cfg(any(test, feature = "mutants"))]
@@ -153,7 +153,7 @@ impl Rules {
         kept
     }
 
-    /// Whether a rule is kept.
+    /// Returns true if a rule is in force.
     #[cfg_attr(not(any(test, feature = "mutants")), allow(clippy::unused_self))]
     pub(crate) fn keep(self, rule: Rule) -> bool {
         #[cfg(any(test, feature = "mutants"))]

@@ -12,15 +12,16 @@ use crate::rules::{Rule, Rules};
 /// The wall clocks of the other members, as this node last heard of them.
 #[derive(Debug, Default)]
 pub struct ServiceClock {
-    /// By boot, what its wall clock showed when this node's monotonic clock began, in milliseconds since 1970.
+    /// The reading of each boot's wall clock when this node's monotonic clock began, in
+    /// milliseconds since 1970.
     others: BTreeMap<Boot, i64>,
     /// The same of this node's own wall clock, when it was last looked at.
     own: Option<i64>,
-    /// When they were last asked.
+    /// The time when they were last asked.
     asked: Option<Duration>,
-    /// Whether anything happened since.
+    /// True if anything happened since.
     is_in_use: bool,
-    /// Since when this node's clock is off the service's time.
+    /// The time since which this node's clock is off the service's time.
     off_since: Option<Duration>,
     doubt: Option<Doubt>,
 }
@@ -51,12 +52,12 @@ impl ServiceClock {
         origins[(origins.len() - 1) / 2]
     }
 
-    /// What this node's wall clock shows, as it was last looked at.
+    /// Returns the last reading of this node's wall clock.
     pub fn own(&self, mono: Duration) -> Timestamp {
         Timestamp::from_millis(self.own.unwrap_or_default().saturating_add(millis(mono)))
     }
 
-    /// How far this node's clock is ahead of the median; negative if it is slow.
+    /// Returns the lead of this node's clock over the median; negative if it is slow.
     pub fn offset_millis(&self, now: Now) -> i64 {
         origin(now.wall, now.mono).saturating_sub(self.median(now))
     }
@@ -66,7 +67,8 @@ impl ServiceClock {
         Some(self.others.get(&boot)?.saturating_sub(self.median(now)))
     }
 
-    /// Whether this node's clock is off the service's time by more than 1 s, for more than 5 s.
+    /// Returns true if this node's clock has been off the service's time by more than 1 s for more
+    /// than 5 s.
     pub fn is_off(&self, now: Duration) -> bool {
         self.off_since.is_some_and(|since| now.saturating_sub(since) > OFF_FOR)
     }
@@ -92,8 +94,8 @@ impl ServiceClock {
         }
     }
 
-    /// Whether this node's clock jumped a moment ago, and it is not known whether it is right: calls wait for
-    /// the clocks of a majority, or for 100 ms.
+    /// Returns true if this node's clock has just jumped, and may be wrong: calls wait for the
+    /// clocks of a majority, or for 100 ms.
     pub fn is_doubtful(&self, now: Duration) -> bool {
         self.doubt.as_ref().is_some_and(|doubt| now.saturating_sub(doubt.since) < DOUBT)
     }
@@ -126,7 +128,7 @@ impl ServiceClock {
         self.is_in_use = true;
     }
 
-    /// Whether the members have to be asked: once a second while the service is used.
+    /// Returns true if the members have to be asked: once a second while the service is used.
     pub fn has_to_ask(&mut self, now: Duration) -> bool {
         let is_fresh = self.asked.is_some_and(|asked| now.saturating_sub(asked) < ASKED);
         let has_to_ask = self.is_in_use && !is_fresh;
@@ -138,7 +140,7 @@ impl ServiceClock {
     }
 }
 
-/// What a wall clock showed when the monotonic clock began.
+/// Returns the reading of a wall clock when the monotonic clock began.
 fn origin(wall: Timestamp, mono: Duration) -> i64 {
     wall.as_millis().saturating_sub(millis(mono))
 }
@@ -147,23 +149,23 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How often the other clocks are asked for while the service is used.
+/// The interval at which the other clocks are asked for while the service is used.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// By how many milliseconds a wall clock differs from the monotonic one when it jumped; the rates of clocks
-/// differ by less between two looks.
+/// The difference in milliseconds between a wall clock and the monotonic one that counts as a jump;
+/// between two checks, the rates of clocks differ by less.
 const JUMP: u64 = 20;
 
-/// How long calls wait for the clocks of others after a jump.
+/// The time that calls wait for the clocks of others after a jump.
 const DOUBT: Duration = Duration::from_millis(100);
 
-/// By how many milliseconds a clock is off when it is said to be.
+/// The offset in milliseconds from which on a clock counts as off.
 const OFF_BY: u64 = 1_000;
 
-/// How long a clock may be off: synchronisation needs seconds after a step.
+/// The time for which a clock may be off: synchronisation needs seconds after a step.
 const OFF_FOR: Duration = Duration::from_secs(5);
 
-/// How long an answer may take to be of use: deadlines are judged to the second.
+/// The longest round trip of a useful answer: deadlines are judged to the second.
 const SLOW: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

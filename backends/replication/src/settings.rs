@@ -1,21 +1,21 @@
-//! What all nodes of a service are configured with alike.
+//! The settings that all nodes of a service share.
 
 use std::fmt;
 
-/// What all members are configured with alike.
+/// The settings that all members share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// How many members hold a slot.
+    /// The number of members that hold a slot.
     pub replication: Replication,
-    /// How many acknowledgements a write waits for.
+    /// The number of acknowledgements that a write waits for.
     pub acknowledgements: Acknowledgements,
     /// `None`: `Degrade` until an epoch has had three full members, then `Fail`.
     pub policy: Option<PartitionPolicy>,
 }
 
 impl Settings {
-    /// How many acknowledgements a write waits for, beside the owner's own copy, where a slot has so many
-    /// holders.
+    /// Returns the number of acknowledgements that a write waits for, besides the owner's own copy,
+    /// given the number of holders.
     pub fn acknowledgements(&self, holders: usize) -> usize {
         let others = holders.saturating_sub(1);
         match (self.acknowledgements, self.replication) {
@@ -25,13 +25,13 @@ impl Settings {
         }
     }
 
-    /// Whether a slot has other holders than its owner, where there are members enough.
+    /// Returns true if a slot has other holders than its owner, given enough members.
     pub fn has_backups(&self) -> bool {
         self.replication != Replication::Backups(0)
     }
 }
 
-/// How many acknowledgements a write waits for, beside the owner's own copy.
+/// The number of acknowledgements that a write waits for, besides the owner's own copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Acknowledgements {
@@ -52,7 +52,7 @@ impl Acknowledgements {
     }
 }
 
-/// What happens where a majority of the voters is out of reach.
+/// The behaviour when a majority of the voters is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PartitionPolicy {
@@ -72,7 +72,7 @@ impl PartitionPolicy {
     }
 }
 
-/// How many members hold a slot.
+/// The number of members that hold a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replication {

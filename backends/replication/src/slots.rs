@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher24;
 use siphasher::sip128::SipHasher24 as SipHasher24Of128;
 use steadfast_core::{Principal, RecordId};
 
-/// How many slots there are.
+/// The number of slots.
 pub const SLOTS: usize = 4_096;
 
 /// One of [`SLOTS`] shares of all record ids. Ownership is by slot.
@@ -89,22 +89,22 @@ impl SlotSet {
         Self(Arc::new([0; WORDS]))
     }
 
-    /// Whether a slot is in it.
+    /// Returns true if the set contains a slot.
     pub fn contains(&self, slot: Slot) -> bool {
         self.0[slot.index() / 64] & bit(slot) != 0
     }
 
-    /// Whether all slots of another set are in it.
+    /// Returns true if the set contains all slots of another one.
     pub fn contains_all(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0.iter()).all(|(own, others)| others & !own == 0)
     }
 
-    /// Whether there is none in it.
+    /// Returns true if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// How many there are in it.
+    /// Returns the number of slots in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }

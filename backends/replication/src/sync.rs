@@ -1,4 +1,4 @@
-//! How the other holders of a slot come to hold what its owner has.
+//! Synchronization: brings the other holders of a slot to the state of its owner.
 //!
 //! The owner compares digests at a place in its stream of messages. Where they differ, it lists its
 //! records page by page; the holder drops what is not listed, and asks for what differs.
@@ -15,16 +15,17 @@ use crate::replicas::{Digest, Page, Replicas, Summary};
 use crate::rules::Rule;
 use crate::slots::{Slot, SlotSet};
 
-/// How far the other holders are, as an owner sees it. Every epoch begins with nothing known.
+/// The progress of the other holders, as their owner sees it. Every epoch begins with nothing
+/// known.
 #[derive(Debug, Default)]
 pub struct Sync {
     holders: BTreeMap<Boot, Progress>,
 }
 
-/// How far one holder is.
+/// The progress of one holder.
 #[derive(Debug, Default)]
 struct Progress {
-    /// To be compared.
+    /// The slots to compare.
     due: SlotSet,
     /// A comparison is under way.
     compared: SlotSet,
@@ -32,7 +33,7 @@ struct Progress {
     differing: BTreeSet<Slot>,
     /// Their records are being listed.
     listed: BTreeSet<Slot>,
-    /// It was told that it has everything.
+    /// The holder knows that it has everything.
     told: SlotSet,
     /// It knows that.
     noted: SlotSet,
@@ -44,19 +45,20 @@ impl Sync {
         self.holders.entry(holder).or_default().due.insert_all(slots);
     }
 
-    /// Whether a holder has what the owner has of a slot, with everything that is on its way.
+    /// Returns true if a holder has the owner's state of a slot, including the messages on their
+    /// way.
     pub fn is_equal(&self, holder: Boot, slot: Slot) -> bool {
         let told = |progress: &Progress| progress.told.contains(slot);
         self.holders.get(&holder).is_some_and(told)
     }
 
-    /// Whether a holder knows that it has everything of a slot.
+    /// Returns true if a holder knows that it has everything of a slot.
     pub fn is_complete(&self, holder: Boot, slot: Slot) -> bool {
         let noted = |progress: &Progress| progress.noted.contains(slot);
         self.holders.get(&holder).is_some_and(noted)
     }
 
-    /// How many slots of all holders still differ, or may.
+    /// Returns the number of slots of all holders that differ or may differ.
     pub fn open(&self) -> usize {
         let open = |progress: &Progress| {
             progress.due.len()
@@ -67,7 +69,7 @@ impl Sync {
         self.holders.values().map(open).sum()
     }
 
-    /// Compares what is due, and lists what differs, as far as the window of each holder goes.
+    /// Compares slots that are due and lists those that differ, within the window of each holder.
     pub fn go_on(&mut self, replicas: &Replicas) -> Vec<(Boot, Message)> {
         let mut sends = Vec::new();
         for (holder, progress) in &mut self.holders {
@@ -202,13 +204,13 @@ pub fn on_records(records: Vec<(RecordId, Held)>, cx: &mut Context<'_>) {
     }
 }
 
-/// How many slots are compared in one message.
+/// The number of slots compared in one message.
 const COMPARED: usize = 512;
 
-/// How many slots of a holder are listed at a time.
+/// The number of slots of a holder that are listed at a time.
 const LISTED: usize = 8;
 
-/// How many records a page has at most.
+/// The highest number of records in a page.
 pub const LISTING: usize = 512;
 
 /// The bytes of records from which on a page ends: a holder wants 256 KiB at a time at most, so that calls do

@@ -1,4 +1,4 @@
-//! What a new owner does before it serves a slot: it finds everything that was acknowledged.
+//! Take-over: a new owner collects all acknowledged writes before it serves a slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ struct Sources {
     last: u64,
     /// Its holders then. In a slot that was given up: all members.
     boots: BTreeSet<Boot>,
-    /// How many of them can be missing, since a write waited for so many.
+    /// The number of them that can be missing, because a write waited for that many.
     spare: usize,
     is_given_up: bool,
     /// Members that are not waited for in a slot that was given up.
@@ -41,7 +41,7 @@ struct Sources {
 #[derive(Clone, Debug)]
 enum Stage {
     Hearing,
-    /// What each of these still has to list.
+    /// The slots that each of these still has to list.
     Listing {
         sources: BTreeSet<Boot>,
         found: BTreeMap<RecordId, Found>,
@@ -50,14 +50,14 @@ enum Stage {
     Through,
 }
 
-/// What is still to come, and what came. It is put in place all at once: a copy that claims to be complete
-/// is at no moment without a record.
+/// The awaited and the received records. They are put in place in one step: a copy that claims to
+/// be complete never lacks a record.
 #[derive(Clone, Debug, Default)]
 struct Fetching {
-    /// What each of these still has to send.
+    /// The records that each of these still has to send.
     lacking: BTreeMap<Boot, Vec<RecordId>>,
     fetched: Vec<(RecordId, Held)>,
-    /// What no holder has, or what does not count beside the copies of others (T6).
+    /// Own records that no holder has, or that the copies of others override (T6).
     dropped: Vec<RecordId>,
 }
 
@@ -66,7 +66,7 @@ struct Fetching {
 struct Found {
     confirmed: Option<(Mark, Boot)>,
     tentative: Option<(Mark, Boot)>,
-    /// In a slot that was given up: other confirmed states, one of which may be an end (D1).
+    /// Other confirmed states in a slot that was given up, one of which may be an end (D1).
     others: Vec<(Mark, Boot)>,
 }
 
@@ -113,8 +113,8 @@ impl TakeOver {
         others.copied().filter(|boot| !self.heard.contains_key(boot))
     }
 
-    /// Whether enough holders will not be heard any more: each of those missing is no member, or did not answer
-    /// for so long that it is not waited for (G1).
+    /// Returns true if enough holders can no longer be heard: each missing one is not a member, or
+    /// has not answered for too long (G1).
     pub fn is_hopeless(&self, is_gone: impl Fn(Boot) -> bool) -> bool {
         let is_hearing = matches!(self.stage, Stage::Hearing) && !self.sources.is_given_up;
         let missing = |boot: &&Boot| !self.heard.contains_key(boot);
@@ -129,7 +129,7 @@ impl TakeOver {
         self.sources.boots.iter().copied().filter(is_silent)
     }
 
-    /// Whether this node has everything that was acknowledged.
+    /// Returns true if this node has all acknowledged writes.
     pub fn is_through(&self) -> bool {
         matches!(self.stage, Stage::Through)
     }
@@ -218,7 +218,7 @@ impl TakeOver {
         Message::Pull { slot: self.slot, since: since.filter(|_| !all), after }
     }
 
-    /// What this node has itself, if it was a holder.
+    /// Collects this node's own copies, if it was a holder.
     fn own(&self, replicas: &Replicas) -> BTreeMap<RecordId, Found> {
         let mut found = BTreeMap::new();
         if let Some(part) = self.heard.get(&self.me) {
@@ -379,5 +379,5 @@ impl Sources {
     }
 }
 
-/// How many records are fetched at a time.
+/// The number of records fetched at a time.
 const BATCH: usize = 64;

@@ -30,15 +30,15 @@ use crate::rules::{Rule, Rules};
 use crate::slots::{SLOTS, Slot, SlotSet};
 use crate::sync::{self, Sync};
 
-/// What a member has to know of the cluster beyond its epoch.
+/// A member's knowledge of the cluster beyond its epoch.
 pub trait Standing {
-    /// Whether this node may answer for a slot at this moment.
+    /// Returns true if this node may answer for a slot at this moment.
     fn serves(&self, slot: Slot, now: Duration) -> bool;
-    /// Whether no other node can serve a slot any more.
+    /// Returns true if no other node can still serve a slot.
     fn is_clear(&self, slot: Slot, now: Duration) -> bool;
-    /// Whether this node does not reach a boot.
+    /// Returns true if this node does not reach a boot.
     fn suspects(&self, boot: Boot) -> bool;
-    /// How long this node's lease still runs.
+    /// Returns the remaining time of this node's lease.
     fn lease_left(&self, now: Duration) -> Duration;
 }
 
@@ -58,7 +58,7 @@ pub struct Tenant {
     terms: Terms,
 }
 
-/// What holds for the whole life of a member.
+/// The constants of a member's whole life.
 #[derive(Debug)]
 struct Terms {
     limits: Limits,
@@ -67,7 +67,7 @@ struct Terms {
     born: EpochId,
 }
 
-/// What is looked at little by little.
+/// The work that is spread over many ticks.
 #[derive(Debug)]
 struct Upkeep {
     /// The slot that is swept next.
@@ -77,7 +77,7 @@ struct Upkeep {
     eviction: Eviction,
 }
 
-/// What the components see of each other and of the cluster.
+/// The components' view of each other and of the cluster.
 struct World<'w> {
     standing: &'w dyn Standing,
     sync: &'w Sync,
@@ -158,7 +158,7 @@ impl Tenant {
         &self.view
     }
 
-    /// What this node holds.
+    /// Returns the records that this node holds.
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
     }
@@ -168,7 +168,7 @@ impl Tenant {
         &mut self.replicas
     }
 
-    /// How far it is with its slots.
+    /// Returns the state of its slots.
     pub fn ownership(&self) -> &Ownership {
         &self.ownership
     }
@@ -189,7 +189,7 @@ impl Tenant {
         }
     }
 
-    /// Whether it holds a slot of another owner, and has no lease to read it.
+    /// Returns true if it holds a slot of another owner without a lease to read it.
     pub fn lacks_lease(&self, slot: Slot, now: Duration) -> bool {
         let is_holder = self.view.holders(slot).contains(&self.view.me);
         let may_read = |owner| self.readers.may_read(owner, slot, now);
@@ -205,7 +205,7 @@ impl Tenant {
         count
     }
 
-    /// How many records it holds.
+    /// Returns the number of records that it holds.
     pub fn copies(&self) -> Copies {
         let mut copies = Copies::default();
         for slot in Slot::all() {
@@ -215,7 +215,8 @@ impl Tenant {
         copies
     }
 
-    /// How many copies of own records other holders may lack, and in how many of their slots.
+    /// Returns the number of copies of own records that other holders may lack, and the number of
+    /// their slots.
     pub fn lacking(&self) -> (usize, usize) {
         let (mut copies, mut slots) = (0, 0);
         for slot in Slot::all().filter(|slot| self.view.owns(*slot)) {
@@ -227,12 +228,13 @@ impl Tenant {
         (copies, slots)
     }
 
-    /// Whether its own slots are served and complete at all of their holders, and the others complete here.
+    /// Returns true if its own slots are served and complete at all of their holders, and the
+    /// others complete here.
     pub fn is_settled(&self) -> bool {
         self.ownership.waiting() == (0, 0) && self.is_filled() && self.lacking().1 == 0
     }
 
-    /// How many calls and writes are under way here.
+    /// Returns the number of calls and writes under way here.
     pub fn under_way(&self) -> usize {
         self.owner.len()
     }
@@ -467,7 +469,8 @@ impl Tenant {
         told
     }
 
-    /// Whether calls of this node for a slot have to wait: its owner does not know all that this node knows.
+    /// Returns true if calls of this node for a slot have to wait: its owner lacks records that
+    /// this node knows.
     pub fn is_handing_over(&self, slot: Slot) -> bool {
         self.handoff.waits(slot)
     }
@@ -662,7 +665,8 @@ impl Tenant {
         told
     }
 
-    /// Some of the sessions that are due in slots that are served now. What this node does not own is forgotten.
+    /// Some of the sessions that are due in slots that are served now. Forgets the records that
+    /// this node does not own.
     fn take_due(&mut self, standing: &dyn Standing, now: Now) -> Vec<RecordId> {
         let Self { view, replicas, upkeep, .. } = self;
         upkeep.due.retain(|id| view.owns(replicas.slot_of(*id)));
@@ -689,13 +693,13 @@ impl Tenant {
         owner.advance_all(&world, &mut cx)
     }
 
-    /// Whether calls or ends of sessions wait for a lease.
+    /// Returns true if calls or ends of sessions wait for a lease.
     pub fn waits_for_lease(&self) -> bool {
         let Upkeep { due, eviction, .. } = &self.upkeep;
         !self.owner.is_empty() || !due.is_empty() || eviction.waits_for_lease()
     }
 
-    /// Whether this node drains, and holds nothing any more.
+    /// Returns true if this node drains, and no longer holds anything.
     pub fn is_drained(&self) -> bool {
         let me = self.view.epoch.member(self.view.me);
         me.is_some_and(|me| me.role == Role::Draining)
@@ -703,8 +707,8 @@ impl Tenant {
             && Slot::all().all(|slot| self.replicas.is_empty(slot))
     }
 
-    /// Whether everything that this node is going to hold is here, and it knows, and all that it brought is
-    /// merged.
+    /// Returns true if this node knows that it has everything it is going to hold, and all that it
+    /// brought is merged.
     pub fn is_filled(&self) -> bool {
         let is_here = |slot: Slot| self.replicas.complete_in(slot) == Some(self.view.number());
         self.handoff.is_over() && self.view.followed().iter().all(is_here)
@@ -752,7 +756,7 @@ impl Tenant {
         over.iter().for_each(|(id, _)| self.replicas.remove(*id));
     }
 
-    /// Whether a member may come back with sessions that it went on with by itself.
+    /// Returns true if a member may come back with sessions that it continued by itself.
     fn is_anyone_apart(&self) -> bool {
         let is_aside = |member: &Member| member.role == Role::Aside;
         self.view.epoch.policy() == PartitionPolicy::Degrade
@@ -770,7 +774,7 @@ impl Tenant {
     }
 }
 
-/// What was found in some slots.
+/// The results of searching some slots.
 #[derive(Default)]
 struct Swept {
     /// Sessions whose deadline is over.
@@ -779,14 +783,14 @@ struct Swept {
     unsettled: Vec<RecordId>,
 }
 
-/// How many sessions end in a tick at most, since their deadline is over.
+/// The highest number of sessions that end in a tick because their deadline has passed.
 const ENDED: usize = 256;
 
-/// How many sessions of a class end at most whenever something grew: more than came.
+/// The highest number of sessions of a class that end whenever a record grew: more than can arrive.
 const EVICTED_AT_ONCE: usize = 2;
 
-/// How many sessions of a class end in a tick at most: 1,300 in a second.
+/// The highest number of sessions of a class that end in a tick: 1,300 per second.
 const EVICTED_IN_TICK: usize = 32;
 
-/// How many slots are swept in a tick.
+/// The number of slots that are swept in a tick.
 const SWEPT: usize = 16;

@@ -1,4 +1,4 @@
-//! Gossip as bytes. What arrives is bounded by the packet that it is read from.
+//! Gossip as bytes. A message is bounded by the packet that it is read from.
 
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Identity, Member, Message, State};

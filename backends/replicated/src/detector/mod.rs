@@ -1,6 +1,6 @@
-//! Which nodes are there: a failure detector, by SWIM.
+//! A failure detector: finds out by SWIM which nodes are alive.
 //!
-//! It is no authority: what it reports makes the engine ask the node itself.
+//! It decides nothing: its reports only make the engine ask the node itself.
 
 mod gossip;
 mod swim;
@@ -9,5 +9,5 @@ use std::time::Duration;
 
 pub(crate) use self::swim::Detector;
 
-/// How often time passes for a detector.
+/// The interval of a detector's timer.
 pub(crate) const BEAT: Duration = Duration::from_millis(50);

@@ -20,7 +20,7 @@ use steadfast_replication::member::Boot;
 pub(crate) struct Detector {
     foca: Foca<Life, GossipCodec, SmallRng, NoCustomBroadcast>,
     outside: Outside,
-    /// Nodes at the other end of a link, and when they are told about this one, if they have to be.
+    /// Linked nodes, each with the time of the next announcement, if it still needs one.
     linked: BTreeMap<Boot, Duration>,
     suspects: BTreeMap<Boot, Suspect>,
     has_left: bool,
@@ -68,7 +68,7 @@ impl Detector {
         }
     }
 
-    /// Says hello to nodes that are linked and not known, or that were taken for dead.
+    /// Announces this node to nodes that are linked and not known, or that were considered dead.
     fn introduce(&mut self) {
         let now = self.outside.now;
         let due = self.linked.iter().filter(|(_, at)| **at <= now);
@@ -82,7 +82,7 @@ impl Detector {
     }
 
     fn learn(&mut self, update: Option<Member<Life>>) {
-        // An update that is no news is no error, and the codec has room for one member.
+        // A stale update is not an error, and the codec has room for one member.
         let _ = self.foca.apply_many(update.into_iter(), true, &mut self.outside);
         let _ = self.foca.gossip(&mut self.outside);
     }
@@ -150,7 +150,7 @@ impl Detector {
         }
     }
 
-    /// What is to be sent. It may be lost, and there may be no link to its receiver.
+    /// Returns the packets to send. A packet may be lost, and its receiver may not be linked.
     pub(crate) fn take_gossip(&mut self) -> Vec<(Boot, Vec<u8>)> {
         std::mem::take(&mut self.outside.gossip)
     }
@@ -175,7 +175,7 @@ impl fmt::Debug for Detector {
     }
 }
 
-/// What foca wants done: packets that wait to be sent, and timers that wait for their time.
+/// The requests of foca: packets that wait to be sent, and timers that wait for their time.
 #[derive(Default)]
 struct Outside {
     now: Duration,
@@ -208,7 +208,7 @@ fn in_state(member: &Member<Life>, state: State) -> Member<Life> {
     Member::new(*member.id(), member.incarnation(), state)
 }
 
-/// With six nodes at rest, about half of the 5 KB a second that all their links may cost.
+/// The SWIM settings: with six idle nodes, about half of the 5 KB/s that all their links may cost.
 fn config() -> Config {
     Config {
         probe_period: Duration::from_millis(500),
@@ -223,7 +223,7 @@ fn config() -> Config {
             frequency: Duration::from_secs(30),
             num_members: NonZeroUsize::MIN,
         }),
-        // Whoever is linked is told again and again already.
+        // Linked nodes already get repeated announcements.
         periodic_announce_to_down_members: None,
         // Only while there is news.
         periodic_gossip: Some(PeriodicParams { frequency: 3 * BEAT, num_members: THREE }),
@@ -232,11 +232,11 @@ fn config() -> Config {
 
 const THREE: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
 
-/// How long a node may take to deny that it is dead: a link is dialled anew, or a third node asked,
-/// several times over.
+/// The time in which a node may deny that it is dead: enough to dial a link or ask a third node
+/// several times.
 const SUSPECTED_FOR: Duration = Duration::from_millis(1_300);
 
-/// How often a node that is linked and not known is told about this one.
+/// The interval at which this node announces itself to a node that is linked and not known.
 const INTRODUCE_EVERY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

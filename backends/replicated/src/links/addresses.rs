@@ -1,4 +1,4 @@
-//! Where other nodes may be found, and which boot was found there.
+//! Addresses of other nodes, and the boot that was found at each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,14 +86,14 @@ impl Addresses {
     }
 }
 
-/// How often addresses without a link are dialled: at first, and in the long run.
+/// The interval at which addresses without a link are dialled: the first one and the longest.
 const DIAL_EVERY: Duration = Duration::from_millis(100);
 const DIAL_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
-/// How long an address may fail before it is forgotten. Seeds are looked up again.
+/// The time after which a failing address is forgotten. Seeds are looked up again.
 const FORGET_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// How many addresses are known at most.
+/// The highest number of known addresses.
 const MAX_ADDRESSES: usize = 1_024;
 
 #[cfg(test)]

@@ -122,6 +122,6 @@ async fn write<S: Stream>(writer: WriteHalf<S>, mut frames: Frames) -> io::Resul
     }
 }
 
-/// How long a link may be silent, and how often something is sent.
+/// The time after which a silent link is closed, and the interval at which something is sent.
 pub(super) const SILENT_FOR: Duration = Duration::from_millis(1_500);
 pub(super) const SPEAK_EVERY: Duration = Duration::from_millis(500);

@@ -59,5 +59,5 @@ impl Links {
     }
 }
 
-/// How long a node that is dialled may take to become a peer.
+/// The time that a dialled node has to become a peer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! What the seeds of a node name: where it looks for others before it founds a service.
+//! The addresses that a node's seeds resolve to: it looks there for others before it founds a
+//! service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::addresses::Addresses;
 
 /// The seeds, and the addresses that they stood for last.
 pub(super) struct Seeds {
-    /// Where this node is dialled: no other node is there.
+    /// The addresses of this node itself: no other node is there.
     own: String,
     /// `None`: not looked up yet.
     addresses: BTreeMap<String, Option<Vec<String>>>,
@@ -31,7 +32,7 @@ impl Seeds {
         }
     }
 
-    /// Whether it is time to look the seeds up again; notes that it happens.
+    /// Returns true if the seeds are due to be looked up again, and starts the next interval.
     pub(super) fn are_due(&mut self, is_alone: bool, now: Duration) -> bool {
         let is_due = self.look_up_at <= now;
         if is_due {
@@ -46,7 +47,7 @@ impl Seeds {
         self.addresses.insert(seed.to_owned(), Some(addresses));
     }
 
-    /// What the seeds name, if it is something else than what was returned last.
+    /// Returns the addresses of the seeds if they have changed since the last call.
     pub(super) fn news(
         &mut self,
         addresses: &Addresses,
@@ -76,11 +77,11 @@ impl Seeds {
     }
 }
 
-/// How often the seeds are looked up, and how often without any link.
+/// The interval at which the seeds are looked up, and the one without any link.
 const LOOK_UP: Duration = Duration::from_secs(10);
 const LOOK_UP_ALONE: Duration = Duration::from_secs(1);
 
-/// How long a name that stands for this node alone is waited for to stand for others.
+/// The time to wait until a name that resolves to this node alone resolves to others.
 const SETTLE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ impl EmptyFrames {
     }
 }
 
-/// How many empty frames are taken in a second: those that came while this node stood still, too.
+/// The highest number of empty frames accepted per second, including those that came while this
+/// node was stalled.
 const MAX_EMPTY: u32 = 100;
 
 const SECOND: Duration = Duration::from_secs(1);

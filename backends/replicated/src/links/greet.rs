@@ -1,4 +1,4 @@
-//! What both sides of a connection say before it is a link.
+//! The greetings that turn a connection into a link.
 
 use std::io;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Links {
         }
     }
 
-    /// Whether a node may be linked with.
+    /// Returns true if a link to the node is allowed.
     pub(super) fn examine(&self, greeting: Greeting) -> Result<Peer, Refusal> {
         let Greeting { cluster, edition, address, known, hello } = greeting;
         if cluster != self.place.cluster {
@@ -130,7 +130,7 @@ async fn in_time<T>(
     tokio::time::timeout(within, happen).await.map_err(io::Error::from)?
 }
 
-/// How long a stranger may take for its handshake, and then for its greeting.
+/// The time limit of a stranger's handshake, and that of its greeting.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(1);
 const GREETING_WITHIN: Duration = Duration::from_secs(1);
 

@@ -1,8 +1,8 @@
 //! Links: one connection to each peer, authenticated by TLS before a byte of it is looked at.
 //!
 //! Locks are taken in one order: the engine's, then that of the links. A link begins and ends under
-//! both, so that the engine sends nothing over a link that it does not know, and receives nothing over
-//! one that it was told has ended.
+//! both, so that the engine never sends over a link that it does not know, and never receives over
+//! one that has ended for it.
 
 mod addresses;
 mod carry;
@@ -51,11 +51,11 @@ pub(crate) struct Links {
     last_link: AtomicU64,
 }
 
-/// Where a node is, and where it looks for others.
+/// The addresses of a node, and those where it looks for others.
 pub(crate) struct Place {
     /// The name of the service.
     pub(crate) cluster: String,
-    /// Where the others dial this node.
+    /// The address at which others dial this node.
     pub(crate) address: String,
     pub(crate) seeds: Vec<String>,
     /// The longest frame, in bytes.
@@ -74,10 +74,10 @@ struct Open {
 
 struct Link {
     number: u64,
-    /// Whether the node with the lower boot dialled; of two links that cross, that one stays.
+    /// True if the node with the lower boot dialled: of two links that cross, that one stays.
     is_preferred: bool,
     since: Duration,
-    /// Where the peer says that it is found.
+    /// The address that the peer advertises.
     address: String,
     queue: Queue,
     /// Ends the link when it is dropped.
@@ -298,8 +298,9 @@ impl Open {
 }
 
 impl Link {
-    /// Whether it stays, and another one to the same peer is not needed. The side that dials had no link
-    /// when it began; the other side knows then that its own is dead, unless the two have just crossed.
+    /// Returns true if the link stays, and the peer needs no other. The side that dials had no link
+    /// when it began; the other side knows then that its own is dead, unless the two have just
+    /// crossed.
     fn stays(&self, other: &Self, is_dialled: bool) -> bool {
         let is_young = other.since.saturating_sub(self.since) < CROSS_WITHIN;
         if is_dialled {
@@ -319,12 +320,12 @@ impl Link {
     }
 }
 
-/// What a link runs over.
+/// The transport of a link.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// For how long two nodes that dialled each other may have two links.
+/// The time for which two nodes that dialled each other may have two links.
 const CROSS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes that wait for a peer, at most; then its link is closed. Its frames are sent again by the engine.

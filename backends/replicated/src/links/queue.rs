@@ -1,4 +1,4 @@
-//! What waits for a peer, bounded in bytes.
+//! The frames that wait for a peer, bounded in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ pub(super) fn queue() -> (Queue, Frames) {
 }
 
 impl Queue {
-    /// Puts a frame, unless more than `limit` bytes would wait then, or nobody takes them any more.
+    /// Adds a frame, unless more than `limit` bytes would wait then, or the receiver is gone.
     ///
     /// There is one who puts at a time, so nothing is added between the look and the addition.
     pub(super) fn put(&mut self, frame: Vec<u8>, limit: usize) -> bool {
@@ -38,7 +38,7 @@ impl Queue {
         self.frames.send(frame).is_ok()
     }
 
-    /// How many bytes wait.
+    /// Returns the number of bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -1,11 +1,11 @@
-//! Why a node that was reached is refused as a peer: logged once, not at each attempt.
+//! The reasons for refusing nodes as peers, each logged once rather than at each attempt.
 
 use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
 
 use steadfast_replication::wire::EDITION;
 
-/// Why a node is refused.
+/// The reason for refusing a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("it does not know the secret of this node")]
@@ -18,7 +18,7 @@ pub(super) enum Refusal {
     Edition(u64),
 }
 
-/// What was logged already, by the address of the refused node.
+/// The reasons that were logged, by the address of the refused node.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(BTreeMap<String, Discriminant<Refusal>>);
 
@@ -37,7 +37,7 @@ impl Refusals {
     }
 }
 
-/// How many addresses are remembered at most.
+/// The highest number of remembered addresses.
 const MAX_REMEMBERED: usize = 256;
 
 #[cfg(test)]

@@ -67,5 +67,5 @@ pub(super) async fn serve(links: Weak<Links>, listener: TcpListener) {
     }
 }
 
-/// How many strangers there may be at a time.
+/// The highest number of strangers at a time.
 pub(super) const MAX_STRANGERS: usize = 256;

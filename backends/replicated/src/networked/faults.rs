@@ -1,4 +1,4 @@
-//! What goes wrong: crashes, restarts, partitions in one or both directions, and packets held back.
+//! Faults: crashes, restarts, partitions in one or both directions, and packets held back.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::{Setup, host};
 pub(super) struct Faults {
     random: SmallRng,
     setup: Setup,
-    /// What is in trouble, and until when; it is over when the nodes are at rest afterwards.
+    /// The faults under way, and the time when each ends; the run is over when the nodes are at
+    /// rest afterwards.
     trouble: Option<(Duration, Trouble)>,
     count: u64,
 }
@@ -19,7 +20,7 @@ pub(super) struct Faults {
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Crash(usize),
-    /// From the first one to the second.
+    /// A direction: from the first host to the second.
     OneWay(usize, usize),
     Pair(usize, usize),
     CutOff(usize),

@@ -98,7 +98,7 @@ impl Random for SeededRandom {
     }
 }
 
-/// How many clients each host serves.
+/// The number of clients that each host serves.
 const CLIENTS: u64 = 3;
 
 const PORT: u16 = 7946;

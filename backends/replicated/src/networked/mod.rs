@@ -1,12 +1,13 @@
 //! Nodes in a simulated network: the driver, the links and the failure detector as they are in production,
 //! over turmoil's sockets and time.
 //!
-//! Beside each node run clients of it. What they were told is remembered by an oracle, which complains
-//! of what cannot be: a write that was acknowledged and is lost, a session that lives on after its
-//! end, a read that is older than what its client carries. One thing is in trouble at a time, and the
-//! next one when the nodes are at rest again.
+//! Beside each node run clients of it. An oracle remembers the answers, and complains of impossible
+//! ones: a write that was acknowledged and is lost, a session that lives on after its end, a read
+//! that is older than the state its client carries. One thing is in trouble at a time, and the next
+//! one when the nodes are at rest again.
 //!
-//! Links have no TLS here: what it takes is drawn from the system, and its cost is no part of this.
+//! Links have no TLS here: it would draw randomness from the system, and its cost does not matter
+//! here.
 
 mod faults;
 mod host;
@@ -23,14 +24,14 @@ use self::faults::Faults;
 use self::oracle::Oracle;
 use crate::{Acknowledgements, PartitionPolicy, ReplicatedStore, Replication};
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     nodes: usize,
     replication: Replication,
     acknowledgements: Acknowledgements,
     partition: PartitionPolicy,
-    /// Whether hosts crash, too.
+    /// True if hosts crash as well.
     crashes: bool,
 }
 
@@ -47,17 +48,17 @@ impl Setup {
     }
 }
 
-/// What the hosts share with whoever runs them.
+/// The state that hosts share with the simulation that runs them.
 struct World {
     setup: Setup,
     seed: u64,
     oracle: Oracle,
     nodes: Vec<Option<ReplicatedStore>>,
     starts: u64,
-    /// How often a node lost a link.
+    /// The number of times that a node lost a link.
     links_lost: u64,
     phase: Phase,
-    /// How many hosts have read everything.
+    /// The number of hosts that have read everything.
     done: usize,
 }
 
@@ -70,7 +71,7 @@ enum Phase {
 }
 
 impl World {
-    /// Whether every node is there and nothing is left to repair.
+    /// Returns true if every node is alive and nothing is left to repair.
     fn is_at_rest(&self) -> bool {
         let count = self.setup.nodes;
         self.nodes.iter().all(|node| {
@@ -90,7 +91,7 @@ impl World {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ran {
     calls: u64,
@@ -205,7 +206,8 @@ fn what_was_promised_holds_over_a_network_with_faults() {
     }
 }
 
-/// `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, for whoever changes a link.
+/// `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, for code that changes a
+/// link.
 #[test]
 fn many_seeds_hold_over_a_network_if_they_are_asked_for() {
     let seeds = std::env::var("STEADFAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
@@ -226,5 +228,5 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
-/// For how long there are faults, in simulated time.
+/// The duration of faults, in simulated time.
 const FAULTY_FOR: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! Clients, and what they may be told.
+//! Clients, and the answers that they may get.
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +16,7 @@ use super::host::SimulatedClock;
 use super::{Phase, Ran, World};
 use crate::ReplicatedStore;
 
-/// What every client knows, taken together.
+/// The knowledge of all clients taken together.
 pub(super) struct Oracle {
     random: SmallRng,
     sessions: Vec<Session>,
@@ -261,7 +261,7 @@ async fn read(
     lookup.map(|lookup| oracle.looked_up(at, &asked, &lookup))
 }
 
-/// What is not confirmed may have happened, or not.
+/// A write that is not confirmed may have happened or not.
 fn told(world: &RefCell<World>, at: usize, call: Call, outcome: Result<Outcome, StoreError>) {
     let oracle = &mut world.borrow_mut().oracle;
     oracle.note((at, call), outcome.is_err());

@@ -61,7 +61,7 @@ fn begin(partition: PartitionPolicy) -> Simulation {
     Simulation::begin(Setup { partition, ..Setup::number(0) }, 1).unwrap()
 }
 
-/// How many members each node that runs sees.
+/// The number of members that each running node sees.
 fn members(world: &World) -> Vec<usize> {
     let running = world.nodes.iter().flatten();
     running.map(ReplicatedStore::status).map(|status| status.members.full).collect()

@@ -23,7 +23,7 @@ use crate::common::{CLUSTER, SECRET};
 
 type Authority = Issuer<'static, KeyPair>;
 
-/// What a node has.
+/// The certificates of a node.
 pub fn peer() -> ClientConfig {
     with_leaf(&TLS13, &authority(CLUSTER, SECRET), &leaf())
 }
@@ -33,8 +33,8 @@ pub fn older_peer() -> ClientConfig {
     with_leaf(&TLS12, &authority(CLUSTER, SECRET), &leaf())
 }
 
-/// Without a leaf, with one of another authority, and with one that is none of a node. All of them
-/// trust the nodes: it is not they who hang up.
+/// Clients without a certificate, with one of another authority, and with one that is not a node's.
+/// All of them trust the nodes: it is not they who hang up.
 pub fn strangers() -> Vec<ClientConfig> {
     let mut other_name = leaf();
     other_name.subject_alt_names = vec![SanType::DnsName("node.other".try_into().unwrap())];
@@ -53,7 +53,7 @@ pub fn strangers() -> Vec<ClientConfig> {
     .collect()
 }
 
-/// A connection after its handshake, as far as the client can tell.
+/// A connection whose handshake is complete from the client's view.
 pub async fn connect(
     client: &ClientConfig,
     stream: TcpStream,

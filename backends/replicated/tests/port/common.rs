@@ -73,7 +73,8 @@ impl Visitor {
         Keyring::unkeyed().prove(&Realm::default(), self.token.secret())
     }
 
-    /// What a node says that the session holds; `None` while it cannot tell, or if there is none.
+    /// Returns the value of the session at a node; `None` if there is none, or the node cannot
+    /// tell.
     pub async fn value(&self, store: &ReplicatedStore, key: &str) -> Option<String> {
         match store.load(self.id(), Some(&self.proof()), &Hint::default()).await.ok()? {
             Lookup::Found(found) => {
@@ -116,7 +117,7 @@ impl Pair {
         Self { tap, nodes }
     }
 
-    /// What both nodes say that a session holds, once they say the same.
+    /// Returns the value of a session once both nodes agree on it.
     pub async fn agreed(&self, visitor: &Visitor, key: &str) -> String {
         let values = async || {
             let [first, second] = &self.nodes;
@@ -127,7 +128,7 @@ impl Pair {
     }
 }
 
-/// Says something to a port, and hears what is said until it hangs up.
+/// Sends bytes to a port, and returns the answer until the port hangs up.
 pub async fn say(port: SocketAddr, said: &[u8]) -> Vec<u8> {
     let mut heard = Vec::new();
     within(async {
@@ -141,7 +142,7 @@ pub async fn say(port: SocketAddr, said: &[u8]) -> Vec<u8> {
     heard
 }
 
-/// Whether some bytes are among those that were heard.
+/// Returns true if the received bytes contain these.
 pub fn contains(heard: &[u8], bytes: &[u8]) -> bool {
     heard.windows(bytes.len()).any(|window| window == bytes)
 }

@@ -1,4 +1,4 @@
-//! What a peer can do that has the secret and means harm: less than it could, and nothing to others.
+//! Attacks by a peer that has the secret: each stays within bounds and leaves other peers alone.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,7 +88,7 @@ async fn connected(port: SocketAddr) -> Link {
     connect(&peer(), TcpStream::connect(port).await.unwrap()).await.unwrap()
 }
 
-/// How a node greets, so that another one can be greeted just so.
+/// Returns a node's greeting, to greet another one with it.
 async fn greeting_of_another() -> Vec<u8> {
     let (port, _other) = founder(node(9)).await;
     let mut link = connected(port).await;
@@ -100,7 +100,7 @@ async fn greeting_of_another() -> Vec<u8> {
     greeting
 }
 
-/// Whether a node ends a link after this, though more comes all the time.
+/// Returns true if a node ends the link after these bytes, although more keep coming.
 async fn is_hung_up_on(link: Link, bomb: &[u8]) -> bool {
     let (mut reader, mut writer) = tokio::io::split(link);
     let ends = async { reader.read_to_end(&mut Vec::new()).await };

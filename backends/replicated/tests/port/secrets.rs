@@ -111,7 +111,7 @@ impl Service {
         }
     }
 
-    /// Whether one with these secrets cannot join.
+    /// Returns true if a node with these secrets cannot join.
     async fn refuses(&self, secrets: &[[u8; 32]]) -> bool {
         let seeds = self.nodes.iter().map(|(port, _)| port.to_string());
         let node = anyone(9).seeds(seeds).join_timeout(Duration::from_secs(1));

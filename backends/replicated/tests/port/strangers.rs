@@ -1,4 +1,4 @@
-//! Who may open a port, and who is hung up on.
+//! Strangers at the port: those that may connect, and those that are hung up on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -98,7 +98,7 @@ async fn cl_03_a_node_speaks_one_version_of_tls_and_one_protocol() {
     assert!(hear(&none, port).await.0.is_empty());
 }
 
-/// What a node says to a client before it hangs up, and which alert it sends.
+/// Returns the bytes and the alert that a node sends to a client before it hangs up.
 async fn hear(client: &ClientConfig, port: SocketAddr) -> (Vec<u8>, Option<rustls::Error>) {
     let mut heard = Vec::new();
     let end: io::Result<_> = within(async {
@@ -112,7 +112,7 @@ async fn hear(client: &ClientConfig, port: SocketAddr) -> (Vec<u8>, Option<rustl
     (heard, alert.map(|alert| *alert))
 }
 
-/// How HTTP/2 begins.
+/// The preface of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The bytes of an alert in the clear.

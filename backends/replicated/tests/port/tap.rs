@@ -1,4 +1,4 @@
-//! A relay in front of the nodes, which listens in, and does harm where it is told to.
+//! A relay in front of the nodes, which listens in and does harm on request.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::common::within;
 
-/// What goes over the wire between nodes. Nothing passes any more when it is dropped.
+/// The bytes that go over the wire between nodes. Nothing passes any more when it is dropped.
 pub struct Tap {
     wire: Arc<watch::Sender<Wire>>,
     relays: JoinSet<()>,
@@ -31,13 +31,13 @@ struct Wire {
 #[derive(Clone)]
 pub struct Connection {
     pub to: SocketAddr,
-    /// By whoever dialled.
+    /// Sent by the side that dialled.
     pub said: Vec<u8>,
     pub answered: Vec<u8>,
     pub has_ended: bool,
 }
 
-/// What may happen to bytes on their way.
+/// The ways in which a relay treats bytes.
 #[derive(Clone, Debug)]
 pub enum Harm {
     Flip,
@@ -80,7 +80,7 @@ impl Tap {
         within(wire.wait_for(is_over)).await.unwrap();
     }
 
-    /// Waits until so many connections ended.
+    /// Waits until this number of connections have ended.
     pub async fn ended(&self, count: usize) {
         let ended = |wire: &Wire| wire.connections.iter().filter(|one| one.has_ended).count();
         let mut wire = self.wire.subscribe();

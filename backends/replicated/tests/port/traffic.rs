@@ -1,4 +1,4 @@
-//! What goes over the wire: what can be read there, and what becomes of it when it is tampered with.
+//! Traffic on the wire: an eavesdropper reads nothing, and tampering is noticed.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -85,7 +85,7 @@ async fn cl_10_no_token_is_on_the_wire_and_no_value_in_the_clear() {
     }
 }
 
-/// What peers say to each other on each connection, without TLS.
+/// Returns the plain text that peers exchange on each connection.
 async fn recorded_in_the_clear() -> Vec<Vec<u8>> {
     let pair = Pair::open(plain).await;
     let visitor = Visitor::at(&pair.nodes[0], &[("n", "0")]).await;
@@ -137,7 +137,7 @@ async fn sign_in(visitor: &Visitor, store: &ReplicatedStore) -> Token {
     token
 }
 
-/// Whether the secret of a token can be read in some spelling.
+/// Returns true if the bytes contain the secret of a token in some encoding.
 fn gives_away(heard: &[u8], token: &Token) -> bool {
     let bytes = URL_SAFE_NO_PAD.decode(token.encode().as_bytes()).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

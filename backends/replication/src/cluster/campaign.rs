@@ -23,12 +23,12 @@ enum Phase {
     Accepting { epoch: Arc<Epoch>, accepted: BTreeSet<Boot> },
 }
 
-/// What is to be proposed.
+/// The epoch to propose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// It may have been chosen already.
     Accepted(Arc<Epoch>),
-    /// What is wanted, knowing that these slots are served, and these boots were heard.
+    /// Returns the wanted epoch, given the served slots and the boots that were heard.
     Free(SlotSet, BTreeSet<Boot>),
 }
 
@@ -85,7 +85,7 @@ impl Campaign {
         self.phase = Phase::Accepting { epoch, accepted: BTreeSet::new() };
     }
 
-    /// What is being accepted, if it came so far.
+    /// The proposal that is being accepted, if the attempt has come that far.
     pub(super) fn proposed(&self) -> Option<&Arc<Epoch>> {
         match &self.phase {
             Phase::Accepting { epoch, .. } => Some(epoch),

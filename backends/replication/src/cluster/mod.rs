@@ -1,4 +1,4 @@
-//! Which epoch it is, who chooses the next one, and who may serve.
+//! The current epoch, the choice of the next one, and permission to serve.
 
 mod campaign;
 mod suspicion;
@@ -34,12 +34,12 @@ pub struct Cluster {
     rules: Rules,
 }
 
-/// How long leases run.
+/// The durations of leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// From when a lease is asked for until it ends.
+    /// The time from the request for a lease until it ends.
     pub lease: Duration,
-    /// How long another node waits until it has certainly ended: clocks' rates differ.
+    /// The time that other nodes wait for its end: longer, because the rates of clocks differ.
     pub wait: Duration,
 }
 
@@ -49,14 +49,14 @@ impl Timing {
         Self { lease: Duration::from_millis(300), wait: Duration::from_millis(360) };
 }
 
-/// What members send each other about the cluster.
+/// A message between members about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The sender.
     pub from: Boot,
     /// The epoch of the sender.
     pub epoch: EpochId,
-    /// What it sends.
+    /// The content.
     pub message: Message,
 }
 
@@ -80,23 +80,23 @@ pub enum Message {
     Accepted(Ballot),
     /// Asks a voter for a lease over slots.
     AskLease {
-        /// Of the request.
+        /// The number of the request.
         number: u64,
-        /// What is served or about to be.
+        /// The slots that are served or about to be.
         slots: SlotSet,
     },
     /// It grants the lease.
     Lease {
-        /// Of the request.
+        /// The number of the request.
         number: u64,
-        /// What it grants of it.
+        /// The slots that it grants.
         slots: SlotSet,
     },
     /// The sender serves these slots no more.
     Withdrawn(SlotSet),
 }
 
-/// What a step leads to.
+/// An effect of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
@@ -123,18 +123,18 @@ impl Cluster {
         &self.epoch
     }
 
-    /// Whether this node may answer for a slot: a lease of this epoch that names it is running.
+    /// Returns true if this node may answer for a slot: a running lease of this epoch names it.
     pub fn serves(&self, slot: Slot, now: Duration) -> bool {
         self.tenure.serves(slot, now)
     }
 
-    /// How long this node's lease still runs.
+    /// Returns the remaining time of this node's lease.
     pub fn lease_left(&self, now: Duration) -> Duration {
         let until = self.lease_state().until;
         until.map_or(Duration::ZERO, |until| until.saturating_sub(now))
     }
 
-    /// Whether no other node can serve a slot any more, whatever epoch it knows: the first step of a
+    /// Returns true if no other node of any epoch can still serve a slot: the first step of a
     /// take-over.
     pub fn is_clear(&self, slot: Slot, now: Duration) -> bool {
         let rules = (self.timing, self.rules);
@@ -149,8 +149,8 @@ impl Cluster {
         self.tenure.make_ready(&slots.iter().filter(can_be).collect());
     }
 
-    /// When a lease was asked for last, whether it was granted, and whether everything that is ready was
-    /// named by a lease of this epoch.
+    /// Returns the time of the last request for a lease, whether it was granted, and whether a
+    /// lease of this epoch named every slot that is ready.
     pub fn lease_state(&self) -> LeaseState {
         self.tenure.state(self.timing)
     }
@@ -205,7 +205,8 @@ impl Cluster {
         }
     }
 
-    /// Whether this node promised to take part in a ballot, and grants no new slots until the next epoch.
+    /// Returns true if this node promised a ballot, and therefore grants no new slots until the
+    /// next epoch.
     pub fn has_promised(&self) -> bool {
         self.voter.promised().is_some()
     }

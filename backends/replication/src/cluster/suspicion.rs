@@ -15,27 +15,28 @@ pub struct Suspicion {
     others: BTreeMap<Boot, Contact>,
     /// Pairs of a node and a boot that it does not reach, and when it last said so.
     words: BTreeMap<(Boot, Boot), Duration>,
-    /// When this node last looked.
+    /// The time of this node's last check.
     looked: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Contact {
-    /// When its engine last answered.
+    /// The time when its engine last answered.
     answered: Option<Duration>,
-    /// Since when an answer is awaited.
+    /// The time since which an answer is awaited.
     awaited: Option<Duration>,
-    /// Whether another node's word is the reason to await one.
+    /// True if another node's suspicion is the reason for awaiting one.
     is_doubted: bool,
-    /// When it was pinged last, since an answer is awaited.
+    /// The time of the last ping since an answer is awaited.
     pinged: Option<Duration>,
-    /// When this node last said that it does not reach it, as long as it does not.
+    /// The time when this node last announced that it does not reach the boot, as long as it does
+    /// not.
     said: Option<Duration>,
-    /// Whether it closed its connection and refused another one.
+    /// True if the boot closed its connection and refused another one.
     has_refused: bool,
 }
 
-/// Why a node suspects another one.
+/// The reason for suspecting a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Suspected {
@@ -54,15 +55,15 @@ impl fmt::Display for Suspected {
     }
 }
 
-/// What others are to hear.
+/// A message to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Word {
-    /// To all voters: this node does not reach the boot.
+    /// Tells all voters that this node does not reach the boot.
     Suspect(Boot),
-    /// To all voters: it does again.
+    /// Tells all voters that this node reaches the boot again.
     Trust(Boot),
-    /// To the boot, over every path: an answer is awaited.
+    /// Asks the boot for an answer over every path.
     Ping(Boot),
 }
 
@@ -120,8 +121,8 @@ impl Suspicion {
         self.words.remove(&(from, boot));
     }
 
-    /// Looks for answers that did not come, and repeats what was said. To be called every 25 ms or so,
-    /// after all frames that wait were handled.
+    /// Checks for overdue answers, and repeats announcements. To be called every 25 ms or so, after
+    /// all frames that wait were handled.
     pub fn tick(&mut self, now: Duration, rules: Rules) -> Vec<Word> {
         let stood_still = now.saturating_sub(std::mem::replace(&mut self.looked, now)) > STALL;
         let mut words = Vec::new();
@@ -143,12 +144,12 @@ impl Suspicion {
         words
     }
 
-    /// Whether this node does not reach a boot.
+    /// Returns true if this node does not reach a boot.
     pub fn suspects(&self, boot: Boot) -> bool {
         self.others.get(&boot).is_some_and(|contact| contact.said.is_some())
     }
 
-    /// Why this node does not reach a boot, if it does not.
+    /// Returns the reason why this node does not reach a boot, if it does not.
     pub fn why(&self, boot: Boot, now: Duration) -> Option<Suspected> {
         let contact = self.others.get(&boot).filter(|contact| contact.said.is_some())?;
         let silent = now.saturating_sub(contact.awaited.unwrap_or(now));
@@ -163,7 +164,7 @@ impl Suspicion {
         words.map(|((from, _), _)| *from)
     }
 
-    /// Whether an answer is awaited for so long that another path to the boot should be tried.
+    /// Returns true if an answer is overdue enough to try another path to the boot.
     pub fn is_late(&self, boot: Boot, now: Duration) -> bool {
         self.others.get(&boot).is_some_and(|contact| contact.is_late(now))
     }
@@ -190,7 +191,7 @@ impl Suspicion {
         named.filter(is_out).collect()
     }
 
-    /// Forgets what was said of a boot, and what is awaited of it.
+    /// Forgets all suspicions about a boot, and the answers awaited from it.
     pub fn forget(&mut self, boot: Boot) {
         self.others.remove(&boot);
         self.words.retain(|(_, named), _| *named != boot);
@@ -204,7 +205,7 @@ impl Suspicion {
 }
 
 impl Contact {
-    /// Whether this node says, or says again, that it does not reach the boot.
+    /// Returns true if this node has to announce, or to repeat, that it does not reach the boot.
     fn is_out(&self, now: Duration) -> bool {
         let patience = if self.is_doubted { JUST_NOW } else { SILENCE };
         match self.said {
@@ -223,24 +224,25 @@ impl Contact {
     }
 }
 
-/// How long an answer is awaited: longer than the stalls of a busy scheduler, shorter than a caller's
-/// patience. What was said is repeated as often.
+/// The time to wait for an answer: longer than the stalls of a busy scheduler, shorter than a
+/// caller's patience. Announcements are repeated at the same interval.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// How long an answer is evidence against the word of another node, and how long the answer to a ping is
-/// awaited that such a word led to.
+/// The time for which an answer outweighs the suspicion of another node, and the time to wait for
+/// the answer to a ping after such a suspicion.
 const JUST_NOW: Duration = Duration::from_millis(150);
 
-/// How long an answer is awaited before the boot is pinged over every path: one frame can be lost.
+/// The time without an answer after which the boot is pinged over every path: one frame can be
+/// lost.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How often it is pinged then.
+/// The interval of these pings.
 const PING_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long this node may be late before it blames itself.
+/// The delay of a timer from which on this node blames itself.
 const STALL: Duration = Duration::from_millis(100);
 
-/// How long the word of a node is valid: a proposer collects those of several.
+/// The time for which a suspicion is valid: a proposer collects those of several nodes.
 const VALID: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -352,7 +354,7 @@ mod tests {
         assert!(suspicion.others.is_empty() && suspicion.words.is_empty());
     }
 
-    /// Of a boot, since 300 ms.
+    /// An answer of a boot that is 300 ms overdue.
     fn suspecting(n: usize) -> Suspicion {
         let mut suspicion = Suspicion::default();
         suspicion.on_awaited(boot(n), ms(0));

@@ -1,4 +1,4 @@
-//! What a node may serve in one epoch, and until when.
+//! The slots that a node may serve in one epoch, and the time until it may.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::slots::{Slot, SlotSet};
 /// The part of an owner in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tenure {
-    /// When this node learned each epoch after the oldest in which some slot was last served.
+    /// The time when this node learned each epoch after the oldest in which some slot was last
+    /// served.
     learned: BTreeMap<u64, Duration>,
     /// The slots whose owner when last served said that it is out.
     withdrawn: SlotSet,
@@ -20,26 +21,26 @@ pub(super) struct Tenure {
     ready: SlotSet,
     asked: Option<Asked>,
     lease: Option<Lease>,
-    /// What some lease of this epoch named.
+    /// The slots that some lease of this epoch named.
     named: SlotSet,
-    /// Of the last request for a lease.
+    /// The number of the last request for a lease.
     number: u64,
 }
 
-/// What became of the requests for a lease.
+/// The results of the requests for a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseState {
-    /// When a lease was asked for last, in this epoch.
+    /// The time of the last request for a lease in this epoch.
     pub asked: Option<Duration>,
-    /// Whether that request was granted.
+    /// True if that request was granted.
     pub is_granted: bool,
-    /// When the lease ends, or ended.
+    /// The time when the lease ends or ended.
     pub until: Option<Duration>,
-    /// Whether anything is ready to be served.
+    /// True if any slot is ready to be served.
     pub is_ready: bool,
-    /// Whether some of it was not asked for yet.
+    /// True if no request has named some of these slots yet.
     pub has_news: bool,
-    /// Whether a lease of this epoch named all of it.
+    /// True if a lease of this epoch named all of these slots.
     pub is_named: bool,
 }
 
@@ -86,7 +87,7 @@ impl Tenure {
         self.withdrawn.insert_all(&slots.iter().filter(of_it).collect());
     }
 
-    /// Whether no other node can serve a slot any more, whatever epoch it knows.
+    /// Returns true if no other node of any epoch can still serve a slot.
     pub(super) fn is_clear(
         &self,
         slot: Slot,
@@ -155,7 +156,7 @@ impl Tenure {
         }
     }
 
-    /// Whether a lease that runs names the slot.
+    /// Returns true if a running lease names the slot.
     pub(super) fn serves(&self, slot: Slot, now: Duration) -> bool {
         self.lease.as_ref().is_some_and(|lease| now < lease.until && lease.slots.contains(slot))
     }
@@ -284,7 +285,7 @@ mod tests {
         (after(&three, &change, &SlotSet::from_iter([slot])).unwrap(), slot, boot(2))
     }
 
-    /// For the owner of the slot.
+    /// The state for the owner of the slot.
     fn is_clear(tenure: &Tenure, slot: Slot, epoch: &Epoch, now: Duration) -> bool {
         let owner = epoch.placement().owner(slot).unwrap();
         tenure.is_clear(slot, (owner, epoch), now, (Timing::DEFAULT, Rules::default()))

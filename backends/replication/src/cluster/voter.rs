@@ -9,7 +9,7 @@ use crate::member::Boot;
 use crate::rules::{Rule, Rules};
 use crate::slots::{Slot, SlotSet};
 
-/// What orders the attempts to choose an epoch. No two proposers share one.
+/// The order of the attempts to choose an epoch. No two proposers share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
     /// Rises with each attempt.
@@ -18,16 +18,16 @@ pub struct Ballot {
     pub proposer: Boot,
 }
 
-/// What a voter says with its promise to take part in no lower ballot.
+/// The state that a voter reports with its promise to take part in no lower ballot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promise {
     /// The ballot that it takes part in.
     pub ballot: Ballot,
-    /// What it accepted last.
+    /// The proposal that it accepted last.
     pub accepted: Option<(Ballot, Arc<Epoch>)>,
     /// The slots that it knows to be served, in the epoch whose successor is chosen.
     pub served: SlotSet,
-    /// The boots that it heard within 60 s: no slot is given up for want of them (G1).
+    /// The boots that it heard within 60 s: their absence is not a reason to give up a slot (G1).
     pub heard: BTreeSet<Boot>,
 }
 

@@ -454,10 +454,10 @@ struct Nodes {
     packets: VecDeque<(Boot, Boot, Packet)>,
     answers: BTreeMap<(Boot, u64), Reply>,
     changes: Vec<Change>,
-    /// What else was told, and by which node.
+    /// Other notifications, each with the node that sent it.
     effects: Vec<(Boot, Effect)>,
     now: Now,
-    /// By how much the wall clocks of some nodes are ahead.
+    /// The leads of the wall clocks of some nodes.
     ahead: BTreeMap<Boot, Duration>,
     /// The sizes of all packets.
     sent: Vec<usize>,
@@ -634,7 +634,7 @@ impl Nodes {
         list_of(&self.engines[&self.boot(node)])
     }
 
-    /// Whether a session ended, and the owner of its list knows.
+    /// Returns true if a session ended, and the owner of its list knows.
     fn has_left_the_list(&self, session: RecordId) -> bool {
         let entry = |id: RecordId| {
             let owner = &self.engines[&self.boot(self.owner(id))];
@@ -797,7 +797,7 @@ impl Nodes {
         }
     }
 
-    /// How many calls are remembered by records.
+    /// Returns the number of calls that records remember.
     fn remembered(&self) -> usize {
         let held = |engine: &Engine| -> usize {
             let records = engine.tenant().unwrap().replicas().iter();

@@ -8,7 +8,7 @@ use crate::member::{Boot, Member, Name};
 use crate::placement::Placement;
 use crate::slots::{HashKey, SLOTS, Slot};
 
-/// What an epoch consists of.
+/// The parts of an epoch.
 // As many fields as an epoch has.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -21,7 +21,7 @@ pub(crate) struct Parts {
     pub(crate) protocol: u32,
     pub(crate) members: Vec<Member>,
     pub(crate) served: Vec<Serving>,
-    /// For each slot, the index of the epoch in which it was last served.
+    /// The index of the epoch in which each slot was last served.
     pub(crate) served_in: Vec<u16>,
     pub(crate) given_up: BTreeMap<Slot, u64>,
 }
@@ -86,7 +86,8 @@ impl Parts {
     }
 }
 
-/// Whether these can be the members of an epoch: in the order of their names, each name and boot once.
+/// Returns true if these can be the members of an epoch: ordered by name, with each name and boot
+/// once.
 fn are_members(members: &[Member]) -> bool {
     let names: Vec<&Name> = members.iter().map(|member| &member.name).collect();
     let boots: BTreeSet<Boot> = members.iter().map(|member| member.boot).collect();

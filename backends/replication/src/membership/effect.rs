@@ -1,4 +1,4 @@
-//! What a membership's steps lead to, and why a node is not ready.
+//! The effects of a membership's steps, and the reasons why a node is not ready.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::cluster::Suspected;
 use crate::epoch::{Epoch, EpochId};
 use crate::member::{Boot, Name, Role};
 
-/// What a step leads to.
+/// An effect of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
@@ -21,11 +21,11 @@ pub enum Effect {
     Refused(Boot, Refusal),
     /// Two services or lineages met of which an operator has to end one, for the log.
     Conflict(EpochId),
-    /// This boot is no member any more, and never will be: its process has to end.
+    /// This boot has stopped being a member for good: its process has to end.
     Ended(End),
 }
 
-/// Why a boot is no member any more.
+/// The reason why a boot has stopped being a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -35,14 +35,14 @@ pub enum End {
     Replaced,
 }
 
-/// Why a node is not ready.
+/// The reason why a node is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// It knows no service yet.
     #[error("no service is known; these addresses do not answer: {silent:?}")]
     Seeking {
-        /// What discovery names and did not answer.
+        /// The discovered addresses that did not answer.
         silent: Vec<String>,
     },
     /// It asked to join.
@@ -57,7 +57,7 @@ pub enum Problem {
     /// No majority of the voters is in sight.
     #[error("no majority of the voters of epoch {epoch:?} is in sight; missing: {missing:?}")]
     NoMajority {
-        /// From this one an operator could found.
+        /// The epoch that an operator could found from.
         epoch: EpochId,
         /// The names that have to be there for a new lineage; none, if a later epoch is known, or an
         /// address does not answer.
@@ -69,13 +69,13 @@ pub enum Problem {
     /// Its wall clock is off the service's time for too long.
     #[error("its clock is {millis} ms ahead of the service's time")]
     Clock {
-        /// By so many milliseconds; negative if it is slow.
+        /// The offset in milliseconds; negative if the clock is slow.
         millis: i64,
     },
     /// Own slots are not served for too long.
     #[error("{waiting} of its slots wait for copies of these nodes, or for a lease: {missing:?}")]
     Slots {
-        /// How many.
+        /// The number of them.
         waiting: usize,
         /// The nodes whose answers may be missing.
         missing: Vec<Name>,

@@ -1,4 +1,4 @@
-//! Whether a node without an epoch founds a service.
+//! Founding: the conditions under which a node without an epoch founds a service.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use super::peers::Peers;
 use crate::member::{Boot, Name};
 use crate::rules::{Rule, Rules};
 
-/// Whether this node founds a service: all that discovery names answered that they have no epoch, and none
-/// of them has a lower name. An address that does not answer may belong to a service that is running.
+/// Returns true if this node founds a service: all discovered nodes answered that they have no
+/// epoch, and none of them has a lower name. An address that does not answer may belong to a
+/// service that is running.
 pub(super) fn may_found(
     me: (&Name, Boot),
     discovery: Option<&Discovery>,

@@ -1,13 +1,13 @@
-//! When this node asks for a lease.
+//! The times at which this node asks for a lease.
 
 use std::time::Duration;
 
 use crate::cluster::{LeaseState, Timing};
 
-/// Whether a lease is needed: once for what was taken over, and while calls arrive.
+/// The need for a lease: once for the slots that were taken over, and while calls arrive.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leases {
-    /// When a call needed one last.
+    /// The time when a call last needed one.
     wanted: Option<Duration>,
 }
 
@@ -17,7 +17,7 @@ impl Leases {
         self.wanted = Some(now);
     }
 
-    /// Whether to ask for one now.
+    /// Returns true if this node has to ask for one now.
     pub(super) fn is_due(&self, state: LeaseState, timing: Timing, now: Duration) -> bool {
         let Some(asked) = state.asked else {
             return state.is_ready;
@@ -38,7 +38,7 @@ impl Leases {
 /// A request that is not granted is repeated.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// How long a call that needed a lease is a reason to repeat the request.
+/// The time for which a call that needed a lease justifies repeating the request.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

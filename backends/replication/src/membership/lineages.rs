@@ -1,4 +1,4 @@
-//! Which of two epochs a node goes by.
+//! The choice between two epochs.
 
 use std::cmp::Reverse;
 
@@ -6,7 +6,7 @@ use crate::epoch::{Epoch, PartitionPolicy};
 use crate::member::Role;
 use crate::rules::{Rule, Rules};
 
-/// How another epoch is related to the own one.
+/// The relation of another epoch to this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
     /// It follows the own one, in its lineage or in one that descends from it.

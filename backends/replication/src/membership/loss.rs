@@ -15,12 +15,12 @@ use crate::rules::{Rule, Rules};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acceptor {
     surrendered: Option<(EpochId, Ballot)>,
-    /// When it was asked last.
+    /// The time of the last request.
     asked: Duration,
     accepted: Option<(Ballot, Arc<Epoch>)>,
 }
 
-/// Why a boot takes no part in a ballot.
+/// The reason why a boot takes no part in a ballot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Declined {
     /// It surrendered in another lineage.
@@ -30,7 +30,7 @@ pub(super) enum Declined {
 }
 
 impl Acceptor {
-    /// Whether this boot surrendered.
+    /// Returns true if this boot surrendered.
     pub(super) fn has_surrendered(&self) -> bool {
         self.surrendered.is_some()
     }
@@ -81,7 +81,7 @@ impl Acceptor {
     }
 }
 
-/// How long the founder of a lineage may be about to learn that all accepted.
+/// The time in which the founder of a lineage may still learn that all accepted.
 const RECENT: Duration = Duration::from_secs(2);
 
 /// One attempt to found a lineage: Paxos with a quorum of all.
@@ -185,7 +185,7 @@ pub(super) fn founders(
     if is_founder && (is_enough || is_called) { Ok(founders) } else { Err(missing) }
 }
 
-/// Whether a peer has an epoch that neither is the given one nor comes before it, or sees one.
+/// Returns true if a peer has or sees an epoch that is neither the given one nor one before it.
 fn knows_another(peer: &Peer, epoch: &Epoch) -> bool {
     let in_sight = peer.hello().and_then(|hello| hello.in_sight);
     let is_another = |theirs: EpochId| {

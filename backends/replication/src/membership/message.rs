@@ -1,4 +1,4 @@
-//! What nodes send each other about their membership.
+//! Messages between nodes about their membership.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Frame {
     pub from: Boot,
     /// The epoch of that node, if it has one.
     pub epoch: Option<EpochId>,
-    /// What it says.
+    /// The content.
     pub message: Message,
 }
 
@@ -27,11 +27,11 @@ pub enum Message {
     Cluster(cluster::Message),
     /// The sender received an epoch: the frame names it.
     Known,
-    /// Who the sender is, and what it sees.
+    /// The sender's identity, and its view.
     Hello {
         /// The sender.
         hello: Box<Hello>,
-        /// Whether it wants to hear the same of the receiver.
+        /// True if the receiver is to answer with the same.
         asks: bool,
     },
     /// Changes that the sender asks a voter for.
@@ -48,11 +48,11 @@ pub enum Message {
     Ping,
     /// It does.
     Pong,
-    /// To be passed on to a boot that the sender of the frame inside does not reach.
+    /// A frame to pass on to a boot that its sender does not reach.
     Relay {
         /// The receiver of the frame inside.
         to: Boot,
-        /// What it is to receive.
+        /// The frame for that boot.
         frame: Box<Frame>,
     },
     /// Asks a boot to take no part in a lineage any more whose majority is lost, but in the ballot on the
@@ -68,10 +68,10 @@ pub enum Message {
     Declined(EpochId, Ballot),
 }
 
-/// Who a node is, and what it sees: the first thing that it says on a link.
+/// A node's identity and its view: the first message on a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
-    /// What it would be as a member.
+    /// The node as a member.
     pub member: Member,
     /// The last epoch that listed it.
     pub listed_in: Option<EpochId>,
@@ -79,22 +79,22 @@ pub struct Hello {
     pub in_sight: Option<EpochId>,
     /// The lowest node that it is linked to, itself included.
     pub lowest: (Name, Boot),
-    /// Whether discovery is incomplete for it, or names an address to which it has no link.
+    /// True if discovery is incomplete, or found an address to which the node has no link.
     pub is_waiting: bool,
-    /// Whether it has an epoch, and no majority of the voters.
+    /// True if it has an epoch, but no majority of the voters.
     pub is_lost: bool,
 }
 
-/// What discovery names besides a node itself.
+/// The result of discovery, besides the node itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
-    /// Whether it names any other address, or the node was configured with peers.
+    /// True if it found any other address, or the node was configured with peers.
     pub has_others: bool,
     /// The addresses to which no link is open. One that answered before may be in a service by now.
     pub silent: Vec<String>,
 }
 
-/// Why a node is not admitted: what both sides have.
+/// The reason why a node is not admitted, with the values of both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -1,4 +1,4 @@
-//! Whether a node is a member of a cluster, and what becomes of the cluster.
+//! Membership: joining a cluster, changing it, and recovering it.
 
 mod effect;
 mod founding;
@@ -57,7 +57,7 @@ pub struct Membership {
     effects: Vec<Effect>,
 }
 
-/// What holds for the whole life of a node.
+/// The constants of a node's whole life.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     settings: Settings,
@@ -65,63 +65,63 @@ struct Terms {
     rules: Rules,
 }
 
-/// Where this node is a member, and where it wants to be.
+/// The epoch in which this node is a member, and the service that it wants to join.
 #[derive(Clone, Debug, Default)]
 struct Place {
     cluster: Option<Cluster>,
     /// The epoch that it asks to join.
     target: Option<Arc<Epoch>>,
-    /// When a member of that epoch was heard last.
+    /// The time when a member of that epoch was last heard.
     target_heard: Duration,
     /// The last epoch that listed this boot.
     listed_in: Option<EpochId>,
-    /// Until when it grants nothing, since leases of the lineage that it left may run.
+    /// The time until which it grants nothing, because leases of the lineage that it left may run.
     silent_until: Duration,
-    /// Why another node does not admit it.
+    /// The reason why another node does not admit it.
     obstacle: Option<Problem>,
-    /// Why this boot ended, or what is left to do before it does.
+    /// The reason why this boot ended, or the work left before it ends.
     end: Option<End>,
     has_ended: bool,
 }
 
-/// What this node has to do in its epoch.
+/// The work of this node in its epoch.
 #[derive(Clone, Debug, Default)]
 struct Agenda {
     wishes: Wishes,
     asked: Asked,
-    /// When this node asked for changes last, and for which.
+    /// The time of this node's last requests for changes, and the changes.
     said: Option<(Duration, Vec<Change>)>,
-    /// Since when members are aside, as far as this node knows.
+    /// The time since which members are aside, to this node's knowledge.
     aside: BTreeMap<Boot, Duration>,
     turns: Turns,
     spread: Spread,
     leases: Leases,
-    /// When each boot was heard last.
+    /// The time when each boot was last heard.
     heard: BTreeMap<Boot, Duration>,
 }
 
-/// What this node has to do without a majority.
+/// The work of this node without a majority.
 #[derive(Clone, Debug, Default)]
 struct Recovery {
     acceptor: Acceptor,
     attempt: Option<Attempt>,
     turns: Turns,
-    /// Since when no majority of the voters is in sight.
+    /// The time since which no majority of the voters is in sight.
     lost: Option<Duration>,
-    /// Since when everything that a new lineage needs is there.
+    /// The time since which everything that a new lineage needs is available.
     able: Option<Duration>,
     /// The epoch from which an operator called to found.
     called: Option<EpochId>,
 }
 
-/// What a node is started with.
+/// The start parameters of a node.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Its name, boot, address, zone and versions of the protocol. The rest is ignored.
     pub member: Member,
-    /// What it was configured with.
+    /// Its configuration.
     pub settings: Settings,
-    /// Of its random numbers: lineages, the key of a service that it founds, and delays.
+    /// The seed of its random numbers: lineages, the key of a service that it founds, and delays.
     pub seed: [u8; 16],
 }
 
@@ -131,7 +131,7 @@ impl Membership {
         let Identity { member, settings, seed } = identity;
         let started_with = Some(settings);
         let mut suspicion = Suspicion::default();
-        // The time before this process began is no stall.
+        // The time before this process began is not a stall.
         suspicion.tick(now, rules);
         Self {
             me: Member { role: Role::Joining, votes: false, started_with, ..member },
@@ -152,7 +152,7 @@ impl Membership {
         self.me.boot
     }
 
-    /// What this node says of itself on a new link.
+    /// Returns this node's greeting on a new link.
     pub fn hello(&self) -> Hello {
         let me = (self.me.name.clone(), self.me.boot);
         let linked = self.peers.iter().filter(|(_, peer)| peer.is_linked());
@@ -228,7 +228,7 @@ impl Membership {
         self.act(now)
     }
 
-    /// Whether this node was asked to leave for good.
+    /// Returns true if this node was asked to leave for good.
     pub fn is_leaving(&self) -> bool {
         self.agenda.wishes.drain == Some(Drain::Leave)
     }
@@ -278,13 +278,13 @@ impl Membership {
         self.place.cluster.as_ref().map(Cluster::epoch)
     }
 
-    /// Whether this node may answer for a slot.
+    /// Returns true if this node may answer for a slot.
     pub fn serves(&self, slot: Slot, now: Duration) -> bool {
         let is_in = !self.recovery.acceptor.has_surrendered() && !self.place.has_ended;
         is_in && self.place.cluster.as_ref().is_some_and(|cluster| cluster.serves(slot, now))
     }
 
-    /// Whether no other node can serve a slot any more.
+    /// Returns true if no other node can still serve a slot.
     pub fn is_clear(&self, slot: Slot, now: Duration) -> bool {
         self.place.cluster.as_ref().is_some_and(|cluster| cluster.is_clear(slot, now))
     }
@@ -304,19 +304,19 @@ impl Membership {
         self.act(now)
     }
 
-    /// Whether a lease runs.
+    /// Returns true if a lease runs.
     pub fn has_lease(&self, now: Duration) -> bool {
         let until = self.place.cluster.as_ref().and_then(|cluster| cluster.lease_state().until);
         until.is_some_and(|until| now < until)
     }
 
-    /// Whether a lease of this epoch ran at some time since so long ago.
+    /// Returns true if a lease of this epoch ran within the given time.
     pub fn had_lease(&self, now: Duration, within: Duration) -> bool {
         let until = self.place.cluster.as_ref().and_then(|cluster| cluster.lease_state().until);
         until.is_some_and(|until| now.saturating_sub(until) < within)
     }
 
-    /// How this node reaches another one.
+    /// Returns the path to another node.
     pub fn reach(&self, boot: Boot, now: Duration) -> Reach {
         let name = |by| Some(self.epoch()?.member(by)?.name.clone());
         Reach {
@@ -333,12 +333,12 @@ impl Membership {
         }
     }
 
-    /// Whether this node does not reach a member.
+    /// Returns true if this node does not reach a member.
     pub fn suspects(&self, boot: Boot) -> bool {
         self.suspicion.suspects(boot)
     }
 
-    /// Why this node is not ready, if it is not.
+    /// Returns the reason why this node is not ready, if it is not.
     pub fn problem(&self, now: Duration) -> Option<Problem> {
         if self.place.has_ended {
             return Some(Problem::Ended);
@@ -357,7 +357,7 @@ impl Membership {
         role.filter(|role| *role != Role::Full).map(Problem::Role)
     }
 
-    /// How long this node's lease still runs.
+    /// Returns the remaining time of this node's lease.
     pub fn lease_left(&self, now: Duration) -> Duration {
         self.place.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.lease_left(now))
     }
@@ -572,7 +572,8 @@ impl Membership {
         }
     }
 
-    /// The boots that were heard within the time in which a slot is not given up for want of them (G1).
+    /// Returns the boots that were heard recently enough to keep their slots from being given up
+    /// (G1).
     fn heard(&self, now: Duration) -> BTreeSet<Boot> {
         let is_recent = |at: &Duration| now.saturating_sub(*at) < HEARD;
         let heard = self.agenda.heard.iter().filter(|(_, at)| is_recent(at));
@@ -832,7 +833,7 @@ impl Membership {
     }
 }
 
-/// What this node begins by itself.
+/// Starts the work that needs no message: proposals and requests.
 impl Membership {
     /// Says who this node is: on a new link until the other one answers, and as long as a majority is
     /// missing, or a service.
@@ -896,7 +897,7 @@ impl Membership {
         wishes::wanted(&situation, own.iter().chain(self.agenda.asked.fresh(now)), rules)
     }
 
-    /// The members that are aside for so long, as far as this node knows.
+    /// Returns the members that are aside for the given time, to this node's knowledge.
     fn aside_for(&self, span: Duration, now: Duration) -> impl Iterator<Item = Boot> {
         let is_long = move |(_, since): &(&Boot, &Duration)| now.saturating_sub(**since) >= span;
         self.agenda.aside.iter().filter(is_long).map(|(boot, _)| *boot)
@@ -966,7 +967,7 @@ impl Membership {
     }
 }
 
-/// What this node does without a majority.
+/// Does the work of a node without a majority.
 impl Membership {
     fn note_loss(&mut self, now: Duration) {
         let Some(epoch) = self.epoch().cloned() else {
@@ -1003,7 +1004,7 @@ impl Membership {
         }
     }
 
-    /// Whether no majority of the voters of an epoch is among the boots that are there.
+    /// Returns true if the present boots are not a majority of the voters of an epoch.
     fn is_lost_for_good(&self, there: &BTreeMap<Boot, Member>, epoch: &Epoch) -> bool {
         let own = there.keys().filter(|boot| epoch.is_voter(**boot)).count();
         own < epoch.quorum() || self.recovery.acceptor.has_surrendered()
@@ -1065,7 +1066,7 @@ impl Membership {
         }
     }
 
-    /// Whether this boot has no majority itself, and knows of nothing that follows an epoch.
+    /// Returns true if this boot has no majority itself, and knows of no epoch after the given one.
     fn may_surrender(&self, id: EpochId) -> bool {
         let is_before =
             |epoch: &Arc<Epoch>| epoch.id().lineage == id.lineage && epoch.id().number <= id.number;
@@ -1170,7 +1171,7 @@ impl Membership {
 
 /// Suspicion, and ways to other nodes.
 impl Membership {
-    /// Whether silence of a boot matters: it is a member that is not aside.
+    /// Returns true if the silence of a boot matters: it is a member that is not aside.
     fn is_counted(&self, boot: Boot) -> bool {
         let member = self.epoch().and_then(|epoch| epoch.member(boot));
         boot != self.me.boot && member.is_some_and(|member| member.role != Role::Aside)
@@ -1252,25 +1253,25 @@ impl Membership {
     }
 }
 
-/// For how long a member has to be silent, so that a slot is given up for want of it.
+/// The silence of a member after which its slots may be given up.
 const HEARD: Duration = Duration::from_secs(60);
 
-/// How often a node repeats what it asks the voters for.
+/// The interval at which a node repeats its requests to the voters.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a service is remembered that this node asked to join and of which it hears nothing.
+/// The time for which this node remembers a service that it asked to join and has not heard from.
 const TARGET_GONE: Duration = Duration::from_secs(2);
 
-/// How long a member that is aside keeps its vote: longer than a restart of a process, or of a small
-/// machine.
+/// The time for which a member that is aside keeps its vote: longer than a restart of a process, or
+/// of a small machine.
 const LOSE_VOTE: Duration = Duration::from_secs(60);
 
-/// How long a member that is aside is expected back: as long as the ends of sessions are remembered. What it
-/// holds after that may have ended, and no node would know.
+/// The time for which a member that is aside is expected back: as long as the ends of sessions are
+/// remembered. After that, its sessions may have ended without any node remembering it.
 const FORGET: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a side without a majority waits before it goes on by itself under `Degrade`.
+/// The time after which a side without a majority goes on by itself under `Degrade`.
 const SPLIT: Duration = Duration::from_millis(300);
 
-/// How long everything that a new lineage needs has to be there.
+/// The time for which everything that a new lineage needs has to be available.
 const SETTLE: Duration = Duration::from_millis(300);

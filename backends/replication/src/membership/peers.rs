@@ -7,52 +7,52 @@ use super::message::{Hello, Refusal};
 use crate::epoch::EpochId;
 use crate::member::Boot;
 
-/// What is known of other nodes, whether they are members or not.
+/// Knowledge about other nodes, members or not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peers {
     known: BTreeMap<Boot, Peer>,
-    /// How many frames went through relays: each takes the next one.
+    /// The number of frames sent through relays: each frame takes the next relay.
     relayed: usize,
 }
 
-/// What is known of one node.
+/// Knowledge about one node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     hello: Option<Hello>,
-    /// When it said that.
+    /// The time when it sent that.
     said: Option<Duration>,
     epoch: Option<EpochId>,
-    /// When anything was heard of it.
+    /// The time when anything was last received from it.
     heard: Option<Duration>,
     is_linked: bool,
-    /// Whether it was heard since the link began.
+    /// True if it was heard since the link began.
     is_met: bool,
-    /// When it was greeted, asked for its epoch, and sent an epoch.
+    /// The times when it was last greeted, asked for its epoch, and sent an epoch.
     done: [Option<Duration>; 3],
     /// The epoch that it sent last.
     compared: Option<EpochId>,
-    /// Why it was not admitted last.
+    /// The reason why it was last not admitted.
     refusal: Option<Refusal>,
 }
 
-/// What is not repeated to a peer within a while.
+/// The kinds of messages that are rate-limited for each peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Courtesy {
-    /// To say who this node is.
+    /// This node's greeting.
     Greet,
-    /// To ask for its epoch.
+    /// A request for its epoch.
     Fetch,
-    /// To send it this node's epoch.
+    /// This node's epoch.
     Tell,
 }
 
 impl Peer {
-    /// What it said of itself last.
+    /// Returns its last greeting.
     pub(super) fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
     }
 
-    /// Whether it said within the last second that it has no majority.
+    /// Returns true if it reported within the last second that it has no majority.
     pub(super) fn is_lost(&self, now: Duration) -> bool {
         let is_fresh = self.said.is_some_and(|at| now.saturating_sub(at) <= RECENT);
         is_fresh && self.hello.as_ref().is_some_and(|hello| hello.is_lost)
@@ -67,7 +67,7 @@ impl Peer {
         self.is_linked
     }
 
-    /// Whether a frame of it arrived within the last second.
+    /// Returns true if a frame of it arrived within the last second.
     pub(super) fn is_heard(&self, now: Duration) -> bool {
         self.heard.is_some_and(|at| now.saturating_sub(at) <= RECENT)
     }
@@ -100,7 +100,8 @@ impl Peers {
         (peer.hello, peer.said) = (Some(hello), Some(now));
     }
 
-    /// Whether an epoch that a peer names was not compared with this node's yet; notes that it is.
+    /// Returns true if the epoch that a peer names has not been compared with this node's yet, and
+    /// notes that it has.
     pub(super) fn compare(&mut self, boot: Boot, epoch: EpochId) {
         self.known.entry(boot).or_default().compared = Some(epoch);
     }
@@ -114,7 +115,7 @@ impl Peers {
         self.known.values_mut().for_each(|peer| peer.compared = None);
     }
 
-    /// Whether something was not done to a peer for so long that it may be done again; notes that it is.
+    /// Returns true if a message of this kind may be sent to a peer again, and notes that it was.
     pub(super) fn may(&mut self, courtesy: Courtesy, boot: Boot, now: Duration) -> bool {
         let peer = self.known.entry(boot).or_default();
         let at = &mut peer.done[courtesy as usize];
@@ -145,7 +146,8 @@ impl Peers {
         peer.refusal.replace(refusal.clone()).as_ref() != Some(refusal)
     }
 
-    /// Up to so many linked peers through which a boot may be reached, other ones each time.
+    /// Returns up to the given number of linked peers that may reach a boot, different ones each
+    /// time.
     pub(super) fn relays(
         &mut self,
         to: Boot,
@@ -182,10 +184,10 @@ impl Peers {
     }
 }
 
-/// How long a frame proves that its sender is there.
+/// The time for which a frame proves that its sender is alive.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// How often something is repeated to a peer.
+/// The interval at which a message to a peer is repeated.
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which nodes still have to learn an epoch that this one had chosen.
+//! The nodes that still have to learn an epoch that this node proposed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ struct Telling {
 }
 
 impl Spread {
-    /// Begins to tell these nodes of an epoch; they were told once.
+    /// Begins to spread an epoch to these nodes, to which it was sent once.
     pub(super) fn begin(
         &mut self,
         epoch: EpochId,
@@ -52,13 +52,13 @@ impl Spread {
         }
     }
 
-    /// Whether all that can be told know it.
+    /// Returns true if all reachable nodes know it.
     pub(super) fn is_over(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// The nodes that are to be told again. Those without a link are given up after a while: they ask when
-    /// they are back.
+    /// Returns the nodes that the epoch has to be sent to again. Those without a link are given up
+    /// after a while: they ask when they are back.
     pub(super) fn due(&mut self, now: Duration, is_linked: impl Fn(Boot) -> bool) -> Vec<Boot> {
         self.pending.retain(|boot, telling| telling.times < MOST || is_linked(*boot));
         let mut due = Vec::new();
@@ -77,7 +77,7 @@ const FIRST: Duration = Duration::from_millis(100);
 
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How often a node without a link is told, through relays.
+/// The interval at which the epoch is sent through relays to a node without a link.
 const MOST: u32 = 8;
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ fn member(epoch: &Epoch, n: usize, rules: Rules) -> Membership {
     node
 }
 
-/// What a node does with an epoch that another one sends.
+/// Returns a node's reaction to an epoch that another one sends.
 fn hear(node: &mut Membership, epoch: &Epoch, now: Duration) -> Vec<Effect> {
     let message = Message::Cluster(cluster::Message::Epoch(Arc::new(epoch.clone())));
     node.receive(Frame { from: boot(9), epoch: Some(epoch.id()), message }, now)

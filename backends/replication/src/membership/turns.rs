@@ -1,40 +1,40 @@
-//! Whose turn it is to propose, and when an attempt is repeated.
+//! The order of proposers, and the times of repeated attempts.
 
 use std::time::Duration;
 
 use super::random::Random;
 use crate::rules::{Rule, Rules};
 
-/// When this node proposes: its rank among the voters in sight says when it begins, refusals say when it
-/// tries again.
+/// The times at which this node proposes: the first by its rank among the voters in sight, later
+/// ones by refusals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
-    /// Since when this node wants a change.
+    /// The time since which this node wants a change.
     wanted: Option<Duration>,
-    /// When it heard of another node's ballot last.
+    /// The time when it last heard of another node's ballot.
     heard: Option<Duration>,
-    /// When its own attempt began.
+    /// The time when its own attempt began.
     tried: Option<Duration>,
-    /// Until when it waits after a refusal.
+    /// The time until which it waits after a refusal.
     rests_until: Duration,
     refusals: u32,
     /// The highest ballot that it heard of.
     highest: u32,
 }
 
-/// What a node knows when it asks whether it is to propose.
+/// The conditions for a proposal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
     /// The place of this node among those that may propose.
     pub rank: u32,
-    /// Whether a change is wanted.
+    /// True if a change is wanted.
     pub is_wanted: bool,
-    /// Whether this node promised, and no epoch followed.
+    /// True if this node promised, and no epoch followed.
     pub has_promised: bool,
 }
 
 impl Turns {
-    /// Whether to propose now. To be asked whenever something happened, and with each tick.
+    /// Returns true if this node has to propose now. Call it after every event, and with each tick.
     pub(super) fn is_due(&mut self, wish: Wish, now: Duration, rules: Rules) -> bool {
         self.wanted = wish.is_wanted.then(|| self.wanted.unwrap_or(now));
         let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
@@ -85,16 +85,16 @@ impl Turns {
     }
 }
 
-/// How much later each further node proposes.
+/// The delay between the proposals of nodes of consecutive ranks.
 pub(super) const TURN: Duration = Duration::from_millis(50);
 
-/// How long a promise, or another node's attempt, is left alone.
+/// The time for which a promise or another node's attempt is left alone.
 const TAKE_UP: Duration = Duration::from_millis(100);
 
-/// How long an own attempt may take.
+/// The time limit of an own attempt.
 const TIMEOUT: Duration = Duration::from_millis(150);
 
-/// How long a proposer waits after its first refusal; then twice as long, and so on.
+/// The time that a proposer waits after its first refusal; it doubles with each further one.
 const SHORT_REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
 const LONGEST_REST: Duration = Duration::from_millis(400);

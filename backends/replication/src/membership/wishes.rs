@@ -1,4 +1,4 @@
-//! What nodes ask for, and which changes follow from what a proposer knows.
+//! The requests of nodes, and the changes that follow from a proposer's knowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::rules::{Rule, Rules};
 use crate::settings::Settings;
 use crate::slots::SlotSet;
 
-/// How a node that drains ends.
+/// The end of a node that drains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drain {
@@ -21,13 +21,13 @@ pub enum Drain {
     Leave,
 }
 
-/// What this node wants.
+/// The wishes of this node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wishes {
     pub is_filled: bool,
     pub drain: Option<Drain>,
     pub is_empty: bool,
-    /// By the members that did not answer, slots that cannot be served without them.
+    /// Slots that cannot be served without members that did not answer, by these members.
     pub give_up: BTreeMap<BTreeSet<Boot>, SlotSet>,
     pub settings: Option<Settings>,
 }
@@ -67,7 +67,7 @@ impl Wishes {
     }
 }
 
-/// What other nodes asked this voter for.
+/// The requests of other nodes to this voter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked(BTreeMap<Boot, (Duration, Vec<Change>)>);
 
@@ -78,7 +78,7 @@ impl Asked {
         self.0.insert(from, (now, changes));
     }
 
-    /// What was asked for a short while ago: who still wants it asks again.
+    /// Returns the recent requests: a node that still wants a change asks again.
     pub(super) fn fresh(&self, now: Duration) -> impl Iterator<Item = &Change> {
         let is_fresh = move |(at, _): &&(Duration, Vec<Change>)| now.saturating_sub(*at) <= FRESH;
         self.0.values().filter(is_fresh).flat_map(|(_, changes)| changes)
@@ -90,10 +90,10 @@ impl Asked {
     }
 }
 
-/// How long a node wants what it asked for.
+/// The time for which a request stands.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// Whether a node may ask for a change: for its own, for slots, and for settings.
+/// Returns true if a node may ask for a change: one of its own, of slots, or of settings.
 fn is_of(change: &Change, from: Boot) -> bool {
     match change {
         Change::Join(member) => member.boot == from,
@@ -106,7 +106,7 @@ fn is_of(change: &Change, from: Boot) -> bool {
     }
 }
 
-/// What a proposer knows.
+/// The knowledge of a proposer.
 #[derive(Debug)]
 pub(super) struct Situation<'s> {
     pub epoch: &'s Epoch,
@@ -114,7 +114,7 @@ pub(super) struct Situation<'s> {
     pub out_of_reach: &'s BTreeSet<Boot>,
     /// The members that are aside for so long that they lose their votes.
     pub long_aside: &'s BTreeSet<Boot>,
-    /// Those that are aside for so long that they are no members any more.
+    /// The members that have been aside for so long that they are forgotten.
     pub forgotten: &'s BTreeSet<Boot>,
 }
 
@@ -137,7 +137,7 @@ pub(super) fn wanted<'s>(
     let all =
         aside.chain(votes).chain(left).chain(asked.filter(is_there).cloned()).chain(of_all(epoch));
     let useful: Vec<_> = all.filter(|change| is_useful(change, epoch)).collect();
-    // A change that does not apply is no reason to propose an epoch.
+    // A change that does not apply is not a reason to propose an epoch.
     if useful.is_empty() { useful } else { epoch.applicable(&useful, rules) }
 }
 
@@ -149,7 +149,7 @@ fn of_all(epoch: &Epoch) -> impl Iterator<Item = Change> {
     alike.map(Change::Reconfigure).into_iter().chain([Change::RaiseProtocol])
 }
 
-/// Whether a change would change anything, or is still to come.
+/// Returns true if a change would have an effect, or is still to come.
 fn is_useful(change: &Change, epoch: &Epoch) -> bool {
     let role = |boot: &Boot| epoch.member(*boot).map(|member| member.role);
     match change {
@@ -171,7 +171,7 @@ fn is_useful(change: &Change, epoch: &Epoch) -> bool {
     }
 }
 
-/// Why a node is not admitted to an epoch, if it is not.
+/// Returns the reason why a node is not admitted to an epoch, if it is not.
 pub(super) fn refusal(epoch: &Epoch, node: &Member) -> Option<Refusal> {
     if !node.protocol.contains(epoch.protocol()) {
         return Some(Refusal::Protocol { node: node.protocol, service: epoch.protocol() });

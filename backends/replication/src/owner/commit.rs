@@ -23,9 +23,9 @@ pub(super) struct Commit {
     acknowledged: BTreeSet<Boot>,
     /// Nodes that may answer from their copies for so long, where they may not go on with the old state.
     readers: Vec<(Boot, Duration)>,
-    /// Whether an earlier owner may have shown it.
+    /// True if an earlier owner may have shown it.
     is_again: bool,
-    /// Whether it is an end that need not be remembered once all holders have it (X2).
+    /// True if it is an end that can be forgotten once all holders have it (X2).
     is_passing: bool,
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Commit {
 pub struct News {
     /// The record.
     pub id: RecordId,
-    /// What it was before.
+    /// The record before.
     pub before: Option<Kept>,
-    /// What it is now.
+    /// The record now.
     pub after: Kept,
 }
 
@@ -117,7 +117,7 @@ impl Commit {
         }
     }
 
-    /// Whether enough holders have it, and no copy is read that does not.
+    /// Returns true if enough holders have it, and no copy without it is read.
     pub(super) fn is_done(&self, world: &impl Surroundings, cx: &Context<'_>) -> bool {
         let slot = cx.slot_of(self.id);
         let others = cx.view.holders(slot).iter().filter(|holder| **holder != cx.view.me);
@@ -162,7 +162,7 @@ impl Commit {
     }
 }
 
-/// Whether a write is an end that is over already.
+/// Returns true if a write is an end that is already over.
 fn is_passing(kept: &Kept, cx: &Context<'_>) -> bool {
     kept.is_ended() && kept.deadline() <= cx.now.wall
 }
@@ -173,7 +173,7 @@ fn next(base: Revision, cx: &Context<'_>) -> Revision {
     base.next_in(epoch)
 }
 
-/// Whether a change takes the right to read away: a session that ends, or a new secret (X1).
+/// Returns true if a change revokes the right to read: an end of a session, or a new secret (X1).
 fn closes(before: Option<&Kept>, after: &Kept) -> bool {
     let Some(before) = before.and_then(Kept::record) else {
         return after.is_ended();

@@ -1,4 +1,4 @@
-//! What a call comes to, given its record. Nothing else decides it.
+//! Decisions: the result of a call, given its record. Nothing else decides it.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::record::{Copy, Delta, Entry, Kept, ListChange, Stamp, Tombstone};
 use crate::rules::Rule;
 
-/// What to do with a call.
+/// The decision on a call.
 #[derive(Debug)]
 pub(super) enum Decision {
     /// Its caller gave it up.
@@ -28,11 +28,11 @@ pub(super) enum Decision {
 #[derive(Debug)]
 pub(super) struct NewWrite {
     pub(super) kept: Kept,
-    /// What changes, where it is not everything.
+    /// The change, if it is not the whole record.
     pub(super) part: Option<Part>,
-    /// What the call did; `None` for a change that no call asked for.
+    /// The outcome of the call; `None` for a change without a call.
     pub(super) effect: Option<CallEffect>,
-    /// What other calls did, of which a merged copy knows.
+    /// The outcomes of other calls that a merged copy remembers.
     pub(super) done: Vec<Done>,
 }
 
@@ -43,7 +43,7 @@ impl NewWrite {
     }
 }
 
-/// What a write changes of a record.
+/// The change that a write makes to a record.
 #[derive(Debug)]
 pub(super) enum Part {
     Session(Delta),
@@ -56,7 +56,7 @@ impl From<ListChange> for Part {
     }
 }
 
-/// What a call is decided by, beside its record.
+/// The inputs of a decision besides the record.
 #[derive(Debug)]
 pub(super) struct Beside<'t> {
     /// The lowest number of its caller that is open.
@@ -67,7 +67,7 @@ pub(super) struct Beside<'t> {
     pub(super) queue: &'t VecDeque<Asked>,
 }
 
-/// What a call comes to.
+/// Returns the decision on a call.
 pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> Decision {
     let Beside { lowest, admitted, queue } = *beside;
     let id = asked.id;

@@ -1,4 +1,4 @@
-//! What a list of a principal's sessions answers, and what its sessions are asked.
+//! The answers of a list of a principal's sessions, and its requests to these sessions.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::record::{Floor, Kept, List, ListChange, ListEntry, ListStep};
 use crate::rules::Rule;
 
-/// What a request to a list comes to.
+/// The result of a request to a list.
 pub(super) fn decide(
     principal: &Principal,
     (request, queue): (&ListRequest, &VecDeque<Asked>),
@@ -100,8 +100,8 @@ fn admit(
     change(list, ListStep::Reserve(id, entry, named), cx)
 }
 
-/// Why a login at the cap is not admitted, where the oldest are not to end for it. The list waits for sessions that
-/// may not come: one of them would leave room.
+/// Returns the reason for refusing a login at the cap, if the oldest sessions are not to end for
+/// it. The list waits for sessions that may not come: one of them would leave room.
 fn refusal(list: &List, id: RecordId, admission: &Admission) -> Option<Reply> {
     if !admission.refuses(list.others(id)) {
         return None;
@@ -126,7 +126,7 @@ fn change(list: &List, step: ListStep, cx: &Context<'_>) -> Decision {
     Decision::Write(Box::new(NewWrite { part: Some(change.into()), ..NewWrite::whole(kept, None) }))
 }
 
-/// What a list shows of a session, if it is the principal's and live.
+/// Returns the entry of a session in a list, if it is the principal's and live.
 pub(super) fn described(
     id: RecordId,
     principal: &Principal,
@@ -172,10 +172,10 @@ pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -
 /// Above every floor, and below every cap.
 const FREE: Admission = Admission { epoch: Some(u64::MAX), ..Admission::capped(usize::MAX) };
 
-/// How many sessions a page of a list has.
+/// The number of sessions in a page of a list.
 const PAGE: usize = 512;
 
-/// How long a floor is remembered.
+/// The time for which a floor is remembered.
 const FLOOR_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A floor that was raised within this time is not raised again.

@@ -1,4 +1,4 @@
-//! What a call waits for at the owners of other records.
+//! The steps of a call at the owners of other records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) struct Ends {
 #[derive(Debug)]
 pub(super) struct Look {
     principal: Principal,
-    /// What is awaited: about a session, or a page.
+    /// The awaited answer: about a session, or a page.
     open: BTreeMap<u64, Option<RecordId>>,
     /// The last session of the page, if more follow.
     next: Option<RecordId>,
@@ -46,7 +46,7 @@ pub(super) struct Look {
     gone: Vec<(RecordId, Principal)>,
 }
 
-/// What an answer to a step leads to.
+/// The effect of an answer to a step.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Other steps are awaited.
@@ -178,7 +178,7 @@ impl Look {
         Next::Ask(Steps::Look(look), asks)
     }
 
-    /// Where sessions had ended, the login asks again; else it is refused, once all were looked at.
+    /// Repeats the login if sessions had ended; refuses it otherwise, once all have been checked.
     fn conclude(&mut self, number: impl FnMut() -> u64) -> Next {
         match self.next {
             _ if !self.gone.is_empty() => {

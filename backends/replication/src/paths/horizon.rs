@@ -1,4 +1,4 @@
-//! Which epochs a node has learned.
+//! The epochs that a node has learned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub(super) struct Horizon {
     learned: BTreeMap<Lineage, u64>,
 }
 
-/// What an epoch is to a node.
+/// The relation of an epoch to those that a node has learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
     /// It left that epoch, or skipped it.
@@ -39,7 +39,7 @@ impl Horizon {
         self.current
     }
 
-    /// Whether the current epoch lists a boot.
+    /// Returns true if the current epoch lists a boot.
     pub(super) fn lists(&self, boot: Boot) -> bool {
         self.members.contains(&boot)
     }

@@ -10,11 +10,11 @@ use crate::epoch::EpochId;
 use crate::member::Boot;
 use crate::rules::{Rule, Rules};
 
-/// When it is said what was handled, if there is nothing else to say.
+/// The time after which an acknowledgement travels alone, if no other message goes out.
 const COVER: Duration = Duration::from_millis(50);
 
-/// How many messages are handled before it is said, whatever the time: the sender's window is full
-/// otherwise.
+/// The number of messages after which an acknowledgement is sent immediately: otherwise the
+/// sender's window would fill.
 const COVER_EACH: u64 = 64;
 
 /// The messages of one boot that were not handled.
@@ -23,7 +23,8 @@ pub(super) struct Inbox<M> {
     stream: u64,
     next: u64,
     early: BTreeMap<u64, (EpochId, M)>,
-    /// Which messages the sender knows to be handled, and since when it is owed more.
+    /// The messages that were acknowledged to the sender, and the time since which another
+    /// acknowledgement is due.
     covered: u64,
     owed_since: Option<Duration>,
 }
@@ -60,7 +61,7 @@ impl<M> Inbox<M> {
             self.next = number;
         }
         match number.checked_sub(self.next) {
-            // What covered it was lost.
+            // The packet that covered it was lost.
             None => _ = self.owed_since.get_or_insert(now),
             Some(ahead) if ahead < WINDOW as u64 => {
                 self.early.entry(number).or_insert((epoch, message));
@@ -98,22 +99,22 @@ impl<M> Inbox<M> {
         Covered { stream: self.stream, below: self.next }
     }
 
-    /// Whether it was said that a message was handled.
+    /// Returns true if a message was acknowledged.
     pub(super) fn has_covered(&self, number: u64) -> bool {
         number < self.covered
     }
 
-    /// Whether the sender is owed word of what was handled.
+    /// Returns true if an acknowledgement is due.
     pub(super) fn owes(&self) -> bool {
         self.owed_since.is_some()
     }
 
-    /// Whether that has to be in a packet of its own.
+    /// Returns true if the acknowledgement has to travel in a packet of its own.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.owed_since.is_some_and(|since| now.saturating_sub(since) >= COVER)
     }
 
-    /// Whether it cannot wait.
+    /// Returns true if the acknowledgement cannot wait.
     pub(super) fn owes_many(&self) -> bool {
         self.owes() && self.next.saturating_sub(self.covered) >= COVER_EACH
     }

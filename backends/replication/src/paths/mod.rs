@@ -37,7 +37,7 @@ pub struct Paths<M> {
     horizon: Horizon,
     links: Links,
     peers: BTreeMap<Boot, Peer<M>>,
-    /// How many streams this boot began: it never uses a number of a stream twice.
+    /// The number of streams that this boot began: it never reuses the number of a stream.
     streams: u64,
     /// The boot whose message was handled last: the others have their turn first.
     turn: Boot,
@@ -58,7 +58,7 @@ struct Outgoing<M> {
     relayed: u64,
 }
 
-/// What a packet says of its sender.
+/// The sender's part of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Arrival {
@@ -109,7 +109,7 @@ impl<M: Clone> Paths<M> {
             return Arrival::Relayed;
         }
         let age = self.horizon.age(packet.epoch);
-        // What is queued for a boot that is no member yet is kept by the boot itself.
+        // A boot keeps the messages of members in whose epoch it is not listed yet.
         if age == Age::Unknown || self.horizon.lists(packet.from) {
             self.take_in(packet, now);
         }
@@ -161,7 +161,7 @@ impl<M: Clone> Paths<M> {
         None
     }
 
-    /// Enters an epoch: drops what is queued, and forgets boots that are no members.
+    /// Enters an epoch: drops queued messages, and forgets boots that are not members.
     pub fn on_epoch(&mut self, epoch: &Epoch) {
         self.horizon.enter(epoch);
         let horizon = &self.horizon;
@@ -189,7 +189,7 @@ impl<M: Clone> Paths<M> {
         }
     }
 
-    /// Whether a boot is suspected: it relays only where no other can.
+    /// Returns true if a boot is suspected: it relays only if no other can.
     pub fn suspect(&mut self, boot: Boot, is_suspected: bool) {
         self.links.suspect(boot, is_suspected);
     }
@@ -234,7 +234,7 @@ impl<M: Clone> Paths<M> {
         }
     }
 
-    /// What was sent to a boot over a link was lost, or what answered it.
+    /// Notes that a packet to a boot over a link, or its answer, was lost.
     fn on_loss(&mut self, link: Boot, to: Boot, now: Duration) {
         if self.link(to, now) == Some(link)
             && let Some(peer) = self.peers.get_mut(&to)
@@ -260,7 +260,7 @@ impl<M: Clone> Paths<M> {
         self.peers.get(&to).map_or(0, |peer| peer.outbox.backlog())
     }
 
-    /// How many packets of other boots this node passed on.
+    /// Returns the number of other boots' packets that this node passed on.
     pub fn relayed(&self) -> u64 {
         self.outgoing.relayed
     }

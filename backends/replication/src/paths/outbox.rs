@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::packet::{Content, Covered};
 use crate::member::Boot;
 
-/// How many numbers from the first uncovered one on are sent: the receiver keeps no more.
+/// The size of the send window, from the first uncovered number: the receiver keeps no more.
 pub(super) const WINDOW: usize = 1_024;
 
-/// When a message that is not covered is sent again.
+/// The time after which an uncovered message is sent again.
 const RESEND: Duration = Duration::from_millis(100);
 
-/// How many messages are sent again before one of them is covered: most of what follows a lost one did
-/// arrive.
+/// The number of messages that are resent before one of them is covered: most messages after a lost
+/// one did arrive.
 const RESENT: usize = 64;
 
 /// The messages to one boot that it has not covered.
@@ -85,7 +85,7 @@ impl<M: Clone> Outbox<M> {
         }
     }
 
-    /// What was sent over a link that is gone waits to be sent again.
+    /// Queues messages that were sent over a closed link for sending again.
     pub(super) fn on_link_lost(&mut self, link: Boot) {
         let over = |queued: &&mut Queued<M>| queued.sent.is_some_and(|(by, _)| by == link);
         for queued in self.messages.iter_mut().filter(over) {

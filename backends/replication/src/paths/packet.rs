@@ -1,4 +1,4 @@
-//! What goes over a link.
+//! A packet on a link.
 
 use crate::epoch::EpochId;
 use crate::member::Boot;
@@ -12,14 +12,14 @@ pub struct Packet<M> {
     pub to: Boot,
     /// The epoch of the sender.
     pub epoch: EpochId,
-    /// Which of the sender's streams to this receiver it is: a sender that forgot the receiver begins
-    /// another one, with a higher number.
+    /// The number of the sender's stream to this receiver: a sender that forgot the receiver begins
+    /// another one with a higher number.
     pub stream: u64,
     /// The lowest number that the sender may still send in this stream: lower ones are not awaited.
     pub first: u64,
-    /// What the sender handled of the opposite stream.
+    /// The messages of the opposite stream that the sender handled.
     pub covered: Covered,
-    /// What it carries, if anything.
+    /// The content, if any.
     pub content: Option<Content<M>>,
 }
 
@@ -32,10 +32,10 @@ pub struct Content<M> {
     pub message: M,
 }
 
-/// How much of a stream was handled.
+/// The part of a stream that was handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Covered {
-    /// Which stream; 0 is none.
+    /// The number of the stream; 0 stands for none.
     pub stream: u64,
     /// The lowest number that was not handled.
     pub below: u64,

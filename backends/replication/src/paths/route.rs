@@ -1,4 +1,4 @@
-//! Which link a frame takes.
+//! The choice of a link for a frame.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::horizon::Horizon;
 use crate::member::Boot;
 
-/// How long a direct link that lost a frame is avoided.
+/// The time for which a direct link that lost a frame is avoided.
 const DETOUR: Duration = Duration::from_secs(1);
 
 /// The boots that this node has a link to.
@@ -37,8 +37,8 @@ impl Links {
         self.open.contains(&boot)
     }
 
-    /// The links that may lead to a boot: the direct one first, then those to members. Suspected members
-    /// come last, since they may have closed sockets that nobody noticed.
+    /// The links that may lead to a boot: the direct one first, then those to members. Suspected
+    /// members come last, since they may have closed sockets unnoticed.
     fn towards(&self, to: Boot, horizon: &Horizon) -> Vec<Boot> {
         let relays = self.open.iter().filter(|boot| **boot != to && horizon.lists(**boot));
         let (suspected, mut relays): (Vec<_>, Vec<_>) =
@@ -53,7 +53,7 @@ impl Links {
     }
 }
 
-/// Which of the links that may lead to a boot is used.
+/// Chooses one of the links that may lead to a boot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Route {
     losses: usize,

@@ -60,8 +60,8 @@ impl Copy {
         parts.join(record, delta.stamp, head)
     }
 
-    /// What comes of two copies of one record that went apart, as a write with this stamp; `None` where the
-    /// other one adds nothing. Of each key, the later write or removal counts, and of everything else the
+    /// Merges two diverged copies of one record into a write with this stamp; `None` if the other
+    /// one adds nothing. Of each key, the later write or removal counts, and of everything else the
     /// later change of any of it.
     pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
         let head = if self.head >= other.head { self } else { other };
@@ -89,7 +89,7 @@ impl Copy {
         }
     }
 
-    /// Whether anything but the last write and the version is different.
+    /// Returns true if anything but the last write and the version differs.
     fn differs_from(&self, other: &Self) -> bool {
         let [mine, theirs] = [self, other].map(|copy| copy.record.idle_deadline);
         let heads = [self, other].map(|copy| (copy.head, Head::of(&copy.record)));
@@ -152,7 +152,7 @@ impl Parts<'_> {
     }
 }
 
-/// What is kept of a record beside its copy, about.
+/// The approximate size of the bookkeeping beside a copy.
 const ENTRY: usize = 300;
 
 /// Removals of a copy that are remembered key by key; as many as a record may have keys.

@@ -1,4 +1,4 @@
-//! What one patch changed of a record, as its owner decided it.
+//! Deltas: the changes of one patch to a record, as its owner decided them.
 
 use steadfast_core::{
     Facts, Owner, PRE_AUTH, Patch, Principal, Record, Replaced, SecretHash, Timestamp, Version,
@@ -9,16 +9,16 @@ use super::stamp::Stamp;
 /// The raw JSON that was written; `None` removed the key.
 type Written = Option<Box<[u8]>>;
 
-/// What one patch changed, as the owner decided it: applying it decides nothing again.
+/// The changes of one patch, as the owner decided them: applying them decides nothing again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// When it was written.
+    /// The time of the write.
     pub stamp: Stamp,
     /// The version of the record after it.
     pub version: Version,
-    /// Whether it removes all values first.
+    /// True if it removes all values first.
     pub clear: bool,
-    /// By key, what was written.
+    /// The written values, by key.
     pub ops: Vec<(Box<str>, Written)>,
     /// Everything but values, version and idle deadline, where any of it changed.
     pub head: Option<Box<Head>>,
@@ -27,7 +27,7 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// What a patch made of a record.
+    /// Returns the changes of a patch to a record.
     pub fn of(patch: &Patch, before: &Record, after: &Record, stamp: Stamp) -> Self {
         let op = |key: &str| (key.into(), after.values.get(key).map(Into::into));
         let unseen = before.values.iter().map(|(key, _)| key).filter(|key| {
@@ -45,7 +45,7 @@ impl Delta {
     }
 }
 
-/// What a record holds beside its values, its version and its idle deadline.
+/// The parts of a record besides its values, its version and its idle deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of `Record`")]
 pub struct Head {

@@ -1,4 +1,4 @@
-//! What a node holds of a record.
+//! A node's copy of a record.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::list::List;
 use super::stamp::Stamp;
 use crate::call::Done;
 
-/// Which write of a record: no two share one.
+/// The identity of a write of a record: no two writes share one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision {
     /// The number of the epoch in which it was written.
@@ -27,10 +27,11 @@ impl Revision {
     }
 }
 
-/// What a node holds of a record: what may be shown, and what may not yet.
+/// A node's copy of a record: the confirmed part that may be shown, and the tentative part that may
+/// not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// What enough holders have.
+    /// The state that enough holders have.
     pub confirmed: Option<Entry>,
     /// A later write that is not confirmed.
     pub tentative: Option<Box<Entry>>,
@@ -48,9 +49,9 @@ impl Held {
 /// A record after one of its writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which write it was.
+    /// The write.
     pub revision: Revision,
-    /// What the record is since then.
+    /// The record since that write.
     pub kept: Kept,
     /// The calls whose repetition has to be known.
     pub done: Vec<Done>,
@@ -63,10 +64,10 @@ impl Entry {
     }
 }
 
-/// What a remembered call takes, about.
+/// The approximate size of a remembered call.
 const DONE: usize = 64;
 
-/// What is kept of a record.
+/// The state of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// The session.
@@ -80,23 +81,23 @@ pub enum Kept {
 /// The remains of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tombstone {
-    /// When it ended.
+    /// The time of the end.
     pub stamp: Stamp,
-    /// Until when its end is remembered.
+    /// The time until which its end is remembered.
     pub until: Timestamp,
-    /// Why it ended.
+    /// The reason of the end.
     pub reason: EndReason,
 }
 
 impl Tombstone {
-    /// How long the end of a session is remembered: longer than a node that is cut off is expected to
-    /// return with copies.
+    /// The time for which the end of a session is remembered: longer than the expected absence of a
+    /// node that returns with copies.
     pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 impl Kept {
-    /// What comes of two copies of one record that went apart, as a write with this stamp; `None` where the
-    /// other one adds nothing. Ends win (D1).
+    /// Merges two diverged copies of one record into a write with this stamp; `None` if the other
+    /// one adds nothing. Ends win (D1).
     pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
         match (self, other) {
             (Self::Live(mine), Self::Live(theirs)) => mine.merged(theirs, stamp).map(Self::Live),
@@ -122,7 +123,7 @@ impl Kept {
         }
     }
 
-    /// Whether it is the end of a session.
+    /// Returns true if it is the end of a session.
     pub fn is_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
     }
@@ -132,7 +133,7 @@ impl Kept {
         self.live().map(|copy| &*copy.record)
     }
 
-    /// When it was written.
+    /// The time of the write.
     pub fn stamp(&self) -> Stamp {
         match self {
             Self::Live(copy) => copy.stamp,
@@ -150,7 +151,7 @@ impl Kept {
         }
     }
 
-    /// When it ends, or is forgotten.
+    /// Returns the time when it ends or is forgotten.
     pub fn deadline(&self) -> Timestamp {
         match self {
             Self::Live(copy) => copy.record.deadline(),

@@ -9,20 +9,20 @@ use steadfast_core::{Principal, Record, RecordId, Timestamp};
 use super::stamp::Stamp;
 use crate::call::ListPage;
 
-/// Whose sessions are whose: a record of its own, beside those of the sessions.
+/// The list of a principal's sessions: a record of its own, beside those of the sessions.
 ///
 /// Entries are shared between versions of the list, in parts, so that a change costs what one part takes; and each
 /// part is summed up, so that no question about the whole list looks at each entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
-    /// Whose sessions they are.
+    /// The principal.
     pub principal: Principal,
-    /// When it was written.
+    /// The time of the write.
     pub stamp: Stamp,
-    /// By the first byte of the session's id.
+    /// The entries, by the first byte of the session's id.
     parts: BTreeMap<u8, Arc<Part>>,
     floor: Option<Floor>,
-    /// By session, what ends for its login: the login can be asked again, and names it then, too.
+    /// The sessions that end for each login: the same ones if the login is repeated.
     displaced: BTreeMap<RecordId, Displaced>,
 }
 
@@ -30,10 +30,10 @@ pub struct List {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     entries: BTreeMap<RecordId, ListEntry>,
-    /// How many of them are not settled.
+    /// The number of entries that are not settled.
     open: usize,
     until: Timestamp,
-    /// Of those that are settled, the one that ends first at a cap.
+    /// The settled entry that ends first at a cap.
     oldest: Option<(Timestamp, RecordId)>,
 }
 
@@ -42,18 +42,18 @@ struct Part {
 pub struct Displaced {
     /// The sessions.
     pub ids: Vec<RecordId>,
-    /// Until when the login may be asked again.
+    /// The time until which the login may be repeated.
     pub until: Timestamp,
 }
 
 /// A session of a principal, or one that is about to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListEntry {
-    /// When its principal proved who they are: at the cap, the oldest session ends.
+    /// The time when its principal authenticated: at the cap, the oldest session ends.
     pub authenticated: Timestamp,
     /// Its absolute deadline: the entry is kept no longer.
     pub until: Timestamp,
-    /// Whether the session is known to be the principal's; else it may still become so.
+    /// True if the session is known to be the principal's; otherwise it may still become so.
     pub is_settled: bool,
 }
 
@@ -77,16 +77,16 @@ type Contents = (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>);
 pub struct Floor {
     /// The lowest epoch that is admitted.
     pub epoch: u64,
-    /// Until when the floor is remembered.
+    /// The time until which the floor is remembered.
     pub until: Timestamp,
 }
 
-/// What a write changes of a list.
+/// The change that a write makes to a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListChange {
-    /// When it was written.
+    /// The time of the write.
     pub stamp: Stamp,
-    /// What it does.
+    /// The operation.
     pub step: ListStep,
 }
 
@@ -124,12 +124,12 @@ impl List {
         Self { stamp, floor, parts, displaced, ..Self::new(principal) }
     }
 
-    /// How many sessions there are.
+    /// Returns the number of sessions.
     pub fn len(&self) -> usize {
         self.parts.values().map(|part| part.entries.len()).sum()
     }
 
-    /// Whether nothing is left to remember.
+    /// Returns true if nothing is left to remember.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty() && self.floor.is_none()
     }
@@ -140,7 +140,7 @@ impl List {
         size_of::<Self>() + self.len() * 64 + displaced
     }
 
-    /// The next sessions after one, at most so many.
+    /// Returns the next sessions after the given one, up to a number.
     pub fn page(&self, after: Option<RecordId>, len: usize) -> ListPage {
         let is_next = |(id, _): &(RecordId, &ListEntry)| after.is_none_or(|after| *id > after);
         let mut page = ListPage::default();
@@ -176,18 +176,18 @@ impl List {
         self.floor
     }
 
-    /// The sessions that end for the login of a session, as far as the list remembers.
+    /// Returns the sessions that end for the login of a session, if the list remembers them.
     pub fn displaced_by(&self, id: RecordId) -> &[RecordId] {
         self.displaced.get(&id).map(|displaced| displaced.ids.as_slice()).unwrap_or_default()
     }
 
-    /// What ends for each login.
+    /// Returns the sessions that end for each login.
     #[cfg(feature = "wire")]
     pub(crate) fn displaced(&self) -> impl Iterator<Item = (RecordId, &Displaced)> {
         self.displaced.iter().map(|(id, displaced)| (*id, displaced))
     }
 
-    /// When nothing of it has to be remembered any more.
+    /// Returns the time from which on none of it has to be remembered.
     pub fn until(&self) -> Timestamp {
         let entries = self.parts.values().map(|part| part.until);
         let floor = self.floor.iter().map(|floor| floor.until);
@@ -195,19 +195,19 @@ impl List {
         entries.chain(floor).chain(displaced).max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// How many other sessions there are.
+    /// Returns the number of other sessions.
     pub fn others(&self, id: RecordId) -> usize {
         self.len() - usize::from(self.get(id).is_some())
     }
 
-    /// How many other sessions are known to be the principal's.
+    /// Returns the number of other sessions that are known to be the principal's.
     pub fn settled_others(&self, id: RecordId) -> usize {
         let settled = |part: &Arc<Part>| part.entries.len() - part.open;
         let own = self.get(id).is_some_and(|entry| entry.is_settled);
         self.parts.values().map(settled).sum::<usize>() - usize::from(own)
     }
 
-    /// How many other sessions have to go, so that this one leaves the principal with as many as the cap allows.
+    /// Returns the number of other sessions that have to end for this one to stay within the cap.
     pub fn over_cap(&self, id: RecordId, cap: usize) -> usize {
         (self.others(id) + 1).saturating_sub(cap.max(1))
     }
@@ -232,7 +232,7 @@ impl List {
         (oldest.len() == over).then(|| oldest.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// How many sessions end for a login at a time.
+    /// The highest number of sessions that end for a login at a time.
     pub const NAMED: usize = 512;
 
     /// The list after a change.
@@ -268,9 +268,9 @@ impl List {
         list
     }
 
-    /// What comes of two copies of one list that went apart, as a write with this stamp; `None` where the
-    /// other one adds nothing. A session that one of them does not have is on it: whether it lives is asked of
-    /// its owner.
+    /// Merges two diverged copies of one list into a write with this stamp; `None` if the other one
+    /// adds nothing. A session that one of them does not have is on it: whether it lives is asked
+    /// of its owner.
     pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
         let mut list = Self { stamp, ..self.clone() };
         list.floor = self.floor.into_iter().chain(other.floor).reduce(|one, two| Floor {
@@ -327,15 +327,15 @@ impl List {
     }
 }
 
-/// How a list travels.
+/// The transfer of a list.
 impl List {
-    /// Whether one message would be too long for it.
+    /// Returns true if it does not fit into one message.
     pub(crate) fn is_long(&self) -> bool {
         let displaced: usize = self.displaced.values().map(Displaced::weight).sum();
         self.len() > TRAVELLING || displaced > TRAVELLING
     }
 
-    /// Takes out all but as much as one message may have, in parts of that size.
+    /// Removes the entries that exceed one message, in parts of that size.
     pub(crate) fn take_parts(&mut self) -> Vec<Self> {
         if !self.is_long() {
             return Vec::new();
@@ -425,10 +425,11 @@ fn last(lists: &mut [List]) -> &mut List {
     lists.last_mut().expect("there is always one")
 }
 
-/// How many entries one message has of a list: 33 KiB.
+/// The highest number of entries of a list in one message: 33 KiB.
 const TRAVELLING: usize = 1_024;
 
-/// How long a list remembers what ends for a login that is not settled: longer than its caller waits.
+/// The time for which a list remembers the sessions that end for an unsettled login: longer than
+/// its caller waits.
 const DISPLACED_KEPT: Duration = Duration::from_secs(10);
 
 fn parts_of(entries: impl IntoIterator<Item = (RecordId, ListEntry)>) -> BTreeMap<u8, Arc<Part>> {

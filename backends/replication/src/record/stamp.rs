@@ -1,13 +1,14 @@
-//! When something was written, for the merge of copies that went apart.
+//! Stamps of writes, for the merge of diverged copies.
 
 use steadfast_core::Timestamp;
 
 use crate::member::Boot;
 
-/// When something was written, and by which boot.
+/// The time of a write, and its boot.
 ///
-/// Stamps order writes to one key in copies that went apart; they decide nothing else. A stamp is above
-/// those that it follows, whatever the wall clock does (Kulkarni et al., "Logical Physical Clocks", 2014).
+/// Stamps order writes to one key in copies that went apart; they decide nothing else. A stamp is
+/// above those that it follows, even if the wall clock jumps (Kulkarni et al., "Logical Physical
+/// Clocks", 2014).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     /// Milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
@@ -17,7 +18,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Before every write.
+    /// The stamp before every write.
     pub const ZERO: Self = Self { time: 0, writer: 0 };
 
     /// The stamp of a write that follows another one.

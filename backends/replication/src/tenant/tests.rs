@@ -619,7 +619,7 @@ struct Members {
     lease: Duration,
     suspected: BTreeSet<Boot>,
     merged: usize,
-    /// How often the owner of a session was to be asked about an entry of a list.
+    /// Returns the number of queries to the owner of a session about an entry of a list.
     asked_about: usize,
     rules: Rules,
 }

@@ -419,7 +419,8 @@ impl TryFrom<proto::KeyId> for KeyId {
     }
 }
 
-/// Enums that say the same on the wire. What the wire has no number for is the one after `or`.
+/// Enums that say the same on the wire. The value without a number on the wire is the one after
+/// `or`.
 macro_rules! same {
     ($($ours:ident $(or $other:ident)? { $($variant:ident),* })*) => {
         $(impl From<$ours> for proto::$ours {

@@ -8,7 +8,7 @@ use super::{WireError, epoch, list, proto, slots};
 use crate::epoch::Change;
 use crate::member::Member;
 
-/// How many changes may be asked for in one message.
+/// The highest number of changes that one message may ask for.
 const CHANGES: usize = 1_024;
 
 pub(super) fn encode(changes: &[Change]) -> Vec<u8> {

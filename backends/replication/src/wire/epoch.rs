@@ -13,20 +13,20 @@ use crate::member::{Boot, Member, Name, Role, Versions};
 use crate::placement::{Placement, Replication};
 use crate::slots::{HashKey, SLOTS};
 
-/// How long a zone may be, in bytes.
+/// The longest zone, in bytes.
 pub const MAX_ZONE: usize = 64;
 
-/// How long an address may be, in bytes: a name and a port.
+/// The longest address, in bytes: a name and a port.
 pub const MAX_ADDRESS: usize = 263;
 
-/// How many members an epoch may have.
+/// The highest number of members of an epoch.
 const MEMBERS: usize = 1_024;
 
-/// How many lineages an epoch may descend from.
+/// The highest number of lineages that an epoch may descend from.
 const ANCESTORS: usize = 4_096;
 
-/// How many nodes an epoch may name, each as often as it was a member when a slot was last served. One
-/// takes a byte of a frame, and about 200 in memory.
+/// The highest number of nodes that an epoch may name, each as often as it was a member when a slot
+/// was last served. One takes a byte of a frame, and about 200 in memory.
 const NODES: usize = 1 << 14;
 
 /// The nodes that an epoch names, with their indices.

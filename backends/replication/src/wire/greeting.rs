@@ -1,4 +1,4 @@
-//! What both sides of a link send before anything else.
+//! The greeting that both sides of a link send first.
 
 use prost::Message as _;
 
@@ -6,16 +6,16 @@ use super::scalars::required;
 use super::{WireError, datagram, proto};
 use crate::membership::Hello;
 
-/// Which service a node belongs to, where it is found, and who it is.
+/// A node's service, addresses and identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// The name of the service.
     pub cluster: String,
     /// The edition of the protocol: nodes of different editions refuse each other.
     pub edition: u64,
-    /// Where the node is dialled.
+    /// The address at which the node is dialled.
     pub address: String,
-    /// Where other nodes are, at most [`MAX_KNOWN`].
+    /// The addresses of other nodes, at most [`MAX_KNOWN`].
     pub known: Vec<String>,
     /// The node, if it speaks this edition.
     pub hello: Option<Hello>,
@@ -54,7 +54,7 @@ impl Greeting {
 /// The edition of the protocol that this crate speaks.
 pub const EDITION: u64 = 3;
 
-/// How many addresses of other nodes a greeting names at most.
+/// The highest number of other nodes' addresses in a greeting.
 pub const MAX_KNOWN: usize = 256;
 
 #[cfg(test)]

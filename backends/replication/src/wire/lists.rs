@@ -14,7 +14,7 @@ use super::{WireError, list, proto};
 use crate::call::ListRequest;
 use crate::record::{Displaced, Floor, List, ListChange, ListEntry, ListStep};
 
-/// How many sessions one message lists.
+/// The number of sessions that one message lists.
 const SESSIONS: usize = 1 << 16;
 
 pub(super) fn to_listing(principal: &Principal, request: &ListRequest) -> proto::Listing {

@@ -1,8 +1,8 @@
 //! Frames as bytes, so that nodes of different versions understand each other.
 //!
-//! `replication.proto` is the format, and `proto` is generated from it. Decoding allocates a small
-//! multiple of the bytes that arrived, and at most 4 MiB for what an epoch repeats, whatever they are: elements of lists are decoded one by one, up
-//! to a limit.
+//! `replication.proto` is the format, and `proto` is generated from it. Decoding any bytes
+//! allocates a small multiple of their number, and at most 4 MiB for the repetitions of an epoch:
+//! elements of lists are decoded one by one, up to a limit.
 
 mod agreement;
 mod calls;
@@ -57,14 +57,14 @@ pub enum WireError {
     TooMany(usize),
 }
 
-/// What the body of a frame carries.
+/// The body of a frame.
 // Nearly all frames carry packets, so a box for them would cost more than it saves.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Frame {
-    /// For the engine.
+    /// A packet of the engine.
     Packet(Packet),
-    /// For the failure detector.
+    /// A packet of the failure detector.
     Gossip(Vec<u8>),
 }
 
@@ -82,7 +82,7 @@ pub fn encode_gossip(gossip: Vec<u8>) -> Vec<u8> {
     proto::Frame { kind: Some(Kind::Gossip(gossip)) }.encode_to_vec()
 }
 
-/// What the frame with these bytes carries; `None` if it is of a kind that this version does not know.
+/// Decodes a frame; `None` if this version does not know its kind.
 ///
 /// # Errors
 ///

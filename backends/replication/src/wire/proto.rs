@@ -13,7 +13,7 @@ pub mod frame {
         Packet(super::Packet),
         #[prost(message, tag = "2")]
         Datagram(super::Datagram),
-        /// Of the failure detector, in its own encoding.
+        /// A packet of the failure detector, in its own encoding.
         #[prost(bytes, tag = "3")]
         Gossip(::prost::alloc::vec::Vec<u8>),
     }
@@ -30,10 +30,10 @@ pub struct Greeting {
     /// The edition: 3.
     #[prost(uint64, tag = "3")]
     pub protocol: u64,
-    /// Where the sender is dialled.
+    /// The address at which the sender is dialled.
     #[prost(string, tag = "6")]
     pub address: ::prost::alloc::string::String,
-    /// Where other nodes are. At most 256.
+    /// The addresses of other nodes: at most 256.
     #[prost(string, repeated, tag = "7")]
     pub known: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "8")]
@@ -146,7 +146,7 @@ pub struct Hello {
     pub listed_in: ::core::option::Option<EpochId>,
     #[prost(message, optional, tag = "3")]
     pub in_sight: ::core::option::Option<EpochId>,
-    /// Without a zone.
+    /// The lowest node in sight. Its zone is left out.
     #[prost(message, optional, tag = "4")]
     pub lowest: ::core::option::Option<Node>,
     #[prost(bool, tag = "5")]
@@ -156,7 +156,7 @@ pub struct Hello {
     #[prost(bool, tag = "7")]
     pub asks: bool,
 }
-/// What a node would be as a member.
+/// A node as a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Candidate {
     #[prost(message, optional, tag = "1")]
@@ -167,7 +167,7 @@ pub struct Candidate {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChangeList {
-    /// At most 1,024. Those of a kind that is not known are left out.
+    /// Up to 1,024 members. Those of a kind that is not known are left out.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Change>,
 }
@@ -244,7 +244,7 @@ pub struct RefusedProtocol {
     #[prost(uint32, tag = "3")]
     pub service: u32,
 }
-/// What is inside is not a relayed frame itself.
+/// The frame inside is not a relayed frame itself.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Relay {
     #[prost(bytes = "vec", tag = "1")]
@@ -259,7 +259,7 @@ pub struct Succession {
     pub epoch: ::core::option::Option<EpochId>,
     #[prost(message, optional, tag = "2")]
     pub ballot: ::core::option::Option<Ballot>,
-    /// What was accepted before.
+    /// The proposal that was accepted before.
     #[prost(message, optional, tag = "3")]
     pub accepted: ::core::option::Option<Accept>,
     /// The first epoch of the lineage.
@@ -308,10 +308,10 @@ pub struct Slots {
     /// 512 bytes, the lowest slot in the lowest bit of the first one. Absent: `runs`.
     #[prost(bytes = "vec", tag = "1")]
     pub bitmap: ::prost::alloc::vec::Vec<u8>,
-    /// By turns, how many slots are not in the set, and how many are.
+    /// Lengths of runs: alternately of slots that are not in the set, and of slots that are.
     #[prost(uint32, repeated, tag = "2")]
     pub runs: ::prost::alloc::vec::Vec<u32>,
-    /// Of a request for a lease, and of its answer.
+    /// The number of a request for a lease, and of its answer.
     #[prost(uint64, tag = "3")]
     pub number: u64,
 }
@@ -331,11 +331,11 @@ pub struct Epoch {
     pub members: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "7")]
     pub served: ::prost::alloc::vec::Vec<u8>,
-    /// In which of these epochs the slots were last served, in runs: the length of a run times the number
-    /// of epochs, plus the index of one.
+    /// The epochs in which the slots were last served, in runs: the length of a run times the number of
+    /// epochs, plus the index of one.
     #[prost(uint32, repeated, tag = "8")]
     pub served_in: ::prost::alloc::vec::Vec<u32>,
-    /// Where slots were given up, in runs: how many were not, how many were, and in which epoch.
+    /// The slots that were given up, in runs: how many were not, how many were, and in which epoch.
     #[prost(uint64, repeated, tag = "9")]
     pub given_up: ::prost::alloc::vec::Vec<u64>,
     #[prost(bytes = "vec", tag = "10")]
@@ -347,7 +347,7 @@ pub struct Epoch {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AncestorList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Ancestor>,
 }
@@ -360,7 +360,7 @@ pub struct Ancestor {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Settings {
-    /// How many members hold a slot, beside its owner. Absent: all do.
+    /// The number of members that hold a slot, besides its owner. Absent: all do.
     #[prost(uint32, optional, tag = "1")]
     pub backups: ::core::option::Option<u32>,
     #[prost(enumeration = "Acknowledgements", tag = "2")]
@@ -372,7 +372,7 @@ pub struct Settings {
 /// The nodes that an epoch names, each once.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeList {
-    /// At most 16,384, and as many in all lists of seats.
+    /// Up to 16,384 nodes, and as many in all lists of seats.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Node>,
 }
@@ -387,7 +387,7 @@ pub struct Node {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberList {
-    /// At most 1,024.
+    /// Up to 1,024 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Member>,
 }
@@ -414,7 +414,7 @@ pub struct Member {
 /// The epochs in which some slot was last served.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServingList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Serving>,
 }
@@ -504,7 +504,7 @@ pub mod message {
         Telling(super::Empty),
         #[prost(message, tag = "28")]
         Changed(super::RecordChange),
-        /// For the owner to merge; only what is confirmed counts.
+        /// Records for the owner to merge; only confirmed state counts.
         #[prost(message, tag = "29")]
         Merge(super::Records),
         /// A slot.
@@ -523,7 +523,7 @@ pub mod message {
 /// Several messages, in order. None of them is a bundle.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MessageList {
-    /// At most 512.
+    /// Up to 512 messages.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Message>,
 }
@@ -596,7 +596,7 @@ pub struct Describe {
     #[prost(message, optional, tag = "2")]
     pub principal: ::core::option::Option<Principal>,
 }
-/// What is asked of the list of a principal's sessions.
+/// A request to the list of a principal's sessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Listing {
     #[prost(message, optional, tag = "1")]
@@ -618,7 +618,7 @@ pub mod listing {
         /// The sessions after this id, or from the first one on.
         #[prost(bytes, tag = "5")]
         Page(::prost::alloc::vec::Vec<u8>),
-        /// To an epoch of the principal.
+        /// The minimum epoch of the principal.
         #[prost(uint64, tag = "6")]
         Raise(u64),
         /// An id.
@@ -736,7 +736,7 @@ pub struct Described {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionList {
-    /// At most 65,536.
+    /// Up to 65,536 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Session>,
 }
@@ -752,7 +752,7 @@ pub struct Session {
     pub deadline: i64,
     #[prost(sint64, tag = "5")]
     pub idle_deadline: i64,
-    /// What the session says of itself, in the form of its record.
+    /// The session's description, in the form of its record.
     #[prost(bytes = "vec", tag = "6")]
     pub facts: ::prost::alloc::vec::Vec<u8>,
 }
@@ -803,7 +803,7 @@ pub struct Applied {
     #[prost(bool, tag = "5")]
     pub degraded: bool,
 }
-/// What a client carries.
+/// The state that a client carries.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientState {
     #[prost(string, repeated, tag = "1")]
@@ -870,7 +870,7 @@ pub struct Found {
     #[prost(message, optional, tag = "3")]
     pub client_state: ::core::option::Option<ClientState>,
 }
-/// Which write of a record: the epoch, and a number in it.
+/// The identity of a write of a record: the epoch, and a number in it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Revision {
     #[prost(uint64, tag = "1")]
@@ -951,7 +951,7 @@ pub struct Reservation {
     #[prost(bytes = "vec", tag = "5")]
     pub displaced: ::prost::alloc::vec::Vec<u8>,
 }
-/// Below which epoch of a principal logins are rejected.
+/// The epoch of a principal below which logins are rejected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Floor {
     #[prost(uint64, tag = "1")]
@@ -969,7 +969,7 @@ pub struct Patched {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DoneList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Done>,
 }
@@ -1021,7 +1021,7 @@ pub struct Page {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SummaryList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Summary>,
 }
@@ -1060,7 +1060,7 @@ pub struct Records {
     #[prost(bool, tag = "3")]
     pub is_last: bool,
 }
-/// Parts of lists of principals: only what is confirmed counts.
+/// Parts of lists of principals: only confirmed state counts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Names {
     #[prost(message, optional, tag = "1")]
@@ -1072,7 +1072,7 @@ pub struct Names {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeldList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Held>,
 }
@@ -1122,10 +1122,10 @@ pub struct ReadLease {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Clock {
-    /// By the monotonic clock of the node that asks.
+    /// The time by the monotonic clock of the node that asks.
     #[prost(uint64, tag = "1")]
     pub asked: u64,
-    /// What the sender's wall clock shows.
+    /// The sender's wall clock.
     #[prost(sint64, tag = "2")]
     pub wall: i64,
 }
@@ -1200,7 +1200,7 @@ pub struct Sessions {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DisplacedList {
-    /// At most 4,096.
+    /// Up to 4,096 elements.
     #[prost(message, repeated, tag = "1")]
     pub item: ::prost::alloc::vec::Vec<Displaced>,
 }
@@ -1339,7 +1339,7 @@ pub struct Patch {
         ::prost::alloc::string::String,
         i64,
     >,
-    /// What keys have to hold.
+    /// The expected values of keys.
     #[prost(btree_map = "string, bytes", tag = "7")]
     pub present: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1646,7 +1646,7 @@ impl Absence {
         }
     }
 }
-/// Why a session ended. A reason that is not known is a sign-out.
+/// The reason why a session ended. A reason that is not known is a sign-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EndReason {

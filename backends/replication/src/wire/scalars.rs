@@ -1,4 +1,4 @@
-//! What messages are made of: boots, names, epochs, times.
+//! The parts of messages: boots, names, epochs, times.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -65,14 +65,14 @@ fn from_runs(runs: &[u32]) -> Option<SlotSet> {
     Some(set)
 }
 
-/// The next slots; `None` if there are not so many.
+/// Takes the next slots; `None` if there are fewer.
 fn take(rest: &mut impl Iterator<Item = Slot>, length: u64) -> Option<Vec<Slot>> {
     let length = usize::try_from(length).ok().filter(|length| *length <= SLOTS)?;
     let slots: Vec<_> = rest.take(length).collect();
     (slots.len() == length).then_some(slots)
 }
 
-/// What belongs to each slot, where few values do: an index below `kinds`.
+/// The value of each slot, of a few values: an index below `kinds`.
 pub(super) fn encode_indices(indices: &[u16], kinds: usize) -> Vec<u32> {
     let run = |run: &[u16]| (run.len() * kinds) as u32 + u32::from(run[0]);
     indices.chunk_by(u16::eq).map(run).collect()

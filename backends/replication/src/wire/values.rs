@@ -1,4 +1,4 @@
-//! What records and calls are made of: ids, stamps, hashes, times, keys.
+//! The parts of records and calls: ids, stamps, hashes, times, keys.
 
 use std::collections::BTreeMap;
 
@@ -126,7 +126,7 @@ pub(super) fn proof_bytes(proof: Option<&Proof>) -> Vec<Vec<u8>> {
     proof.into_iter().flat_map(Proof::hashes).map(SecretHash::to_bytes).collect()
 }
 
-/// Why a session ended. A reason of a later version is a sign-out here.
+/// The reason why a session ended. A reason of a later version is a sign-out here.
 pub(super) fn end_reason(number: i32) -> EndReason {
     proto::EndReason::try_from(number).unwrap_or(proto::EndReason::Logout).into()
 }
@@ -155,7 +155,7 @@ pub(super) fn key(key: String) -> Result<Box<str>, WireError> {
     }
 }
 
-/// What is kept by key, in the order of the keys.
+/// Decodes a map, in the order of its keys.
 pub(super) fn by_key<P, T>(
     parts: BTreeMap<String, P>,
     read: impl Fn(P) -> Result<T, WireError>,
@@ -179,7 +179,7 @@ pub(super) fn number_of(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// How many elements a list may have that holds a part of a slot, or the calls of a record.
+/// The highest number of elements of a list that holds a part of a slot, or the calls of a record.
 pub(super) const PART: usize = 4_096;
 
 const STAMP: &str = "a stamp";

@@ -96,7 +96,7 @@ fn refusing(cap: usize) -> Admission {
     Admission { at_cap: AtCap::Refuse, ..Admission::capped(cap) }
 }
 
-/// Whether a login was admitted; `None` where it was refused at the cap.
+/// Returns whether a login was admitted; `None` if it was refused at the cap.
 fn admitted(reply: Reply) -> Option<()> {
     match reply {
         Reply::Outcome(Outcome::Applied(applied)) => {

@@ -1,4 +1,4 @@
-//! What operators see of nodes, and ask of them.
+//! Descriptions for operators, and their calls.
 
 use std::collections::BTreeMap;
 
@@ -319,7 +319,7 @@ impl Nodes {
         assert_eq!(copies.values().map(Vec::len).sum::<usize>(), count);
     }
 
-    /// What drains came to since this was asked last.
+    /// Returns the results of drains since the last call.
     fn drained(&mut self) -> Vec<(u64, u64)> {
         let (drained, others) = std::mem::take(&mut self.effects)
             .into_iter()
@@ -362,7 +362,7 @@ impl Nodes {
         }
     }
 
-    /// What a node says that finds no others.
+    /// Returns the description of a node that finds no others.
     fn start_alone(mut self) -> crate::description::Description {
         self.start(joining(0), "n0");
         self.engines[&boot(0)].describe(self.now)

@@ -1,4 +1,4 @@
-//! What becomes of messages.
+//! The delivery of messages.
 
 mod net;
 mod property;

@@ -13,7 +13,7 @@ use crate::rules::Rules;
 /// The size of each message, in bytes.
 pub(super) const SIZE: usize = 10;
 
-/// How many epochs a test can pass through. Node 3 is a member in all but the third one.
+/// The number of epochs that a test can pass through. Node 3 is a member except in the third one.
 pub(super) const EPOCHS: usize = 6;
 
 static CHAIN: LazyLock<Vec<Arc<Epoch>>> = LazyLock::new(|| {
@@ -220,12 +220,12 @@ impl Net {
         }
     }
 
-    /// From now on, a link loses all packets in one direction.
+    /// Makes a link lose all packets in one direction.
     pub(super) fn break_silently(&mut self, from: usize, to: usize) {
         self.holes.insert((from, to));
     }
 
-    /// What a node handled of another one.
+    /// Returns the messages of another node that a node handled.
     pub(super) fn handled(&self, from: usize, to: usize) -> Vec<Label> {
         let own = self.handled.iter().filter(|(f, t, _)| (*f, *t) == (from, to));
         own.map(|(_, _, label)| *label).collect()

@@ -1,4 +1,4 @@
-//! What is handled, whatever links do and whenever nodes learn of epochs.
+//! Delivery under random faults of links and random times of learning epochs.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};

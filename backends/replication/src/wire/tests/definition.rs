@@ -1,4 +1,4 @@
-//! The definition, read as far as it takes to find the messages in a message.
+//! A reader of the definition that finds the messages in a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 

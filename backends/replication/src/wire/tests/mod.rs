@@ -1,4 +1,4 @@
-//! What frames become on the wire.
+//! The encoding of frames.
 
 mod data;
 mod definition;
@@ -180,7 +180,7 @@ fn cl_07_groups_are_not_nested_without_end() {
     assert!(decode(&field(2, &groups), ENDS).is_err());
 }
 
-/// Whether a frame carries this packet, to the last byte.
+/// Returns true if a frame carries exactly this packet.
 #[track_caller]
 fn same(packet: &Packet, frame: &[u8]) {
     let Some(Frame::Packet(back)) = decode(frame, ENDS).unwrap() else {

@@ -172,7 +172,8 @@ pub(super) fn slots() -> impl Strategy<Value = SlotSet> {
     prop_oneof![2 => stretches, 2 => scattered, 1 => dense]
 }
 
-/// What a service comes to by changes, some of which do not apply, and by losing its majority.
+/// Epochs of a service after random changes, some of which do not apply, and losses of its
+/// majority.
 pub(super) fn epoch() -> impl Strategy<Value = Epoch> {
     let step = (change(), slots(), any::<[u8; 16]>(), 0..10_u8);
     (1..6_usize, vec(step, 0..8)).prop_map(|(size, steps)| {
