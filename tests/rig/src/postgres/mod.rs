@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -213,7 +214,8 @@ fn keep(dir: &Path, port: u16, settings: &[String]) -> (Child, Option<ChildStdin
     for setting in SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)) {
         server.args(["-c", setting]);
     }
-    let mut keeper = server.stdin(Stdio::piped()).spawn().unwrap();
+    // Ctrl-C in a terminal would end the shell before it has cleaned up.
+    let mut keeper = server.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
     let leash = keeper.stdin.take();
     (keeper, leash)
 }

@@ -1,6 +1,7 @@
 //! A server as a process that outlives nobody.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -41,6 +42,8 @@ impl Process {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Ctrl-C in a terminal would end the shell before it has cleaned up.
+            .process_group(0)
             .spawn()
             .unwrap();
         let mut id = String::new();
