@@ -1,0 +1,52 @@
+//! The program: reads the options, runs the comparison, and ends with everything it started.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use compare::options::Options;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print(&Options::usage());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&error),
+    };
+    tokio::select! {
+        ended = compare::run(&options) => match ended {
+            Ok(report) => {
+                print(&format!("\n{}\nsee {}", report.text(), options.out.display()));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        },
+        () = interrupted() => {
+            eprintln!("\ncompare: stopped; its processes end too");
+            // The pipes to all processes close now, and each shell kills its own.
+            std::process::exit(130)
+        }
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { std::future::pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("\ncompare: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,275 @@
+//! The command line of the comparison, checked before anything starts.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::load::arrivals::{Skew, Workload};
+use crate::strategy::Strategy;
+
+/// A comparison to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The contestants, in the order in which they run.
+    pub strategies: Vec<Strategy>,
+    /// The number of nodes of each contestant: 2 to 5.
+    pub nodes: usize,
+    /// The traffic, the same for every contestant.
+    pub workload: Workload,
+    /// The length of each phase.
+    pub pace: Pace,
+    /// The faults that each contestant meets.
+    pub faults: Vec<Fault>,
+    /// The directory that the report is written to.
+    pub out: PathBuf,
+    /// The program of the nodes. Without it, cargo builds `reference`.
+    pub reference: Option<PathBuf>,
+}
+
+/// The length of the phases of one contestant.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Load without a fault.
+    pub calm: Duration,
+    /// Load before a fault.
+    pub before: Duration,
+    /// Load after a fault.
+    pub after: Duration,
+}
+
+/// Something that goes wrong under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One node is killed, as by a power cut, and does not come back.
+    Kill,
+}
+
+impl Options {
+    /// Reads the arguments that follow the program's name. `None` if they ask for help.
+    ///
+    /// # Errors
+    ///
+    /// If an option is unknown, lacks its value or has a value out of bounds. The message names the
+    /// option and the accepted values.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<Option<Self>> {
+        let mut options = Self::default();
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        // First, because it sets what other options refine.
+        if arguments.iter().any(|argument| argument == "--quick") {
+            options.hurry();
+        }
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--help" => return Ok(None),
+                "--quick" => continue,
+                _ => {}
+            }
+            let (name, value) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (argument.as_str(), None),
+            };
+            ensure!(is_known(name), "unknown option {name:?}: see --help");
+            let value = value.or_else(|| arguments.next());
+            let value = value.with_context(|| format!("{name} needs a value"))?;
+            options.set(name, &value)?;
+        }
+        Ok(Some(options))
+    }
+
+    /// The text of `--help`.
+    pub fn usage() -> String {
+        let mut usage = "usage: compare [--OPTION VALUE]...\n\n".to_owned();
+        for (name, value, meaning) in OPTIONS {
+            let option = format!("{name} {value}");
+            usage += &format!("  {option:<22} {meaning}\n");
+        }
+        let strategies: Vec<_> = Strategy::ALL.iter().map(|strategy| strategy.id()).collect();
+        usage + &format!("\nstrategies: {}\n", strategies.join(", "))
+    }
+
+    /// Shortens every phase, so that all contestants pass within a minute.
+    fn hurry(&mut self) {
+        self.pace = QUICK;
+        self.workload.sessions = 100;
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
+        match name {
+            "--strategies" => self.strategies = list(name, value)?,
+            "--nodes" => self.nodes = number(name, value, 2, 5)?,
+            "--sessions" => self.workload.sessions = number(name, value, 10, 100_000)?,
+            "--reads" => self.workload.reads = number(name, value, 1, 99)? as f64 / 100.0,
+            "--rate" => self.workload.rate = number(name, value, 10, 20_000)? as f64,
+            "--value-bytes" => self.workload.value_bytes = number(name, value, 1, 100_000)?,
+            "--skew" => self.workload.skew = word(name, value)?,
+            "--seed" => self.workload.seed = number(name, value, 0, usize::MAX)? as u64,
+            "--calm" => self.pace.calm = seconds(number(name, value, 1, 3_600)?),
+            "--after" => self.pace.after = seconds(number(name, value, 1, 3_600)?),
+            "--faults" if value == "none" => self.faults = Vec::new(),
+            "--faults" => self.faults = list(name, value)?,
+            "--out" => self.out = value.into(),
+            _ => self.reference = Some(value.into()),
+        }
+        Ok(())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            strategies: Strategy::ALL.to_vec(),
+            nodes: 3,
+            workload: Workload::default(),
+            pace: USUAL,
+            faults: vec![Fault::Kill],
+            out: "target/compare".into(),
+            reference: None,
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "kill" => Ok(Self::Kill),
+            _ => bail!("expected kill or none"),
+        }
+    }
+}
+
+impl FromStr for Skew {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> anyhow::Result<Self> {
+        match name {
+            "even" => Ok(Self::Even),
+            "zipf" => Ok(Self::Zipf),
+            _ => bail!("expected even or zipf"),
+        }
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    OPTIONS.iter().any(|(known, ..)| *known == name)
+}
+
+fn word<T: FromStr<Err = anyhow::Error>>(name: &str, value: &str) -> anyhow::Result<T> {
+    value.parse().with_context(|| format!("invalid value {value:?} for {name}"))
+}
+
+/// Words separated by commas, each of them once.
+fn list<T>(name: &str, value: &str) -> anyhow::Result<Vec<T>>
+where
+    T: FromStr<Err = anyhow::Error> + PartialEq,
+{
+    let mut items = Vec::new();
+    for item in value.split(',') {
+        let item = word(name, item)?;
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
+    Ok(items)
+}
+
+fn number(name: &str, value: &str, least: usize, most: usize) -> anyhow::Result<usize> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.with_context(|| {
+        format!("invalid value {value:?} for {name}: expected a number from {least} to {most}")
+    })
+}
+
+fn seconds(seconds: usize) -> Duration {
+    Duration::from_secs(seconds as u64)
+}
+
+const USUAL: Pace = Pace {
+    calm: Duration::from_secs(20),
+    before: Duration::from_secs(3),
+    after: Duration::from_secs(12),
+};
+
+const QUICK: Pace = Pace {
+    calm: Duration::from_millis(1_500),
+    before: Duration::from_millis(500),
+    after: Duration::from_millis(2_000),
+};
+
+/// Names, values and meanings, as `--help` lists them.
+const OPTIONS: [(&str, &str, &str); 14] = [
+    ("--quick", "", "short phases and 100 sessions: every contestant within a minute"),
+    ("--strategies", "A,B,…", "the contestants (all)"),
+    ("--nodes", "N", "nodes of each contestant, 2 to 5 (3)"),
+    ("--sessions", "S", "sessions, 10 to 100000 (300)"),
+    ("--reads", "PERCENT", "share of reads among reads and writes, 1 to 99 (90)"),
+    ("--rate", "R", "requests per second, 10 to 20000 (150)"),
+    ("--value-bytes", "B", "size of the value that is written, 1 to 100000 (100)"),
+    ("--skew", "even|zipf", "which sessions are busy (zipf)"),
+    ("--seed", "SEED", "decides the arrivals (1)"),
+    ("--calm", "SECONDS", "load without a fault (20)"),
+    ("--after", "SECONDS", "load after a fault (12)"),
+    ("--faults", "kill|none", "the faults under load (kill)"),
+    ("--out", "DIR", "where report.html, report.json and requests.csv go (target/compare)"),
+    ("--reference", "PATH", "the program of the nodes (built with cargo)"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_refine_the_defaults() {
+        let options = parsed("--nodes 5 --reads=50 --strategies redis,memory --faults none");
+        assert_eq!((options.nodes, options.workload.reads), (5, 0.5));
+        assert_eq!(options.strategies, [Strategy::Redis, Strategy::Memory]);
+        assert!(options.faults.is_empty());
+        assert_eq!(options.workload.sessions, Workload::default().sessions);
+    }
+
+    #[test]
+    fn quick_yields_to_options_on_either_side() {
+        let options = parsed("--sessions 40 --quick --calm 2");
+        assert_eq!((options.workload.sessions, options.pace.calm.as_secs()), (40, 2));
+        assert_eq!(options.pace.after, QUICK.after);
+    }
+
+    #[test]
+    fn errors_name_the_option_and_its_bounds() {
+        let cases = [
+            ("--nodes 6", "invalid value \"6\" for --nodes: expected a number from 2 to 5"),
+            ("--nodes", "--nodes needs a value"),
+            ("--node 3", "unknown option \"--node\": see --help"),
+            ("--skew nat", "invalid value \"nat\" for --skew: expected even or zipf"),
+            ("--faults fire", "invalid value \"fire\" for --faults: expected kill or none"),
+        ];
+        for (line, expected) in cases {
+            let error = Options::parse(words(line)).unwrap_err();
+            assert_eq!(format!("{error:#}"), expected);
+        }
+        let error = Options::parse(words("--strategies redis,mongo")).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("\"mongo\" for --strategies: expected one of memory")
+        );
+    }
+
+    #[test]
+    fn help_names_every_option_and_strategy() {
+        assert!(Options::parse(words("--help")).unwrap().is_none());
+        let usage = Options::usage();
+        assert!(OPTIONS.iter().all(|(name, ..)| usage.contains(name)));
+        assert!(Strategy::ALL.iter().all(|strategy| usage.contains(strategy.id())));
+    }
+
+    fn parsed(line: &str) -> Options {
+        Options::parse(words(line)).unwrap().unwrap()
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+}

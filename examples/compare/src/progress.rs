@@ -1,0 +1,98 @@
+//! Progress on standard error: what runs, and how much time is left.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::options::{Fault, Options};
+
+/// The progress of a run.
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    /// Of a contestant, as planned.
+    length: Duration,
+    contestants: usize,
+    done: usize,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Before the first contestant.
+    pub fn new(options: &Options) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let (length, contestants) = (length(options), options.strategies.len());
+        Self { started: Instant::now(), length, contestants, done: 0, is_terminal }
+    }
+
+    /// A contestant begins a part of its run.
+    pub fn show(&self, contestant: &str, part: &str) {
+        let (number, of) = (self.done + 1, self.contestants);
+        let left = clock(self.left());
+        self.print(&format!("[{number}/{of}] {contestant}: {part}, about {left} left"));
+    }
+
+    /// A contestant is done.
+    pub fn next(&mut self) {
+        self.done += 1;
+    }
+
+    /// Something worth reading that is not progress.
+    pub fn note(&self, note: &str) {
+        self.print(note);
+        if self.is_terminal {
+            eprintln!();
+        }
+    }
+
+    /// By the pace so far, or by plan before there is one.
+    fn left(&self) -> Duration {
+        let elapsed = self.started.elapsed();
+        let each = match u32::try_from(self.done) {
+            Ok(done @ 1..) => elapsed / done,
+            _ => self.length,
+        };
+        let planned = each * u32::try_from(self.contestants).unwrap_or(u32::MAX);
+        planned.saturating_sub(elapsed)
+    }
+
+    fn print(&self, line: &str) {
+        let mut stderr = std::io::stderr();
+        // On a terminal, each line replaces the one before.
+        let _ = if self.is_terminal {
+            write!(stderr, "\r\x1b[2K{line}")
+        } else {
+            writeln!(stderr, "{line}")
+        };
+    }
+}
+
+fn length(options: &Options) -> Duration {
+    let pace = options.pace;
+    let faults = if options.faults.contains(&Fault::Kill) {
+        pace.before + pace.after
+    } else {
+        Duration::ZERO
+    };
+    OVERHEAD + pace.calm + faults
+}
+
+fn clock(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+/// Starting and ending processes, signing in and auditing.
+const OVERHEAD: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_covers_every_contestant() {
+        let options = Options::default();
+        let progress = Progress::new(&options);
+        let seconds = progress.left().as_secs();
+        assert!((7 * 38..=7 * 40).contains(&seconds), "{seconds}");
+        assert_eq!(clock(Duration::from_secs(273)), "4:33");
+    }
+}

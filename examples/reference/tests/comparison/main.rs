@@ -1,0 +1,57 @@
+//! The comparison of strategies, in a short pass over this program.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use compare::options::Options;
+use compare::report::Report;
+use serde_json::Value;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_pass_tells_memory_from_redis() {
+    let out = std::env::temp_dir().join(format!("steadfast-comparison-{}", std::process::id()));
+    let report = compare::run(&options(out.clone())).await.unwrap();
+    let figure = |strategy, key| figure(&report, strategy, key);
+    assert!(figure("memory", "mismatch_percent") > 20.0);
+    assert!(figure("memory", "lost_updates_percent") > 20.0);
+    for key in ["mismatch_percent", "revived", "lost_updates_percent", "kill_lost_sessions"] {
+        assert_eq!(figure("redis", key), 0.0, "{key}");
+    }
+    assert_eq!(figure("redis", "kill_lost_values"), 0.0);
+    for key in ["read_p99_ms", "write_p50_ms", "cpu_ms_per_1000", "node_mb", "server_mb"] {
+        assert!(figure("redis", key) > 0.0, "{key}");
+    }
+    assert!(figure("redis", "request_skew") < 1.2);
+    assert_is_written(&out, &report);
+    std::fs::remove_dir_all(out).unwrap();
+}
+
+/// What is written holds what is returned.
+fn assert_is_written(out: &std::path::Path, report: &Report) {
+    let json = std::fs::read_to_string(out.join("report.json")).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let strategies = json["strategies"].as_array().unwrap();
+    for (written, measured) in strategies.iter().zip(&report.strategies) {
+        for (key, value) in &measured.measures {
+            assert_eq!(written["measures"][key].as_f64(), *value, "{key}");
+        }
+    }
+    let records = std::fs::read_to_string(out.join("requests.csv")).unwrap();
+    assert!(records.lines().filter(|line| line.starts_with("redis,calm,")).count() > 50);
+}
+
+fn figure(report: &Report, strategy: &str, key: &str) -> f64 {
+    let measured = report.strategies.iter().find(|measured| measured.id == strategy).unwrap();
+    measured.measures[key].unwrap()
+}
+
+fn options(out: PathBuf) -> Options {
+    let arguments = ["--quick", "--strategies", "memory,redis", "--sessions", "30"];
+    let options = Options::parse(arguments.map(str::to_owned)).unwrap().unwrap();
+    let mut options =
+        Options { out, reference: Some(env!("CARGO_BIN_EXE_reference").into()), ..options };
+    options.pace.after = Duration::from_secs(1);
+    options
+}
