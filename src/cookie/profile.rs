@@ -1,8 +1,9 @@
 //! The attributes of the session cookie.
 
-use std::fmt::Write;
+use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use steadfast_core::Token;
 
@@ -143,10 +144,12 @@ impl CookieProfile {
         max_age: Option<Duration>,
     ) -> HeaderValue {
         let max_age = max_age.map(|left| left.min(steadfast_core::Lifetime::MAX));
-        let value = |text: &mut String| {
+        let value = |text: &mut Vec<u8>| {
             token.encode_to(text);
-            text.push_str(if route.is_empty() { "" } else { "." });
-            text.push_str(route);
+            if !route.is_empty() {
+                text.push(b'.');
+                text.extend_from_slice(route.as_bytes());
+            }
         };
         self.header("", value, max_age)
     }
@@ -158,7 +161,7 @@ impl CookieProfile {
 
     /// The `Set-Cookie` of an accompanying cookie, whose name is this one's with a suffix.
     pub(crate) fn companion(&self, behind: &str, value: &str) -> HeaderValue {
-        self.header(behind, |text| text.push_str(value), None)
+        self.header(behind, |text| text.extend_from_slice(value.as_bytes()), None)
     }
 
     /// The `Set-Cookie` that removes such a cookie.
@@ -169,32 +172,33 @@ impl CookieProfile {
     fn header(
         &self,
         behind: &str,
-        value: impl FnOnce(&mut String),
+        value: impl FnOnce(&mut Vec<u8>),
         max_age: Option<Duration>,
     ) -> HeaderValue {
-        let mut text = String::with_capacity(192);
-        text.push_str(&self.name);
-        text.push_str(behind);
-        text.push('=');
+        let mut text = Vec::with_capacity(192);
+        text.extend_from_slice(self.name.as_bytes());
+        text.extend_from_slice(behind.as_bytes());
+        text.push(b'=');
         value(&mut text);
-        text.push_str("; Path=");
-        text.push_str(&self.path);
+        text.extend_from_slice(b"; Path=");
+        text.extend_from_slice(self.path.as_bytes());
         if let Some(domain) = &self.domain {
-            text.push_str("; Domain=");
-            text.push_str(domain);
+            text.extend_from_slice(b"; Domain=");
+            text.extend_from_slice(domain.as_bytes());
         }
         if let Some(max_age) = max_age {
-            write!(text, "; Max-Age={}", max_age.as_secs()).expect("a string takes any text");
+            write!(text, "; Max-Age={}", max_age.as_secs()).expect("a vector takes any text");
         }
         if self.secure {
-            text.push_str("; Secure");
+            text.extend_from_slice(b"; Secure");
         }
-        text.push_str("; HttpOnly; SameSite=");
-        text.push_str(self.same_site.as_str());
+        text.extend_from_slice(b"; HttpOnly; SameSite=");
+        text.extend_from_slice(self.same_site.as_str().as_bytes());
         if self.partitioned {
-            text.push_str("; Partitioned");
+            text.extend_from_slice(b"; Partitioned");
         }
-        let mut header = HeaderValue::try_from(text).expect("a checked profile is a valid header");
+        let header = HeaderValue::from_maybe_shared(Bytes::from(text));
+        let mut header = header.expect("a checked profile is a valid header");
         header.set_sensitive(true);
         header
     }

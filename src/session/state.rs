@@ -243,10 +243,9 @@ impl State {
         if self.principal().is_some_and(|known| known != principal) {
             self.pending.clear();
         }
-        let stored = self.live().into_iter().flat_map(Live::keys);
-        let buffered = self.pending.ops().map(|(key, _)| key);
-        let marked = stored.chain(buffered).filter(|key| key.starts_with(PRE_AUTH));
-        for key in marked.map(str::to_owned).collect::<Vec<_>>() {
+        let stored = self.live().into_iter().flat_map(Live::pre_auth_keys);
+        let buffered = pre_auth_keys(&self.pending);
+        for key in stored.chain(buffered).map(str::to_owned).collect::<Vec<_>>() {
             self.pending.remove(&key).expect("the key was accepted before");
         }
     }
@@ -367,10 +366,18 @@ impl Live {
         written(&self.written, key).unwrap_or_else(|| self.record.values.get(key))
     }
 
+    fn pre_auth_keys(&self) -> impl Iterator<Item = &str> {
+        self.record.values.pre_auth_keys().chain(pre_auth_keys(&self.written))
+    }
+
     fn keys(&self) -> impl Iterator<Item = &str> {
         let written = self.written.ops().map(|(key, _)| key);
         self.record.values.iter().map(|(key, _)| key).chain(written)
     }
+}
+
+fn pre_auth_keys(writes: &Writes) -> impl Iterator<Item = &str> {
+    writes.ops().map(|(key, _)| key).filter(|key| key.starts_with(PRE_AUTH))
 }
 
 /// The value of a key after writes of known values; `None` if they do not change it.

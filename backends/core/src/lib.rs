@@ -86,6 +86,6 @@ pub use sealed::Sealed;
 pub use store::{Absence, Change, ChangeStream, Found, Hint, Lookup, SessionInfo, SessionStore};
 pub use timestamp::Timestamp;
 pub use token::{RecordId, Secret, Token};
-pub use values::{RawJson, Values};
+pub use values::{PRE_AUTH, RawJson, Values};
 pub use version::Version;
-pub use writes::{Counters, Op, PRE_AUTH, Writes};
+pub use writes::{Counters, Op, Writes};

@@ -7,8 +7,8 @@ use crate::proof::{Proof, Rehash, SecretHash};
 use crate::rejection::Rejection;
 use crate::route::RouteLabel;
 use crate::timestamp::Timestamp;
-use crate::values::{RawJson, Values};
-use crate::writes::{Counters, Op, PRE_AUTH, Writes};
+use crate::values::{PRE_AUTH, RawJson, Values};
+use crate::writes::{Counters, Op, Writes};
 
 /// A change to one record, in normal form: an optional `clear`, then one operation per key, then
 /// changes to the record as a whole.
@@ -263,7 +263,7 @@ impl Patch {
     /// `i64`.
     pub fn merge(&self, values: &Values) -> Result<(Values, Counters), Rejection> {
         // Few records have such values, and packing the others again costs more than a look.
-        if self.clears_pre_auth() && values.iter().any(|(key, _)| key.starts_with(PRE_AUTH)) {
+        if self.clears_pre_auth() && values.pre_auth_keys().next().is_some() {
             let kept = values.iter().filter(|(key, _)| !key.starts_with(PRE_AUTH)).collect();
             return self.writes.merge(&kept);
         }

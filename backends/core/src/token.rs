@@ -97,19 +97,17 @@ impl Token {
 
     /// Returns the text for the client, which is wiped on drop.
     pub fn encode(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
+        let mut text = Vec::with_capacity(Self::LEN);
         self.encode_to(&mut text);
-        text
+        Zeroizing::new(String::from_utf8(text).expect("base64url is ASCII"))
     }
 
     /// Appends the text for the client.
-    pub fn encode_to(&self, text: &mut String) {
+    pub fn encode_to(&self, text: &mut Vec<u8>) {
         let mut bytes = Zeroizing::new([0; 48]);
         bytes[..16].copy_from_slice(self.id.as_bytes());
         bytes[16..].copy_from_slice(&self.secret.0);
-        let mut encoded = Zeroizing::new([0; Self::LEN]);
-        base64url::encode(&bytes, &mut encoded);
-        text.push_str(std::str::from_utf8(&*encoded).expect("base64url is ASCII"));
+        base64url::encode(&bytes, text);
     }
 
     /// Returns the id of the record that this token names.

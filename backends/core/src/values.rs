@@ -128,9 +128,13 @@ impl Values {
 
     /// Returns all keys with their raw JSON, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.entries().map(|(key, value)| {
-            (std::str::from_utf8(key).expect("keys are packed from UTF-8 strings"), value)
-        })
+        self.entries().map(|(key, value)| (utf8(key), value))
+    }
+
+    /// Returns the pre-auth keys, which a sign-in removes, sorted.
+    pub fn pre_auth_keys(&self) -> impl Iterator<Item = &str> {
+        let marked = self.entries().filter(|(key, _)| key.first() == Some(&(PRE_AUTH as u8)));
+        marked.map(|(key, _)| utf8(key))
     }
 
     /// Returns the number of keys.
@@ -184,6 +188,13 @@ impl fmt::Debug for Values {
         f.debug_map().entries(self.iter().map(|(key, value)| (key, value.len()))).finish()
     }
 }
+
+fn utf8(key: &[u8]) -> &str {
+    std::str::from_utf8(key).expect("keys are packed from UTF-8 strings")
+}
+
+/// The first character of pre-auth keys. A sign-in removes their values.
+pub const PRE_AUTH: char = '~';
 
 /// The bytes before the key and the value of an entry, which hold their lengths.
 const LENGTHS: usize = 1 + 4;

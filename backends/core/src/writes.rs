@@ -198,9 +198,6 @@ impl Op {
     }
 }
 
-/// The first character of pre-auth keys. A sign-in removes their values.
-pub const PRE_AUTH: char = '~';
-
 /// Counters by key, with their committed values.
 pub type Counters = Vec<(Box<str>, i64)>;
 

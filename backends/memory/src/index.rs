@@ -101,20 +101,21 @@ pub(crate) struct Lists<'i> {
 }
 
 impl Lists<'_> {
-    /// Adds a session that is not on the list. Call it under the slot's lock, or before other
-    /// threads can reach the slot.
+    /// Adds a session that is not on the list, and returns how many are on it then. Some may have
+    /// expired. Call it under the slot's lock, or before other threads can reach the slot.
     pub(crate) fn add(
         &mut self,
         principal: &Principal,
         rank: Rank,
         slot: &Arc<Slot>,
         deadline: Timestamp,
-    ) {
+    ) -> usize {
         // The session may be queued as leaving under the same rank, if it left and came back within
         // one millisecond. Settle now, or the next lock would remove the new entry.
         self.settle();
         let list = self.state.sessions.entry(principal.clone()).or_default();
         list.insert(rank, slot, deadline);
+        list.len()
     }
 
     /// Removes a session with this rank.

@@ -375,9 +375,11 @@ impl Sessions {
             return Some(Outcome::Rejected(Rejection::AtCap));
         }
         let content = self.insert(new)?;
-        lists.add(principal, new.rank, &new.slot, new.deadline);
+        let listed = lists.add(principal, new.rank, &new.slot, new.deadline);
         drop(content);
-        applied.ended = self.enforce_cap(lists, principal, new.rank, new.admission.cap, now);
+        if listed > new.admission.cap {
+            applied.ended = self.enforce_cap(lists, principal, new.rank, new.admission.cap, now);
+        }
         Some(Outcome::Applied(applied))
     }
 
@@ -443,9 +445,12 @@ impl Sessions {
             self.index.leave(left, left_rank, slot);
         }
         let mut applied = self.swap(id, slot, &mut content, before, patched);
-        lists.add(login.principal, rank, slot, deadline);
+        let listed = lists.add(login.principal, rank, slot, deadline);
         drop(content);
-        applied.ended = self.enforce_cap(lists, login.principal, rank, login.admission.cap, now);
+        if listed > login.admission.cap {
+            let cap = login.admission.cap;
+            applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now);
+        }
         self.unlist(left.as_ref().filter(|left| *left != login.principal));
         Ok(applied)
     }
@@ -511,9 +516,6 @@ impl Sessions {
         now: Timestamp,
     ) -> Vec<RecordId> {
         let cap = cap.max(1);
-        if lists.count(principal) <= cap {
-            return Vec::new();
-        }
         // Sessions that were evicted, perhaps to make room for this login, or that expired do not
         // count.
         let evicted = self.retire_evicted();
