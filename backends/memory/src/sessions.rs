@@ -28,7 +28,7 @@ pub(crate) struct Sessions {
     pub(crate) limits: Limits,
     pub(crate) cache: ShardedLru,
     pub(crate) changes: Changes,
-    index: Index,
+    pub(crate) index: Index,
     expiry: Expiry,
     draining: AtomicBool,
 }
@@ -447,9 +447,11 @@ impl Sessions {
         let mut applied = self.swap(id, slot, &mut content, before, patched);
         let listed = lists.add(login.principal, rank, slot, deadline);
         drop(content);
-        if listed > login.admission.cap {
-            let cap = login.admission.cap;
-            applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now);
+        let cap = login.admission.cap;
+        match listed > cap {
+            true => applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now),
+            // `unlist` locks it again.
+            false => drop(lists),
         }
         self.unlist(left.as_ref().filter(|left| *left != login.principal));
         Ok(applied)
@@ -477,9 +479,10 @@ impl Sessions {
         let applied = self.swap(id, slot, &mut content, before, patched);
         // If another login had changed the principal since the lookup, it would have replaced the
         // secret that the patch proves, and `apply` would have failed. An eviction is still
-        // possible: it does not wait for the slot's lock.
+        // possible: it does not wait for the slot's lock. It removes the new rank later, so the old
+        // one goes now in any case.
+        self.index.leave(principal, left, slot);
         if slot.owned(&content, principal).is_some() {
-            self.index.leave(principal, left, slot);
             lists.add(principal, rank, slot, deadline);
         }
         Ok(applied)

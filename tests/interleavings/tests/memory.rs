@@ -52,6 +52,11 @@ fn an_elevation_comes_before_a_cap_or_after() {
 }
 
 #[test]
+fn an_elevation_comes_before_an_eviction_or_after() {
+    check(memory::an_elevation_comes_before_an_eviction_or_after);
+}
+
+#[test]
 fn a_record_is_swept_once_or_lives() {
     check(memory::a_record_is_swept_once_or_lives);
 }

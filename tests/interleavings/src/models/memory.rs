@@ -151,6 +151,24 @@ pub fn an_elevation_comes_before_a_cap_or_after() {
     assert_eq!((store.listed(), store.held()), (2, (2, 2)));
 }
 
+/// A session is authenticated again while another user's needs the room.
+pub fn an_elevation_comes_before_an_eviction_or_after() {
+    let one = Budget { records: 1, bytes: 8_192 };
+    let store = Store::with_budgets(one, one);
+    let (old, new) = (store.token(1), store.token(1));
+    assert!(matches!(store.create(&old, Some(alice())), Outcome::Applied(_)));
+    store.clock.advance(Duration::from_secs(1));
+    let other = spawn(&store, |store| {
+        assert!(matches!(store.create(&store.token(2), Some(bob())), Outcome::Applied(_)));
+    });
+    let elevation = authentication(&store, None, Admission::default());
+    store.authenticate(&old, &new, elevation);
+    join(other);
+    store.bury();
+    store.delete(&Arc::new(new));
+    assert_eq!(store.entries(&alice()), 0, "no entry is left behind");
+}
+
 /// A sweep comes while a request keeps its session alive.
 pub fn a_record_is_swept_once_or_lives() {
     let store = Store::with_room_for(9);
@@ -214,9 +232,13 @@ struct Store {
 
 impl Store {
     fn with_room_for(visitors: u64) -> Arc<Self> {
-        let clock = ManualClock::default();
         let anonymous = Budget { records: visitors, bytes: visitors * 8_192 };
-        let cache = ShardedLru::new(anonymous, Budget::AUTHENTICATED);
+        Self::with_budgets(anonymous, Budget::AUTHENTICATED)
+    }
+
+    fn with_budgets(anonymous: Budget, authenticated: Budget) -> Arc<Self> {
+        let clock = ManualClock::default();
+        let cache = ShardedLru::new(anonymous, authenticated);
         let env = Env::with_clock(clock.clone());
         Arc::new(Self { sessions: Sessions::new(env, Limits::default(), cache), clock })
     }
@@ -292,6 +314,11 @@ impl Store {
 
     fn listed(&self) -> usize {
         self.sessions.list(&alice()).len()
+    }
+
+    /// The entries of a user's list, live or not.
+    fn entries(&self, principal: &Principal) -> usize {
+        self.sessions.index.lock(principal).count(principal)
     }
 
     fn bury(&self) {
