@@ -158,6 +158,21 @@ impl History {
         })
     }
 
+    /// Whether a node that was broken held the session of a call, by what its client knew.
+    pub fn was_held_by_a_broken_node(&self, call: &Call) -> bool {
+        let outages = self.outages();
+        let mut labels = outages.iter().map(|outage| format!("n{}", outage.node + 1));
+        labels.any(|label| call.route.split('.').any(|holder| holder == label))
+    }
+
+    /// Whether a call was under way within a time of a fault, or of its mending.
+    pub fn is_near_a_change(&self, call: &Call, within: u64) -> bool {
+        let changes = self.events.iter();
+        let mut changes = changes
+            .filter(|event| matches!(event.what, What::Out(_) | What::Back(_) | What::Note(_)));
+        changes.any(|event| call.start <= event.at + within && event.at <= call.end)
+    }
+
     fn outages(&self) -> Vec<Outage> {
         let mut outages = Vec::<Outage>::new();
         for Event { at, what } in &self.events {
@@ -268,6 +283,29 @@ mod tests {
         let calls = [5, 15, 25].map(|start| call(0, start, start + 1)).to_vec();
         let history = History { run: run(), events, calls };
         assert_eq!(history.load().map(|call| call.start).collect::<Vec<_>>(), [15]);
+    }
+
+    #[test]
+    fn a_call_of_a_session_on_a_broken_node_is_told_apart() {
+        let history = broken();
+        let mut call = call(0, 150, 160);
+        assert!(history.was_held_by_a_broken_node(&call));
+        call.route = "n1.n3".to_owned();
+        assert!(!history.was_held_by_a_broken_node(&call));
+    }
+
+    #[test]
+    fn a_call_is_near_the_fault_that_it_waits_out() {
+        let history = broken();
+        let is_near = |start, end| history.is_near_a_change(&call(0, start, end), 10);
+        assert_eq!([is_near(50, 99), is_near(50, 100), is_near(110, 120)], [false, true, true]);
+        assert_eq!([is_near(111, 120), is_near(205, 220)], [false, true]);
+    }
+
+    /// The second node is out for a while.
+    fn broken() -> History {
+        let events = vec![event(100, What::Out(1)), event(200, What::Back(1))];
+        History { run: run(), events, calls: Vec::new() }
     }
 
     fn begun(name: &str) -> (std::path::PathBuf, Journal) {

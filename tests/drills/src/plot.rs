@@ -68,7 +68,7 @@ const SCALE: u64 = 1_500_000;
 mod tests {
     use super::*;
     use crate::drill::Drill;
-    use crate::statistics::Figures;
+    use crate::statistics::{Figures, Slow};
     use crate::verdict::Verdict;
 
     #[test]
@@ -77,6 +77,7 @@ mod tests {
             latencies: [slowest].into_iter().collect(),
             failed: 0,
             lag: 0,
+            slow: Slow::default(),
             verdict: Verdict::default(),
         };
         let runs = vec![run(9_000_000), run(300)];

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::drill::Drill;
 use crate::history::History;
-use crate::statistics::{Figures, Latencies};
+use crate::statistics::{A_SECOND, Figures, HALF_A_SECOND, Latencies};
 use crate::verdict::Verdict;
 
 /// The runs of one drill that were completed.
@@ -66,6 +66,10 @@ pub fn tables(chapters: &[Chapter]) -> String {
     for chapter in chapters {
         text += &safety(chapter);
     }
+    let _ = write!(text, "\n{SLOW}\n");
+    for chapter in chapters {
+        text += &slow(chapter);
+    }
     text
 }
 
@@ -99,9 +103,16 @@ fn safety(chapter: &Chapter) -> String {
     )
 }
 
+fn slow(chapter: &Chapter) -> String {
+    let answers = chapter.sum(|run| run.slow.answers);
+    let of_broken = chapter.sum(|run| run.slow.of_broken);
+    let near = chapter.sum(|run| run.slow.near);
+    format!("| {} | {answers} | {of_broken} | {near} |\n", chapter.drill)
+}
+
 /// A run in one line.
 pub fn line(figures: &Figures) -> String {
-    let Figures { latencies, failed, lag, verdict } = figures;
+    let Figures { latencies, failed, lag, verdict, .. } = figures;
     let (calls, slowest) = (latencies.count(), millis(latencies.slowest()));
     let (median, lag) = (millis(latencies.percentile(50)), millis(*lag));
     let Verdict { lost_writes, misread, revived, lost_sessions, .. } = verdict;
@@ -127,9 +138,6 @@ fn millis(micros: u64) -> String {
     format!("{}.{}", micros / 1_000, micros / 100 % 10)
 }
 
-pub const HALF_A_SECOND: u64 = 500_000;
-pub const A_SECOND: u64 = 1_000_000;
-
 const START: &str = "<!-- figures -->";
 const END: &str = "<!-- end of figures -->";
 
@@ -140,6 +148,9 @@ const SPEED: &str = "| drill | runs | calls elsewhere | failed | p50, ms | p99, 
 const SAFETY: &str = "| drill | runs | sessions | acknowledged writes | lost | misread | revived sessions | \
     lost sessions |\n\
     | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |";
+
+const SLOW: &str = "| drill | answers over 500 ms | of sessions that the broken node held | \
+    within 1 s of a fault or its mending |\n| --- | ---: | ---: | ---: |";
 
 #[cfg(test)]
 mod tests {
@@ -159,7 +170,8 @@ mod tests {
     fn a_row_sums_its_runs() {
         let run = |latencies: &[u64], failed| {
             let latencies = latencies.iter().copied().collect();
-            Figures { latencies, failed, lag: 1_250, verdict: Verdict::default() }
+            let (slow, verdict) = <_>::default();
+            Figures { latencies, failed, lag: 1_250, slow, verdict }
         };
         let runs = vec![run(&[1_000, 600_000], 1), run(&[2_000, 1_000_001], 2)];
         let row = speed(&Chapter { drill: Drill::Kill, runs });

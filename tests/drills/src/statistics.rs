@@ -40,6 +40,29 @@ impl Latencies {
     }
 }
 
+/// What is known of the answers that were slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slow {
+    pub answers: usize,
+    /// Of sessions that a broken node held.
+    pub of_broken: usize,
+    /// Under way within a second of a fault, or of its mending.
+    pub near: usize,
+}
+
+impl Slow {
+    /// Of the answers at the other nodes that took longer than a limit.
+    fn of(history: &History, limit: u64) -> Self {
+        let slow: Vec<_> =
+            history.elsewhere().filter(|call| call.end - call.start > limit).collect();
+        Self {
+            answers: slow.len(),
+            of_broken: slow.iter().filter(|call| history.was_held_by_a_broken_node(call)).count(),
+            near: slow.iter().filter(|call| history.is_near_a_change(call, A_SECOND)).count(),
+        }
+    }
+}
+
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Figures {
@@ -49,6 +72,7 @@ pub struct Figures {
     pub failed: usize,
     /// How much too late a call was sent at most, because the machine was busy.
     pub lag: u64,
+    pub slow: Slow,
     pub verdict: Verdict,
 }
 
@@ -59,14 +83,19 @@ impl Figures {
             latencies: history.elsewhere().map(|call| call.end - call.start).collect(),
             failed: history.elsewhere().filter(has_failed).count(),
             lag: history.load().map(|call| call.start - call.due).max().unwrap_or(0),
+            slow: Slow::of(history, HALF_A_SECOND),
             verdict: Verdict::of(history),
         }
     }
 }
 
+pub const HALF_A_SECOND: u64 = 500_000;
+pub const A_SECOND: u64 = 1_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{Operation, Run};
 
     #[test]
     fn a_percentile_is_the_least_that_covers_its_share() {
@@ -80,6 +109,27 @@ mod tests {
     fn only_what_exceeds_a_limit_is_over_it() {
         let latencies: Latencies = [500, 501, 3, 1_000].into_iter().collect();
         assert_eq!((latencies.over(500), latencies.over(1_000), latencies.over(0)), (2, 0, 4));
+    }
+
+    #[test]
+    fn a_call_that_no_node_took_is_no_failure() {
+        let answers = [Answer::Refused, Answer::Late, told(503), told(200)];
+        let calls = answers.into_iter().enumerate().map(|(n, answer)| call(n as u64, answer));
+        let (run, events) =
+            (Run { drill: String::new(), number: 1, users: 1, rate: 1 }, Vec::new());
+        let figures = Figures::of(&History { run, events, calls: calls.collect() });
+        assert_eq!((figures.failed, figures.latencies.count(), figures.lag), (2, 4, 7));
+        assert_eq!(figures.slow, Slow { answers: 4, ..Slow::default() });
+    }
+
+    fn told(status: u16) -> Answer {
+        Answer::Told { status, body: String::new(), token: false }
+    }
+
+    fn call(due: u64, answer: Answer) -> Call {
+        let (route, operation) = (String::new(), Operation::Add);
+        let (start, end) = (due + 7, due + 600_000);
+        Call { due, start, end, node: 0, session: 0, route, operation, answer }
     }
 
     #[test]
