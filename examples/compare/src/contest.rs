@@ -12,43 +12,43 @@ use crate::service::Service;
 use crate::service::leash::Workplace;
 use crate::strategy::Strategy;
 
-/// What was recorded of a contestant.
+/// The records of a contestant.
 #[derive(Debug)]
 pub struct Contest {
     /// The contestant.
     pub strategy: Strategy,
     /// Every request.
     pub records: Vec<Record>,
-    /// What the calm load cost.
+    /// The cost of the calm load.
     pub cost: Cost,
     /// Sessions by the node that they live on, if visitors carry the label of one.
     pub homes: Option<Vec<u64>>,
     /// Additions at the same moment that were acknowledged, and how many of them the counters show.
     pub together: (u64, u64),
-    /// When a node was killed, since the start of that phase.
+    /// The time of the kill, since the start of its phase.
     pub killed_at: Option<Duration>,
-    /// What there is to run.
+    /// The things that an operator has to run.
     pub operations: Operations,
 }
 
-/// What the calm load cost.
+/// The cost of the calm load.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Processor time of the nodes, in milliseconds.
     pub nodes_ms: u64,
-    /// Of the balancer.
+    /// Processor time of the balancer, in milliseconds.
     pub balancer_ms: u64,
-    /// Of the server.
+    /// Processor time of the server, in milliseconds.
     pub server_ms: u64,
     /// Memory of a node on average after the load, in kilobytes.
     pub node_kb: u64,
-    /// Of the server. 0 without one.
+    /// Memory of the server in kilobytes, 0 without one.
     pub server_kb: u64,
     /// The share of the machine that other programs used, from 0 to 1.
     pub others: f64,
 }
 
-/// What there is to run.
+/// The things that an operator has to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Operations {
     /// Nodes, balancer and server.

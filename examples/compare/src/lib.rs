@@ -25,7 +25,7 @@ use progress::Progress;
 use report::Report;
 use service::leash::Workplace;
 
-/// Runs every contestant and writes `report.json` and `requests.csv` to the directory of the options.
+/// Runs every contestant and writes `report.html`, `report.json` and `requests.csv` to the directory of the options.
 /// Returns what it measured.
 ///
 /// # Errors
@@ -50,6 +50,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     }
     write(options, "requests.csv", &csv)?;
     write(options, "report.json", &report.json()?)?;
+    write(options, "report.html", &report.html()?)?;
     Ok(report)
 }
 

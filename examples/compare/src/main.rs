@@ -19,7 +19,8 @@ async fn main() -> ExitCode {
     tokio::select! {
         ended = compare::run(&options) => match ended {
             Ok(report) => {
-                print(&format!("\n{}\nsee {}", report.text(), options.out.display()));
+                let page = options.out.join("report.html");
+                print(&format!("\n{}\nsee {}", report.text(), page.display()));
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error),

@@ -32,7 +32,7 @@ pub struct Measured {
     pub title: &'static str,
     /// The strategy and its price.
     pub summary: &'static str,
-    /// By the keys of [`MEASURES`]. `null` where a strategy has no such figure.
+    /// The figures by the keys of [`MEASURES`]. `null` where a strategy has no such figure.
     pub measures: BTreeMap<&'static str, Option<f64>>,
     /// Requests of the calm load that each node answered.
     pub node_requests: Vec<u64>,
@@ -107,7 +107,7 @@ pub const MEASURES: [Measure; 23] = [
         key: "revived",
         group: "Right answers, without a fault",
         title: "sessions alive after their sign-out",
-        note: "The old cookie was tried again, at once and after the load.",
+        note: "The old cookie was tried again, immediately and after the load.",
         value: |contest| count(contest, Phase::Calm, &[Action::Replay], &[Outcome::Revived]),
     },
     Measure {
@@ -124,7 +124,7 @@ pub const MEASURES: [Measure; 23] = [
         key: "read_p50_ms",
         group: "Latency, from the planned arrival",
         title: "read, median, ms",
-        note: "Through the balancer. Memory answers at once; a server costs a round trip.",
+        note: "Through the balancer. A server costs a round trip.",
         value: |contest| latency(contest, Action::Read, 0.5),
     },
     Measure {

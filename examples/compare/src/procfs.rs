@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// What the processes of a contestant have used, by the part that they play.
+/// Processor time and memory of a contestant's processes, by the part that they play.
 #[derive(Clone, Debug, Default)]
 pub struct Usage(BTreeMap<Part, Sum>);
 

@@ -9,7 +9,7 @@ use crate::options::{Fault, Options};
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    /// Of a contestant, as planned.
+    /// The planned length of a contestant's run.
     length: Duration,
     contestants: usize,
     done: usize,
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Before the first contestant.
+    /// The progress before the first contestant.
     pub fn new(options: &Options) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let (length, contestants) = (length(options), options.strategies.len());
@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// By the pace so far, or by plan before there is one.
+    /// The time left by the pace so far, or by plan for the first contestant.
     fn left(&self) -> Duration {
         let elapsed = self.started.elapsed();
         let each = match u32::try_from(self.done) {

@@ -1,4 +1,4 @@
-//! What was recorded of each request: every figure of the report comes from these.
+//! The records of all requests, from which the figures of the report come.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 pub struct Record {
     /// The part of the run that it belongs to.
     pub phase: Phase,
-    /// When it was to be sent, since the start of its phase.
+    /// The moment at which it was to be sent, since the start of its phase.
     pub planned: Duration,
-    /// From then to the end of its answer.
+    /// The time from then to the end of its answer.
     pub took: Duration,
     /// The request.
     pub action: Action,
@@ -33,7 +33,7 @@ pub enum Phase {
     Kill,
 }
 
-/// What a request does.
+/// The action of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Reads the session.

@@ -23,7 +23,7 @@ pub enum Strategy {
     Postgres,
 }
 
-/// How the balancer picks a node.
+/// The balancer's way to pick a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     /// The next one in turn.
@@ -69,11 +69,11 @@ impl Strategy {
     /// The name for people.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Memory => "Memory, not sticky",
+            Self::Memory => "Memory, unshared",
             Self::Sticky => "Sticky",
             Self::StickyBackup => "Sticky + backup",
-            Self::ReplicatedAll => "Replicated, all",
-            Self::ReplicatedOne => "Replicated, one backup",
+            Self::ReplicatedAll => "Replicated to all",
+            Self::ReplicatedOne => "Replicated to one",
             Self::Redis => "Redis",
             Self::Postgres => "PostgreSQL",
         }
@@ -102,7 +102,7 @@ impl Strategy {
         }
     }
 
-    /// How its balancer picks a node.
+    /// The way in which its balancer picks a node.
     pub fn balance(self) -> Balance {
         match self {
             Self::Sticky | Self::StickyBackup => Balance::Cookie,

@@ -20,7 +20,7 @@ pub struct Workload {
     pub rate: f64,
     /// The size of the value that is written, in bytes.
     pub value_bytes: usize,
-    /// Which sessions are busy.
+    /// The spread of the requests over sessions.
     pub skew: Skew,
     /// Decides the arrivals.
     pub seed: u64,
@@ -36,6 +36,16 @@ pub enum Skew {
     Zipf,
 }
 
+impl Skew {
+    /// The name in options and reports.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Even => "even",
+            Self::Zipf => "zipf",
+        }
+    }
+}
+
 /// A request to come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arrival {
@@ -43,11 +53,11 @@ pub struct Arrival {
     pub at: Duration,
     /// The number of the session.
     pub session: usize,
-    /// What the visitor does.
+    /// The visitor's step.
     pub step: Step,
 }
 
-/// What a visitor does.
+/// A step of a visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Reads the session.

@@ -44,7 +44,8 @@ struct Planned {
 }
 
 impl Load {
-    /// Visitors of the service at an address, who write values of so many bytes. They have not signed in.
+    /// Visitors of the service at an address. They have not signed in, and write values of
+    /// `value_bytes` bytes.
     pub fn new(address: &str, visitors: usize, value_bytes: usize) -> Self {
         let shared = Shared {
             http: Http::new(address),
@@ -114,7 +115,7 @@ impl Load {
         counted
     }
 
-    /// How many sessions live on each of these nodes, if visitors carry the label of one.
+    /// The number of sessions that live on each of these nodes, if visitors carry the label of one.
     pub fn homes(&self, labels: &[String]) -> Option<Vec<u64>> {
         let homes: Vec<_> = self.shared.visitors.iter().filter_map(Visitor::home).collect();
         let count = |label| homes.iter().filter(|home| *home == label).count() as u64;

@@ -24,7 +24,7 @@ pub struct Service {
     nodes: Vec<Node>,
     balancer: Haproxy,
     server: Option<Running>,
-    /// Where visitors go.
+    /// The address that visitors go to.
     address: String,
 }
 
@@ -69,7 +69,7 @@ impl Service {
         Ok(Self { nodes, balancer, server, address })
     }
 
-    /// Where visitors go.
+    /// The address that visitors go to.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -136,7 +136,7 @@ impl Node {
     }
 }
 
-/// Where nodes listen, for visitors and for each other.
+/// The addresses on which nodes listen, for visitors and for each other.
 struct Places {
     web: Vec<String>,
     peer: Vec<String>,
