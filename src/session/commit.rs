@@ -80,10 +80,11 @@ impl Session {
 
     async fn commit(&self, status: StatusCode) -> Head {
         let mut turn = Turn::new(&self.inner, self.inner.state.lock().await);
-        match turn.close(status) {
-            Some(head) => head,
-            None => turn.commit().await,
+        // Returned from here, so that the commit has no room for a head from before it.
+        if let Some(head) = turn.close(status) {
+            return head;
         }
+        turn.commit().await
     }
 }
 
@@ -109,18 +110,15 @@ impl Turn<'_> {
     }
 
     async fn commit(&mut self) -> Head {
+        let mut patch = Patch::from(std::mem::take(&mut self.state.pending));
         let (done, is_promise) = match self.state.intent.take() {
             // A handler must be able to rely on a rotation, so losing it to another request is answered 409.
             Some(intent) => {
-                let patch = Patch::from(std::mem::take(&mut self.state.pending));
                 let is_promise = !matches!(intent, Intent::Cycle);
                 // In a box of its own, because it is large, and most commits rotate nothing.
-                (Box::pin(self.rotate(intent, patch)).await, is_promise)
+                (Box::pin(self.rotate(intent, &mut patch)).await, is_promise)
             }
-            None => {
-                let mut patch = Patch::from(std::mem::take(&mut self.state.pending));
-                (self.send(&mut patch).await.map(drop), false)
-            }
+            None => (self.send(&mut patch).await.map(drop), false),
         };
         self.state.discard();
         match done {

@@ -72,19 +72,20 @@ impl<'a> Turn<'a> {
         self.check_in_time().await?;
         match self.state.live().map(|live| live.id) {
             Some(id) => self.send_to(id, patch).await,
-            None => self.create(patch, None).await,
+            // Boxed, because most commits create nothing, and its room would be part of every one.
+            None => Box::pin(self.create(patch, None)).await,
         }
     }
 
     /// Replaces the secret together with a patch that holds all that is buffered.
-    pub(super) async fn rotate(&mut self, intent: Intent, mut patch: Patch) -> Result<(), Error> {
+    pub(super) async fn rotate(&mut self, intent: Intent, patch: &mut Patch) -> Result<(), Error> {
         match self.check_in_time().await {
             // A login starts another session then.
             Ok(()) | Err(Error::Ended | Error::Superseded) => {}
             Err(error) => return Err(error),
         }
         let Some(live) = self.state.live() else {
-            return Box::pin(self.rotate_nothing(intent, patch)).await;
+            return Box::pin(self.rotate_nothing(intent, std::mem::take(patch))).await;
         };
         let (id, proof, sign_in) = (live.id, live.proof.clone(), live.record.sign_in);
         let user_before = live.record.principal.clone();
@@ -92,7 +93,7 @@ impl<'a> Turn<'a> {
         let (hash, now) = (self.inner.shared.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
         if matches!(intent, Intent::Login(..)) {
-            self.state.put_kept(&mut patch, &self.inner.shared)?;
+            self.state.put_kept(patch, &self.inner.shared)?;
         }
         self.mark(id, authentication.as_ref()).await?;
         patch.rotate(proof, Rotation { hash, authentication });
@@ -100,25 +101,27 @@ impl<'a> Turn<'a> {
         let facts = self.facts_after(&intent);
         let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
         patch.keep_until(lifetime.idle_deadline(now));
-        let sealed = self.inner.shared.sealed(id, &patch)?;
-        let sent = sealed.as_deref().unwrap_or(&patch);
+        let sealed = self.inner.shared.sealed(id, patch)?;
+        let sent = sealed.as_deref().unwrap_or(patch);
         match self.inner.calls().update(id, sent, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
-                self.follow(sealed.map_or(patch, |sealed| *sealed), &applied);
+                let sent = sealed.map_or_else(|| std::mem::take(patch), |sealed| *sealed);
+                self.follow(sent, &applied);
                 self.tell_rotated(id, &intent, user_before, &applied);
                 let validity = self.state.live().map(|live| Validity::of(&live.record));
                 self.state.issue = validity.map_or(Issue::Keep, |until| Issue::Set(token, until));
                 Ok(())
             }
             Outcome::Superseded => {
+                let patch = std::mem::take(patch);
                 Box::pin(self.rotation_lost(intent, patch, View::Superseded)).await
             }
             Outcome::Gone => {
                 let gone = self.gone(id).await;
-                Box::pin(self.rotation_lost(intent, patch, gone)).await
+                Box::pin(self.rotation_lost(intent, std::mem::take(patch), gone)).await
             }
-            outcome => Err(refused(outcome, &patch)),
+            outcome => Err(refused(outcome, patch)),
         }
     }
 
