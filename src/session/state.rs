@@ -44,7 +44,6 @@ pub(super) enum Value<'s> {
 
 /// The state of the record, to the knowledge of this handle.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a request; a box would cost every read")]
 pub(super) enum View {
     /// Not loaded yet.
     Unread,
