@@ -15,6 +15,7 @@
 //! | [`metrics`] | every metric, event and span |
 //! | `migrating` | coming from tower-sessions or axum-login, with the features of these names |
 //! | [`upgrading`] | formats of stored records, and how to move between releases |
+//! | [`glossary`] | the terms of the public API |
 
 #[doc = include_str!("choosing.md")]
 pub mod choosing {}
@@ -52,6 +53,9 @@ pub mod metrics {}
 
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
 
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 #[doc = include_str!("migrating.md")]
