@@ -24,11 +24,12 @@ async fn main() -> anyhow::Result<()> {
     let (mut interrupted, mut terminated) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // What runs ends with the future that started it.
-    tokio::select! {
-        done = run(&options) => done,
-        _ = interrupted.recv() => bail!("interrupted"),
-        _ = terminated.recv() => bail!("terminated"),
-    }
+    let done = tokio::select! {
+        done = run(&options) => Some(done),
+        _ = interrupted.recv() => None,
+        _ = terminated.recv() => None,
+    };
+    done.context("it was stopped, and goes on where it was when it is started again")?
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {

@@ -19,6 +19,8 @@ use crate::network::Network;
 pub struct Service {
     nodes: Vec<Node>,
     balancer: Balancer,
+    /// Asks also a node that gets no requests of users.
+    prober: Balancer,
     seeds: String,
     site: Site,
     network: Option<Network>,
@@ -56,9 +58,8 @@ impl Service {
         std::fs::write(site.secret(), "a secret of the nodes, and of no other process")?;
         let nodes: Vec<_> = (0..nodes).map(|n| Node::new(n, network.as_ref())).collect();
         let seeds: Vec<_> = nodes.iter().map(|node| node.peer_address.clone()).collect();
-        let places = nodes.iter().map(|node| (node.label.clone(), node.address.clone()));
-        let balancer = Balancer::new(places);
-        let mut service = Self { nodes, balancer, seeds: seeds.join(","), site, network };
+        let [balancer, prober] = [(); 2].map(|()| Balancer::new(nodes.iter().map(Node::place)));
+        let mut service = Self { nodes, balancer, prober, seeds: seeds.join(","), site, network };
         let processes = (0..service.nodes.len()).map(|n| service.launch(n));
         let processes = try_join_all(processes).await?;
         for (node, process) in service.nodes.iter_mut().zip(processes) {
@@ -118,12 +119,14 @@ impl Service {
     /// When it cannot be started.
     pub async fn grow(&mut self) -> anyhow::Result<()> {
         let node = Node::new(self.nodes.len(), self.network.as_ref());
-        let place = (node.label.clone(), node.address.clone());
+        let place = node.place();
         self.nodes.push(node);
         let n = self.nodes.len() - 1;
         self.nodes[n].process = Some(self.launch(n).await?);
+        self.prober.add([place.clone()]);
+        self.ready(n).await?;
         self.balancer.add([place]);
-        self.ready(n).await
+        Ok(())
     }
 
     /// Sends a node a signal, by its name without the `SIG`.
@@ -217,7 +220,7 @@ impl Service {
 
     /// What a node answers, if it is well.
     async fn asked(&self, n: usize, path: &str) -> Option<String> {
-        let sent = self.balancer.send(Policy::At(n), &Client::new(""), "GET", path, "").await;
+        let sent = self.prober.send(Policy::At(n), &Client::new(""), "GET", path, "").await;
         sent.answer.ok().filter(|reply| reply.status == 200).map(|reply| reply.body)
     }
 
@@ -247,6 +250,11 @@ impl Node {
             Some(network) => [8080, 7946].map(|port| format!("{}:{port}", network.address(n))),
         };
         Self { label: format!("n{}", n + 1), address, peer_address, process: None }
+    }
+
+    /// Its label, and where it serves.
+    fn place(&self) -> (String, String) {
+        (self.label.clone(), self.address.clone())
     }
 }
 
