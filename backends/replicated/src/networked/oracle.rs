@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use steadfast_core::{
     Admission, Clock, Deletion, Hint, KeyId, Lookup, Outcome, Patch, Record, RecordId, SecretHash,
-    SessionStore, StoreError, Timestamp, Version,
+    SessionStore, StoreError, Version,
 };
 
 use super::host::SimulatedClock;
@@ -191,7 +191,7 @@ pub(super) async fn read_everything(world: &Rc<RefCell<World>>, store: &Replicat
 async fn create(world: &Rc<RefCell<World>>, store: &ReplicatedStore) {
     let at = world.borrow_mut().oracle.add_session();
     let id = world.borrow().oracle.sessions[at].id;
-    let now = Timestamp::from(SimulatedClock.now());
+    let now = SimulatedClock.now();
     let hash = SecretHash::from_parts(KeyId::NONE, [7; 32]);
     let record = Record::new(hash, now, now + HOUR, now + 8 * HOUR);
     let outcome = store.create(id, record, Admission::default()).await;
