@@ -1,10 +1,13 @@
-//! One contestant's run: calm load, requests at the same moment, and a node that is killed.
+//! One contestant's run: calm load, requests at the same moment, and one fault after another.
 
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::fault::Fault;
 use crate::load::Load;
-use crate::options::{Fault, Options};
+use crate::options::Options;
 use crate::procfs::{self, Machine, Part, Usage};
 use crate::progress::Progress;
 use crate::records::{Phase, Record};
@@ -25,8 +28,8 @@ pub struct Contest {
     pub homes: Option<Vec<u64>>,
     /// Additions at the same moment that were acknowledged, and how many of them the counters show.
     pub together: (u64, u64),
-    /// The time of the kill, since the start of its phase.
-    pub killed_at: Option<Duration>,
+    /// The faults, each with its time since the start of its phase.
+    pub faults: Vec<(Fault, Duration)>,
     /// The things that an operator has to run.
     pub operations: Operations,
 }
@@ -61,38 +64,57 @@ pub struct Operations {
     pub balancer_lines: usize,
 }
 
-/// Runs a contestant from an empty store to the audit after the last fault.
+/// The things that every contestant is run with.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The comparison.
+    pub options: &'a Options,
+    /// The directory of temporary files.
+    pub workplace: &'a Workplace,
+    /// The program of the nodes.
+    pub program: &'a Path,
+}
+
+/// Runs a contestant: from an empty store through the calm load, and once more for each fault.
 ///
 /// # Errors
 ///
 /// If one of its processes does not start, or ends by itself.
 pub async fn run(
-    options: &Options,
-    workplace: &Workplace,
-    program: &Path,
+    setting: &Setting<'_>,
     strategy: Strategy,
     progress: &Progress,
 ) -> anyhow::Result<Contest> {
-    let show = |part| progress.show(strategy.title(), part);
-    show("starting");
-    let mut service = Service::start(workplace, program, strategy, options.nodes).await?;
-    let workload = options.workload;
-    let load = Load::new(service.address(), workload.sessions, workload.value_bytes);
-    load.sign_in().await;
+    let (options, show) = (setting.options, |part| progress.show(strategy.title(), part));
     show("calm load");
+    let (service, load) = setting.start(strategy).await?;
     let cost = calm(options, &load).await;
     let homes = load.homes(&service.labels());
-    show("requests at the same moment");
     let together = load.add_together().await;
-    let killed_at = if options.faults.contains(&Fault::Kill) {
-        show("load while a node is killed");
-        Some(kill(options, &load, &mut service).await?)
-    } else {
-        None
-    };
-    let (records, operations) = (load.records(), operations(strategy, options.nodes, &service));
+    let (mut records, mut faults) = (load.records(), Vec::new());
+    let operations = operations(strategy, options.nodes, &service);
     service.end().await;
-    Ok(Contest { strategy, records, cost, homes, together, killed_at, operations })
+    for fault in options.faults.iter().copied().filter(|fault| fault.concerns(strategy)) {
+        show(fault.id());
+        let (mut service, load) = setting.start(strategy).await?;
+        let at = inflict(options, &load, &mut service, fault).await?;
+        service.end().await;
+        faults.push((fault, at));
+        // The sign-ins before the first phase stand for all of them.
+        records.extend(load.records().into_iter().filter(|record| record.phase != Phase::Arrive));
+    }
+    Ok(Contest { strategy, records, cost, homes, together, faults, operations })
+}
+
+impl Setting<'_> {
+    /// A service with an empty store, and visitors who have signed in.
+    async fn start(&self, strategy: Strategy) -> anyhow::Result<(Service, Load)> {
+        let (nodes, workload) = (self.options.nodes, self.options.workload);
+        let service = Service::start(self.workplace, self.program, strategy, nodes).await?;
+        let load = Load::new(service.address(), workload.sessions, workload.value_bytes);
+        load.sign_in().await;
+        Ok((service, load))
+    }
 }
 
 async fn calm(options: &Options, load: &Load) -> Cost {
@@ -117,17 +139,28 @@ fn others(before: Option<Machine>, ours_ms: u64) -> f64 {
     (now.busy_since(&before) - ours).max(0.0)
 }
 
-async fn kill(options: &Options, load: &Load, service: &mut Service) -> anyhow::Result<Duration> {
-    let (pace, started) = (options.pace, tokio::time::Instant::now());
-    let plan = options.workload.arrivals(2, pace.before + pace.after);
-    let killing = async {
+/// Load with a fault in it, and an audit. Returns the time of the fault since the start of the load.
+async fn inflict(
+    options: &Options,
+    load: &Load,
+    service: &mut Service,
+    fault: Fault,
+) -> anyhow::Result<Duration> {
+    let (pace, phase) = (options.pace, Phase::Fault(fault));
+    let (plan, started) = (options.workload.arrivals(2, pace.of(fault)), Instant::now());
+    let failing = async {
         tokio::time::sleep(pace.before).await;
         let at = started.elapsed();
-        service.kill_a_node().await.map(|()| at)
+        service.inflict(fault).await?;
+        if fault.is_passing() {
+            tokio::time::sleep(pace.hold).await;
+            service.relieve(fault).await?;
+        }
+        anyhow::Ok(at)
     };
-    let ((), killed_at) = tokio::join!(load.carry_out(Phase::Kill, &plan), killing);
-    load.audit(Phase::Kill).await;
-    killed_at
+    let ((), at) = tokio::join!(load.carry_out(phase, &plan), failing);
+    load.audit(phase).await;
+    at
 }
 
 fn operations(strategy: Strategy, nodes: usize, service: &Service) -> Operations {

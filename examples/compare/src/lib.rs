@@ -2,6 +2,7 @@
 
 pub mod options;
 pub mod strategy;
+pub mod fault;
 
 pub mod contest;
 pub mod service;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use contest::Setting;
 use options::Options;
 use progress::Progress;
 use report::Report;
@@ -41,8 +43,9 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     };
     let mut report = Report::new(options);
     let mut csv = records::CSV_HEAD.to_owned();
+    let setting = Setting { options, workplace: &workplace, program: &program };
     for strategy in options.strategies.iter().copied() {
-        let contest = contest::run(options, &workplace, &program, strategy, &progress).await;
+        let contest = contest::run(&setting, strategy, &progress).await;
         let contest = contest.with_context(|| format!("{} failed", strategy.title()))?;
         csv += &records::csv(strategy.id(), &contest.records);
         report.strategies.push(measures::measure(&contest, options.nodes));

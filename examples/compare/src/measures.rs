@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::contest::Contest;
+use crate::fault::Fault;
 use crate::records::{Action, Outcome, Phase, Record};
 use crate::statistics::{percent, quantile, skew};
 
@@ -32,14 +33,14 @@ pub struct Measured {
     pub title: &'static str,
     /// The strategy and its price.
     pub summary: &'static str,
-    /// The figures by the keys of [`MEASURES`]. `null` where a strategy has no such figure.
+    /// The figures by the keys of [`all`]. `null` where a strategy has no such figure.
     pub measures: BTreeMap<&'static str, Option<f64>>,
     /// Requests of the calm load that each node answered.
     pub node_requests: Vec<u64>,
     /// Sessions by the node that they live on, where visitors carry its label.
     pub node_sessions: Option<Vec<u64>>,
-    /// Answers against time while a node was killed.
-    pub kill: Option<Timeline>,
+    /// Answers against time around each fault.
+    pub faults: Vec<Timeline>,
     /// The share of the machine that other programs used during the calm load, in percent.
     pub others_percent: f64,
 }
@@ -47,6 +48,8 @@ pub struct Measured {
 /// Reads and writes against time, by verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timeline {
+    /// The name of the fault in options.
+    pub fault: &'static str,
     /// The length of an interval, in milliseconds.
     pub interval_ms: u64,
     /// The moment of the fault, in milliseconds since the start.
@@ -68,16 +71,20 @@ pub fn measure(contest: &Contest, nodes: usize) -> Measured {
         id: strategy.id(),
         title: strategy.title(),
         summary: strategy.summary(),
-        measures: MEASURES.iter().map(|one| (one.key, (one.value)(contest).map(short))).collect(),
+        measures: all().map(|one| (one.key, (one.value)(contest).map(short))).collect(),
         node_requests: node_requests(contest, nodes),
         node_sessions: contest.homes.clone(),
-        kill: contest.killed_at.map(|at| timeline(contest, at)),
+        faults: contest.faults.iter().map(|(fault, at)| timeline(contest, *fault, *at)).collect(),
         others_percent: short(contest.cost.others * 100.0),
     }
 }
 
 /// All measures, in the order of the table. Of each, less is better.
-pub const MEASURES: [Measure; 23] = [
+pub fn all() -> impl Iterator<Item = &'static Measure> {
+    [&GENERAL[..], &KILL, &STOP, &DRAIN, &OUTAGE, &TO_RUN].into_iter().flatten()
+}
+
+const GENERAL: [Measure; 15] = [
     Measure {
         key: "mismatch_percent",
         group: "Right answers, without a fault",
@@ -193,47 +200,64 @@ pub const MEASURES: [Measure; 23] = [
         note: "With the program itself.",
         value: |contest| contest.strategy.server().map(|_| contest.cost.server_kb as f64 / 1_024.0),
     },
-    Measure {
-        key: "kill_lost_sessions",
-        group: "A node is killed under load",
-        title: "sessions lost",
-        note: "Visitors who were signed out by it.",
-        value: |contest| of_kill(contest, |record| record.action == Action::Loss),
-    },
-    Measure {
-        key: "kill_lost_values",
-        group: "A node is killed under load",
-        title: "acknowledged values lost",
-        note: "The last acknowledged value of a session was gone, with the session or without.",
-        value: |contest| {
-            let is_gone = |record: &Record| {
-                matches!(record.action, Action::Loss | Action::Audit)
-                    && record.outcome == Outcome::Stale
-            };
-            of_kill(contest, is_gone)
-        },
-    },
-    Measure {
-        key: "kill_failed_requests",
-        group: "A node is killed under load",
-        title: "failed requests",
-        note: "Answers other than 200, and none at all.",
-        value: |contest| of_kill(contest, Record::is_failed),
-    },
-    Measure {
-        key: "kill_failing_ms",
-        group: "A node is killed under load",
-        title: "until they stop failing, ms",
-        note: "From the kill to the end of the last request that failed.",
-        value: failing,
-    },
-    Measure {
-        key: "kill_forced_sign_ins",
-        group: "A node is killed under load",
-        title: "forced sign-ins",
-        note: "People who have to type a password again.",
-        value: |contest| of_kill(contest, |record| record.action == Action::ForcedSignIn),
-    },
+];
+
+/// The measures of a fault, whose keys begin with its name.
+macro_rules! of_fault {
+    ($name:literal, $fault:expr) => {
+        [
+            Measure {
+                key: concat!($name, "_lost_sessions"),
+                group: Fault::title($fault),
+                title: "sessions lost",
+                note: "Visitors who were signed out by it.",
+                value: |contest| of(contest, $fault, |record| record.action == Action::Loss),
+            },
+            Measure {
+                key: concat!($name, "_lost_values"),
+                group: Fault::title($fault),
+                title: "acknowledged values lost",
+                note: "The last acknowledged value of a session was gone, with the session or without.",
+                value: |contest| of(contest, $fault, is_value_gone),
+            },
+            Measure {
+                key: concat!($name, "_stale_reads"),
+                group: Fault::title($fault),
+                title: "stale reads",
+                note: "A read showed an older value than was acknowledged.",
+                value: |contest| of(contest, $fault, is_stale_read),
+            },
+            Measure {
+                key: concat!($name, "_failed_requests"),
+                group: Fault::title($fault),
+                title: "failed requests",
+                note: "Answers other than 200, and none at all.",
+                value: |contest| of(contest, $fault, Record::is_failed),
+            },
+            Measure {
+                key: concat!($name, "_failing_ms"),
+                group: Fault::title($fault),
+                title: "until they stop failing, ms",
+                note: "From the fault to the end of the last request that failed.",
+                value: |contest| failing(contest, $fault),
+            },
+            Measure {
+                key: concat!($name, "_forced_sign_ins"),
+                group: Fault::title($fault),
+                title: "forced sign-ins",
+                note: "People who have to type a password again.",
+                value: |contest| of(contest, $fault, |record| record.action == Action::ForcedSignIn),
+            },
+        ]
+    };
+}
+
+const KILL: [Measure; 6] = of_fault!("kill", Fault::Kill);
+const STOP: [Measure; 6] = of_fault!("stop", Fault::Stop);
+const DRAIN: [Measure; 6] = of_fault!("drain", Fault::Drain);
+const OUTAGE: [Measure; 6] = of_fault!("outage", Fault::Outage);
+
+const TO_RUN: [Measure; 3] = [
     Measure {
         key: "processes",
         group: "To run",
@@ -299,18 +323,30 @@ fn per_1000(contest: &Contest, spent_ms: u64) -> Option<f64> {
     (requests > 0).then(|| spent_ms as f64 * 1_000.0 / requests as f64)
 }
 
-fn of_kill(contest: &Contest, is_one: impl Fn(&Record) -> bool) -> Option<f64> {
-    contest.killed_at?;
-    Some(of_phase(contest, Phase::Kill).filter(|record| is_one(record)).count() as f64)
+fn of(contest: &Contest, fault: Fault, is_one: impl Fn(&Record) -> bool) -> Option<f64> {
+    fault_time(contest, fault)?;
+    let records = of_phase(contest, Phase::Fault(fault));
+    Some(records.filter(|record| is_one(record)).count() as f64)
 }
 
-fn failing(contest: &Contest) -> Option<f64> {
-    let killed_at = contest.killed_at?;
-    let failed = of_phase(contest, Phase::Kill)
+fn is_value_gone(record: &Record) -> bool {
+    matches!(record.action, Action::Loss | Action::Audit) && record.outcome == Outcome::Stale
+}
+
+fn is_stale_read(record: &Record) -> bool {
+    record.action == Action::Read && record.outcome == Outcome::Stale
+}
+
+fn fault_time(contest: &Contest, fault: Fault) -> Option<Duration> {
+    contest.faults.iter().find(|(one, _)| *one == fault).map(|(_, at)| *at)
+}
+
+fn failing(contest: &Contest, fault: Fault) -> Option<f64> {
+    let at = fault_time(contest, fault)?;
+    let failed = of_phase(contest, Phase::Fault(fault))
         .filter(|record| record.is_failed() && record.action != Action::Audit);
-    let ends = failed.map(|record| record.planned + record.took);
-    let last = ends.max().unwrap_or(killed_at);
-    Some(milliseconds(last.saturating_sub(killed_at)))
+    let last = failed.map(|record| record.planned + record.took).max().unwrap_or(at);
+    Some(milliseconds(last.saturating_sub(at)))
 }
 
 fn node_requests(contest: &Contest, nodes: usize) -> Vec<u64> {
@@ -330,9 +366,9 @@ fn nodes_seen(contest: &Contest) -> usize {
     nodes.max().map_or(0, |node| usize::from(node) + 1)
 }
 
-fn timeline(contest: &Contest, fault: Duration) -> Timeline {
+fn timeline(contest: &Contest, fault: Fault, at: Duration) -> Timeline {
     let steps = |record: &&Record| matches!(record.action, Action::Read | Action::Write);
-    let records: Vec<_> = of_phase(contest, Phase::Kill).filter(steps).collect();
+    let records: Vec<_> = of_phase(contest, Phase::Fault(fault)).filter(steps).collect();
     let length = records.iter().map(|record| record.planned.as_millis() as u64).max();
     let length = length.unwrap_or(0) + 1;
     let interval_ms = (length / INTERVALS).max(100);
@@ -344,8 +380,9 @@ fn timeline(contest: &Contest, fault: Duration) -> Timeline {
         counts
     };
     Timeline {
+        fault: fault.id(),
         interval_ms,
-        fault_ms: fault.as_millis() as u64,
+        fault_ms: at.as_millis() as u64,
         good: counted(&[Outcome::Good, Outcome::Overtaken]),
         stale: counted(&[Outcome::Stale]),
         signed_out: counted(&[Outcome::Missing]),
@@ -374,7 +411,7 @@ mod tests {
         let outcomes = [Outcome::Good, Outcome::Stale, Outcome::Missing, Outcome::Good];
         contest.records = outcomes.map(|outcome| read(Phase::Calm, 0, outcome)).to_vec();
         contest.records.push(read(Phase::Calm, 0, Outcome::Refused));
-        contest.records.push(read(Phase::Kill, 0, Outcome::Missing));
+        contest.records.push(read(KILLED, 0, Outcome::Missing));
         assert_eq!(figure(&contest, "mismatch_percent"), Some(50.0));
         assert_eq!(figure(&contest, "stale_reads"), Some(1.0));
         assert_eq!(figure(&contest, "missing_reads"), Some(1.0));
@@ -392,25 +429,25 @@ mod tests {
     #[test]
     fn failing_lasts_until_the_end_of_the_last_failure() {
         let mut contest = contest();
-        contest.killed_at = Some(Duration::from_millis(1_000));
+        contest.faults = vec![(Fault::Kill, Duration::from_millis(1_000))];
         contest.records = vec![
-            read(Phase::Kill, 1_200, Outcome::Refused),
-            read(Phase::Kill, 1_500, Outcome::Unanswered),
-            read(Phase::Kill, 4_000, Outcome::Good),
+            read(KILLED, 1_200, Outcome::Refused),
+            read(KILLED, 1_500, Outcome::Unanswered),
+            read(KILLED, 4_000, Outcome::Good),
         ];
         assert_eq!(figure(&contest, "kill_failing_ms"), Some(510.0));
         assert_eq!(figure(&contest, "kill_failed_requests"), Some(2.0));
         contest.records.truncate(0);
         assert_eq!(figure(&contest, "kill_failing_ms"), Some(0.0));
-        contest.killed_at = None;
+        contest.faults.clear();
         assert_eq!(figure(&contest, "kill_failing_ms"), None);
     }
 
     #[test]
     fn values_are_lost_with_a_session_or_without() {
         let mut contest = contest();
-        contest.killed_at = Some(Duration::ZERO);
-        let with = |action, outcome| Record { action, ..read(Phase::Kill, 0, outcome) };
+        contest.faults = vec![(Fault::Kill, Duration::ZERO)];
+        let with = |action, outcome| Record { action, ..read(KILLED, 0, outcome) };
         contest.records = vec![
             with(Action::Loss, Outcome::Stale),
             with(Action::Loss, Outcome::Good),
@@ -419,18 +456,20 @@ mod tests {
         ];
         assert_eq!(figure(&contest, "kill_lost_sessions"), Some(2.0));
         assert_eq!(figure(&contest, "kill_lost_values"), Some(2.0));
+        assert_eq!(figure(&contest, "kill_stale_reads"), Some(1.0));
+        assert_eq!(figure(&contest, "stop_lost_sessions"), None);
     }
 
     #[test]
     fn a_timeline_counts_by_the_planned_moment() {
         let mut contest = contest();
-        contest.killed_at = Some(Duration::from_millis(150));
+        contest.faults = vec![(Fault::Kill, Duration::from_millis(150))];
         contest.records = vec![
-            read(Phase::Kill, 50, Outcome::Good),
-            read(Phase::Kill, 120, Outcome::Refused),
-            read(Phase::Kill, 290, Outcome::Missing),
+            read(KILLED, 50, Outcome::Good),
+            read(KILLED, 120, Outcome::Refused),
+            read(KILLED, 290, Outcome::Missing),
         ];
-        let timeline = measure(&contest, 3).kill.unwrap();
+        let timeline = measure(&contest, 3).faults.remove(0);
         assert_eq!((timeline.interval_ms, timeline.fault_ms), (100, 150));
         assert_eq!(timeline.good, [1, 0, 0]);
         assert_eq!(timeline.failed, [0, 1, 0]);
@@ -447,8 +486,10 @@ mod tests {
     #[test]
     fn a_key_names_one_measure() {
         let measured = measure(&contest(), 3);
-        assert_eq!(measured.measures.len(), MEASURES.len());
+        assert_eq!(measured.measures.len(), all().count());
     }
+
+    const KILLED: Phase = Phase::Fault(Fault::Kill);
 
     fn figure(contest: &Contest, key: &str) -> Option<f64> {
         measure(contest, 3).measures[key]
@@ -467,7 +508,7 @@ mod tests {
             cost: Cost { nodes_ms, balancer_ms, server_ms, node_kb: 9, server_kb: 9, others: 0.0 },
             homes: None,
             together: (8, 8),
-            killed_at: None,
+            faults: Vec::new(),
             operations: Operations { processes: 5, ports: 5, secrets: 1, balancer_lines: 20 },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::fault::Fault;
 use crate::load::arrivals::{Skew, Workload};
 use crate::strategy::Strategy;
 
@@ -35,15 +36,18 @@ pub struct Pace {
     pub calm: Duration,
     /// Load before a fault.
     pub before: Duration,
+    /// Load during a fault that passes.
+    pub hold: Duration,
     /// Load after a fault.
     pub after: Duration,
 }
 
-/// Something that goes wrong under load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// One node is killed, as by a power cut, and does not come back.
-    Kill,
+impl Pace {
+    /// The length of the load with a fault.
+    pub fn of(&self, fault: Fault) -> Duration {
+        let hold = if fault.is_passing() { self.hold } else { Duration::ZERO };
+        self.before + hold + self.after
+    }
 }
 
 impl Options {
@@ -94,6 +98,7 @@ impl Options {
     fn hurry(&mut self) {
         self.pace = QUICK;
         self.workload.sessions = 100;
+        self.faults = vec![Fault::Kill];
     }
 
     fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
@@ -107,6 +112,7 @@ impl Options {
             "--skew" => self.workload.skew = word(name, value)?,
             "--seed" => self.workload.seed = number(name, value, 0, usize::MAX)? as u64,
             "--calm" => self.pace.calm = seconds(number(name, value, 1, 3_600)?),
+            "--hold" => self.pace.hold = seconds(number(name, value, 1, 3_600)?),
             "--after" => self.pace.after = seconds(number(name, value, 1, 3_600)?),
             "--faults" if value == "none" => self.faults = Vec::new(),
             "--faults" => self.faults = list(name, value)?,
@@ -124,20 +130,9 @@ impl Default for Options {
             nodes: 3,
             workload: Workload::default(),
             pace: USUAL,
-            faults: vec![Fault::Kill],
+            faults: Fault::ALL.to_vec(),
             out: "target/compare".into(),
             reference: None,
-        }
-    }
-}
-
-impl FromStr for Fault {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> anyhow::Result<Self> {
-        match name {
-            "kill" => Ok(Self::Kill),
-            _ => bail!("expected kill or none"),
         }
     }
 }
@@ -189,20 +184,22 @@ fn seconds(seconds: usize) -> Duration {
 }
 
 const USUAL: Pace = Pace {
-    calm: Duration::from_secs(20),
+    calm: Duration::from_secs(15),
     before: Duration::from_secs(3),
-    after: Duration::from_secs(12),
+    hold: Duration::from_secs(10),
+    after: Duration::from_secs(8),
 };
 
 const QUICK: Pace = Pace {
     calm: Duration::from_millis(1_500),
     before: Duration::from_millis(500),
+    hold: Duration::from_secs(2),
     after: Duration::from_millis(2_000),
 };
 
 /// Names, values and meanings, as `--help` lists them.
-const OPTIONS: [(&str, &str, &str); 14] = [
-    ("--quick", "", "short phases and 100 sessions: every contestant within a minute"),
+const OPTIONS: [(&str, &str, &str); 15] = [
+    ("--quick", "", "short phases, 100 sessions, a kill: every contestant within a minute"),
     ("--strategies", "A,B,…", "the contestants (all)"),
     ("--nodes", "N", "nodes of each contestant, 2 to 5 (3)"),
     ("--sessions", "S", "sessions, 10 to 100000 (300)"),
@@ -211,9 +208,10 @@ const OPTIONS: [(&str, &str, &str); 14] = [
     ("--value-bytes", "B", "size of the value that is written, 1 to 100000 (100)"),
     ("--skew", "even|zipf", "which sessions are busy (zipf)"),
     ("--seed", "SEED", "decides the arrivals (1)"),
-    ("--calm", "SECONDS", "load without a fault (20)"),
-    ("--after", "SECONDS", "load after a fault (12)"),
-    ("--faults", "kill|none", "the faults under load (kill)"),
+    ("--calm", "SECONDS", "load without a fault (15)"),
+    ("--hold", "SECONDS", "how long a node or a server stands still (10)"),
+    ("--after", "SECONDS", "load after a fault (8)"),
+    ("--faults", "A,B,…|none", "kill, stop, drain, outage (all; with --quick: kill)"),
     ("--out", "DIR", "where report.html, report.json and requests.csv go (target/compare)"),
     ("--reference", "PATH", "the program of the nodes (built with cargo)"),
 ];
@@ -245,7 +243,10 @@ mod tests {
             ("--nodes", "--nodes needs a value"),
             ("--node 3", "unknown option \"--node\": see --help"),
             ("--skew nat", "invalid value \"nat\" for --skew: expected even or zipf"),
-            ("--faults fire", "invalid value \"fire\" for --faults: expected kill or none"),
+            (
+                "--faults fire",
+                "invalid value \"fire\" for --faults: expected none, or some of kill, stop, drain, outage",
+            ),
         ];
         for (line, expected) in cases {
             let error = Options::parse(words(line)).unwrap_err();

@@ -3,13 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::options::{Fault, Options};
+use crate::options::Options;
 
 /// The progress of a run.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    /// The planned length of a contestant's run.
+    /// The planned time of all contestants.
     length: Duration,
     contestants: usize,
     done: usize,
@@ -47,12 +47,11 @@ impl Progress {
     /// The time left by the pace so far, or by plan for the first contestant.
     fn left(&self) -> Duration {
         let elapsed = self.started.elapsed();
-        let each = match u32::try_from(self.done) {
-            Ok(done @ 1..) => elapsed / done,
-            _ => self.length,
+        let all = match self.done {
+            0 => self.length,
+            done => elapsed.mul_f64(self.contestants as f64 / done as f64),
         };
-        let planned = each * u32::try_from(self.contestants).unwrap_or(u32::MAX);
-        planned.saturating_sub(elapsed)
+        all.saturating_sub(elapsed)
     }
 
     fn print(&self, line: &str) {
@@ -66,14 +65,14 @@ impl Progress {
     }
 }
 
+/// The planned time of all contestants.
 fn length(options: &Options) -> Duration {
-    let pace = options.pace;
-    let faults = if options.faults.contains(&Fault::Kill) {
-        pace.before + pace.after
-    } else {
-        Duration::ZERO
-    };
-    OVERHEAD + pace.calm + faults
+    let phases = options.strategies.iter().flat_map(|strategy| {
+        let met = options.faults.iter().filter(|fault| fault.concerns(*strategy));
+        let faults = met.map(|fault| options.pace.of(*fault));
+        [options.pace.calm].into_iter().chain(faults).map(|phase| OVERHEAD + phase)
+    });
+    phases.sum()
 }
 
 fn clock(time: Duration) -> String {
@@ -81,7 +80,7 @@ fn clock(time: Duration) -> String {
 }
 
 /// Starting and ending processes, signing in and auditing.
-const OVERHEAD: Duration = Duration::from_secs(4);
+const OVERHEAD: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -92,7 +91,7 @@ mod tests {
         let options = Options::default();
         let progress = Progress::new(&options);
         let seconds = progress.left().as_secs();
-        assert!((7 * 38..=7 * 40).contains(&seconds), "{seconds}");
+        assert!((561..=562).contains(&seconds), "{seconds}");
         assert_eq!(clock(Duration::from_secs(273)), "4:33");
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::fault::Fault;
+
 /// A request, or a loss that one revealed.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -29,8 +31,8 @@ pub enum Phase {
     Calm,
     /// Several requests of one session at the same time.
     Together,
-    /// Load during which a node is killed.
-    Kill,
+    /// Load during a fault.
+    Fault(Fault),
 }
 
 /// The action of a request.
@@ -95,7 +97,7 @@ impl Phase {
             Self::Arrive => "arrive",
             Self::Calm => "calm",
             Self::Together => "together",
-            Self::Kill => "kill",
+            Self::Fault(fault) => fault.id(),
         }
     }
 }

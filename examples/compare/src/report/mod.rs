@@ -91,7 +91,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measures::{MEASURES, Timeline};
+    use crate::measures::{self, Timeline};
 
     #[test]
     fn the_report_has_the_day_of_the_run() {
@@ -106,10 +106,11 @@ mod tests {
 
     /// A contestant with some figures, which met a kill.
     pub(super) fn measured(title: &'static str, figures: &[(&'static str, f64)]) -> Measured {
-        let none = MEASURES.iter().map(|measure| (measure.key, None));
+        let none = measures::all().map(|measure| (measure.key, None));
         let given = figures.iter().map(|(key, value)| (*key, Some(*value)));
         let zero = || vec![0];
         let kill = Timeline {
+            fault: "kill",
             interval_ms: 100,
             fault_ms: 0,
             good: zero(),
@@ -124,7 +125,7 @@ mod tests {
             measures: none.chain(given).collect(),
             node_requests: vec![1],
             node_sessions: None,
-            kill: Some(kill),
+            faults: vec![kill],
             others_percent: 0.0,
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::{Report, picture, table, timeline, verdict};
+use crate::fault::Fault;
+use crate::measures::{Measured, Timeline};
 
 /// The page with everything on it.
 pub(super) fn page(report: &Report, json: &str) -> String {
@@ -70,16 +72,23 @@ fn warnings(report: &Report) -> String {
 }
 
 fn timelines(report: &Report) -> String {
-    let killed = report.strategies.iter().filter_map(|one| Some((one, one.kill.as_ref()?)));
-    let figures: String = killed
-        .map(|(one, kill)| figure(one.title, &timeline::timeline(one.title, kill), ""))
-        .collect();
-    if figures.is_empty() {
-        return figures;
+    let mut html = String::new();
+    for fault in Fault::ALL {
+        let of = |one: &Measured| one.faults.iter().find(|of| of.fault == fault.id()).cloned();
+        let met = report.strategies.iter().filter_map(|one| Some((one, of(one)?)));
+        let svg = |(one, met): (&Measured, Timeline)| {
+            figure(one.title, &timeline::timeline(one.title, fault.mark(), &met), "")
+        };
+        let figures: String = met.map(svg).collect();
+        if !figures.is_empty() {
+            let (id, title) = (fault.id(), fault.title());
+            let _ = write!(
+                html,
+                "<h2 id=\"{id}\">{title}</h2>\n{LEGEND}<div class=\"figures\">\n{figures}</div>\n"
+            );
+        }
     }
-    format!(
-        "<h2 id=\"kill\">A node is killed</h2>\n{LEGEND}<div class=\"figures\">\n{figures}</div>\n"
-    )
+    html
 }
 
 fn pictures(report: &Report) -> String {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Report, text::figure};
-use crate::measures::{MEASURES, Measure, Measured};
+use crate::measures::{self, Measure, Measured};
 
 /// The table. On narrow screens each row becomes a block, so each cell carries its column's name.
 pub(super) fn table(report: &Report) -> String {
@@ -14,7 +14,7 @@ pub(super) fn table(report: &Report) -> String {
     }
     html += "</tr></thead>\n";
     let mut group = "";
-    for measure in &MEASURES {
+    for measure in measures::all().filter(|measure| has_figures(measure, report)) {
         if measure.group != group {
             group = measure.group;
             html += &heading(group, report.strategies.len() + 1);
@@ -22,6 +22,11 @@ pub(super) fn table(report: &Report) -> String {
         html += &row(measure, &report.strategies);
     }
     html + "</tbody></table>\n"
+}
+
+/// A fault that no contestant met has no rows.
+fn has_figures(measure: &Measure, report: &Report) -> bool {
+    report.strategies.iter().any(|one| one.measures[measure.key].is_some())
 }
 
 /// Closes the group before, too. The parser of HTML needs no end of a `tbody`.
@@ -113,7 +118,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         let html = table(&report);
         let cells: Vec<_> = html.split("data-path=\"strategies[0].measures.").skip(1).collect();
-        assert_eq!(cells.len(), MEASURES.len());
+        assert_eq!(cells.len(), 2, "measures without figures have no row");
         for cell in cells {
             let (key, rest) = cell.split_once('"').unwrap();
             let shown = rest.split_once('>').unwrap().1.split_once("</td>").unwrap().0;

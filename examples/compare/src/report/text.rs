@@ -1,14 +1,19 @@
 //! The table for a terminal: a measure a line, a contestant a column.
 
 use super::Report;
-use crate::measures::MEASURES;
+use crate::measures;
 
 /// The table of all figures.
 pub(super) fn table(report: &Report) -> String {
     let mut table = line("", report.strategies.iter().map(|one| one.id.to_owned()));
-    for measure in &MEASURES {
+    let mut group = "";
+    for measure in measures::all() {
+        if measure.group != group {
+            group = measure.group;
+            table += &format!("{group}\n");
+        }
         let figures = report.strategies.iter().map(|one| figure(one.measures[measure.key]));
-        table += &line(measure.title, figures);
+        table += &line(&format!("  {}", measure.title), figures);
     }
     table
 }

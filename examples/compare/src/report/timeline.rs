@@ -1,11 +1,11 @@
-//! A picture of the answers against time, around the moment at which a node was killed.
+//! A picture of the answers against time, around the moment of a fault.
 
 use std::fmt::Write;
 
 use crate::measures::Timeline;
 
 /// The picture, with its figures as text for those who do not see it.
-pub(super) fn timeline(title: &str, timeline: &Timeline) -> String {
+pub(super) fn timeline(title: &str, mark: &str, timeline: &Timeline) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
         in_words(title, timeline)
@@ -15,7 +15,7 @@ pub(super) fn timeline(title: &str, timeline: &Timeline) -> String {
     for n in 0..timeline.good.len() {
         svg += &bar(timeline, n, scale);
     }
-    svg += &axis(timeline, highest);
+    svg += &axis(timeline, mark, highest);
     svg + "</svg>\n"
 }
 
@@ -38,8 +38,8 @@ fn bar(timeline: &Timeline, n: usize, scale: f64) -> String {
     bars
 }
 
-/// Seconds since the kill, the highest count, and the kill itself.
-fn axis(timeline: &Timeline, highest: u64) -> String {
+/// Seconds since the fault, the highest count, and the fault itself.
+fn axis(timeline: &Timeline, mark: &str, highest: u64) -> String {
     let length = timeline.interval_ms as f64 * timeline.good.len() as f64 / 1_000.0;
     let fault = timeline.fault_ms as f64 / 1_000.0;
     let place = |second: f64| LEFT + (second + fault) / length * PLOT_WIDTH;
@@ -66,7 +66,7 @@ fn axis(timeline: &Timeline, highest: u64) -> String {
     let _ = writeln!(
         axis,
         "<line class=\"fault\" x1=\"{x:.1}\" y1=\"2\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\n\
-         <text x=\"{:.1}\" y=\"9\">killed</text>",
+         <text x=\"{:.1}\" y=\"9\">{mark}</text>",
         x + 3.0
     );
     axis
@@ -109,6 +109,7 @@ mod tests {
     #[test]
     fn each_kind_of_each_interval_is_a_bar() {
         let timeline = Timeline {
+            fault: "kill",
             interval_ms: 500,
             fault_ms: 400,
             good: vec![9, 0, 7],
@@ -116,7 +117,7 @@ mod tests {
             signed_out: vec![0, 2, 0],
             failed: vec![0, 1, 0],
         };
-        let svg = super::timeline("Sticky", &timeline);
+        let svg = super::timeline("Sticky", "killed", &timeline);
         let count = |kind: &str| svg.matches(&format!("rect class=\"{kind}\"")).count();
         assert_eq!(["good", "stale", "signed-out", "failed"].map(count), [2, 0, 1, 1]);
         assert!(svg.contains("Sticky: 16 good answers, 0 stale, 2 signed out, 1 failed"));

@@ -22,7 +22,7 @@ fn answers(report: &Report) -> String {
 }
 
 fn losses(report: &Report) -> String {
-    let killed: Vec<_> = report.strategies.iter().filter(|one| one.kill.is_some()).collect();
+    let killed: Vec<_> = report.strategies.iter().filter(|one| was_killed(one)).collect();
     if killed.is_empty() {
         return "No node was killed, so this run says nothing about faults.".to_owned();
     }
@@ -42,7 +42,7 @@ fn losses(report: &Report) -> String {
 }
 
 fn price(report: &Report) -> String {
-    let is_sound = |one: &Measured| is_right(one) && (one.kill.is_none() || is_safe(one));
+    let is_sound = |one: &Measured| is_right(one) && (!was_killed(one) || is_safe(one));
     let (sound, _) = split(&report.strategies, is_sound);
     let [cheapest, fastest, fewest] =
         ["cpu_ms_per_1000", "read_p99_ms", "processes"].map(|key| (least(&sound, key), key));
@@ -67,6 +67,10 @@ fn price(report: &Report) -> String {
 /// True for only right answers in the calm load.
 fn is_right(one: &Measured) -> bool {
     ["mismatch_percent", "revived", "lost_updates_percent"].iter().all(|key| of(one, key) == 0.0)
+}
+
+fn was_killed(one: &Measured) -> bool {
+    one.measures["kill_lost_sessions"].is_some()
 }
 
 /// True if the kill lost neither a session nor an acknowledged value.
@@ -124,11 +128,21 @@ mod tests {
             measured("Sticky", &[("kill_lost_sessions", 33.0), ("kill_lost_values", 3.0)]),
             measured(
                 "Redis",
-                &[("cpu_ms_per_1000", 900.0), ("read_p99_ms", 4.0), ("processes", 5.0)],
+                &[
+                    ("cpu_ms_per_1000", 900.0),
+                    ("read_p99_ms", 4.0),
+                    ("processes", 5.0),
+                    ("kill_lost_sessions", 0.0),
+                ],
             ),
             measured(
                 "Copies",
-                &[("cpu_ms_per_1000", 700.0), ("read_p99_ms", 6.0), ("processes", 4.0)],
+                &[
+                    ("cpu_ms_per_1000", 700.0),
+                    ("read_p99_ms", 6.0),
+                    ("processes", 4.0),
+                    ("kill_lost_sessions", 0.0),
+                ],
             ),
         ]);
         let [answers, losses, price] = verdict(&report);
@@ -151,8 +165,10 @@ mod tests {
 
     #[test]
     fn without_a_sound_strategy_the_verdict_says_so() {
-        let report =
-            report(vec![measured("Memory", &[("revived", 2.0), ("kill_lost_values", 1.0)])]);
+        let report = report(vec![measured(
+            "Memory",
+            &[("revived", 2.0), ("kill_lost_sessions", 0.0), ("kill_lost_values", 1.0)],
+        )]);
         let [answers, losses, price] = verdict(&report);
         assert!(answers.contains("Memory kept 2 sessions alive after their sign-out"), "{answers}");
         assert!(

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rig::place::own_addresses;
 
+use crate::fault::Fault;
 use crate::load::http::Http;
 use crate::strategy::Strategy;
 use haproxy::Haproxy;
@@ -32,8 +33,7 @@ pub struct Service {
 struct Node {
     label: String,
     address: String,
-    /// `None` after it was killed.
-    leash: Option<Leash>,
+    leash: Leash,
 }
 
 impl Service {
@@ -84,24 +84,45 @@ impl Service {
         self.balancer.lines
     }
 
-    /// Kills the last node, as a power cut does.
+    /// Has something go wrong: with the last node, or with the server.
     ///
     /// # Errors
     ///
-    /// If it has ended by itself before.
-    pub async fn kill_a_node(&mut self) -> anyhow::Result<()> {
-        let node = self.nodes.last_mut().context("there are nodes")?;
-        let leash = node.leash.take().context("it runs")?;
-        leash.signal("KILL").await?;
-        leash.end().await;
-        Ok(())
+    /// If what it happens to has ended by itself before.
+    pub async fn inflict(&mut self, fault: Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::Kill => self.signal("KILL").await,
+            Fault::Stop => self.signal("STOP").await,
+            Fault::Drain => self.signal("TERM").await,
+            Fault::Outage => self.server().map(Running::pause),
+        }
+    }
+
+    /// Ends a fault that passes.
+    ///
+    /// # Errors
+    ///
+    /// If what it happened to has ended.
+    pub async fn relieve(&mut self, fault: Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::Outage => self.server().map(Running::resume),
+            _ => self.signal("CONT").await,
+        }
+    }
+
+    async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        self.nodes.last().context("there are nodes")?.leash.signal(name).await
+    }
+
+    fn server(&self) -> anyhow::Result<&Running> {
+        self.server.as_ref().context("there is a server")
     }
 
     /// Ends everything.
     pub async fn end(self) {
         self.balancer.end().await;
-        for leash in self.nodes.into_iter().filter_map(|node| node.leash) {
-            leash.end().await;
+        for node in self.nodes {
+            node.leash.end().await;
         }
         if let Some(server) = self.server {
             server.end().await;
@@ -121,14 +142,13 @@ impl Node {
         let options = ["--listen", &address, "--store", store, "--node", &label];
         let options = options.map(str::to_owned);
         let log = workplace.file(&format!("{label}.log"));
-        let leash = Some(Leash::start(program, &options, &log).await?);
+        let leash = Leash::start(program, &options, &log).await?;
         Ok(Self { label, address, leash })
     }
 
     /// Waits until it says that it serves.
     async fn serves(&mut self) -> anyhow::Result<()> {
-        let leash = self.leash.as_mut().context("it runs")?;
-        let line = leash.line().await?;
+        let line = self.leash.line().await?;
         if !line.starts_with("listening on http://") {
             bail!("node {} says {line:?}", self.label);
         }

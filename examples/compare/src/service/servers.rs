@@ -43,6 +43,22 @@ impl Running {
         }
     }
 
+    /// Has it do nothing, and keep its connections.
+    pub(super) fn pause(&self) {
+        tokio::task::block_in_place(|| match self {
+            Self::Redis(redis) => redis.pause(),
+            Self::Postgres(postgres) => postgres.pause(),
+        });
+    }
+
+    /// Ends a pause.
+    pub(super) fn resume(&self) {
+        tokio::task::block_in_place(|| match self {
+            Self::Redis(redis) => redis.resume(),
+            Self::Postgres(postgres) => postgres.resume(),
+        });
+    }
+
     /// Ends it.
     pub(super) async fn end(self) {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
