@@ -186,7 +186,7 @@ impl Shared {
     /// Signs out, tries the old cookies, and signs in again.
     async fn leave(&self, visitor: usize, planned: Planned) {
         let one = &self.visitors[visitor];
-        let sent = one.send(self.now());
+        let sent = one.send_sign_out(self.now());
         let answer = self.send("POST", "/logout", &sent, "").await;
         let verdict = one.judge_sign_out(&sent, answer.as_ref());
         self.settle(visitor, planned, Action::SignOut, verdict, answer.as_ref()).await;

@@ -27,6 +27,8 @@ struct State {
     /// Set from a loss to the next sign-in.
     is_lost: bool,
     is_signing_in: bool,
+    /// Set while a sign-out is under way: the session may end at any moment then.
+    is_leaving: bool,
 }
 
 /// The state of a visitor when a request was sent.
@@ -79,6 +81,13 @@ impl Visitor {
         let mut state = self.state();
         let number = state.register.begin(now);
         (state.sent(now), number)
+    }
+
+    /// The state for a sign-out that is sent now.
+    pub fn send_sign_out(&self, now: Duration) -> Sent {
+        let mut state = self.state();
+        state.is_leaving = true;
+        state.sent(now)
     }
 
     /// Begins a session with the answer to a sign-in.
@@ -135,21 +144,20 @@ impl Visitor {
         Verdict { outcome: Outcome::Good, loss: None }
     }
 
-    /// Judges the answer to a sign-out. The visitor has no session afterwards if it is good.
+    /// Judges the answer to a sign-out. The visitor gives the session up even without a good answer,
+    /// because it may have ended.
     pub fn judge_sign_out(&self, sent: &Sent, answer: Option<&Answer>) -> Verdict {
         let mut state = self.state();
-        let outcome = match state.usable(sent, answer) {
-            Ok(_) => {
-                state.cookies.clear();
-                state.epoch += 1;
-                Outcome::Good
-            }
+        let outcome = state.usable(sent, answer).err().unwrap_or(Outcome::Good);
+        if outcome != Outcome::Overtaken {
+            state.is_leaving = false;
             // The node does not know the visitor.
-            Err(Outcome::Refused) if answer.is_some_and(|answer| answer.status == 401) => {
+            if answer.is_some_and(|answer| answer.status == 401) {
                 return state.lose();
             }
-            Err(outcome) => outcome,
-        };
+            state.cookies.clear();
+            state.epoch += 1;
+        }
         Verdict { outcome, loss: None }
     }
 
@@ -194,6 +202,9 @@ impl State {
     }
 
     fn lose(&mut self) -> Verdict {
+        if self.is_leaving {
+            return Verdict { outcome: Outcome::Overtaken, loss: None };
+        }
         let held_a_value = self.register.has_acknowledged();
         self.cookies.clear();
         self.epoch += 1;
@@ -288,6 +299,18 @@ mod tests {
         let sent = visitor.send(at(2));
         visitor.judge_read(&sent, Some(&answer(200, r#"{"user":null}"#, &[])));
         assert!(visitor.begin_sign_in().is_some_and(|(_, is_forced)| is_forced));
+    }
+
+    #[test]
+    fn a_sign_out_under_way_may_end_the_session() {
+        let visitor = signed_in();
+        let (read, sign_out) = (visitor.send(at(1)), visitor.send_sign_out(at(1)));
+        let nobody = answer(200, r#"{"user":null}"#, &[]);
+        let verdict = visitor.judge_read(&read, Some(&nobody));
+        assert_eq!(verdict, Verdict { outcome: Outcome::Overtaken, loss: None });
+        assert_eq!(visitor.judge_sign_out(&sign_out, None).outcome, Outcome::Unanswered);
+        assert!(visitor.is_signed_out());
+        assert!(visitor.begin_sign_in().is_some_and(|(_, is_forced)| !is_forced));
     }
 
     #[test]
