@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use http::StatusCode;
-use steadfast::store::conformance::faults::{Call, Fault};
-use steadfast::store::{Deleted, Deletion, EndReason, Keyring, SessionStore};
-use steadfast::{Error, Key, Lifetime, Session, Status};
+use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
+use steadfast::store::{
+    ChangeStream, Deleted, Deletion, EndReason, Keyring, SessionStore, forward_calls,
+};
+use steadfast::{Error, Key, Lifetime, Session, SessionLayer, Status};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutLayer;
@@ -438,6 +441,43 @@ async fn idle_streams_cost_no_store_calls() {
     browser.visit(|session| async move { session.flush().await }).await.ok();
     for stream in streams {
         assert_eq!(reason(stream).await, EndReason::Logout);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_feed_few_streams_learn_of_an_end_soon() {
+    for (streams, seconds) in [(1, 1), (3_000, 10)] {
+        let site = Site::new();
+        let site = Site { layer: SessionLayer::new(Unheard(site.store.clone())), ..site };
+        let browser = site.member("alice").await;
+        let handle = leaked(&browser).await;
+        let mut others = Vec::new();
+        for _ in 1..streams {
+            others.push(spawn_ended(&leaked(&site.visitor().await).await));
+        }
+        let ended = spawn_ended(&handle);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = site.calls()[0];
+        browser.visit(|session| async move { session.flush().await }).await.ok();
+        let start = tokio::time::Instant::now();
+        assert_eq!(reason(ended).await, EndReason::Logout);
+        assert!(start.elapsed() <= Duration::from_secs(seconds), "{:?}", start.elapsed());
+        tokio::time::sleep_until(start + Duration::from_secs(10)).await;
+        let per_second = (site.calls()[0] - asked) / 10;
+        assert!(per_second <= 2 * (streams / 10).max(1), "{per_second} looks in a second");
+    }
+}
+
+/// A store that reports no changes.
+#[derive(Debug)]
+struct Unheard(FaultyStore);
+
+#[async_trait]
+impl SessionStore for Unheard {
+    forward_calls!(this => this.0, except changes);
+
+    fn changes(&self) -> Option<ChangeStream> {
+        None
     }
 }
 
