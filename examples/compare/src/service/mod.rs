@@ -52,10 +52,12 @@ impl Service {
             Some(server) => Some(Running::start(server).await?),
             None => None,
         };
+        // Before any node starts: a node that reads it while it is written finds it empty.
+        std::fs::write(workplace.file(SECRET), "a secret that the nodes of this comparison share")?;
         let places = Places::new(count);
         let mut nodes = Vec::new();
         for n in 0..count {
-            let store = store(strategy, &places, n, server.as_ref(), workplace)?;
+            let store = store(strategy, &places, n, server.as_ref(), workplace);
             nodes.push(Node::start(workplace, program, &places, n, &store).await?);
         }
         for node in &mut nodes {
@@ -185,29 +187,23 @@ fn store(
     n: usize,
     server: Option<&Running>,
     workplace: &Workplace,
-) -> anyhow::Result<String> {
+) -> String {
     let server = server.map(Running::url).unwrap_or_default();
     let labels: Vec<_> = (0..places.web.len()).map(label).collect();
-    Ok(match strategy {
+    match strategy {
         Strategy::Memory => "memory:".to_owned(),
         Strategy::Sticky => "sticky:".to_owned(),
         Strategy::StickyBackup => format!("sticky:?backup={server}&peers={}", labels.join(",")),
-        Strategy::ReplicatedAll => replicated("all", places, n, workplace)?,
-        Strategy::ReplicatedOne => replicated("1", places, n, workplace)?,
+        Strategy::ReplicatedAll => replicated("all", places, n, workplace),
+        Strategy::ReplicatedOne => replicated("1", places, n, workplace),
         Strategy::Redis | Strategy::Postgres => server,
-    })
+    }
 }
 
-fn replicated(
-    copies: &str,
-    places: &Places,
-    n: usize,
-    workplace: &Workplace,
-) -> anyhow::Result<String> {
-    let (secret, bind) = (workplace.file("secret"), &places.peer[n]);
-    std::fs::write(&secret, "a secret that the nodes of this comparison share")?;
+fn replicated(copies: &str, places: &Places, n: usize, workplace: &Workplace) -> String {
+    let (bind, secret) = (&places.peer[n], workplace.file(SECRET));
     let (seeds, secret) = (places.peer.join(","), secret.display());
-    Ok(format!("replicated:?copies={copies}&bind={bind}&seeds={seeds}&secret-file={secret}"))
+    format!("replicated:?copies={copies}&bind={bind}&seeds={seeds}&secret-file={secret}")
 }
 
 /// Waits until every node takes visitors, and replicated ones count each other.
@@ -242,3 +238,6 @@ async fn within(mut is_so: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
     }
     bail!("it takes more than 30 s")
 }
+
+/// The file with the secret of replicated nodes.
+const SECRET: &str = "secret";
