@@ -30,6 +30,13 @@ async fn streams_over_postgres_learn_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_of_sticky_nodes_learn_in_time() {
+    let redis = Redis::start();
+    let nodes = nodes(&format!("sticky:?backup={}", redis.url())).await;
+    they_learn(&nodes.iter().collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_of_nodes_that_replicate_learn_in_time() {
     for copies in ["copies=2", "copies=all"] {
         let cluster = Cluster::start(3, copies).await;
@@ -65,7 +72,7 @@ async fn they_learn(nodes: &[&Server]) {
     }
 }
 
-/// Waits until a node is told of changes: until then, streams look after their sessions every 10 s.
+/// Waits until a node is told of changes: until then, streams look at their sessions about once a second.
 async fn hears(node: &Server) {
     let client = node.client();
     eventually(async || {
