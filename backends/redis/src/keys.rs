@@ -79,7 +79,7 @@ impl Prefix {
     }
 
     pub(crate) fn index(&self, name: &str) -> String {
-        format!("{self}:p:{{{name}}}")
+        [&*self.0, ":p:{", name, "}"].concat()
     }
 
     pub(crate) fn channel(&self) -> String {
@@ -100,7 +100,7 @@ pub(crate) fn hex(id: RecordId) -> String {
 
 /// Formats a principal. A realm contains no colon, so the result is unambiguous.
 pub(crate) fn name(principal: &Principal) -> String {
-    format!("{}:{}", principal.realm().as_str(), principal.id())
+    [principal.realm().as_str(), ":", principal.id()].concat()
 }
 
 #[cfg(test)]
