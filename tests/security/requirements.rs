@@ -309,7 +309,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         "a logout wins over a partition",
         &[
             "what_ends_is_dead_on_a_node_that_is_cut_off_from_that_moment",
-            "an_ended_session_stays_ended_where_a_holder_was_away",
+            "sessions_stay_ended_after_a_holder_returns",
             "a_write_beyond_a_cut_brings_nothing_back",
         ],
     ),

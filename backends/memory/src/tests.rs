@@ -92,7 +92,7 @@ mod budgets {
     }
 
     #[test]
-    fn what_a_budget_ends_leaves_nothing_behind() {
+    fn evicted_sessions_leave_nothing_behind() {
         let store = Store::with(SMALL, SMALL);
         for n in 0..3_000 {
             store.user(&format!("user-{n}"));

@@ -14,7 +14,7 @@ pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
         let Members { joining, full, draining, aside, voters, .. } = after.members;
         tracing::info!(
             target: "steadfast", node, epoch = epoch.number, full, joining, draining, aside, voters,
-            "the node is in another epoch"
+            "the node entered another epoch"
         );
     }
     match &after.problem {
@@ -35,7 +35,7 @@ pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
 /// Logs that a node does not reach another one.
 pub(crate) fn suspected(node: &Name, peer: Boot, why: Suspected) {
     let node = node.as_str();
-    tracing::info!(target: "steadfast", node, ?peer, ?why, "the node suspects another");
+    tracing::info!(target: "steadfast", node, ?peer, ?why, "the node suspects a peer");
 }
 
 /// Logs what the engine reports of the cluster.
@@ -49,7 +49,7 @@ pub(crate) fn effect(node: &Name, effect: &Effect) {
             let other = epoch.number;
             tracing::error!(
                 target: "steadfast", node, other,
-                "two services met that were founded apart: end one of them"
+                "met a service that was founded separately: end one of the two"
             );
         }
         Effect::Ended(End::Left) => {

@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn cl_02_who_knows_another_secret_or_cluster_is_no_peer() {
+    async fn cl_02_another_secret_or_cluster_fails_the_handshake() {
         assert_eq!(meet(&ours(), &ours()).await, (true, true));
         for other in [of("other", &[1]), of("shop", &[2])] {
             assert_eq!(meet(&other, &ours()).await, (false, false));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cl_02_a_leaf_of_the_authority_is_good_for_a_node_and_for_today() {
+    async fn cl_02_leaves_are_valid_for_one_node_and_day() {
         let honest = forged("shop", 1, |_| {});
         assert_eq!(meet(&honest, &honest).await, (true, true));
         for forged in forgeries() {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cl_02_a_leaf_that_was_stolen_is_worth_a_day_and_a_node_has_another_one() {
+    async fn cl_02_a_stolen_leaf_expires_after_a_day() {
         let clock = ManualClock::default();
         let (node, peer) = (at(&clock), at(&clock));
         let thief = at(&ManualClock::default());
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cl_02_a_clock_that_is_hours_off_makes_no_stranger() {
+    async fn cl_02_a_clock_hours_off_is_accepted() {
         let ahead = ManualClock::default();
         ahead.advance(Duration::from_secs(11 * 60 * 60));
         let (node, ahead) = (at(&ManualClock::default()), at(&ahead));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cl_03_a_peer_without_the_protocol_is_none() {
+    async fn cl_03_a_peer_without_the_protocol_is_rejected() {
         let mut server = (*ours().server).clone();
         server.alpn_protocols.clear();
         let other = Credentials { server: server.into(), ..ours() };
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn cl_17_clusters_with_one_secret_have_authorities_of_their_own() {
+    fn cl_17_each_cluster_has_its_own_authority() {
         let key = |cluster| {
             let (issuer, _) = authority(cluster, &secret(1)).unwrap();
             issuer.key().serialize_der()

@@ -21,7 +21,7 @@ pub enum OpenError {
         len: usize,
     },
     /// Others could reach the port, and TLS is turned off.
-    #[error("plaintext is for loopback alone, and {address} is not")]
+    #[error("plaintext is only allowed on loopback, and {address} is not a loopback address")]
     Exposed {
         /// The address that was asked for.
         address: SocketAddr,

@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_at_every_address_says_which_one_is_its_own() {
+    fn a_wildcard_address_needs_an_advertised_one() {
         let (builder, bound) = (ReplicatedStoreBuilder::new(), "0.0.0.0:7946".parse().unwrap());
         assert!(matches!(builder.advertised(bound), Err(OpenError::Nowhere { .. })));
         let advertised = builder.advertise("n1.internal:7946").advertised(bound).unwrap();

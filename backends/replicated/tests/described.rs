@@ -31,7 +31,7 @@ async fn two_nodes_describe_one_cluster() {
 }
 
 #[tokio::test]
-async fn every_slot_is_served_by_one_node_and_complete_at_the_other() {
+async fn every_slot_has_an_owner_and_a_holder() {
     let stores = two_nodes().await;
     let [first, second] = at_rest(&stores).await.map(|node| node.slots);
     assert_eq!(first.served + second.served, SLOTS);

@@ -13,7 +13,7 @@ use steadfast_replicated::{Budget, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::net::TcpListener;
 
 #[tokio::test]
-async fn an_operator_sees_who_holds_what_and_what_it_costs() {
+async fn metrics_show_copies_and_traffic() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let seen = Seen(recorder.handle());

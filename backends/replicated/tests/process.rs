@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 #[test]
-fn cl_06_ten_thousand_strangers_cost_little_and_keep_no_peer_out() {
+fn cl_06_ten_thousand_strangers_keep_no_peer_out() {
     alone(async {
         let (port, store) = founder().await;
         let before = (open_files().len(), resident());

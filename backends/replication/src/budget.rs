@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_about_to_end_does_not_count() {
+    fn ending_sessions_do_not_count() {
         let held = Held { tentative: Some(Box::new(entry(ended()))), ..confirmed(live(None)) };
         assert_eq!(Totals::taken_by(&held), Totals::default());
         assert_eq!(Totals::taken_by(&confirmed(ended())), Totals::default());

@@ -156,7 +156,7 @@ pub enum IllegalChange {
         boot: Boot,
     },
     /// A member with another role is needed.
-    #[error("node {name:?} is {role:?}, which rules this change out")]
+    #[error("node {name:?} is {role:?}, which does not allow this change")]
     WrongRole {
         /// The member.
         name: Name,
@@ -164,13 +164,13 @@ pub enum IllegalChange {
         role: Role,
     },
     /// A member that is aside leaves after it lost its vote.
-    #[error("node {name:?} votes still, and so does not leave")]
+    #[error("node {name:?} still votes, so it cannot leave")]
     Votes {
         /// The member.
         name: Name,
     },
     /// Some member speaks no higher version of the protocol.
-    #[error("some member speaks no version of the protocol above {version}")]
+    #[error("a member does not support any protocol version above {version}")]
     NotHigher {
         /// The version of the epoch.
         version: u32,
@@ -588,7 +588,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_policy_that_is_not_configured_becomes_strict_and_stays_so() {
+    fn the_default_policy_becomes_strict_for_good() {
         let three = grown(3);
         assert_eq!(three.policy(), PartitionPolicy::Fail);
         let two = next(&three, &[Change::SetAside(boot(2))]).unwrap();
@@ -628,7 +628,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_new_boot_waits_until_the_old_one_is_aside() {
+    fn new_boots_wait_for_the_old_one() {
         let three = grown(3);
         let join = [Change::Join(reborn(2))];
         assert!(matches!(next(&three, &join), Err(IllegalChange::WrongRole { .. })));
@@ -654,7 +654,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn joining_members_become_full_if_no_full_one_is_left() {
+    fn joining_members_replace_the_last_full_one() {
         let three = grown(3);
         let two = next(&three, &[Change::SetAside(boot(1))]).unwrap();
         let back = next(&two, &[Change::ComeBack(boot(1))]).unwrap();
@@ -680,7 +680,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_slot_that_was_given_up_stays_so_until_it_is_served() {
+    fn lost_slots_stay_lost_until_served() {
         let slots = SlotSet::from_iter([Slot::at(1), Slot::at(2)]);
         let given_up = next(&grown(3), &[Change::GiveUp(slots.clone(), BTreeSet::new())]).unwrap();
         let still = next(&given_up, &[]).unwrap();
@@ -692,7 +692,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn epochs_that_no_slot_was_last_served_in_are_forgotten() {
+    fn epochs_without_served_slots_are_forgotten() {
         let mut epoch = grown(3);
         for _ in 0..10 {
             let all: SlotSet = Slot::all().collect();
@@ -702,7 +702,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn joiners_cannot_take_the_majority_from_those_that_are_well() {
+    fn joiners_cannot_take_the_majority() {
         let mut epoch = grown(3);
         for n in 3..8 {
             epoch = next(&epoch, &[Change::Join(joining(n))]).unwrap();
@@ -712,7 +712,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_new_member_takes_the_vote_of_one_that_is_aside() {
+    fn new_members_take_votes_from_aside() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let joined = next(&aside, &[Change::Join(joining(3))]).unwrap();
         let full = next(&joined, &[Change::BecomeFull(boot(3))]).unwrap();
@@ -724,14 +724,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_new_boot_takes_over_the_vote_of_its_name() {
+    fn new_boots_inherit_the_vote() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let joined = next(&aside, &[Change::Join(reborn(2))]).unwrap();
         assert_eq!(joined.voters(), [boot(0), boot(1), reborn(2).boot].into());
     }
 
     #[test]
-    fn as_many_holders_can_be_missing_as_acknowledged_a_write() {
+    fn acknowledgements_bound_the_missing_holders() {
         use Acknowledgements::{All, One};
         use Replication::{Backups, Full};
         for (replication, acknowledgements, holders, expected) in [
@@ -786,7 +786,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_lineage_founded_after_a_loss_gives_every_slot_up() {
+    fn recovery_gives_up_every_slot() {
         let three = grown(3);
         let again = three.found_again(other(), name(1), vec![reborn(0), joining(1), reborn(2)]);
         let EpochId { lineage, number } = again.id();
@@ -800,7 +800,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_side_that_splits_off_leaves_the_others_without_a_vote() {
+    fn a_split_takes_the_votes_of_others() {
         let two = grown(2);
         let split = two.split(other(), name(0), &[boot(0)].into());
         assert_eq!((split.voters(), split.quorum()), ([boot(0)].into(), 1));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_put_aside_joins_with_what_it_wrote() {
+    fn members_return_from_aside_with_their_writes() {
         let two = grown(2);
         let aside = next(&two, &[Change::SetAside(boot(1))]).unwrap();
         assert_eq!(crossing(&two, &aside, 1), Crossing::With(two.id().number));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_merged_is_handed_over_again() {
+    fn unmerged_records_are_handed_over_again() {
         let mut replicas = Replicas::new(key());
         replicas.put(id(1), confirmed(5, 1));
         let slot = replicas.slot_of(id(1));

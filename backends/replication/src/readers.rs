@@ -79,7 +79,7 @@ mod tests {
     use crate::epoch::tests::boot;
 
     #[test]
-    fn a_read_lease_counts_from_when_it_was_asked_for() {
+    fn read_leases_count_from_the_request() {
         let mut readers = Readers::default();
         assert!(!readers.may_read(boot(1), slot(), ms(0)));
         assert!(readers.has_to_ask(boot(1), ms(0)));

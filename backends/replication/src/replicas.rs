@@ -577,7 +577,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_node_that_joins_another_side_has_nothing_of_its_own_epochs() {
+    fn joining_another_side_drops_own_epochs() {
         let mut replicas = replicas();
         let (old, new) = (id(1), id(1 << 20));
         replicas.put(old, Held { told_in: 9, ..confirmed(5, 1) });

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_a_node_without_others_is_no_doubt() {
+    fn a_lone_node_trusts_its_clock() {
         let mut clock = ServiceClock::default();
         clock.look(at(1_000));
         clock.look(at(2_000));

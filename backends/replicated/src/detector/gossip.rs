@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_leaves_the_buffer_as_it_was() {
+    fn a_message_that_does_not_fit_writes_nothing() {
         let mut short = [0; 5];
         let mut rest = short.as_mut_slice();
         assert!(GossipCodec.encode_member(&Member::alive(life(1)), &mut rest).is_err());

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_left_is_dead_once_it_is_gone() {
+    fn nodes_that_left_are_dead() {
         let mut nodes = Nodes::linked(3);
         let now = nodes.now;
         nodes.members[2].leave(now);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_an_answer_is_dialled_less_often_and_forgotten() {
+    fn silent_addresses_are_dialled_less_and_forgotten() {
         let mut addresses = Addresses::default();
         addresses.learn(["a:1".to_owned()]);
         for n in 1..10 {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_whose_link_ended_is_dialled_without_a_pause() {
+    fn addresses_of_closed_links_are_dialled_immediately() {
         let mut addresses = Addresses::default();
         addresses.found("a:1", BOOT);
         addresses.failed(SECOND, "a:1");

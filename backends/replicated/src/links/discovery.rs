@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_this_node_alone_may_grow_for_a_while() {
+    fn a_seed_may_resolve_to_more_later() {
         let mut found = Found::new(&["sessions:1"]);
         found.seeds.found("sessions:1", vec!["10.0.0.1:1".to_owned()]);
         assert_eq!(found.news(0).map(|news| news.has_others), Some(true));

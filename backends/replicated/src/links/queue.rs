@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_taken_counts_until_it_is_sent() {
+    async fn taken_frames_count_until_sent() {
         let (mut queue, mut frames) = queue();
         assert!(queue.put(vec![0; 6], 10));
         assert!(!queue.put(vec![0; 6], 10));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_new_until_it_changes_or_is_mended() {
+    fn each_reason_is_logged_once() {
         let mut refusals = Refusals::default();
         assert!(refusals.is_new("a:1", &Refusal::Edition(2)));
         assert!(!refusals.is_new("a:1", &Refusal::Edition(1)));

@@ -38,7 +38,7 @@ async fn malformed_gossip_ends_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_07_a_flood_of_empty_frames_ends_the_link_and_signs_of_life_do_not() {
+async fn cl_07_a_flood_of_empty_frames_ends_the_link() {
     let (links, node) = node(1);
     let mut peer = linked(&links, &node, 2, None);
     for _ in 0..1_000 {
@@ -62,7 +62,7 @@ async fn frames_of_a_replaced_link_are_not_taken() {
 }
 
 #[tokio::test]
-async fn of_two_links_that_cross_the_one_dialled_by_the_lower_boot_stays() {
+async fn the_link_of_the_lower_boot_stays() {
     for (me, is_lower) in [(1, true), (3, false)] {
         let (links, node) = node(me);
         let _dialled = linked(&links, &node, 2, None);
@@ -73,7 +73,7 @@ async fn of_two_links_that_cross_the_one_dialled_by_the_lower_boot_stays() {
 }
 
 #[tokio::test]
-async fn a_second_address_of_a_peer_makes_no_second_link() {
+async fn a_second_address_adds_no_link() {
     let (links, node) = node(1);
     let _link = linked(&links, &node, 2, None);
     let mut other = linked(&links, &node, 2, None);

@@ -199,7 +199,7 @@ fn run_as(setup: Setup, seed: u64) -> Result<Ran, String> {
 }
 
 #[test]
-fn what_was_promised_holds_over_a_network_with_faults() {
+fn promises_hold_over_a_faulty_network() {
     for seed in 0..4 {
         let ran = run(seed);
         assert!(ran.is_ok(), "seed {seed}: {}", ran.unwrap_err());
@@ -209,7 +209,7 @@ fn what_was_promised_holds_over_a_network_with_faults() {
 /// `STEADFAST_SEEDS=1000 cargo test -p steadfast-replicated many_seeds`, for code that changes a
 /// link.
 #[test]
-fn many_seeds_hold_over_a_network_if_they_are_asked_for() {
+fn many_seeds_hold_over_a_network() {
     let seeds = std::env::var("STEADFAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     for seed in 1_000..1_000 + seeds.unwrap_or(1) {
         match run(seed) {

@@ -35,7 +35,7 @@ fn a_node_that_hangs_is_missed_as_well() {
 }
 
 #[test]
-fn who_is_reached_through_a_third_node_is_not_missed() {
+fn a_node_reached_through_a_relay_stays() {
     let mut simulation = begin(PartitionPolicy::Degrade);
     simulation.sim.partition("n0", "n1");
     let nobody_is_missed = |world: &World| members(world) == [3, 3, 3];

@@ -32,7 +32,7 @@ async fn cl_07_a_bomb_ends_its_link() {
 }
 
 #[tokio::test]
-async fn cl_11_a_peer_that_asks_and_never_listens_hurts_nobody() {
+async fn cl_11_a_peer_that_never_reads_harms_no_other() {
     let greeting = greeting_of_another().await;
     let (port, first) = founder(node(0)).await;
     let second = node(1).seeds([port.to_string()]).open().await.unwrap();
@@ -58,7 +58,7 @@ async fn cl_11_a_peer_that_asks_and_never_listens_hurts_nobody() {
 }
 
 #[tokio::test]
-async fn cl_11_a_peer_that_says_nothing_a_lot_hurts_nobody() {
+async fn cl_11_a_peer_that_sends_noise_harms_no_other() {
     let greeting = greeting_of_another().await;
     let (port, first) = founder(node(0)).await;
     let second = node(1).seeds([port.to_string()]).open().await.unwrap();

@@ -11,7 +11,7 @@ use crate::common::{Visitor, anyone, eventually, founder, free_port, node};
 use crate::tap::Tap;
 
 #[tokio::test]
-async fn cl_09_a_secret_is_replaced_without_the_loss_of_a_session() {
+async fn cl_09_replacing_a_secret_loses_no_session() {
     let mut service = Service::open(&[OLD]).await;
     let mut visitors = Vec::new();
     for n in 0..60 {
@@ -31,7 +31,7 @@ async fn cl_09_a_secret_is_replaced_without_the_loss_of_a_session() {
 }
 
 #[tokio::test]
-async fn cl_09_a_secret_that_the_others_do_not_know_yet_is_not_to_be_the_first() {
+async fn cl_09_a_secret_unknown_to_others_is_rejected() {
     let service = Service::open(&[OLD]).await;
     assert!(service.refuses(&[NEW, OLD]).await);
     assert!(!service.refuses(&[OLD, NEW]).await);

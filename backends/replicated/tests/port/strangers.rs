@@ -14,7 +14,7 @@ use crate::authority::{connect, older_peer, peer, strangers};
 use crate::common::{Visitor, anyone, founder, free_port, node, say, within};
 
 #[tokio::test]
-async fn cl_01_a_port_without_a_good_secret_is_not_opened() {
+async fn cl_01_a_weak_secret_opens_no_port() {
     for address in ["127.0.0.1", "0.0.0.0", "[::]"] {
         let bind = SocketAddr::new(address.trim_matches(['[', ']']).parse().unwrap(), 0);
         let open = || ReplicatedStore::builder().bind(bind);
@@ -29,7 +29,7 @@ async fn cl_01_a_port_without_a_good_secret_is_not_opened() {
 }
 
 #[tokio::test]
-async fn cl_01_a_port_without_tls_is_opened_on_loopback_only() {
+async fn cl_01_plaintext_is_for_loopback_only() {
     for address in ["0.0.0.0", "::", "10.0.0.1", "::ffff:127.0.0.1"] {
         let bind = SocketAddr::new(address.parse().unwrap(), 0);
         let plain = ReplicatedStore::builder().bind(bind).insecure_plaintext_for_tests();
@@ -44,7 +44,7 @@ async fn cl_01_a_port_without_tls_is_opened_on_loopback_only() {
 }
 
 #[tokio::test]
-async fn cl_02_another_secret_or_cluster_is_no_peer() {
+async fn cl_02_another_secret_or_cluster_is_rejected() {
     let (port, _store) = founder(node(0)).await;
     for stranger in [anyone(1).secret([9; 32]), node(1).cluster("forum")] {
         let stranger = stranger.seeds([port.to_string()]).join_timeout(Duration::from_millis(700));
@@ -55,7 +55,7 @@ async fn cl_02_another_secret_or_cluster_is_no_peer() {
 }
 
 #[tokio::test]
-async fn cl_02_to_a_stranger_a_node_says_nothing_but_an_alert() {
+async fn cl_02_strangers_only_get_an_alert() {
     let (port, store) = founder(node(0)).await;
     let visitor = Visitor::at(&store, &[("n", "1")]).await;
     let before = store.stats().await.unwrap();
@@ -69,7 +69,7 @@ async fn cl_02_to_a_stranger_a_node_says_nothing_but_an_alert() {
 }
 
 #[tokio::test]
-async fn cl_03_whoever_speaks_no_tls_is_hung_up_on() {
+async fn cl_03_clients_without_tls_are_rejected() {
     let (port, store) = founder(node(0)).await;
     let before = store.stats().await.unwrap();
     for said in
@@ -82,7 +82,7 @@ async fn cl_03_whoever_speaks_no_tls_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn cl_03_a_node_speaks_one_version_of_tls_and_one_protocol() {
+async fn cl_03_one_tls_version_and_protocol_is_spoken() {
     let (port, _store) = founder(node(0)).await;
     let mut other = peer();
     other.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -13,7 +13,7 @@ use crate::common::{Pair, Visitor, contains, founder, node, plain, say};
 use crate::tap::Harm;
 
 #[tokio::test]
-async fn cl_04_harm_to_a_link_ends_it_and_changes_nothing() {
+async fn cl_04_tampering_ends_the_link_and_changes_nothing() {
     let clear = recorded_in_the_clear().await.concat();
     let pair = Pair::open(node).await;
     let visitor = Visitor::at(&pair.nodes[0], &[("n", "0"), ("kept", "\"as it was\"")]).await;
@@ -31,7 +31,7 @@ async fn cl_04_harm_to_a_link_ends_it_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn cl_04_frames_in_the_clear_are_hung_up_on() {
+async fn cl_04_plaintext_frames_are_rejected() {
     let recorded = recorded_in_the_clear().await;
     let (port, store) = founder(node(0)).await;
     let visitor = Visitor::at(&store, &[("n", "0")]).await;
@@ -46,7 +46,7 @@ async fn cl_04_frames_in_the_clear_are_hung_up_on() {
 }
 
 #[tokio::test]
-async fn cl_05_what_was_recorded_is_not_taken_a_second_time() {
+async fn cl_05_replayed_traffic_is_rejected() {
     let pair = Pair::open(node).await;
     let [first, second] = &pair.nodes;
     let visitor = Visitor::at(first, &[("n", "0")]).await;
@@ -65,7 +65,7 @@ async fn cl_05_what_was_recorded_is_not_taken_a_second_time() {
 }
 
 #[tokio::test]
-async fn cl_10_no_token_is_on_the_wire_and_no_value_in_the_clear() {
+async fn cl_10_the_wire_shows_no_token_and_no_value() {
     let (clear, tokens) = overheard(plain).await;
     for bytes in [VALUE, USER] {
         assert!(contains(&clear, bytes.as_bytes()), "the tap hears {bytes}");

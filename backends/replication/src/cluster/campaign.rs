@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_under_the_highest_ballot_is_proposed() {
+    fn the_highest_accepted_proposal_is_proposed() {
         let mut campaign = Campaign::new(ballot(9), Vec::new());
         let [old, new] = [grown(2), grown(3)].map(Arc::new);
         let with = |number, epoch: &Arc<Epoch>| Promise {

@@ -342,7 +342,7 @@ mod tests {
     use crate::epoch::tests::{boot, grown};
 
     #[test]
-    fn no_slot_is_given_up_while_a_voter_hears_its_holders() {
+    fn no_slot_is_lost_while_holders_are_heard() {
         let gives_up = |heard: &[usize], rules| {
             let mut cluster =
                 Cluster::new(boot(0), Arc::new(grown(3)), Timing::DEFAULT, rules, NOW);

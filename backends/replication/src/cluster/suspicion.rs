@@ -304,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_a_ping_is_awaited_for_less_long() {
+    fn answers_to_pings_have_a_shorter_deadline() {
         let mut suspicion = Suspicion::default();
         suspicion.on_suspect(boot(2), boot(1), ms(0));
         assert_eq!(pass(&mut suspicion, 0..=150), [(150, Word::Suspect(boot(1)))]);
     }
 
     #[test]
-    fn what_is_late_is_pinged_until_it_is_suspected() {
+    fn late_boots_are_pinged_until_suspected() {
         let mut suspicion = Suspicion::default();
         suspicion.tick(ms(0), Rules::default());
         suspicion.on_awaited(boot(1), ms(0));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_former_members_is_forgotten() {
+    fn suspicions_of_former_members_are_forgotten() {
         let mut suspicion = suspecting(1);
         suspicion.on_suspect(boot(2), boot(1), ms(0));
         suspicion.keep(&[boot(0), boot(2)].into());

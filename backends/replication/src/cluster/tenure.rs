@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_names_what_was_ready_when_it_was_asked_for() {
+    fn leases_name_slots_ready_at_the_request() {
         let mut tenure = ready(&[]);
         let (number, _) = tenure.ask(ms(0));
         tenure.make_ready(&slots(&[1]));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_before_withdraws_or_its_lease_is_waited_for() {
+    fn the_earlier_owner_withdraws_or_expires() {
         let (epoch, slot, before) = moved();
         let mut tenure = Tenure::new(&epoch, ms(0));
         assert!(!is_clear(&tenure, slot, &epoch, ms(359)));

@@ -77,7 +77,7 @@ fn nodes_that_drain_and_restart_lose_nothing() {
 }
 
 #[test]
-fn what_calls_did_is_forgotten_at_rest() {
+fn outcomes_of_calls_are_forgotten_at_rest() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..6).map(|n| nodes.create(n as usize % 3, n)).collect();
     for id in &ids {
@@ -143,7 +143,7 @@ fn the_next_call_sees_that_all_clocks_were_moved() {
 }
 
 #[test]
-fn a_call_that_was_given_up_is_not_sent_again() {
+fn abandoned_calls_are_not_sent_again() {
     let mut nodes = Nodes::new(3);
     let id = nodes.create(0, 1);
     let owner = nodes.owner(id);
@@ -161,7 +161,7 @@ fn a_call_that_was_given_up_is_not_sent_again() {
 }
 
 #[test]
-fn a_write_that_was_not_confirmed_replaces_no_later_one() {
+fn unconfirmed_writes_never_replace_later_ones() {
     for (at_owner, is_cut) in [(true, false), (true, true), (false, false), (false, true)] {
         let mut nodes = Nodes::new(3);
         let id = nodes.create(0, 1);
@@ -211,7 +211,7 @@ fn listeners_hear_of_changes_everywhere() {
 }
 
 #[test]
-fn what_all_holders_lost_is_given_up() {
+fn slots_without_holders_are_given_up() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..30).map(|n| nodes.create(n as usize % 3, n)).collect();
     for n in [1, 2] {
@@ -327,7 +327,7 @@ fn the_oldest_session_ends_at_the_cap() {
 }
 
 #[test]
-fn a_session_is_on_the_list_of_its_last_principal() {
+fn sessions_are_listed_under_their_last_principal() {
     let mut nodes = Nodes::new(3);
     nodes.sign_in(0, 1, 10, None);
     let login = login(1, principal("bob"), Admission::default());
@@ -357,7 +357,7 @@ fn a_login_below_the_floor_is_rejected() {
 }
 
 #[test]
-fn logins_of_two_sessions_do_not_wait_for_each_other() {
+fn parallel_logins_do_not_deadlock() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..3).map(|n| nodes.sign_in(n as usize % 3, n, 1, None).0).collect();
     let numbers: Vec<_> = (10..14).map(|n| nodes.begin_sign_in(n as usize % 3, n, 1)).collect();
@@ -382,7 +382,7 @@ fn lists_survive_a_crash() {
 }
 
 #[test]
-fn a_login_names_what_ended_for_it_under_an_earlier_owner() {
+fn a_repeated_login_names_the_same_evictions() {
     let named = |rules| {
         let mut nodes = Nodes::with(3, rules);
         let [first, second, caller] = nodes.spread();

@@ -46,10 +46,10 @@ pub enum Problem {
         silent: Vec<String>,
     },
     /// It asked to join.
-    #[error("it waits to be admitted")]
+    #[error("it is waiting to be admitted")]
     Joining,
     /// Another process of its name may be there.
-    #[error("another process of the name may be there")]
+    #[error("another process of this name may be running")]
     NameTaken,
     /// It is not admitted.
     #[error("it is not admitted")]
@@ -84,6 +84,6 @@ pub enum Problem {
     #[error("a majority of the voters granted it no lease for 5 s")]
     NoLease,
     /// Its process has to end.
-    #[error("it is no member any more")]
+    #[error("it has stopped being a member")]
     Ended,
 }

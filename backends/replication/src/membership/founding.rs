@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_was_not_heard_lately_is_waited_for() {
+    fn silent_peers_are_waited_for() {
         let mut peers = Peers::default();
         peers.link(hello(1));
         assert!(!may_found_with(&peers, Some(&named(&[])), Rules::default()));

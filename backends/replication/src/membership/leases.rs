@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_over_needs_one_without_calls() {
+    fn a_take_over_needs_one_without_calls() {
         let news = LeaseState { has_news: true, is_named: false, ..GRANTED };
         assert!(is_due(None, news, 1_001));
         let refused = LeaseState { is_named: false, is_granted: false, ..GRANTED };

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_that_went_on_is_not_left_for_a_split() {
+    fn a_majority_is_not_left_for_a_split() {
         let all: Vec<_> = (0..2).map(voter).collect();
         let two = crate::epoch::Epoch::of(lineage(1), key(7), SETTINGS, all);
         let split = two.split(lineage(2), full(0).name, &[boot(0)].into());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_lineage_is_not_left_for_a_lax_one() {
+    fn strict_lineages_are_kept_over_lax_ones() {
         let split = grown(2).split(lineage(2), full(0).name, &[boot(0), boot(1)].into());
         let strict = grown(3);
         assert_eq!(compare(&strict, &split), [Relation::Prevails, Relation::Yields]);

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_chosen_is_proposed() {
+    fn a_possibly_chosen_epoch_is_proposed() {
         let mut attempt = attempt();
         let [old, new] = [grown(2), grown(3)].map(Arc::new);
         surrendered(&mut attempt, 0, Some((ballot(1), old)));

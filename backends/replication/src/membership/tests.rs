@@ -41,7 +41,7 @@ fn a_boot_that_was_listed_before_is_refused() {
 }
 
 #[test]
-fn a_node_that_left_a_lineage_grants_nothing_for_a_while() {
+fn leaving_a_lineage_pauses_grants() {
     let grants = |rules, at| {
         let two = grown(2);
         let split = two.split(lineage(), joining(0).name, &[boot(0), boot(1)].into());

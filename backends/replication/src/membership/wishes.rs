@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_drained_leaves_if_it_was_told_to() {
+    fn drained_nodes_leave_on_request() {
         let draining = next(&grown(3), &[Change::Drain(boot(1))]).unwrap();
         let asks = |drain, is_empty| {
             let wishes = Wishes { drain: Some(drain), is_empty, ..Wishes::default() };
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_majority_does_not_reach_goes_aside_and_stays_there() {
+    fn unreachable_members_go_aside_for_good() {
         let three = grown(3);
         let out = BTreeSet::from([boot(2)]);
         assert_eq!(wanted_in(&three, &out, &[]), [Change::SetAside(boot(2))]);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_apply_is_not_proposed() {
+    fn inapplicable_changes_are_not_proposed() {
         let three = grown(3);
         let none = BTreeSet::new();
         assert!(wanted_in(&three, &none, &[]).is_empty());

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_to_different_keys_of_copies_that_went_apart_both_survive() {
+    fn merges_keep_writes_to_different_keys() {
         let start = copy(&[("a", "0"), ("b", "0")]);
         let left = patched(&start, stamp(2, 1), |p| p.put("a", json("1")).unwrap());
         let right = patched(&start, stamp(3, 2), |p| p.put("b", json("1")).unwrap());

@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_leaves_the_list_before_it_as_it_was() {
+    fn changes_do_not_alter_the_previous_list() {
         let before = list(&[(1, 1)]);
         let after = before.changed(&change(ListStep::Settle(id(1))));
         let is_settled = |list: &List| list.get(id(1)).unwrap().is_settled;
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_for_a_login_is_remembered_until_it_is_settled() {
+    fn a_login_remembers_evictions_until_it_is_settled() {
         let reserve = ListStep::Reserve(id(2), entry(2), vec![id(1)]);
         let reserved = settled(&[(1, 1)]).changed(&change(reserve));
         let after = |step| reserved.changed(&change(step)).displaced_by(id(2)).to_vec();

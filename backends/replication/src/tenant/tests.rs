@@ -222,7 +222,7 @@ fn a_slot_is_ready_once_its_holders_know() {
 }
 
 #[test]
-fn a_slot_is_given_up_after_its_holders_were_asked() {
+fn slots_are_lost_after_asking_their_holders() {
     let is_hopeless = |rules, wait| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -248,7 +248,7 @@ fn a_slot_is_given_up_after_its_holders_were_asked() {
 }
 
 #[test]
-fn a_write_after_a_take_over_has_a_revision_of_its_own() {
+fn revisions_stay_unique_after_a_take_over() {
     let is_shared = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -317,7 +317,7 @@ fn a_read_lease_ends_with_that_of_the_owner() {
 }
 
 #[test]
-fn near_its_deadline_a_session_is_read_at_its_owner() {
+fn sessions_near_their_deadline_need_the_owner() {
     let reads = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -395,7 +395,7 @@ fn a_joiner_is_filled() {
 }
 
 #[test]
-fn an_ended_session_stays_ended_where_a_holder_was_away() {
+fn sessions_stay_ended_after_a_holder_returns() {
     let mut members = Members::new(3, 2);
     let id = members.create(0);
     let away = members.holders(id)[2];
@@ -493,7 +493,7 @@ fn copies_that_are_merged_are_counted() {
 }
 
 #[test]
-fn a_call_that_the_other_side_applied_is_not_applied_again() {
+fn merged_calls_are_not_applied_again() {
     let mut members = Members::new(2, 1);
     let id = members.create(0);
     members.part();
@@ -524,7 +524,7 @@ fn tombstones_are_kept_while_a_side_is_away() {
 }
 
 #[test]
-fn an_end_wins_in_a_slot_that_was_given_up() {
+fn ends_win_in_lost_slots() {
     let count = |rules| {
         let mut members = Members::with(3, 2, rules);
         let id = members.create(0);
@@ -545,7 +545,7 @@ fn an_end_wins_in_a_slot_that_was_given_up() {
 }
 
 #[test]
-fn an_old_copy_does_not_return_to_a_slot_that_was_given_up() {
+fn old_copies_do_not_return_to_lost_slots() {
     let is_back = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);

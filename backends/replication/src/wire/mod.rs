@@ -47,7 +47,7 @@ pub struct Ends {
 #[non_exhaustive]
 pub enum WireError {
     /// They are not in the encoding of Protocol Buffers.
-    #[error("the bytes are no message")]
+    #[error("the bytes are not a message")]
     Form(#[from] prost::DecodeError),
     /// A part is missing, or has a value that it cannot have.
     #[error("{0} is missing in a message, or is invalid")]

@@ -24,7 +24,7 @@ fn a_login_at_the_cap_is_refused_where_asked() {
 }
 
 #[test]
-fn as_many_parallel_logins_as_the_cap_allows_are_admitted() {
+fn parallel_logins_fill_the_cap_exactly() {
     let mut nodes = Nodes::new(3);
     let refuses = refusing(5);
     let calls: Vec<_> = (0..30).map(|n| nodes.begin(n as usize % 3, n, refuses)).collect();
@@ -45,7 +45,7 @@ fn a_login_is_not_refused_for_sessions_that_expired() {
 }
 
 #[test]
-fn a_login_is_not_refused_for_sessions_that_were_lost() {
+fn lost_sessions_do_not_count_for_the_cap() {
     let mut nodes = Nodes::new(3);
     let refuses = refusing(8_000);
     nodes.put_list(8_000);
@@ -53,7 +53,7 @@ fn a_login_is_not_refused_for_sessions_that_were_lost() {
 }
 
 #[test]
-fn logins_that_are_refused_do_not_wait_for_each_other() {
+fn refused_logins_do_not_wait_for_each_other() {
     let mut nodes = Nodes::new(3);
     let refuses = refusing(1);
     nodes.admit(0, 1, refuses).expect("there is room");

@@ -10,7 +10,7 @@ use crate::description::Suspected;
 use crate::membership::{self, End, Problem};
 
 #[test]
-fn a_flood_of_visitors_ends_no_session_of_a_user() {
+fn a_flood_of_visitors_spares_users() {
     let mut nodes = within(30, 1_000);
     let users: Vec<_> = (0..10).map(|n| nodes.sign_in(n as usize % 3, n, 99, None).0).collect();
     for n in 100..300 {
@@ -24,7 +24,7 @@ fn a_flood_of_visitors_ends_no_session_of_a_user() {
 }
 
 #[test]
-fn what_a_budget_ends_leaves_nothing_behind() {
+fn evicted_sessions_leave_nothing_behind() {
     let mut nodes = within(20, 1_000);
     (0..150).for_each(|n| _ = nodes.create(n as usize % 3, n));
     nodes.pass(9_000);

@@ -118,7 +118,7 @@ fn a_link_that_loses_everything_is_avoided() {
 }
 
 #[test]
-fn what_covers_is_not_lost_for_ever() {
+fn lost_acknowledgements_are_repeated() {
     let mut net = Net::started(&[0, 1, 2]);
     net.break_silently(1, 0);
     net.send(0, 1);
@@ -223,7 +223,7 @@ fn a_boot_that_was_forgotten_begins_again() {
 }
 
 #[test]
-fn packets_of_a_stream_that_was_given_up_are_dropped() {
+fn packets_of_abandoned_streams_are_dropped() {
     let mut net = Net::started(&[0, 3]);
     net.send(0, 3);
     let old = net.flying().remove(0);

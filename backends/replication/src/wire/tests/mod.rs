@@ -48,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_later_version_adds_is_skipped(packet in packet()) {
+    fn additions_of_later_versions_are_skipped(packet in packet()) {
         let definition = Definition::read();
         same(&packet, &definition.extended("Frame", &encode(&packet, ENDS)));
     }
@@ -79,7 +79,7 @@ fn a_kind_that_a_later_version_adds_is_skipped() {
 }
 
 #[test]
-fn a_message_that_a_later_version_adds_keeps_its_place() {
+fn unknown_messages_keep_their_number() {
     let epoch = scalars::to_epoch_id(grown(1).id());
     let message = Some(proto::Message::decode(&*field(500, &[])).unwrap());
     let packet = proto::Packet { epoch, number: 7, message, ..Default::default() };
@@ -105,7 +105,7 @@ fn a_relayed_frame_has_no_other_inside() {
 }
 
 #[test]
-fn an_epoch_of_50_members_takes_at_most_8_kb() {
+fn an_epoch_of_50_members_fits_8_kb() {
     let members = (0..50).map(|n| Member {
         address: format!("node-{n}.sessions.internal.example:7400"),
         zone: Some(format!("zone-{}", n % 3)),
@@ -130,7 +130,7 @@ fn is_first_half(slot: &Slot) -> bool {
 }
 
 #[test]
-fn a_packet_between_the_ends_of_a_link_names_them_no_more() {
+fn packets_on_a_direct_link_omit_boots() {
     let frame = |from, to| Packet::Stream(strategies::packet_of(boot(from), boot(to)));
     let [direct, relayed] = [(0, 1), (2, 1)].map(|(from, to)| encode(&frame(from, to), ENDS).len());
     assert_eq!(direct + 18, relayed);
