@@ -53,7 +53,8 @@ fn axis(timeline: &Timeline, mark: &str, highest: u64) -> String {
     );
     let step = if length > 8.0 { 3.0 } else { 1.0 };
     let mut second = (-fault / step).ceil() * step;
-    while second + fault < length {
+    // A label at the very end would be cut off.
+    while second + fault < length * 0.97 {
         let (x, y) = (place(second), bottom + 11.0);
         let _ = writeln!(
             axis,
