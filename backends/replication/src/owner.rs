@@ -101,8 +101,8 @@ pub trait Surroundings {
     fn is_equal(&self, holder: Boot, slot: Slot) -> bool;
     /// Returns true if this node does not reach a boot.
     fn suspects(&self, boot: Boot) -> bool;
-    /// The nodes that may answer reads from their copies, and the latest time until which they may.
-    fn readers(&self) -> Vec<(Boot, Duration)>;
+    /// Returns the nodes that may answer reads of a slot from their copies, and until when.
+    fn readers(&self, slot: Slot) -> Vec<(Boot, Duration)>;
 }
 
 impl Owner {

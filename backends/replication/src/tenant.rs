@@ -98,8 +98,8 @@ impl Surroundings for World<'_> {
         self.standing.suspects(boot)
     }
 
-    fn readers(&self) -> Vec<(Boot, Duration)> {
-        self.readers.granted(self.now)
+    fn readers(&self, slot: Slot) -> Vec<(Boot, Duration)> {
+        self.readers.readers_of(slot, self.now)
     }
 }
 
@@ -297,9 +297,7 @@ impl Tenant {
     /// Says that it is out of the slots that it served last, to those that own them now, and which nodes may
     /// still read them.
     fn withdraw(&mut self, now: Duration) {
-        let readers = self.readers.granted(now);
-        let left = |(boot, until): &(Boot, Duration)| (*boot, until.saturating_sub(now));
-        let readers: Vec<_> = readers.iter().map(left).collect();
+        let left = |(boot, until): (Boot, Duration)| (boot, until.saturating_sub(now));
         for member in self.view.epoch.members() {
             let is_theirs = |slot: &Slot| {
                 self.view.owner(*slot) == Some(member.boot)
@@ -307,7 +305,8 @@ impl Tenant {
             };
             let slots: SlotSet = Slot::all().filter(is_theirs).collect();
             if member.boot != self.view.me && !slots.is_empty() {
-                let readers = readers.clone();
+                let readers = self.readers.readers_of_any(&slots, now);
+                let readers = readers.into_iter().map(left).collect();
                 self.out.send(member.boot, Message::Withdrawn { slots, readers });
             }
         }
@@ -603,16 +602,18 @@ impl Tenant {
                 };
                 let slots: SlotSet = Slot::all().filter(may_read).collect();
                 if !slots.is_empty() {
-                    self.readers.grant(from, length, now.mono);
+                    self.readers.grant(from, slots.clone(), length, now.mono);
                     self.out.send(from, Message::ReadLease { slots, asked, length });
                 }
             }
             Message::ReadLease { slots, asked, length } => {
                 self.readers.on_lease(from, asked, length, slots);
             }
-            Message::Withdrawn { readers, .. } => {
+            Message::Withdrawn { slots, readers } => {
                 let others = readers.into_iter().filter(|(boot, _)| *boot != self.view.me);
-                others.for_each(|(boot, left)| self.readers.grant(boot, left, now.mono));
+                others.for_each(|(boot, left)| {
+                    self.readers.grant(boot, slots.clone(), left, now.mono);
+                });
             }
             _ => {}
         }

@@ -103,7 +103,7 @@ impl Commit {
         }
         cx.replicas.stage(id, entry, cx.view.number());
         let wait = closes && cx.rules.keep(Rule::X1);
-        let readers = if wait { world.readers() } else { Vec::new() };
+        let readers = if wait { world.readers(slot) } else { Vec::new() };
         Self { id, revision, acknowledged: BTreeSet::new(), readers, is_again, is_passing }
     }
 

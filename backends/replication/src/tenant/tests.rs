@@ -437,6 +437,28 @@ fn an_end_waits_for_readers() {
 }
 
 #[test]
+fn an_end_waits_for_no_reader_of_other_slots() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
+    let is_elsewhere = |members: &Members, other| {
+        let [first, second] = members.holders(other)[..] else { panic!("two holders") };
+        (first == owner && second != backup).then_some((other, second))
+    };
+    let found = (1..100).find_map(|n| {
+        let other = members.create(n);
+        is_elsewhere(&members, other)
+    });
+    let (other, reader) = found.expect("a record that the third node holds");
+    members.read(reader, &load(other));
+    members.run();
+    assert!(members.read(reader, &load(other)).is_some(), "it has a lease of the same owner");
+    members.ask(owner, 9, delete(id));
+    members.run();
+    assert!(members.answer(owner, 9).is_some());
+}
+
+#[test]
 fn a_session_whose_deadline_is_over_ends_for_all() {
     let mut members = Members::new(3, 1);
     let id = members.create(0);
