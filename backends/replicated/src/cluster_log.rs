@@ -3,7 +3,7 @@
 use steadfast_replication::cluster::Suspected;
 use steadfast_replication::figures::Members;
 use steadfast_replication::member::{Boot, Name};
-use steadfast_replication::membership::{Effect, End};
+use steadfast_replication::membership::{Effect, End, Problem};
 
 use crate::status::Status;
 
@@ -18,7 +18,7 @@ pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
         );
     }
     match &after.problem {
-        Some(problem) if before.problem.as_ref() != Some(problem) => {
+        Some(problem) if !is_known(problem, before.problem.as_ref()) => {
             tracing::warn!(target: "steadfast", node, %problem, "the node is not ready");
         }
         None if before.problem.is_some() => {
@@ -29,6 +29,14 @@ pub(crate) fn status(node: &Name, before: &Status, after: &Status) {
     if after.is_crowded && !before.is_crowded {
         let nodes = after.members.full;
         tracing::warn!(target: "steadfast", node, nodes, "every write goes to every node: use backups");
+    }
+}
+
+/// Returns true if a problem was logged already. The offset of a wrong clock changes all the time.
+fn is_known(problem: &Problem, before: Option<&Problem>) -> bool {
+    match (problem, before) {
+        (Problem::Clock { .. }, Some(Problem::Clock { .. })) => true,
+        _ => before == Some(problem),
     }
 }
 
@@ -62,5 +70,19 @@ pub(crate) fn effect(node: &Name, effect: &Effect) {
             );
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_drifts_is_logged_once() {
+        let clock = |millis| Problem::Clock { millis };
+        assert!(is_known(&clock(61_002), Some(&clock(61_001))));
+        assert!(!is_known(&clock(61_002), None));
+        assert!(!is_known(&clock(61_002), Some(&Problem::Joining)));
+        assert!(!is_known(&Problem::Joining, Some(&clock(1))));
     }
 }

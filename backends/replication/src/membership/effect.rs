@@ -67,7 +67,7 @@ pub enum Problem {
     #[error("its role is {0:?}")]
     Role(Role),
     /// Its wall clock is off the service's time for too long.
-    #[error("its clock is {millis} ms ahead of the service's time")]
+    #[error("its clock differs from the service's time by {millis} ms")]
     Clock {
         /// The offset in milliseconds; negative if the clock is slow.
         millis: i64,
