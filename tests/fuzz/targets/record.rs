@@ -253,9 +253,11 @@ impl Run {
         known.check(&record, &counters);
         assert_eq!(self.limits.check_values(&record.values), Ok(()));
         let is_alone = patch.rotation().is_some();
-        if let Some((mut both, before)) = self.last.take().filter(|_| !is_alone) {
-            both.then(patch.clone(), &counters);
-            let (values, _) = both.merge(&before).expect("what was applied can be applied");
+        if let Some((first, before)) = self.last.take().filter(|_| !is_alone) {
+            let mut both = first.into_writes();
+            both.then(patch.clone().into_writes(), &counters);
+            let merged = Patch::from(both).merge(&before);
+            let (values, _) = merged.expect("what was applied can be applied");
             assert_eq!(values, record.values, "two patches in one are the two");
         }
         self.last = (!is_alone).then(|| (patch, self.record.values.clone()));
