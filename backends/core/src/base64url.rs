@@ -50,7 +50,8 @@ mod tests {
     proptest! {
         #[test]
         fn both_directions_agree_with_a_general_codec(bytes: [[u8; 16]; 3]) {
-            let (bytes, mut text, mut back) = (bytes.concat().try_into().unwrap(), Vec::new(), [0; 48]);
+            let bytes = bytes.concat().try_into().unwrap();
+            let (mut text, mut back) = (Vec::new(), [0; 48]);
             encode(&bytes, &mut text);
             prop_assert_eq!(&text, &URL_SAFE_NO_PAD.encode(bytes).into_bytes());
             prop_assert_eq!(decode(text.as_slice().try_into().unwrap(), &mut back), Some(()));

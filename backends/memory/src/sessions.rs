@@ -448,10 +448,11 @@ impl Sessions {
         let listed = lists.add(login.principal, rank, slot, deadline);
         drop(content);
         let cap = login.admission.cap;
-        match listed > cap {
-            true => applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now),
-            // `unlist` locks it again.
-            false => drop(lists),
+        if listed > cap {
+            applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now);
+        } else {
+            // `unlist` takes the same lock.
+            drop(lists);
         }
         self.unlist(left.as_ref().filter(|left| *left != login.principal));
         Ok(applied)

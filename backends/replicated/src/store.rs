@@ -268,7 +268,7 @@ impl Operate for ReplicatedStore {
         Ok(self.node.with_engine(|engine, _| engine.scan(after, limit)))
     }
 
-    /// Of this node's copies.
+    /// Counts the copies of this node.
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.node.with_engine(|engine, _| engine.stats()))
     }

@@ -1262,8 +1262,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The time for which this node remembers a service that it asked to join and has not heard from.
 const TARGET_GONE: Duration = Duration::from_secs(2);
 
-/// The time for which a member that is aside keeps its vote: longer than a restart of a process, or
-/// of a small machine.
+/// The time for which a member that is aside keeps its vote. A process or a small machine restarts
+/// in less.
 const LOSE_VOTE: Duration = Duration::from_secs(60);
 
 /// The time for which a member that is aside is expected back: as long as the ends of sessions are

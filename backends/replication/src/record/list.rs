@@ -269,8 +269,8 @@ impl List {
     }
 
     /// Merges two diverged copies of one list into a write with this stamp; `None` if the other one
-    /// adds nothing. A session that one of them does not have is on it: whether it lives is asked
-    /// of its owner.
+    /// adds nothing. A session on either list is on the result; its owner is then asked whether it
+    /// lives.
     pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
         let mut list = Self { stamp, ..self.clone() };
         list.floor = self.floor.into_iter().chain(other.floor).reduce(|one, two| Floor {

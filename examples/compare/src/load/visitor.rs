@@ -259,10 +259,10 @@ mod tests {
     fn a_lost_session_counts_once() {
         let visitor = signed_in();
         let (first, second) = (visitor.send(at(3)), visitor.send(at(3)));
-        let nobody = answer(200, r#"{"user":null,"n":null}"#, &[]);
-        let verdict = visitor.judge_read(&first, Some(&nobody));
+        let signed_out = answer(200, r#"{"user":null,"n":null}"#, &[]);
+        let verdict = visitor.judge_read(&first, Some(&signed_out));
         assert_eq!(verdict, Verdict { outcome: Outcome::Missing, loss: Some(false) });
-        let verdict = visitor.judge_read(&second, Some(&nobody));
+        let verdict = visitor.judge_read(&second, Some(&signed_out));
         assert_eq!(verdict, Verdict { outcome: Outcome::Overtaken, loss: None });
         assert!(visitor.is_signed_out());
     }
@@ -305,8 +305,8 @@ mod tests {
     fn a_sign_out_under_way_may_end_the_session() {
         let visitor = signed_in();
         let (read, sign_out) = (visitor.send(at(1)), visitor.send_sign_out(at(1)));
-        let nobody = answer(200, r#"{"user":null}"#, &[]);
-        let verdict = visitor.judge_read(&read, Some(&nobody));
+        let signed_out = answer(200, r#"{"user":null}"#, &[]);
+        let verdict = visitor.judge_read(&read, Some(&signed_out));
         assert_eq!(verdict, Verdict { outcome: Outcome::Overtaken, loss: None });
         assert_eq!(visitor.judge_sign_out(&sign_out, None).outcome, Outcome::Unanswered);
         assert!(visitor.is_signed_out());
