@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use steadfast_core::{
-    Admission, Deleted, Deletion, Event, Hint, Lookup, Outcome, Patch, Principal, Proof, Record,
-    RecordId, Revocation, Scope, SessionInfo, SessionStore, StoreError,
+    Deleted, Deletion, Event, LoginPolicy, Lookup, Outcome, Patch, Principal, Proof, Record,
+    RecordId, RequestHint, Revocation, Scope, SessionInfo, SessionStore, StoreError,
 };
 use tokio::time::{Instant, timeout};
 use tracing::field::Empty;
@@ -22,37 +22,37 @@ use crate::measure::{self, Answered, Measure, Op, ShownBreaker};
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast::Deadlines;
+/// use steadfast::Timeouts;
 ///
-/// let patient = Deadlines::default().usual(Duration::from_secs(2));
-/// assert_eq!(patient.decisive, Duration::from_secs(3));
+/// let patient = Timeouts::default().normal(Duration::from_secs(2));
+/// assert_eq!(patient.critical, Duration::from_secs(3));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Deadlines {
+pub struct Timeouts {
     /// For a load, a list, and an update that keeps the secret: 1 s by default.
-    pub usual: Duration,
+    pub normal: Duration,
     /// For what must not stay in doubt: creating, ending, and replacing a secret. 3 s by default.
-    pub decisive: Duration,
+    pub critical: Duration,
 }
 
-impl Deadlines {
-    /// The same with another deadline for usual calls.
+impl Timeouts {
+    /// Returns the same with another limit for normal calls.
     #[must_use]
-    pub const fn usual(self, usual: Duration) -> Self {
-        Self { usual, ..self }
+    pub const fn normal(self, normal: Duration) -> Self {
+        Self { normal, ..self }
     }
 
-    /// The same with another deadline for decisive calls.
+    /// Returns the same with another limit for critical calls.
     #[must_use]
-    pub const fn decisive(self, decisive: Duration) -> Self {
-        Self { decisive, ..self }
+    pub const fn critical(self, critical: Duration) -> Self {
+        Self { critical, ..self }
     }
 }
 
-impl Default for Deadlines {
+impl Default for Timeouts {
     fn default() -> Self {
-        Self { usual: Duration::from_secs(1), decisive: Duration::from_secs(3) }
+        Self { normal: Duration::from_secs(1), critical: Duration::from_secs(3) }
     }
 }
 
@@ -60,34 +60,34 @@ impl Default for Deadlines {
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
     pub(crate) store: Arc<dyn SessionStore>,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) timeouts: Timeouts,
     breakers: Arc<Breakers>,
 }
 
 impl Calls {
     pub(crate) fn new(store: Arc<dyn SessionStore>) -> Self {
-        Self { store, deadlines: Deadlines::default(), breakers: Arc::new(Breakers::new()) }
+        Self { store, timeouts: Timeouts::default(), breakers: Arc::new(Breakers::new()) }
     }
 
     pub(crate) fn create(
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> impl Answer<Outcome> {
-        let deadline = self.deadlines.decisive;
+        let deadline = self.timeouts.critical;
         let call = Call { op: Op::Create, about: id.about(), deadline, purpose: Purpose::Use };
-        self.within(call, self.store.create(id, record, admission))
+        self.within(call, self.store.create(id, record, policy))
     }
 
     pub(crate) fn load<'a>(
         &'a self,
         id: RecordId,
         proof: Option<&'a Proof>,
-        hint: &'a Hint,
+        hint: &'a RequestHint,
         purpose: Purpose,
     ) -> impl Answer<Lookup> + 'a {
-        let deadline = self.deadlines.usual;
+        let deadline = self.timeouts.normal;
         let call = Call { op: Op::Load, about: id.about(), deadline, purpose };
         self.within(call, self.store.load(id, proof, hint))
     }
@@ -96,11 +96,11 @@ impl Calls {
         &'a self,
         id: RecordId,
         patch: &'a Patch,
-        hint: &'a Hint,
+        hint: &'a RequestHint,
     ) -> impl Answer<Outcome> + 'a {
         let deadline = match patch.rotation() {
-            Some(_) => self.deadlines.decisive,
-            None => self.deadlines.usual,
+            Some(_) => self.timeouts.critical,
+            None => self.timeouts.normal,
         };
         let call = Call { op: Op::Update, about: id.about(), deadline, purpose: Purpose::Use };
         self.within(call, self.store.update(id, patch, hint))
@@ -111,7 +111,7 @@ impl Calls {
         id: RecordId,
         deletion: &'a Deletion<'a>,
     ) -> impl Answer<Deleted> + 'a {
-        let deadline = self.deadlines.decisive;
+        let deadline = self.timeouts.critical;
         let call = Call { op: Op::Delete, about: id.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete(id, deletion))
     }
@@ -121,7 +121,7 @@ impl Calls {
         whose: &'a Principal,
         purpose: Purpose,
     ) -> impl Answer<Vec<SessionInfo>> + 'a {
-        let deadline = self.deadlines.usual;
+        let deadline = self.timeouts.normal;
         let call = Call { op: Op::List, about: whose.about(), deadline, purpose };
         self.within(call, self.store.list(whose))
     }
@@ -131,7 +131,7 @@ impl Calls {
         whose: &'a Principal,
         revocation: Revocation,
     ) -> impl Answer<u64> + 'a {
-        let (op, deadline) = (Op::DeleteAll, self.deadlines.decisive);
+        let (op, deadline) = (Op::DeleteAll, self.timeouts.critical);
         let call = Call { op, about: whose.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete_all(whose, revocation))
     }
@@ -178,7 +178,7 @@ impl Calls {
 
     fn admit(&self, call: Call) -> Result<Pass, StoreError> {
         // A sign-out waits for a dead server rather than fail without a try.
-        if call.purpose == Purpose::End || !self.store.fails_as_a_whole() {
+        if call.purpose == Purpose::End || !self.store.shares_fate() {
             return Ok(Pass::Exempt);
         }
         let pass = self.breakers.of(call.op).breaker.admit(self.breakers.now());
@@ -192,7 +192,7 @@ impl Calls {
         if error.is_some() {
             Event::StoreError.emit(None);
         }
-        if !self.store.fails_as_a_whole() {
+        if !self.store.shares_fate() {
             return;
         }
         let (Guard { breaker, shown }, now) = (self.breakers.of(call.op), self.breakers.now());

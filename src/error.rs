@@ -242,7 +242,7 @@ impl From<Rejection> for Error {
             Rejection::NotAnInteger { key } | Rejection::Overflow { key } => {
                 Self::NotACounter { key: key.into() }
             }
-            Rejection::BelowFloor => Self::Revoked,
+            Rejection::StaleEpoch => Self::Revoked,
             Rejection::AtCap => Self::TooManySessions,
             rejection => Self::Store(StoreError::unavailable(rejection)),
         }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Admission, Facts, Lifetime, Outcome, Principal, StoreError};
+use steadfast_core::{Facts, Lifetime, LoginPolicy, Outcome, Principal, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::calls::Purpose;
@@ -44,7 +44,7 @@ impl Shared {
         let now = self.calls.store.env().now();
         let (at, until) = (now + CLOCKS_DIFFER, now + Lifetime::MAX);
         let (id, record) = self.closed_record(self.everybody(), Facts::default(), at, until)?;
-        let only_latest = Admission { cap: 1, ..Admission::default() };
+        let only_latest = LoginPolicy { cap: 1, ..LoginPolicy::default() };
         match self.calls.create(id, record, only_latest).await? {
             Outcome::Applied(_) => {}
             Outcome::Rejected(rejection) => return Err(rejection.into()),

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::bounds::Bounds;
-use crate::calls::{Calls, Deadlines};
+use crate::calls::{Calls, Timeouts};
 use crate::config::Shared;
 use crate::cookie::carried::Affinity;
 use crate::cookie::header::{self, HeaderError};
@@ -274,10 +274,10 @@ impl SessionLayer {
         self.with(|shared| shared.at_cap = at_cap)
     }
 
-    /// How long a request waits for the store.
+    /// Sets how long a request waits for the store.
     #[must_use]
-    pub fn deadlines(self, deadlines: Deadlines) -> Self {
-        self.with(|shared| shared.calls.deadlines = deadlines)
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        self.with(|shared| shared.calls.timeouts = timeouts)
     }
 
     /// Whether a response of 500 and above commits all the same: off by default, so that a handler

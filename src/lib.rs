@@ -67,7 +67,7 @@ pub use steadfast_core::{
 pub use backends::*;
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use bridge::Bridge;
-pub use calls::Deadlines;
+pub use calls::Timeouts;
 pub use connect::{Connect, ConnectError, connect};
 pub use cookie::carried::Affinity;
 pub use cookie::header::HeaderError;

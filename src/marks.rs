@@ -8,7 +8,7 @@
 
 use futures_util::future::try_join_all;
 use steadfast_core::{
-    Admission, Facts, Outcome, Principal, RecordId, SessionInfo, StoreError, Timestamp,
+    Facts, LoginPolicy, Outcome, Principal, RecordId, SessionInfo, StoreError, Timestamp,
 };
 
 use crate::calls::Purpose;
@@ -35,7 +35,7 @@ impl Shared {
             let named = Facts::of(None, None, [(SESSION, session.to_string().as_str())])?;
             let now = self.calls.store.env().now();
             let (id, mark) = self.closed_record(label, named, now, until)?;
-            let terms = Admission { cap: MARKS, ..Admission::default() };
+            let terms = LoginPolicy { cap: MARKS, ..LoginPolicy::default() };
             match self.calls.create(id, mark, terms).await? {
                 Outcome::Applied(_) => Ok(()),
                 Outcome::Rejected(rejection) => Err(Error::from(rejection)),

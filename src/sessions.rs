@@ -8,8 +8,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::HeaderValue;
 use serde::Serialize;
 use steadfast_core::{
-    Authentication, Deleted, Deletion, EndReason, Hint, Lookup, Outcome, Principal, RawJson,
-    Record, RecordId, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
+    Authentication, Deleted, Deletion, EndReason, Lookup, Outcome, Principal, RawJson, Record,
+    RecordId, RequestHint, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
 };
 
 use crate::calls::Purpose;
@@ -236,14 +236,18 @@ impl Sessions {
             absolute_deadline: until,
             principal: Some(principal.clone()),
             facts: Some(terms.facts.clone()),
-            admission: terms.admission,
+            policy: terms.policy,
         };
         let record = shared.new_record(shared.hash(&token), Values::new(), Some(authentication));
-        match shared.calls.create(id, record, terms.admission).await? {
+        match shared.calls.create(id, record, terms.policy).await? {
             Outcome::Applied(applied) => {
                 shared.created(id, Some(&principal));
                 shared.signed_in(id, &principal, &terms.facts, &applied);
-                Ok(Issued { token, routes: applied.carry.routes, shared: Arc::clone(shared) })
+                Ok(Issued {
+                    token,
+                    routes: applied.client_state.routes,
+                    shared: Arc::clone(shared),
+                })
             }
             Outcome::Rejected(rejection) => Err(rejection.into()),
             _ => Err(StoreError::refused("the store did not take a new record").into()),
@@ -255,7 +259,7 @@ impl Sessions {
         info: SessionInfo,
         user: &Principal,
     ) -> Result<Option<SessionExport>, Error> {
-        let (calls, hint) = (&self.shared.calls, Hint::default());
+        let (calls, hint) = (&self.shared.calls, RequestHint::default());
         let Lookup::Found(found) = calls.load(info.id, None, &hint, Purpose::Use).await? else {
             return Ok(None);
         };
@@ -289,7 +293,7 @@ impl Sessions {
     ) -> Result<bool, Error> {
         let calls = &self.shared.calls;
         for _ in 0..TRIES {
-            let found = calls.load(id, None, &Hint::default(), Purpose::End).await?;
+            let found = calls.load(id, None, &RequestHint::default(), Purpose::End).await?;
             let Lookup::Found(found) = found else { return Ok(false) };
             let record = &found.record;
             let is_ours =

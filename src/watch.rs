@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use steadfast_core::{
-    Absence, Change, ChangeStream, EndReason, Env, Hint, Lookup, RecordId, StoreError, Timestamp,
-    Version,
+    Absence, Change, ChangeStream, EndReason, Env, Lookup, RecordId, RequestHint, StoreError,
+    Timestamp, Version,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -503,4 +503,4 @@ const SOONEST_RECHECK: Duration = Duration::from_secs(1);
 const LOOKS_AT_ONCE: usize = 32;
 
 /// The question does not come from a client.
-static NO_HINT: Hint = Hint { routes: Vec::new(), seen: None };
+static NO_HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };

@@ -28,7 +28,7 @@ use steadfast_core::{
     SessionInfo, SessionStore,
 };
 
-use crate::calls::{Calls, Deadlines, Purpose};
+use crate::calls::{Calls, Purpose, Timeouts};
 use crate::error::Error;
 use loaded::Loaded;
 use recent::Recent;
@@ -147,10 +147,10 @@ impl Bridge {
         self.with(|shared| shared.max_per_user = sessions.max(1))
     }
 
-    /// How long a request waits for the store.
+    /// Sets how long a request waits for the store.
     #[must_use]
-    pub fn deadlines(self, deadlines: Deadlines) -> Self {
-        self.with(|shared| shared.calls.deadlines = deadlines)
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        self.with(|shared| shared.calls.timeouts = timeouts)
     }
 
     /// The key under which axum-login keeps its data: the one given to `with_data_key`, and

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Authentication, Deletion, Hint, Lookup, Outcome, Patch, Proof, Record, RecordId,
-    Rotation, SecretHash, StoreError, Timestamp, Token, Version,
+    Authentication, Deletion, LoginPolicy, Lookup, Outcome, Patch, Proof, Record, RecordId,
+    RequestHint, Rotation, SecretHash, StoreError, Timestamp, Token, Version,
 };
 use tracing::Instrument;
 
@@ -150,7 +150,7 @@ impl Bridge {
             let token = id.token();
             let secret = self.hash(&token);
             let record = Record { secret, ..record.clone() };
-            match self.shared.calls.create(token.id(), record.clone(), self.admission()).await? {
+            match self.shared.calls.create(token.id(), record.clone(), self.policy()).await? {
                 Outcome::Exists => {}
                 outcome => {
                     applied(outcome)?;
@@ -166,8 +166,8 @@ impl Bridge {
         user.filter(|user| loaded.principal.as_ref() != Some(user))
     }
 
-    pub(super) fn admission(&self) -> Admission {
-        Admission { cap: self.shared.max_per_user, ..Admission::default() }
+    pub(super) fn policy(&self) -> LoginPolicy {
+        LoginPolicy { cap: self.shared.max_per_user, ..LoginPolicy::default() }
     }
 
     pub(super) fn prove(&self, token: &Token) -> Proof {
@@ -188,13 +188,13 @@ impl Bridge {
         proof: Option<&Proof>,
     ) -> Result<Lookup, Error> {
         // No cookie tells which version the client has seen, so only the authority may answer.
-        let seen = self.shared.calls.store.carries().then_some(Version(u64::MAX >> 1));
-        let hint = Hint { seen, ..Hint::default() };
+        let seen = self.shared.calls.store.places_sessions().then_some(Version(u64::MAX >> 1));
+        let hint = RequestHint { min_version: seen, ..RequestHint::default() };
         Ok(self.shared.calls.load(id, proof, &hint, Purpose::Use).await?)
     }
 
     pub(super) async fn update(&self, id: RecordId, patch: &Patch) -> Result<(), Error> {
-        applied(self.shared.calls.update(id, patch, &Hint::default()).await?)
+        applied(self.shared.calls.update(id, patch, &RequestHint::default()).await?)
     }
 
     fn unpack(&self, id: RecordId, record: &Record) -> Result<Option<(Data, Timestamp)>, Error> {
@@ -237,7 +237,7 @@ impl Bridge {
             absolute_deadline: now + self.shared.absolute,
             principal: Some(self.principal(user)?),
             facts: None,
-            admission: self.admission(),
+            policy: self.policy(),
         };
         let rotation = Rotation { hash: self.hash(&interim), authentication: Some(authentication) };
         patch.rotate(self.prove(&token), rotation);

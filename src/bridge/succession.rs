@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Deletion, EndReason, Lookup, Patch, RawJson, Record, RecordId, Rotation, Timestamp,
-    Token,
+    Deletion, EndReason, LoginPolicy, Lookup, Patch, RawJson, Record, RecordId, Rotation,
+    Timestamp, Token,
 };
 use tokio::task::AbortHandle;
 
@@ -154,7 +154,7 @@ impl Bridge {
         let new = RawJson::encode(&new)
             .map_err(|source| Error::Encode { key: SUCCESSOR.to_owned(), source })?;
         note.values = [(SUCCESSOR, new.as_bytes())].into_iter().collect();
-        applied(self.shared.calls.create(old.successor(), note, Admission::default()).await?)
+        applied(self.shared.calls.create(old.successor(), note, LoginPolicy::default()).await?)
     }
 
     /// Ends a parked record that got no new id because its request failed.

@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_store_tells_its_label() {
-        assert!(open("sticky:?backup=memory:").await.unwrap().carries());
+        assert!(open("sticky:?backup=memory:").await.unwrap().places_sessions());
     }
 
     async fn open(url: &str) -> Result<std::sync::Arc<dyn steadfast_core::Store>, ConnectError> {

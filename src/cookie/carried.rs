@@ -2,7 +2,7 @@
 //! client has seen. Both are hints, and open nothing.
 
 use http::HeaderValue;
-use steadfast_core::{Hint, RouteLabel, Version};
+use steadfast_core::{RequestHint, RouteLabel, Version};
 
 use super::parse::{token_and_route, values};
 
@@ -31,14 +31,14 @@ pub(crate) const ROUTE: &str = "-route";
 pub(crate) const SEEN: &str = "-seen";
 
 /// Reads the hints of a request, given the name of the session cookie.
-pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> Hint {
+pub(crate) fn hint(lines: &[HeaderValue], name: &str, affinity: Affinity) -> RequestHint {
     let routes = match affinity {
         Affinity::Cookie => first(lines, name, "-route="),
         Affinity::Suffix => behind_token(lines, name),
         Affinity::None => None,
     };
     let seen = first(lines, name, "-seen=").and_then(version);
-    Hint { routes: routes.map(labels).unwrap_or_default(), seen }
+    RequestHint { routes: routes.map(labels).unwrap_or_default(), min_version: seen }
 }
 
 /// The text of a route.
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_client_carries_a_route_and_a_version() {
         let hint = found("a=b; __Host-id-route=n1.n2; __Host-id-seen=17", Affinity::Cookie);
-        assert_eq!((route(&hint.routes).as_str(), hint.seen), ("n1.n2", Some(Version(17))));
+        assert_eq!((route(&hint.routes).as_str(), hint.min_version), ("n1.n2", Some(Version(17))));
     }
 
     #[test]
@@ -109,14 +109,14 @@ mod tests {
             "__Host-id=short",
         ] {
             for affinity in [Affinity::Cookie, Affinity::Suffix, Affinity::None] {
-                assert_eq!(found(line, affinity), Hint::default(), "{line:?}");
+                assert_eq!(found(line, affinity), RequestHint::default(), "{line:?}");
             }
         }
         let long = format!("__Host-id-route={}", ["n"; 1_000].join("."));
         assert_eq!(found(&long, Affinity::Cookie).routes.len(), MAX_LABELS);
     }
 
-    fn found(line: &str, affinity: Affinity) -> Hint {
+    fn found(line: &str, affinity: Affinity) -> RequestHint {
         let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
         hint(&[line], "__Host-id", affinity)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use http::StatusCode;
-use steadfast_core::{Event, Hint, Outcome, Patch, StoreError};
+use steadfast_core::{Event, Outcome, Patch, RequestHint, StoreError};
 use tracing::Instrument;
 
 use super::Session;
@@ -132,7 +132,7 @@ impl Turn<'_> {
     fn head(&mut self, failure: Option<Error>) -> Head {
         self.state.sent = true;
         let mut issue = std::mem::take(&mut self.state.issue);
-        let notes = match self.inner.carries() && failure.is_none() {
+        let notes = match self.inner.places_sessions() && failure.is_none() {
             true => self.notes(&mut issue),
             false => Notes::default(),
         };
@@ -144,7 +144,7 @@ impl Turn<'_> {
         let brought = self.inner.hint();
         if matches!(issue, Issue::Remove) {
             let route = (!brought.routes.is_empty()).then(String::new);
-            return Notes { route, seen: brought.seen.map(|_| String::new()) };
+            return Notes { route, seen: brought.min_version.map(|_| String::new()) };
         }
         let (routes, affinity) = (self.state.routes(), self.inner.shared.affinity);
         let is_moved = !routes.is_empty() && routes != brought.routes;
@@ -156,7 +156,7 @@ impl Turn<'_> {
             Affinity::Suffix => matches!(issue, Issue::Set(..)),
             Affinity::None => false,
         };
-        let seen = self.state.version(brought.seen);
+        let seen = self.state.version(brought.min_version);
         Notes {
             route: is_told.then(|| carried::route(routes)),
             seen: seen.map(|version| version.to_string()),
@@ -178,7 +178,7 @@ impl Turn<'_> {
         };
         let calls = self.inner.calls().clone();
         self.inner.shared.tasks.spawn(async move {
-            match calls.update(id, &touch, &Hint::default()).await {
+            match calls.update(id, &touch, &RequestHint::default()).await {
                 Ok(Outcome::Applied(_)) => Event::Renewed.emit(Some(id)),
                 // The session ended, or belongs to another user by now: nothing was renewed.
                 Ok(_) => {}

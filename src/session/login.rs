@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use steadfast_core::{Admission, AtCap, Facts, Lifetime, LimitError};
+use steadfast_core::{AtCap, Facts, Lifetime, LimitError, LoginPolicy};
 
 /// A sign-in: who, on which terms, and what the session says of itself from then on.
 ///
@@ -156,7 +156,7 @@ impl Login {
         let facts = Facts::of(self.lifetime, self.is_persistent, labels)?;
         let cap = self.max_sessions.unwrap_or(max_sessions);
         let at_cap = self.at_cap.unwrap_or(at_cap);
-        Ok(Terms { facts, admission: Admission { cap, epoch: self.epoch, at_cap } })
+        Ok(Terms { facts, policy: LoginPolicy { cap, epoch: self.epoch, at_cap } })
     }
 }
 
@@ -170,7 +170,7 @@ impl<S: Into<String>> From<S> for Login {
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) facts: Facts,
-    pub(crate) admission: Admission,
+    pub(crate) policy: LoginPolicy,
 }
 
 impl fmt::Debug for Login {

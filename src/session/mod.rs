@@ -22,8 +22,8 @@ use futures_util::lock::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use steadfast_core::{
-    DecodeError, Deletion, EncodeError, EndReason, Env, Facts, Hint, Patch, Principal, RawJson,
-    RecordId, Revocation, SessionInfo, StoreError, Timestamp, Version,
+    DecodeError, Deletion, EncodeError, EndReason, Env, Facts, Patch, Principal, RawJson, RecordId,
+    RequestHint, Revocation, SessionInfo, StoreError, Timestamp, Version,
 };
 use time::UtcDateTime;
 
@@ -957,12 +957,12 @@ impl Inner {
     }
 
     /// True if the client gets cookies that accompany its token.
-    fn carries(&self) -> bool {
-        self.presented.carries(&self.shared)
+    fn places_sessions(&self) -> bool {
+        self.presented.places_sessions(&self.shared)
     }
 
     /// The hints of the request.
-    fn hint(&self) -> &Hint {
+    fn hint(&self) -> &RequestHint {
         self.presented.hint(&self.shared)
     }
 }

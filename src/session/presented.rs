@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use smallvec::SmallVec;
-use steadfast_core::{Event, Hint, Proof, RecordId, Token};
+use steadfast_core::{Event, Proof, RecordId, RequestHint, Token};
 
 use crate::config::Shared;
 use crate::cookie::carried;
@@ -16,7 +16,7 @@ pub(crate) struct Presented {
     headers: Mutex<Headers>,
     uses_header: bool,
     claims: OnceLock<SmallVec<[Claim; 1]>>,
-    hint: OnceLock<Hint>,
+    hint: OnceLock<RequestHint>,
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +59,8 @@ impl Presented {
     }
 
     /// Whether the client carries something beside its token.
-    pub(super) fn carries(&self, shared: &Shared) -> bool {
-        shared.calls.store.carries() && !self.uses_header()
+    pub(super) fn places_sessions(&self, shared: &Shared) -> bool {
+        shared.calls.store.places_sessions() && !self.uses_header()
     }
 
     /// The distinct tokens that the request brought, hashed; the secrets themselves are wiped here.
@@ -83,19 +83,19 @@ impl Presented {
     }
 
     /// The hints of the cookies that accompany the token, if the store uses them.
-    pub(super) fn hint(&self, shared: &Shared) -> &Hint {
-        self.hint.get_or_init(|| match self.carries(shared) {
+    pub(super) fn hint(&self, shared: &Shared) -> &RequestHint {
+        self.hint.get_or_init(|| match self.places_sessions(shared) {
             true => {
                 let name = shared.cookie.cookie_name();
                 carried::hint(&self.headers().cookies, name, shared.affinity)
             }
-            false => Hint::default(),
+            false => RequestHint::default(),
         })
     }
 
     /// Counts how the route that the request carries relates to this node.
     pub(crate) fn count_route(&self, shared: &Shared) {
-        if !shared.calls.store.carries() {
+        if !shared.calls.store.places_sessions() {
             return;
         }
         if let Some(routed) = shared.calls.store.routed(&self.hint(shared).routes) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use steadfast_core::{
-    Carry, Counters, EndReason, Found, Keyring, Lifetime, Op, PRE_AUTH, Patch, Principal, Proof,
-    RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version, Writes,
+    ClientState, Counters, EndReason, Found, Keyring, Lifetime, Op, PRE_AUTH, Patch, Principal,
+    Proof, RawJson, Record, RecordId, Rehash, RouteLabel, Timestamp, Token, Version, Writes,
 };
 use time::UtcDateTime;
 
@@ -26,7 +26,7 @@ pub(crate) struct State {
     pub(super) intent: Option<Intent>,
     pub(super) issue: Issue,
     /// The hints for the client from the store's last answer to a change.
-    pub(super) carry: Carry,
+    pub(super) client_state: ClientState,
     pub(super) touched: bool,
     /// Pre-auth keys that this request committed after its sign-in.
     pub(super) kept: Vec<Box<str>>,
@@ -73,7 +73,7 @@ pub(super) struct Live {
     /// Shows the secret as this request knows it, for replacing it.
     pub(super) proof: Proof,
     /// The hints for the client from the load.
-    carry: Carry,
+    client_state: ClientState,
 }
 
 /// Why the secret is to be replaced. A later one counts instead of an earlier, weaker one.
@@ -119,7 +119,7 @@ impl State {
             pending: Writes::default(),
             intent: None,
             issue: Issue::Keep,
-            carry: Carry::default(),
+            client_state: ClientState::default(),
             touched: false,
             kept: Vec::new(),
             sent: false,
@@ -181,8 +181,8 @@ impl State {
 
     /// The nodes that hold the session, from the store's last answer; empty if the store places no sessions.
     pub(super) fn routes(&self) -> &[RouteLabel] {
-        match self.carry.routes.as_slice() {
-            [] => self.live().map_or(&[], |live| &live.carry.routes),
+        match self.client_state.routes.as_slice() {
+            [] => self.live().map_or(&[], |live| &live.client_state.routes),
             routes => routes,
         }
     }
@@ -190,9 +190,9 @@ impl State {
     /// The version to tell a client that carries this one: after a change, and where the authority
     /// has fallen behind it, so that its copies need not be doubted for ever.
     pub(super) fn version(&self, carried: Option<Version>) -> Option<Version> {
-        let loaded = self.live().and_then(|live| live.carry.version);
+        let loaded = self.live().and_then(|live| live.client_state.version);
         let fallen_back = loaded.filter(|version| Some(*version) < carried);
-        self.carry.version.or(fallen_back).filter(|version| Some(*version) != carried)
+        self.client_state.version.or(fallen_back).filter(|version| Some(*version) != carried)
     }
 
     /// Whether anything can still be buffered.
@@ -283,13 +283,13 @@ impl Live {
             written: Writes::default(),
             idle_deadline,
             proof,
-            carry: Carry::default(),
+            client_state: ClientState::default(),
         }
     }
 
     /// A record that was found, with what the store said of it.
     pub(super) fn found(found: Found, proof: Proof) -> Self {
-        Self { carry: found.carry, ..Self::new(found.id, found.record, proof) }
+        Self { client_state: found.client_state, ..Self::new(found.id, found.record, proof) }
     }
 
     /// Sees the record as it was loaded again; `false` if it is in another sign-in, and so none of

@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use futures_util::lock::MutexGuard;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Carry, Deleted, Deletion, EndReason, Event, Facts,
-    Hint, LimitError, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId, Rejection,
-    Rotation, StoreError, Timestamp, Token, Values, Writes,
+    Absence, Applied, Authentication, ClientState, Deleted, Deletion, EndReason, Event, Facts,
+    LimitError, LoginPolicy, Lookup, Op, Outcome, Patch, Principal, RawJson, Record, RecordId,
+    Rejection, RequestHint, Rotation, StoreError, Timestamp, Token, Values, Writes,
 };
 use tokio::time::Instant;
 
@@ -194,7 +194,7 @@ impl<'a> Turn<'a> {
         what: &str,
         mut compose: impl FnMut(&Self) -> Result<Option<Patch>, E>,
     ) -> Result<(), E> {
-        let deadline = Instant::now() + self.inner.calls().deadlines.usual;
+        let deadline = Instant::now() + self.inner.calls().timeouts.normal;
         loop {
             self.read().await?;
             self.state.check_current()?;
@@ -283,7 +283,7 @@ impl<'a> Turn<'a> {
         }
         let was_presented = self.inner.claims().iter().any(|claim| claim.id == id);
         self.state.discard();
-        self.state.carry = Carry::default();
+        self.state.client_state = ClientState::default();
         self.state.view = View::Ended;
         self.state.issue = match by_this_request && was_presented {
             true => Issue::Remove,
@@ -325,7 +325,7 @@ impl<'a> Turn<'a> {
             return Err(Error::NoSession);
         }
         let Some((id, touch)) = self.touch() else { return Ok(()) };
-        match self.inner.calls().update(id, &touch, &Hint::default()).await? {
+        match self.inner.calls().update(id, &touch, &RequestHint::default()).await? {
             Outcome::Applied(_) => {
                 Event::Renewed.emit(Some(id));
                 if let Some(live) = self.state.live_mut() {
@@ -548,10 +548,10 @@ impl<'a> Turn<'a> {
         };
         let token = Token::generate(id, self.inner.env())?;
         let hash = self.inner.shared.hash(&token);
-        let admission = authentication.as_ref().map_or_else(Admission::default, |a| a.admission);
+        let policy = authentication.as_ref().map_or_else(LoginPolicy::default, |a| a.policy);
         self.mark(id, authentication.as_ref()).await?;
         let record = Arc::new(self.inner.shared.new_record(hash, values, authentication));
-        match calls.create(id, Record::clone(&record), admission).await? {
+        match calls.create(id, Record::clone(&record), policy).await? {
             Outcome::Applied(applied) => {
                 let shared = &self.inner.shared;
                 shared.created(id, record.principal.as_ref());
@@ -613,10 +613,10 @@ impl<'a> Turn<'a> {
     }
 
     fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {
-        let (principal, admission) = match intent {
+        let (principal, policy) = match intent {
             Intent::Cycle | Intent::Elevate => return None,
-            Intent::Reauthenticate => (None, Admission::default()),
-            Intent::Login(principal, terms) => (Some(principal.clone()), terms.admission),
+            Intent::Reauthenticate => (None, LoginPolicy::default()),
+            Intent::Login(principal, terms) => (Some(principal.clone()), terms.policy),
         };
         let facts = self.facts_after(intent);
         let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
@@ -625,7 +625,7 @@ impl<'a> Turn<'a> {
             absolute_deadline: lifetime.absolute_deadline(now),
             principal,
             facts: (facts != self.facts()).then(|| facts.clone()),
-            admission,
+            policy,
         })
     }
 
@@ -704,7 +704,7 @@ impl<'a> Turn<'a> {
     /// Takes note of what the store says beside what it did: nothing is buffered any more.
     fn heed(&mut self, applied: &Applied) {
         self.state.pending = Writes::default();
-        self.state.carry = applied.carry.clone();
+        self.state.client_state = applied.client_state.clone();
     }
 
     fn tell_rotated(
@@ -727,11 +727,11 @@ impl<'a> Turn<'a> {
     }
 
     /// The hints for the store: those of the request, and the version from later answers.
-    fn hint(&self) -> Cow<'_, Hint> {
+    fn hint(&self) -> Cow<'_, RequestHint> {
         let brought = self.inner.hint();
-        match self.state.carry.version {
+        match self.state.client_state.version {
             None => Cow::Borrowed(brought),
-            seen => Cow::Owned(Hint { seen, ..brought.clone() }),
+            seen => Cow::Owned(RequestHint { min_version: seen, ..brought.clone() }),
         }
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rig::place::free_address;
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, RedisCluster, USER};
 use steadfast::{
     Lifetime, MemoryStore, PartitionPolicy, PostgresStore, RecordId, RedisStore, RedisStoreBuilder,
     ReplicatedStore, Replication, SessionLayer, SessionStore, StickyStore, StoreError,
 };
-use steadfast_core::{Env, Hint, Lookup, ManualClock, Proof, Store, Version, forward_calls};
+use steadfast_core::{Env, Lookup, ManualClock, Proof, RequestHint, Store, Version, forward_calls};
+use testkit::ports::free_address;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, RedisCluster, USER};
 
 use crate::steps::IDLE;
 
@@ -181,9 +181,9 @@ impl SessionStore for Authoritative {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
-        let far = Hint { seen: Some(Version(1 << 60)), ..Hint::default() };
+        let far = RequestHint { min_version: Some(Version(1 << 60)), ..RequestHint::default() };
         self.0.load(id, proof, &far).await
     }
 }

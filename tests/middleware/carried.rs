@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use steadfast::store::conformance::faults::FaultyStore;
 use steadfast::store::{
-    Admission, Carry, Hint, Lookup, Outcome, Patch, Proof, Record, RouteLabel, Routed, Version,
-    forward_calls,
+    ClientState, LoginPolicy, Lookup, Outcome, Patch, Proof, Record, RequestHint, RouteLabel,
+    Routed, Version, forward_calls,
 };
 use steadfast::{Affinity, RecordId, Session, SessionLayer, SessionStore, StoreError};
 
@@ -31,7 +31,10 @@ async fn what_the_client_carries_reaches_the_store() {
     let browser = placed.site(Affinity::Cookie).browser();
     browser.visit(write).await.ok();
     browser.visit(read).await.ok();
-    assert_eq!(placed.hint(), Hint { routes: vec![label("n1")], seen: Some(Version(1)) });
+    assert_eq!(
+        placed.hint(),
+        RequestHint { routes: vec![label("n1")], min_version: Some(Version(1)) }
+    );
 }
 
 #[tokio::test]
@@ -45,7 +48,7 @@ async fn a_request_that_wrote_reads_its_own_write() {
         session.increment("n", 1).await.map(drop)
     };
     browser.visit(twice).await.ok();
-    assert_eq!(placed.hint().seen, Some(Version(2)));
+    assert_eq!(placed.hint().min_version, Some(Version(2)));
 }
 
 #[tokio::test]
@@ -147,7 +150,7 @@ async fn read(session: Session) -> Result<(), steadfast::Error> {
 struct Placed {
     store: FaultyStore,
     node: Arc<Mutex<RouteLabel>>,
-    hint: Arc<Mutex<Hint>>,
+    hint: Arc<Mutex<RequestHint>>,
     /// The routes that it was asked to relate to this node.
     routed: Arc<Mutex<Vec<Vec<RouteLabel>>>>,
 }
@@ -169,18 +172,18 @@ impl Placed {
         *self.node.lock().unwrap() = label(node);
     }
 
-    fn hint(&self) -> Hint {
+    fn hint(&self) -> RequestHint {
         self.hint.lock().unwrap().clone()
     }
 
-    fn carry(&self, version: Version) -> Carry {
-        Carry { routes: vec![self.node.lock().unwrap().clone()], version: Some(version) }
+    fn client_state(&self, version: Version) -> ClientState {
+        ClientState { routes: vec![self.node.lock().unwrap().clone()], version: Some(version) }
     }
 
     fn placed(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Applied(mut applied) => {
-                applied.carry = self.carry(applied.version);
+                applied.client_state = self.client_state(applied.version);
                 Outcome::Applied(applied)
             }
             outcome => outcome,
@@ -192,7 +195,7 @@ impl Placed {
 impl SessionStore for Placed {
     forward_calls!(this => this.store, except carries, routed, create, load, update);
 
-    fn carries(&self) -> bool {
+    fn places_sessions(&self) -> bool {
         true
     }
 
@@ -205,21 +208,21 @@ impl SessionStore for Placed {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        self.store.create(id, record, admission).await.map(|outcome| self.placed(outcome))
+        self.store.create(id, record, policy).await.map(|outcome| self.placed(outcome))
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         *self.hint.lock().unwrap() = hint.clone();
         let mut lookup = self.store.load(id, proof, hint).await?;
         if let Lookup::Found(found) = &mut lookup {
-            found.carry = self.carry(found.record.version);
+            found.client_state = self.client_state(found.record.version);
         }
         Ok(lookup)
     }
@@ -228,7 +231,7 @@ impl SessionStore for Placed {
         &self,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Outcome, StoreError> {
         *self.hint.lock().unwrap() = hint.clone();
         self.store.update(id, patch, hint).await.map(|outcome| self.placed(outcome))

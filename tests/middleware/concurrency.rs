@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use steadfast::{Deadlines, Error};
+use steadfast::{Error, Timeouts};
 use tokio::task::JoinSet;
 
 use crate::site::{Reply, Site};
@@ -47,8 +47,8 @@ async fn rc_06_a_hundred_increments_give_one_to_a_hundred() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
     // The deadline is not what this is about, and a busy machine is slow.
-    let patient = Deadlines::default().usual(Duration::from_secs(60));
-    let browser = Site::with(|layer| layer.deadlines(patient)).visitor().await;
+    let patient = Timeouts::default().normal(Duration::from_secs(60));
+    let browser = Site::with(|layer| layer.timeouts(patient)).visitor().await;
     let replies = at_once(100, |_| {
         browser.request(|session| async move {
             let n = session.update("n", |n: Option<i64>| n.unwrap_or(0) + 1).await?;

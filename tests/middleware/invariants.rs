@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use steadfast::store::conformance::faults::{Call, Fault};
-use steadfast::store::{Clock, Hint, Lookup, Operate, Record, SessionStore, Token};
+use steadfast::store::{Clock, Lookup, Operate, Record, RequestHint, SessionStore, Token};
 use steadfast::{Error, Session};
 
 use crate::site::{Browser, Site};
@@ -228,7 +228,7 @@ async fn live(site: &Site, tokens: &[String]) -> Vec<bool> {
 
 async fn record(site: &Site, browser: &Browser) -> Arc<Record> {
     let id = Token::decode(browser.token().unwrap().as_bytes()).unwrap().id();
-    let found = site.store.load(id, None, &Hint::default()).await.unwrap();
+    let found = site.store.load(id, None, &RequestHint::default()).await.unwrap();
     let Lookup::Found(found) = found else { panic!("{found:?}") };
     found.record
 }

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use steadfast::store::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast::store::{
-    Env, Hint, Lookup, Proof, Random, RandomError, SystemClock, Token, forward_calls,
+    Env, Lookup, Proof, Random, RandomError, RequestHint, SystemClock, Token, forward_calls,
 };
 use steadfast::{
-    Deadlines, Error, MemoryStore, RecordId, Session, SessionLayer, SessionStore, StoreError,
+    Error, MemoryStore, RecordId, Session, SessionLayer, SessionStore, StoreError, Timeouts,
 };
 
 use crate::site::{Browser, Site};
@@ -129,14 +129,14 @@ async fn fx_05_each_failing_call_of_a_login_leaves_one_live_secret_or_none() {
 
 #[tokio::test(start_paused = true)]
 async fn ds_09_a_store_that_hangs_costs_a_request_its_deadline_and_no_more() {
-    let deadlines =
-        Deadlines::default().usual(Duration::from_millis(250)).decisive(Duration::from_millis(750));
-    let site = Site::with(|layer| layer.deadlines(deadlines));
+    let timeouts =
+        Timeouts::default().normal(Duration::from_millis(250)).critical(Duration::from_millis(750));
+    let site = Site::with(|layer| layer.timeouts(timeouts));
     let browser = site.member("alice").await;
     site.store.set_all(&Fault::Hang);
-    assert_eq!(time(&browser, Call::Load).await, deadlines.usual);
+    assert_eq!(time(&browser, Call::Load).await, timeouts.normal);
     site.store.set(Call::Load, Fault::None);
-    assert_eq!(time(&browser, Call::Delete).await, deadlines.decisive);
+    assert_eq!(time(&browser, Call::Delete).await, timeouts.critical);
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +309,7 @@ struct Liar {
 impl SessionStore for Liar {
     forward_calls!(this => this.store, except load);
 
-    async fn load(&self, _: RecordId, _: Option<&Proof>, hint: &Hint) -> Answer<Lookup> {
+    async fn load(&self, _: RecordId, _: Option<&Proof>, hint: &RequestHint) -> Answer<Lookup> {
         self.store.load(self.answer, None, hint).await
     }
 }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use steadfast::store::{Hint, Lookup, Patch, RawJson, Record, SessionStore};
+use steadfast::store::{Lookup, Patch, RawJson, Record, RequestHint, SessionStore};
 use steadfast::{Error, Key, OpenError, RecordId, SealKeys};
 
 use crate::site::{Browser, Site};
@@ -296,7 +296,7 @@ fn every_json_comes_back_sealed_or_not() {
 
 impl Site {
     async fn record(&self, browser: &Browser) -> Record {
-        match self.store.load(browser.id().await, None, &Hint::default()).await.unwrap() {
+        match self.store.load(browser.id().await, None, &RequestHint::default()).await.unwrap() {
             Lookup::Found(found) => Record::clone(&found.record),
             other => panic!("{other:?}"),
         }
@@ -316,7 +316,7 @@ impl Site {
         let mut patch = Patch::new();
         patch.put(key, RawJson::copied(json)).unwrap();
         let id: RecordId = browser.id().await;
-        self.store.update(id, &patch, &Hint::default()).await.unwrap();
+        self.store.update(id, &patch, &RequestHint::default()).await.unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use rig::Server;
+use testkit::Server;
 
 use crate::common::{token, user_of};
 use crate::identifier::hex;

@@ -1,7 +1,7 @@
 //! Caches: what depends on a session is kept by no shared one.
 
-use rig::raw::bytes;
-use rig::{Nginx, Raw, Server};
+use testkit::raw::bytes;
+use testkit::{Nginx, Raw, Server};
 
 use crate::common::{advance, token};
 

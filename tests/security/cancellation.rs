@@ -1,7 +1,7 @@
 //! A client that disappears, at whatever moment, leaves nothing half done.
 
-use rig::raw::bytes;
-use rig::{Client, Raw, Server, eventually};
+use testkit::raw::bytes;
+use testkit::{Client, Raw, Server, eventually};
 
 use crate::common::{calls, fault, heal, records, token, user_of};
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rig::raw::Answer;
-use rig::{Client, Raw, Server};
 use serde_json::Value;
+use testkit::raw::Answer;
+use testkit::{Client, Raw, Server};
 
 /// The name of the session cookie in the default profile.
 pub(crate) const NAME: &str = "__Host-id";

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use rig::client::over_h2c;
-use rig::{Raw, Server};
 use serde_json::{Value, json};
+use testkit::client::over_h2c;
+use testkit::{Raw, Server};
 
 use crate::common::{NAME, calls, event, made_up, records, token, user_of, with_cookie};
 use crate::visitor::Visitor;
@@ -201,7 +201,7 @@ async fn ck_19_the_cookie_is_set_whatever_the_status() {
         }
     }
     let mut connection = Raw::connect(&server.address).await;
-    connection.send(&rig::raw::bytes("HEAD", "/status/200?mode=login", &[])).await;
+    connection.send(&testkit::raw::bytes("HEAD", "/status/200?mode=login", &[])).await;
     let head = connection.head().await.unwrap();
     assert_eq!(user_of(&server, head.token().unwrap()).await.as_deref(), Some("somebody"));
 }

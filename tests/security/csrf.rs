@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rig::{Client, Server};
+use testkit::{Client, Server};
 
 use crate::common::{csrf, event, records, token};
 use crate::visitor::Visitor;

@@ -1,7 +1,7 @@
 //! Fixation: nobody's token from before a sign-in is worth anything after it.
 
-use rig::{Client, Server};
 use serde_json::json;
+use testkit::{Client, Server};
 
 use crate::common::{NAME, event, fault, heal, records, token, user_of, with_cookie};
 use crate::visitor::Visitor;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rig::raw::{Answer, bytes, flood};
-use rig::{Client, Server, eventually};
 use serde_json::json;
+use testkit::raw::{Answer, bytes, flood};
+use testkit::{Client, Server, eventually};
 
 use crate::common::{event, fault, made_up, records, resident, token, with_cookie};
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rig::raw::{bytes, flood};
-use rig::{Raw, Server};
+use testkit::raw::{bytes, flood};
+use testkit::{Raw, Server};
 
 use crate::common::{NAME, calls, event, made_up, records, token, user_of, with_cookie};
 
@@ -15,7 +15,7 @@ async fn id_01_ten_thousand_tokens_have_one_form_and_nothing_in_common() {
     let server = Server::start(&[]).await;
     let tokens = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&tokens);
-    let see = move |_, answer: rig::raw::Answer| {
+    let see = move |_, answer: testkit::raw::Answer| {
         seen.lock().unwrap().push(answer.token().unwrap().to_owned());
     };
     flood(&server.address, 10_000, |_| bytes("POST", "/incr", &[]), see).await;

@@ -1,9 +1,9 @@
 //! Hostile input: nothing that a client sends is more than data.
 
-use rig::raw::{Answer, bytes, flood};
-use rig::server::{program, refusal};
-use rig::{Raw, Server};
 use serde_json::json;
+use testkit::raw::{Answer, bytes, flood};
+use testkit::server::{program, refusal};
+use testkit::{Raw, Server};
 
 use crate::common::{event, fault, heal, made_up, records, resident, token, with_cookie};
 

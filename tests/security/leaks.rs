@@ -3,13 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
-use rig::client::over_h2c;
-use rig::place::{fresh_directory, own_addresses};
-use rig::raw::{bytes, flood};
-use rig::redis::Redis;
-use rig::server::program;
-use rig::{Client, Postgres, Server, eventually};
 use serde_json::Value;
+use testkit::client::over_h2c;
+use testkit::ports::{fresh_directory, own_addresses};
+use testkit::raw::{bytes, flood};
+use testkit::redis::Redis;
+use testkit::server::program;
+use testkit::{Client, Postgres, Server, eventually};
 
 use crate::common::{event, fault, heal, made_up, token, with_cookie};
 use crate::identifier::{ROUTES, hex};

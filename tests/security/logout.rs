@@ -1,8 +1,8 @@
 //! Logout and revocation: what was ended stays ended, and is never only said to be.
 
-use rig::raw::{bytes, flood};
-use rig::{Client, Raw, Server};
 use serde_json::{Value, json};
+use testkit::raw::{bytes, flood};
+use testkit::{Client, Raw, Server};
 
 use crate::common::{
     calls, event, fault, handle, heal, made_up, records, token, user_of, with_cookie,
@@ -65,7 +65,7 @@ async fn lo_03_ten_thousand_logouts_of_nobody_create_nothing() {
             _ => bytes("POST", "/logout", &[cookie.as_bytes()]),
         }
     };
-    let see = |_, answer: rig::raw::Answer| {
+    let see = |_, answer: testkit::raw::Answer| {
         assert_eq!((answer.status, answer.lines("set-cookie").count()), (200, 0));
     };
     flood(&server.address, 10_000, request, see).await;
@@ -82,9 +82,9 @@ async fn lo_04_a_logout_goes_on_without_its_client() {
         fault(&server, "op=delete&mode=slow&ms=200").await;
         let mut connection = Raw::connect(&server.address).await;
         connection.send(&bytes("POST", path, &[line.as_bytes()])).await;
-        rig::eventually(async || calls_of_deletes(&server).await > before).await;
+        testkit::eventually(async || calls_of_deletes(&server).await > before).await;
         drop(connection);
-        rig::eventually(async || client.user().await.is_none()).await;
+        testkit::eventually(async || client.user().await.is_none()).await;
         heal(&server).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Outages of the store: nobody becomes a stranger, and nothing is half done.
 
-use rig::Server;
 use serde_json::json;
+use testkit::Server;
 
 use crate::common::{fault, heal, records, token, user_of};
 
@@ -117,9 +117,9 @@ async fn loads(server: &Server) -> u64 {
 }
 
 /// Takes the fault away, and waits until the breaker has noticed.
-async fn heal_and_wait(server: &Server, client: &rig::Client) {
+async fn heal_and_wait(server: &Server, client: &testkit::Client) {
     heal(server).await;
-    rig::eventually(async || client.get("/peek").await.status == 200).await;
+    testkit::eventually(async || client.get("/peek").await.status == 200).await;
     assert_eq!(client.user().await.as_deref(), Some("alice"));
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use rig::raw::bytes;
-use rig::{Client, Raw, Reply, Server};
 use serde_json::{Value, json};
+use testkit::raw::bytes;
+use testkit::{Client, Raw, Reply, Server};
 use tokio::task::JoinHandle;
 
 use crate::common::{event, fault, heal, records, token, user_of};

@@ -1,8 +1,8 @@
 //! Lifetimes: both end a session, and nothing lengthens one.
 
-use rig::Server;
-use rig::server::{program, refusal};
 use serde_json::Value;
+use testkit::Server;
+use testkit::server::{program, refusal};
 
 use crate::common::{advance, records, token, user_of, with_cookie};
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use browser::{Cookie, Jar, Request, Url};
-use rig::client::{exchange, request};
-use rig::{Reply, Server};
+use testkit::client::{exchange, request};
+use testkit::{Reply, Server};
 use time::UtcDateTime;
 
 /// Clones share the jar, as tabs do.

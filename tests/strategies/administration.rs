@@ -1,8 +1,8 @@
 //! An administrator's calls on one node, for sessions that are used on all of them.
 
 use futures_util::future::join_all;
-use rig::Client;
 use serde_json::{Value, json};
+use testkit::Client;
 
 use crate::service::Service;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
-use rig::Client;
 use serde_json::{Value, json};
+use testkit::Client;
 
 use crate::service::Service;
 

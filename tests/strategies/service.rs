@@ -4,10 +4,10 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use futures_util::future::join_all;
-use rig::place::{fresh_directory, own_addresses};
-use rig::postgres::Postgres;
-use rig::redis::{Redis, RedisCluster, RedisWithSentinels};
-use rig::{Client, Server};
+use testkit::ports::{fresh_directory, own_addresses};
+use testkit::postgres::Postgres;
+use testkit::redis::{Redis, RedisCluster, RedisWithSentinels};
+use testkit::{Client, Server};
 
 pub struct Service {
     pub nodes: Vec<Server>,

@@ -21,7 +21,7 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 /// ```
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
-/// use steadfast_core::{Hint, Outcome, Patch, RecordId, SessionStore, StoreError, forward_calls};
+/// use steadfast_core::{RequestHint, Outcome, Patch, RecordId, SessionStore, StoreError, forward_calls};
 ///
 /// /// A store whose records no longer change.
 /// #[derive(Debug)]
@@ -31,7 +31,7 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
 /// impl SessionStore for Frozen {
 ///     forward_calls!(this => this.0, except update);
 ///
-///     async fn update(&self, _: RecordId, _: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+///     async fn update(&self, _: RecordId, _: &Patch, _: &RequestHint) -> Result<Outcome, StoreError> {
 ///         Err(StoreError::writes_refused("the store is frozen"))
 ///     }
 /// }
@@ -45,7 +45,7 @@ macro_rules! forward_calls {
         $crate::__forward_call!(env [$($named)*] $this $store);
         $crate::__forward_call!(limits [$($named)*] $this $store);
         $crate::__forward_call!(carries [$($named)*] $this $store);
-        $crate::__forward_call!(fails_as_a_whole [$($named)*] $this $store);
+        $crate::__forward_call!(shares_fate [$($named)*] $this $store);
         $crate::__forward_call!(routed [$($named)*] $this $store);
         $crate::__forward_call!(mint [$($named)*] $this $store);
         $crate::__forward_call!(create [$($named)*] $this $store);
@@ -65,7 +65,7 @@ macro_rules! __forward_call {
     (env [env $($named:ident)*] $this:ident $store:expr) => {};
     (limits [limits $($named:ident)*] $this:ident $store:expr) => {};
     (carries [carries $($named:ident)*] $this:ident $store:expr) => {};
-    (fails_as_a_whole [fails_as_a_whole $($named:ident)*] $this:ident $store:expr) => {};
+    (shares_fate [shares_fate $($named:ident)*] $this:ident $store:expr) => {};
     (routed [routed $($named:ident)*] $this:ident $store:expr) => {};
     (mint [mint $($named:ident)*] $this:ident $store:expr) => {};
     (create [create $($named:ident)*] $this:ident $store:expr) => {};
@@ -91,15 +91,15 @@ macro_rules! __forward_call {
         }
     };
     (carries [] $this:ident $store:expr) => {
-        fn carries(&self) -> bool {
+        fn places_sessions(&self) -> bool {
             let $this = self;
-            $store.carries()
+            $store.places_sessions()
         }
     };
-    (fails_as_a_whole [] $this:ident $store:expr) => {
-        fn fails_as_a_whole(&self) -> bool {
+    (shares_fate [] $this:ident $store:expr) => {
+        fn shares_fate(&self) -> bool {
             let $this = self;
-            $store.fails_as_a_whole()
+            $store.shares_fate()
         }
     };
     (routed [] $this:ident $store:expr) => {
@@ -119,13 +119,13 @@ macro_rules! __forward_call {
             &'s self,
             id: $crate::RecordId,
             record: $crate::Record,
-            admission: $crate::Admission,
+            policy: $crate::LoginPolicy,
         ) -> $crate::forward::Answer<'f, $crate::Outcome>
         where
             's: 'f,
         {
             let $this = self;
-            $store.create(id, record, admission)
+            $store.create(id, record, policy)
         }
     };
     (load [] $this:ident $store:expr) => {
@@ -133,7 +133,7 @@ macro_rules! __forward_call {
             &'s self,
             id: $crate::RecordId,
             proof: ::std::option::Option<&'p $crate::Proof>,
-            hint: &'h $crate::Hint,
+            hint: &'h $crate::RequestHint,
         ) -> $crate::forward::Answer<'f, $crate::Lookup>
         where
             's: 'f,
@@ -149,7 +149,7 @@ macro_rules! __forward_call {
             &'s self,
             id: $crate::RecordId,
             patch: &'p $crate::Patch,
-            hint: &'h $crate::Hint,
+            hint: &'h $crate::RequestHint,
         ) -> $crate::forward::Answer<'f, $crate::Outcome>
         where
             's: 'f,

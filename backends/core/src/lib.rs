@@ -75,15 +75,17 @@ pub use kind::SessionKind;
 pub use lifetime::{Lifetime, LifetimeError};
 pub use limits::{LimitError, Limits};
 pub use operate::{Drained, Operate, Probe, Scan, Scanned, Stats, Store};
-pub use outcome::{Applied, Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
-pub use patch::{Admission, AtCap, Authentication, Patch, Rotation};
+pub use outcome::{Applied, ClientState, Deleted, Deletion, EndReason, Outcome, Revocation};
+pub use patch::{AtCap, Authentication, LoginPolicy, Patch, Rotation};
 pub use principal::{Principal, PrincipalError, Realm, RealmError};
 pub use proof::{KeyError, KeyId, Keyring, Proof, Rehash, SecretHash};
-pub use record::{Owner, Patched, Record, Refusal, Replaced, Verdict};
+pub use record::{ApplyError, Owner, Patched, Record, Replaced, Verdict};
 pub use rejection::Rejection;
 pub use route::{RouteLabel, RouteLabelError, Routed};
 pub use sealed::Sealed;
-pub use store::{Absence, Change, ChangeStream, Found, Hint, Lookup, SessionInfo, SessionStore};
+pub use store::{
+    Absence, Change, ChangeStream, Found, Lookup, RequestHint, SessionInfo, SessionStore,
+};
 pub use timestamp::Timestamp;
 pub use token::{RecordId, Secret, Token};
 pub use values::{PRE_AUTH, RawJson, Values};

@@ -11,7 +11,7 @@ use crate::description::Description;
 use crate::env::Env;
 use crate::error::StoreError;
 use crate::outcome::{Deleted, Deletion, EndReason, Outcome};
-use crate::patch::Admission;
+use crate::patch::LoginPolicy;
 use crate::principal::{Principal, Realm};
 use crate::proof::{KeyId, SecretHash};
 use crate::record::Record;
@@ -166,7 +166,7 @@ impl Probe {
 async fn sign_in_and_out(store: &dyn SessionStore) -> Result<(), StoreError> {
     let id = store.mint()?;
     let record = reserved_record(store.env())?;
-    match store.create(id, record, Admission::default()).await? {
+    match store.create(id, record, LoginPolicy::default()).await? {
         Outcome::Applied(_) => {}
         Outcome::Rejected(rejection) => return Err(StoreError::refused(rejection)),
         _ => return Err(StoreError::refused("the store did not take a new record")),

@@ -155,7 +155,7 @@ pub struct Applied {
     /// The sessions that a cap ended.
     pub ended: Vec<RecordId>,
     /// The hints that the client should carry from now on.
-    pub carry: Carry,
+    pub client_state: ClientState,
     /// True if fewer copies than configured hold the record.
     pub degraded: bool,
 }
@@ -167,7 +167,7 @@ impl Applied {
             version,
             counters: Counters::new(),
             ended: Vec::new(),
-            carry: Carry::default(),
+            client_state: ClientState::default(),
             degraded: false,
         }
     }
@@ -175,7 +175,7 @@ impl Applied {
 
 /// The hints that a client should carry from now on, in cookies without a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Carry {
+pub struct ClientState {
     /// The route labels of the nodes that hold the record, preferred first.
     pub routes: Vec<RouteLabel>,
     /// The version to ask for.

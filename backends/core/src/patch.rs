@@ -309,12 +309,12 @@ pub struct Authentication {
     /// The facts of the session from now on; `None` keeps the current ones.
     pub facts: Option<Facts>,
     /// The conditions for another session of the principal.
-    pub admission: Admission,
+    pub policy: LoginPolicy,
 }
 
 /// The conditions under which a principal gets another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
+pub struct LoginPolicy {
     /// The highest number of sessions of the principal. Default: 1,000.
     pub cap: usize,
     /// The application's epoch for the principal, such as the version of the password. A login
@@ -324,7 +324,7 @@ pub struct Admission {
     pub at_cap: AtCap,
 }
 
-impl Admission {
+impl LoginPolicy {
     /// Without an epoch, and so many sessions at most: the oldest end.
     pub const fn capped(cap: usize) -> Self {
         Self { cap, epoch: None, at_cap: AtCap::EndOldest }
@@ -336,7 +336,7 @@ impl Admission {
     }
 }
 
-impl Default for Admission {
+impl Default for LoginPolicy {
     fn default() -> Self {
         Self::capped(1_000)
     }
@@ -368,7 +368,7 @@ mod tests {
             absolute_deadline: Timestamp::MAX,
             principal: Some(alice),
             facts: None,
-            admission: Admission::default(),
+            policy: LoginPolicy::default(),
         };
         patch.rotate(hash.into(), Rotation { hash, authentication: Some(authentication) });
         let before = values(&[("cart", "1"), ("~csrf", "1"), ("~unseen", "1")]);

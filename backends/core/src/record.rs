@@ -135,24 +135,24 @@ impl Record {
         patch: &Patch,
         now: Timestamp,
         limits: &Limits,
-    ) -> Result<Patched, Refusal> {
+    ) -> Result<Patched, ApplyError> {
         if self.is_expired(now) {
-            return Err(Refusal::Gone);
+            return Err(ApplyError::Gone);
         }
         if patch.rotation().is_some_and(|rotation| rotation.hash == self.secret) {
             return Ok(Patched { record: self.clone(), counters: Vec::new() });
         }
         match patch.proof().map(|proof| self.verify(proof, now)) {
             None | Some(Verdict::Right) => {}
-            Some(Verdict::Superseded) => return Err(Refusal::Superseded),
-            Some(Verdict::Wrong) => return Err(Refusal::Gone),
-            Some(Verdict::UnknownKey(key)) => return Err(Refusal::UnknownKey(key)),
+            Some(Verdict::Superseded) => return Err(ApplyError::Superseded),
+            Some(Verdict::Wrong) => return Err(ApplyError::Gone),
+            Some(Verdict::UnknownKey(key)) => return Err(ApplyError::UnknownKey(key)),
         }
         if patch.sign_in().is_some_and(|seen| seen != self.sign_in) {
-            return Err(Refusal::Superseded);
+            return Err(ApplyError::Superseded);
         }
         if !patch.is_expected(&self.values) || !patch.is_fenced(self.fence()) {
-            return Err(Refusal::Conflict);
+            return Err(ApplyError::Conflict);
         }
         patch.check(limits)?;
         let (values, counters) = patch.merge(&self.values)?;
@@ -260,7 +260,7 @@ pub struct Patched {
 
 /// The reason why a patch changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ApplyError {
     /// The record has expired, or the proof is wrong.
     Gone,
     /// The proof was right until a moment ago, or another user signed in after the request loaded
@@ -274,7 +274,7 @@ pub enum Refusal {
     Rejected(Rejection),
 }
 
-impl Refusal {
+impl ApplyError {
     /// Returns the store's answer.
     ///
     /// # Errors
@@ -291,7 +291,7 @@ impl Refusal {
     }
 }
 
-impl<R: Into<Rejection>> From<R> for Refusal {
+impl<R: Into<Rejection>> From<R> for ApplyError {
     fn from(rejection: R) -> Self {
         Self::Rejected(rejection.into())
     }

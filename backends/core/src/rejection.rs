@@ -23,7 +23,7 @@ pub enum Rejection {
     },
     /// The login's epoch is below its principal's minimum, or missing where there is a minimum.
     #[error("the login is older than the principal's last revocation")]
-    BelowFloor,
+    StaleEpoch,
     /// The principal has as many live sessions as the cap allows, and the login may not end any.
     #[error("the principal has as many sessions as they may")]
     AtCap,

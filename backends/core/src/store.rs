@@ -14,8 +14,8 @@ use crate::env::Env;
 use crate::error::StoreError;
 use crate::facts::Facts;
 use crate::limits::Limits;
-use crate::outcome::{Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
-use crate::patch::{Admission, Patch};
+use crate::outcome::{ClientState, Deleted, Deletion, EndReason, Outcome, Revocation};
+use crate::patch::{LoginPolicy, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
@@ -69,7 +69,7 @@ use crate::version::Version;
 ///   record.
 /// - **The index of a principal** is always current: `delete_all` finds a login applied before it, and
 ///   a login applied after it survives. `list` shows live records only.
-/// - **The cap** holds at every moment. Depending on [`Admission::at_cap`], sessions with the oldest
+/// - **The cap** holds at every moment. Depending on [`LoginPolicy::at_cap`], sessions with the oldest
 ///   authentication end and `Applied` names them, or the login is rejected with
 ///   [`Rejection::AtCap`](crate::Rejection::AtCap) and no session ends. A session that belongs to the
 ///   principal already counts once. Only live sessions count.
@@ -88,17 +88,17 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the limits of a record in this store.
     fn limits(&self) -> &Limits;
 
-    /// Returns true if the store's answers ask clients to carry routes or versions ([`Carry`]), so
+    /// Returns true if the store's answers ask clients to carry routes or versions ([`ClientState`]), so
     /// that requests must be searched for them. `false` for a store without copies and without
     /// placement.
-    fn carries(&self) -> bool {
+    fn places_sessions(&self) -> bool {
         false
     }
 
     /// Returns true if one failure predicts the next, regardless of the record, so that a circuit
     /// breaker is worthwhile. `false` for a store whose records have separate owners that can fail
     /// individually.
-    fn fails_as_a_whole(&self) -> bool {
+    fn shares_fate(&self) -> bool {
         true
     }
 
@@ -123,7 +123,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
     /// Stores a new record: `Applied`, `Exists`, or `Rejected`.
     ///
-    /// `admission` applies if the record has a principal. If a record with the same secret hash
+    /// `policy` applies if the record has a principal. If a record with the same secret hash
     /// exists, the call was sent twice and the answer is `Applied`.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError>;
 
     /// Looks up a record: `Found`, `Superseded`, or `Absent`.
@@ -148,7 +148,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError>;
 
     /// Applies a patch to a live record in one atomic step: `Applied`, `Gone`, `Superseded`,
@@ -158,8 +158,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// Returns an error when it is not confirmed that the patch was applied, or the record is
     /// corrupt.
-    async fn update(&self, id: RecordId, patch: &Patch, hint: &Hint)
-    -> Result<Outcome, StoreError>;
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        hint: &RequestHint,
+    ) -> Result<Outcome, StoreError>;
 
     /// Ends a record: `Ended`, `Gone`, or `Superseded`.
     ///
@@ -198,11 +202,11 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 /// The hints of a request beside its proof. They open nothing, and no answer of the authority
 /// depends on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hint {
+pub struct RequestHint {
     /// The route labels that the client carries, preferred first.
     pub routes: Vec<RouteLabel>,
     /// The version that the client has seen: a minimum for copies, not for the authority.
-    pub seen: Option<Version>,
+    pub min_version: Option<Version>,
 }
 
 /// The answer to a load.
@@ -224,7 +228,7 @@ pub struct Found {
     /// The record.
     pub record: Arc<Record>,
     /// The hints that the client should carry from now on.
-    pub carry: Carry,
+    pub client_state: ClientState,
 }
 
 /// The reason why there is no such session, if the store knows it. It is meant for events and

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use common::{SimpleStore, found};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Env, Found, Hint, Limits, Lookup, Operate, Outcome,
-    Patch, Principal, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
-    Store, StoreError, Verdict,
+    ChangeStream, Deleted, Deletion, Env, Found, Limits, LoginPolicy, Lookup, Operate, Outcome,
+    Patch, Principal, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
+    SessionStore, Stats, Store, StoreError, Verdict,
 };
 use tokio::task::yield_now;
 
@@ -46,11 +46,11 @@ struct AwkwardStore {
 }
 
 impl AwkwardStore {
-    fn copy(&self, id: RecordId, proof: Option<&Proof>, hint: &Hint) -> Option<Found> {
+    fn copy(&self, id: RecordId, proof: Option<&Proof>, hint: &RequestHint) -> Option<Found> {
         let now = self.env().now();
         let record = self.copies[self.number].kept().records.get(&id).cloned()?;
         let opens = proof.is_none_or(|proof| record.verify(proof, now) == Verdict::Right);
-        let serves = opens && !record.is_expired(now) && Some(record.version) >= hint.seen;
+        let serves = opens && !record.is_expired(now) && Some(record.version) >= hint.min_version;
         serves.then(|| found(id, record))
     }
 
@@ -81,12 +81,12 @@ impl SessionStore for AwkwardStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         let node = self.clone();
         detached(async move {
             delay().await;
-            let outcome = node.authority.try_create(id, &record, admission);
+            let outcome = node.authority.try_create(id, &record, policy);
             node.invalidate(ended(&outcome)).await;
             Ok(outcome)
         })
@@ -97,7 +97,7 @@ impl SessionStore for AwkwardStore {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         delay().await;
         if let Some(found) = self.copy(id, proof, hint) {
@@ -119,7 +119,12 @@ impl SessionStore for AwkwardStore {
         Ok(lookup)
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         let (node, patch) = (self.clone(), patch.clone());
         detached(async move {
             delay().await;

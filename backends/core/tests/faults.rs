@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::SimpleStore;
 use steadfast_core::conformance::faults::{Call, Fault, FaultyStore};
 use steadfast_core::{
-    Deletion, EndReason, Env, Hint, Lookup, Operate, Outcome, Patch, RawJson, RecordId,
+    Deletion, EndReason, Env, Lookup, Operate, Outcome, Patch, RawJson, RecordId, RequestHint,
     SessionStore, StoreError,
 };
 
@@ -103,13 +103,13 @@ fn faulty() -> FaultyStore {
 }
 
 async fn load(store: &FaultyStore) -> Result<Lookup, StoreError> {
-    store.load(ID, None, &Hint::default()).await
+    store.load(ID, None, &RequestHint::default()).await
 }
 
 async fn update(store: &FaultyStore) -> Result<Outcome, StoreError> {
     let mut patch = Patch::new();
     patch.put("n", RawJson::from(1)).expect("a plain key");
-    store.update(ID, &patch, &Hint::default()).await
+    store.update(ID, &patch, &RequestHint::default()).await
 }
 
 const ID: RecordId = RecordId::from_bytes([7; 16]);

@@ -20,8 +20,8 @@ use steadfast_core::conformance::checks::{
 };
 use steadfast_core::conformance::{Subject, model_check};
 use steadfast_core::{
-    Absence, Admission, Deleted, Deletion, EndReason, Env, Hint, Limits, Lookup, Op, Operate,
-    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, SessionInfo,
+    Absence, Deleted, Deletion, EndReason, Env, Limits, LoginPolicy, Lookup, Op, Operate, Outcome,
+    Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint, Revocation, SessionInfo,
     SessionStore, Store, StoreError, Verdict,
 };
 use tokio::task::yield_now;
@@ -292,30 +292,30 @@ impl FlawedStore {
 
     /// Makes room under the cap first, then admits all that passed.
     async fn cap_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
-        let Some((principal, admission)) = login(patch) else {
+        let Some((principal, policy)) = login(patch) else {
             return self.inner.try_update(id, patch);
         };
         let mut live = self.inner.shelf().live_of(&principal, self.env().now());
         live.sort_by_key(|info| info.authenticated);
-        live.truncate((live.len() + 1).saturating_sub(admission.cap));
+        live.truncate((live.len() + 1).saturating_sub(policy.cap));
         yield_now().await;
         for info in live {
             self.inner.end(info.id, &Deletion::for_reason(EndReason::Cap))?;
         }
-        self.inner.try_update(id, &admitted(patch, Admission { cap: usize::MAX, ..admission }))
+        self.inner.try_update(id, &admitted(patch, LoginPolicy { cap: usize::MAX, ..policy }))
     }
 
     /// Checks the minimum epoch first, then admits all that passed.
     async fn floor_before(&self, id: RecordId, patch: &Patch) -> Result<Outcome, StoreError> {
-        let Some((principal, admission)) = login(patch) else {
+        let Some((principal, policy)) = login(patch) else {
             return self.inner.try_update(id, patch);
         };
         let ignores = self.flaw == Flaw::IgnoresTheFloor;
-        if !ignores && self.inner.shelf().is_below_floor(&principal, admission) {
-            return Ok(Outcome::Rejected(Rejection::BelowFloor));
+        if !ignores && self.inner.shelf().is_below_floor(&principal, policy) {
+            return Ok(Outcome::Rejected(Rejection::StaleEpoch));
         }
         yield_now().await;
-        let above = Admission { epoch: Some(u64::MAX), ..admission };
+        let above = LoginPolicy { epoch: Some(u64::MAX), ..policy };
         self.inner.try_update(id, &admitted(patch, above))
     }
 
@@ -394,7 +394,7 @@ impl SessionStore for FlawedStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         self.indexed().insert(id);
         match self.flaw {
@@ -402,21 +402,21 @@ impl SessionStore for FlawedStore {
                 let taken = self.inner.shelf().records.contains_key(&id);
                 yield_now().await;
                 if taken {
-                    return self.inner.create(id, record, admission).await;
+                    return self.inner.create(id, record, policy).await;
                 }
             }
             Flaw::CreatesOverOthers => {}
-            _ => return self.inner.create(id, record, admission).await,
+            _ => return self.inner.create(id, record, policy).await,
         }
         self.inner.shelf().records.remove(&id);
-        self.inner.create(id, record, admission).await
+        self.inner.create(id, record, policy).await
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         let now = self.env().now();
         let unproven = || self.inner.look_up(id, None);
@@ -435,7 +435,12 @@ impl SessionStore for FlawedStore {
         }
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         match self.flaw {
             Flaw::SavesTheWholeRecord | Flaw::SavesWhatWasDeleted => {
                 self.save_whole(id, patch).await
@@ -493,17 +498,17 @@ impl Operate for FlawedStore {
     }
 }
 
-fn login(patch: &Patch) -> Option<(Principal, Admission)> {
+fn login(patch: &Patch) -> Option<(Principal, LoginPolicy)> {
     let authentication = patch.rotation()?.authentication.as_ref()?;
-    Some((authentication.principal.clone()?, authentication.admission))
+    Some((authentication.principal.clone()?, authentication.policy))
 }
 
 /// Returns the same login with other conditions.
-fn admitted(patch: &Patch, admission: Admission) -> Patch {
+fn admitted(patch: &Patch, policy: LoginPolicy) -> Patch {
     let mut other = patch.clone();
     let mut rotation = patch.rotation().cloned().expect("a login rotates");
     if let Some(authentication) = &mut rotation.authentication {
-        authentication.admission = admission;
+        authentication.policy = policy;
     }
     other.rotate(patch.proof().cloned().expect("a rotation has a proof"), rotation);
     other

@@ -23,9 +23,9 @@ use steadfast_core::conformance::checks::{
 };
 use steadfast_core::conformance::{Subject, model_check};
 use steadfast_core::{
-    Absence, Admission, AtCap, Change, ChangeStream, Deleted, Deletion, EndReason, Env, Facts,
-    Hint, KeyId, Limits, Lookup, Operate, Outcome, PRE_AUTH, Patch, Principal, Proof, Record,
-    RecordId, Revocation, Rotation, SecretHash, SessionInfo, SessionStore, Store, StoreError,
+    Absence, AtCap, Change, ChangeStream, Deleted, Deletion, EndReason, Env, Facts, KeyId, Limits,
+    LoginPolicy, Lookup, Operate, Outcome, PRE_AUTH, Patch, Principal, Proof, Record, RecordId,
+    RequestHint, Revocation, Rotation, SecretHash, SessionInfo, SessionStore, Store, StoreError,
     Values, Verdict,
 };
 use tokio::task::yield_now;
@@ -456,10 +456,10 @@ impl FlawedStore {
         let Some(login) = login else {
             return self.inner.try_update(id, patch);
         };
-        let forged = admitted(patch, |admission| admission.cap = usize::MAX);
+        let forged = admitted(patch, |policy| policy.cap = usize::MAX);
         let mut outcome = self.inner.try_update(id, &forged)?;
         if let (Outcome::Applied(applied), Some(who)) = (&mut outcome, &login.principal) {
-            applied.ended = self.end_over(who, login.admission.cap);
+            applied.ended = self.end_over(who, login.policy.cap);
         }
         Ok(outcome)
     }
@@ -570,8 +570,8 @@ impl FlawedStore {
             Flaw::CapsByCreation | Flaw::CapsInBatches => self.cap(id, patch),
             Flaw::NeverRefuses => self.inner.try_update(
                 id,
-                &admitted(patch, |admission| {
-                    admission.at_cap = AtCap::EndOldest;
+                &admitted(patch, |policy| {
+                    policy.at_cap = AtCap::EndOldest;
                 }),
             ),
             Flaw::OutlastsItsIdleLife => self.amended(id, patch, |before, after| {
@@ -597,11 +597,11 @@ impl FlawedStore {
 }
 
 /// A patch whose login, if it is one, is on other terms.
-fn admitted(patch: &Patch, change: impl FnOnce(&mut Admission)) -> Patch {
+fn admitted(patch: &Patch, change: impl FnOnce(&mut LoginPolicy)) -> Patch {
     let (mut forged, mut rotation) = (patch.clone(), patch.rotation().cloned());
     let authentication = rotation.as_mut().and_then(|r| r.authentication.as_mut());
     if let Some(authentication) = authentication {
-        change(&mut authentication.admission);
+        change(&mut authentication.policy);
         let proof = patch.proof().cloned().expect("a rotation has a proof");
         forged.rotate(proof, rotation.expect("it rotates"));
     }
@@ -622,7 +622,7 @@ impl SessionStore for FlawedStore {
         &self,
         id: RecordId,
         mut record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         match self.flaw {
             Flaw::FactsAreText => {
@@ -633,14 +633,14 @@ impl SessionStore for FlawedStore {
             Flaw::ForgetsTheNamesOfKeys => record.secret = nameless(record.secret),
             _ => {}
         }
-        self.inner.create(id, record, admission).await
+        self.inner.create(id, record, policy).await
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         if self.flaw != Flaw::ServesOldCopies {
             let lookup = self.inner.look_up(id, proof);
@@ -662,7 +662,12 @@ impl SessionStore for FlawedStore {
         Ok(lookup)
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         let outcome = self.patched(id, patch).await;
         self.copies().remove(&id);
         outcome.or_else(|error| self.blur(id, error, Outcome::Gone))

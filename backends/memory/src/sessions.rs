@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Change, Deleted, Deletion, EndReason, Env, Event, Found,
-    Limits, Lookup, Outcome, Patch, Patched, Principal, Proof, Record, RecordId, Refusal,
-    Rejection, Revocation, Scan, Scanned, SecretHash, SessionInfo, StoreError, Timestamp, Verdict,
-    Version,
+    Absence, Applied, ApplyError, Change, ClientState, Deleted, Deletion, EndReason, Env, Event,
+    Found, Limits, LoginPolicy, Lookup, Outcome, Patch, Patched, Principal, Proof, Record,
+    RecordId, Rejection, Revocation, Scan, Scanned, SecretHash, SessionInfo, StoreError, Timestamp,
+    Verdict, Version,
 };
 
 use crate::changes::Changes;
@@ -46,7 +46,7 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn create(&self, id: RecordId, record: Record, admission: Admission) -> Outcome {
+    pub(crate) fn create(&self, id: RecordId, record: Record, policy: LoginPolicy) -> Outcome {
         let now = self.begin();
         let hash = record.secret;
         let new = New {
@@ -55,7 +55,7 @@ impl Sessions {
             rank: Rank::of(id, &record),
             deadline: record.deadline(),
             principal: record.principal.clone(),
-            admission,
+            policy,
             rejection: self.reject_new(&record),
             slot: Arc::new(Slot::new(record)),
         };
@@ -105,7 +105,7 @@ impl Sessions {
         if applied.is_ok() {
             self.tend(now);
         }
-        applied.map_or_else(Refusal::answer, |applied| Ok(Outcome::Applied(applied)))
+        applied.map_or_else(ApplyError::answer, |applied| Ok(Outcome::Applied(applied)))
     }
 
     pub(crate) fn delete(
@@ -329,8 +329,8 @@ impl Sessions {
         }
         match verdict {
             Verdict::Right => {
-                let (record, carry) = (Arc::clone(record), Carry::default());
-                Ok(Lookup::Found(Found { id, record, carry }))
+                let (record, client_state) = (Arc::clone(record), ClientState::default());
+                Ok(Lookup::Found(Found { id, record, client_state }))
             }
             Verdict::Superseded => Ok(Lookup::Superseded),
             Verdict::Wrong => Ok(Lookup::Absent(Absence::Unknown)),
@@ -368,17 +368,17 @@ impl Sessions {
             return self.insert(new).map(|_| Outcome::Applied(applied));
         };
         let mut lists = self.index.lock(principal);
-        if lists.is_below_floor(principal, new.admission.epoch, now) {
-            return Some(Outcome::Rejected(Rejection::BelowFloor));
+        if lists.is_below_floor(principal, new.policy.epoch, now) {
+            return Some(Outcome::Rejected(Rejection::StaleEpoch));
         }
-        if is_full(&mut lists, principal, new.id, new.admission, now) {
+        if is_full(&mut lists, principal, new.id, new.policy, now) {
             return Some(Outcome::Rejected(Rejection::AtCap));
         }
         let content = self.insert(new)?;
         let listed = lists.add(principal, new.rank, &new.slot, new.deadline);
         drop(content);
-        if listed > new.admission.cap {
-            applied.ended = self.enforce_cap(lists, principal, new.rank, new.admission.cap, now);
+        if listed > new.policy.cap {
+            applied.ended = self.enforce_cap(lists, principal, new.rank, new.policy.cap, now);
         }
         Some(Outcome::Applied(applied))
     }
@@ -401,9 +401,9 @@ impl Sessions {
         slot: &Arc<Slot>,
         patch: &Patch,
         now: Timestamp,
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<Applied, ApplyError> {
         let mut content = slot.lock();
-        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let record = slot.live(&content).ok_or(ApplyError::Gone)?;
         let before = Before::of(record);
         let patched = record.apply(patch, now, &self.limits)?;
         Ok(self.swap(id, slot, &mut content, before, patched))
@@ -419,11 +419,11 @@ impl Sessions {
         patch: &Patch,
         login: &Login<'_>,
         now: Timestamp,
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<Applied, ApplyError> {
         let mut lists = self.index.lock(login.principal);
-        let is_full = is_full(&mut lists, login.principal, id, login.admission, now);
+        let is_full = is_full(&mut lists, login.principal, id, login.policy, now);
         let mut content = slot.lock();
-        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let record = slot.live(&content).ok_or(ApplyError::Gone)?;
         let (before, left) = (Before::of(record), record.principal.clone());
         let (was_sent_twice, left_rank) = (record.secret == login.hash, Rank::of(id, record));
         let patched = record.apply(patch, now, &self.limits)?;
@@ -431,14 +431,14 @@ impl Sessions {
         if was_sent_twice {
             return Ok(Applied::at(before.version));
         }
-        if lists.is_below_floor(login.principal, login.admission.epoch, now) {
-            return Err(Refusal::Rejected(Rejection::BelowFloor));
+        if lists.is_below_floor(login.principal, login.policy.epoch, now) {
+            return Err(ApplyError::Rejected(Rejection::StaleEpoch));
         }
         if is_full {
-            return Err(Refusal::Rejected(Rejection::AtCap));
+            return Err(ApplyError::Rejected(Rejection::AtCap));
         }
         if !self.cache.promote(id, slot) {
-            return Err(Refusal::Gone);
+            return Err(ApplyError::Gone);
         }
         let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
         if let Some(left) = &left {
@@ -447,7 +447,7 @@ impl Sessions {
         let mut applied = self.swap(id, slot, &mut content, before, patched);
         let listed = lists.add(login.principal, rank, slot, deadline);
         drop(content);
-        let cap = login.admission.cap;
+        let cap = login.policy.cap;
         if listed > cap {
             applied.ended = self.enforce_cap(lists, login.principal, rank, cap, now);
         } else {
@@ -466,14 +466,14 @@ impl Sessions {
         slot: &Arc<Slot>,
         patch: &Patch,
         now: Timestamp,
-    ) -> Result<Applied, Refusal> {
-        let record = slot.live(&slot.lock()).cloned().ok_or(Refusal::Gone)?;
+    ) -> Result<Applied, ApplyError> {
+        let record = slot.live(&slot.lock()).cloned().ok_or(ApplyError::Gone)?;
         let Some(principal) = &record.principal else {
             return self.patch(id, slot, patch, now);
         };
         let mut lists = self.index.lock(principal);
         let mut content = slot.lock();
-        let record = slot.live(&content).ok_or(Refusal::Gone)?;
+        let record = slot.live(&content).ok_or(ApplyError::Gone)?;
         let (before, left) = (Before::of(record), Rank::of(id, record));
         let patched = record.apply(patch, now, &self.limits)?;
         let (rank, deadline) = (Rank::of(id, &patched.record), patched.record.deadline());
@@ -603,7 +603,7 @@ struct New {
     rank: Rank,
     deadline: Timestamp,
     principal: Option<Principal>,
-    admission: Admission,
+    policy: LoginPolicy,
     rejection: Option<Rejection>,
     slot: Arc<Slot>,
 }
@@ -612,7 +612,7 @@ struct New {
 struct Login<'p> {
     hash: SecretHash,
     principal: &'p Principal,
-    admission: Admission,
+    policy: LoginPolicy,
 }
 
 impl<'p> Login<'p> {
@@ -622,7 +622,7 @@ impl<'p> Login<'p> {
         Some(Self {
             hash: rotation.hash,
             principal: authentication.principal.as_ref()?,
-            admission: authentication.admission,
+            policy: authentication.policy,
         })
     }
 }
@@ -646,16 +646,16 @@ fn is_full(
     lists: &mut Lists<'_>,
     principal: &Principal,
     id: RecordId,
-    admission: Admission,
+    policy: LoginPolicy,
     now: Timestamp,
 ) -> bool {
-    if !admission.refuses(lists.count(principal)) {
+    if !policy.refuses(lists.count(principal)) {
         return false;
     }
     lists.drop_expired(principal, now);
     let mut others = 0;
     lists.for_each(principal, |rank, _| others += usize::from(rank.id != id));
-    admission.refuses(others)
+    policy.refuses(others)
 }
 
 /// Returns true if the patch authenticates a user.

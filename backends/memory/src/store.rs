@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, Budget, ChangeStream, Deleted, Deletion, Drained, Env, Hint, Limits, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, Scan,
+    Budget, ChangeStream, Deleted, Deletion, Drained, Env, Limits, LoginPolicy, Lookup, Operate,
+    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint, Revocation, Scan,
     SessionInfo, SessionStore, Stats, StoreError,
 };
 
@@ -120,21 +120,26 @@ impl SessionStore for MemoryStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        Ok(self.0.create(id, record, admission))
+        Ok(self.0.create(id, record, policy))
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         self.0.load(id, proof)
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         self.0.update(id, patch)
     }
 
@@ -201,7 +206,7 @@ mod tests {
     fn clones_share_their_sessions_and_debug_shows_none() {
         let store = MemoryStore::new();
         let id = create(&store);
-        let shared = ready(store.clone().load(id, None, &Hint::default()));
+        let shared = ready(store.clone().load(id, None, &RequestHint::default()));
         assert!(matches!(shared, Lookup::Found(_)));
         assert_eq!(format!("{store:?}"), "MemoryStore { .. }");
     }
@@ -222,7 +227,7 @@ mod tests {
         let hash = SecretHash::from_parts(KeyId::NONE, [0; 32]);
         let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         let record = Record::new(hash, start, end, end);
-        ready(store.create(id, record, Admission::default()));
+        ready(store.create(id, record, LoginPolicy::default()));
         id
     }
 

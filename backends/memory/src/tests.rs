@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use steadfast_core::{
-    Absence, Admission, Applied, Authentication, Budget, Change, Deleted, Deletion, EndReason, Env,
-    Keyring, Limits, Lookup, ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm, Record,
-    RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp, Token, Version,
+    Absence, Applied, Authentication, Budget, Change, Deleted, Deletion, EndReason, Env, Keyring,
+    Limits, LoginPolicy, Lookup, ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm,
+    Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp, Token, Version,
 };
 
 use crate::lru_cache::ShardedLru;
@@ -133,7 +133,7 @@ mod races {
             for n in 0..2_000 {
                 let token = store.visitor();
                 let outcome =
-                    store.try_login(&token, &principal(&n.to_string()), Admission::default());
+                    store.try_login(&token, &principal(&n.to_string()), LoginPolicy::default());
                 let is_applied = matches!(outcome, Outcome::Applied(_));
                 assert_eq!(store.has(token.id()), is_applied, "{outcome:?}");
                 applied += u64::from(is_applied);
@@ -209,8 +209,8 @@ mod races {
     #[test]
     fn a_cap_holds_under_concurrent_logins() {
         let store = Store::new();
-        let admission = Admission::capped(3);
-        let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), admission));
+        let policy = LoginPolicy::capped(3);
+        let log_in = || drop(store.try_login(&store.visitor(), &principal("alice"), policy));
         thread::scope(|scope| {
             let logins = [(); 3].map(|()| scope.spawn(|| (0..200).for_each(|_| log_in())));
             while !logins.iter().all(ScopedJoinHandle::is_finished) {
@@ -368,10 +368,10 @@ mod principals {
         let store = Store::new();
         let old = store.user("alice");
         let token = store.token(store.id());
-        let admission = Admission::capped(1);
+        let policy = LoginPolicy::capped(1);
         let mut record = store.record(&token);
         record.principal = Some(principal("alice"));
-        let outcome = store.sessions.create(token.id(), record, admission);
+        let outcome = store.sessions.create(token.id(), record, policy);
         assert_eq!(applied(outcome).ended, [old.id()]);
     }
 
@@ -395,8 +395,8 @@ mod principals {
         let store = Store::new();
         store.delete_all(&principal("alice"), None, Some(1));
         let token = store.visitor();
-        let outcome = store.try_login(&token, &principal("alice"), Admission::default());
-        assert!(matches!(outcome, Outcome::Rejected(Rejection::BelowFloor)));
+        let outcome = store.try_login(&token, &principal("alice"), LoginPolicy::default());
+        assert!(matches!(outcome, Outcome::Rejected(Rejection::StaleEpoch)));
         assert!(matches!(
             store.load(token.id(), Some(&store.prove(&token))),
             Lookup::Found(found) if found.record.version == Version::FIRST
@@ -450,7 +450,8 @@ mod principals {
     fn a_repeated_rotation_is_applied_once() {
         let store = Store::new();
         let (token, next) = (store.visitor(), store.token(store.id()));
-        let patch = store.rotation(&token, &next, Some(&principal("alice")), Admission::default());
+        let patch =
+            store.rotation(&token, &next, Some(&principal("alice")), LoginPolicy::default());
         let first = applied(store.update(token.id(), &patch));
         store.delete_all(&principal("alice"), Some(token.id()), Some(1));
         assert_eq!(applied(store.update(token.id(), &patch)), first);
@@ -497,7 +498,7 @@ mod caps {
         let (one, two, three) = (store.member(), store.visitor(), store.visitor());
         assert!(store.capped_login(&two, 2).is_empty());
         store.clock.advance(Duration::from_secs(1));
-        let elevation = store.rotation(&one, &store.token(one.id()), None, Admission::default());
+        let elevation = store.rotation(&one, &store.token(one.id()), None, LoginPolicy::default());
         applied(store.update(one.id(), &elevation));
         assert_eq!(store.capped_login(&three, 2), [two.id()]);
         assert_eq!(store.capped_login(&store.visitor(), 2), [one.id()]);
@@ -535,7 +536,7 @@ mod caps {
             &tokens[0],
             &store.token(tokens[0].id()),
             Some(&principal("alice")),
-            Admission::default(),
+            LoginPolicy::default(),
         );
         let mut rotation = login.rotation().unwrap().clone();
         let soon = store.now() + Duration::from_millis(1_500);
@@ -543,8 +544,8 @@ mod caps {
         login.rotate(store.prove(&tokens[0]), rotation);
         applied(store.update(tokens[0].id(), &login));
         store.clock.set(soon);
-        let admission = Admission::capped(30);
-        let outcome = store.try_login(&store.visitor(), &principal("alice"), admission);
+        let policy = LoginPolicy::capped(30);
+        let outcome = store.try_login(&store.visitor(), &principal("alice"), policy);
         assert!(applied(outcome).ended.is_empty(), "the one that expired made room");
     }
 
@@ -600,7 +601,7 @@ mod answers {
         let mut record = store.record(&token);
         let keys: Vec<_> = (0..65).map(|n| n.to_string()).collect();
         record.values = keys.iter().map(|key| (key, b"1".as_slice())).collect();
-        let outcome = store.sessions.create(token.id(), record, Admission::default());
+        let outcome = store.sessions.create(token.id(), record, LoginPolicy::default());
         assert!(matches!(outcome, Outcome::Rejected(Rejection::Limit(_))));
     }
 
@@ -727,7 +728,7 @@ impl Store {
     fn create(&self, id: RecordId, token: &Token, principal: Option<Principal>) -> Outcome {
         let mut record = self.record(token);
         record.principal = principal;
-        self.sessions.create(id, record, Admission::default())
+        self.sessions.create(id, record, LoginPolicy::default())
     }
 
     fn visitor(&self) -> Token {
@@ -756,7 +757,7 @@ impl Store {
         old: &Token,
         new: &Token,
         principal: Option<&Principal>,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Patch {
         let mut patch = Patch::new();
         let authentication = Authentication {
@@ -764,15 +765,15 @@ impl Store {
             absolute_deadline: self.now() + 2 * IDLE,
             principal: principal.cloned(),
             facts: None,
-            admission,
+            policy,
         };
         let rotation = Rotation { hash: self.hash(new), authentication: Some(authentication) };
         patch.rotate(self.prove(old), rotation);
         patch
     }
 
-    fn try_login(&self, token: &Token, principal: &Principal, admission: Admission) -> Outcome {
-        let patch = self.rotation(token, &self.token(token.id()), Some(principal), admission);
+    fn try_login(&self, token: &Token, principal: &Principal, policy: LoginPolicy) -> Outcome {
+        let patch = self.rotation(token, &self.token(token.id()), Some(principal), policy);
         self.update(token.id(), &patch)
     }
 
@@ -795,7 +796,7 @@ impl Store {
 
     fn login(&self, token: &Token, principal: &Principal) -> Token {
         let next = self.token(token.id());
-        let patch = self.rotation(token, &next, Some(principal), Admission::default());
+        let patch = self.rotation(token, &next, Some(principal), LoginPolicy::default());
         applied(self.update(token.id(), &patch));
         next
     }
@@ -803,13 +804,13 @@ impl Store {
     /// Signs in as alice one second later. Returns the sessions that the cap ended.
     fn capped_login(&self, token: &Token, cap: usize) -> Vec<RecordId> {
         self.clock.advance(Duration::from_secs(1));
-        let admission = Admission::capped(cap);
-        applied(self.try_login(token, &principal("alice"), admission)).ended
+        let policy = LoginPolicy::capped(cap);
+        applied(self.try_login(token, &principal("alice"), policy)).ended
     }
 
     fn admits(&self, name: &str, epoch: Option<u64>) -> bool {
-        let admission = Admission { epoch, ..Admission::default() };
-        let outcome = self.try_login(&self.visitor(), &principal(name), admission);
+        let policy = LoginPolicy { epoch, ..LoginPolicy::default() };
+        let outcome = self.try_login(&self.visitor(), &principal(name), policy);
         matches!(outcome, Outcome::Applied(_))
     }
 

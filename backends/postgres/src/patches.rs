@@ -91,7 +91,7 @@ impl<'p> Arguments<'p> {
         let rotation = patch.rotation();
         let authentication = rotation.and_then(|rotation| rotation.authentication.as_ref());
         let principal = authentication.and_then(|login| login.principal.as_ref());
-        let admission = authentication.map(|login| login.admission);
+        let policy = authentication.map(|login| login.policy);
         let facts = authentication.and_then(|login| login.facts.as_ref());
         let rehash = patch.rehashing();
         let arguments: [Argument<'_>; 33] = [
@@ -123,9 +123,9 @@ impl<'p> Arguments<'p> {
             ("facts", &facts.map(Facts::as_bytes)),
             ("realm", &principal.map(|principal| principal.realm().as_str())),
             ("principal", &principal.map(Principal::id)),
-            ("cap", &admission.map(|admission| to_i64_saturating(admission.cap))),
-            ("epoch", &admission.and_then(|admission| admission.epoch).map(rows::epoch)),
-            ("refuses", &admission.is_some_and(|admission| admission.at_cap == AtCap::Refuse)),
+            ("cap", &policy.map(|policy| to_i64_saturating(policy.cap))),
+            ("epoch", &policy.and_then(|policy| policy.epoch).map(rows::epoch)),
+            ("refuses", &policy.is_some_and(|policy| policy.at_cap == AtCap::Refuse)),
             ("idle", &patch.idle_deadline().map(Timestamp::as_millis)),
             ("owner", &patch.owner().map(RouteLabel::as_str)),
         ];
@@ -154,7 +154,7 @@ impl<'p> Arguments<'p> {
             }
             "not an integer" => Rejection::not_an_integer(offending_key()?),
             "overflow" => Rejection::overflow(offending_key()?),
-            "below floor" => Rejection::BelowFloor,
+            "below floor" => Rejection::StaleEpoch,
             "at cap" => Rejection::AtCap,
             "too many keys" => {
                 LimitError::Keys { keys: limited()?, limit: self.limits.keys }.into()

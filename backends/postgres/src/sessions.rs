@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Applied, AtCap, Carry, Deleted, Deletion, Env, Event, Facts, Found, Limits,
-    Lookup, Outcome, Patch, Principal, Probe, Proof, Record, RecordId, Rejection, Revocation, Scan,
-    Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
+    Absence, Applied, AtCap, ClientState, Deleted, Deletion, Env, Event, Facts, Found, Limits,
+    LoginPolicy, Lookup, Outcome, Patch, Principal, Probe, Proof, Record, RecordId, Rejection,
+    Revocation, Scan, Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
 };
 
 use crate::changes::Changes;
@@ -34,12 +34,12 @@ impl Sessions {
         &self,
         id: RecordId,
         record: &Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         if let Err(error) = self.limits.check_values(&record.values) {
             return self.refuse_new(id, record, error.into()).await;
         }
-        let new = New::of(record, admission)?;
+        let new = New::of(record, policy)?;
         let sending = new.send(self, id);
         let row = one(self.locking(record.principal.as_ref(), None, sending).await?)?;
         self.take_note(&row, 3, 4)?;
@@ -65,9 +65,11 @@ impl Sessions {
         let verdict = proof.map_or(Verdict::Right, |proof| record.verify(proof, now));
         Ok(match (verdict, record.is_expired(now)) {
             (Verdict::Right, true) => Lookup::Absent(Absence::Expired),
-            (Verdict::Right, false) => {
-                Lookup::Found(Found { id, record: Arc::new(record), carry: Carry::default() })
-            }
+            (Verdict::Right, false) => Lookup::Found(Found {
+                id,
+                record: Arc::new(record),
+                client_state: ClientState::default(),
+            }),
             (Verdict::Superseded, false) => Lookup::Superseded,
             (Verdict::UnknownKey(key), false) => return Err(StoreError::UnknownKey(key)),
             _ => Lookup::Absent(Absence::Unknown),
@@ -271,21 +273,21 @@ impl Sessions {
 /// A record as arguments of its statement.
 struct New<'r> {
     record: &'r Record,
-    admission: Admission,
+    policy: LoginPolicy,
     version: i64,
     fence: i64,
     values: (Vec<&'r str>, Vec<&'r str>),
 }
 
 impl<'r> New<'r> {
-    fn of(record: &'r Record, admission: Admission) -> Result<Self, StoreError> {
+    fn of(record: &'r Record, policy: LoginPolicy) -> Result<Self, StoreError> {
         let mut values = (Vec::new(), Vec::new());
         for (key, value) in record.values.iter() {
             values.0.push(key);
             values.1.push(text(value)?);
         }
         let (version, fence) = (rows::whole(record.version.0)?, rows::whole(record.fence())?);
-        Ok(Self { record, admission, version, fence, values })
+        Ok(Self { record, policy, version, fence, values })
     }
 
     async fn send(&self, sessions: &Sessions, id: RecordId) -> Result<Vec<Row>, StoreError> {
@@ -315,9 +317,9 @@ impl<'r> New<'r> {
             ("facts", &facts.map(Facts::as_bytes)),
             ("owner", &record.owner.as_ref().map(|owner| owner.label.as_str())),
             ("fence", &self.fence),
-            ("cap", &to_i64_saturating(self.admission.cap)),
-            ("epoch", &self.admission.epoch.map(rows::epoch)),
-            ("refuses", &(self.admission.at_cap == AtCap::Refuse)),
+            ("cap", &to_i64_saturating(self.policy.cap)),
+            ("epoch", &self.policy.epoch.map(rows::epoch)),
+            ("refuses", &(self.policy.at_cap == AtCap::Refuse)),
         ];
         // A late repetition would bring back a record that was ended after the first attempt.
         sessions.pool.rows(Resend::Never, &sessions.statements.create, &arguments).await
@@ -330,7 +332,7 @@ impl<'r> New<'r> {
                 Outcome::Applied(Applied { ended: ended(row, 2)?, ..Applied::at(version) })
             }
             "exists" => Outcome::Exists,
-            "below floor" => Outcome::Rejected(Rejection::BelowFloor),
+            "below floor" => Outcome::Rejected(Rejection::StaleEpoch),
             "at cap" => Outcome::Rejected(Rejection::AtCap),
             other => return Err(format!("unexpected verdict {other:?}").into()),
         })

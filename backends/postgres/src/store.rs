@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Probe, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
-    StoreError,
+    ChangeStream, Deleted, Deletion, Env, Limits, LoginPolicy, Lookup, Operate, Outcome, Patch,
+    Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
+    SessionStore, Stats, StoreError,
 };
 
 use crate::address::{Address, Pooler};
@@ -373,21 +373,26 @@ impl SessionStore for PostgresStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        self.sessions().create(id, &record, admission).await
+        self.sessions().create(id, &record, policy).await
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         self.sessions().load(id, proof).await
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         self.sessions().update(id, patch).await
     }
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use common::{Service, server, visitor};
 use futures_util::FutureExt;
-use rig::postgres::{Postgres, Proxy};
-use rig::{eventually, within};
 use steadfast_core::{
-    Admission, Authentication, Change, ChangeStream, Deletion, EndReason, Env, Hint, ManualClock,
-    Operate, Outcome, Patch, Principal, Realm, Record, RecordId, Revocation, Rotation,
+    Authentication, Change, ChangeStream, Deletion, EndReason, Env, LoginPolicy, ManualClock,
+    Operate, Outcome, Patch, Principal, Realm, Record, RecordId, RequestHint, Revocation, Rotation,
     SessionStore,
 };
 use steadfast_postgres::PostgresStore;
+use testkit::postgres::{Postgres, Proxy};
+use testkit::{eventually, within};
 
 #[tokio::test]
 async fn a_listener_hears_what_other_nodes_do() {
@@ -236,12 +236,12 @@ async fn heard(changes: &mut ChangeStream) -> Change {
 
 async fn create(store: &PostgresStore, secret: [u8; 32]) -> RecordId {
     let id = store.mint().unwrap();
-    store.create(id, visitor(store, secret), Admission::default()).await.unwrap();
+    store.create(id, visitor(store, secret), LoginPolicy::default()).await.unwrap();
     id
 }
 
 async fn applied(store: &PostgresStore, id: RecordId, patch: &Patch) -> steadfast_core::Version {
-    match store.update(id, patch, &Hint::default()).await.unwrap() {
+    match store.update(id, patch, &RequestHint::default()).await.unwrap() {
         Outcome::Applied(applied) => applied.version,
         other => panic!("{other:?}"),
     }
@@ -261,7 +261,7 @@ fn login(store: &PostgresStore, from: u8, to: u8, principal: &Principal) -> Patc
         absolute_deadline,
         principal: Some(principal.clone()),
         facts: None,
-        admission: Admission::capped(1),
+        policy: LoginPolicy::capped(1),
     };
     let hash = visitor(store, [to; 32]).secret;
     let mut login = Patch::new();

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use common::{Service, server, visitor};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, poll};
-use rig::postgres::{Certificates, Postgres, Proxy};
-use rig::{eventually, within};
 use steadfast_core::{
-    Admission, Authentication, Deletion, Hint, Lookup, Operate, Outcome, Patch, Principal, Proof,
-    RawJson, Realm, Record, RecordId, Revocation, Rotation, SessionStore, StoreError, Values,
+    Authentication, Deletion, LoginPolicy, Lookup, Operate, Outcome, Patch, Principal, Proof,
+    RawJson, Realm, Record, RecordId, RequestHint, Revocation, Rotation, SessionStore, StoreError,
+    Values,
 };
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, SetupError, Tls};
+use testkit::postgres::{Certificates, Postgres, Proxy};
+use testkit::{eventually, within};
 
 #[tokio::test]
 async fn st_10_a_server_that_cannot_be_verified_is_refused() {
@@ -110,7 +111,7 @@ impl Calls {
             absolute_deadline: record.absolute_deadline,
             principal: Some(who.clone()),
             facts: None,
-            admission: Admission::default(),
+            policy: LoginPolicy::default(),
         };
         let hash = visitor(store, [1; 32]).secret;
         let rotation = Rotation { hash, authentication: Some(authentication) };
@@ -126,7 +127,7 @@ impl Calls {
     }
 
     fn each<'c>(&'c self, store: &'c PostgresStore) -> Vec<(&'static str, BoxFuture<'c, ()>)> {
-        let create = store.create(self.id, self.record.clone(), Admission::default());
+        let create = store.create(self.id, self.record.clone(), LoginPolicy::default());
         let mut calls = vec![
             ("create", create.map(done).boxed()),
             ("load", store.load(self.id, Some(&self.proof), &HINT).map(done).boxed()),
@@ -148,7 +149,7 @@ fn done<T>(answer: Result<T, StoreError>) {
     answer.unwrap();
 }
 
-static HINT: Hint = Hint { routes: Vec::new(), seen: None };
+static HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };
 
 fn small() -> Values {
     [("cart", br#"["green tea","oolong"]"#.as_slice()), ("theme", b"\"dark\""), ("visits", b"41")]
@@ -305,7 +306,7 @@ async fn a_standby_alone_is_no_database() {
 
 async fn create(store: &PostgresStore) -> RecordId {
     let id = store.mint().unwrap();
-    store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
+    store.create(id, visitor(store, [0; 32]), LoginPolicy::default()).await.unwrap();
     id
 }
 

@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::{Service, server, visitor};
 use steadfast_core::{
-    Admission, Applied, Authentication, Deletion, Env, Hint, Keyring, Lookup, ManualClock, Operate,
-    Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, Revocation, Rotation,
+    Applied, Authentication, Deletion, Env, Keyring, LoginPolicy, Lookup, ManualClock, Operate,
+    Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, RequestHint, Revocation, Rotation,
     SessionStore, StoreError, Token, Values,
 };
 use steadfast_postgres::{PostgresStore, SetupError};
@@ -62,7 +62,7 @@ async fn ar_01_no_secret_is_in_the_database_in_any_encoding() {
         let token = Token::generate(store.mint().unwrap(), store.env()).unwrap();
         let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
         let record = Record { principal: Some(alice.clone()), ..visitor(&store, hash) };
-        store.create(token.id(), record, Admission::default()).await.unwrap();
+        store.create(token.id(), record, LoginPolicy::default()).await.unwrap();
         secrets.push(token.encode());
     }
     let dump = server().dump("app");
@@ -86,11 +86,11 @@ async fn ar_02_what_is_stored_opens_nothing() {
     let store = Service::new().store(Env::system()).await;
     let token = Token::generate(store.mint().unwrap(), store.env()).unwrap();
     let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
-    store.create(token.id(), visitor(&store, hash), Admission::default()).await.unwrap();
+    store.create(token.id(), visitor(&store, hash), LoginPolicy::default()).await.unwrap();
     let stolen = URL_SAFE_NO_PAD.encode([token.id().as_bytes(), &hash.digest()[..]].concat());
     let stolen = Token::decode(stolen.as_bytes()).unwrap();
     let proof = Keyring::unkeyed().prove(&Realm::default(), stolen.secret());
-    let lookup = store.load(token.id(), Some(&proof), &Hint::default()).await.unwrap();
+    let lookup = store.load(token.id(), Some(&proof), &RequestHint::default()).await.unwrap();
     assert!(matches!(lookup, Lookup::Absent(_)));
 }
 
@@ -162,7 +162,10 @@ async fn two_stores_in_one_schema_keep_apart() {
     other.migrate().await.unwrap();
     let (store, other) = (service.store(Env::system()).await, other.build().await.unwrap());
     let id = create(&store).await;
-    assert!(matches!(other.load(id, None, &Hint::default()).await.unwrap(), Lookup::Absent(_)));
+    assert!(matches!(
+        other.load(id, None, &RequestHint::default()).await.unwrap(),
+        Lookup::Absent(_)
+    ));
     assert_eq!(
         (store.stats().await.unwrap().records, other.stats().await.unwrap().records),
         (1, 0)
@@ -176,7 +179,7 @@ async fn in_05_a_nul_in_json_survives_and_one_in_text_is_an_error() {
     let mut patch = Patch::new();
     patch.put("a", RawJson::parse(r#""\u0000""#).unwrap()).unwrap();
     applied(&store, id, &patch).await;
-    let Lookup::Found(found) = store.load(id, None, &Hint::default()).await.unwrap() else {
+    let Lookup::Found(found) = store.load(id, None, &RequestHint::default()).await.unwrap() else {
         panic!("the record is live");
     };
     assert_eq!(found.record.values.get("a"), Some(br#""\u0000""#.as_slice()));
@@ -184,11 +187,11 @@ async fn in_05_a_nul_in_json_survives_and_one_in_text_is_an_error() {
     for bytes in [b"\"\0\"", b"\"\xff\""] {
         let mut patch = Patch::new();
         patch.put("a", RawJson::copied(bytes)).unwrap();
-        let error = store.update(id, &patch, &Hint::default()).await.unwrap_err();
+        let error = store.update(id, &patch, &RequestHint::default()).await.unwrap_err();
         assert!(matches!(error, StoreError::Unsupported(_)), "{error}");
         let values: Values = [("a", bytes.as_slice())].into_iter().collect();
         let record = Record { values, ..visitor(&store, [1; 32]) };
-        let error = store.create(store.mint().unwrap(), record, Admission::default()).await;
+        let error = store.create(store.mint().unwrap(), record, LoginPolicy::default()).await;
         assert!(matches!(error, Err(StoreError::Unsupported(_))), "{error:?}");
     }
 }
@@ -205,7 +208,7 @@ async fn in_03_hostile_text_is_kept_as_it_is() {
         ..visitor(&store, [1; 32])
     };
     let id = store.mint().unwrap();
-    store.create(id, record.clone(), Admission::default()).await.unwrap();
+    store.create(id, record.clone(), LoginPolicy::default()).await.unwrap();
     assert_eq!(store.list(&principal).await.unwrap()[0].id, id);
     assert_eq!(
         store
@@ -215,7 +218,11 @@ async fn in_03_hostile_text_is_kept_as_it_is() {
         1
     );
     let again = store
-        .create(id, record, Admission { cap: 9, epoch: Some(u64::MAX - 1), ..Admission::default() })
+        .create(
+            id,
+            record,
+            LoginPolicy { cap: 9, epoch: Some(u64::MAX - 1), ..LoginPolicy::default() },
+        )
         .await;
     assert!(matches!(again, Ok(Outcome::Rejected(_))), "{again:?}");
 }
@@ -232,12 +239,12 @@ async fn in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
     ] {
         let id = create(&store).await;
         service.sql(&format!("UPDATE {{sessions}} SET {wrong} WHERE id = '{id}'"));
-        let lookup = store.load(id, None, &Hint::default()).await.unwrap();
+        let lookup = store.load(id, None, &RequestHint::default()).await.unwrap();
         assert!(matches!(lookup, Lookup::Absent(_)), "{wrong}");
         let mut put = Patch::new();
         put.put("a", 1.into()).unwrap();
         for patch in [put, Patch::touch(store.env().now())] {
-            let answer = store.update(id, &patch, &Hint::default()).await;
+            let answer = store.update(id, &patch, &RequestHint::default()).await;
             assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{wrong}: {answer:?}");
         }
         let page = store.scan(None, 9).await.unwrap();
@@ -276,7 +283,7 @@ async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
         // Each login takes over the other's session, with a cap of one session.
         let logins = [0, 1].map(|n| {
             let (store, login) = (store.clone(), login(&store, &principals[1 - n]));
-            tokio::spawn(async move { store.update(ids[n], &login, &Hint::default()).await })
+            tokio::spawn(async move { store.update(ids[n], &login, &RequestHint::default()).await })
         });
         for login in logins {
             login.await.unwrap().unwrap();
@@ -293,9 +300,9 @@ async fn a_login_at_the_cap_costs_twice_at_most() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let alice = Principal::new(Realm::default(), "alice").unwrap();
-    let cap = Admission::default().cap;
+    let cap = LoginPolicy::default().cap;
     for _ in 0..cap - LOGINS {
-        create_within(&store, &alice, Admission::default()).await;
+        create_within(&store, &alice, LoginPolicy::default()).await;
     }
     service.sql("ANALYZE {sessions}");
     let mut costs = Vec::new();
@@ -303,8 +310,8 @@ async fn a_login_at_the_cap_costs_twice_at_most() {
         let before = service.pages_of_patches();
         for _ in 0..LOGINS {
             let id = create(&store).await;
-            let login = login_with(&store, &alice, Admission::default());
-            store.update(id, &login, &Hint::default()).await.unwrap();
+            let login = login_with(&store, &alice, LoginPolicy::default());
+            store.update(id, &login, &RequestHint::default()).await.unwrap();
         }
         costs.push(service.pages_of_patches() - before);
     }
@@ -328,8 +335,11 @@ async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
     assert_eq!(store.collect().await.unwrap(), 2_500);
     assert_eq!(service.sql("SELECT count(*) FROM {sessions}"), "2");
     drop(lock);
-    rig::eventually(async || store.collect().await.unwrap() == 1).await;
-    assert!(matches!(store.load(live, None, &Hint::default()).await.unwrap(), Lookup::Found(_)));
+    testkit::eventually(async || store.collect().await.unwrap() == 1).await;
+    assert!(matches!(
+        store.load(live, None, &RequestHint::default()).await.unwrap(),
+        Lookup::Found(_)
+    ));
 }
 
 #[tokio::test]
@@ -361,7 +371,7 @@ async fn a_principal_is_forgotten_with_the_last_session() {
     let wrong = visitor(&store, [9; 32]).secret;
     let mut login = login(&store, &alice);
     login.prove(wrong.into());
-    assert!(matches!(store.update(id, &login, &Hint::default()).await, Ok(Outcome::Gone)));
+    assert!(matches!(store.update(id, &login, &RequestHint::default()).await, Ok(Outcome::Gone)));
     assert_eq!(service.sql(principals), "");
 }
 
@@ -386,12 +396,12 @@ async fn a_node_sweeps_by_itself() {
     let store = builder.sweep_every(Some(Duration::from_millis(20))).build().await.unwrap();
     create(&store).await;
     clock.advance(Duration::from_secs(3_600));
-    rig::eventually(async || service.sql("SELECT count(*) FROM {sessions}") == "0").await;
+    testkit::eventually(async || service.sql("SELECT count(*) FROM {sessions}") == "0").await;
 }
 
 async fn create(store: &PostgresStore) -> RecordId {
     let id = store.mint().unwrap();
-    store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
+    store.create(id, visitor(store, [0; 32]), LoginPolicy::default()).await.unwrap();
     id
 }
 
@@ -402,11 +412,11 @@ async fn create_for(store: &PostgresStore, principal: &Principal) -> RecordId {
 async fn create_within(
     store: &PostgresStore,
     principal: &Principal,
-    admission: Admission,
+    policy: LoginPolicy,
 ) -> RecordId {
     let id = store.mint().unwrap();
     let record = Record { principal: Some(principal.clone()), ..visitor(store, [0; 32]) };
-    store.create(id, record, admission).await.unwrap();
+    store.create(id, record, policy).await.unwrap();
     id
 }
 
@@ -414,14 +424,14 @@ fn login(store: &PostgresStore, principal: &Principal) -> Patch {
     login_with(store, principal, ONE)
 }
 
-fn login_with(store: &PostgresStore, principal: &Principal, admission: Admission) -> Patch {
+fn login_with(store: &PostgresStore, principal: &Principal, policy: LoginPolicy) -> Patch {
     let record = visitor(store, [0; 32]);
     let authentication = Authentication {
         at: record.created,
         absolute_deadline: record.absolute_deadline,
         principal: Some(principal.clone()),
         facts: None,
-        admission,
+        policy,
     };
     let hash = visitor(store, [1; 32]).secret;
     let mut login = Patch::new();
@@ -429,10 +439,10 @@ fn login_with(store: &PostgresStore, principal: &Principal, admission: Admission
     login
 }
 
-const ONE: Admission = Admission::capped(1);
+const ONE: LoginPolicy = LoginPolicy::capped(1);
 
 async fn applied(store: &PostgresStore, id: RecordId, patch: &Patch) -> Applied {
-    match store.update(id, patch, &Hint::default()).await.unwrap() {
+    match store.update(id, patch, &RequestHint::default()).await.unwrap() {
         Outcome::Applied(applied) => applied,
         other => panic!("{other:?}"),
     }

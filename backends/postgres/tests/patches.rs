@@ -12,9 +12,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use steadfast_core::{
-    Admission, Authentication, Counters, Env, Facts, Hint, KeyId, Limits, ManualClock, Operate,
+    Authentication, Counters, Env, Facts, KeyId, Limits, LoginPolicy, ManualClock, Operate,
     Outcome, Owner, Patch, Patched, Principal, Proof, RawJson, Realm, Record, RecordId, Rehash,
-    Rejection, Replaced, Rotation, SecretHash, SessionStore, StoreError, Timestamp, Version,
+    Rejection, Replaced, RequestHint, Rotation, SecretHash, SessionStore, StoreError, Timestamp,
+    Version,
 };
 use steadfast_postgres::PostgresStore;
 use tokio::runtime::Runtime;
@@ -62,9 +63,9 @@ impl Subject {
         let patch = build(steps);
         let id = self.creator.mint().unwrap();
         self.clock.set(at(0));
-        self.creator.create(id, record.clone(), Admission::default()).await.unwrap();
+        self.creator.create(id, record.clone(), LoginPolicy::default()).await.unwrap();
         self.clock.set(at(now));
-        let outcome = self.stores[limits].update(id, &patch, &Hint::default()).await;
+        let outcome = self.stores[limits].update(id, &patch, &RequestHint::default()).await;
         let kept = self.kept(id).await;
         let seen = Seen { answer: outcome.into(), record: comparable(kept, at(now)) };
         let expected = match record.apply(&patch, at(now), &LIMITS[limits]) {
@@ -163,7 +164,7 @@ fn build(steps: &[Step]) -> Patch {
                     absolute_deadline: at(absolute),
                     principal: who.map(principal),
                     facts: facts.map(|facts| Facts::new(facts).unwrap()),
-                    admission: Admission::default(),
+                    policy: LoginPolicy::default(),
                 });
                 patch.rotate(proof(*from), Rotation { hash: secret(*to), authentication });
             }

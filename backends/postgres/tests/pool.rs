@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use common::{Service, server, visitor};
 use futures_util::future::join_all;
-use rig::postgres::{Postgres, Proxy};
-use rig::{eventually, within};
 use steadfast_core::{
-    Admission, Deletion, Env, Hint, Lookup, Outcome, Patch, RecordId, SessionStore, StoreError,
+    Deletion, Env, LoginPolicy, Lookup, Outcome, Patch, RecordId, RequestHint, SessionStore,
+    StoreError,
 };
 use steadfast_postgres::PostgresStore;
+use testkit::postgres::{Postgres, Proxy};
+use testkit::{eventually, within};
 
 #[tokio::test]
 async fn a_closed_connection_is_never_lent() {
@@ -267,7 +268,7 @@ async fn store_on(server: &Postgres) -> PostgresStore {
 
 async fn create(store: &PostgresStore) -> RecordId {
     let id = store.mint().unwrap();
-    store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
+    store.create(id, visitor(store, [0; 32]), LoginPolicy::default()).await.unwrap();
     id
 }
 
@@ -312,4 +313,4 @@ fn sessions_of(role: &str) -> String {
     server().sql("postgres", "app", &sql)
 }
 
-static HINT: Hint = Hint { routes: Vec::new(), seen: None };
+static HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };

@@ -10,14 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::{Service, server, visitor};
 use futures_util::future::join_all;
-use rig::postgres::PgBouncer;
-use rig::{eventually, within};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{
-    Admission, Change, Deletion, EndReason, Env, Hint, Lookup, Operate, Outcome, Patch, RecordId,
-    SessionStore, Store,
+    Change, Deletion, EndReason, Env, LoginPolicy, Lookup, Operate, Outcome, Patch, RecordId,
+    RequestHint, SessionStore, Store,
 };
 use steadfast_postgres::{Pooler, PostgresStore, PostgresStoreBuilder, SetupError};
+use testkit::postgres::PgBouncer;
+use testkit::{eventually, within};
 
 /// Three nodes that share the connections of one pooler.
 struct Pooled(Service);
@@ -192,7 +192,7 @@ fn builder(service: &Service, pooler: &PgBouncer, role: &str) -> PostgresStoreBu
 
 async fn create(store: &PostgresStore) -> RecordId {
     let id = store.mint().unwrap();
-    store.create(id, visitor(store, [0; 32]), Admission::default()).await.unwrap();
+    store.create(id, visitor(store, [0; 32]), LoginPolicy::default()).await.unwrap();
     id
 }
 
@@ -203,4 +203,4 @@ async fn increment(store: &PostgresStore, id: RecordId) {
     assert!(matches!(outcome, Ok(Outcome::Applied(_))), "{outcome:?}");
 }
 
-static HINT: Hint = Hint { routes: Vec::new(), seen: None };
+static HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };

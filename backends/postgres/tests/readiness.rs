@@ -7,9 +7,9 @@ mod common;
 use std::time::Instant;
 
 use common::{Service, server};
-use rig::eventually;
 use steadfast_core::{Env, Operate};
 use steadfast_postgres::SetupError;
+use testkit::eventually;
 
 #[tokio::test]
 async fn every_missing_privilege_is_found_at_the_start() {

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use rig::eventually;
-use rig::postgres::Postgres;
 use steadfast_core::{
-    Absence, Admission, Authentication, Deletion, Env, Found, Hint, KeyId, Lookup, ManualClock,
-    Operate, Outcome, Patch, Principal, Realm, Record, RecordId, Revocation, Rotation, SecretHash,
-    SessionStore, StoreError, Version,
+    Absence, Authentication, Deletion, Env, Found, KeyId, LoginPolicy, Lookup, ManualClock,
+    Operate, Outcome, Patch, Principal, Realm, Record, RecordId, RequestHint, Revocation, Rotation,
+    SecretHash, SessionStore, StoreError, Version,
 };
 use steadfast_postgres::{PostgresStore, SetupError};
+use testkit::eventually;
+use testkit::postgres::Postgres;
 
 #[tokio::test]
 async fn records_of_0_1_are_readable() {
@@ -61,7 +61,7 @@ async fn a_patch_rewrites_a_record_of_0_1() {
         absolute_deadline: store.env().now() + Duration::from_secs(3_600),
         principal: Some(principal_named("alice")),
         facts: None,
-        admission: Admission::capped(1_000),
+        policy: LoginPolicy::capped(1_000),
     };
     let rotation = Rotation { hash: hash(11), authentication: Some(authentication) };
     login.rotate(hash(1).into(), rotation);
@@ -79,14 +79,14 @@ async fn principals_of_0_1_keep_their_sessions() {
     let counts = "SELECT string_agg(id || sessions, ' ' ORDER BY id)
         FROM steadfast.sessions_principals";
     assert_eq!(database.sql(counts), "alice2 bob0");
-    let below = Admission { cap: 1_000, epoch: Some(8), ..Admission::default() };
+    let below = LoginPolicy { cap: 1_000, epoch: Some(8), ..LoginPolicy::default() };
     let record = Record { principal: Some(principal_named("bob")), ..record(&store, 7) };
     let outcome = store.create(id(7), record, below).await.unwrap();
     assert!(matches!(outcome, Outcome::Rejected(_)), "{outcome:?}");
     // One more login, with a cap of one session.
     let record = Record { principal: Some(principal_named("alice")), ..self::record(&store, 7) };
     let Outcome::Applied(applied) =
-        store.create(id(7), record, Admission::capped(1)).await.unwrap()
+        store.create(id(7), record, LoginPolicy::capped(1)).await.unwrap()
     else {
         panic!("alice has no floor");
     };
@@ -217,7 +217,7 @@ fn principal_named(id: &str) -> Principal {
     Principal::new(Realm::default(), id).unwrap()
 }
 
-static HINT: Hint = Hint { routes: Vec::new(), seen: None };
+static HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };
 
 /// The statements with literals instead of their parameters.
 const STATEMENTS_OF_0_1: &[&str] = &[

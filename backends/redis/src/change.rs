@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, LimitError, Limits, Patch, Principal, Record, RecordId, Timestamp,
+    LimitError, Limits, LoginPolicy, Patch, Principal, Record, RecordId, Timestamp,
 };
 
 use crate::keys::name;
 
 /// A change that may be a login.
 pub(crate) enum Change<'c> {
-    Create(&'c Record, Admission),
+    Create(&'c Record, LoginPolicy),
     Patch(&'c Patch),
 }
 
@@ -45,18 +45,18 @@ pub(crate) struct Login {
     /// The earliest time at which the session may have expired.
     pub(crate) ends: Timestamp,
     pub(crate) absolute_deadline: Timestamp,
-    pub(crate) admission: Admission,
+    pub(crate) policy: LoginPolicy,
 }
 
 impl Login {
-    pub(crate) fn by(id: RecordId, record: &Record, admission: Admission) -> Option<Self> {
+    pub(crate) fn by(id: RecordId, record: &Record, policy: LoginPolicy) -> Option<Self> {
         Some(Self {
             id,
             name: name(record.principal.as_ref()?),
             at: record.authenticated.unwrap_or(record.created),
             ends: record.deadline(),
             absolute_deadline: record.absolute_deadline,
-            admission,
+            policy,
         })
     }
 
@@ -73,7 +73,7 @@ impl Login {
                 .unwrap_or(authentication.at + Duration::from_secs(60))
                 .min(absolute_deadline),
             absolute_deadline,
-            admission: authentication.admission,
+            policy: authentication.policy,
         })
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redis::{Arg, Cmd, cmd};
 use steadfast_core::{
-    Admission, Authentication, Deletion, Hint, KeyId, Lookup, Outcome, Patch, Principal, Proof,
-    Realm, Record, Revocation, Rotation, SecretHash, SessionStore, StoreError,
+    Authentication, Deletion, KeyId, LoginPolicy, Lookup, Outcome, Patch, Principal, Proof, Realm,
+    Record, RequestHint, Revocation, Rotation, SecretHash, SessionStore, StoreError,
 };
 
 use crate::connection::{Listener, Server};
@@ -120,8 +120,8 @@ impl RedisStore {
         let [first, second] = [self.secret()?, self.secret()?];
         let proof = [first, second].map(Proof::from);
         let end = now + Duration::from_secs(60);
-        let hint = Hint::default();
-        let created = self.create(id, Record::new(first, now, end, end), Admission::default());
+        let hint = RequestHint::default();
+        let created = self.create(id, Record::new(first, now, end, end), LoginPolicy::default());
         expect(matches!(created.await?, Outcome::Applied(_)))?;
         expect(matches!(self.load(id, Some(&proof[0]), &hint).await?, Lookup::Found(_)))?;
         let mut patch = Patch::touch(end);
@@ -134,7 +134,7 @@ impl RedisStore {
             absolute_deadline: end,
             principal: Some(alice.clone()),
             facts: None,
-            admission: Admission::default(),
+            policy: LoginPolicy::default(),
         };
         let mut login = Patch::new();
         let [proof, new_proof] = proof;

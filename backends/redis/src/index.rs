@@ -283,7 +283,7 @@ impl Sessions {
                 b'F' => {
                     return Ok(Reservation::Refused(match self.ask(login.id, change).await? {
                         ScriptOutcome::WouldApply(_) => {
-                            ScriptOutcome::rejected(Rejection::BelowFloor)
+                            ScriptOutcome::rejected(Rejection::StaleEpoch)
                         }
                         made => made,
                     }));
@@ -325,7 +325,7 @@ impl Sessions {
         args.short(own.to_string().as_bytes());
         args.short(before.map(ToString::to_string).unwrap_or_default().as_bytes());
         args.time(login.at).time(login.absolute_deadline).time(login.ends);
-        admitted(&mut args, login.admission);
+        admitted(&mut args, login.policy);
         args.flag(looked.is_some());
         looked.unwrap_or(&Looked::default()).pack(&mut args);
         let call = self.scripts.reserve.on(&[&index], &args);

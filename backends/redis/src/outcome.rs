@@ -127,7 +127,7 @@ fn rejection(answer: &mut ScriptReply) -> Option<Rejection> {
                 _ => Rejection::overflow(key),
             })
         }
-        b'F' => Some(Rejection::BelowFloor),
+        b'F' => Some(Rejection::StaleEpoch),
         b'R' => Some(Rejection::AtCap),
         _ => None,
     }

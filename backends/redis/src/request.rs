@@ -1,7 +1,7 @@
 //! The arguments of scripts, packed in the order in which the scripts read them.
 
 use steadfast_core::{
-    Admission, AtCap, Authentication, Deletion, EndReason, Facts, Limits, Op, Patch, Proof,
+    AtCap, Authentication, Deletion, EndReason, Facts, Limits, LoginPolicy, Op, Patch, Proof,
     RawJson, Record, SecretHash, Timestamp,
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn new_record(
     to: &mut Packed,
     record: &Record,
     name: &str,
-    admission: Admission,
+    policy: LoginPolicy,
     context: LoginContext<'_>,
 ) {
     to.flag(context.only_asks).flag(context.is_split).huge(&encode(record, context.ticket));
@@ -32,7 +32,7 @@ pub(crate) fn new_record(
         to.short(key.as_bytes()).huge(value);
     }
     to.long(name.as_bytes()).time(record.authenticated.unwrap_or(record.created));
-    admitted(to, admission);
+    admitted(to, policy);
     to.short(context.ticket.as_bytes());
 }
 
@@ -78,9 +78,9 @@ pub(crate) fn deletion(to: &mut Packed, deletion: &Deletion<'_>, name: &str) {
     to.u8(letter(deletion.reason)).long(name.as_bytes());
 }
 
-pub(crate) fn admitted(to: &mut Packed, admission: Admission) {
-    to.u32(admission.cap).flag(admission.at_cap == AtCap::Refuse);
-    epoch(to, admission.epoch);
+pub(crate) fn admitted(to: &mut Packed, policy: LoginPolicy) {
+    to.u32(policy.cap).flag(policy.at_cap == AtCap::Refuse);
+    epoch(to, policy.epoch);
 }
 
 /// Packs an epoch as a decimal number, or nothing.
@@ -103,7 +103,7 @@ fn authentication(to: &mut Packed, given: &Authentication, name: &str, context: 
     to.time(given.at).time(given.absolute_deadline).flag(given.facts.is_some());
     to.long(given.facts.as_ref().map(Facts::as_bytes).unwrap_or_default());
     to.u16(given.facts.as_ref().map_or(0, format)).long(name.as_bytes());
-    admitted(to, given.admission);
+    admitted(to, given.policy);
     to.short(context.ticket.as_bytes());
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use redis::cmd;
 use steadfast_core::{
-    Absence, Admission, Carry, Deleted, Deletion, Env, Event, Found, Limits, Lookup, Outcome,
-    Patch, Probe, Proof, Record, RecordId, StoreError, Verdict,
+    Absence, ClientState, Deleted, Deletion, Env, Event, Found, Limits, LoginPolicy, Lookup,
+    Outcome, Patch, Probe, Proof, Record, RecordId, StoreError, Verdict,
 };
 
 use crate::change::{Change, Login, is_elevation};
@@ -41,13 +41,13 @@ impl Sessions {
         self: &Arc<Self>,
         id: RecordId,
         record: &Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         if let Err(limit) = self.limits.check_values(&record.values) {
             return Ok(Outcome::Rejected(limit.into()));
         }
-        let login = Login::by(id, record, admission);
-        self.change(id, login, &Change::Create(record, admission)).await?.outcome()
+        let login = Login::by(id, record, policy);
+        self.change(id, login, &Change::Create(record, policy)).await?.outcome()
     }
 
     /// Loads a record. Reading a hash is atomic, so the proof can be judged here, by the same
@@ -81,7 +81,11 @@ impl Sessions {
             Verdict::Right if is_expired => Lookup::Absent(Absence::Expired),
             Verdict::Right => {
                 self.seen.remember(id, record.principal.as_ref());
-                Lookup::Found(Found { id, record: Arc::new(record), carry: Carry::default() })
+                Lookup::Found(Found {
+                    id,
+                    record: Arc::new(record),
+                    client_state: ClientState::default(),
+                })
             }
             Verdict::Superseded if !is_expired => Lookup::Superseded,
             Verdict::Superseded | Verdict::Wrong | Verdict::UnknownKey(_) => {
@@ -259,8 +263,8 @@ impl Sessions {
     ) -> Result<ScriptReply, StoreError> {
         let mut args = self.args(numbered.stamp());
         let (script, ends, is_repeatable) = match change {
-            Change::Create(record, admission) => {
-                request::new_record(&mut args, record, name, *admission, context);
+            Change::Create(record, policy) => {
+                request::new_record(&mut args, record, name, *policy, context);
                 (&self.scripts.create, !name.is_empty(), true)
             }
             Change::Patch(patch) => {

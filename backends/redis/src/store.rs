@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use redis::RedisConnectionInfo;
 use redis::aio::ConnectionLike;
 use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Env, Hint, Limits, Lookup, Operate, Outcome, Patch,
-    Principal, Probe, Proof, Record, RecordId, Revocation, Scan, SessionInfo, SessionStore, Stats,
-    StoreError,
+    ChangeStream, Deleted, Deletion, Env, Limits, LoginPolicy, Lookup, Operate, Outcome, Patch,
+    Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
+    SessionStore, Stats, StoreError,
 };
 
 use crate::address::{Address, Endpoint};
@@ -326,21 +326,26 @@ impl SessionStore for RedisStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        self.0.create(id, &record, admission).await
+        self.0.create(id, &record, policy).await
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         self.0.load(id, proof).await
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         self.0.update(id, patch).await
     }
 

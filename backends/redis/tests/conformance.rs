@@ -9,10 +9,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisFuture, Value};
-use rig::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, RecordId, Store};
 use steadfast_redis::{Address, Prefix, RedisStore, RedisStoreBuilder, SetupError};
+use testkit::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 use tokio::sync::OnceCell;
 
 mod one_server {

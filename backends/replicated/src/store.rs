@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 use steadfast_core::{
-    Admission, Change, ChangeStream, Deleted, Deletion, Description, Drained, Env, Event, Hint,
-    Limits, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Revocation, Scan,
-    SessionInfo, SessionStore, Stats, StoreError,
+    Change, ChangeStream, Deleted, Deletion, Description, Drained, Env, Event, Limits, LoginPolicy,
+    Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, RequestHint, Revocation,
+    Scan, SessionInfo, SessionStore, Stats, StoreError,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -148,12 +148,12 @@ impl SessionStore for ReplicatedStore {
         &self.settings.limits
     }
 
-    fn carries(&self) -> bool {
+    fn places_sessions(&self) -> bool {
         true
     }
 
     /// A lost node delays the answers about its own records only.
-    fn fails_as_a_whole(&self) -> bool {
+    fn shares_fate(&self) -> bool {
         false
     }
 
@@ -174,25 +174,30 @@ impl SessionStore for ReplicatedStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        self.outcome(Request::Create { id, record: Box::new(record), admission }, END_WITHIN).await
+        self.outcome(Request::Create { id, record: Box::new(record), policy }, END_WITHIN).await
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
-        let request = Request::Load { id, proof: proof.cloned(), seen: hint.seen };
+        let request = Request::Load { id, proof: proof.cloned(), seen: hint.min_version };
         match self.call(request, WITHIN).await? {
             Reply::Lookup(lookup) => Ok(lookup),
             _ => Err(unexpected()),
         }
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         let within = if patch.rotation().is_some() { END_WITHIN } else { WITHIN };
         self.outcome(Request::Update { id, patch: Box::new(patch.clone()) }, within).await
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use steadfast_core::{
-    Admission, Change, EndReason, Hint, KeyId, Lifetime, Lookup, Operate, Outcome, Patch, RawJson,
-    Record, RecordId, SecretHash, SessionStore,
+    Change, EndReason, KeyId, Lifetime, LoginPolicy, Lookup, Operate, Outcome, Patch, RawJson,
+    Record, RecordId, RequestHint, SecretHash, SessionStore,
 };
 use steadfast_replicated::{Budget, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::net::TcpListener;
@@ -20,9 +20,9 @@ async fn metrics_show_copies_and_traffic() {
     let [first, second] = two_nodes().await;
     let ids = [create(&first).await, create(&first).await, create(&second).await];
     for store in [&first, &second] {
-        let found = store.load(ids[0], None, &Hint::default()).await.unwrap();
+        let found = store.load(ids[0], None, &RequestHint::default()).await.unwrap();
         assert!(matches!(found, Lookup::Found(_)));
-        let outcome = store.update(ids[0], &patch(), &Hint::default()).await.unwrap();
+        let outcome = store.update(ids[0], &patch(), &RequestHint::default()).await.unwrap();
         assert!(matches!(outcome, Outcome::Applied(_)));
     }
 
@@ -131,7 +131,7 @@ async fn create(store: &ReplicatedStore) -> RecordId {
     let secret = SecretHash::from_parts(KeyId::NONE, [0; 32]);
     let [idle, absolute] = [lifetime.idle_deadline(now), lifetime.absolute_deadline(now)];
     let record = Record::new(secret, now, idle, absolute);
-    store.create(id, record, Admission::default()).await.unwrap();
+    store.create(id, record, LoginPolicy::default()).await.unwrap();
     id
 }
 

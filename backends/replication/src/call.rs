@@ -1,8 +1,8 @@
 //! Calls: requests to the owner of a record, and its replies.
 
 use steadfast_core::{
-    Admission, Applied, Counters, Deleted, EndReason, KeyId, Lookup, Op, Outcome, Patch, Principal,
-    Proof, Record, RecordId, Refusal, SessionInfo, Timestamp, Version,
+    Applied, ApplyError, Counters, Deleted, EndReason, KeyId, LoginPolicy, Lookup, Op, Outcome,
+    Patch, Principal, Proof, Record, RecordId, SessionInfo, Timestamp, Version,
 };
 
 use crate::member::Boot;
@@ -27,7 +27,7 @@ pub enum Request {
         /// The record to store.
         record: Box<Record>,
         /// The conditions for another session of the principal.
-        admission: Admission,
+        policy: LoginPolicy,
     },
     /// Looks a record up.
     Load {
@@ -95,7 +95,7 @@ pub enum ListRequest {
         /// Its absolute deadline.
         until: Timestamp,
         /// The conditions.
-        admission: Admission,
+        policy: LoginPolicy,
     },
     /// The session is the principal's.
     Settle(RecordId),
@@ -206,13 +206,13 @@ impl Reply {
     }
 
     /// The answer to a patch that changes nothing.
-    pub fn refused(refusal: Refusal) -> Self {
+    pub fn refused(refusal: ApplyError) -> Self {
         match refusal {
-            Refusal::Gone => Self::Outcome(Outcome::Gone),
-            Refusal::Superseded => Self::Outcome(Outcome::Superseded),
-            Refusal::UnknownKey(key) => Self::Failed(Failure::UnknownKey(key)),
-            Refusal::Conflict => Self::Outcome(Outcome::Conflict),
-            Refusal::Rejected(rejection) => Self::Outcome(Outcome::Rejected(rejection)),
+            ApplyError::Gone => Self::Outcome(Outcome::Gone),
+            ApplyError::Superseded => Self::Outcome(Outcome::Superseded),
+            ApplyError::UnknownKey(key) => Self::Failed(Failure::UnknownKey(key)),
+            ApplyError::Conflict => Self::Outcome(Outcome::Conflict),
+            ApplyError::Rejected(rejection) => Self::Outcome(Outcome::Rejected(rejection)),
         }
     }
 }

@@ -12,7 +12,7 @@ mod steps;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use steadfast_core::{Admission, Outcome, Principal, Record, RecordId};
+use steadfast_core::{LoginPolicy, Outcome, Principal, Record, RecordId};
 
 use self::commit::Commit;
 pub use self::commit::News;
@@ -586,7 +586,7 @@ fn reserve(id: RecordId, record: &Record) -> Option<Told> {
         id,
         authenticated: record.authenticated.unwrap_or(record.created),
         until: record.absolute_deadline,
-        admission: Admission { epoch: Some(u64::MAX), ..Admission::capped(usize::MAX) },
+        policy: LoginPolicy { epoch: Some(u64::MAX), ..LoginPolicy::capped(usize::MAX) },
     };
     Some(list_step(None, record.principal.clone()?, request))
 }

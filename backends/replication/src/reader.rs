@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use steadfast_core::{Absence, Carry, EndReason, Found, Lookup, Proof, RecordId, Verdict, Version};
+use steadfast_core::{
+    Absence, ClientState, EndReason, Found, Lookup, Proof, RecordId, Verdict, Version,
+};
 
 use crate::call::{Failure, Reply};
 use crate::context::Context;
@@ -44,8 +46,9 @@ pub fn read(
     }
     Some(match proof.map(|proof| record.verify(proof, cx.now.wall)) {
         None | Some(Verdict::Right) => {
-            let carry = Carry { routes: cx.view.routes(slot), version: Some(record.version) };
-            Reply::Lookup(Lookup::Found(Found { id, record: record.clone(), carry }))
+            let client_state =
+                ClientState { routes: cx.view.routes(slot), version: Some(record.version) };
+            Reply::Lookup(Lookup::Found(Found { id, record: record.clone(), client_state }))
         }
         Some(Verdict::Superseded) => Reply::Lookup(Lookup::Superseded),
         Some(Verdict::Wrong) => Reply::Lookup(Lookup::Absent(Absence::Unknown)),

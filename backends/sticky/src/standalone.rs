@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use steadfast_core::{
-    Absence, Admission, Carry, Drained, Hint, Lookup, Operate, Outcome, Patch, Proof, Record,
-    RecordId, RouteLabel, SessionStore, StoreError, Version,
+    Absence, ClientState, Drained, LoginPolicy, Lookup, Operate, Outcome, Patch, Proof, Record,
+    RecordId, RequestHint, RouteLabel, SessionStore, StoreError, Version,
 };
 use steadfast_memory::MemoryStore;
 
@@ -30,21 +30,21 @@ impl Standalone {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         let record = Record { version: record.version.max(self.start), ..record };
-        self.memory.create(id, record, admission).await.map(|outcome| self.labelled(outcome))
+        self.memory.create(id, record, policy).await.map(|outcome| self.labelled(outcome))
     }
 
     pub(crate) async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         Ok(match self.memory.load(id, proof, hint).await? {
             Lookup::Found(mut found) => {
-                found.carry = self.carry(found.record.version);
+                found.client_state = self.client_state(found.record.version);
                 Lookup::Found(found)
             }
             Lookup::Absent(Absence::Unknown) if self.is_lost(hint) => Lookup::Absent(Absence::Lost),
@@ -56,7 +56,7 @@ impl Standalone {
         &self,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Outcome, StoreError> {
         self.memory.update(id, patch, hint).await.map(|outcome| self.labelled(outcome))
     }
@@ -73,22 +73,22 @@ impl Standalone {
 
     /// Returns true if the client's hint shows that a missing session was lost: its route names
     /// another node, or its version is from before this process.
-    fn is_lost(&self, hint: &Hint) -> bool {
+    fn is_lost(&self, hint: &RequestHint) -> bool {
         let is_elsewhere = !hint.routes.is_empty() && !hint.routes.contains(&self.label);
-        is_elsewhere || hint.seen.is_some_and(|seen| seen < self.start)
+        is_elsewhere || hint.min_version.is_some_and(|seen| seen < self.start)
     }
 
     fn labelled(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Applied(mut applied) => {
-                applied.carry = self.carry(applied.version);
+                applied.client_state = self.client_state(applied.version);
                 Outcome::Applied(applied)
             }
             outcome => outcome,
         }
     }
 
-    fn carry(&self, version: Version) -> Carry {
-        Carry { routes: vec![self.label.clone()], version: Some(version) }
+    fn client_state(&self, version: Version) -> ClientState {
+        ClientState { routes: vec![self.label.clone()], version: Some(version) }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Admission, ChangeStream, Deleted, Deletion, Description, Drained, Env, Hint, Limits, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, Revocation, RouteLabel,
-    Routed, Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
+    ChangeStream, Deleted, Deletion, Description, Drained, Env, Limits, LoginPolicy, Lookup,
+    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint,
+    Revocation, RouteLabel, Routed, Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
 };
 use steadfast_memory::MemoryStore;
 
@@ -242,7 +242,7 @@ impl SessionStore for StickyStore {
         self.inner().limits()
     }
 
-    fn carries(&self) -> bool {
+    fn places_sessions(&self) -> bool {
         true
     }
 
@@ -266,12 +266,12 @@ impl SessionStore for StickyStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         match &self.place {
             _ if self.is_draining() => Ok(Outcome::Rejected(Rejection::Draining)),
-            Place::Standalone(node) => node.create(id, record, admission).await,
-            Place::WithBackup(node) => node.create(id, record, admission).await,
+            Place::Standalone(node) => node.create(id, record, policy).await,
+            Place::WithBackup(node) => node.create(id, record, policy).await,
         }
     }
 
@@ -279,7 +279,7 @@ impl SessionStore for StickyStore {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         match &self.place {
             Place::Standalone(node) => node.load(id, proof, hint).await,
@@ -291,7 +291,7 @@ impl SessionStore for StickyStore {
         &self,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Outcome, StoreError> {
         match &self.place {
             Place::Standalone(node) => node.update(id, patch, hint).await,

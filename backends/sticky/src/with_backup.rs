@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Applied, Carry, Change, Deleted, Deletion, Drained, Event, Found, Hint, Lookup,
-    Outcome, Owner, Patch, Principal, Proof, Record, RecordId, Revocation, RouteLabel, Store,
-    StoreError, Verdict,
+    Applied, Change, ClientState, Deleted, Deletion, Drained, Event, Found, LoginPolicy, Lookup,
+    Outcome, Owner, Patch, Principal, Proof, Record, RecordId, RequestHint, Revocation, RouteLabel,
+    Store, StoreError, Verdict,
 };
 use tokio::time::Instant;
 
@@ -84,19 +84,19 @@ impl WithBackup {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
         let owner = Owner { label: self.label.clone(), fence: record.fence() + 1 };
         let record = Record { owner: Some(Box::new(owner)), ..record };
-        let outcome = self.backup.create(id, record, admission).await?;
-        Ok(self.with_carry(id, &Hint::default(), outcome))
+        let outcome = self.backup.create(id, record, policy).await?;
+        Ok(self.with_client_state(id, &RequestHint::default(), outcome))
     }
 
     pub(crate) async fn load(
         self: &Arc<Self>,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         if let Some(found) = self.serve(id, proof, hint) {
             return Ok(found);
@@ -113,7 +113,12 @@ impl WithBackup {
     }
 
     /// Returns the answer of the copy, if it may answer.
-    fn serve(self: &Arc<Self>, id: RecordId, proof: Option<&Proof>, hint: &Hint) -> Option<Lookup> {
+    fn serve(
+        self: &Arc<Self>,
+        id: RecordId,
+        proof: Option<&Proof>,
+        hint: &RequestHint,
+    ) -> Option<Lookup> {
         // News first: it may forbid the copy to answer.
         let since = self.catch_up(Instant::now());
         let copy = self.cache.find(id)?;
@@ -125,7 +130,7 @@ impl WithBackup {
         self: &Arc<Self>,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Outcome, StoreError> {
         let since = self.catch_up(Instant::now());
         if let Some(outcome) = self.defer(id, patch, hint, since) {
@@ -146,7 +151,7 @@ impl WithBackup {
         // A patch that neither checked nor changed the owner, such as a touch without a copy,
         // does not show that this node serves the record, so its answer must not name this node.
         if is_fenced(&sent, patch) || sent.owner().is_some() {
-            Ok(self.with_carry(id, hint, outcome))
+            Ok(self.with_client_state(id, hint, outcome))
         } else {
             Ok(outcome)
         }
@@ -216,10 +221,10 @@ impl WithBackup {
 
     /// Returns true if a copy can answer a request: it is at least as new as the client has seen,
     /// live, and opens for the proof. Every other answer is the authority's.
-    fn answers(&self, copy: &LocalCopy, proof: Option<&Proof>, hint: &Hint) -> bool {
+    fn answers(&self, copy: &LocalCopy, proof: Option<&Proof>, hint: &RequestHint) -> bool {
         let now = self.backup.env().now();
         let is_right = |proof: &Proof| copy.record.verify(proof, now) == Verdict::Right;
-        Some(copy.record.version) >= hint.seen
+        Some(copy.record.version) >= hint.min_version
             && !copy.record.is_expired(now)
             && proof.is_none_or(is_right)
     }
@@ -229,7 +234,7 @@ impl WithBackup {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         let epoch = self.cache.read_epoch(id, Instant::now());
         let there = match self.backup.load(id, proof, hint).await? {
@@ -239,16 +244,18 @@ impl WithBackup {
                 return Ok(lookup);
             }
         };
-        if Some(there.record.version) < hint.seen {
+        if Some(there.record.version) < hint.min_version {
             Event::RolledBack.emit(Some(id));
         }
         if self.owns(&there.record) {
             self.cache.fill(id, epoch, &there.record);
-            return Ok(found(id, &there.record, self.routes(id, hint, &there.carry.routes)));
+            return Ok(found(id, &there.record, self.routes(id, hint, &there.client_state.routes)));
         }
         self.rehoming.forget(id);
         match self.take_over(id, &there.record, epoch).await {
-            Some(record) => Ok(found(id, &record, self.routes(id, hint, &there.carry.routes))),
+            Some(record) => {
+                Ok(found(id, &record, self.routes(id, hint, &there.client_state.routes)))
+            }
             None => self.read_elsewhere(id, proof, hint).await,
         }
     }
@@ -266,7 +273,7 @@ impl WithBackup {
         let mut patch = Patch::new();
         patch.fence(record.fence());
         patch.own(self.label.clone());
-        let answer = self.backup.update(id, &patch, &Hint::default()).await;
+        let answer = self.backup.update(id, &patch, &RequestHint::default()).await;
         let Ok(Outcome::Applied(applied)) = answer else {
             tracing::debug!(target: "steadfast", session = %id, ?answer, "not taken over");
             return None;
@@ -288,12 +295,12 @@ impl WithBackup {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         let lookup = self.backup.load(id, proof, hint).await?;
         let Lookup::Found(there) = lookup else { return Ok(lookup) };
         let owner = there.record.owner.as_ref().map(|owner| owner.label.clone());
-        let routes = owner.map(|label| ranked(label, &there.carry.routes));
+        let routes = owner.map(|label| ranked(label, &there.client_state.routes));
         Ok(found(id, &there.record, routes.unwrap_or_default()))
     }
 
@@ -325,7 +332,7 @@ impl WithBackup {
         self: &Arc<Self>,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
         since: Option<Instant>,
     ) -> Option<Outcome> {
         let deferred = self.deferred.as_ref()?;
@@ -343,7 +350,7 @@ impl WithBackup {
         if self.cache.advance_locally(id, &copy, patched.record, push)? {
             self.send_deferred(id);
         }
-        Some(self.with_carry(id, hint, Outcome::Applied(Applied::at(version))))
+        Some(self.with_client_state(id, hint, Outcome::Applied(Applied::at(version))))
     }
 
     fn send_deferred(self: &Arc<Self>, id: RecordId) {
@@ -433,17 +440,17 @@ impl WithBackup {
     }
 
     /// Adds the hints for the client to an answer of this node.
-    fn with_carry(&self, id: RecordId, hint: &Hint, outcome: Outcome) -> Outcome {
+    fn with_client_state(&self, id: RecordId, hint: &RequestHint, outcome: Outcome) -> Outcome {
         let Outcome::Applied(mut applied) = outcome else { return outcome };
         applied.ended.iter().for_each(|ended| self.cache.forget(*ended));
-        let routes = self.routes(id, hint, &applied.carry.routes);
-        applied.carry = Carry { routes, version: Some(applied.version) };
+        let routes = self.routes(id, hint, &applied.client_state.routes);
+        applied.client_state = ClientState { routes, version: Some(applied.version) };
         Outcome::Applied(applied)
     }
 
     /// Returns the route to this node, or to another one if the session is to move, followed by the
     /// backup's own route.
-    fn routes(&self, id: RecordId, hint: &Hint, backup: &[RouteLabel]) -> Vec<RouteLabel> {
+    fn routes(&self, id: RecordId, hint: &RequestHint, backup: &[RouteLabel]) -> Vec<RouteLabel> {
         let target = self.rehoming.target(id, hint.routes.first());
         ranked(target.unwrap_or_else(|| self.label.clone()), backup)
     }
@@ -525,8 +532,8 @@ async fn keep(keeping: Keeping) {
 }
 
 fn found(id: RecordId, record: &Arc<Record>, routes: Vec<RouteLabel>) -> Lookup {
-    let carry = Carry { routes, version: Some(record.version) };
-    Lookup::Found(Found { id, record: Arc::clone(record), carry })
+    let client_state = ClientState { routes, version: Some(record.version) };
+    Lookup::Found(Found { id, record: Arc::clone(record), client_state })
 }
 
 /// Returns a route with `first` in front of the other labels.

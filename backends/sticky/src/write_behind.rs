@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use steadfast_core::{
-    Hint, Lookup, Op, Outcome, Patch, Record, RecordId, RouteLabel, SessionStore, StoreError,
+    Lookup, Op, Outcome, Patch, Record, RecordId, RequestHint, RouteLabel, SessionStore, StoreError,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -178,7 +178,7 @@ impl WriteBehind {
     pub(crate) async fn send(&self, backup: &dyn SessionStore, id: RecordId) -> Sent {
         let mut fence = None;
         while let Some(next) = self.front(id) {
-            let (patch, hint) = (next.under(fence), Hint::default());
+            let (patch, hint) = (next.under(fence), RequestHint::default());
             match in_time(backup.update(id, &patch, &hint)).await {
                 Ok(Outcome::Applied(_)) if self.pop(id) => {}
                 Ok(Outcome::Applied(_)) => break,
@@ -390,7 +390,7 @@ impl Leftover {
         id: RecordId,
         label: &RouteLabel,
     ) -> Result<Merged, StoreError> {
-        let Lookup::Found(found) = backup.load(id, None, &Hint::default()).await? else {
+        let Lookup::Found(found) = backup.load(id, None, &RequestHint::default()).await? else {
             // The session has ended, and its values with it.
             return Ok(Merged::Done { lost: 0 });
         };
@@ -398,7 +398,7 @@ impl Leftover {
             return Ok(Merged::Refused("another user signed in"));
         }
         let (rest, overwritten) = self.rest(&found.record, label);
-        Ok(match backup.update(id, &rest, &Hint::default()).await? {
+        Ok(match backup.update(id, &rest, &RequestHint::default()).await? {
             Outcome::Applied(_) | Outcome::Gone => {
                 Merged::Done { lost: self.patches_of(&overwritten) }
             }
@@ -472,7 +472,7 @@ async fn fenced_anew(
     label: &RouteLabel,
     sign_in: u64,
 ) -> Result<Option<u64>, StoreError> {
-    let hint = Hint::default();
+    let hint = RequestHint::default();
     let Lookup::Found(found) = backup.load(id, None, &hint).await? else {
         return Ok(None);
     };

@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, RedisCluster, USER};
-use rig::sieve::Sieve;
 use steadfast_core::{
-    Admission, Deletion, Hint, KeyId, Lifetime, Lookup, Patch, Record, RecordId, SecretHash,
-    SessionStore, Store,
+    Deletion, KeyId, Lifetime, LoginPolicy, Lookup, Patch, Record, RecordId, RequestHint,
+    SecretHash, SessionStore, Store,
 };
 use steadfast_postgres::PostgresStore;
 use steadfast_redis::RedisStore;
 use steadfast_sticky::StickyStore;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, RedisCluster, USER};
+use testkit::sieve::Sieve;
 use tokio::task::JoinHandle;
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_logout_with_lost_news_takes_effect() {
         let builder = RedisStore::builder().user(USER, PASSWORD);
         Arc::new(builder.cluster(addresses.clone()).unwrap())
     };
-    rig::eventually(async || announces(&cluster, &sieves)).await;
+    testkit::eventually(async || announces(&cluster, &sieves)).await;
     let service = Service::start(&store(), &store()).await;
     let news = format!("e{}", service.id.as_uuid().simple());
     sieves.iter().for_each(|sieve| sieve.hold_back(news.clone()));
@@ -133,13 +133,13 @@ async fn write_all_the_time(node: StickyStore, id: RecordId) {
         let mut patch = Patch::new();
         patch.put("n", n.into()).unwrap();
         // The key may just have been evicted, so the write may fail.
-        let _ = node.update(id, &patch, &Hint::default()).await;
+        let _ = node.update(id, &patch, &RequestHint::default()).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 async fn opens(node: &StickyStore, id: RecordId) -> bool {
-    let lookup = node.load(id, Some(&hash().into()), &Hint::default()).await.unwrap();
+    let lookup = node.load(id, Some(&hash().into()), &RequestHint::default()).await.unwrap();
     matches!(lookup, Lookup::Found(_))
 }
 
@@ -148,7 +148,7 @@ async fn create(node: &StickyStore) -> RecordId {
     let (now, lifetime) = (node.env().now(), Lifetime::default());
     let ends = [lifetime.idle_deadline(now), lifetime.absolute_deadline(now)];
     let record = Record::new(hash(), now, ends[0], ends[1]);
-    node.create(id, record, Admission::default()).await.unwrap();
+    node.create(id, record, LoginPolicy::default()).await.unwrap();
     id
 }
 
@@ -164,7 +164,7 @@ fn redis(server: &Redis) -> Arc<dyn Store> {
 fn key_of(server: &Redis, id: RecordId) -> String {
     let id = id.as_uuid().simple().to_string();
     let keys = server.ask(&["KEYS", "*"]).list();
-    keys.iter().map(rig::redis::Reply::text).find(|key| key.contains(&id)).unwrap()
+    keys.iter().map(testkit::redis::Reply::text).find(|key| key.contains(&id)).unwrap()
 }
 
 /// Returns true if every server announces the proxies as the addresses of the primaries.

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, USER};
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, Store};
 use steadfast_postgres::PostgresStore;
 use steadfast_redis::{Prefix, RedisStore};
 use steadfast_sticky::StickyStore;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, USER};
 
 mod over_redis {
     use super::*;

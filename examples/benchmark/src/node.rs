@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::steadfast::store::{Admission, Outcome, Record, RecordId, SessionStore, Token, Values};
+use ::steadfast::store::{LoginPolicy, Outcome, Record, RecordId, SessionStore, Token, Values};
 use ::steadfast::{Lifetime, ReplicatedStore, Replication, Session, SessionLayer};
 use anyhow::{Context, ensure};
 use axum::Router;
@@ -149,7 +149,7 @@ impl Node {
             let id = visitor.id().context("a visitor without a session")?;
             let mut record = Record::new(hash(), now, idle, absolute);
             record.values = values(size);
-            let outcome = self.store.create(id, record, Admission::default()).await?;
+            let outcome = self.store.create(id, record, LoginPolicy::default()).await?;
             ensure!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The servers that sessions are kept on: of this process's own, on loopback.
 
-use rig::redis::Monitor;
-use rig::{Postgres, redis::Redis};
+use testkit::redis::Monitor;
+use testkit::{Postgres, redis::Redis};
 use serde::{Deserialize, Serialize};
 
 /// A kind of server.

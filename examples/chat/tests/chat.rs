@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use rig::redis::Redis;
-use rig::{Client, Events, Example, within};
+use testkit::redis::Redis;
+use testkit::{Client, Events, Example, within};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;

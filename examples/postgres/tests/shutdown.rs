@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use rig::{Example, Postgres};
+use testkit::{Example, Postgres};
 use tokio::process::Command;
 
 #[tokio::test]

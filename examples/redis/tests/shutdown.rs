@@ -2,8 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use rig::Example;
-use rig::redis::Redis;
+use testkit::Example;
+use testkit::redis::Redis;
 use tokio::process::Command;
 
 #[tokio::test]

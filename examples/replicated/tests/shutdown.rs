@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use rig::Example;
+use testkit::Example;
 use tokio::process::Command;
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use std::process::Stdio;
 
-use rig::{Client, Reply, within};
+use testkit::{Client, Reply, within};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 

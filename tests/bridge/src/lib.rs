@@ -6,7 +6,7 @@
     clippy::unwrap_used,
     clippy::unused_async,
     clippy::missing_panics_doc,
-    reason = "a rig for tests fails by panicking, and every service is opened in the same way"
+    reason = "a test kit fails by panicking, and every service is opened in the same way"
 )]
 
 mod client;

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rig::place::free_address;
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, USER};
 use steadfast::{
     Bridge, MemoryStore, PartitionPolicy, PostgresStore, Realm, RedisStore, ReplicatedStore,
     Replication, StickyStore,
 };
 use steadfast_core::Store;
+use testkit::ports::free_address;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, USER};
 
 /// A service of one or three nodes.
 pub struct Service {

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_run_that_was_completed_is_not_missing() {
-        let out = rig::place::fresh_directory("drills-missing");
+        let out = testkit::ports::fresh_directory("drills-missing");
         for number in [1, 2] {
             let run = Run { drill: "kill".to_owned(), number, users: 1, rate: 1 };
             let journal = Journal::begin(&Drill::Kill.path(&out, number), run).unwrap();

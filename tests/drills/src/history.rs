@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn begun(name: &str) -> (std::path::PathBuf, Journal) {
-        let path = rig::place::fresh_directory("drills").join(name);
+        let path = testkit::ports::fresh_directory("drills").join(name);
         let journal = Journal::begin(&path, run()).unwrap();
         (path, journal)
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use rig::balancer::{Sent, Unanswered};
-use rig::{Balancer, Client, Policy, Reply};
+use testkit::balancer::{Sent, Unanswered};
+use testkit::{Balancer, Client, Policy, Reply};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::history::{Answer, Call, Event, Journal, Line, Operation, What};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use futures_util::future::try_join_all;
-use rig::place::own_addresses;
-use rig::{Balancer, Client, Policy};
+use testkit::ports::own_addresses;
+use testkit::{Balancer, Client, Policy};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

@@ -11,7 +11,7 @@ use drills::statistics::Figures;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_under_load_loses_nothing() {
-    let out = rig::place::fresh_directory("drills");
+    let out = testkit::ports::fresh_directory("drills");
     let program = std::env::var_os("CARGO_BIN_EXE_reference").unwrap().into();
     let second = Duration::from_secs(1);
     let settings =

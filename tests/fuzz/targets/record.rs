@@ -13,8 +13,8 @@ use fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use steadfast::store::{
-    Admission, Authentication, Counters, Facts, Op, Patch, Patched, Principal, Proof, RawJson,
-    Record, Refusal, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
+    LoginPolicy, Authentication, Counters, Facts, Op, Patch, Patched, Principal, Proof, RawJson,
+    Record, ApplyError, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
 };
 use steadfast::{Keyring, Limits, Realm};
 
@@ -231,7 +231,7 @@ impl Run {
             absolute_deadline: login.absolute,
             principal: login.who.map(principal),
             facts: login.facts.map(|facts| Facts::new(facts).expect("a few bytes")),
-            admission: Admission::default(),
+            policy: LoginPolicy::default(),
         });
         self.patch.rotate(from.proof(), Rotation { hash: hash(to), authentication });
         (self.plan.proof, self.plan.rotation) = (Some(from), Some((to, login)));
@@ -501,13 +501,13 @@ fn read_hash(input: &mut Input<'_>) -> Hash {
     (byte % SECRETS, byte / SECRETS % KEYS)
 }
 
-fn said(refusal: &Refusal) -> &'static str {
+fn said(refusal: &ApplyError) -> &'static str {
     match refusal {
-        Refusal::Gone => "gone",
-        Refusal::Superseded => "superseded",
-        Refusal::UnknownKey(_) => "unknown key",
-        Refusal::Conflict => "conflict",
-        Refusal::Rejected(_) => "rejected",
+        ApplyError::Gone => "gone",
+        ApplyError::Superseded => "superseded",
+        ApplyError::UnknownKey(_) => "unknown key",
+        ApplyError::Conflict => "conflict",
+        ApplyError::Rejected(_) => "rejected",
     }
 }
 

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use steadfast::{CookieProfile, Error, Keyring, Lifetime, Realm, Session, SessionLayer};
 use steadfast_core::{
-    Admission, Facts, Hint, Lookup, Principal, Record, SessionStore, Store, StoreError, Token,
-    Values,
+    Facts, LoginPolicy, Lookup, Principal, Record, RequestHint, SessionStore, Store, StoreError,
+    Token, Values,
 };
 use tokio::net::TcpListener;
 
@@ -55,7 +55,7 @@ async fn begin(
 ) -> Result<Response, Failure> {
     let token = Token::generate(store.mint()?, store.env()).map_err(StoreError::refused)?;
     let record = record(&*store, &token, &u, &facts);
-    store.create(token.id(), record, Admission::default()).await?;
+    store.create(token.id(), record, LoginPolicy::default()).await?;
     let cookie = format!("{COOKIE}={}; Path=/; HttpOnly", *token.encode());
     Ok(([(header::SET_COOKIE, cookie)], Json(json!({}))).into_response())
 }
@@ -79,7 +79,7 @@ fn record(store: &dyn SessionStore, token: &Token, user: &str, facts: &str) -> R
 async fn peek(State(store): State<Arc<dyn Store>>, session: Session) -> Answer {
     let handle = session.handle().await?;
     let facts = match handle {
-        Some(id) => match store.load(id, None, &Hint::default()).await? {
+        Some(id) => match store.load(id, None, &RequestHint::default()).await? {
             Lookup::Found(found) => {
                 Some(String::from_utf8_lossy(found.record.facts.as_bytes()).into_owned())
             }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use futures_util::future::join_all;
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, USER};
-use rig::{Client, Server};
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, USER};
+use testkit::{Client, Server};
 use tokio::process::Command;
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rig::faults::{Direction, Heard};
-use rig::messages::boundaries;
 use steadfast_core::SessionStore;
+use testkit::faults::{Direction, Heard};
+use testkit::messages::boundaries;
 use tokio::task::JoinSet;
 
 use crate::case::{Case, Failure, Situation};

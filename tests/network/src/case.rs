@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rig::faults::{Action, Direction};
+use testkit::faults::{Action, Direction};
 
 use crate::deployment::Target;
 use crate::scene::Operation;

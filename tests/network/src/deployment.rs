@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rig::messages::Protocol;
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, Redis, USER};
-use rig::within;
 use steadfast_core::{Env, ManualClock, SessionStore};
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, SetupError};
 use steadfast_redis::{Address, RedisStore};
+use testkit::messages::Protocol;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, Redis, USER};
+use testkit::within;
 
 /// What a store talks to, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,8 +52,8 @@ pub struct Deployment {
 }
 
 enum Server {
-    Redis(Redis, Option<rig::redis::Certificates>),
-    Postgres(Postgres, Option<rig::postgres::Certificates>),
+    Redis(Redis, Option<testkit::redis::Certificates>),
+    Postgres(Postgres, Option<testkit::postgres::Certificates>),
 }
 
 /// Records that the stores of one space share.
@@ -65,12 +65,12 @@ impl Deployment {
         let server = match target {
             Target::Redis => Server::Redis(Redis::start(), None),
             Target::RedisOverTls => {
-                let certificates = rig::redis::Certificates::of("localhost");
+                let certificates = testkit::redis::Certificates::of("localhost");
                 Server::Redis(Redis::with_tls(&certificates), Some(certificates))
             }
             Target::Postgres => Server::Postgres(Postgres::start(&[]), None),
             Target::PostgresOverTls => {
-                let certificates = rig::postgres::Certificates::issue("localhost");
+                let certificates = testkit::postgres::Certificates::issue("localhost");
                 let settings = certificates.settings();
                 let settings: Vec<_> = settings.iter().map(String::as_str).collect();
                 Server::Postgres(Postgres::start(&settings), Some(certificates))
@@ -127,7 +127,7 @@ impl Deployment {
 
 fn redis(
     address: &str,
-    certificates: Option<&rig::redis::Certificates>,
+    certificates: Option<&testkit::redis::Certificates>,
     Space(space): Space,
 ) -> RedisStore {
     let address: Address = address.parse().expect("an address");
@@ -143,7 +143,7 @@ fn redis(
 
 fn postgres(
     address: &str,
-    certificates: Option<&rig::postgres::Certificates>,
+    certificates: Option<&testkit::postgres::Certificates>,
     Space(space): Space,
 ) -> PostgresStoreBuilder {
     let host = match certificates {

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rig::faults::{Fault, FaultProxy, Heard};
-use rig::within;
 use steadfast_core::{
-    Admission, Change, ChangeStream, Deleted, Deletion, Hint, Outcome, Patch, RecordId,
+    Change, ChangeStream, Deleted, Deletion, LoginPolicy, Outcome, Patch, RecordId, RequestHint,
     SessionStore,
 };
+use testkit::faults::{Fault, FaultProxy, Heard};
+use testkit::within;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -202,7 +202,7 @@ impl Changes {
             n => {
                 let mut patch = Patch::new();
                 patch.put("n", (n as i64).into()).expect("a key");
-                let written = store.update(self.id, &patch, &Hint::default()).await;
+                let written = store.update(self.id, &patch, &RequestHint::default()).await;
                 let Ok(Outcome::Applied(applied)) = written else { panic!("{written:?}") };
                 Change::Patched(self.id, applied.version)
             }
@@ -251,7 +251,7 @@ async fn create(store: &dyn SessionStore, id: RecordId) {
     let record = visitor(store, hash(store));
     within(async {
         loop {
-            match store.create(id, record.clone(), Admission::default()).await {
+            match store.create(id, record.clone(), LoginPolicy::default()).await {
                 Ok(Outcome::Applied(_)) => return,
                 Ok(other) => panic!("a create is answered {other:?}"),
                 Err(_) => sleep(A_MOMENT).await,

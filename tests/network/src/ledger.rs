@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rig::faults::Direction;
+use testkit::faults::Direction;
 
 use crate::case::{Case, Failure, Situation, way};
 use crate::deployment::Target;

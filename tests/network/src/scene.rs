@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use steadfast::Deadlines;
+use steadfast::Timeouts;
 use steadfast_core::{
-    Admission, Applied, Authentication, Deleted, Deletion, EndReason, Hint, KeyId, Lifetime,
-    Limits, Lookup, Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, Revocation,
-    Rotation, SecretHash, SessionStore, StoreError, Values,
+    Applied, Authentication, Deleted, Deletion, EndReason, KeyId, Lifetime, Limits, LoginPolicy,
+    Lookup, Outcome, Patch, Principal, Proof, RawJson, Realm, Record, RecordId, RequestHint,
+    Revocation, Rotation, SecretHash, SessionStore, StoreError, Values,
 };
 use tokio::time::timeout;
 
@@ -54,11 +54,11 @@ impl Operation {
 
     /// How long the middleware waits for it.
     pub fn deadline(self) -> Duration {
-        let Deadlines { usual, decisive, .. } = Deadlines::default();
+        let Timeouts { normal, critical, .. } = Timeouts::default();
         match self {
-            Self::ReadAndWrite => 2 * usual,
-            _ if self.is_decisive() => decisive,
-            _ => usual,
+            Self::ReadAndWrite => 2 * normal,
+            _ if self.is_critical() => critical,
+            _ => normal,
         }
     }
 }
@@ -174,8 +174,8 @@ impl Scene {
                 answer => Ok(answer),
             },
             Operation::Create | Operation::CreateSignedIn => {
-                let admission = Admission::default();
-                store.create(self.id, self.record.clone(), admission).await.map(Answer::Changed)
+                let policy = LoginPolicy::default();
+                store.create(self.id, self.record.clone(), policy).await.map(Answer::Changed)
             }
             Operation::Delete => {
                 let (proof, sign_in) = (self.proof(), Some(self.record.sign_in));
@@ -270,7 +270,7 @@ impl Scene {
         let mut patch = Patch::new();
         patch.put("cart", text("later")).expect("a key");
         patch.put("n", 1_000.into()).expect("a key");
-        let written = store.update(self.id, &patch, &Hint::default()).await;
+        let written = store.update(self.id, &patch, &RequestHint::default()).await;
         if let Some(record) = &found.records[&self.id] {
             assert!(matches!(written, Ok(Outcome::Applied(_))), "{written:?}");
             let after = applied(record, &patch);
@@ -305,11 +305,11 @@ impl Scene {
 
     async fn load(&self, store: &dyn SessionStore) -> Result<Answer, StoreError> {
         let proof = self.proof();
-        store.load(self.id, Some(&proof), &Hint::default()).await.map(Answer::Loaded)
+        store.load(self.id, Some(&proof), &RequestHint::default()).await.map(Answer::Loaded)
     }
 
     async fn update(&self, store: &dyn SessionStore) -> Result<Answer, StoreError> {
-        store.update(self.id, &self.patch, &Hint::default()).await.map(Answer::Changed)
+        store.update(self.id, &self.patch, &RequestHint::default()).await.map(Answer::Changed)
     }
 
     fn proof(&self) -> Proof {
@@ -378,7 +378,7 @@ impl Operation {
     }
 
     /// Whether it must not stay in doubt.
-    fn is_decisive(self) -> bool {
+    fn is_critical(self) -> bool {
         let ends = matches!(self, Self::Delete | Self::DeleteAll);
         ends || self.creates() || self.replaces_the_secret()
     }
@@ -400,7 +400,7 @@ fn applied(record: &Record, patch: &Patch) -> Record {
 
 /// What a store has under an id.
 pub async fn record(store: &dyn SessionStore, id: RecordId) -> Result<Option<Record>, StoreError> {
-    match store.load(id, None, &Hint::default()).await? {
+    match store.load(id, None, &RequestHint::default()).await? {
         Lookup::Found(found) => Ok(Some((*found.record).clone())),
         Lookup::Absent(_) => Ok(None),
         Lookup::Superseded => panic!("a load without a proof is never superseded"),
@@ -414,7 +414,7 @@ async fn list(store: &dyn SessionStore, who: &Principal) -> Result<Vec<RecordId>
 }
 
 async fn create(store: &dyn SessionStore, id: RecordId, record: Record) {
-    let created = store.create(id, record, Admission::default()).await;
+    let created = store.create(id, record, LoginPolicy::default()).await;
     assert!(matches!(created, Ok(Outcome::Applied(Applied { .. }))), "{created:?}");
 }
 
@@ -443,10 +443,10 @@ fn patch(
             patch.expect("n", Some(41.into())).expect("a key");
         }
         Operation::Touch => return Patch::touch(record.idle_deadline + Duration::from_secs(90)),
-        Operation::Login => login(store, &mut patch, record, Some((who, Admission::default()))),
+        Operation::Login => login(store, &mut patch, record, Some((who, LoginPolicy::default()))),
         Operation::LoginAtTheCap => {
-            let admission = Admission { cap: CAP, ..Admission::default() };
-            login(store, &mut patch, record, Some((who, admission)));
+            let policy = LoginPolicy { cap: CAP, ..LoginPolicy::default() };
+            login(store, &mut patch, record, Some((who, policy)));
         }
         Operation::Rotation => login(store, &mut patch, record, None),
         _ => {}
@@ -458,15 +458,15 @@ fn login(
     store: &dyn SessionStore,
     patch: &mut Patch,
     record: &Record,
-    who: Option<(&Principal, Admission)>,
+    who: Option<(&Principal, LoginPolicy)>,
 ) {
     patch.put("theme", text("light")).expect("a key");
-    let authentication = who.map(|(who, admission)| Authentication {
+    let authentication = who.map(|(who, policy)| Authentication {
         at: record.created,
         absolute_deadline: record.absolute_deadline,
         principal: Some(who.clone()),
         facts: None,
-        admission,
+        policy,
     });
     patch.rotate(record.secret.into(), Rotation { hash: hash(store), authentication });
 }

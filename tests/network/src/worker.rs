@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rig::faults::{Fault, FaultProxy, Heard};
-use rig::within;
 use steadfast_core::{Record, SessionStore};
+use testkit::faults::{Fault, FaultProxy, Heard};
+use testkit::within;
 use tokio::time::sleep;
 
 use crate::case::{Case, Situation};

@@ -79,9 +79,7 @@ impl Process for Node {
     fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
         let now = now.into();
         let request = match request {
-            Request::Create { id, record, admission } => {
-                call::Request::Create { id, record, admission }
-            }
+            Request::Create { id, record, policy } => call::Request::Create { id, record, policy },
             Request::Load { id, proof, seen } => call::Request::Load { id, proof, seen },
             Request::Update { id, patch } => call::Request::Update { id, patch },
             Request::Delete { id, proof, reason } => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Deleted, Deletion, Found, Limits, Lookup, Outcome, Patch,
-    Principal, Proof, Record, RecordId, Rejection, SessionInfo, Timestamp, Verdict,
+    Absence, Applied, ClientState, Deleted, Deletion, Found, Limits, LoginPolicy, Lookup, Outcome,
+    Patch, Principal, Proof, Record, RecordId, Rejection, SessionInfo, Timestamp, Verdict,
 };
 use steadfast_replication::epoch::Settings;
 use steadfast_replication::member::{Boot, Name};
@@ -269,8 +269,8 @@ struct Book<const WRONG: u8> {
 impl<const WRONG: u8> Book<WRONG> {
     fn answer(&mut self, request: Request, now: Timestamp) -> Reply {
         match request {
-            Request::Create { id, record, admission } => {
-                Reply::Outcome(self.create(id, *record, admission))
+            Request::Create { id, record, policy } => {
+                Reply::Outcome(self.create(id, *record, policy))
             }
             Request::Load { id, proof, .. } => Reply::Lookup(self.load(id, proof.as_ref(), now)),
             Request::Update { id, patch } => Reply::Outcome(self.update(id, &patch, now)),
@@ -284,18 +284,18 @@ impl<const WRONG: u8> Book<WRONG> {
         }
     }
 
-    fn create(&mut self, id: RecordId, record: Record, admission: Admission) -> Outcome {
+    fn create(&mut self, id: RecordId, record: Record, policy: LoginPolicy) -> Outcome {
         if self.records.contains_key(&id) {
             return Outcome::Exists;
         }
         let mut applied = Applied::at(record.version);
         if let Some(principal) = &record.principal {
             let floor = self.floors.get(principal.id()).copied().unwrap_or(0);
-            if admission.epoch.unwrap_or(0) < floor && WRONG != NO_FLOOR {
-                return Outcome::Rejected(Rejection::BelowFloor);
+            if policy.epoch.unwrap_or(0) < floor && WRONG != NO_FLOOR {
+                return Outcome::Rejected(Rejection::StaleEpoch);
             }
             let live = self.list(principal, record.created);
-            if live.len() >= admission.cap && WRONG != NO_CAP {
+            if live.len() >= policy.cap && WRONG != NO_CAP {
                 let oldest = live.iter().min_by_key(|info| info.authenticated);
                 applied.ended.extend(oldest.map(|info| info.id));
             }
@@ -320,7 +320,7 @@ impl<const WRONG: u8> Book<WRONG> {
             Some(Verdict::Wrong | Verdict::UnknownKey(_)) => Lookup::Absent(Absence::Unknown),
             _ => {
                 let record = record.clone().into();
-                Lookup::Found(Found { id, record, carry: Carry::default() })
+                Lookup::Found(Found { id, record, client_state: ClientState::default() })
             }
         }
     }

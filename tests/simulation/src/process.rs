@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Deleted, EndReason, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId,
+    Deleted, EndReason, LoginPolicy, Lookup, Outcome, Patch, Principal, Proof, Record, RecordId,
     SessionInfo, Timestamp, Version,
 };
 use steadfast_replication::budget::Budgets;
@@ -188,7 +188,7 @@ pub enum Request {
         /// The record.
         record: Box<Record>,
         /// On which terms its principal gets it.
-        admission: Admission,
+        policy: LoginPolicy,
     },
     /// Looks a record up.
     Load {

@@ -14,11 +14,11 @@ use crate::event::Event;
 use crate::forward_calls;
 use crate::operate::{Drained, Operate, Scan, Stats, Store};
 use crate::outcome::{Deleted, Deletion, Outcome, Revocation};
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::principal::Principal;
 use crate::proof::Proof;
 use crate::record::Record;
-use crate::store::{Absence, Hint, Lookup, SessionInfo, SessionStore};
+use crate::store::{Absence, Lookup, RequestHint, SessionInfo, SessionStore};
 use crate::token::RecordId;
 
 /// A wrapper around a store that counts its calls and makes them fail on demand.
@@ -145,9 +145,9 @@ impl SessionStore for FaultyStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        let work = self.0.store.create(id, record, admission);
+        let work = self.0.store.create(id, record, policy);
         self.run(Call::Create, corrupt_error, work).await
     }
 
@@ -155,7 +155,7 @@ impl SessionStore for FaultyStore {
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         let absent = || {
             Event::CorruptRecord.emit(Some(id));
@@ -169,7 +169,7 @@ impl SessionStore for FaultyStore {
         &self,
         id: RecordId,
         patch: &Patch,
-        hint: &Hint,
+        hint: &RequestHint,
     ) -> Result<Outcome, StoreError> {
         let corrupt = || {
             Event::CorruptRecord.emit(Some(id));

@@ -16,12 +16,12 @@ use crate::env::{Env, ManualClock};
 use crate::error::StoreError;
 use crate::lifetime::Lifetime;
 use crate::operate::Store;
-use crate::outcome::{Applied, Carry, Deleted, Deletion, EndReason, Outcome, Revocation};
-use crate::patch::{Admission, Authentication, Patch, Rotation};
+use crate::outcome::{Applied, ClientState, Deleted, Deletion, EndReason, Outcome, Revocation};
+use crate::patch::{Authentication, LoginPolicy, Patch, Rotation};
 use crate::principal::{Principal, Realm};
 use crate::proof::{KeyId, Keyring, Proof, SecretHash};
 use crate::record::Record;
-use crate::store::{Hint, Lookup};
+use crate::store::{Lookup, RequestHint};
 use crate::timestamp::Timestamp;
 use crate::token::{RecordId, Token};
 use crate::values::{RawJson, Values};
@@ -36,7 +36,7 @@ pub(crate) struct Fixture {
     has_index: bool,
     moves_records: bool,
     turn: AtomicUsize,
-    carried: Mutex<HashMap<RecordId, Hint>>,
+    carried: Mutex<HashMap<RecordId, RequestHint>>,
 }
 
 impl Fixture {
@@ -149,16 +149,11 @@ impl Fixture {
     }
 
     pub(crate) async fn create(&self, id: RecordId, record: Record) -> Outcome {
-        self.admit(id, record, Admission::default()).await
+        self.admit(id, record, LoginPolicy::default()).await
     }
 
-    pub(crate) async fn admit(
-        &self,
-        id: RecordId,
-        record: Record,
-        admission: Admission,
-    ) -> Outcome {
-        let outcome = self.node().create(id, record, admission).await;
+    pub(crate) async fn admit(&self, id: RecordId, record: Record, policy: LoginPolicy) -> Outcome {
+        let outcome = self.node().create(id, record, policy).await;
         self.learn_outcome(id, outcome.expect("a healthy store answers a create"))
     }
 
@@ -167,7 +162,7 @@ impl Fixture {
         let lookup = lookup.expect("a healthy store answers a load");
         if let Lookup::Found(found) = &lookup {
             assert_eq!(found.id, id, "the record that is found is the one asked for");
-            self.learn(id, &found.carry);
+            self.learn(id, &found.client_state);
         }
         lookup
     }
@@ -178,12 +173,12 @@ impl Fixture {
         id: RecordId,
         proof: &Proof,
     ) -> Result<Lookup, StoreError> {
-        self.node().load(id, Some(proof), &Hint::default()).await
+        self.node().load(id, Some(proof), &RequestHint::default()).await
     }
 
     /// Loads the record from the authority: no copy has a version as high as the one required here.
     pub(crate) async fn authoritative(&self, id: RecordId) -> Option<Record> {
-        let hint = Hint { seen: Some(Version(u64::MAX)), ..self.hint(id) };
+        let hint = RequestHint { min_version: Some(Version(u64::MAX)), ..self.hint(id) };
         let lookup = self.node().load(id, None, &hint).await;
         match lookup.expect("a healthy store answers a load") {
             Lookup::Found(found) => Some((*found.record).clone()),
@@ -205,7 +200,7 @@ impl Fixture {
     /// Loads from every node, with and without the client's hints.
     pub(crate) async fn loads(&self, id: RecordId, proof: Option<&Proof>) -> Vec<Lookup> {
         let mut lookups = Vec::new();
-        for hint in [Hint::default(), self.hint(id)] {
+        for hint in [RequestHint::default(), self.hint(id)] {
             for node in &self.nodes {
                 let lookup = node.load(id, proof, &hint).await;
                 lookups.push(lookup.expect("a healthy store answers a load"));
@@ -289,10 +284,10 @@ impl Fixture {
         visitor: Visitor,
         to: SecretHash,
         principal: &Principal,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Patch {
         let principal = Some(principal.clone());
-        self.authenticate(visitor, to, Authentication { principal, ..self.elevation(admission) })
+        self.authenticate(visitor, to, Authentication { principal, ..self.elevation(policy) })
     }
 
     /// Returns a patch that replaces the visitor's secret with an authentication.
@@ -308,36 +303,36 @@ impl Fixture {
     }
 
     /// Returns an authentication of the current principal, now and for 8 h.
-    pub(crate) fn elevation(&self, admission: Admission) -> Authentication {
+    pub(crate) fn elevation(&self, policy: LoginPolicy) -> Authentication {
         Authentication {
             at: self.now(),
             absolute_deadline: Lifetime::default().absolute_deadline(self.now()),
             principal: None,
             facts: None,
-            admission,
+            policy,
         }
     }
 
     /// Returns the client's hint for a record.
-    pub(crate) fn hint(&self, id: RecordId) -> Hint {
+    pub(crate) fn hint(&self, id: RecordId) -> RequestHint {
         self.carried().get(&id).cloned().unwrap_or_default()
     }
 
     fn learn_outcome(&self, id: RecordId, outcome: Outcome) -> Outcome {
         if let Outcome::Applied(applied) = &outcome {
-            self.learn(id, &applied.carry);
+            self.learn(id, &applied.client_state);
         }
         outcome
     }
 
-    fn learn(&self, id: RecordId, carry: &Carry) {
+    fn learn(&self, id: RecordId, client_state: &ClientState) {
         let mut carried = self.carried();
         let hint = carried.entry(id).or_default();
-        hint.routes.clone_from(&carry.routes);
-        hint.seen = hint.seen.max(carry.version);
+        hint.routes.clone_from(&client_state.routes);
+        hint.min_version = hint.min_version.max(client_state.version);
     }
 
-    fn carried(&self) -> MutexGuard<'_, HashMap<RecordId, Hint>> {
+    fn carried(&self) -> MutexGuard<'_, HashMap<RecordId, RequestHint>> {
         self.carried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,7 +32,7 @@
 //! # Assumptions
 //!
 //! - **Nodes.** Calls go to the nodes in turn. Once a call has returned, all nodes see its effect.
-//! - **Clients.** A client carries the hints of earlier answers ([`Carry`](crate::Carry)), so a
+//! - **Clients.** A client carries the hints of earlier answers ([`ClientState`](crate::ClientState)), so a
 //!   copy may lag behind a change that no client has seen yet. Once a record ended, or its secret
 //!   was replaced, no copy may serve it, whether or not the client carries a hint.
 //! - **Time.** The clock of the [`Env`] stands still until a check moves it. No check waits for
@@ -60,7 +60,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::model::model_check;
 use crate::env::Env;
 use crate::operate::Store;
-use crate::patch::Admission;
+use crate::patch::LoginPolicy;
 use crate::token::RecordId;
 
 /// A store under test. It opens a fresh, empty service on request.
@@ -103,7 +103,7 @@ pub trait Subject: Send + Sync + 'static {
     ///
     /// A store whose logins slow down with the number of sessions may return less.
     fn largest_cap(&self) -> usize {
-        Admission::default().cap
+        LoginPolicy::default().cap
     }
 
     /// Returns true if the store moves records between nodes by itself, as a sticky one does. The

@@ -18,7 +18,7 @@ use super::fixture::{Fixture, SECOND, json, principal};
 use crate::error::StoreError;
 use crate::facts::Facts;
 use crate::outcome::{Deleted, Deletion, Outcome};
-use crate::patch::{Admission, AtCap, Authentication, Patch, Rotation};
+use crate::patch::{AtCap, Authentication, LoginPolicy, Patch, Rotation};
 use crate::principal::Principal;
 use crate::proof::{KeyId, Proof, Rehash, SecretHash};
 use crate::record::Record;
@@ -122,8 +122,8 @@ impl<'s> Game<'s> {
             None => self.service.record(secret.at(*at)),
         };
         let record = Record { facts: self::facts(facts), ..record };
-        let admission = admit.as_ref().map_or_else(Admission::default, |l| self.admission(l));
-        let outcome = self.service.admit(id, record.clone(), admission).await;
+        let policy = admit.as_ref().map_or_else(LoginPolicy::default, |l| self.policy(l));
+        let outcome = self.service.admit(id, record.clone(), policy).await;
         let kept = kept(&record, admit.as_ref().map(|login| login.who));
         let expected = self.model.create(id, kept, admit.as_ref());
         self.agree(id, Ok(outcome), &expected)?;
@@ -323,14 +323,14 @@ impl<'s> Game<'s> {
     fn rotation(&self, Replace { at, by }: &Replace, to: Secret) -> Rotation {
         let elevation = |facts: &Option<&[u8]>| Authentication {
             facts: facts.map(self::facts),
-            ..self.service.elevation(Admission::default())
+            ..self.service.elevation(LoginPolicy::default())
         };
         let authentication = match by {
             By::Rotation => None,
             By::Elevation(facts) => Some(elevation(facts)),
             By::Login(login) => Some(Authentication {
                 principal: Some(self.principal(login.who)),
-                admission: self.admission(login),
+                policy: self.policy(login),
                 ..elevation(&login.facts)
             }),
         };
@@ -371,10 +371,10 @@ impl<'s> Game<'s> {
 
     /// Returns the conditions of a login. A store without an index cannot guarantee a cap, so it
     /// only gets caps that are never reached.
-    fn admission(&self, login: &steps::Login) -> Admission {
+    fn policy(&self, login: &steps::Login) -> LoginPolicy {
         let cap = if self.service.has_index() { login.cap } else { usize::MAX };
         let at_cap = if login.refuses { AtCap::Refuse } else { AtCap::EndOldest };
-        Admission { cap, epoch: login.epoch, at_cap }
+        LoginPolicy { cap, epoch: login.epoch, at_cap }
     }
 }
 

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use futures_core::Stream;
 use steadfast_core::{
-    Absence, Admission, Applied, Carry, Change, ChangeStream, Deleted, Deletion, EndReason, Env,
-    Found, Hint, Limits, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId,
-    Rejection, Revocation, Scan, Scanned, SessionInfo, SessionStore, Stats, StoreError, Timestamp,
-    Verdict,
+    Absence, Applied, Change, ChangeStream, ClientState, Deleted, Deletion, EndReason, Env, Found,
+    Limits, LoginPolicy, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId,
+    Rejection, RequestHint, Revocation, Scan, Scanned, SessionInfo, SessionStore, Stats,
+    StoreError, Timestamp, Verdict,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -39,12 +39,7 @@ impl SimpleStore {
         self.shelf.lock().expect("no call panics while it holds the lock")
     }
 
-    pub(crate) fn try_create(
-        &self,
-        id: RecordId,
-        record: &Record,
-        admission: Admission,
-    ) -> Outcome {
+    pub(crate) fn try_create(&self, id: RecordId, record: &Record, policy: LoginPolicy) -> Outcome {
         let now = self.env.now();
         let mut shelf = self.shelf();
         match shelf.records.get(&id) {
@@ -57,15 +52,15 @@ impl SimpleStore {
             return Outcome::Rejected(error.into());
         }
         let principal = record.principal.as_ref();
-        if principal.is_some_and(|principal| shelf.is_below_floor(principal, admission)) {
-            return Outcome::Rejected(Rejection::BelowFloor);
+        if principal.is_some_and(|principal| shelf.is_below_floor(principal, policy)) {
+            return Outcome::Rejected(Rejection::StaleEpoch);
         }
-        let is_full = |principal| shelf.is_full(id, principal, admission, now);
+        let is_full = |principal| shelf.is_full(id, principal, policy, now);
         if self.has_index && principal.is_some_and(is_full) {
             return Outcome::Rejected(Rejection::AtCap);
         }
         shelf.keep(id, record.clone());
-        let cap = if self.has_index { admission.cap } else { usize::MAX };
+        let cap = if self.has_index { policy.cap } else { usize::MAX };
         applied(record, shelf.end_over_cap(id, cap, now))
     }
 
@@ -84,19 +79,19 @@ impl SimpleStore {
         let login = login.filter(|_| !sent_twice && self.has_index);
         let who = login.and_then(|login| login.principal.as_ref());
         if let (Some(login), Some(who)) = (login, who)
-            && shelf.is_below_floor(who, login.admission)
+            && shelf.is_below_floor(who, login.policy)
         {
-            return Ok(Outcome::Rejected(Rejection::BelowFloor));
+            return Ok(Outcome::Rejected(Rejection::StaleEpoch));
         }
         if let (Some(login), Some(who), false) = (login, who, sent_twice)
-            && shelf.is_full(id, who, login.admission, now)
+            && shelf.is_full(id, who, login.policy, now)
         {
             return Ok(Outcome::Rejected(Rejection::AtCap));
         }
         if !sent_twice {
             shelf.keep(id, patched.record.clone());
         }
-        let ended = login.map(|login| shelf.end_over_cap(id, login.admission.cap, now));
+        let ended = login.map(|login| shelf.end_over_cap(id, login.policy.cap, now));
         let mut outcome = applied(&patched.record, ended.unwrap_or_default());
         if let Outcome::Applied(applied) = &mut outcome {
             applied.counters = patched.counters;
@@ -221,9 +216,9 @@ impl Shelf {
         self.tell(Change::Ended(id, reason));
     }
 
-    pub(crate) fn is_below_floor(&self, principal: &Principal, admission: Admission) -> bool {
+    pub(crate) fn is_below_floor(&self, principal: &Principal, policy: LoginPolicy) -> bool {
         let floor = self.floors.get(principal);
-        floor.is_some_and(|floor| admission.epoch.is_none_or(|epoch| epoch < *floor))
+        floor.is_some_and(|floor| policy.epoch.is_none_or(|epoch| epoch < *floor))
     }
 
     pub(crate) fn live_of(&self, principal: &Principal, now: Timestamp) -> Vec<SessionInfo> {
@@ -240,11 +235,11 @@ impl Shelf {
         &self,
         id: RecordId,
         principal: &Principal,
-        admission: Admission,
+        policy: LoginPolicy,
         now: Timestamp,
     ) -> bool {
         let others = self.live_of(principal, now).iter().filter(|info| info.id != id).count();
-        admission.refuses(others)
+        policy.refuses(others)
     }
 
     /// Ends the oldest sessions of the principal of `id` that exceed the cap.
@@ -286,21 +281,26 @@ impl SessionStore for SimpleStore {
         &self,
         id: RecordId,
         record: Record,
-        admission: Admission,
+        policy: LoginPolicy,
     ) -> Result<Outcome, StoreError> {
-        Ok(self.try_create(id, &record, admission))
+        Ok(self.try_create(id, &record, policy))
     }
 
     async fn load(
         &self,
         id: RecordId,
         proof: Option<&Proof>,
-        _: &Hint,
+        _: &RequestHint,
     ) -> Result<Lookup, StoreError> {
         self.look_up(id, proof)
     }
 
-    async fn update(&self, id: RecordId, patch: &Patch, _: &Hint) -> Result<Outcome, StoreError> {
+    async fn update(
+        &self,
+        id: RecordId,
+        patch: &Patch,
+        _: &RequestHint,
+    ) -> Result<Outcome, StoreError> {
         self.try_update(id, patch)
     }
 
@@ -368,13 +368,13 @@ impl Operate for SimpleStore {
 }
 
 pub(crate) fn found(id: RecordId, record: Arc<Record>) -> Found {
-    let carry = Carry { version: Some(record.version), ..Carry::default() };
-    Found { id, record, carry }
+    let client_state = ClientState { version: Some(record.version), ..ClientState::default() };
+    Found { id, record, client_state }
 }
 
 pub(crate) fn applied(record: &Record, ended: Vec<RecordId>) -> Outcome {
-    let carry = Carry { version: Some(record.version), ..Carry::default() };
-    Outcome::Applied(Applied { ended, carry, ..Applied::at(record.version) })
+    let client_state = ClientState { version: Some(record.version), ..ClientState::default() };
+    Outcome::Applied(Applied { ended, client_state, ..Applied::at(record.version) })
 }
 
 struct Changes(UnboundedReceiver<Change>);

@@ -5,9 +5,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rig::postgres::Postgres;
 use steadfast_core::{Env, KeyId, Lifetime, Record, SecretHash, SessionStore};
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder};
+use testkit::postgres::Postgres;
 
 /// Separate tables on a server that all tests share.
 pub(crate) struct Service {
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// Holds the locks of a statement until the returned value is dropped.
-    pub(crate) fn hold(&self, sql: &str) -> rig::postgres::Transaction {
+    pub(crate) fn hold(&self, sql: &str) -> testkit::postgres::Transaction {
         server().hold("app", &self.fill(sql))
     }
 
@@ -95,7 +95,7 @@ impl Service {
         let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
             WHERE relid = '{sessions}'::regclass";
         let last = std::cell::RefCell::new(String::new());
-        rig::eventually(async || {
+        testkit::eventually(async || {
             let said = self.sql(sql);
             last.replace(said.clone()) == said && said != "0|0"
         })

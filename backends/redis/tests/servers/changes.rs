@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use rig::redis::Redis;
-use rig::within;
 use steadfast_core::{
-    Admission, Change, ChangeStream, Deletion, EndReason, Hint, Outcome, Revocation, SessionStore,
+    Change, ChangeStream, Deletion, EndReason, LoginPolicy, Outcome, RequestHint, Revocation,
+    SessionStore,
 };
 use steadfast_redis::RedisStore;
+use testkit::redis::Redis;
+use testkit::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,8 +43,8 @@ async fn a_login_reports_the_session_it_displaced() {
         let oldest = Visitor::arrive(&store).await.log_in(&store, "alice").await;
         assert!(matches!(within(changes.next()).await, Some(Change::SignedIn(..))));
         let visitor = Visitor::arrive(&store).await;
-        let (login, _) = visitor.login(&store, "alice", Admission::capped(1));
-        let outcome = store.update(visitor.id, &login, &Hint::default()).await.unwrap();
+        let (login, _) = visitor.login(&store, "alice", LoginPolicy::capped(1));
+        let outcome = store.update(visitor.id, &login, &RequestHint::default()).await.unwrap();
         let Outcome::Applied(applied) = outcome else { panic!("there is room") };
         assert_eq!(applied.ended, [oldest.id]);
         let heard = [within(changes.next()).await, within(changes.next()).await];

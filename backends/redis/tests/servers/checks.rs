@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rig::redis::{Certificates, PASSWORD, Redis, RedisCluster, RedisWithSentinels, USER};
 use steadfast_core::{Deletion, Operate, Revocation, SessionStore, StoreError};
 use steadfast_redis::{Address, CheckError, RedisStore, Tls};
+use testkit::redis::{Certificates, PASSWORD, Redis, RedisCluster, RedisWithSentinels, USER};
 
 use crate::fixture::{CLUSTER, Visitor, across, behind, builder, on, principal, store, until_ok};
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::redis::{Redis, RedisCluster, RedisWithSentinels};
-use rig::within;
 use steadfast_core::{Deletion, Outcome, SessionStore, StoreError};
 use steadfast_redis::RedisStore;
+use testkit::redis::{Redis, RedisCluster, RedisWithSentinels};
+use testkit::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};

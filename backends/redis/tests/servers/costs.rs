@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use rig::redis::{Redis, RedisCluster};
-use steadfast_core::{Admission, Deletion, Hint, Patch, Revocation, SessionStore};
+use steadfast_core::{Deletion, LoginPolicy, Patch, RequestHint, Revocation, SessionStore};
 use steadfast_redis::RedisStore;
+use testkit::redis::{Redis, RedisCluster};
 
 use crate::fixture::{Visitor, across, builder, principal, store};
 
@@ -30,7 +30,7 @@ async fn every_operation_is_one_command() {
     visitor.write(&store, 2).await.unwrap();
     visitor.count(&store).await.unwrap();
     let touch = Patch::touch(store.env().now() + std::time::Duration::from_secs(3_600));
-    store.update(visitor.id, &touch, &Hint::default()).await.unwrap();
+    store.update(visitor.id, &touch, &RequestHint::default()).await.unwrap();
     Visitor::arrive(&store).await;
     assert_eq!(server.seen(monitor), ["evalsha"; 4], "a write, a count, a touch, a create");
 
@@ -82,10 +82,10 @@ async fn a_cluster_login_costs_one_more_trip() {
     assert_eq!(seen, ["hgetall"]);
     let seen = watch_all(async || drop(visitor.write(&store, 1).await.unwrap())).await;
     assert_eq!(seen, ["evalsha"]);
-    let (login, _) = visitor.login(&store, "alice", Admission::default());
+    let (login, _) = visitor.login(&store, "alice", LoginPolicy::default());
     let seen = watch_all(async || {
         visitor.load(&store).await.unwrap();
-        store.update(visitor.id, &login, &Hint::default()).await.unwrap();
+        store.update(visitor.id, &login, &RequestHint::default()).await.unwrap();
     })
     .await;
     assert_eq!(seen, ["evalsha", "evalsha", "hgetall"], "a login with its load");
@@ -104,7 +104,7 @@ async fn a_small_session_takes_few_bytes() {
     for (key, value) in [("user", 12_345_678), ("theme", 4), ("seen", 1_700_000_000)] {
         let mut patch = Patch::new();
         patch.put(key, value.into()).unwrap();
-        store.update(visitor.id, &patch, &Hint::default()).await.unwrap();
+        store.update(visitor.id, &patch, &RequestHint::default()).await.unwrap();
     }
     let before = traffic(&server);
     for _ in 0..100 {
@@ -126,7 +126,7 @@ async fn a_small_session_takes_few_bytes() {
 async fn a_login_at_the_cap_costs_twice_at_most() {
     let server = Redis::start();
     let store = store(&server);
-    let cap = Admission::default().cap;
+    let cap = LoginPolicy::default().cap;
     for _ in 0..cap - BATCHES * BATCH {
         Visitor::arrive(&store).await.log_in(&store, "alice").await;
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rig::redis::{PASSWORD, Redis, USER};
 use steadfast_core::{
-    Deletion, Hint, Lookup, Outcome, Patch, Revocation, SessionStore, StoreError,
+    Deletion, Lookup, Outcome, Patch, RequestHint, Revocation, SessionStore, StoreError,
 };
 use steadfast_redis::RedisStore;
+use testkit::redis::{PASSWORD, Redis, USER};
 
 use crate::fixture::{Visitor, builder, on, principal, store, until_ok};
 
@@ -22,7 +22,7 @@ async fn a_full_server_only_refuses_memory_growth() {
     takes_no_writes(Visitor::new(&store).create(&store).await);
     takes_no_writes(member.count(&store).await);
     let (login, _) = member.login(&store, "bob", Default::default());
-    takes_no_writes(store.update(member.id, &login, &Hint::default()).await);
+    takes_no_writes(store.update(member.id, &login, &RequestHint::default()).await);
     assert!(member.is_live(&store).await);
     assert_eq!(store.list(&principal("alice")).await.unwrap().len(), 2);
     assert!(store.delete(member.id, &Deletion::LOGOUT).await.unwrap().is_ended());
@@ -149,7 +149,7 @@ async fn a_key_of_another_type_is_corrupt() {
     let key = server.ask(&["KEYS", "*:r:*"]).list()[0].text();
     server.ask(&["SET", &key, "junk"]);
     assert!(matches!(visitor.load(&store).await, Ok(Lookup::Absent(_))));
-    let corrupt = store.update(visitor.id, &Patch::new(), &Hint::default()).await;
+    let corrupt = store.update(visitor.id, &Patch::new(), &RequestHint::default()).await;
     assert!(matches!(corrupt, Err(StoreError::Corrupt(_))), "{corrupt:?}");
     store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap();
     assert!(matches!(visitor.count(&store).await, Ok(Outcome::Gone)));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rig::redis::{RedisCluster, RedisWithSentinels};
-use rig::within;
 use steadfast_core::{
-    Admission, Deletion, Hint, Outcome, Realm, Revocation, SessionStore, StoreError,
+    Deletion, LoginPolicy, Outcome, Realm, RequestHint, Revocation, SessionStore, StoreError,
 };
+use testkit::redis::{RedisCluster, RedisWithSentinels};
+use testkit::within;
 
 use crate::fixture::{Visitor, across, behind, builder, until_ok};
 
@@ -16,10 +16,10 @@ async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
     let store = behind(&servers, builder().wait(1, Duration::from_secs(2)));
     let [live, out] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
     let rotated = Visitor::arrive(&store).await;
-    let (patch, new) = rotated.login(&store, "alice", steadfast_core::Admission::default());
+    let (patch, new) = rotated.login(&store, "alice", steadfast_core::LoginPolicy::default());
     servers.wait_for_replica();
     assert!(store.delete(out.id, &Deletion::LOGOUT).await.unwrap().is_ended());
-    store.update(rotated.id, &patch, &steadfast_core::Hint::default()).await.unwrap();
+    store.update(rotated.id, &patch, &steadfast_core::RequestHint::default()).await.unwrap();
     servers.servers[0].kill();
     let (_, took) = until_ok(async || live.load(&store).await).await;
     println!("the store was away for {took:?}");
@@ -69,8 +69,8 @@ async fn a_repeated_call_is_confirmed_by_a_replica_too() {
     let store = behind(&servers, builder().wait(1, Duration::from_millis(50)));
     let [out, member] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
     let alice = steadfast_core::Principal::new(Realm::default(), "alice").unwrap();
-    let (login, _) = member.login(&store, "alice", Admission::default());
-    let hint = Hint::default();
+    let (login, _) = member.login(&store, "alice", LoginPolicy::default());
+    let hint = RequestHint::default();
     servers.wait_for_replica();
     within(until_replicated(&servers)).await;
     servers.servers[1].pause();
@@ -165,7 +165,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result
 
 async fn until_replicated(servers: &RedisWithSentinels) {
     let keys = |n: usize| servers.servers[n].ask(&["DBSIZE"]).number();
-    rig::eventually(async || keys(0) == keys(1) && keys(0) > 0).await;
+    testkit::eventually(async || keys(0) == keys(1) && keys(0) > 0).await;
 }
 
 async fn cluster_in_step(cluster: &RedisCluster) {
@@ -174,5 +174,5 @@ async fn cluster_in_step(cluster: &RedisCluster) {
         let line = info.lines().find(|line| line.starts_with("master_repl_offset")).unwrap();
         line.to_owned()
     };
-    rig::eventually(async || (0..3).all(|n| offset(n) == offset(n + 3))).await;
+    testkit::eventually(async || (0..3).all(|n| offset(n) == offset(n + 3))).await;
 }

@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rig::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 use steadfast_core::{
-    Admission, Authentication, Env, Hint, Lifetime, ManualClock, Outcome, Patch, Principal, Proof,
-    Realm, Record, RecordId, Rotation, SecretHash, SessionStore, StoreError, Token,
+    Authentication, Env, Lifetime, LoginPolicy, ManualClock, Outcome, Patch, Principal, Proof,
+    Realm, Record, RecordId, RequestHint, Rotation, SecretHash, SessionStore, StoreError, Token,
 };
 use steadfast_core::{Keyring, Lookup};
 use steadfast_redis::{Address, RedisStore, RedisStoreBuilder};
+use testkit::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 
 /// Returns a builder of a store with a fresh prefix.
 pub fn builder() -> RedisStoreBuilder {
@@ -68,7 +68,7 @@ impl Visitor {
         let (now, lifetime) = (store.env().now(), Lifetime::default());
         let (idle, absolute) = (lifetime.idle_deadline(now), lifetime.absolute_deadline(now));
         let record = Record::new(self.hash(), now, idle, absolute);
-        store.create(self.id, record, Admission::default()).await
+        store.create(self.id, record, LoginPolicy::default()).await
     }
 
     pub fn hash(&self) -> SecretHash {
@@ -80,7 +80,7 @@ impl Visitor {
     }
 
     pub async fn load(&self, store: &RedisStore) -> Result<Lookup, StoreError> {
-        store.load(self.id, Some(&self.proof()), &Hint::default()).await
+        store.load(self.id, Some(&self.proof()), &RequestHint::default()).await
     }
 
     pub async fn is_live(&self, store: &RedisStore) -> bool {
@@ -89,13 +89,13 @@ impl Visitor {
 
     /// Signs in with a new secret.
     pub async fn log_in(self, store: &RedisStore, user: &str) -> Self {
-        let (patch, signed_in) = self.login(store, user, Admission::default());
-        let outcome = store.update(self.id, &patch, &Hint::default()).await.unwrap();
+        let (patch, signed_in) = self.login(store, user, LoginPolicy::default());
+        let outcome = store.update(self.id, &patch, &RequestHint::default()).await.unwrap();
         assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
         signed_in
     }
 
-    pub fn login(&self, store: &RedisStore, user: &str, admission: Admission) -> (Patch, Self) {
+    pub fn login(&self, store: &RedisStore, user: &str, policy: LoginPolicy) -> (Patch, Self) {
         let now = store.env().now();
         let new = Self { id: self.id, token: Token::generate(self.id, store.env()).unwrap() };
         let authentication = Authentication {
@@ -103,7 +103,7 @@ impl Visitor {
             absolute_deadline: Lifetime::default().absolute_deadline(now),
             principal: Some(principal(user)),
             facts: None,
-            admission,
+            policy,
         };
         let mut patch = Patch::new();
         let rotation = Rotation { hash: new.hash(), authentication: Some(authentication) };
@@ -114,13 +114,13 @@ impl Visitor {
     pub async fn write(&self, store: &RedisStore, value: i64) -> Result<Outcome, StoreError> {
         let mut patch = Patch::new();
         patch.put("n", value.into()).unwrap();
-        store.update(self.id, &patch, &Hint::default()).await
+        store.update(self.id, &patch, &RequestHint::default()).await
     }
 
     pub async fn count(&self, store: &RedisStore) -> Result<Outcome, StoreError> {
         let mut patch = Patch::new();
         patch.add("n", 1).unwrap();
-        store.update(self.id, &patch, &Hint::default()).await
+        store.update(self.id, &patch, &RequestHint::default()).await
     }
 
     /// Returns the value under `n`.

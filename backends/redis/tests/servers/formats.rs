@@ -1,11 +1,11 @@
 //! Records of the previous release, and of a later one.
 
-use rig::redis::{Redis, RedisCluster};
 use steadfast_core::{
-    Deletion, Hint, Keyring, Lookup, ManualClock, Outcome, Patch, Proof, Realm, Record, RecordId,
-    Rejection, Revocation, SessionStore, StoreError, Timestamp, Token, Version,
+    Deletion, Keyring, Lookup, ManualClock, Outcome, Patch, Proof, Realm, Record, RecordId,
+    Rejection, RequestHint, Revocation, SessionStore, StoreError, Timestamp, Token, Version,
 };
 use steadfast_redis::RedisStore;
+use testkit::redis::{Redis, RedisCluster};
 
 use crate::fixture::{Visitor, across, builder, clock, on, principal};
 
@@ -20,7 +20,7 @@ async fn a_server_serves_records_of_0_1() {
     let keys = server.ask(&["KEYS", "*:r:*"]).list();
     for key in keys {
         assert!(server.ask(&["HGET", &key.text(), "."]).bytes().len() > 36, "rewritten");
-        assert_eq!(server.ask(&["HGET", &key.text(), "s"]), rig::redis::Reply::Nil);
+        assert_eq!(server.ask(&["HGET", &key.text(), "s"]), testkit::redis::Reply::Nil);
     }
 }
 
@@ -55,7 +55,7 @@ async fn serves(fixture: &Fixture, store: &RedisStore, clock: &ManualClock) {
     let keyed = fixture.visitor("keyed");
     let ring = Keyring::keyed("k1", &[1; 32]).unwrap();
     let proof = ring.prove(&Realm::default(), keyed.token.secret());
-    let lookup = store.load(keyed.id, Some(&proof), &Hint::default()).await.unwrap();
+    let lookup = store.load(keyed.id, Some(&proof), &RequestHint::default()).await.unwrap();
     assert!(matches!(lookup, Lookup::Found(_)), "{lookup:?}");
     let unknown = keyed.load(store).await;
     assert!(matches!(unknown, Err(StoreError::UnknownKey(_))), "{unknown:?}");
@@ -66,8 +66,9 @@ async fn serves(fixture: &Fixture, store: &RedisStore, clock: &ManualClock) {
     );
 
     let rejected = fixture.visitor("owned").login(store, "bob", Default::default()).0;
-    let outcome = store.update(owned_id(fixture), &rejected, &Hint::default()).await.unwrap();
-    assert!(matches!(outcome, Outcome::Rejected(Rejection::BelowFloor)), "{outcome:?}");
+    let outcome =
+        store.update(owned_id(fixture), &rejected, &RequestHint::default()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Rejected(Rejection::StaleEpoch)), "{outcome:?}");
 
     for name in ["visitor", "alice-1", "alice-2", "owned"] {
         let visitor = fixture.visitor(name);
@@ -84,11 +85,11 @@ async fn serves(fixture: &Fixture, store: &RedisStore, clock: &ManualClock) {
     let mut patch = Patch::new();
     patch.prove(proof);
     patch.put("n", 1.into()).unwrap();
-    let outcome = store.update(keyed.id, &patch, &Hint::default()).await.unwrap();
+    let outcome = store.update(keyed.id, &patch, &RequestHint::default()).await.unwrap();
     assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
 
     let (login, signed_in) = fixture.visitor("visitor").login(store, "alice", Default::default());
-    store.update(signed_in.id, &login, &Hint::default()).await.unwrap();
+    store.update(signed_in.id, &login, &RequestHint::default()).await.unwrap();
     let signed_in = found(store, &signed_in).await;
     assert_eq!(signed_in.sign_in, 1);
     assert_eq!(signed_in.values.get("~csrf"), None, "a sign-in removes it");
@@ -115,7 +116,7 @@ async fn a_later_format_is_an_error_until_deleted() {
         visitor.load(&store).await.map(drop).unwrap_err(),
         visitor.write(&store, 2).await.map(drop).unwrap_err(),
         store
-            .update(visitor.id, &Patch::touch(Timestamp::MAX), &Hint::default())
+            .update(visitor.id, &Patch::touch(Timestamp::MAX), &RequestHint::default())
             .await
             .map(drop)
             .unwrap_err(),
@@ -136,7 +137,7 @@ fn owned_id(fixture: &Fixture) -> RecordId {
 
 async fn found(store: &RedisStore, visitor: &Visitor) -> std::sync::Arc<Record> {
     let proof: Proof = visitor.proof();
-    match store.load(visitor.id, Some(&proof), &Hint::default()).await.unwrap() {
+    match store.load(visitor.id, Some(&proof), &RequestHint::default()).await.unwrap() {
         Lookup::Found(found) => found.record,
         other => panic!("{other:?}"),
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use rig::redis::{PASSWORD, Redis, USER};
 use steadfast_core::{Deletion, SessionStore};
 use steadfast_redis::{RedisStore, SetupError};
+use testkit::redis::{PASSWORD, Redis, USER};
 
 use crate::fixture::{Visitor, on};
 

@@ -1,7 +1,7 @@
 //! The index of principals only keeps the entries it needs.
 
-use rig::redis::Redis;
-use steadfast_core::{Admission, Deletion, Hint, Operate, Revocation, SessionStore};
+use steadfast_core::{Deletion, LoginPolicy, Operate, RequestHint, Revocation, SessionStore};
+use testkit::redis::Redis;
 
 use crate::fixture::{CLUSTER, Visitor, across, builder, clock, on, principal, store};
 
@@ -87,8 +87,8 @@ async fn a_cluster_index_drops_logouts_and_refused_logins() {
     let store = across(&CLUSTER, builder());
     let visitor = Visitor::arrive(&store).await.log_in(&store, "dave").await;
     let stranger = Visitor::new(&store);
-    let (wrong, _) = stranger.login(&store, "dave", Admission::default());
-    store.update(visitor.id, &wrong, &Hint::default()).await.unwrap();
+    let (wrong, _) = stranger.login(&store, "dave", LoginPolicy::default());
+    store.update(visitor.id, &wrong, &RequestHint::default()).await.unwrap();
     assert!(visitor.is_live(&store).await, "a wrong proof ends nothing");
     let key = "*:p:{session:dave}";
     assert_eq!(keys(key).len(), 1);

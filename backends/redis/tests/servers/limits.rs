@@ -1,7 +1,9 @@
 //! Records under limits that were lowered.
 
-use rig::redis::Redis;
-use steadfast_core::{Hint, LimitError, Limits, Outcome, Patch, RawJson, Rejection, SessionStore};
+use steadfast_core::{
+    LimitError, Limits, Outcome, Patch, RawJson, Rejection, RequestHint, SessionStore,
+};
+use testkit::redis::Redis;
 
 use crate::fixture::{Visitor, builder, on};
 
@@ -16,11 +18,12 @@ async fn a_record_over_a_lowered_limit_may_shrink() {
         patch.put(key, RawJson::encode(&value).unwrap()).unwrap();
         patch
     };
-    before.update(id, &put("a", &"x".repeat(40)), &Hint::default()).await.unwrap();
-    before.update(id, &put("b", "yy"), &Hint::default()).await.unwrap();
+    before.update(id, &put("a", &"x".repeat(40)), &RequestHint::default()).await.unwrap();
+    before.update(id, &put("b", "yy"), &RequestHint::default()).await.unwrap();
     let limits = Limits { keys: 1, record_bytes: 20, ..Limits::default() };
     let after = on(&server, same().limits(limits));
-    let update = async |patch: Patch| after.update(id, &patch, &Hint::default()).await.unwrap();
+    let update =
+        async |patch: Patch| after.update(id, &patch, &RequestHint::default()).await.unwrap();
     for fits in [put("a", &"y".repeat(40)), put("b", "y")] {
         let outcome = update(fits).await;
         assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");

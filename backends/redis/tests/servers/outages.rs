@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rig::redis::Redis;
-use rig::within;
 use steadfast_core::{Deletion, Operate, Outcome, SessionStore, StoreError};
 use steadfast_redis::RedisStore;
+use testkit::redis::Redis;
+use testkit::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -1,7 +1,9 @@
 //! The privileges of the store's user, and the contents of a stolen dump.
 
-use rig::redis::{Redis, Reply};
-use steadfast_core::{Deletion, Hint, Keyring, Lookup, Realm, SecretHash, SessionStore, Token};
+use steadfast_core::{
+    Deletion, Keyring, Lookup, Realm, RequestHint, SecretHash, SessionStore, Token,
+};
+use testkit::redis::{Redis, Reply};
 
 use crate::fixture::{Visitor, builder, on, store};
 
@@ -93,7 +95,7 @@ async fn ar_02_what_is_stored_opens_nothing() {
     let stolen = [visitor.id.as_bytes().as_slice(), visitor.hash().digest()].concat();
     let stolen = Token::decode(&encoded(&stolen)).unwrap();
     let hash: SecretHash = Keyring::unkeyed().hash(&Realm::default(), stolen.secret());
-    let lookup = store.load(visitor.id, Some(&hash.into()), &Hint::default()).await.unwrap();
+    let lookup = store.load(visitor.id, Some(&hash.into()), &RequestHint::default()).await.unwrap();
     assert!(matches!(lookup, Lookup::Absent(_)));
     assert!(
         !store

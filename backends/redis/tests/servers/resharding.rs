@@ -1,7 +1,7 @@
 //! Slots of a cluster that move between servers under load.
 
-use rig::redis::{Redis, RedisCluster, Reply};
 use steadfast_core::{Deletion, Operate, Outcome, SessionStore};
+use testkit::redis::{Redis, RedisCluster, Reply};
 
 use crate::fixture::{CLUSTER, Visitor, across, builder, principal};
 

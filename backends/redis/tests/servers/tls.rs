@@ -1,8 +1,8 @@
 //! TLS is verified, and there is no fallback.
 
-use rig::redis::{Certificates, Redis};
 use steadfast_core::{Operate, StoreError};
 use steadfast_redis::{Address, RedisStore, Tls};
+use testkit::redis::{Certificates, Redis};
 
 use crate::fixture::{Visitor, builder};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use steadfast_core::{
-    Admission, Clock, Deletion, Hint, KeyId, Lookup, Outcome, Patch, Record, RecordId, SecretHash,
-    SessionStore, StoreError, Version,
+    Clock, Deletion, KeyId, LoginPolicy, Lookup, Outcome, Patch, Record, RecordId, RequestHint,
+    SecretHash, SessionStore, StoreError, Version,
 };
 
 use super::host::SimulatedClock;
@@ -194,7 +194,7 @@ async fn create(world: &Rc<RefCell<World>>, store: &ReplicatedStore) {
     let now = SimulatedClock.now();
     let hash = SecretHash::from_parts(KeyId::NONE, [7; 32]);
     let record = Record::new(hash, now, now + HOUR, now + 8 * HOUR);
-    let outcome = store.create(id, record, Admission::default()).await;
+    let outcome = store.create(id, record, LoginPolicy::default()).await;
     told(world, at, Call::Create, outcome);
 }
 
@@ -211,7 +211,7 @@ async fn put(world: &Rc<RefCell<World>>, store: &ReplicatedStore, at: usize) {
     let _writing = Writing { world, at };
     let mut patch = Patch::new();
     patch.put("a", value.into()).unwrap();
-    let outcome = store.update(id, &patch, &Hint::default()).await;
+    let outcome = store.update(id, &patch, &RequestHint::default()).await;
     told(world, at, Call::Put(value), outcome);
 }
 
@@ -226,7 +226,7 @@ async fn add(world: &Rc<RefCell<World>>, store: &ReplicatedStore, at: usize) {
     };
     let mut patch = Patch::new();
     patch.add("n", 1).unwrap();
-    let outcome = store.update(id, &patch, &Hint::default()).await;
+    let outcome = store.update(id, &patch, &RequestHint::default()).await;
     told(world, at, Call::Add, outcome);
 }
 
@@ -254,7 +254,7 @@ async fn read(
     at: usize,
 ) -> Result<(), StoreError> {
     let asked = world.borrow().oracle.sessions[at].clone();
-    let hint = Hint { seen: asked.seen, ..Hint::default() };
+    let hint = RequestHint { min_version: asked.seen, ..RequestHint::default() };
     let lookup = store.load(asked.id, None, &hint).await;
     let oracle = &mut world.borrow_mut().oracle;
     oracle.note((at, "read"), lookup.is_err());

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use steadfast_core::{
-    Env, Hint, Keyring, Lookup, Outcome, Patch, Proof, Realm, Record, RecordId, SessionStore, Token,
+    Env, Keyring, Lookup, Outcome, Patch, Proof, Realm, Record, RecordId, RequestHint,
+    SessionStore, Token,
 };
 use steadfast_replicated::{PartitionPolicy, ReplicatedStore, ReplicatedStoreBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,7 +77,7 @@ impl Visitor {
     /// Returns the value of the session at a node; `None` if there is none, or the node cannot
     /// tell.
     pub async fn value(&self, store: &ReplicatedStore, key: &str) -> Option<String> {
-        match store.load(self.id(), Some(&self.proof()), &Hint::default()).await.ok()? {
+        match store.load(self.id(), Some(&self.proof()), &RequestHint::default()).await.ok()? {
             Lookup::Found(found) => {
                 let value = found.record.values.get(key)?;
                 Some(String::from_utf8(value.to_vec()).unwrap())
@@ -90,7 +91,7 @@ impl Visitor {
         let mut patch = Patch::new();
         patch.add(key, 1).unwrap();
         patch.prove(self.proof());
-        let outcome = store.update(self.id(), &patch, &Hint::default()).await;
+        let outcome = store.update(self.id(), &patch, &RequestHint::default()).await;
         matches!(outcome, Ok(Outcome::Applied(_)))
     }
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
 use steadfast_core::{
-    Authentication, Deletion, Env, Hint, Keyring, Operate, Outcome, Patch, Principal, Realm,
+    Authentication, Deletion, Env, Keyring, Operate, Outcome, Patch, Principal, Realm, RequestHint,
     Rotation, SessionStore, Token,
 };
 use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
@@ -127,12 +127,12 @@ async fn sign_in(visitor: &Visitor, store: &ReplicatedStore) -> Token {
         absolute_deadline: env.now() + std::time::Duration::from_secs(3_600),
         principal: Some(Principal::new(Realm::default(), USER).unwrap()),
         facts: None,
-        admission: Default::default(),
+        policy: Default::default(),
     };
     let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
     let mut patch = Patch::new();
     patch.rotate(visitor.proof(), Rotation { hash, authentication: Some(authentication) });
-    let outcome = store.update(visitor.id(), &patch, &Hint::default()).await.unwrap();
+    let outcome = store.update(visitor.id(), &patch, &RequestHint::default()).await.unwrap();
     assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
     token
 }

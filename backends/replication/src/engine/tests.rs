@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Authentication, Change, EndReason, KeyId, Limits, Lookup, Outcome, Patch, Principal,
-    RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp,
+    Authentication, Change, EndReason, KeyId, Limits, LoginPolicy, Lookup, Outcome, Patch,
+    Principal, RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash,
+    Timestamp,
 };
 
 use super::{Effect, Engine, Packet};
@@ -330,7 +331,7 @@ fn the_oldest_session_ends_at_the_cap() {
 fn sessions_are_listed_under_their_last_principal() {
     let mut nodes = Nodes::new(3);
     nodes.sign_in(0, 1, 10, None);
-    let login = login(1, principal("bob"), Admission::default());
+    let login = login(1, principal("bob"), LoginPolicy::default());
     let reply = nodes.call(nodes.boot(1), login);
     assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
     nodes.pass(1_000);
@@ -348,7 +349,7 @@ fn a_login_below_the_floor_is_rejected() {
     let reply = nodes.end_all(1, None, Some(2));
     assert!(matches!(reply, Reply::Count(1)), "{reply:?}");
     let reply = nodes.try_sign_in(2, 2, 10, Some(1));
-    let rejected = Outcome::Rejected(Rejection::BelowFloor);
+    let rejected = Outcome::Rejected(Rejection::StaleEpoch);
     assert!(
         matches!(&reply, Reply::Outcome(outcome) if format!("{outcome:?}") == format!("{rejected:?}"))
     );
@@ -668,8 +669,8 @@ impl Nodes {
     fn create_until(&mut self, node: usize, n: u64, seconds: u64) -> RecordId {
         let idle_deadline = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
         let record = Box::new(Record { idle_deadline, ..record(n) });
-        let (id, admission) = (id(n), Admission::default());
-        let reply = self.call(self.boot(node), Request::Create { id, record, admission });
+        let (id, policy) = (id(n), LoginPolicy::default());
+        let reply = self.call(self.boot(node), Request::Create { id, record, policy });
         assert!(matches!(reply, Reply::Outcome(Outcome::Applied(_))), "{reply:?}");
         id
     }
@@ -689,16 +690,16 @@ impl Nodes {
     }
 
     fn try_sign_in(&mut self, node: usize, n: u64, cap: usize, epoch: Option<u64>) -> Reply {
-        let request = signed_in(n, Admission { cap, epoch, ..Admission::default() });
+        let request = signed_in(n, LoginPolicy { cap, epoch, ..LoginPolicy::default() });
         self.call(self.boot(node), request)
     }
 
     fn begin_sign_in(&mut self, node: usize, n: u64, cap: usize) -> (Boot, u64) {
-        self.begin(node, n, Admission::capped(cap))
+        self.begin(node, n, LoginPolicy::capped(cap))
     }
 
-    fn begin(&mut self, node: usize, n: u64, admission: Admission) -> (Boot, u64) {
-        self.begin_call(node, signed_in(n, admission))
+    fn begin(&mut self, node: usize, n: u64, policy: LoginPolicy) -> (Boot, u64) {
+        self.begin_call(node, signed_in(n, policy))
     }
 
     fn begin_call(&mut self, node: usize, request: Request) -> (Boot, u64) {
@@ -840,20 +841,20 @@ fn record(n: u64) -> Record {
     record
 }
 
-fn signed_in(n: u64, admission: Admission) -> Request {
+fn signed_in(n: u64, policy: LoginPolicy) -> Request {
     let record = record(n);
     let (authenticated, principal) = (Some(record.created), Some(alice()));
     let record = Box::new(Record { authenticated, principal, ..record });
-    Request::Create { id: id(n), record, admission }
+    Request::Create { id: id(n), record, policy }
 }
 
-fn login(n: u64, principal: Principal, admission: Admission) -> Request {
+fn login(n: u64, principal: Principal, policy: LoginPolicy) -> Request {
     let authentication = Authentication {
         at: Timestamp::UNIX_EPOCH,
         absolute_deadline: Timestamp::MAX,
         principal: Some(principal),
         facts: None,
-        admission,
+        policy,
     };
     let hash = SecretHash::from_parts(KeyId::NONE, [9; 32]);
     let rotation = Rotation { hash, authentication: Some(authentication) };

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use steadfast_core::{
-    Absence, Carry, Deleted, Deletion, EndReason, Found, Lookup, Outcome, Patch, Proof, Record,
-    RecordId, StoreError, Verdict,
+    Absence, ClientState, Deleted, Deletion, EndReason, Found, Lookup, Outcome, Patch, Proof,
+    Record, RecordId, StoreError, Verdict,
 };
 
 use super::{Asked, list};
@@ -75,7 +75,7 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
     let done =
         entry.and_then(|entry| entry.done.iter().find(|done| done.call == asked.remembered()));
     if let Some(done) = done {
-        return Decision::Answer(with_carry(done.effect.reply(), id, cx));
+        return Decision::Answer(with_client_state(done.effect.reply(), id, cx));
     }
     if asked.call.number < lowest && cx.rules.keep(Rule::C2) {
         return Decision::Answer(Reply::Failed(Failure::GivenUp));
@@ -87,13 +87,13 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
     let kept = entry.map(|entry| &entry.kept);
     match &asked.request {
         Request::Create { record, .. } => {
-            let admission = list::admission_of_create(&asked.request);
-            admit(create(record, kept, id, cx), admission, admitted)
+            let policy = list::admission_of_create(&asked.request);
+            admit(create(record, kept, id, cx), policy, admitted)
         }
         Request::Update { patch, .. } => {
             let record = kept.and_then(Kept::record);
-            let admission = record.and_then(|record| list::admission_of_patch(id, patch, record));
-            admit(update(id, patch, kept, cx), admission, admitted)
+            let policy = record.and_then(|record| list::admission_of_patch(id, patch, record));
+            admit(update(id, patch, kept, cx), policy, admitted)
         }
         Request::Load { proof, .. } => Decision::Answer(load(id, proof.as_ref(), kept, cx)),
         Request::Delete { proof, sign_in, reason, .. } => {
@@ -112,13 +112,9 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
 }
 
 /// A write that signs a user in waits until their list admits the session.
-fn admit(
-    decision: Decision,
-    admission: Option<Request>,
-    admitted: Option<&[RecordId]>,
-) -> Decision {
-    match (decision, admission, admitted) {
-        (Decision::Write(_), Some(admission), None) => Decision::Admit(Box::new(admission)),
+fn admit(decision: Decision, policy: Option<Request>, admitted: Option<&[RecordId]>) -> Decision {
+    match (decision, policy, admitted) {
+        (Decision::Write(_), Some(policy), None) => Decision::Admit(Box::new(policy)),
         (Decision::Write(mut write), Some(_), Some(gone)) => {
             if let Some(CallEffect::Applied { ended, .. }) = &mut write.effect {
                 *ended = gone.to_vec();
@@ -161,7 +157,7 @@ fn create(record: &Record, kept: Option<&Kept>, id: RecordId, cx: &Context<'_>) 
     match kept {
         Some(Kept::Live(there)) if there.record.secret == record.secret => {
             let effect = applied(&there.record);
-            return Decision::Answer(with_carry(effect.reply(), id, cx));
+            return Decision::Answer(with_client_state(effect.reply(), id, cx));
         }
         Some(_) => return Decision::Answer(Reply::Outcome(Outcome::Exists)),
         None => {}
@@ -186,8 +182,8 @@ fn load(id: RecordId, proof: Option<&Proof>, kept: Option<&Kept>, cx: &Context<'
     };
     match proof.map(|proof| record.verify(proof, cx.now.wall)) {
         None | Some(Verdict::Right) => {
-            let carry = carry(id, record, cx);
-            Reply::Lookup(Lookup::Found(Found { id, record: record.clone(), carry }))
+            let client_state = client_state(id, record, cx);
+            Reply::Lookup(Lookup::Found(Found { id, record: record.clone(), client_state }))
         }
         Some(Verdict::Superseded) => Reply::Lookup(Lookup::Superseded),
         Some(Verdict::Wrong) => Reply::Lookup(Lookup::Absent(Absence::Unknown)),
@@ -205,7 +201,7 @@ fn update(id: RecordId, patch: &Patch, kept: Option<&Kept>, cx: &Context<'_>) ->
     };
     if patched.record == *copy.record {
         let reply = applied(&copy.record).reply();
-        return Decision::Answer(with_carry(reply, id, cx));
+        return Decision::Answer(with_client_state(reply, id, cx));
     }
     let delta = Delta::of(patch, &copy.record, &patched.record, stamp(copy.stamp, cx));
     let (version, counters) = (patched.record.version, patched.counters);
@@ -248,14 +244,14 @@ fn applied(record: &Record) -> CallEffect {
 }
 
 /// An answer with what the client should carry.
-fn with_carry(mut reply: Reply, id: RecordId, cx: &Context<'_>) -> Reply {
+fn with_client_state(mut reply: Reply, id: RecordId, cx: &Context<'_>) -> Reply {
     if let Reply::Outcome(Outcome::Applied(applied)) = &mut reply {
         let routes = cx.view.routes(cx.slot_of(id));
-        applied.carry = Carry { routes, version: Some(applied.version) };
+        applied.client_state = ClientState { routes, version: Some(applied.version) };
     }
     reply
 }
 
-fn carry(id: RecordId, record: &Record, cx: &Context<'_>) -> Carry {
-    Carry { routes: cx.view.routes(cx.slot_of(id)), version: Some(record.version) }
+fn client_state(id: RecordId, record: &Record, cx: &Context<'_>) -> ClientState {
+    ClientState { routes: cx.view.routes(cx.slot_of(id)), version: Some(record.version) }
 }

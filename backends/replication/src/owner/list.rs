@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Authentication, Outcome, Patch, Principal, Record, RecordId, Rejection, SessionInfo,
+    Authentication, LoginPolicy, Outcome, Patch, Principal, Record, RecordId, Rejection,
+    SessionInfo,
 };
 
 use super::Asked;
@@ -24,10 +25,10 @@ pub(super) fn decide(
     let empty = List::new(principal.clone());
     let list = kept.and_then(Kept::list).unwrap_or(&empty);
     match request {
-        ListRequest::Admit { id, authenticated, until, admission } => {
+        ListRequest::Admit { id, authenticated, until, policy } => {
             let entry =
                 ListEntry { authenticated: *authenticated, until: *until, is_settled: false };
-            admit(list, (*id, entry), admission, cx)
+            admit(list, (*id, entry), policy, cx)
         }
         ListRequest::Settle(id) if list.get(*id).is_some_and(|entry| !entry.is_settled) => {
             change(list, ListStep::Settle(*id), cx)
@@ -69,22 +70,22 @@ fn removed(queue: &VecDeque<Asked>) -> Vec<RecordId> {
 fn admit(
     list: &List,
     (id, entry): (RecordId, ListEntry),
-    admission: &Admission,
+    policy: &LoginPolicy,
     cx: &Context<'_>,
 ) -> Decision {
     let floor = list.floor().filter(|floor| floor.until > cx.now.wall);
-    if floor.is_some_and(|floor| admission.epoch < Some(floor.epoch)) {
-        let outcome = Outcome::Rejected(Rejection::BelowFloor);
+    if floor.is_some_and(|floor| policy.epoch < Some(floor.epoch)) {
+        let outcome = Outcome::Rejected(Rejection::StaleEpoch);
         return Decision::Answer(Reply::Outcome(outcome));
     }
-    if let Some(reply) = refusal(list, id, admission) {
+    if let Some(reply) = refusal(list, id, policy) {
         return Decision::Answer(reply);
     }
-    let Some(mut above) = list.above_cap(id, admission.cap) else {
+    let Some(mut above) = list.above_cap(id, policy.cap) else {
         return Decision::Answer(Reply::Busy);
     };
     let named = list.displaced_by(id);
-    let is_crowded = list.over_cap(id, admission.cap) > above.len();
+    let is_crowded = list.over_cap(id, policy.cap) > above.len();
     if is_crowded || named.len() + above.len() > 2 * List::NAMED {
         return Decision::Answer(Reply::Crowded(above));
     }
@@ -102,11 +103,11 @@ fn admit(
 
 /// Returns the reason for refusing a login at the cap, if the oldest sessions are not to end for
 /// it. The list waits for sessions that may not come: one of them would leave room.
-fn refusal(list: &List, id: RecordId, admission: &Admission) -> Option<Reply> {
-    if !admission.refuses(list.others(id)) {
+fn refusal(list: &List, id: RecordId, policy: &LoginPolicy) -> Option<Reply> {
+    if !policy.refuses(list.others(id)) {
         return None;
     }
-    Some(match admission.refuses(list.settled_others(id)) {
+    Some(match policy.refuses(list.settled_others(id)) {
         true => Reply::Outcome(Outcome::Rejected(Rejection::AtCap)),
         false => Reply::Busy,
     })
@@ -140,7 +141,7 @@ pub(super) fn described(
 
 /// The admission that a new record needs.
 pub(super) fn admission_of_create(request: &Request) -> Option<Request> {
-    let Request::Create { id, record, admission } = request else {
+    let Request::Create { id, record, policy } = request else {
         return None;
     };
     let Record { principal, created, authenticated, absolute_deadline, .. } = &**record;
@@ -148,7 +149,7 @@ pub(super) fn admission_of_create(request: &Request) -> Option<Request> {
         id: *id,
         authenticated: authenticated.unwrap_or(*created),
         until: *absolute_deadline,
-        admission: *admission,
+        policy: *policy,
     };
     Some(Request::List { principal: principal.clone()?, request })
 }
@@ -157,20 +158,20 @@ pub(super) fn admission_of_create(request: &Request) -> Option<Request> {
 /// because it was sent twice. An elevation needs none; it makes the session a newer one for the cap.
 pub(super) fn admission_of_patch(id: RecordId, patch: &Patch, before: &Record) -> Option<Request> {
     let rotation = patch.rotation().filter(|rotation| rotation.hash != before.secret)?;
-    let Authentication { at, absolute_deadline, principal, admission, .. } =
+    let Authentication { at, absolute_deadline, principal, policy, .. } =
         rotation.authentication.as_ref()?;
     let request = ListRequest::Admit {
         id,
         authenticated: *at,
         until: *absolute_deadline,
-        admission: if principal.is_some() { *admission } else { FREE },
+        policy: if principal.is_some() { *policy } else { FREE },
     };
     let principal = principal.clone().or_else(|| before.principal.clone())?;
     Some(Request::List { principal, request })
 }
 
 /// Above every floor, and below every cap.
-const FREE: Admission = Admission { epoch: Some(u64::MAX), ..Admission::capped(usize::MAX) };
+const FREE: LoginPolicy = LoginPolicy { epoch: Some(u64::MAX), ..LoginPolicy::capped(usize::MAX) };
 
 /// The number of sessions in a page of a list.
 const PAGE: usize = 512;

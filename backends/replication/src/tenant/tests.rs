@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Deleted, EndReason, KeyId, Lookup, Outcome, Patch, Principal, Realm,
+    Absence, Deleted, EndReason, KeyId, LoginPolicy, Lookup, Outcome, Patch, Principal, Realm,
     Record, RecordId, SecretHash, Timestamp,
 };
 
@@ -951,7 +951,7 @@ fn creation(n: u64) -> (RecordId, Request) {
     let end = START + Duration::from_secs(3_600);
     let mut record = Record::new(hash, START, end, end);
     record.values = [("n", &b"1"[..])].into_iter().collect();
-    (id, Request::Create { id, record: Box::new(record), admission: Admission::default() })
+    (id, Request::Create { id, record: Box::new(record), policy: LoginPolicy::default() })
 }
 
 fn put(id: RecordId, key: &str, number: i64) -> Request {

@@ -1,8 +1,8 @@
 //! Calls, and the answers to them.
 
 use steadfast_core::{
-    Absence, Applied, Carry, Deleted, EndReason, Found, KeyId, LimitError, Lookup, Outcome, Record,
-    Rejection, Version,
+    Absence, Applied, ClientState, Deleted, EndReason, Found, KeyId, LimitError, Lookup, Outcome,
+    Record, Rejection, Version,
 };
 
 use super::lists::{list_request, listed, to_listed, to_listing};
@@ -22,10 +22,10 @@ use crate::call::{CallEffect, CallId, Done, Failure, ListPage, Reply, Request};
 impl From<&Request> for Asked {
     fn from(request: &Request) -> Self {
         match request {
-            Request::Create { id, record, admission } => Self::Create(proto::Create {
+            Request::Create { id, record, policy } => Self::Create(proto::Create {
                 id: id_bytes(*id),
                 record: Some(record.as_ref().into()),
-                admission: Some(admission.into()),
+                policy: Some(policy.into()),
             }),
             Request::Load { id, proof, seen } => Self::Load(proto::Load {
                 id: id_bytes(*id),
@@ -65,7 +65,7 @@ impl TryFrom<Asked> for Request {
             Asked::Create(create) => Self::Create {
                 id: id(&create.id)?,
                 record: Box::new(required(create.record, "a new record")?),
-                admission: required(create.admission, "the terms of a login")?,
+                policy: required(create.policy, "the terms of a login")?,
             },
             Asked::Load(load) => Self::Load {
                 id: id(&load.id)?,
@@ -255,7 +255,7 @@ impl From<&Applied> for proto::Applied {
             version: applied.version.0,
             counters: counters.map(|(key, value)| (key.to_string(), *value)).collect(),
             ended: ids_bytes(&applied.ended),
-            client_state: Some((&applied.carry).into()),
+            client_state: Some((&applied.client_state).into()),
             degraded: applied.degraded,
         }
     }
@@ -269,22 +269,22 @@ impl TryFrom<proto::Applied> for Applied {
             version: Version(wire.version),
             counters: by_key(wire.counters, Ok)?,
             ended: ids(&wire.ended)?,
-            carry: required(wire.client_state, CARRY)?,
+            client_state: required(wire.client_state, CLIENT_STATE)?,
             degraded: wire.degraded,
         })
     }
 }
 
-impl From<&Carry> for proto::ClientState {
-    fn from(carry: &Carry) -> Self {
+impl From<&ClientState> for proto::ClientState {
+    fn from(client_state: &ClientState) -> Self {
         Self {
-            routes: carry.routes.iter().map(|label| label.as_str().into()).collect(),
-            version: carry.version.map(|version| version.0),
+            routes: client_state.routes.iter().map(|label| label.as_str().into()).collect(),
+            version: client_state.version.map(|version| version.0),
         }
     }
 }
 
-impl TryFrom<proto::ClientState> for Carry {
+impl TryFrom<proto::ClientState> for ClientState {
     type Error = WireError;
 
     fn try_from(wire: proto::ClientState) -> Result<Self, WireError> {
@@ -299,7 +299,7 @@ impl From<&Rejection> for proto::Rejection {
             Rejection::Limit(limit) => Why::Limit((*limit).into()),
             Rejection::NotAnInteger { key } => Why::NotAnInteger(key.to_string()),
             Rejection::Overflow { key } => Why::Overflow(key.to_string()),
-            Rejection::BelowFloor => Why::BelowFloor(EMPTY),
+            Rejection::StaleEpoch => Why::StaleEpoch(EMPTY),
             Rejection::AtCap => Why::AtCap(EMPTY),
             _ => Why::Draining(EMPTY),
         };
@@ -315,7 +315,7 @@ impl TryFrom<proto::Rejection> for Rejection {
             Why::Limit(limit) => Self::Limit(limit.try_into()?),
             Why::NotAnInteger(name) => Self::NotAnInteger { key: key(name)? },
             Why::Overflow(name) => Self::Overflow { key: key(name)? },
-            Why::BelowFloor(_) => Self::BelowFloor,
+            Why::StaleEpoch(_) => Self::StaleEpoch,
             Why::AtCap(_) => Self::AtCap,
             Why::Draining(_) => Self::Draining,
         })
@@ -387,7 +387,7 @@ impl From<&Found> for proto::Found {
         Self {
             id: id_bytes(found.id),
             record: Some(found.record.as_ref().into()),
-            client_state: Some((&found.carry).into()),
+            client_state: Some((&found.client_state).into()),
         }
     }
 }
@@ -400,7 +400,7 @@ impl TryFrom<proto::Found> for Found {
         Ok(Self {
             id: id(&wire.id)?,
             record: record.into(),
-            carry: required(wire.client_state, CARRY)?,
+            client_state: required(wire.client_state, CLIENT_STATE)?,
         })
     }
 }
@@ -446,5 +446,5 @@ same! {
 }
 
 const PRINCIPAL: &str = "a principal";
-const CARRY: &str = "what a client carries";
+const CLIENT_STATE: &str = "what a client carries";
 const EMPTY: proto::Empty = proto::Empty {};

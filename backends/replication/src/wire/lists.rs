@@ -19,11 +19,11 @@ const SESSIONS: usize = 1 << 16;
 
 pub(super) fn to_listing(principal: &Principal, request: &ListRequest) -> proto::Listing {
     let request = match request {
-        ListRequest::Admit { id, authenticated, until, admission } => Asked::Admit(proto::Admit {
+        ListRequest::Admit { id, authenticated, until, policy } => Asked::Admit(proto::Admit {
             id: id_bytes(*id),
             authenticated: authenticated.as_millis(),
             until: until.as_millis(),
-            admission: Some(admission.into()),
+            policy: Some(policy.into()),
         }),
         ListRequest::Settle(id) => Asked::Settle(id_bytes(*id)),
         ListRequest::Remove(id) => Asked::Remove(id_bytes(*id)),
@@ -40,7 +40,7 @@ pub(super) fn list_request(asked: Option<Asked>) -> Result<ListRequest, WireErro
             id: id(&admit.id)?,
             authenticated: time(admit.authenticated)?,
             until: time(admit.until)?,
-            admission: required(admit.admission, "the terms of a login")?,
+            policy: required(admit.policy, "the terms of a login")?,
         },
         Asked::Settle(of) => ListRequest::Settle(id(&of)?),
         Asked::Remove(of) => ListRequest::Remove(id(&of)?),

@@ -635,7 +635,7 @@ pub struct Admit {
     #[prost(sint64, tag = "3")]
     pub until: i64,
     #[prost(message, optional, tag = "4")]
-    pub admission: ::core::option::Option<Admission>,
+    pub policy: ::core::option::Option<LoginPolicy>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Create {
@@ -644,7 +644,7 @@ pub struct Create {
     #[prost(message, optional, tag = "2")]
     pub record: ::core::option::Option<Record>,
     #[prost(message, optional, tag = "3")]
-    pub admission: ::core::option::Option<Admission>,
+    pub policy: ::core::option::Option<LoginPolicy>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Load {
@@ -828,7 +828,7 @@ pub mod rejection {
         #[prost(string, tag = "3")]
         Overflow(::prost::alloc::string::String),
         #[prost(message, tag = "4")]
-        BelowFloor(super::Empty),
+        StaleEpoch(super::Empty),
         #[prost(message, tag = "5")]
         Draining(super::Empty),
         #[prost(message, tag = "6")]
@@ -1382,12 +1382,12 @@ pub struct Authentication {
     #[prost(message, optional, tag = "3")]
     pub principal: ::core::option::Option<Principal>,
     #[prost(message, optional, tag = "4")]
-    pub admission: ::core::option::Option<Admission>,
+    pub policy: ::core::option::Option<LoginPolicy>,
     #[prost(bytes = "vec", optional, tag = "5")]
     pub facts: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Admission {
+pub struct LoginPolicy {
     #[prost(uint64, tag = "1")]
     pub cap: u64,
     #[prost(uint64, optional, tag = "2")]

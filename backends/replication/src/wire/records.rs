@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use steadfast_core::{
-    Admission, AtCap, Authentication, Change, Facts, LimitError, Limits, Op, Owner, Patch,
+    AtCap, Authentication, Change, Facts, LimitError, Limits, LoginPolicy, Op, Owner, Patch,
     Principal, RawJson, Realm, Record, Rehash, Rejection, Replaced, Rotation, Timestamp, Values,
     Version,
 };
@@ -394,7 +394,7 @@ impl From<&Authentication> for proto::Authentication {
             at: authentication.at.as_millis(),
             absolute_deadline: authentication.absolute_deadline.as_millis(),
             principal: authentication.principal.as_ref().map(Into::into),
-            admission: Some((&authentication.admission).into()),
+            policy: Some((&authentication.policy).into()),
             facts: authentication.facts.as_ref().map(|facts| facts.as_bytes().to_vec()),
         }
     }
@@ -409,22 +409,22 @@ impl TryFrom<proto::Authentication> for Authentication {
             absolute_deadline: time(wire.absolute_deadline)?,
             principal: optional(wire.principal)?,
             facts: wire.facts.map(facts).transpose()?,
-            admission: required(wire.admission, "the terms of a login")?,
+            policy: required(wire.policy, "the terms of a login")?,
         })
     }
 }
 
-impl From<&Admission> for proto::Admission {
-    fn from(admission: &Admission) -> Self {
-        let refuses = admission.at_cap == AtCap::Refuse;
-        Self { cap: admission.cap as u64, epoch: admission.epoch, refuses }
+impl From<&LoginPolicy> for proto::LoginPolicy {
+    fn from(policy: &LoginPolicy) -> Self {
+        let refuses = policy.at_cap == AtCap::Refuse;
+        Self { cap: policy.cap as u64, epoch: policy.epoch, refuses }
     }
 }
 
-impl TryFrom<proto::Admission> for Admission {
+impl TryFrom<proto::LoginPolicy> for LoginPolicy {
     type Error = WireError;
 
-    fn try_from(wire: proto::Admission) -> Result<Self, WireError> {
+    fn try_from(wire: proto::LoginPolicy) -> Result<Self, WireError> {
         let at_cap = if wire.refuses { AtCap::Refuse } else { AtCap::EndOldest };
         Ok(Self { cap: length(wire.cap)?, epoch: wire.epoch, at_cap })
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Admission, Deletion, Drained, Env, Hint, Lookup, ManualClock, Operate, Outcome,
-    Principal, Realm, RecordId, Revocation, SessionStore, StoreError, Version,
+    Absence, Deletion, Drained, Env, LoginPolicy, Lookup, ManualClock, Operate, Outcome, Principal,
+    Realm, RecordId, RequestHint, Revocation, SessionStore, StoreError, Version,
 };
 use steadfast_memory::MemoryStore;
 use steadfast_sticky::StickyStore;
@@ -60,13 +60,14 @@ fn alone(name: &str, clock: &ManualClock) -> StickyStore {
 
 async fn create(node: &StickyStore) -> RecordId {
     let id = node.mint().unwrap();
-    let outcome = node.create(id, record(node.env()), Admission::default()).await.unwrap();
+    let outcome = node.create(id, record(node.env()), LoginPolicy::default()).await.unwrap();
     assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
     id
 }
 
 async fn absence(node: &StickyStore, routes: &[&str], seen: Option<Version>) -> Absence {
-    let hint = Hint { routes: routes.iter().map(|name| label(name)).collect(), seen };
+    let hint =
+        RequestHint { routes: routes.iter().map(|name| label(name)).collect(), min_version: seen };
     match node.load(node.mint().unwrap(), None, &hint).await.unwrap() {
         Lookup::Absent(absence) => absence,
         other => panic!("{other:?}"),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rig::eventually;
 use steadfast_core::conformance::faults::{Call, Fault};
-use steadfast_core::{Deletion, Hint, Operate, Outcome, SessionStore};
+use steadfast_core::{Deletion, Operate, Outcome, RequestHint, SessionStore};
+use testkit::eventually;
 use tokio::time::{Instant, timeout};
 
 use crate::service::{Node, Service, add, hash, put, rotate};
@@ -105,7 +105,7 @@ async fn a_write_that_is_late_does_not_overwrite_the_next_one() {
     eventually(async || service.kept(id).await.values.get("n").is_some()).await;
     service.nodes[0].write(id, &put("n", 2)).await;
     eventually(async || service.kept(id).await.values.get("n") == Some(&b"2"[..])).await;
-    let outcome = late.update(id, &patch, &Hint::default()).await.unwrap();
+    let outcome = late.update(id, &patch, &RequestHint::default()).await.unwrap();
     assert!(matches!(outcome, Outcome::Conflict), "{outcome:?}");
 }
 
@@ -199,7 +199,7 @@ async fn writes_wait_again_once_the_window_is_used_up() {
     tokio::time::advance(WINDOW / 2).await;
     service.nodes[0].write(id, &put("n", 2)).await;
     tokio::time::advance(WINDOW / 2).await;
-    let (late, hint) = (put("n", 3), Hint::default());
+    let (late, hint) = (put("n", 3), RequestHint::default());
     let waits = timeout(WINDOW, service.nodes[0].update(id, &late, &hint)).await;
     assert!(waits.is_err(), "nothing is acknowledged that a crash could lose");
     service.backup.heal();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::conformance::faults::{Call, Fault};
-use steadfast_core::{Deletion, Hint, Lookup, Outcome, SessionStore, Version};
+use steadfast_core::{Deletion, Lookup, Outcome, RequestHint, SessionStore, Version};
 
 use crate::service::{Node, Service, add, hash, proof, put, rotate};
 
@@ -167,7 +167,7 @@ async fn a_copy_never_refuses_for_the_backup() {
     let service = Service::with(1, |node| node.recheck(LONG));
     let id = service.session().await;
     let (before, wrong) = (service.calls(), hash(9).into());
-    let lookup = service.nodes[0].load(id, Some(&wrong), &Hint::default()).await.unwrap();
+    let lookup = service.nodes[0].load(id, Some(&wrong), &RequestHint::default()).await.unwrap();
     assert!(matches!(lookup, Lookup::Absent(_)), "{lookup:?}");
     assert_eq!(service.calls(), before + 1);
     assert!(service.nodes[0].opens(id).await);
@@ -181,9 +181,12 @@ async fn an_outage_of_the_backup_leaves_reads() {
     service.backup.set_all(&Fault::Down);
     let node = &service.nodes[0];
     assert!(node.opens(id).await);
-    assert!(node.load(other, Some(&proof()), &Hint::default()).await.is_err());
-    assert!(node.update(id, &put("n", 1), &Hint::default()).await.is_err());
-    assert!(node.load(id, Some(&proof()), &Hint::default()).await.is_err(), "it is in doubt now");
+    assert!(node.load(other, Some(&proof()), &RequestHint::default()).await.is_err());
+    assert!(node.update(id, &put("n", 1), &RequestHint::default()).await.is_err());
+    assert!(
+        node.load(id, Some(&proof()), &RequestHint::default()).await.is_err(),
+        "it is in doubt now"
+    );
     service.backup.heal();
     assert_eq!(node.n(id, None).await, None);
 }
@@ -193,7 +196,7 @@ async fn a_write_without_an_answer_drops_the_copy() {
     let service = Service::with(1, |node| node.follow_changes(false).recheck(LONG));
     let id = service.session().await;
     service.backup.once(Call::Update, Fault::AckLost);
-    assert!(service.nodes[0].update(id, &put("n", 1), &Hint::default()).await.is_err());
+    assert!(service.nodes[0].update(id, &put("n", 1), &RequestHint::default()).await.is_err());
     assert_eq!(service.nodes[0].n(id, None).await, Some(1));
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use rig::eventually;
 use steadfast_core::Operate;
 use steadfast_core::conformance::faults::{Call, Fault};
+use testkit::eventually;
 
 use crate::service::{Node, Service, put};
 

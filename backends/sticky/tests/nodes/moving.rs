@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use steadfast_core::conformance::faults::{Call, Fault};
 use steadfast_core::{
-    Admission, Drained, Hint, Lookup, Operate, Outcome, Proof, RecordId, Rejection, SessionStore,
+    Drained, LoginPolicy, Lookup, Operate, Outcome, Proof, RecordId, Rejection, RequestHint,
+    SessionStore,
 };
 
 use crate::service::{Node, Service, add, hash, label, proof, put, record};
@@ -124,7 +125,7 @@ async fn a_drained_node_only_serves_existing_sessions() {
     let node = &service.nodes[0];
     assert_eq!(node.drain().await.unwrap(), Drained { moved: 1, lost: 0 });
     assert!(node.ready().await.is_err());
-    let new = node.create(node.mint().unwrap(), record(node.env()), Admission::default()).await;
+    let new = node.create(node.mint().unwrap(), record(node.env()), LoginPolicy::default()).await;
     assert!(matches!(new, Ok(Outcome::Rejected(Rejection::Draining))), "{new:?}");
     node.write(id, &put("n", 1)).await;
     assert_eq!(node.n(id, None).await, Some(1));
@@ -139,7 +140,7 @@ async fn a_drained_node_moves_its_sessions() {
     assert_eq!(service.nodes[1].route(id, &["n2"]).await, "n2");
     let other = service.nodes[1].mint().unwrap();
     let record = record(service.backup.env());
-    service.nodes[1].create(other, record, Admission::default()).await.unwrap();
+    service.nodes[1].create(other, record, LoginPolicy::default()).await.unwrap();
     assert_eq!(service.nodes[0].route(other, &["n2"]).await, "n2", "it takes none over");
 }
 
@@ -229,7 +230,10 @@ async fn sk_01_a_route_never_decides_whose_session_it_is() {
     let service = Service::with(2, |node| node);
     let (id, stranger) = (service.session().await, service.nodes[0].mint().unwrap());
     for routes in [&["n1"][..], &["n2"], &["evil", "n1"], &["n1", "n2", "n3"], &[]] {
-        let hint = Hint { routes: routes.iter().map(|name| label(name)).collect(), seen: None };
+        let hint = RequestHint {
+            routes: routes.iter().map(|name| label(name)).collect(),
+            min_version: None,
+        };
         for node in &service.nodes {
             let opens = async |id, proof: Proof| {
                 let lookup = node.load(id, Some(&proof), &hint).await.unwrap();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use steadfast_core::conformance::faults::{Call, FaultyStore};
 use steadfast_core::{
-    Admission, Carry, Env, Hint, KeyId, Lifetime, Lookup, ManualClock, Outcome, Patch, Proof,
-    RawJson, Record, RecordId, Rotation, RouteLabel, SecretHash, SessionStore, Store, Version,
+    ClientState, Env, KeyId, Lifetime, LoginPolicy, Lookup, ManualClock, Outcome, Patch, Proof,
+    RawJson, Record, RecordId, RequestHint, Rotation, RouteLabel, SecretHash, SessionStore, Store,
+    Version,
 };
 use steadfast_memory::MemoryStore;
 use steadfast_sticky::{StickyStore, StickyStoreBuilder};
@@ -61,7 +62,7 @@ impl Service {
     pub async fn fresh(&self) -> RecordId {
         let id = self.nodes[0].mint().unwrap();
         let record = record(self.nodes[0].env());
-        let outcome = self.nodes[0].create(id, record, Admission::default()).await.unwrap();
+        let outcome = self.nodes[0].create(id, record, LoginPolicy::default()).await.unwrap();
         assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
         id
     }
@@ -73,7 +74,7 @@ impl Service {
 
     /// Returns the record in the backup.
     pub async fn kept(&self, id: RecordId) -> Arc<Record> {
-        match self.backup.load(id, None, &Hint::default()).await.unwrap() {
+        match self.backup.load(id, None, &RequestHint::default()).await.unwrap() {
             Lookup::Found(found) => found.record,
             other => panic!("{other:?}"),
         }
@@ -83,7 +84,7 @@ impl Service {
 /// Shorthands for calls to a node.
 pub trait Node: SessionStore {
     async fn seen(&self, id: RecordId, seen: Option<Version>) -> Lookup {
-        let hint = Hint { seen, ..Hint::default() };
+        let hint = RequestHint { min_version: seen, ..RequestHint::default() };
         self.load(id, Some(&proof()), &hint).await.unwrap()
     }
 
@@ -103,21 +104,24 @@ pub trait Node: SessionStore {
 
     /// Returns the route that the node gives a client.
     async fn route(&self, id: RecordId, carried: &[&str]) -> String {
-        let hint = Hint { routes: carried.iter().map(|name| label(name)).collect(), seen: None };
+        let hint = RequestHint {
+            routes: carried.iter().map(|name| label(name)).collect(),
+            min_version: None,
+        };
         match self.load(id, Some(&proof()), &hint).await.unwrap() {
-            Lookup::Found(found) => said(&found.carry),
+            Lookup::Found(found) => said(&found.client_state),
             other => panic!("{other:?}"),
         }
     }
 
     async fn patch(&self, id: RecordId, patch: &Patch) -> Outcome {
-        self.update(id, patch, &Hint::default()).await.unwrap()
+        self.update(id, patch, &RequestHint::default()).await.unwrap()
     }
 
     /// Applies a patch. Returns the version that the client has seen then.
     async fn write(&self, id: RecordId, patch: &Patch) -> Option<Version> {
         match self.patch(id, patch).await {
-            Outcome::Applied(applied) => applied.carry.version,
+            Outcome::Applied(applied) => applied.client_state.version,
             other => panic!("{other:?}"),
         }
     }
@@ -160,7 +164,7 @@ pub fn label(name: &str) -> RouteLabel {
     name.parse().unwrap()
 }
 
-pub fn said(carry: &Carry) -> String {
-    let labels: Vec<_> = carry.routes.iter().map(RouteLabel::as_str).collect();
+pub fn said(client_state: &ClientState) -> String {
+    let labels: Vec<_> = client_state.routes.iter().map(RouteLabel::as_str).collect();
     labels.join(".")
 }

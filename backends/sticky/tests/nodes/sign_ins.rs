@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use steadfast_core::conformance::faults::{Call, Fault};
 use steadfast_core::{
-    Authentication, Change, Deleted, Deletion, EndReason, Hint, KeyId, Operate, Outcome, Patch,
-    Principal, Proof, Realm, Rehash, Rotation, SecretHash, SessionStore, StoreError, Timestamp,
+    Authentication, Change, Deleted, Deletion, EndReason, KeyId, Operate, Outcome, Patch,
+    Principal, Proof, Realm, Rehash, RequestHint, Rotation, SecretHash, SessionStore, StoreError,
+    Timestamp,
 };
 
 use crate::service::{Node, Service, hash, proof, put};
@@ -46,11 +47,11 @@ async fn the_backup_judges_hashes_under_unknown_keys() {
     let id = service.session().await;
     let stranger: Proof = keyed(9).into();
     let (node, before) = (&service.nodes[0], service.calls());
-    let lookup = node.load(id, Some(&stranger), &Hint::default()).await;
+    let lookup = node.load(id, Some(&stranger), &RequestHint::default()).await;
     assert!(matches!(lookup, Err(StoreError::UnknownKey(_))), "{lookup:?}");
     let mut patch = put("n", 1);
     patch.prove(stranger.clone());
-    let outcome = node.update(id, &patch, &Hint::default()).await;
+    let outcome = node.update(id, &patch, &RequestHint::default()).await;
     assert!(matches!(outcome, Err(StoreError::UnknownKey(_))), "{outcome:?}");
     let deletion = Deletion { proof: Some(&stranger), ..Deletion::LOGOUT };
     let deleted = node.delete(id, &deletion).await;
@@ -68,7 +69,8 @@ async fn a_rehash_reaches_the_copy_and_the_backup() {
         patch.rehash(Rehash { from: vec![hash(0)], to: keyed(0) });
         let seen = service.nodes[0].write(id, &patch).await;
         let before = service.calls();
-        let (new, hint) = (keyed(0).into(), Hint { seen, ..Hint::default() });
+        let (new, hint) =
+            (keyed(0).into(), RequestHint { min_version: seen, ..RequestHint::default() });
         let lookup = service.nodes[0].load(id, Some(&new), &hint).await.unwrap();
         assert!(matches!(lookup, steadfast_core::Lookup::Found(_)), "{lookup:?}");
         service.nodes[0].drain().await.unwrap();
@@ -107,7 +109,7 @@ fn login() -> Patch {
         absolute_deadline: Timestamp::MAX,
         principal: Some(Principal::new(Realm::default(), "alice").unwrap()),
         facts: None,
-        admission: Default::default(),
+        policy: Default::default(),
     };
     let mut patch = Patch::new();
     let rotation = Rotation { hash: hash(1), authentication: Some(authentication) };

@@ -10,10 +10,10 @@ use example_administration::issuer::Issuer;
 use futures_util::future::ready;
 use futures_util::stream::{self, StreamExt};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rig::redis::{PASSWORD, Redis, USER};
 use serde_json::{Value, json};
 use steadfast::testing::{Clock, Reply};
 use steadfast::{Error, Login, MemoryStore, RedisStore, SessionStore};
+use testkit::redis::{PASSWORD, Redis, USER};
 use tokio::net::TcpListener;
 
 use crate::Node;

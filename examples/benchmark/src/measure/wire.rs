@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Router;
-use rig::postgres::{Proxy, Traffic};
+use testkit::postgres::{Proxy, Traffic};
 use serde::{Deserialize, Serialize};
 
 use super::connected_runtime;

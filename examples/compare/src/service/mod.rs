@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rig::place::own_addresses;
+use testkit::ports::own_addresses;
 
 use crate::fault::Fault;
 use crate::load::http::Http;

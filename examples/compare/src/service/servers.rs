@@ -1,7 +1,7 @@
 //! The server that some strategies keep sessions on.
 
 use anyhow::{Context, anyhow};
-use rig::{Postgres, redis::Redis};
+use testkit::{Postgres, redis::Redis};
 
 use crate::strategy::Server;
 

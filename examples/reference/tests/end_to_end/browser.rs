@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use rig::client::{exchange, request};
-use rig::{Server, eventually, within};
+use testkit::client::{exchange, request};
+use testkit::{Server, eventually, within};
 
 #[tokio::test]
 async fn a_user_signs_in_sees_the_sessions_and_ends_them() {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use rig::Server;
+use testkit::Server;
 
 #[tokio::test]
 async fn the_clock_moves_and_sessions_expire_by_it() {

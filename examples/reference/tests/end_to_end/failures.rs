@@ -1,6 +1,6 @@
 //! How requests fail.
 
-use rig::Server;
+use testkit::Server;
 
 #[tokio::test]
 async fn every_failure_has_its_status_and_a_reason_as_json() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{Events, Server, eventually};
+use testkit::{Events, Server, eventually};
 
 #[tokio::test]
 async fn a_stream_ends_with_its_session() {

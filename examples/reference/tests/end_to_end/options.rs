@@ -1,7 +1,7 @@
 //! How the program starts, and how it ends.
 
-use rig::server::{program, refusal};
-use rig::{Server, within};
+use testkit::server::{program, refusal};
+use testkit::{Server, within};
 
 #[tokio::test]
 async fn a_wrong_option_is_one_clear_line() {

@@ -1,6 +1,6 @@
 //! The page for people, as a browser without scripts uses it.
 
-use rig::{Client, Reply, Server};
+use testkit::{Client, Reply, Server};
 
 #[tokio::test]
 async fn the_page_counts_visits_and_names_the_node() {

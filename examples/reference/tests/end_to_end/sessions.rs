@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use rig::Server;
-use rig::client::over_h2c;
+use testkit::Server;
+use testkit::client::over_h2c;
 
 #[tokio::test]
 async fn a_ping_touches_no_session() {

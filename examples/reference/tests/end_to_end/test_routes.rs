@@ -1,6 +1,6 @@
 //! The routes for tests, which exist with a control port only.
 
-use rig::Server;
+use testkit::Server;
 
 #[tokio::test]
 async fn without_a_control_port_there_are_no_routes_for_tests() {

@@ -1,7 +1,7 @@
 //! A server with its sessions in memory, and nearly everything that can happen to a session.
 
 use futures_util::future::join_all;
-use rig::{Events, Raw, Server, eventually};
+use testkit::{Events, Raw, Server, eventually};
 
 use crate::shown::{Shown, until, value};
 
@@ -86,7 +86,7 @@ async fn failures(server: &Server) {
     let dropped = r#"steadfast_store_seconds_count{op="load",outcome="dropped"}"#;
     let mut request = Raw::connect(&server.address).await;
     let cookie = format!("Cookie: {}", client.cookies());
-    request.send(&rig::raw::bytes("GET", "/peek", &[cookie.as_bytes()])).await;
+    request.send(&testkit::raw::bytes("GET", "/peek", &[cookie.as_bytes()])).await;
     until(server, in_flight, |calls| calls == 1.0).await;
     drop(request);
     until(server, dropped, |calls| calls == 1.0).await;

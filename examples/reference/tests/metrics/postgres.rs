@@ -1,7 +1,7 @@
 //! A server over PostgreSQL, whose pool is smaller than what waits for it.
 
 use futures_util::future::join_all;
-use rig::{Postgres, Server};
+use testkit::{Postgres, Server};
 
 use crate::shown::{Shown, until};
 

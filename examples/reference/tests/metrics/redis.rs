@@ -1,7 +1,7 @@
 //! A server over Redis, which loses its feed, and then Redis.
 
-use rig::redis::Redis;
-use rig::{Client, Events, Server, eventually};
+use testkit::redis::Redis;
+use testkit::{Client, Events, Server, eventually};
 
 use crate::shown::{Shown, until, value};
 

@@ -1,6 +1,6 @@
 //! Nodes that hold sessions together, one of which is lost.
 
-use rig::Cluster;
+use testkit::Cluster;
 
 use crate::shown::{Shown, until};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rig::{Server, eventually};
+use testkit::{Server, eventually};
 use tokio::time::timeout;
 
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Sticky nodes, alone and over a backup.
 
-use rig::redis::Redis;
-use rig::{Client, Server, eventually};
+use testkit::redis::Redis;
+use testkit::{Client, Server, eventually};
 
 use crate::shown::{Shown, until, value};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::Client;
 use serde_json::{Value, json};
+use testkit::Client;
 use tokio::task::JoinHandle;
 
 use crate::service::Service;

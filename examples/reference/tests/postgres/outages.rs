@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rig::{Client, eventually};
+use testkit::{Client, eventually};
 
 use crate::load::{Load, Verdict};
 use crate::service::Service;

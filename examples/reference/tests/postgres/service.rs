@@ -1,7 +1,7 @@
 //! A database with a standby or without one, and three nodes of one service over it.
 
-use rig::postgres::Postgres;
-use rig::{Client, Server};
+use testkit::postgres::Postgres;
+use testkit::{Client, Server};
 
 pub struct Service {
     pub nodes: Vec<Server>,

@@ -1,6 +1,6 @@
 //! What a request costs Redis, counted there.
 
-use rig::redis::Redis;
+use testkit::redis::Redis;
 
 use crate::fixture::nodes;
 

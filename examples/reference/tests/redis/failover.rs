@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::redis::RedisWithSentinels;
-use rig::{Client, Server};
+use testkit::redis::RedisWithSentinels;
+use testkit::{Client, Server};
 use tokio::task::JoinHandle;
 
 use crate::fixture::{Counting, Pinging, SOON, Stop, is_done, nodes, recovery};

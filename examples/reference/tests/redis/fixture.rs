@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::{Client, Reply, Server};
+use testkit::{Client, Reply, Server};
 use tokio::task::JoinHandle;
 
 /// Three nodes over one store.
@@ -132,7 +132,7 @@ pub async fn recovery(nodes: &[Server; 3], client: &Client) -> Duration {
     let start = Instant::now();
     for node in nodes {
         let client = client.at(node);
-        rig::eventually(async || client.fork().get("/peek").await.status == 200).await;
+        testkit::eventually(async || client.fork().get("/peek").await.status == 200).await;
     }
     start.elapsed()
 }

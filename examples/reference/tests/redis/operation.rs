@@ -1,8 +1,8 @@
 //! What an operator sees of a Redis.
 
-use rig::redis::{PASSWORD, Redis, USER};
-use rig::{Server, within};
 use serde_json::json;
+use testkit::redis::{PASSWORD, Redis, USER};
+use testkit::{Server, within};
 
 #[tokio::test]
 async fn st_07_a_policy_that_may_evict_sessions_is_warned_of() {
@@ -39,7 +39,7 @@ async fn to_09_what_expired_is_collected_and_counted_once() {
     let (one, other) = (server.member("alice").await, server.member("bob").await);
     server.order("/clock/advance?s=1801").await;
     assert_eq!(one.user().await, None);
-    rig::eventually(async || server.told("/events").await["expired"] == 1).await;
+    testkit::eventually(async || server.told("/events").await["expired"] == 1).await;
     assert_eq!(one.user().await, None);
     assert_eq!(server.order("/gc").await, json!({ "collected": 1 }));
     assert_eq!(server.told("/events").await["expired"], 2);
@@ -52,7 +52,7 @@ async fn a_store_that_cannot_be_reached_at_start_is_one_clear_line() {
     let mut redis = Redis::start();
     let url = redis.url();
     redis.kill();
-    let said = rig::server::refusal(rig::server::program(&["--store", &url])).await;
+    let said = testkit::server::refusal(testkit::server::program(&["--store", &url])).await;
     assert!(said.contains("the store does not answer"), "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
 }
@@ -108,5 +108,5 @@ async fn an_address_that_hides_shards_is_served_with_one_key_a_command() {
 }
 
 async fn refusal(url: &str) -> String {
-    rig::server::refusal(rig::server::program(&["--store", url])).await
+    testkit::server::refusal(testkit::server::program(&["--store", url])).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rig::redis::Redis;
+use testkit::redis::Redis;
 
 use crate::fixture::{Counting, Pinging, SOON, Stop, is_done, nodes, recovery};
 

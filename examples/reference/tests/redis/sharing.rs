@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rig::redis::{Redis, RedisCluster};
-use rig::{Client, Server};
+use testkit::redis::{Redis, RedisCluster};
+use testkit::{Client, Server};
 
 use crate::fixture::nodes;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rig::{Balancer, Client, Cluster, Load, Policy, Server};
+use testkit::{Balancer, Client, Cluster, Load, Policy, Server};
 use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rig::{Balancer, Client, Cluster, Load, Policy, eventually};
+use testkit::{Balancer, Client, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_under_load_loses_nothing_and_after_repair_a_second_one_neither() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rig::{Balancer, Cluster, Load, Policy};
+use testkit::{Balancer, Cluster, Load, Policy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_restarted_in_turn_under_load_lose_nothing_and_refuse_few() {
@@ -59,7 +59,7 @@ async fn a_service_grows_from_three_to_five_nodes_and_shrinks_again_under_load()
 
 /// Waits until a node holds between 0.6 and 1.4 of an equal share of all copies.
 async fn until_it_has_its_share(cluster: &Cluster, n: usize) {
-    rig::eventually(async || {
+    testkit::eventually(async || {
         let copies = cluster.copies().await;
         let all: usize = copies.nodes.values().map(BTreeMap::len).sum();
         let share = copies.nodes[&n].len() * copies.nodes.len();

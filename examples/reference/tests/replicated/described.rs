@@ -1,7 +1,7 @@
 //! What a node shows of its cluster on the control port.
 
-use rig::{Cluster, eventually};
 use serde_json::{Value, json};
+use testkit::{Cluster, eventually};
 
 #[tokio::test]
 async fn each_node_shows_the_members_and_its_slots() {

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rig::{Balancer, Client, Cluster, Load, Policy, eventually};
 use serde_json::Value;
+use testkit::{Balancer, Client, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_cut_off_refuses_and_the_others_go_on() {

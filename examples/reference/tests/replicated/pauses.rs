@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rig::{Balancer, Cluster, Load, Policy, eventually};
+use testkit::{Balancer, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_ten_seconds_of_standing_still_a_node_holds_what_the_others_do() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rig::load::Verdict;
-use rig::{Balancer, Cluster, Haproxy, Load, Policy};
+use testkit::load::Verdict;
+use testkit::{Balancer, Cluster, Haproxy, Load, Policy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_sends_clients_to_owners_and_when_one_dies_to_its_backups() {

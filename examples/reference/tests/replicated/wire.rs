@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rig::{Client, Cluster};
+use testkit::{Client, Cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_listens_between_nodes_learns_no_token_no_hash_no_name_and_no_value() {

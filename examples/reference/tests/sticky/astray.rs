@@ -1,6 +1,6 @@
 //! A balancer that does not follow the routes shows.
 
-use rig::eventually;
+use testkit::eventually;
 
 use crate::service::Service;
 

@@ -1,6 +1,6 @@
 //! Each configuration that is shipped, run by the balancer it is for.
 
-use rig::{Client, eventually};
+use testkit::{Client, eventually};
 
 use crate::service::{Service, node, stranger, until_strangers};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rig::{Client, Reply, eventually};
+use testkit::{Client, Reply, eventually};
 use tokio::task::JoinSet;
 
 use crate::balancers::config;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rig::redis::Redis;
-use rig::{Client, Haproxy, Nginx, Server, eventually};
+use testkit::redis::Redis;
+use testkit::{Client, Haproxy, Nginx, Server, eventually};
 
 pub struct Service {
     /// Where each node is, or was.

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rig::redis::Redis;
-use rig::{Cluster, Events, Postgres, Server, eventually};
+use testkit::redis::Redis;
+use testkit::{Cluster, Events, Postgres, Server, eventually};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]

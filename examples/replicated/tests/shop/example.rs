@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
-use rig::place::fresh_directory;
-use rig::{Client, eventually, within};
+use testkit::ports::fresh_directory;
+use testkit::{Client, eventually, within};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use rig::place::{free_address, fresh_directory};
-use rig::within;
+use testkit::ports::{free_address, fresh_directory};
+use testkit::within;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 

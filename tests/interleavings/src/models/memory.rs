@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use shuttle::thread::{self, JoinHandle};
 use steadfast_core::{
-    Admission, Authentication, Budget, Change, ChangeStream, Deletion, Env, Keyring, Limits,
+    Authentication, Budget, Change, ChangeStream, Deletion, Env, Keyring, Limits, LoginPolicy,
     Lookup, ManualClock, Outcome, Patch, Principal, RawJson, Realm, Record, RecordId, Revocation,
     Rotation, Token,
 };
@@ -121,7 +121,7 @@ pub fn a_session_that_comes_back_is_listed_once() {
     assert!(matches!(store.create(&tokens[0], Some(alice())), Outcome::Applied(_)));
     let login = spawn(&store, move |store| store.login_with_cap(&other, 1));
     for (who, from) in [(bob(), 0), (alice(), 1), (alice(), 2)] {
-        let login = authentication(&store, Some(who), Admission::default());
+        let login = authentication(&store, Some(who), LoginPolicy::default());
         store.authenticate(&tokens[from], &tokens[from + 1], login);
     }
     assert!(join(login));
@@ -143,7 +143,7 @@ pub fn an_elevation_comes_before_a_cap_or_after() {
         let other = other.clone();
         move |store| store.login_with_cap(&other, 1)
     });
-    let elevation = authentication(&store, None, Admission::default());
+    let elevation = authentication(&store, None, LoginPolicy::default());
     store.authenticate(&old, &new, elevation);
     assert!(join(login));
     assert!(store.has(&other) && !store.has(&old), "the newest login stays");
@@ -161,7 +161,7 @@ pub fn an_elevation_comes_before_an_eviction_or_after() {
     let other = spawn(&store, |store| {
         assert!(matches!(store.create(&store.token(2), Some(bob())), Outcome::Applied(_)));
     });
-    let elevation = authentication(&store, None, Admission::default());
+    let elevation = authentication(&store, None, LoginPolicy::default());
     store.authenticate(&old, &new, elevation);
     join(other);
     store.bury();
@@ -252,7 +252,7 @@ impl Store {
         let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
         let mut record = Record::new(hash, now, now + IDLE, now + 4 * IDLE);
         record.principal = principal;
-        self.sessions.create(token.id(), record, Admission::default())
+        self.sessions.create(token.id(), record, LoginPolicy::default())
     }
 
     fn visitor(&self, n: u8) -> Visitor {
@@ -262,16 +262,16 @@ impl Store {
     }
 
     fn login(&self, visitor: &Visitor, epoch: Option<u64>) -> bool {
-        self.login_on(visitor, Admission { epoch, ..Admission::default() })
+        self.login_on(visitor, LoginPolicy { epoch, ..LoginPolicy::default() })
     }
 
     fn login_with_cap(&self, visitor: &Visitor, cap: usize) -> bool {
-        self.login_on(visitor, Admission { cap, ..Admission::default() })
+        self.login_on(visitor, LoginPolicy { cap, ..LoginPolicy::default() })
     }
 
-    fn login_on(&self, visitor: &Visitor, admission: Admission) -> bool {
+    fn login_on(&self, visitor: &Visitor, policy: LoginPolicy) -> bool {
         let new = Token::generate(visitor.id(), &self.sessions.env).expect("randomness");
-        self.authenticate(visitor, &new, authentication(self, Some(alice()), admission))
+        self.authenticate(visitor, &new, authentication(self, Some(alice()), policy))
     }
 
     fn authenticate(&self, old: &Token, new: &Token, authentication: Authentication) -> bool {
@@ -341,10 +341,10 @@ type Visitor = Arc<Token>;
 fn authentication(
     store: &Store,
     principal: Option<Principal>,
-    admission: Admission,
+    policy: LoginPolicy,
 ) -> Authentication {
     let at = store.sessions.env.now();
-    Authentication { at, absolute_deadline: at + 4 * IDLE, principal, facts: None, admission }
+    Authentication { at, absolute_deadline: at + 4 * IDLE, principal, facts: None, policy }
 }
 
 fn alice() -> Principal {

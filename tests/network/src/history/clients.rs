@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use linearizability::{Event, Step};
-use rig::within;
-use steadfast::Deadlines;
+use steadfast::Timeouts;
 use steadfast_core::{
-    Admission, Deleted, Deletion, Found, Hint, Lookup, Outcome, Patch, Proof, RecordId, Rotation,
-    SecretHash, SessionStore, StoreError,
+    Deleted, Deletion, Found, LoginPolicy, Lookup, Outcome, Patch, Proof, RecordId, RequestHint,
+    Rotation, SecretHash, SessionStore, StoreError,
 };
+use testkit::within;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -157,7 +157,7 @@ impl Shared {
     /// Reads a record, and says whether there was an answer.
     async fn read(&self, store: &dyn SessionStore, id: RecordId) -> bool {
         let invoked = self.now();
-        let load = timeout(usual(), store.load(id, None, &Hint::default())).await;
+        let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
         let Some(answer) = answer(load) else {
             self.pause().await;
             return false;
@@ -185,7 +185,7 @@ impl Shared {
 
     /// Reads, and writes if what was read is still there.
     async fn replace(&self, store: &dyn SessionStore, id: RecordId) {
-        let load = timeout(usual(), store.load(id, None, &Hint::default())).await;
+        let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
         let Some(Lookup::Found(found)) = answer(load) else { return self.pause().await };
         let value = found.record.values.get("value");
         let (from, to) = (number(value), self.next.fetch_add(1, Ordering::Relaxed));
@@ -220,7 +220,7 @@ impl Shared {
         let mut patch = Patch::new();
         patch.rotate(Proof::from(old), Rotation { hash: new, authentication: None });
         let invoked = self.now();
-        let updated = timeout(decisive(), store.update(id, &patch, &Hint::default())).await;
+        let updated = timeout(critical(), store.update(id, &patch, &RequestHint::default())).await;
         let step = Step::Replace { from, to };
         match answer(updated) {
             Some(Outcome::Applied(_)) => return self.note(Part::Secret, id, invoked, step),
@@ -239,7 +239,7 @@ impl Shared {
     /// Takes the secret that a record has for the last one, after a rotation that may have failed.
     async fn learn(&self, store: &dyn SessionStore, record: &Mutex<Kept>) {
         let id = kept(record).id;
-        let load = timeout(usual(), store.load(id, None, &Hint::default())).await;
+        let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
         if let Some(Lookup::Found(found)) = answer(load) {
             let mut kept = kept(record);
             if let Some(at) =
@@ -256,7 +256,7 @@ impl Shared {
         let waiting = self.ending().pop_front();
         if let Some(id) = waiting {
             let invoked = self.now();
-            let delete = timeout(decisive(), store.delete(id, &Deletion::LOGOUT)).await;
+            let delete = timeout(critical(), store.delete(id, &Deletion::LOGOUT)).await;
             let died = Step::Replace { from: ALIVE, to: DEAD };
             match answer(delete) {
                 // Sent a second time, it finds nothing.
@@ -276,8 +276,8 @@ impl Shared {
         let id = store.mint().expect("there is randomness");
         let who = principal(&format!("user-{id}"));
         let invoked = self.now();
-        let create = store.create(id, member(store, &who, 0), Admission::default());
-        match answer(timeout(decisive(), create).await) {
+        let create = store.create(id, member(store, &who, 0), LoginPolicy::default());
+        match answer(timeout(critical(), create).await) {
             Some(Outcome::Applied(_)) => self.note(Part::Life, id, invoked, BORN),
             Some(other) => panic!("a create is answered {other:?}"),
             None => {
@@ -298,7 +298,7 @@ impl Shared {
         answered: impl Fn(&Outcome) -> Step,
     ) {
         let invoked = self.now();
-        let updated = timeout(usual(), store.update(id, patch, &Hint::default())).await;
+        let updated = timeout(normal(), store.update(id, patch, &RequestHint::default())).await;
         match answer(updated) {
             Some(Outcome::Gone) => self.note(Part::Life, id, invoked, Step::Read(DEAD)),
             Some(outcome @ (Outcome::Applied(_) | Outcome::Conflict)) => {
@@ -359,7 +359,7 @@ async fn created(store: &dyn SessionStore) -> Kept {
     let (id, secret) = (store.mint().expect("there is randomness"), hash(store));
     let record = visitor(store, secret);
     loop {
-        match store.create(id, record.clone(), Admission::default()).await {
+        match store.create(id, record.clone(), LoginPolicy::default()).await {
             Ok(Outcome::Applied(_)) => return Kept { id, secrets: vec![(secret, 0)] },
             Ok(other) => panic!("a create is answered {other:?}"),
             Err(_) => sleep(Duration::from_millis(100)).await,
@@ -382,12 +382,12 @@ fn number(value: Option<&[u8]>) -> i64 {
     text.map_or(0, |text| text.parse().expect("a number"))
 }
 
-fn usual() -> Duration {
-    Deadlines::default().usual
+fn normal() -> Duration {
+    Timeouts::default().normal
 }
 
-fn decisive() -> Duration {
-    Deadlines::default().decisive
+fn critical() -> Duration {
+    Timeouts::default().critical
 }
 
 const DEAD: i64 = 0;

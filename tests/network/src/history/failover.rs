@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linearizability::{Event, check};
-use rig::postgres::Postgres;
-use rig::redis::{PASSWORD, RedisWithSentinels, SERVICE, USER};
-use rig::within;
 use steadfast_core::SessionStore;
 use steadfast_postgres::PostgresStore;
 use steadfast_redis::RedisStore;
+use testkit::postgres::Postgres;
+use testkit::redis::{PASSWORD, RedisWithSentinels, SERVICE, USER};
+use testkit::within;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, Deleted, EndReason, Found, KeyId, Lookup, Outcome, Patch, Principal, Proof, RawJson,
-    Realm, Record, RecordId, Rejection, Rotation, SecretHash, Timestamp, Version,
+    Deleted, EndReason, Found, KeyId, LoginPolicy, Lookup, Outcome, Patch, Principal, Proof,
+    RawJson, Realm, Record, RecordId, Rejection, Rotation, SecretHash, Timestamp, Version,
 };
 
 use super::{Asked, Call, History, Key, Session, State, Subject, Told};
@@ -322,7 +322,7 @@ impl Clients {
                 Request::Create {
                     id,
                     record: record.into(),
-                    admission: Admission { cap, epoch: *epoch, ..Admission::default() },
+                    policy: LoginPolicy { cap, epoch: *epoch, ..LoginPolicy::default() },
                 }
             }
             Asked::Load { secret, carried } => {
@@ -459,7 +459,7 @@ fn told(asked: &Asked, reply: Reply) -> Result<Told, String> {
         | Reply::Lookup(Lookup::Superseded)
         | Reply::Deleted(Deleted::Superseded) => Told::Superseded,
         Reply::Outcome(Outcome::Conflict) => Told::Conflict,
-        Reply::Outcome(Outcome::Rejected(Rejection::BelowFloor)) => Told::BelowFloor,
+        Reply::Outcome(Outcome::Rejected(Rejection::StaleEpoch)) => Told::StaleEpoch,
         Reply::Outcome(Outcome::Rejected(Rejection::Draining)) => Told::Draining,
         Reply::Lookup(Lookup::Found(found)) => Told::Found(state(&found)),
         Reply::Deleted(Deleted::Ended) => Told::Ended,

@@ -135,7 +135,7 @@ pub enum Told {
     /// The id is taken.
     Exists,
     /// The principal's epoch is too low.
-    BelowFloor,
+    StaleEpoch,
     /// No new sessions are taken.
     Draining,
     /// It was live, and ended.

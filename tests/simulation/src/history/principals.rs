@@ -139,7 +139,7 @@ fn logins_are_above_the_floor(history: &History, principal: usize) -> Result<(),
             return Err(format!("a login below the floor: {login:?}"));
         }
         let explains = |(all, floor): (&Call, u64)| floor > epoch && all.begin < login.end;
-        if login.told == Told::BelowFloor && !floors.clone().any(explains) {
+        if login.told == Told::StaleEpoch && !floors.clone().any(explains) {
             return Err(format!("a login is refused that is above the floor: {login:?}"));
         }
     }

@@ -5,9 +5,9 @@ use crate::conformance::fixture::{
     ENOUGH_POLLS, Fixture, Visitor, answers, applied, cut, principal, put, rotate, values,
 };
 use crate::outcome::Outcome;
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::record::Record;
-use crate::store::{Hint, Lookup};
+use crate::store::{Lookup, RequestHint};
 
 /// A dropped create stored the whole record, including its index entry, or nothing.
 pub async fn a_dropped_create_is_whole_or_nothing(subject: &impl Subject) {
@@ -63,7 +63,7 @@ pub async fn a_dropped_login_is_whole_or_nothing(subject: &impl Subject) {
         let alice = principal(&format!("alice{polls}"));
         let old = service.visitor(&[("a", "1")]).await;
         let secret = service.secret();
-        let mut login = service.login(old, secret, &alice, Admission::default());
+        let mut login = service.login(old, secret, &alice, LoginPolicy::default());
         login.put("a", crate::RawJson::from(2)).expect("a plain key");
         let done = cut(polls, service.update(old.id, &login)).await;
         let record = service.snapshot(old.id).await;
@@ -158,7 +158,7 @@ pub async fn a_dropped_load_changes_nothing(subject: &impl Subject) {
     let visitor = service.visitor(&[("a", "1")]).await;
     for polls in 0..ENOUGH_POLLS {
         for node in service.nodes() {
-            let _ = cut(polls, node.load(visitor.id, None, &Hint::default())).await;
+            let _ = cut(polls, node.load(visitor.id, None, &RequestHint::default())).await;
         }
         let done = cut(polls, service.load(visitor.id, Some(&visitor.proof()))).await;
         assert!(service.opens(visitor.id, &visitor.proof()).await, "the next load works");

@@ -7,7 +7,7 @@ use crate::conformance::fixture::{
     Fixture, add, answers, applied, at_once, principal, put, rotate,
 };
 use crate::outcome::Outcome;
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::record::Record;
 use crate::rejection::Rejection;
 use crate::store::Lookup;
@@ -93,7 +93,7 @@ pub async fn an_update_never_creates(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
     let login =
-        service.login(stranger, service.secret(), &principal("alice"), Admission::default());
+        service.login(stranger, service.secret(), &principal("alice"), LoginPolicy::default());
     let touch = Patch::touch(service.record(stranger.secret).absolute_deadline);
     let rotation = rotate(stranger, service.secret());
     for patch in [put(&[("n", "1")]), add("n", 1), Patch::new(), touch, rotation, login] {

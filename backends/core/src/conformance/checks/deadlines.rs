@@ -9,7 +9,7 @@ use crate::conformance::fixture::{
 };
 use crate::facts::Facts;
 use crate::lifetime::Lifetime;
-use crate::patch::{Admission, Authentication, Patch};
+use crate::patch::{Authentication, LoginPolicy, Patch};
 use crate::record::Record;
 
 /// A touch moves the idle deadline and nothing else, not even the version.
@@ -90,7 +90,7 @@ pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &i
         assert_eq!(kept, absolute, "nothing but an authentication moves it");
     }
     let second = Visitor { secret: second, ..first };
-    let login = service.login(second, third, &principal("alice"), Admission::default());
+    let login = service.login(second, third, &principal("alice"), LoginPolicy::default());
     service.apply(first.id, &login).await;
     let record = service.snapshot(first.id).await;
     assert_eq!(record.absolute_deadline, absolute + 10 * MINUTE, "an authentication restarts it");
@@ -129,7 +129,7 @@ pub async fn a_login_shortens_the_idle_life(subject: &impl Subject) {
     let authentication = Authentication {
         principal: Some(principal("alice")),
         facts: Some(own_idle_life()),
-        ..service.elevation(Admission::default())
+        ..service.elevation(LoginPolicy::default())
     };
     let mut login = service.authenticate(visitor, service.secret(), authentication);
     login.keep_until(service.now() + 30 * MINUTE);

@@ -9,8 +9,8 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::outcome::Outcome;
-use crate::patch::{Admission, Patch};
-use crate::store::{Hint, Lookup};
+use crate::patch::{LoginPolicy, Patch};
+use crate::store::{Lookup, RequestHint};
 use crate::token::RecordId;
 
 /// After a delete, no node finds the record, and every kind of update is `Gone`.
@@ -165,7 +165,7 @@ pub async fn a_corrupt_record_is_absent_and_deletable(subject: &impl Subject) {
         assert_corrupt(&service, visitor.id).await;
     }
     let other = service.record(service.secret());
-    let created = service.node().create(visitor.id, other, Admission::default()).await;
+    let created = service.node().create(visitor.id, other, LoginPolicy::default()).await;
     answers!(
         created,
         Ok(Outcome::Exists) | Err(StoreError::Corrupt(_)),
@@ -177,7 +177,7 @@ pub async fn a_corrupt_record_is_absent_and_deletable(subject: &impl Subject) {
 
 async fn assert_corrupt(service: &Fixture, id: RecordId) {
     for node in service.nodes() {
-        let answer = node.update(id, &put(&[("n", "2")]), &Hint::default()).await;
+        let answer = node.update(id, &put(&[("n", "2")]), &RequestHint::default()).await;
         answers!(answer, Err(StoreError::Corrupt(_)), "a corrupt record is an error to update");
     }
 }
@@ -202,7 +202,7 @@ fn updates(
     principal: &crate::Principal,
 ) -> Vec<impl Future<Output = Outcome> + Send + 'static> {
     let until = service.record(visitor.secret).absolute_deadline;
-    let login = service.login(visitor, service.secret(), principal, Admission::default());
+    let login = service.login(visitor, service.secret(), principal, LoginPolicy::default());
     let patches = [
         put(&[("n", "2")]),
         add("m", 1),

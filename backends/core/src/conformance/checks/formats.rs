@@ -7,9 +7,9 @@ use crate::conformance::fixture::{
 use crate::error::StoreError;
 use crate::facts::Facts;
 use crate::outcome::{Deletion, Outcome};
-use crate::patch::{Admission, Authentication, Patch};
+use crate::patch::{Authentication, LoginPolicy, Patch};
 use crate::record::Record;
-use crate::store::Hint;
+use crate::store::RequestHint;
 
 /// Facts are kept byte for byte. No write, touch or rotation changes them.
 pub async fn facts_are_kept_byte_for_byte(subject: &impl Subject) {
@@ -50,7 +50,7 @@ pub async fn facts_change_with_an_authentication_only(subject: &impl Subject) {
         let authentication = Authentication {
             principal: who.cloned(),
             facts: brought,
-            ..service.elevation(Admission::default())
+            ..service.elevation(LoginPolicy::default())
         };
         let patch = service.authenticate(visitor, secret, authentication);
         service.apply(visitor.id, &patch).await;
@@ -98,7 +98,7 @@ pub async fn a_record_of_a_newer_format_is_left_alone(subject: &impl Subject) {
 async fn assert_newer(service: &Fixture, visitor: Visitor, newer: u16) {
     let proof = visitor.proof();
     for node in service.nodes() {
-        for hint in [Hint::default(), service.hint(visitor.id)] {
+        for hint in [RequestHint::default(), service.hint(visitor.id)] {
             for proof in [None, Some(&proof)] {
                 assert_names_formats(node.load(visitor.id, proof, &hint).await, newer);
             }
@@ -107,7 +107,7 @@ async fn assert_newer(service: &Fixture, visitor: Visitor, newer: u16) {
             }
         }
         let other = service.record(service.secret());
-        let created = node.create(visitor.id, other, Admission::default()).await;
+        let created = node.create(visitor.id, other, LoginPolicy::default()).await;
         answers!(
             created,
             Ok(Outcome::Exists) | Err(StoreError::NewerFormat { .. }),
@@ -121,7 +121,7 @@ fn attempts(service: &Fixture, visitor: Visitor) -> Vec<Patch> {
     let (mut clear, mut own) = (Patch::new(), Patch::new());
     clear.clear();
     own.own("n1".parse().expect("a plain label"));
-    let login = service.login(visitor, service.secret(), &principal("bob"), Admission::default());
+    let login = service.login(visitor, service.secret(), &principal("bob"), LoginPolicy::default());
     let touch = Patch::touch(service.now() + 40 * MINUTE);
     let rotation = rotate(visitor, service.secret());
     vec![Patch::new(), put(&[("n", "2")]), add("n", 1), clear, own, touch, rotation, login]

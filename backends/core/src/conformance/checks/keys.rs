@@ -9,7 +9,7 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::outcome::{Deletion, Outcome};
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::proof::{Keyring, Proof};
 use crate::record::Record;
 use crate::store::Lookup;
@@ -236,7 +236,7 @@ async fn assert_moved(service: &Fixture, holder: &Holder, rings: &Rings) {
 /// Asserts that every call of a node with this ring fails and names the missing key.
 async fn assert_unknown_key(service: &Fixture, client: &Holder, ring: &Keyring, name: &str) {
     let (id, proof) = (client.id(), client.proof(ring));
-    for hint in [crate::Hint::default(), service.hint(id)] {
+    for hint in [crate::RequestHint::default(), service.hint(id)] {
         for node in service.nodes() {
             let answer = node.load(id, Some(&proof), &hint).await;
             assert_names_key(answer, name);
@@ -268,7 +268,7 @@ fn attempts(service: &Fixture, client: Visitor, proof: &Proof) -> Vec<Patch> {
         patch.keep_until(service.now() + 40 * MINUTE + SECOND);
         patch
     });
-    let login = service.login(client, service.secret(), &mallory, Admission::default());
+    let login = service.login(client, service.secret(), &mallory, LoginPolicy::default());
     let secrets = [rotate(client, service.secret()), login].map(|mut patch| {
         patch.rotate(proof.clone(), patch.rotation().expect("it rotates").clone());
         patch

@@ -10,7 +10,7 @@ use crate::conformance::fixture::{
 use crate::error::StoreError;
 use crate::operate::{Operate, Scan, Store};
 use crate::outcome::{Deletion, EndReason, Outcome, Revocation};
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::route::RouteLabel;
 use crate::store::{Change, ChangeStream};
 use crate::token::RecordId;
@@ -137,7 +137,7 @@ pub async fn changes_tell_of_sign_ins(subject: &impl Subject) {
     let mut visitor = service.visitor(&[]).await;
     for (who, is_another) in [("alice", true), ("alice", false), ("bob", true)] {
         let secret = service.secret();
-        let login = service.login(visitor, secret, &principal(who), Admission::default());
+        let login = service.login(visitor, secret, &principal(who), LoginPolicy::default());
         let version = service.apply(visitor.id, &login).await.version;
         visitor.secret = secret;
         for stream in &mut streams {
@@ -182,7 +182,7 @@ pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl S
     let oldest = service.member(&bob).await;
     service.advance(SECOND);
     let newest = service.stranger();
-    let capped = Admission::capped(1);
+    let capped = LoginPolicy::capped(1);
     service.admit(newest.id, service.record_of(newest.secret, &bob), capped).await;
     assert_told(&mut streams, oldest.id, EndReason::Cap).await;
 }

@@ -10,7 +10,7 @@ use crate::conformance::fixture::{
 };
 use crate::facts::Facts;
 use crate::outcome::Outcome;
-use crate::patch::{Admission, AtCap, Authentication};
+use crate::patch::{AtCap, Authentication, LoginPolicy};
 use crate::principal::{Principal, Realm};
 use crate::record::Record;
 use crate::rejection::Rejection;
@@ -28,7 +28,7 @@ pub async fn a_list_shows_live_sessions_only(subject: &impl Subject) {
     let idle = service.member(&alice).await;
     service.advance(20 * MINUTE);
     let (created, deleted) = (service.member(&alice).await, service.member(&alice).await);
-    let signed_in = logged_in(&service, &alice, Admission::default()).await;
+    let signed_in = logged_in(&service, &alice, LoginPolicy::default()).await;
     service.member(&namesake).await;
     let of_bob = service.member(&bob).await;
     service.visitor(&[]).await;
@@ -51,7 +51,7 @@ pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
     let authentication = Authentication {
         principal: Some(alice.clone()),
         facts: Some(facts.expect("a plain label")),
-        ..service.elevation(Admission::default())
+        ..service.elevation(LoginPolicy::default())
     };
     let mut login = service.authenticate(visitor, service.secret(), authentication);
     login.keep_until(service.now() + 45 * MINUTE);
@@ -67,9 +67,9 @@ pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &i
         return;
     };
     let (alice, bob) = (principal("alice"), principal("bob"));
-    let visitor = logged_in(&service, &alice, Admission::default()).await;
+    let visitor = logged_in(&service, &alice, LoginPolicy::default()).await;
     service.assert_listed(&alice, &[visitor.id]).await;
-    log_in(&service, visitor, &bob, Admission::default()).await;
+    log_in(&service, visitor, &bob, LoginPolicy::default()).await;
     service.assert_listed(&alice, &[]).await;
     service.assert_listed(&bob, &[visitor.id]).await;
     assert_eq!(service.delete_all(&alice, None, None).await, 0, "it is no session of the first");
@@ -84,7 +84,7 @@ pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Sub
     let (alice, bob) = (principal("alice"), principal("bob"));
     let of_bob = service.member(&bob).await;
     let mut of_alice = vec![service.member(&alice).await, service.member(&alice).await];
-    of_alice.push(logged_in(&service, &alice, Admission::default()).await);
+    of_alice.push(logged_in(&service, &alice, LoginPolicy::default()).await);
     assert_eq!(service.delete_all(&alice, None, None).await, 3, "it says how many it ended");
     for visitor in of_alice {
         assert!(service.is_absent(visitor.id).await, "every one of them ended");
@@ -119,7 +119,7 @@ pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl S
     for polls in HELD_AFTER {
         let alice = principal(&format!("alice{polls}"));
         let kept = service.member(&alice).await;
-        let logins = logins(&service, &alice, 5, Admission::default()).await;
+        let logins = logins(&service, &alice, 5, LoginPolicy::default()).await;
         let logins = UnderWay::start(polls, logins).await;
         logins.overtake(service.delete_all(&alice, Some(kept.id), None)).await;
         let mut live = vec![kept.id];
@@ -149,9 +149,9 @@ pub async fn a_floor_rejects_logins_below_it(subject: &impl Subject) {
         assert_below_floor(&service, &alice, epoch).await;
     }
     for epoch in [5, 6] {
-        logged_in(&service, &alice, admission(Some(epoch))).await;
+        logged_in(&service, &alice, policy(Some(epoch))).await;
     }
-    logged_in(&service, &bob, admission(None)).await;
+    logged_in(&service, &bob, policy(None)).await;
     service.delete_all(&alice, None, Some(3)).await;
     service.delete_all(&alice, None, None).await;
     assert_below_floor(&service, &alice, Some(4)).await;
@@ -181,13 +181,13 @@ pub async fn a_floor_holds_against_logins_under_way(subject: &impl Subject) {
     };
     for polls in HELD_AFTER {
         let alice = principal(&format!("alice{polls}"));
-        let logins = logins(&service, &alice, 5, admission(Some(1))).await;
+        let logins = logins(&service, &alice, 5, policy(Some(1))).await;
         let logins = UnderWay::start(polls, logins).await;
         logins.overtake(service.delete_all(&alice, None, Some(2))).await;
         for (_, (_, outcome)) in logins.finish().await {
             answers!(
                 outcome,
-                Outcome::Applied(_) | Outcome::Gone | Outcome::Rejected(Rejection::BelowFloor),
+                Outcome::Applied(_) | Outcome::Gone | Outcome::Rejected(Rejection::StaleEpoch),
                 "a login below the floor is ended or rejected"
             );
         }
@@ -203,7 +203,7 @@ pub async fn the_cap_holds_under_parallel_logins(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission::capped(5);
+    let capped = LoginPolicy::capped(5);
     let logins = logins(&service, &alice, 50, capped).await;
     let watched = tokio::spawn(watch_cap(Arc::clone(&service), alice.clone(), capped.cap));
     let outcomes = at_once(logins).await;
@@ -232,7 +232,7 @@ pub async fn the_cap_ends_the_oldest_by_authentication(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission::capped(2);
+    let capped = LoginPolicy::capped(2);
     let first = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
     let second = logged_in(&service, &alice, capped).await;
@@ -259,12 +259,12 @@ pub async fn the_cap_counts_elevations(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission::capped(2);
+    let capped = LoginPolicy::capped(2);
     let first = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
     let second = logged_in(&service, &alice, capped).await;
     service.advance(SECOND);
-    let elevation = service.elevation(Admission::default());
+    let elevation = service.elevation(LoginPolicy::default());
     let elevation = service.authenticate(first, service.secret(), elevation);
     let done = service.apply(first.id, &elevation).await;
     assert_eq!(done.ended, [], "an elevation ends no session");
@@ -282,7 +282,7 @@ pub async fn a_full_cap_is_exact(subject: &impl Subject) {
         return;
     };
     let (alice, cap) = (principal("alice"), subject.largest_cap());
-    let capped = Admission::capped(cap);
+    let capped = LoginPolicy::capped(cap);
     let mut oldest_first = Vec::new();
     for ages in (1..=cap as u32).rev().collect::<Vec<_>>().chunks(50) {
         at_once(ages.iter().map(|age| {
@@ -316,7 +316,7 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let capped = Admission::capped(2);
+    let capped = LoginPolicy::capped(2);
     logged_in(&service, &alice, capped).await;
     service.advance(30 * MINUTE);
     let deleted = logged_in(&service, &alice, capped).await;
@@ -338,7 +338,7 @@ pub async fn a_login_at_the_cap_is_refused_where_asked(subject: &impl Subject) {
         return;
     };
     let alice = principal("alice");
-    let refused = Admission { at_cap: AtCap::Refuse, ..Admission::capped(2) };
+    let refused = LoginPolicy { at_cap: AtCap::Refuse, ..LoginPolicy::capped(2) };
     let first = logged_in(&service, &alice, refused).await;
     service.advance(20 * MINUTE);
     let second = logged_in(&service, &alice, refused).await;
@@ -360,7 +360,7 @@ async fn assert_at_cap(
     service: &Arc<Fixture>,
     visitor: Visitor,
     alice: &Principal,
-    refused: Admission,
+    refused: LoginPolicy,
 ) {
     let before = service.snapshot(visitor.id).await;
     let login = service.login(visitor, service.secret(), alice, refused);
@@ -386,7 +386,7 @@ pub async fn a_refusing_cap_holds_under_parallel_logins(subject: &impl Subject) 
         return;
     };
     let alice = principal("alice");
-    let refused = Admission { at_cap: AtCap::Refuse, ..Admission::capped(5) };
+    let refused = LoginPolicy { at_cap: AtCap::Refuse, ..LoginPolicy::capped(5) };
     let mut live = Vec::new();
     for (visitor, outcome) in at_once(logins(&service, &alice, 30, refused).await).await {
         match outcome {
@@ -417,21 +417,21 @@ async fn logins(
     service: &Arc<Fixture>,
     principal: &Principal,
     count: usize,
-    admission: Admission,
+    policy: LoginPolicy,
 ) -> Vec<impl Future<Output = (Visitor, Outcome)> + Send + 'static> {
     let mut logins = Vec::new();
     for _ in 0..count {
         let visitor = service.visitor(&[]).await;
-        let login = service.login(visitor, service.secret(), principal, admission);
+        let login = service.login(visitor, service.secret(), principal, policy);
         let service = Arc::clone(service);
         logins.push(async move { (visitor, service.update(visitor.id, &login).await) });
     }
     logins
 }
 
-async fn logged_in(service: &Fixture, principal: &Principal, admission: Admission) -> Visitor {
+async fn logged_in(service: &Fixture, principal: &Principal, policy: LoginPolicy) -> Visitor {
     let visitor = service.visitor(&[]).await;
-    log_in(service, visitor, principal, admission).await.0
+    log_in(service, visitor, principal, policy).await.0
 }
 
 /// Signs a visitor in. Returns the visitor with the new secret, and the sessions that the cap
@@ -440,12 +440,12 @@ async fn log_in(
     service: &Fixture,
     visitor: Visitor,
     principal: &Principal,
-    admission: Admission,
+    policy: LoginPolicy,
 ) -> (Visitor, Vec<RecordId>) {
     let record = service.authoritative(visitor.id).await.expect("a live record");
     let visitor = Visitor { secret: record.secret, ..visitor };
     let secret = service.secret();
-    let login = service.login(visitor, secret, principal, admission);
+    let login = service.login(visitor, secret, principal, policy);
     let ended = service.apply(visitor.id, &login).await.ended;
     let visitor = Visitor { secret, ..visitor };
     assert!(service.opens(visitor.id, &visitor.proof()).await, "a login opens the record");
@@ -456,19 +456,19 @@ async fn log_in(
 async fn assert_below_floor(service: &Fixture, principal: &Principal, epoch: Option<u64>) {
     let visitor = service.visitor(&[("n", "1")]).await;
     let before: Record = service.snapshot(visitor.id).await;
-    let mut login = service.login(visitor, service.secret(), principal, admission(epoch));
+    let mut login = service.login(visitor, service.secret(), principal, policy(epoch));
     login.put("n", crate::RawJson::from(2)).expect("a plain key");
-    let below_floor = service.update(visitor.id, &login).await;
-    answers!(below_floor, Outcome::Rejected(Rejection::BelowFloor), "a floor rejects logins");
+    let stale_epoch = service.update(visitor.id, &login).await;
+    answers!(stale_epoch, Outcome::Rejected(Rejection::StaleEpoch), "a floor rejects logins");
     assert_eq!(service.snapshot(visitor.id).await, before, "a login is rejected whole");
 
     let created = service.stranger();
     let record = service.record_of(created.secret, principal);
-    let below_floor = service.admit(created.id, record, admission(epoch)).await;
-    answers!(below_floor, Outcome::Rejected(Rejection::BelowFloor), "a floor rejects creates");
+    let stale_epoch = service.admit(created.id, record, policy(epoch)).await;
+    answers!(stale_epoch, Outcome::Rejected(Rejection::StaleEpoch), "a floor rejects creates");
     assert!(service.is_absent(created.id).await, "what is rejected is not stored");
 }
 
-fn admission(epoch: Option<u64>) -> Admission {
-    Admission { epoch, ..Admission::default() }
+fn policy(epoch: Option<u64>) -> LoginPolicy {
+    LoginPolicy { epoch, ..LoginPolicy::default() }
 }

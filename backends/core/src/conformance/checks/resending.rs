@@ -9,8 +9,8 @@ use crate::conformance::fixture::{
 };
 use crate::error::StoreError;
 use crate::outcome::{Applied, Deleted, Deletion, EndReason, Outcome, Revocation};
-use crate::patch::{Admission, Patch};
-use crate::store::{Hint, Lookup, SessionStore};
+use crate::patch::{LoginPolicy, Patch};
+use crate::store::{Lookup, RequestHint, SessionStore};
 use crate::token::RecordId;
 
 /// A create that is sent again after a lost answer is `Applied`, and there is one record.
@@ -20,7 +20,7 @@ pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
     let visitor = service.stranger();
     let record = service.record_of(visitor.secret, &alice);
     let store = losing(&service, Call::Create);
-    let create = || store.create(visitor.id, record.clone(), Admission::default());
+    let create = || store.create(visitor.id, record.clone(), LoginPolicy::default());
     answers!(create().await, Err(StoreError::Timeout), "the answer is lost");
     let outcome = create().await.expect("the store answers again");
     let applied = applied(outcome, "a create with the hash that is there was sent twice");
@@ -58,7 +58,7 @@ pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
-    let capped = Admission::capped(1);
+    let capped = LoginPolicy::capped(1);
     let login = service.login(visitor, service.secret(), &alice, capped);
     let second = sent_twice(&service, visitor.id, &login).await;
     assert_eq!(second.ended, [], "a login sent twice counts once");
@@ -106,10 +106,10 @@ fn losing(service: &Fixture, call: Call) -> FaultyStore {
 
 async fn sent_twice(service: &Fixture, id: RecordId, patch: &Patch) -> Applied {
     let store = losing(service, Call::Update);
-    let lost = store.update(id, patch, &Hint::default()).await;
+    let lost = store.update(id, patch, &RequestHint::default()).await;
     answers!(lost, Err(StoreError::Timeout), "the answer is lost");
     let outcome: Outcome =
-        store.update(id, patch, &Hint::default()).await.expect("the store answers again");
+        store.update(id, patch, &RequestHint::default()).await.expect("the store answers again");
     assert_eq!(store.calls(Call::Update), 2, "it was sent twice");
     applied(outcome, "what was not confirmed can be sent again")
 }

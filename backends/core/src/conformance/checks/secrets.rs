@@ -8,7 +8,7 @@ use crate::conformance::fixture::{
     proven, put, rotate,
 };
 use crate::outcome::{Deleted, Deletion, Outcome};
-use crate::patch::{Admission, Patch};
+use crate::patch::{LoginPolicy, Patch};
 use crate::principal::Realm;
 use crate::proof::{Keyring, Proof};
 use crate::record::Record;
@@ -222,7 +222,7 @@ fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
         proven(touch, client),
         proven(own, client),
         rotate(client, service.secret()),
-        service.login(client, service.secret(), &mallory, Admission::default()),
+        service.login(client, service.secret(), &mallory, LoginPolicy::default()),
     ]
 }
 

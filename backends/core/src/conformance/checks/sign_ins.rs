@@ -8,7 +8,7 @@ use crate::conformance::fixture::{
     put, replace, rotate, values,
 };
 use crate::outcome::{Deleted, Deletion, Outcome};
-use crate::patch::{Admission, Authentication, Patch};
+use crate::patch::{Authentication, LoginPolicy, Patch};
 use crate::principal::Principal;
 use crate::record::Record;
 use crate::store::Lookup;
@@ -150,7 +150,7 @@ pub async fn a_write_is_before_the_login_or_superseded(subject: &impl Subject) {
         });
         let late = UnderWay::start(polls, late).await;
         let secret = service.secret();
-        let login = service.login(visitor, secret, &principal("alice"), Admission::default());
+        let login = service.login(visitor, secret, &principal("alice"), LoginPolicy::default());
         let login = late.overtake(service.apply(visitor.id, &login)).await;
         let record_after = service.snapshot(visitor.id).await;
         for (_, (outcome, patch)) in late.finish().await {
@@ -186,7 +186,7 @@ pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject
             deletion.end(visitor.id, &within).await
         };
         let deletion = UnderWay::start(polls, [deletion]).await;
-        let login = service.login(visitor, service.secret(), &alice, Admission::default());
+        let login = service.login(visitor, service.secret(), &alice, LoginPolicy::default());
         let login = deletion.overtake(service.update(visitor.id, &login)).await;
         let (_, deleted) = deletion.finish().await.remove(0);
         match (&login, deleted) {
@@ -209,7 +209,7 @@ pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subjec
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
-    let login = service.login(visitor, service.secret(), &alice, Admission::default());
+    let login = service.login(visitor, service.secret(), &alice, LoginPolicy::default());
     let login = within(0, login);
     service.apply(visitor.id, &login).await;
     service.apply(visitor.id, &within(1, put(&[("~later", "1"), ("n", "1")]))).await;
@@ -245,7 +245,7 @@ pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject)
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("~old", "1"), ("~both", "1"), ("~n", "5"), ("n", "5")]).await;
     let mut login =
-        service.login(visitor, service.secret(), &principal("alice"), Admission::default());
+        service.login(visitor, service.secret(), &principal("alice"), LoginPolicy::default());
     login.put("~both", json("2")).expect("a plain key");
     login.put("~new", json("3")).expect("a plain key");
     login.remove("~gone").expect("a plain key");
@@ -274,7 +274,7 @@ pub async fn a_login_at_the_limit_replaces_pre_auth_values(subject: &impl Subjec
     };
     service.apply(visitor.id, &named("~")).await;
     let mut login =
-        service.login(visitor, service.secret(), &principal("alice"), Admission::default());
+        service.login(visitor, service.secret(), &principal("alice"), LoginPolicy::default());
     for (key, _) in named("k").ops() {
         login.put(key, json("1")).expect("a plain key");
     }
@@ -328,7 +328,7 @@ pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl
     for polls in HELD_AFTER {
         let visitor = service.visitor(&[("kept", "1")]).await;
         let secret = service.secret();
-        let login = service.login(visitor, secret, &principal("alice"), Admission::default());
+        let login = service.login(visitor, secret, &principal("alice"), LoginPolicy::default());
         let login = {
             let service = Arc::clone(&service);
             async move { service.apply(visitor.id, &login).await }
@@ -380,7 +380,7 @@ pub async fn no_copy_outlives_a_login(subject: &impl Subject) {
 fn quiet(service: &Fixture, visitor: &mut Visitor, who: Option<&Principal>) -> Vec<Patch> {
     let secrets: [_; 3] = std::array::from_fn(|_| service.secret());
     let at = |n: usize| Visitor { secret: secrets[n], ..*visitor };
-    let elevation = service.elevation(Admission::default());
+    let elevation = service.elevation(LoginPolicy::default());
     let login = Authentication { principal: who.cloned(), ..elevation.clone() };
     vec![
         put(&[("n", "1")]),
@@ -405,7 +405,7 @@ async fn signed_in(service: &Fixture, visitor: Visitor, principal: &Principal) -
 
 async fn signed_in_unseen(service: &Fixture, visitor: Visitor, principal: &Principal) -> Visitor {
     let secret = service.secret();
-    let login = service.login(visitor, secret, principal, Admission::default());
+    let login = service.login(visitor, secret, principal, LoginPolicy::default());
     service.apply(visitor.id, &login).await;
     Visitor { secret, ..visitor }
 }
@@ -418,7 +418,7 @@ fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
     clear.clear();
     let mut own = Patch::new();
     own.own("mallory".parse().expect("a plain label"));
-    let login = |who| service.login(client, service.secret(), who, Admission::default());
+    let login = |who| service.login(client, service.secret(), who, LoginPolicy::default());
     vec![
         Patch::new(),
         put(&[("n", "2")]),
@@ -430,7 +430,7 @@ fn attempts(service: &Fixture, client: Visitor) -> Vec<Patch> {
         own,
         replace("n", Some("1"), "2"),
         rotate(client, service.secret()),
-        service.authenticate(client, service.secret(), service.elevation(Admission::default())),
+        service.authenticate(client, service.secret(), service.elevation(LoginPolicy::default())),
         login(&alice),
         login(&mallory),
         replace("n", Some("9"), "2"),

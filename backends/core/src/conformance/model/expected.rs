@@ -187,7 +187,7 @@ impl Model {
     /// Creates a record under an id that was never used.
     pub(super) fn create(&mut self, id: RecordId, kept: Kept, admit: Option<&Login>) -> Answer {
         if admit.is_some_and(|login| self.is_below_floor(login)) {
-            return Answer::Rejected(Rejection::BelowFloor);
+            return Answer::Rejected(Rejection::StaleEpoch);
         }
         if admit.is_some_and(|login| self.is_full(id, login)) {
             return Answer::Rejected(Rejection::AtCap);
@@ -226,7 +226,7 @@ impl Model {
         }
         let login = step.login();
         if login.is_some_and(|login| self.is_below_floor(login)) {
-            return Answer::Rejected(Rejection::BelowFloor);
+            return Answer::Rejected(Rejection::StaleEpoch);
         }
         if login.is_some_and(|login| self.is_full(id, login)) {
             return Answer::Rejected(Rejection::AtCap);
@@ -334,8 +334,8 @@ impl Model {
     /// Returns true if a patch fails for two reasons and the contract does not say which one is
     /// reported: the minimum epoch and the sign-in.
     pub(super) fn is_undecided(&self, step: &PatchStep) -> bool {
-        let below_floor = step.login().is_some_and(|login| self.is_below_floor(login));
-        below_floor && step.sees == Some(false)
+        let stale_epoch = step.login().is_some_and(|login| self.is_below_floor(login));
+        stale_epoch && step.sees == Some(false)
     }
 
     pub(super) fn list(&self, who: Who) -> Vec<RecordId> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::{
-    Admission, AtCap, Deleted, EndReason, Outcome, Record, RecordId, Rejection, Timestamp,
+    AtCap, Deleted, EndReason, LoginPolicy, Outcome, Record, RecordId, Rejection, Timestamp,
 };
 
 use super::{Nodes, alice, id, login, principal, record, signed_in};
@@ -58,7 +58,7 @@ fn refused_logins_do_not_wait_for_each_other() {
     let refuses = refusing(1);
     nodes.admit(0, 1, refuses).expect("there is room");
     let bobs = Record { principal: Some(principal("bob")), ..record(2) };
-    let create = Request::Create { id: id(2), record: Box::new(bobs), admission: refuses };
+    let create = Request::Create { id: id(2), record: Box::new(bobs), policy: refuses };
     assert!(admitted(nodes.call(nodes.boot(1), create)).is_some());
     let start = nodes.now.mono;
     let calls = [(1, principal("bob")), (2, alice())]
@@ -71,12 +71,12 @@ fn refused_logins_do_not_wait_for_each_other() {
 
 impl Nodes {
     /// A session of alice's, where she is admitted.
-    fn admit(&mut self, node: usize, n: u64, admission: Admission) -> Option<RecordId> {
-        admitted(self.call(self.boot(node), signed_in(n, admission))).map(|()| id(n))
+    fn admit(&mut self, node: usize, n: u64, policy: LoginPolicy) -> Option<RecordId> {
+        admitted(self.call(self.boot(node), signed_in(n, policy))).map(|()| id(n))
     }
 
     fn sign_in_until(&mut self, node: usize, n: u64, seconds: u64) -> RecordId {
-        let mut request = signed_in(n, Admission::default());
+        let mut request = signed_in(n, LoginPolicy::default());
         if let Request::Create { record, .. } = &mut request {
             record.idle_deadline = Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
         }
@@ -92,8 +92,8 @@ impl Nodes {
     }
 }
 
-fn refusing(cap: usize) -> Admission {
-    Admission { at_cap: AtCap::Refuse, ..Admission::capped(cap) }
+fn refusing(cap: usize) -> LoginPolicy {
+    LoginPolicy { at_cap: AtCap::Refuse, ..LoginPolicy::capped(cap) }
 }
 
 /// Returns whether a login was admitted; `None` if it was refused at the cap.

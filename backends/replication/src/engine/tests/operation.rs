@@ -71,8 +71,8 @@ fn copies_for_others_count_by_bytes() {
         let mut record = record(n);
         let text = format!("\"{}\"", "x".repeat(4_000));
         record.values = [("n", &b"1"[..]), ("text", text.as_bytes())].into_iter().collect();
-        let (id, admission) = (id(n), Admission::default());
-        nodes.call(boot(0), Request::Create { id, record: Box::new(record), admission });
+        let (id, policy) = (id(n), LoginPolicy::default());
+        nodes.call(boot(0), Request::Create { id, record: Box::new(record), policy });
         for engine in nodes.engines.values() {
             assert!(engine.stats().bytes < 230 << 10, "{:?}", engine.stats());
         }
@@ -176,8 +176,8 @@ fn one_node_owns_each_new_session() {
 fn a_write_says_when_fewer_nodes_hold_it() {
     let mut nodes = Nodes::new(3);
     let degraded = |nodes: &mut Nodes, n| {
-        let (id, admission) = (id(n), Admission::default());
-        let request = Request::Create { id, record: Box::new(record(n)), admission };
+        let (id, policy) = (id(n), LoginPolicy::default());
+        let request = Request::Create { id, record: Box::new(record(n)), policy };
         match nodes.call(boot(0), request) {
             Reply::Outcome(Outcome::Applied(applied)) => applied.degraded,
             reply => panic!("{reply:?}"),

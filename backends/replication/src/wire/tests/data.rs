@@ -8,10 +8,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use steadfast_core::{
-    Absence, Admission, Applied, AtCap, Authentication, Carry, Change, Deleted, EndReason, Facts,
-    Found, KeyId, LimitError, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson, Realm,
-    Record, RecordId, Rehash, Rejection, Replaced, Rotation, RouteLabel, SecretHash, SessionInfo,
-    Timestamp, Version,
+    Absence, Applied, AtCap, Authentication, Change, ClientState, Deleted, EndReason, Facts, Found,
+    KeyId, LimitError, LoginPolicy, Lookup, Outcome, Owner, Patch, Principal, Proof, RawJson,
+    Realm, Record, RecordId, Rehash, Rejection, Replaced, Rotation, RouteLabel, SecretHash,
+    SessionInfo, Timestamp, Version,
 };
 
 use super::strategies::{any_boot, slots};
@@ -274,8 +274,8 @@ fn facts() -> impl Strategy<Value = Facts> {
 
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (id(), record().prop_map(Box::new), admission())
-            .prop_map(|(id, record, admission)| Request::Create { id, record, admission }),
+        (id(), record().prop_map(Box::new), policy())
+            .prop_map(|(id, record, policy)| Request::Create { id, record, policy }),
         (id(), option::of(proof()), option::of(version()))
             .prop_map(|(id, proof, seen)| Request::Load { id, proof, seen }),
         (id(), patch().prop_map(Box::new)).prop_map(|(id, patch)| Request::Update { id, patch }),
@@ -293,8 +293,8 @@ fn request() -> impl Strategy<Value = Request> {
 
 fn list_request() -> impl Strategy<Value = ListRequest> {
     prop_oneof![
-        (id(), time(), time(), admission()).prop_map(|(id, authenticated, until, admission)| {
-            ListRequest::Admit { id, authenticated, until, admission }
+        (id(), time(), time(), policy()).prop_map(|(id, authenticated, until, policy)| {
+            ListRequest::Admit { id, authenticated, until, policy }
         }),
         id().prop_map(ListRequest::Settle),
         id().prop_map(ListRequest::Remove),
@@ -385,23 +385,23 @@ fn writes() -> impl Strategy<Value = Patch> {
 
 fn rotation() -> impl Strategy<Value = Rotation> {
     let who = (option::of(principal()), option::of(facts()));
-    let authentication = (time(), time(), who, admission()).prop_map(
-        |(at, absolute_deadline, (principal, facts), admission)| Authentication {
+    let authentication = (time(), time(), who, policy()).prop_map(
+        |(at, absolute_deadline, (principal, facts), policy)| Authentication {
             facts,
             at,
             absolute_deadline,
             principal,
-            admission,
+            policy,
         },
     );
     (hash(), option::of(authentication))
         .prop_map(|(hash, authentication)| Rotation { hash, authentication })
 }
 
-fn admission() -> impl Strategy<Value = Admission> {
+fn policy() -> impl Strategy<Value = LoginPolicy> {
     (any::<u32>(), option::of(number()), any::<bool>()).prop_map(|(cap, epoch, refuses)| {
         let at_cap = if refuses { AtCap::Refuse } else { AtCap::EndOldest };
-        Admission { cap: cap as usize, epoch, at_cap }
+        LoginPolicy { cap: cap as usize, epoch, at_cap }
     })
 }
 
@@ -438,20 +438,20 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn applied() -> impl Strategy<Value = Applied> {
     let counters = btree_map(key().prop_map(Box::from), any::<i64>(), 0..4);
-    (version(), counters, ids(), carry(), any::<bool>()).prop_map(
-        |(version, counters, ended, carry, degraded)| Applied {
+    (version(), counters, ids(), client_state(), any::<bool>()).prop_map(
+        |(version, counters, ended, client_state, degraded)| Applied {
             version,
             counters: counters.into_iter().collect(),
             ended,
-            carry,
+            client_state,
             degraded,
         },
     )
 }
 
-fn carry() -> impl Strategy<Value = Carry> {
+fn client_state() -> impl Strategy<Value = ClientState> {
     (vec(label(), 0..3), option::of(version()))
-        .prop_map(|(routes, version)| Carry { routes, version })
+        .prop_map(|(routes, version)| ClientState { routes, version })
 }
 
 fn rejection() -> impl Strategy<Value = Rejection> {
@@ -459,7 +459,7 @@ fn rejection() -> impl Strategy<Value = Rejection> {
         limit().prop_map(Rejection::Limit),
         key().prop_map(|key| Rejection::not_an_integer(&key)),
         key().prop_map(|key| Rejection::overflow(&key)),
-        Just(Rejection::BelowFloor),
+        Just(Rejection::StaleEpoch),
         Just(Rejection::AtCap),
         Just(Rejection::Draining),
     ]
@@ -481,11 +481,9 @@ fn limit() -> impl Strategy<Value = LimitError> {
 
 fn lookup() -> impl Strategy<Value = Lookup> {
     prop_oneof![
-        (id(), record(), carry()).prop_map(|(id, record, carry)| Lookup::Found(Found {
-            id,
-            record: record.into(),
-            carry
-        })),
+        (id(), record(), client_state()).prop_map(|(id, record, client_state)| Lookup::Found(
+            Found { id, record: record.into(), client_state }
+        )),
         Just(Lookup::Superseded),
         prop::sample::select(ABSENCES).prop_map(Lookup::Absent),
     ]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::balancer::{Balancer, Policy, ROUTE, Sent};
 use crate::client::{Client, Reply};
-use crate::patience::{eventually, within};
+use crate::eventually::{eventually, within};
 
 /// Users at work.
 pub struct Load {

@@ -5,8 +5,8 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use rig::faults::{Action, Direction, Fault, FaultProxy};
-use rig::within;
+use testkit::faults::{Action, Direction, Fault, FaultProxy};
+use testkit::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -8,7 +8,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Reply, exchange, request};
-use crate::patience::{eventually, within};
+use crate::eventually::{eventually, within};
 
 /// The program, serving on ports of its own. It is killed when this is dropped.
 pub struct Server {

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::patience::within;
+use crate::eventually::within;
 use crate::server::Server;
 
 /// A client with cookies. Clones share them, as tabs of a browser do.

@@ -4,7 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
-use crate::patience::within;
+use crate::eventually::within;
 use crate::server::Server;
 
 /// An open stream. Dropped, it hangs up.

@@ -9,7 +9,7 @@
     missing_debug_implementations,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "a rig for tests fails by panicking"
+    reason = "a test kit fails by panicking"
 )]
 
 pub mod server;
@@ -20,14 +20,14 @@ pub mod example;
 pub mod nginx;
 pub mod haproxy;
 pub mod cluster;
-pub mod wires;
+pub mod network_faults;
 pub mod faults;
 pub mod sieve;
 pub mod messages;
 pub mod balancer;
 pub mod load;
-pub mod place;
-pub mod patience;
+pub mod ports;
+pub mod eventually;
 
 pub mod postgres;
 pub mod redis;
@@ -36,12 +36,12 @@ pub use balancer::{Balancer, Policy};
 pub use client::{Client, Reply};
 pub use cluster::Cluster;
 pub use events::Events;
+pub use eventually::{eventually, within};
 pub use example::Example;
 pub use haproxy::Haproxy;
 pub use load::Load;
+pub use network_faults::Wires;
 pub use nginx::Nginx;
-pub use patience::{eventually, within};
 pub use postgres::Postgres;
 pub use raw::Raw;
 pub use server::Server;
-pub use wires::Wires;

@@ -8,7 +8,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::client::Client;
 use crate::events::Events;
-use crate::patience::within;
+use crate::eventually::within;
 
 /// An example that serves. It is killed when this is dropped.
 pub struct Example {

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::place::own_addresses;
+use crate::ports::own_addresses;
 
 /// Wires between nodes, which are known by their numbers. What they carry ends with them.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Reply, read, request};
-use crate::patience::eventually;
+use crate::eventually::eventually;
 
 /// How the node of a request is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

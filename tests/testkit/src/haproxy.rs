@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::client::Client;
-use crate::patience::eventually;
-use crate::place::{free_address, fresh_directory};
+use crate::eventually::eventually;
+use crate::ports::{free_address, fresh_directory};
 
 /// An HAProxy on a port of its own. It is killed, and what it kept is removed, when this is dropped.
 pub struct Haproxy {

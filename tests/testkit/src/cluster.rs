@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::patience::eventually;
-use crate::place::{fresh_directory, own_addresses};
+use crate::eventually::eventually;
+use crate::network_faults::Wires;
+use crate::ports::{fresh_directory, own_addresses};
 use crate::server::Server;
-use crate::wires::Wires;
 
 /// Nodes of one service. They are killed when this is dropped.
 pub struct Cluster {
