@@ -44,7 +44,7 @@ macro_rules! forward_calls {
     ($this:ident => $store:expr, except $($named:ident),*) => {
         $crate::__forward_call!(env [$($named)*] $this $store);
         $crate::__forward_call!(limits [$($named)*] $this $store);
-        $crate::__forward_call!(carries [$($named)*] $this $store);
+        $crate::__forward_call!(places_sessions [$($named)*] $this $store);
         $crate::__forward_call!(shares_fate [$($named)*] $this $store);
         $crate::__forward_call!(routed [$($named)*] $this $store);
         $crate::__forward_call!(mint [$($named)*] $this $store);
@@ -55,6 +55,7 @@ macro_rules! forward_calls {
         $crate::__forward_call!(list [$($named)*] $this $store);
         $crate::__forward_call!(delete_all [$($named)*] $this $store);
         $crate::__forward_call!(changes [$($named)*] $this $store);
+        $crate::__forward_call!(endings [$($named)*] $this $store);
     };
 }
 
@@ -64,7 +65,7 @@ macro_rules! forward_calls {
 macro_rules! __forward_call {
     (env [env $($named:ident)*] $this:ident $store:expr) => {};
     (limits [limits $($named:ident)*] $this:ident $store:expr) => {};
-    (carries [carries $($named:ident)*] $this:ident $store:expr) => {};
+    (places_sessions [places_sessions $($named:ident)*] $this:ident $store:expr) => {};
     (shares_fate [shares_fate $($named:ident)*] $this:ident $store:expr) => {};
     (routed [routed $($named:ident)*] $this:ident $store:expr) => {};
     (mint [mint $($named:ident)*] $this:ident $store:expr) => {};
@@ -75,6 +76,7 @@ macro_rules! __forward_call {
     (list [list $($named:ident)*] $this:ident $store:expr) => {};
     (delete_all [delete_all $($named:ident)*] $this:ident $store:expr) => {};
     (changes [changes $($named:ident)*] $this:ident $store:expr) => {};
+    (endings [endings $($named:ident)*] $this:ident $store:expr) => {};
     ($call:ident [$other:ident $($named:ident)*] $this:ident $store:expr) => {
         $crate::__forward_call!($call [$($named)*] $this $store);
     };
@@ -90,7 +92,7 @@ macro_rules! __forward_call {
             $store.limits()
         }
     };
-    (carries [] $this:ident $store:expr) => {
+    (places_sessions [] $this:ident $store:expr) => {
         fn places_sessions(&self) -> bool {
             let $this = self;
             $store.places_sessions()
@@ -206,6 +208,14 @@ macro_rules! __forward_call {
         fn changes(&self) -> ::std::option::Option<$crate::ChangeStream> {
             let $this = self;
             $store.changes()
+        }
+    };
+    (endings [] $this:ident $store:expr) => {
+        fn endings(
+            &self,
+        ) -> ::std::option::Option<::std::sync::Arc<dyn $crate::Endings>> {
+            let $this = self;
+            $store.endings()
         }
     };
 }

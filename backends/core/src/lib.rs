@@ -20,6 +20,7 @@
 //! | [`sealed`] | the form of a sealed value |
 //! | [`writes`], [`patch`] | changes to values, changes to a record |
 //! | [`store`], [`outcome`] | the contract: [`SessionStore`], and the answers of stores |
+//! | [`endings`] | sessions that ended without a request, kept until they are reported |
 //! | [`forward`] | stores that wrap other stores |
 //! | [`operate`] | operations: readiness, drain, collection, statistics |
 //! | [`description`] | the nodes of a store, for operators |
@@ -49,6 +50,7 @@ pub mod lifetime;
 
 pub mod store;
 pub mod outcome;
+pub mod endings;
 pub mod forward;
 pub mod route;
 pub mod error;
@@ -66,6 +68,7 @@ pub mod conformance;
 
 pub use budget::Budget;
 pub use description::Description;
+pub use endings::{CLAIMED_FOR, Ending, Endings};
 pub use env::{Clock, Env, ManualClock, Random, RandomError, SystemClock, SystemRandom};
 pub use error::{Scope, StoreError};
 pub use event::Event;

@@ -10,6 +10,7 @@ use futures_core::Stream;
 use serde::Serialize;
 use time::UtcDateTime;
 
+use crate::endings::Endings;
 use crate::env::Env;
 use crate::error::StoreError;
 use crate::facts::Facts;
@@ -75,6 +76,8 @@ use crate::version::Version;
 ///   principal already counts once. Only live sessions count.
 /// - **A minimum epoch** set by `delete_all` rejects logins below it, and logins without an epoch, for
 ///   at least a day. A login that was applied before and is sent again is `Applied`.
+/// - **An ending without a request** is kept until it is acknowledged, once [`endings`](Self::endings) was
+///   called, and is claimed by one caller at a time: see [`Endings`].
 /// - **Facts** are kept byte for byte, and only change with a create or an authentication.
 /// - **A record in a newer format** is [`StoreError::NewerFormat`] to `load` and `update`, is not
 ///   changed, and can be deleted.
@@ -195,6 +198,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Subscribes to changes from now on, made here or on other nodes, for caches and for
     /// connections that must close. `None` if the store has no change feed.
     fn changes(&self) -> Option<ChangeStream> {
+        None
+    }
+
+    /// Keeps sessions that end without a request in a queue, from now on, and returns the queue. `None` if
+    /// the store has none.
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
         None
     }
 }

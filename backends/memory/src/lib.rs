@@ -32,6 +32,7 @@
 //! | `lru`, `slot`, `weight` | a shard of the cache, one record in it, and its weight |
 //! | `index`, `list` | the sessions and the minimum epoch of each principal |
 //! | `expiry` | the queue of deadlines |
+//! | `changes`, `endings` | the change feed, and the queue of sessions that ended without a request |
 //! | `sync` | locks and atomics, which a model checker can replace |
 
 mod store;
@@ -45,6 +46,7 @@ mod lru;
 mod slot;
 
 mod changes;
+mod endings;
 mod expiry;
 mod index;
 mod list;

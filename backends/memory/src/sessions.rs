@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfast_core::{
-    Absence, Applied, ApplyError, Change, ClientState, Deleted, Deletion, EndReason, Env, Event,
-    Found, Limits, LoginPolicy, Lookup, Outcome, Patch, Patched, Principal, Proof, Record,
+    Absence, Applied, ApplyError, Change, ClientState, Deleted, Deletion, EndReason, Ending, Env,
+    Event, Found, Limits, LoginPolicy, Lookup, Outcome, Patch, Patched, Principal, Proof, Record,
     RecordId, Rejection, Revocation, Scan, Scanned, SecretHash, SessionInfo, StoreError, Timestamp,
     Verdict, Version,
 };
 
 use crate::changes::Changes;
+use crate::endings::EndingQueue;
 use crate::expiry::Expiry;
 use crate::index::{Index, Lists};
 use crate::list::Rank;
@@ -21,13 +22,15 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// The state that a store shares with its clones.
 ///
 /// Locks are taken in this order: a shard of the index, one slot, a leaf. The leaves are the shards
-/// of the cache, the queue of deadlines, the queues of leaving sessions and the change feed. A
+/// of the cache, the queue of deadlines, the queues of leaving sessions, the change feed and the
+/// queue of endings. A
 /// thread never holds two shards or two slots.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
     pub(crate) cache: ShardedLru,
     pub(crate) changes: Changes,
+    pub(crate) endings: EndingQueue,
     pub(crate) index: Index,
     expiry: Expiry,
     draining: AtomicBool,
@@ -40,6 +43,7 @@ impl Sessions {
             limits,
             cache,
             changes: Changes::default(),
+            endings: EndingQueue::default(),
             index: Index::new(),
             expiry: Expiry::new(),
             draining: AtomicBool::new(false),
@@ -236,7 +240,7 @@ impl Sessions {
     }
 
     /// Does this call's share of housekeeping and returns the current time.
-    fn begin(&self) -> Timestamp {
+    pub(crate) fn begin(&self) -> Timestamp {
         let now = self.env.now();
         self.tend(now);
         now
@@ -585,7 +589,18 @@ impl Sessions {
         self.expiry.remove(id, content.due);
         self.cache.remove(id, slot);
         self.changes.send(Change::Ended(id, reason));
+        if Ending::is_kept(reason) {
+            self.endings.keep(|| self.ending(id, &record, reason));
+        }
         Some(record)
+    }
+
+    fn ending(&self, id: RecordId, record: &Record, reason: EndReason) -> Ending {
+        let at = match reason {
+            EndReason::Expired => record.deadline(),
+            _ => self.env.now(),
+        };
+        Ending { id, principal: record.principal.clone(), reason, at }
     }
 
     /// Removes the sessions that have left from a principal's list. Call it without holding a lock.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    Budget, ChangeStream, Deleted, Deletion, Drained, Env, Limits, LoginPolicy, Lookup, Operate,
-    Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint, Revocation, Scan,
-    SessionInfo, SessionStore, Stats, StoreError,
+    Budget, ChangeStream, Deleted, Deletion, Drained, Ending, Endings, Env, Limits, LoginPolicy,
+    Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint,
+    Revocation, Scan, SessionInfo, SessionStore, Stats, StoreError,
 };
 
 use crate::lru_cache::ShardedLru;
@@ -162,6 +162,25 @@ impl SessionStore for MemoryStore {
     /// A slow listener falls behind by at most 1,024 changes, then receives `Change::Missed`.
     fn changes(&self) -> Option<ChangeStream> {
         Some(self.0.changes.listen())
+    }
+
+    /// The queue holds at most 100,000 endings, then drops the oldest. It ends with the process.
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        self.0.endings.listen();
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Endings for MemoryStore {
+    async fn claim(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        // Also ends what is due while no request arrives.
+        Ok(self.0.endings.claim(limit, self.0.begin()))
+    }
+
+    async fn acknowledge(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        self.0.endings.acknowledge(ids);
+        Ok(())
     }
 }
 

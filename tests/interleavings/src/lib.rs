@@ -15,6 +15,8 @@ mod breaker;
 mod lru;
 #[path = "../../../backends/memory/src/changes.rs"]
 mod changes;
+#[path = "../../../backends/memory/src/endings.rs"]
+mod endings;
 #[path = "../../../backends/memory/src/expiry.rs"]
 mod expiry;
 #[path = "../../../backends/memory/src/hash.rs"]

@@ -272,6 +272,13 @@ macro_rules! conformance_tests {
                 changes_tell_why_a_session_ended,
                 changes_tell_why_the_sessions_of_a_principal_ended,
             }
+            reports {
+                an_expired_session_is_reported_until_acknowledged,
+                a_session_over_the_cap_is_reported,
+                a_claim_lapses_unless_acknowledged,
+                what_a_request_ended_is_not_reported,
+                an_extended_session_is_not_reported,
+            }
         }
     };
 }
@@ -326,6 +333,7 @@ mod tests {
             include_str!("checks/resending.rs"),
             include_str!("checks/formats.rs"),
             include_str!("checks/operation.rs"),
+            include_str!("checks/reports.rs"),
         ] {
             let checks = theme.lines().filter_map(|line| line.strip_prefix("pub async fn "));
             for name in checks.filter_map(|rest| rest.split('(').next()) {

@@ -18,4 +18,5 @@ pub mod principals;
 pub mod cancellation;
 pub mod formats;
 pub mod operation;
+pub mod reports;
 pub mod resending;
