@@ -193,7 +193,7 @@ impl Placed {
 
 #[async_trait]
 impl SessionStore for Placed {
-    forward_calls!(this => this.store, except carries, routed, create, load, update);
+    forward_calls!(this => this.store, except places_sessions, routed, create, load, update);
 
     fn places_sessions(&self) -> bool {
         true
