@@ -8,20 +8,20 @@ use crate::replaceable::Replaceable;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) lifetime: Lifetime,
-    /// See [`crate::everybody`].
-    floor: Option<Timestamp>,
+    /// See [`crate::end_everybody`].
+    cutoff: Option<Timestamp>,
 }
 
 impl Bounds {
     pub(crate) fn new(lifetime: Lifetime) -> Self {
-        Self { lifetime, floor: None }
+        Self { lifetime, cutoff: None }
     }
 
     /// The end of a session that began then, regardless of its use.
     pub(crate) fn absolute_deadline(&self, begun: Timestamp) -> Timestamp {
-        match self.floor {
-            // Not at the floor, or a node whose clock is late would go on serving it.
-            Some(floor) if begun < floor => begun,
+        match self.cutoff {
+            // Not at the cutoff, or a node whose clock is late would go on serving it.
+            Some(cutoff) if begun < cutoff => begun,
             _ => self.lifetime.absolute_deadline(begun),
         }
     }
@@ -39,11 +39,11 @@ impl Replaceable<Bounds> {
         self.change(|bounds| bounds.lifetime = lifetime);
     }
 
-    /// Moves the floor up, and says whether it was lower before.
-    pub(crate) fn raise_floor(&self, floor: Timestamp) -> bool {
+    /// Moves the cutoff forward, and returns whether it was earlier before.
+    pub(crate) fn raise_cutoff(&self, cutoff: Timestamp) -> bool {
         self.change(|bounds| {
-            let is_higher = bounds.floor < Some(floor);
-            bounds.floor = bounds.floor.max(Some(floor));
+            let is_higher = bounds.cutoff < Some(cutoff);
+            bounds.cutoff = bounds.cutoff.max(Some(cutoff));
             is_higher
         })
     }

@@ -9,8 +9,8 @@ use steadfast_core::{
     DecodeError, EncodeError, LimitError, PrincipalError, RandomError, Rejection, StoreError,
 };
 
-use crate::calls::BreakerOpen;
 use crate::seal::error::OpenError;
+use crate::store_client::BreakerOpen;
 
 /// A session call did not do what it was asked.
 ///

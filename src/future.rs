@@ -9,10 +9,10 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 use crate::body::ServedBody;
-use crate::config::Shared;
 use crate::error::Error;
-use crate::head;
-use crate::session::{Later, Session, Settled};
+use crate::layer_state::LayerState;
+use crate::response;
+use crate::session::{Commit, CommitFuture, Session};
 
 pin_project! {
     /// The future of a response; made by [`SessionService`](crate::service::SessionService).
@@ -29,9 +29,9 @@ pin_project! {
         /// The handler is at work.
         Inner { #[pin] inner: F },
         /// The handler's answer waits for the store's.
-        Commit { commit: Later, response: Option<Response<ResBody>> },
+        Commit { commit: CommitFuture, response: Option<Response<ResBody>> },
         /// The layer is wired wrongly, and the handler was not called.
-        Refused { shared: Arc<Shared> },
+        Refused { layer: Arc<LayerState> },
     }
 }
 
@@ -44,8 +44,8 @@ impl<F, ResBody> ResponseFuture<F, ResBody> {
         Self { step: Step::Inner { inner }, session: None }
     }
 
-    pub(crate) fn refused(shared: Arc<Shared>) -> Self {
-        Self { step: Step::Refused { shared }, session: None }
+    pub(crate) fn refused(layer: Arc<LayerState>) -> Self {
+        Self { step: Step::Refused { layer }, session: None }
     }
 }
 
@@ -71,28 +71,28 @@ where
                     let Some(session) = this.session else {
                         return Poll::Ready(Ok(response.map(ResBody::served)));
                     };
-                    match session.settle(response.status()) {
-                        Settled::Now(head) => {
-                            let response = head::apply(head, session, response);
+                    match session.start_commit(response.status()) {
+                        Commit::Ready(effects) => {
+                            let response = response::apply(effects, session, response);
                             session.outlive_request();
                             return Poll::Ready(Ok(response));
                         }
-                        Settled::Later(commit) => {
+                        Commit::Pending(commit) => {
                             this.step.set(Step::Commit { commit, response: Some(response) });
                         }
                     }
                 }
                 StepProjection::Commit { commit, response } => {
-                    let head = ready!(commit.as_mut().poll(context));
+                    let effects = ready!(commit.as_mut().poll(context));
                     let response = response.take().expect("polled after completion");
                     let session = this.session.as_ref().expect("only a session commits");
-                    let response = head::apply(head, session, response);
+                    let response = response::apply(effects, session, response);
                     session.outlive_request();
                     return Poll::Ready(Ok(response));
                 }
-                StepProjection::Refused { shared } => {
+                StepProjection::Refused { layer } => {
                     let (nothing, ()) = Response::new(()).into_parts();
-                    let answer = head::failure::<ResBody>(Error::Nested, shared, nothing);
+                    let answer = response::failure::<ResBody>(Error::Nested, layer, nothing);
                     return Poll::Ready(Ok(answer));
                 }
             }

@@ -12,22 +12,22 @@ use tokio_util::task::TaskTracker;
 use tower_layer::Layer;
 
 use crate::bounds::Bounds;
-use crate::calls::{Calls, Timeouts};
-use crate::config::Shared;
-use crate::cookie::carried::Affinity;
+use crate::cookie::companion::Affinity;
 use crate::cookie::header::{self, HeaderError};
 use crate::cookie::profile::{CookieError, CookieProfile};
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
 use crate::labels::IndexedLabels;
+use crate::layer_state::LayerState;
 use crate::replaceable::Replaceable;
 use crate::seal::Seal;
 #[cfg(feature = "seal")]
 use crate::seal::SealKeys;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
+use crate::store_client::{StoreClient, Timeouts};
 
-pub use crate::watch::RECHECK;
+pub use crate::end_watcher::RECHECK;
 
 /// Gives every request a [`Session`](crate::Session) over one store.
 ///
@@ -82,15 +82,15 @@ pub use crate::watch::RECHECK;
 /// that is configured to ignore `Cache-Control` and `Vary` cannot be helped.
 #[derive(Clone)]
 pub struct SessionLayer {
-    shared: Arc<Shared>,
+    state: Arc<LayerState>,
 }
 
 impl SessionLayer {
     /// Sessions over `store`, with the defaults.
     pub fn new(store: impl SessionStore) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                calls: Calls::new(Arc::new(store)),
+            state: Arc::new(LayerState {
+                client: StoreClient::new(Arc::new(store)),
                 realm: Realm::default(),
                 keyring: Replaceable::new(Arc::default()),
                 seal: Seal::default(),
@@ -100,7 +100,7 @@ impl SessionLayer {
                 header_only: false,
                 vary: HeaderValue::from_static("Cookie"),
                 bounds: Replaceable::new(Bounds::default()),
-                floor: None,
+                cutoff: None,
                 visitor: Facts::default(),
                 max_per_principal: 1_000,
                 indexed: IndexedLabels::default(),
@@ -110,7 +110,7 @@ impl SessionLayer {
                 on_failure: None,
                 kept: Vec::new(),
                 tasks: TaskTracker::new(),
-                watch: Arc::default(),
+                end_watcher: Arc::default(),
             }),
         }
     }
@@ -118,23 +118,23 @@ impl SessionLayer {
     /// The realm whose sessions these are: `session` by default.
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
-        self.with(|shared| {
-            shared.realm = realm;
-            shared.separate_floor_again();
+        self.with(|state| {
+            state.realm = realm;
+            state.separate_cutoff_again();
         })
     }
 
     /// The keys under which secrets are hashed: a plain hash without a key by default.
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
-        self.with(|shared| shared.keyring = Replaceable::new(Arc::new(keyring)))
+        self.with(|state| state.keyring = Replaceable::new(Arc::new(keyring)))
     }
 
     /// Seals values at rest: not by default. See [Sealed values](#sealed-values).
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn seal(self, keys: SealKeys) -> Self {
-        self.with(|shared| shared.seal = Seal::under(keys))
+        self.with(|state| state.seal = Seal::under(keys))
     }
 
     /// The attributes of the cookie: [`CookieProfile::host`] by default.
@@ -144,14 +144,14 @@ impl SessionLayer {
     /// When no browser would accept such a cookie.
     pub fn cookie(self, cookie: CookieProfile) -> Result<Self, CookieError> {
         cookie.check()?;
-        Ok(self.with(|shared| shared.cookie = cookie))
+        Ok(self.with(|state| state.cookie = cookie))
     }
 
     /// Where the route to a session travels: [`Affinity::Cookie`] by default. Without effect for a store
     /// that places no sessions.
     #[must_use]
     pub fn affinity(self, affinity: Affinity) -> Self {
-        self.with(|shared| shared.affinity = affinity)
+        self.with(|state| state.affinity = affinity)
     }
 
     /// Serves clients without cookies as well: off by default.
@@ -172,7 +172,7 @@ impl SessionLayer {
         header::check(&name)?;
         let vary = HeaderValue::try_from(format!("Cookie, {name}"));
         let vary = vary.expect("a header's name is a header's value");
-        Ok(self.with(|shared| (shared.header, shared.vary) = (Some(name), vary)))
+        Ok(self.with(|state| (state.header, state.vary) = (Some(name), vary)))
     }
 
     /// Serves clients by a header alone, as [`header`](SessionLayer::header) describes it: no cookie is
@@ -192,7 +192,7 @@ impl SessionLayer {
     pub fn header_only(self, name: HeaderName) -> Result<Self, HeaderError> {
         let vary = HeaderValue::from_name(name.clone());
         let layer = self.header(name)?;
-        Ok(layer.with(|shared| (shared.header_only, shared.vary) = (true, vary)))
+        Ok(layer.with(|state| (state.header_only, state.vary) = (true, vary)))
     }
 
     /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default. A sign-in may ask for a shorter
@@ -203,9 +203,9 @@ impl SessionLayer {
     /// this layer reads it.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
-        self.with(|shared| {
-            shared.bounds = Replaceable::new(Bounds::new(lifetime));
-            shared.separate_floor_again();
+        self.with(|state| {
+            state.bounds = Replaceable::new(Bounds::new(lifetime));
+            state.separate_cutoff_again();
         })
     }
 
@@ -218,13 +218,13 @@ impl SessionLayer {
     pub fn visitor_idle(self, idle: Duration) -> Result<Self, LifetimeError> {
         let lifetime = Lifetime::new(idle, Lifetime::MAX)?;
         let visitor = Facts::of(Some(lifetime), None, []).expect("without labels");
-        Ok(self.with(|shared| shared.visitor = visitor))
+        Ok(self.with(|state| state.visitor = visitor))
     }
 
     /// How many sessions a principal may have, at least 1: 1,000 by default.
     #[must_use]
     pub fn max_per_principal(self, sessions: usize) -> Self {
-        self.with(|shared| shared.max_per_principal = sessions.max(1))
+        self.with(|state| state.max_per_principal = sessions.max(1))
     }
 
     /// The names of labels by which [`Sessions::end_labelled`] finds sessions, such as the `sid` of an
@@ -242,7 +242,7 @@ impl SessionLayer {
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<Self, LimitError> {
         let indexed = IndexedLabels::new(names)?;
-        Ok(self.with(|shared| shared.indexed = indexed))
+        Ok(self.with(|state| state.indexed = indexed))
     }
 
     /// Lets [`Sessions::end_everybody`] end all sessions of the realm, which then takes this long, at least
@@ -256,7 +256,7 @@ impl SessionLayer {
     /// [`close`](Self::close) with the layer that it was cloned from.
     #[must_use]
     pub fn end_everybody_within(self, time: Duration) -> Self {
-        self.with(|shared| shared.separate_floor(time))
+        self.with(|state| state.separate_cutoff(time))
     }
 
     /// How to handle a sign-in of a user who is at the maximum number of sessions: by default, the sessions
@@ -271,36 +271,36 @@ impl SessionLayer {
     /// ```
     #[must_use]
     pub fn at_cap(self, at_cap: AtCap) -> Self {
-        self.with(|shared| shared.at_cap = at_cap)
+        self.with(|state| state.at_cap = at_cap)
     }
 
     /// Sets how long a request waits for the store.
     #[must_use]
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
-        self.with(|shared| shared.calls.timeouts = timeouts)
+        self.with(|state| state.client.timeouts = timeouts)
     }
 
     /// Whether a response of 500 and above commits all the same: off by default, so that a handler
     /// that failed half-way leaves nothing behind.
     #[must_use]
     pub fn commit_on_server_error(self, commit: bool) -> Self {
-        self.with(|shared| shared.commit_on_server_error = commit)
+        self.with(|state| state.commit_on_server_error = commit)
     }
 
     /// The sessions of this layer, outside a request: for administrators, callbacks, imports and tests.
     pub fn sessions(&self) -> Sessions {
-        Sessions::new(Arc::clone(&self.shared))
+        Sessions::new(Arc::clone(&self.state))
     }
 
     /// The store of these sessions.
     pub fn store(&self) -> &Arc<dyn SessionStore> {
-        &self.shared.calls.store
+        &self.state.client.store
     }
 
     /// Replaces the keys under which secrets are hashed, in the running service: for this layer, its
     /// clones, and the routers built with them. See [`Keyring`] for the order of a change of keys.
     pub fn replace_keyring(&self, keyring: Keyring) {
-        self.shared.keyring.replace(Arc::new(keyring));
+        self.state.keyring.replace(Arc::new(keyring));
     }
 
     /// Replaces the keys under which values are sealed, in the running service: for this layer, its
@@ -309,15 +309,15 @@ impl SessionLayer {
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn replace_seal_keys(&self, keys: SealKeys) -> bool {
-        self.shared.seal.replace(keys)
+        self.state.seal.replace(keys)
     }
 
     /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers
     /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one, as
     /// far as [`lifetime`](Self::lifetime) says.
     pub fn replace_lifetime(&self, lifetime: Lifetime) {
-        self.shared.bounds.replace_lifetime(lifetime);
-        self.shared.watch.look_again(self.shared.calls.store.env());
+        self.state.bounds.replace_lifetime(lifetime);
+        self.state.end_watcher.recheck_all(self.state.client.store.env());
     }
 
     /// Tells every event stream and WebSocket that waits for [`Session::ended`](crate::Session::ended)
@@ -325,7 +325,7 @@ impl SessionLayer {
     /// waits for open responses, which would otherwise wait for these streams for ever. The sessions
     /// live on.
     pub fn close(&self) {
-        self.shared.watch.close();
+        self.state.end_watcher.close();
     }
 
     /// The layer's own response when a commit fails after the handler has answered:
@@ -345,7 +345,7 @@ impl SessionLayer {
         self,
         render: impl Fn(&Error) -> Response<String> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|shared| shared.on_failure = Some(Arc::new(render)))
+        self.with(|state| state.on_failure = Some(Arc::new(render)))
     }
 
     /// Calls `listener` for everything that requests and administrators do to sessions, for example to keep
@@ -375,36 +375,36 @@ impl SessionLayer {
     /// ```
     #[must_use]
     pub fn on_event(self, listener: impl Fn(&SessionEvent) + Send + Sync + 'static) -> Self {
-        self.with(|shared| shared.listener = Some(Listener::new(listener)))
+        self.with(|state| state.listener = Some(Listener::new(listener)))
     }
 
     /// More headers that a failure keeps of the response it replaces, such as one that a layer further
     /// in gives every response: see [Order of layers](#order-of-layers).
     #[must_use]
     pub fn keep_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.with(|shared| shared.kept.extend(names))
+        self.with(|state| state.kept.extend(names))
     }
 
     /// Waits for what outlives its request: touches, and commits whose client disconnected. Call it
     /// when the server has stopped serving, before the process ends.
     pub async fn join(&self) {
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        self.state.tasks.close();
+        self.state.tasks.wait().await;
     }
 
     /// Whether something that outlives its request is still under way.
     pub fn has_pending_work(&self) -> bool {
-        !self.shared.tasks.is_empty()
+        !self.state.tasks.is_empty()
     }
 
     /// The header in which every client has its token, if none has it in a cookie.
     #[cfg(feature = "testing")]
     pub(crate) fn header_of_all_tokens(&self) -> Option<&HeaderName> {
-        self.shared.header.as_ref().filter(|_| self.shared.header_only)
+        self.state.header.as_ref().filter(|_| self.state.header_only)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+    fn with(mut self, change: impl FnOnce(&mut LayerState)) -> Self {
+        change(Arc::make_mut(&mut self.state));
         self
     }
 }
@@ -413,12 +413,12 @@ impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionService::new(inner, Arc::clone(&self.shared))
+        SessionService::new(inner, Arc::clone(&self.state))
     }
 }
 
 impl fmt::Debug for SessionLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        self.state.fmt(f)
     }
 }

@@ -19,7 +19,7 @@ pub mod service;
 pub mod future;
 pub mod body;
 pub mod handler;
-mod head;
+mod response;
 
 mod session;
 mod seal;
@@ -28,19 +28,19 @@ mod error;
 
 mod sessions;
 mod reports;
-mod marks;
-mod everybody;
+mod label_index;
+mod end_everybody;
 mod records;
 mod events;
 mod labels;
-mod floor;
+mod cutoff;
 mod bounds;
-mod config;
+mod layer_state;
 mod replaceable;
-mod calls;
+mod store_client;
 mod breaker;
 mod measure;
-mod watch;
+mod end_watcher;
 mod sync;
 
 #[cfg(feature = "axum")]
@@ -67,9 +67,8 @@ pub use steadfast_core::{
 pub use backends::*;
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use bridge::Bridge;
-pub use calls::Timeouts;
 pub use connect::{Connect, ConnectError, connect};
-pub use cookie::carried::Affinity;
+pub use cookie::companion::Affinity;
 pub use cookie::header::HeaderError;
 pub use cookie::profile::{CookieError, CookieProfile, SameSite};
 pub use error::{Error, SessionFailure};
@@ -86,3 +85,4 @@ pub use session::{
     SignedIn, Status,
 };
 pub use sessions::{Issued, SessionExport, Sessions};
+pub use store_client::Timeouts;

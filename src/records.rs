@@ -5,9 +5,9 @@ use steadfast_core::{
     Values,
 };
 
-use crate::config::Shared;
+use crate::layer_state::LayerState;
 
-impl Shared {
+impl LayerState {
     /// The hash of a token's secret, as the store keeps it.
     pub(crate) fn hash(&self, token: &Token) -> SecretHash {
         self.keyring().hash(&self.realm, token.secret())
@@ -21,7 +21,7 @@ impl Shared {
         authentication: Option<Authentication>,
     ) -> Record {
         let authenticated = authentication.as_ref().map(|authentication| authentication.at);
-        let now = authenticated.unwrap_or_else(|| self.calls.store.env().now());
+        let now = authenticated.unwrap_or_else(|| self.client.store.env().now());
         let (principal, facts) = match authentication {
             Some(login) => (login.principal, login.facts.unwrap_or_default()),
             None => (None, self.visitor.clone()),
@@ -40,7 +40,7 @@ impl Shared {
         authenticated: Timestamp,
         until: Timestamp,
     ) -> Result<(RecordId, Record), StoreError> {
-        let store = &self.calls.store;
+        let store = &self.client.store;
         let id = store.mint()?;
         // The token is dropped here, so no client can ever present it.
         let hash = self.hash(&Token::generate(id, store.env())?);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use steadfast_core::{Applied, EndReason, Event, Facts, Principal, RecordId, Version};
 use tracing::Instrument;
 
-use crate::calls::Purpose;
-use crate::config::Shared;
 use crate::events::{Actor, SessionEvent, SessionEventKind};
+use crate::layer_state::LayerState;
+use crate::store_client::Purpose;
 
-impl Shared {
+impl LayerState {
     pub(crate) fn created(&self, session: RecordId, user: Option<&Principal>) {
         Event::Created.emit(Some(session));
         self.tell(user, || {
@@ -58,10 +58,10 @@ impl Shared {
         if labels.is_empty() {
             return self.tell(Some(user), || signed_in(Some(Vec::new())));
         }
-        let (shared, user) = (Arc::clone(self), user.clone());
+        let (layer, user) = (Arc::clone(self), user.clone());
         let told = async move {
-            let new = shared.new_labels(session, &user, labels).await;
-            shared.tell(Some(&user), || signed_in(new));
+            let new = layer.new_labels(session, &user, labels).await;
+            layer.tell(Some(&user), || signed_in(new));
         };
         self.tasks.spawn(told.in_current_span());
     }
@@ -91,7 +91,7 @@ impl Shared {
         reason: EndReason,
         by: Actor,
     ) {
-        let Ok(once) = RecordId::random(self.calls.store.env()) else { return };
+        let Ok(once) = RecordId::random(self.client.store.env()) else { return };
         self.tell(Some(user), || {
             let kind = SessionEventKind::AllEnded { count, except, reason, by };
             (format!("{once}.all_ended"), kind)
@@ -101,7 +101,7 @@ impl Shared {
     fn tell(&self, user: Option<&Principal>, event: impl FnOnce() -> (String, SessionEventKind)) {
         if let Some(listener) = &self.listener {
             let (id, kind) = event();
-            let at = self.calls.store.env().now().into();
+            let at = self.client.store.env().now().into();
             listener.tell(&SessionEvent { id, at, user: user.cloned(), kind });
         }
     }
@@ -112,7 +112,7 @@ impl Shared {
         user: &Principal,
         mut labels: BTreeSet<(String, String)>,
     ) -> Option<Vec<(String, String)>> {
-        let listed = self.calls.list(user, Purpose::Use).await.ok()?;
+        let listed = self.client.list(user, Purpose::Use).await.ok()?;
         for other in self.bounded(listed).iter().filter(|info| info.id != session) {
             for label in other.facts.labels() {
                 labels.remove(&owned(label));

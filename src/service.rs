@@ -8,20 +8,20 @@ use smallvec::SmallVec;
 use tower_service::Service;
 
 use crate::body::ServedBody;
-use crate::config::Shared;
 use crate::future::ResponseFuture;
-use crate::session::{Presented, Session};
+use crate::layer_state::LayerState;
+use crate::session::{RequestCredentials, Session};
 
 /// Gives every request a [`Session`]; made by [`SessionLayer`](crate::SessionLayer).
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     inner: S,
-    shared: Arc<Shared>,
+    layer: Arc<LayerState>,
 }
 
 impl<S> SessionService<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(crate) fn new(inner: S, layer: Arc<LayerState>) -> Self {
+        Self { inner, layer }
     }
 }
 
@@ -40,13 +40,13 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Session>().cloned();
-        match outer.as_ref().and_then(|outer| nesting(outer, &self.shared)) {
+        match outer.as_ref().and_then(|outer| nesting(outer, &self.layer)) {
             Some(Nesting::Same) => ResponseFuture::without_session(self.inner.call(request)),
-            Some(Nesting::Clash) => ResponseFuture::refused(Arc::clone(&self.shared)),
+            Some(Nesting::Clash) => ResponseFuture::refused(Arc::clone(&self.layer)),
             None => {
-                let presented = presented(request.headers_mut(), &self.shared);
-                presented.count_route(&self.shared);
-                let session = Session::new(Arc::clone(&self.shared), presented, outer);
+                let credentials = credentials(request.headers_mut(), &self.layer);
+                credentials.count_route(&self.layer);
+                let session = Session::new(Arc::clone(&self.layer), credentials, outer);
                 request.extensions_mut().insert(session.clone());
                 ResponseFuture::new(self.inner.call(request), session)
             }
@@ -63,24 +63,23 @@ enum Nesting {
     Clash,
 }
 
-fn nesting(outer: &Session, shared: &Arc<Shared>) -> Option<Nesting> {
-    let name = shared.cookie.cookie_name();
+fn nesting(outer: &Session, layer: &Arc<LayerState>) -> Option<Nesting> {
+    let name = layer.cookie.cookie_name();
     let around = outer.and_outer().find(|around| around.cookie.cookie_name() == name)?;
-    if Arc::ptr_eq(around, shared) {
+    if Arc::ptr_eq(around, layer) {
         return Some(Nesting::Same);
     }
-    tracing::error!(target: "steadfast", cookie = name, realm = %shared.realm.as_str(),
+    tracing::error!(target: "steadfast", cookie = name, realm = %layer.realm.as_str(),
         outer_realm = %around.realm.as_str(),
         "two different session layers share a cookie name: use one layer, or name the cookies apart");
     Some(Nesting::Clash)
 }
 
 /// Keeps the headers that may hold a token, to be parsed when a handler uses the session.
-fn presented(headers: &mut HeaderMap, shared: &Shared) -> Presented {
-    let header =
-        shared.header.as_ref().and_then(|name| sensitive(headers, name).into_iter().next());
-    let absent = || shared.header_only.then(|| HeaderValue::from_static(""));
-    Presented::new(sensitive(headers, &header::COOKIE), header.or_else(absent))
+fn credentials(headers: &mut HeaderMap, layer: &LayerState) -> RequestCredentials {
+    let header = layer.header.as_ref().and_then(|name| sensitive(headers, name).into_iter().next());
+    let absent = || layer.header_only.then(|| HeaderValue::from_static(""));
+    RequestCredentials::new(sensitive(headers, &header::COOKIE), header.or_else(absent))
 }
 
 /// The lines of a header, which are marked as sensitive, so that nothing further in logs them.

@@ -12,13 +12,13 @@ use steadfast_core::{
     RecordId, RequestHint, Revocation, RouteLabel, SessionInfo, StoreError, Token, Values,
 };
 
-use crate::calls::Purpose;
-use crate::config::Shared;
-use crate::cookie::carried::{self, Affinity};
+use crate::cookie::companion::{self, Affinity};
 use crate::error::Error;
 use crate::events::Actor;
-use crate::marks::Mark;
+use crate::label_index::Mark;
+use crate::layer_state::LayerState;
 use crate::session::{Login, is_reserved};
+use crate::store_client::Purpose;
 
 /// The sessions of a layer, outside a request; made by
 /// [`SessionLayer::sessions`](crate::SessionLayer::sessions).
@@ -51,12 +51,12 @@ use crate::session::{Login, is_reserved};
 /// ```
 #[derive(Clone)]
 pub struct Sessions {
-    shared: Arc<Shared>,
+    layer: Arc<LayerState>,
 }
 
 impl Sessions {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(layer: Arc<LayerState>) -> Self {
+        Self { layer }
     }
 
     /// The live sessions of a user, in no particular order.
@@ -98,8 +98,8 @@ impl Sessions {
         let user = self.principal(user)?;
         let all = Revocation { epoch, ..Revocation::for_reason(EndReason::Admin) };
         self.detached(move |this| async move {
-            let count = this.shared.calls.delete_all(&user, all).await?;
-            this.shared.all_ended(&user, count, None, EndReason::Admin, Actor::Administrator);
+            let count = this.layer.client.delete_all(&user, all).await?;
+            this.layer.all_ended(&user, count, None, EndReason::Admin, Actor::Administrator);
             Ok(count)
         })
         .await
@@ -132,12 +132,12 @@ impl Sessions {
     /// [indexes](crate::SessionLayer::index_labels) labels of this name, or when it is not confirmed that
     /// all of them ended.
     pub async fn end_labelled(&self, name: &str, value: &str) -> Result<u64, Error> {
-        if !self.shared.indexed.contains(name) {
+        if !self.layer.indexed.contains(name) {
             return Err(Error::NotIndexed { name: name.to_owned() });
         }
         let (name, value) = (name.to_owned(), value.to_owned());
         self.detached(move |this| async move {
-            let marks = this.shared.marks(&name, &value).await?;
+            let marks = this.layer.marks(&name, &value).await?;
             let ended = stream::iter(marks)
                 .map(|mark| this.end_marked(mark, &name, &value))
                 .buffer_unordered(AT_ONCE);
@@ -177,10 +177,10 @@ impl Sessions {
     ///
     /// [`Error::CannotEndEverybody`] unless the layer was built for it, or when it is not confirmed.
     pub async fn end_everybody(&self) -> Result<(), Error> {
-        if self.shared.floor.is_none() {
+        if self.layer.cutoff.is_none() {
             return Err(Error::CannotEndEverybody);
         }
-        self.detached(|this| async move { this.shared.raise_floor().await }).await
+        self.detached(|this| async move { this.layer.raise_cutoff().await }).await
     }
 
     /// Starts a signed-in session without a request: for an import, a callback, or a test.
@@ -211,26 +211,26 @@ impl Sessions {
     }
 
     fn principal(&self, user: &str) -> Result<Principal, Error> {
-        Ok(Principal::new(self.shared.realm.clone(), user)?)
+        Ok(Principal::new(self.layer.realm.clone(), user)?)
     }
 
     async fn listed(&self, user: &Principal) -> Result<Vec<SessionInfo>, Error> {
-        if self.shared.is_floor_due() {
-            self.shared.read_floor().await?;
+        if self.layer.is_cutoff_due() {
+            self.layer.read_cutoff().await?;
         }
-        let listed = self.shared.calls.list(user, Purpose::Use).await?;
-        Ok(self.shared.bounded(listed))
+        let listed = self.layer.client.list(user, Purpose::Use).await?;
+        Ok(self.layer.bounded(listed))
     }
 
     async fn issue_to(&self, login: &Login) -> Result<Issued, Error> {
-        let shared = &self.shared;
+        let layer = &self.layer;
         let principal = self.principal(&login.principal)?;
-        let terms = login.terms(shared.max_per_principal, shared.at_cap)?;
-        let (now, lifetime) = (shared.calls.store.env().now(), shared.lifetime());
+        let terms = login.terms(layer.max_per_principal, layer.at_cap)?;
+        let (now, lifetime) = (layer.client.store.env().now(), layer.lifetime());
         let until = terms.facts.lifetime_within(&lifetime).absolute_deadline(now);
-        let id = shared.calls.store.mint()?;
-        let token = Token::generate(id, shared.calls.store.env())?;
-        shared.mark(id, &terms.facts, until).await?;
+        let id = layer.client.store.mint()?;
+        let token = Token::generate(id, layer.client.store.env())?;
+        layer.mark(id, &terms.facts, until).await?;
         let authentication = Authentication {
             at: now,
             absolute_deadline: until,
@@ -238,16 +238,12 @@ impl Sessions {
             facts: Some(terms.facts.clone()),
             policy: terms.policy,
         };
-        let record = shared.new_record(shared.hash(&token), Values::new(), Some(authentication));
-        match shared.calls.create(id, record, terms.policy).await? {
+        let record = layer.new_record(layer.hash(&token), Values::new(), Some(authentication));
+        match layer.client.create(id, record, terms.policy).await? {
             Outcome::Applied(applied) => {
-                shared.created(id, Some(&principal));
-                shared.signed_in(id, &principal, &terms.facts, &applied);
-                Ok(Issued {
-                    token,
-                    routes: applied.client_state.routes,
-                    shared: Arc::clone(shared),
-                })
+                layer.created(id, Some(&principal));
+                layer.signed_in(id, &principal, &terms.facts, &applied);
+                Ok(Issued { token, routes: applied.client_state.routes, layer: Arc::clone(layer) })
             }
             Outcome::Rejected(rejection) => Err(rejection.into()),
             _ => Err(StoreError::refused("the store did not take a new record").into()),
@@ -259,8 +255,8 @@ impl Sessions {
         info: SessionInfo,
         user: &Principal,
     ) -> Result<Option<SessionExport>, Error> {
-        let (calls, hint) = (&self.shared.calls, RequestHint::default());
-        let Lookup::Found(found) = calls.load(info.id, None, &hint, Purpose::Use).await? else {
+        let (client, hint) = (&self.layer.client, RequestHint::default());
+        let Lookup::Found(found) = client.load(info.id, None, &hint, Purpose::Use).await? else {
             return Ok(None);
         };
         if found.record.principal.as_ref() != Some(user) {
@@ -268,7 +264,7 @@ impl Sessions {
         }
         let values = found.record.values.iter().filter(|(key, _)| !is_reserved(key));
         let value = |(key, json): (&str, &[u8])| {
-            let json = self.shared.opened(info.id, key, json)?;
+            let json = self.layer.opened(info.id, key, json)?;
             Ok((key.to_owned(), RawJson::copied(&json)))
         };
         let values = values.map(value).collect::<Result<_, Error>>()?;
@@ -280,7 +276,7 @@ impl Sessions {
         let has_label = |record: &Record| record.facts.label(name) == Some(value);
         let ended = self.end_if(mark.session, has_label).await?;
         if ended {
-            self.shared.calls.delete(mark.id, &ADMIN).await?;
+            self.layer.client.delete(mark.id, &ADMIN).await?;
         }
         Ok(ended)
     }
@@ -291,21 +287,20 @@ impl Sessions {
         id: RecordId,
         is_meant: impl Fn(&Record) -> bool,
     ) -> Result<bool, Error> {
-        let calls = &self.shared.calls;
+        let client = &self.layer.client;
         for _ in 0..TRIES {
-            let found = calls.load(id, None, &RequestHint::default(), Purpose::End).await?;
+            let found = client.load(id, None, &RequestHint::default(), Purpose::End).await?;
             let Lookup::Found(found) = found else { return Ok(false) };
             let record = &found.record;
-            let is_ours =
-                record.principal.as_ref().is_some_and(|p| *p.realm() == self.shared.realm);
+            let is_ours = record.principal.as_ref().is_some_and(|p| *p.realm() == self.layer.realm);
             if !is_ours || !is_meant(record) {
                 return Ok(false);
             }
             let this_sign_in = Deletion { sign_in: Some(record.sign_in), ..ADMIN };
-            match calls.delete(id, &this_sign_in).await? {
+            match client.delete(id, &this_sign_in).await? {
                 Deleted::Ended => {
                     let (user, by) = (record.principal.as_ref(), Actor::Administrator);
-                    self.shared.ended(id, user, EndReason::Admin, by);
+                    self.layer.ended(id, user, EndReason::Admin, by);
                     return Ok(true);
                 }
                 Deleted::Gone => return Ok(false),
@@ -322,13 +317,13 @@ impl Sessions {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        self.shared.detached(call(self.clone())).await
+        self.layer.detached(call(self.clone())).await
     }
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("realm", &self.shared.realm).finish_non_exhaustive()
+        f.debug_struct("Sessions").field("realm", &self.layer.realm).finish_non_exhaustive()
     }
 }
 
@@ -337,7 +332,7 @@ impl fmt::Debug for Sessions {
 pub struct Issued {
     token: Token,
     routes: Vec<RouteLabel>,
-    shared: Arc<Shared>,
+    layer: Arc<LayerState>,
 }
 
 impl Issued {
@@ -348,13 +343,13 @@ impl Issued {
 
     /// The `Cookie` header of a client that has the session, marked as sensitive.
     pub fn cookie(&self) -> HeaderValue {
-        let name = self.shared.cookie.cookie_name();
-        let route = carried::route(&self.routes);
+        let name = self.layer.cookie.cookie_name();
+        let route = companion::route(&self.routes);
         let token = self.token.encode();
-        let text = match (self.shared.affinity, route.as_str()) {
+        let text = match (self.layer.affinity, route.as_str()) {
             (_, "") | (Affinity::None, _) => format!("{name}={}", *token),
             (Affinity::Cookie, route) => {
-                format!("{name}={}; {name}{}={route}", *token, carried::ROUTE)
+                format!("{name}={}; {name}{}={route}", *token, companion::ROUTE)
             }
             (Affinity::Suffix, route) => format!("{name}={}.{route}", *token),
         };

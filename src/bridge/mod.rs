@@ -28,8 +28,8 @@ use steadfast_core::{
     SessionInfo, SessionStore,
 };
 
-use crate::calls::{Calls, Purpose, Timeouts};
 use crate::error::Error;
+use crate::store_client::{Purpose, StoreClient, Timeouts};
 use loaded::Loaded;
 use recent::Recent;
 use succession::Parked;
@@ -68,13 +68,13 @@ use succession::Parked;
 /// ended sessions. A bridge seals no values.
 #[derive(Clone)]
 pub struct Bridge {
-    shared: Arc<Shared>,
+    state: Arc<BridgeState>,
 }
 
 /// The state shared by the clones of a bridge.
 #[derive(Clone)]
-struct Shared {
-    calls: Calls,
+struct BridgeState {
+    client: StoreClient,
     realm: Realm,
     keyring: Arc<Keyring>,
     absolute: Duration,
@@ -106,8 +106,8 @@ impl Bridge {
             parked: Recent::new(REMEMBERED),
         };
         Self {
-            shared: Arc::new(Shared {
-                calls: Calls::new(Arc::new(store)),
+            state: Arc::new(BridgeState {
+                client: StoreClient::new(Arc::new(store)),
                 realm: Realm::default(),
                 keyring: Arc::default(),
                 absolute: Lifetime::MAX,
@@ -121,13 +121,13 @@ impl Bridge {
     /// The realm of the sessions: `session` by default.
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
-        self.with(|shared| shared.realm = realm)
+        self.with(|state| state.realm = realm)
     }
 
     /// The keys for hashing ids: a plain hash without a key by default.
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
-        self.with(|shared| shared.keyring = Arc::new(keyring))
+        self.with(|state| state.keyring = Arc::new(keyring))
     }
 
     /// The absolute lifetime of a session, from its creation or its last sign-in: [`Lifetime::MAX`] by
@@ -138,19 +138,19 @@ impl Bridge {
     /// When it is under a second or over [`Lifetime::MAX`].
     pub fn absolute_lifetime(self, absolute: Duration) -> Result<Self, LifetimeError> {
         let lifetime = Lifetime::new(absolute, absolute)?;
-        Ok(self.with(|shared| shared.absolute = lifetime.absolute()))
+        Ok(self.with(|state| state.absolute = lifetime.absolute()))
     }
 
     /// How many sessions a user may have, at least 1: 1,000 by default. The oldest by sign-in end.
     #[must_use]
     pub fn max_per_user(self, sessions: usize) -> Self {
-        self.with(|shared| shared.max_per_user = sessions.max(1))
+        self.with(|state| state.max_per_user = sessions.max(1))
     }
 
     /// Sets how long a request waits for the store.
     #[must_use]
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
-        self.with(|shared| shared.calls.timeouts = timeouts)
+        self.with(|state| state.client.timeouts = timeouts)
     }
 
     /// The key under which axum-login keeps its data: the one given to `with_data_key`, and
@@ -174,7 +174,7 @@ impl Bridge {
         self,
         user_of: impl Fn(&HashMap<String, Value>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|shared| shared.user_of = Arc::new(user_of))
+        self.with(|state| state.user_of = Arc::new(user_of))
     }
 
     /// The live sessions of a user, in no particular order.
@@ -184,7 +184,7 @@ impl Bridge {
     /// When the store cannot be asked, or the user's id has the wrong form.
     pub async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
         let principal = self.principal(user)?;
-        Ok(self.shared.calls.list(&principal, Purpose::End).await?)
+        Ok(self.state.client.list(&principal, Purpose::End).await?)
     }
 
     /// Ends a session of a [list](Bridge::list), and returns whether it was live.
@@ -194,7 +194,7 @@ impl Bridge {
     /// When it is not confirmed that the session is dead on every node.
     pub async fn end(&self, session: RecordId) -> Result<bool, Error> {
         let deletion = Deletion::for_reason(EndReason::Admin);
-        Ok(self.shared.calls.delete(session, &deletion).await?.is_ended())
+        Ok(self.state.client.delete(session, &deletion).await?.is_ended())
     }
 
     /// Ends all sessions of a user, and returns how many were live.
@@ -206,15 +206,15 @@ impl Bridge {
     pub async fn end_all(&self, user: &str) -> Result<u64, Error> {
         let principal = self.principal(user)?;
         let revocation = Revocation::for_reason(EndReason::Admin);
-        Ok(self.shared.calls.delete_all(&principal, revocation).await?)
+        Ok(self.state.client.delete_all(&principal, revocation).await?)
     }
 
     fn principal(&self, user: &str) -> Result<Principal, Error> {
-        Ok(Principal::new(self.shared.realm.clone(), user)?)
+        Ok(Principal::new(self.state.realm.clone(), user)?)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+    fn with(mut self, change: impl FnOnce(&mut BridgeState)) -> Self {
+        change(Arc::make_mut(&mut self.state));
         self
     }
 }
@@ -222,8 +222,8 @@ impl Bridge {
 impl fmt::Debug for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bridge")
-            .field("realm", &self.shared.realm)
-            .field("keyring", &self.shared.keyring)
+            .field("realm", &self.state.realm)
+            .field("keyring", &self.state.keyring)
             .finish_non_exhaustive()
     }
 }

@@ -12,8 +12,8 @@ use tracing::Instrument;
 use super::Bridge;
 use super::id::Id;
 use super::loaded::{self, Data, Loaded, Origin};
-use crate::calls::Purpose;
 use crate::error::Error;
+use crate::store_client::Purpose;
 
 impl Bridge {
     /// The record stored under an id, and when it ends; `None` if there is no such session.
@@ -72,7 +72,7 @@ impl Bridge {
         let (loaded, mut patch) = match Loaded::of(data) {
             Some(loaded) if loaded.origin == Origin::Superseded => return Err(Error::Superseded),
             Some(loaded) => {
-                let loaded = self.shared.memory.saved.get(&loaded.load).unwrap_or(loaded);
+                let loaded = self.state.memory.saved.get(&loaded.load).unwrap_or(loaded);
                 let patch = loaded.changes(data)?;
                 (loaded, patch)
             }
@@ -90,7 +90,7 @@ impl Bridge {
                 saved.sign_in += 1;
             }
         }
-        self.shared.memory.saved.insert(saved.load, saved);
+        self.state.memory.saved.insert(saved.load, saved);
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Bridge {
         let token = id.token();
         let proof = self.prove(&token);
         let deletion = Deletion { proof: Some(&proof), ..Deletion::LOGOUT };
-        match self.shared.calls.delete(token.id(), &deletion).await? {
+        match self.state.client.delete(token.id(), &deletion).await? {
             ended if ended.is_ended() => Ok(()),
             // Another request is replacing the id, or has replaced it.
             _ => self.end_successor(id).await,
@@ -122,8 +122,8 @@ impl Bridge {
         let now = self.now();
         // A placeholder: `store` sets the hash together with the id.
         let hash = self.hash(&Id::new(0).token());
-        let mut record = Record::new(hash, now, Timestamp::MAX, now + self.shared.absolute);
-        if let Some(user) = (self.shared.user_of)(data) {
+        let mut record = Record::new(hash, now, Timestamp::MAX, now + self.state.absolute);
+        if let Some(user) = (self.state.user_of)(data) {
             record.principal = Some(self.principal(&user)?);
             record.authenticated = Some(now);
         }
@@ -146,11 +146,11 @@ impl Bridge {
         let idle_deadline = expiry.max(least).min(record.absolute_deadline);
         let record = Record { values, idle_deadline, ..record };
         loop {
-            let id = Id::random(self.shared.calls.store.env())?;
+            let id = Id::random(self.state.client.store.env())?;
             let token = id.token();
             let secret = self.hash(&token);
             let record = Record { secret, ..record.clone() };
-            match self.shared.calls.create(token.id(), record.clone(), self.policy()).await? {
+            match self.state.client.create(token.id(), record.clone(), self.policy()).await? {
                 Outcome::Exists => {}
                 outcome => {
                     applied(outcome)?;
@@ -162,24 +162,24 @@ impl Bridge {
 
     /// The user that this data names, unless the session already belongs to that user.
     pub(super) fn signed_in(&self, loaded: &Loaded, data: &Data) -> Option<String> {
-        let user = (self.shared.user_of)(data);
+        let user = (self.state.user_of)(data);
         user.filter(|user| loaded.principal.as_ref() != Some(user))
     }
 
     pub(super) fn policy(&self) -> LoginPolicy {
-        LoginPolicy { cap: self.shared.max_per_user, ..LoginPolicy::default() }
+        LoginPolicy { cap: self.state.max_per_user, ..LoginPolicy::default() }
     }
 
     pub(super) fn prove(&self, token: &Token) -> Proof {
-        self.shared.keyring.prove(&self.shared.realm, token.secret())
+        self.state.keyring.prove(&self.state.realm, token.secret())
     }
 
     pub(super) fn hash(&self, token: &Token) -> SecretHash {
-        self.shared.keyring.hash(&self.shared.realm, token.secret())
+        self.state.keyring.hash(&self.state.realm, token.secret())
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.shared.calls.store.env().now()
+        self.state.client.store.env().now()
     }
 
     pub(super) async fn look_up(
@@ -188,13 +188,13 @@ impl Bridge {
         proof: Option<&Proof>,
     ) -> Result<Lookup, Error> {
         // No cookie tells which version the client has seen, so only the authority may answer.
-        let seen = self.shared.calls.store.places_sessions().then_some(Version(u64::MAX >> 1));
+        let seen = self.state.client.store.places_sessions().then_some(Version(u64::MAX >> 1));
         let hint = RequestHint { min_version: seen, ..RequestHint::default() };
-        Ok(self.shared.calls.load(id, proof, &hint, Purpose::Use).await?)
+        Ok(self.state.client.load(id, proof, &hint, Purpose::Use).await?)
     }
 
     pub(super) async fn update(&self, id: RecordId, patch: &Patch) -> Result<(), Error> {
-        applied(self.shared.calls.update(id, patch, &RequestHint::default()).await?)
+        applied(self.state.client.update(id, patch, &RequestHint::default()).await?)
     }
 
     fn unpack(&self, id: RecordId, record: &Record) -> Result<Option<(Data, Timestamp)>, Error> {
@@ -220,7 +220,7 @@ impl Bridge {
 
     async fn apply(&self, token: &Token, mut patch: Patch) -> Result<(), Error> {
         let proof = self.prove(token);
-        if let Some(rehash) = self.shared.keyring.rehash(&proof) {
+        if let Some(rehash) = self.state.keyring.rehash(&proof) {
             patch.rehash(rehash);
         }
         patch.prove(proof);
@@ -230,11 +230,11 @@ impl Bridge {
     /// Signs a user in to a session that keeps its id. A store ties a sign-in to a new secret, so the
     /// session has an interim secret between two patches.
     async fn sign_in(&self, token: Token, mut patch: Patch, user: &str) -> Result<(), Error> {
-        let interim = Token::generate(token.id(), self.shared.calls.store.env())?;
+        let interim = Token::generate(token.id(), self.state.client.store.env())?;
         let now = self.now();
         let authentication = Authentication {
             at: now,
-            absolute_deadline: now + self.shared.absolute,
+            absolute_deadline: now + self.state.absolute,
             principal: Some(self.principal(user)?),
             facts: None,
             policy: self.policy(),
@@ -254,7 +254,7 @@ impl Bridge {
     }
 
     fn next_load(&self) -> u64 {
-        self.shared.memory.next_load.fetch_add(1, Ordering::Relaxed)
+        self.state.memory.next_load.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -38,7 +38,7 @@ impl Bridge {
     /// signs a user in, which `succeed` decides.
     pub(super) async fn park(&self, old: Id) -> Result<(), Error> {
         let opened = old.token();
-        let token = Token::generate(opened.id(), self.shared.calls.store.env())?;
+        let token = Token::generate(opened.id(), self.state.client.store.env())?;
         let hash = self.hash(&token);
         let mut patch = Patch::new();
         patch.rotate(self.prove(&opened), Rotation { hash, authentication: None });
@@ -49,7 +49,7 @@ impl Bridge {
                 Err(Error::Ended | Error::Superseded) => Ok(()),
                 Err(error) => Err(error),
                 Ok(()) => {
-                    bridge.shared.memory.parked.insert(parked.token.id(), Arc::clone(&parked));
+                    bridge.state.memory.parked.insert(parked.token.id(), Arc::clone(&parked));
                     let cleanup = tokio::spawn(bridge.abandon_later(Arc::clone(&parked)));
                     let _ = parked.cleanup.set(cleanup.abort_handle());
                     Ok(())
@@ -67,7 +67,7 @@ impl Bridge {
         expiry: Timestamp,
     ) -> Result<(Id, Loaded), Error> {
         let user = self.signed_in(loaded, data);
-        match (self.shared.memory.parked.take(&loaded.record), user) {
+        match (self.state.memory.parked.take(&loaded.record), user) {
             (Some(parked), user) => {
                 let changes = loaded.changes(data)?;
                 let (bridge, sign_in) = (self.clone(), loaded.sign_in);
@@ -85,13 +85,13 @@ impl Bridge {
 
     /// Ends a session whose id another request replaces, or has replaced.
     pub(super) async fn end_successor(&self, old: Id) -> Result<(), Error> {
-        self.shared.calls.delete(old.token().id(), &Deletion::LOGOUT).await?;
+        self.state.client.delete(old.token().id(), &Deletion::LOGOUT).await?;
         let Lookup::Found(note) = self.look_up(old.successor(), None).await? else {
             return Ok(());
         };
         let successor = note.record.values.get(SUCCESSOR).map(RawJson::copied);
         if let Some(Ok(id)) = successor.map(|json| json.decode::<RecordId>()) {
-            self.shared.calls.delete(id, &Deletion::LOGOUT).await?;
+            self.state.client.delete(id, &Deletion::LOGOUT).await?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Bridge {
         }
         let deletion =
             Deletion { proof: Some(&proof), ..Deletion::for_reason(EndReason::Superseded) };
-        match self.shared.calls.delete(parked.token.id(), &deletion).await {
+        match self.state.client.delete(parked.token.id(), &deletion).await {
             Ok(deleted) if deleted.is_ended() => {
                 if let Some(cleanup) = parked.cleanup.get() {
                     cleanup.abort();
@@ -128,7 +128,7 @@ impl Bridge {
                 Ok((id, created))
             }
             ended => {
-                self.shared.calls.delete(created.record, &Deletion::LOGOUT).await?;
+                self.state.client.delete(created.record, &Deletion::LOGOUT).await?;
                 Err(ended.map_or_else(Error::from, |_| Error::Ended))
             }
         }
@@ -141,7 +141,7 @@ impl Bridge {
         if let Some(user) = user {
             next.principal = Some(self.principal(user)?);
             next.authenticated = Some(self.now());
-            next.absolute_deadline = self.now() + self.shared.absolute;
+            next.absolute_deadline = self.now() + self.state.absolute;
             next.sign_in += 1;
         }
         Ok(next)
@@ -154,16 +154,16 @@ impl Bridge {
         let new = RawJson::encode(&new)
             .map_err(|source| Error::Encode { key: SUCCESSOR.to_owned(), source })?;
         note.values = [(SUCCESSOR, new.as_bytes())].into_iter().collect();
-        applied(self.shared.calls.create(old.successor(), note, LoginPolicy::default()).await?)
+        applied(self.state.client.create(old.successor(), note, LoginPolicy::default()).await?)
     }
 
     /// Ends a parked record that got no new id because its request failed.
     async fn abandon_later(self, parked: Arc<Parked>) {
         tokio::time::sleep(PARKED).await;
-        self.shared.memory.parked.take(&parked.token.id());
+        self.state.memory.parked.take(&parked.token.id());
         let proof = self.prove(&parked.token);
         let deletion = Deletion { proof: Some(&proof), ..Deletion::LOGOUT };
-        if let Err(error) = self.shared.calls.delete(parked.token.id(), &deletion).await {
+        if let Err(error) = self.state.client.delete(parked.token.id(), &deletion).await {
             tracing::debug!(target: "steadfast", %error, "failed to end an abandoned session");
         }
     }

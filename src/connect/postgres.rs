@@ -10,7 +10,7 @@ use steadfast_core::Env;
 use steadfast_postgres::{Binding, Keepalive, Pooler, PostgresStore, PostgresStoreBuilder, Tls};
 
 use super::error::ConnectError;
-use super::url::{Answer, Url};
+use super::url::{Url, YesNo};
 
 pub(super) async fn open(mut url: Url, env: Env) -> Result<PostgresStore, ConnectError> {
     let address = located(&mut url)?;
@@ -21,9 +21,9 @@ pub(super) async fn open(mut url: Url, env: Env) -> Result<PostgresStore, Connec
     let builder = kept_alive(builder, &mut url)?;
     let builder = bounded(builder, &mut url)?;
     pass_over(&mut url)?;
-    let migrates = url.take::<Answer>("migrate", "yes or no")?;
+    let migrates = url.take::<YesNo>("migrate", "yes or no")?;
     url.has_no_other_setting()?;
-    if migrates.is_none_or(|Answer(migrates)| migrates) {
+    if migrates.is_none_or(|YesNo(migrates)| migrates) {
         builder.migrate().await.map_err(setup)?;
     }
     builder.build().await.map_err(setup)
@@ -165,7 +165,7 @@ fn bounded(
     if let Some(millis) = url.take("timeout-ms", "milliseconds from 1 to 60000")? {
         builder = builder.timeout(Duration::from_millis(millis));
     }
-    if let Some(Answer(tells)) = url.take("changes", "yes or no")? {
+    if let Some(YesNo(tells)) = url.take("changes", "yes or no")? {
         builder = builder.tell_changes(tells);
     }
     Ok(builder)

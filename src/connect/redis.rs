@@ -11,7 +11,7 @@ use steadfast_redis::{
 };
 
 use super::error::ConnectError;
-use super::url::{Answer, Url};
+use super::url::{Url, YesNo};
 
 pub(super) async fn open(mut url: Url, env: Env) -> Result<RedisStore, ConnectError> {
     let place = Place::parse(&url.scheme, &url.address).ok_or_else(|| misplaced(&url))?;
@@ -55,7 +55,7 @@ fn settings(url: &mut Url, builder: RedisStoreBuilder) -> Result<RedisStoreBuild
     );
     match url.scheme.split_once('+') {
         None => {
-            let split = url.take::<Answer>("split", "yes or no")?;
+            let split = url.take::<YesNo>("split", "yes or no")?;
             if split.is_some_and(|split| split.0) {
                 builder = builder.split();
             }

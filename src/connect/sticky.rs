@@ -9,7 +9,7 @@ use steadfast_sticky::{StickyStore, StickyStoreBuilder};
 
 use super::build;
 use super::error::ConnectError;
-use super::url::{Answer, Url};
+use super::url::{Url, YesNo};
 
 pub(super) async fn open(
     mut url: Url,
@@ -34,7 +34,7 @@ fn settings(
     if let Some(Labels(peers)) = url.take("peers", "route labels with commas between them")? {
         builder = builder.peers(peers);
     }
-    if let Some(Answer(follow)) = url.take("changes", "yes or no")? {
+    if let Some(YesNo(follow)) = url.take("changes", "yes or no")? {
         builder = builder.follow_changes(follow);
     }
     if let Some(millis) = url.take("recheck-ms", "a whole number of milliseconds")? {

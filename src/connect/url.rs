@@ -92,9 +92,9 @@ impl Url {
 }
 
 /// A setting that is `yes` or `no`.
-pub(super) struct Answer(pub(super) bool);
+pub(super) struct YesNo(pub(super) bool);
 
-impl FromStr for Answer {
+impl FromStr for YesNo {
     type Err = ();
 
     fn from_str(answer: &str) -> Result<Self, ()> {

@@ -3,5 +3,5 @@
 
 pub(crate) mod parse;
 pub(crate) mod profile;
-pub(crate) mod carried;
+pub(crate) mod companion;
 pub(crate) mod header;

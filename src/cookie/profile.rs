@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use steadfast_core::Token;
 
-use super::carried::MAX_LABELS;
+use super::companion::MAX_LABELS;
 
 /// The name and the attributes of the session cookie.
 ///

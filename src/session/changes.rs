@@ -6,8 +6,8 @@ use steadfast_core::{EndReason, Version};
 use tokio::time::sleep;
 
 use super::Session;
+use crate::end_watcher::{EndStatus, LoadedSession, SessionUpdate, Subscription};
 use crate::error::Error;
-use crate::watch::{Followed, Following, Loaded, Standing};
 
 /// A change of a session that a stream follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,12 @@ pub struct SessionChanges {
     session: Session,
     /// The version of the last reported change.
     seen: Option<Version>,
-    following: Option<Following>,
+    subscription: Option<Subscription>,
 }
 
 impl SessionChanges {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, seen: None, following: None }
+        Self { session, seen: None, subscription: None }
     }
 
     /// Waits until the session changes or is over. Several changes may come as one. After the end, every
@@ -41,35 +41,35 @@ impl SessionChanges {
     /// # Errors
     ///
     /// [`Error::NoSession`] when there is no session to follow, or when this is the first call that loads
-    /// it and the store cannot be asked. Later on, an outage is waited for.
+    /// it and the store cannot be asked. CommitFuture on, an outage is waited for.
     pub async fn next(&mut self) -> Result<SessionChange, Error> {
         loop {
-            let loaded = match self.session.standing().await? {
-                Standing::Live(loaded) => loaded,
-                Standing::Over(reason) => return Ok(SessionChange::Ended(reason)),
+            let loaded = match self.session.end_status().await? {
+                EndStatus::Live(loaded) => loaded,
+                EndStatus::Ended(reason) => return Ok(SessionChange::Ended(reason)),
             };
             if self.seen.replace(loaded.version).is_some_and(|seen| seen != loaded.version) {
                 return Ok(SessionChange::Changed);
             }
-            let Some(following) = self.follow(loaded) else {
+            let Some(subscription) = self.subscribe(loaded) else {
                 return Ok(SessionChange::Ended(EndReason::Shutdown));
             };
-            if let Followed::Over(reason) = following.after(loaded.version).await {
+            if let SessionUpdate::Ended(reason) = subscription.after(loaded.version).await {
                 return Ok(SessionChange::Ended(reason));
             }
-            if !self.session.look_again().await {
+            if !self.session.reload_for_stream().await {
                 // The store is away, or a copy of it is behind.
                 sleep(RETRY).await;
             }
         }
     }
 
-    fn follow(&mut self, loaded: Loaded) -> Option<&mut Following> {
-        if self.following.is_none() {
-            let shared = &self.session.inner.shared;
-            self.following = shared.watch.follow(&shared.calls, &shared.bounds, loaded);
+    fn subscribe(&mut self, loaded: LoadedSession) -> Option<&mut Subscription> {
+        if self.subscription.is_none() {
+            let layer = &self.session.inner.layer;
+            self.subscription = layer.end_watcher.subscribe(&layer.client, &layer.bounds, loaded);
         }
-        self.following.as_mut()
+        self.subscription.as_mut()
     }
 }
 

@@ -9,107 +9,111 @@ use steadfast_core::{Event, Outcome, Patch, RequestHint, StoreError};
 use tracing::Instrument;
 
 use super::Session;
-use super::state::{Intent, Issue, Validity, View};
-use super::turn::Turn;
-use crate::cookie::carried::{self, Affinity};
+use super::guard::SessionGuard;
+use super::state::{Intent, RecordState, TokenAction, Validity};
+use crate::cookie::companion::{self, Affinity};
 use crate::error::Error;
 
 /// The effects of the session on the response head.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(crate) struct ResponseEffects {
     /// Whether the handler asked for the session, so that the response depends on it.
     pub(crate) touched: bool,
-    pub(crate) issue: Issue,
+    pub(crate) token_action: TokenAction,
     /// The error to answer with, because the commit that the handler promised failed.
     pub(crate) failure: Option<Error>,
-    pub(crate) notes: Notes,
+    pub(crate) companions: CompanionCookies,
 }
 
 /// The cookies to accompany the token from now on: `None` leaves one as it is, an empty text removes it.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
+pub(crate) struct CompanionCookies {
     pub(crate) route: Option<String>,
     pub(crate) seen: Option<String>,
 }
 
 /// When the head is known.
-pub(crate) enum Settled {
-    Now(Head),
-    Later(Later),
+pub(crate) enum Commit {
+    Ready(ResponseEffects),
+    Pending(CommitFuture),
 }
 
 /// A head that the store has a say in.
-pub(crate) type Later = Pin<Box<dyn Future<Output = Head> + Send>>;
+pub(crate) type CommitFuture = Pin<Box<dyn Future<Output = ResponseEffects> + Send>>;
 
 impl Session {
     /// Ends the request's say over the session, given the status its handler answered with.
-    pub(crate) fn settle(&self, status: StatusCode) -> Settled {
+    pub(crate) fn start_commit(&self, status: StatusCode) -> Commit {
         let Some(state) = self.inner.state.try_lock() else {
             // Another task is in the middle of a call: its turn comes first.
-            return self.settle_later(true, status);
+            return self.pending_commit(true, status);
         };
-        let mut turn = Turn::new(&self.inner, state);
-        if let Some(head) = turn.close(status) {
-            return Settled::Now(head);
+        let mut guard = SessionGuard::new(&self.inner, state);
+        if let Some(effects) = guard.effects_without_commit(status) {
+            return Commit::Ready(effects);
         }
-        let detached = turn.state.intent.is_some();
-        drop(turn);
-        self.settle_later(detached, status)
+        let detached = guard.state.intent.is_some();
+        drop(guard);
+        self.pending_commit(detached, status)
     }
 
     /// A commit that rotates runs to its end even if the client is gone: the store's answer alone
     /// decides which secret lives.
-    fn settle_later(&self, detached: bool, status: StatusCode) -> Settled {
+    fn pending_commit(&self, detached: bool, status: StatusCode) -> Commit {
         let session = self.clone();
-        let mut commit: Later = Box::pin(async move { session.commit(status).await });
+        let mut commit: CommitFuture = Box::pin(async move { session.commit(status).await });
         if !detached {
-            return Settled::Later(commit);
+            return Commit::Pending(commit);
         }
         // A store in this process has answered by now, and needs no task.
-        if let Some(head) = commit.as_mut().now_or_never() {
-            return Settled::Now(head);
+        if let Some(effects) = commit.as_mut().now_or_never() {
+            return Commit::Ready(effects);
         }
-        let task = self.inner.shared.tasks.spawn(commit.in_current_span());
-        Settled::Later(Box::pin(async move {
+        let task = self.inner.layer.tasks.spawn(commit.in_current_span());
+        Commit::Pending(Box::pin(async move {
             task.await.unwrap_or_else(|cut| {
                 let error = Error::from(StoreError::unavailable(cut));
-                Head { touched: true, failure: Some(logged(error)), ..Head::default() }
+                ResponseEffects {
+                    touched: true,
+                    failure: Some(logged(error)),
+                    ..ResponseEffects::default()
+                }
             })
         }))
     }
 
-    async fn commit(&self, status: StatusCode) -> Head {
-        let mut turn = Turn::new(&self.inner, self.inner.state.lock().await);
+    async fn commit(&self, status: StatusCode) -> ResponseEffects {
+        let mut guard = SessionGuard::new(&self.inner, self.inner.state.lock().await);
         // Returned from here, so that the commit has no room for a head from before it.
-        if let Some(head) = turn.close(status) {
-            return head;
+        if let Some(effects) = guard.effects_without_commit(status) {
+            return effects;
         }
-        turn.commit().await
+        guard.commit().await
     }
 }
 
-impl Turn<'_> {
+impl SessionGuard<'_> {
     /// The head, unless a store call has to come first.
-    fn close(&mut self, status: StatusCode) -> Option<Head> {
-        let is_failure = status.is_server_error() && !self.inner.shared.commit_on_server_error;
+    fn effects_without_commit(&mut self, status: StatusCode) -> Option<ResponseEffects> {
+        let is_failure = status.is_server_error() && !self.inner.layer.commit_on_server_error;
         // 408 is what a timeout answers in place of a handler that never returned.
         let is_cut_off = status == StatusCode::REQUEST_TIMEOUT
             || self.inner.is_abandoned.swap(false, Ordering::AcqRel);
         if is_failure || is_cut_off {
             self.state.discard();
         }
-        if matches!(self.state.view, View::Poisoned) {
+        if matches!(self.state.record_state, RecordState::Poisoned) {
             let is_promise = status.as_u16() < 400;
-            return Some(self.head(is_promise.then_some(Error::Poisoned)));
+            return Some(self.effects(is_promise.then_some(Error::Poisoned)));
         }
         let is_settled = self.state.pending.is_empty() && self.state.intent.is_none();
         is_settled.then(|| {
             self.touch_later();
-            self.head(None)
+            self.effects(None)
         })
     }
 
-    async fn commit(&mut self) -> Head {
+    async fn commit(&mut self) -> ResponseEffects {
         let mut patch = Patch::from(std::mem::take(&mut self.state.pending));
         let (done, is_promise) = match self.state.intent.take() {
             // A handler must be able to rely on a rotation, so losing it to another request is answered 409.
@@ -122,52 +126,52 @@ impl Turn<'_> {
         };
         self.state.discard();
         match done {
-            Ok(()) => self.head(None),
+            Ok(()) => self.effects(None),
             // Another request rotated or ended the session: that one's response has the only say.
-            Err(Error::Superseded | Error::Ended) if !is_promise => self.head(None),
-            Err(error) => self.head(Some(logged(error))),
+            Err(Error::Superseded | Error::Ended) if !is_promise => self.effects(None),
+            Err(error) => self.effects(Some(logged(error))),
         }
     }
 
-    fn head(&mut self, failure: Option<Error>) -> Head {
+    fn effects(&mut self, failure: Option<Error>) -> ResponseEffects {
         self.state.sent = true;
-        let mut issue = std::mem::take(&mut self.state.issue);
-        let notes = match self.inner.places_sessions() && failure.is_none() {
-            true => self.notes(&mut issue),
-            false => Notes::default(),
+        let mut token_action = std::mem::take(&mut self.state.token_action);
+        let companions = match self.inner.places_sessions() && failure.is_none() {
+            true => self.companion_cookies(&mut token_action),
+            false => CompanionCookies::default(),
         };
-        Head { touched: self.state.touched, issue, failure, notes }
+        ResponseEffects { touched: self.state.touched, token_action, failure, companions }
     }
 
     /// The version changes with the session, and the route when another node serves it.
-    fn notes(&self, issue: &mut Issue) -> Notes {
+    fn companion_cookies(&self, token_action: &mut TokenAction) -> CompanionCookies {
         let brought = self.inner.hint();
-        if matches!(issue, Issue::Remove) {
+        if matches!(token_action, TokenAction::Remove) {
             let route = (!brought.routes.is_empty()).then(String::new);
-            return Notes { route, seen: brought.min_version.map(|_| String::new()) };
+            return CompanionCookies { route, seen: brought.min_version.map(|_| String::new()) };
         }
-        let (routes, affinity) = (self.state.routes(), self.inner.shared.affinity);
+        let (routes, affinity) = (self.state.routes(), self.inner.layer.affinity);
         let is_moved = !routes.is_empty() && routes != brought.routes;
-        if is_moved && affinity == Affinity::Suffix && matches!(issue, Issue::Keep) {
-            *issue = self.presented_again();
+        if is_moved && affinity == Affinity::Suffix && matches!(token_action, TokenAction::Keep) {
+            *token_action = self.resend_token();
         }
-        let is_told = match affinity {
+        let sends_route = match affinity {
             Affinity::Cookie => is_moved,
-            Affinity::Suffix => matches!(issue, Issue::Set(..)),
+            Affinity::Suffix => matches!(token_action, TokenAction::Set(..)),
             Affinity::None => false,
         };
         let seen = self.state.version(brought.min_version);
-        Notes {
-            route: is_told.then(|| carried::route(routes)),
+        CompanionCookies {
+            route: sends_route.then(|| companion::route(routes)),
             seen: seen.map(|version| version.to_string()),
         }
     }
 
     /// The token that the request brought, which its load saw to be current.
-    fn presented_again(&self) -> Issue {
-        let Some(live) = self.state.live() else { return Issue::Keep };
-        let token = self.inner.presented.token(&self.inner.shared, live.id);
-        token.map_or(Issue::Keep, |token| Issue::Set(token, Validity::of(&live.record)))
+    fn resend_token(&self) -> TokenAction {
+        let Some(live) = self.state.live() else { return TokenAction::Keep };
+        let token = self.inner.credentials.token(&self.inner.layer, live.id);
+        token.map_or(TokenAction::Keep, |token| TokenAction::Set(token, Validity::of(&live.record)))
     }
 
     /// Moves the idle deadline if that is due, in the background after the response. A commit needs none: its patch
@@ -176,9 +180,9 @@ impl Turn<'_> {
         let Some((id, touch)) = self.touch() else {
             return;
         };
-        let calls = self.inner.calls().clone();
-        self.inner.shared.tasks.spawn(async move {
-            match calls.update(id, &touch, &RequestHint::default()).await {
+        let client = self.inner.client().clone();
+        self.inner.layer.tasks.spawn(async move {
+            match client.update(id, &touch, &RequestHint::default()).await {
                 Ok(Outcome::Applied(_)) => Event::Renewed.emit(Some(id)),
                 // The session ended, or belongs to another user by now: nothing was renewed.
                 Ok(_) => {}

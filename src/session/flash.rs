@@ -40,18 +40,18 @@ impl Session {
         let json = self.accept("flash", RawJson::encode(&message))?;
         let mut random = [0; 4];
         self.inner.env().fill(&mut random)?;
-        let mut turn = self.write().await?;
-        turn.read().await?;
-        let unread = turn.state.keys().into_iter().filter(|key| is_flash(key));
+        let mut guard = self.write().await?;
+        guard.read().await?;
+        let unread = guard.state.keys().into_iter().filter(|key| is_flash(key));
         let unread: Vec<_> = unread.map(str::to_owned).collect();
         for key in unread.iter().take((unread.len() + 1).saturating_sub(Self::FLASHES)) {
-            turn.state.pending.remove(key)?;
+            guard.state.pending.remove(key)?;
         }
         // After every message that there is, also in the same millisecond.
         let last = unread.last().and_then(|key| at(key));
         let at = self.inner.env().now().as_millis().max(last.map_or(0, |last| last + 1));
         let key = format!("{PREFIX}{at:015}.{:08x}", u32::from_be_bytes(random));
-        Ok(turn.state.pending.put(&key, json)?)
+        Ok(guard.state.pending.put(&key, json)?)
     }
 
     /// Takes the unread messages, the oldest first, immediately and atomically across nodes: of
@@ -68,7 +68,7 @@ impl Session {
     /// Those of [`update`](Session::update); or when a message is of another type, and then all of them are
     /// gone, or every page that shows them would fail.
     pub async fn take_flashes<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        let taken = self.turn().await.take("flash", is_flash, |_| Ok(())).await?;
+        let taken = self.lock().await.take("flash", is_flash, |_| Ok(())).await?;
         taken.iter().map(|json| decode("flash", json.as_bytes())).collect()
     }
 

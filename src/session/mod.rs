@@ -1,8 +1,8 @@
 //! The session as a handler holds it.
 
-mod presented;
+mod credentials;
 mod state;
-mod turn;
+mod guard;
 mod commit;
 
 mod key;
@@ -32,18 +32,18 @@ pub use key::{AsKey, Key, KeyName};
 pub use login::Login;
 pub use signed_in::SignedIn;
 
-pub(crate) use commit::{Head, Later, Notes, Settled};
-pub(crate) use presented::Presented;
-pub(crate) use state::Issue;
+pub(crate) use commit::{Commit, CommitFuture, CompanionCookies, ResponseEffects};
+pub(crate) use credentials::RequestCredentials;
+pub(crate) use state::TokenAction;
 
-use crate::calls::{Calls, Purpose};
-use crate::config::Shared;
+use crate::end_watcher::EndStatus;
 use crate::error::Error;
 use crate::events::Actor;
-use crate::watch::Standing;
-use presented::Claim;
+use crate::layer_state::LayerState;
+use crate::store_client::{Purpose, StoreClient};
+use credentials::PresentedToken;
+use guard::{Sent, SessionGuard};
 use state::{Intent, State};
-use turn::{Sent, Turn};
 
 /// The session of a request.
 ///
@@ -116,8 +116,8 @@ impl Session {
     /// When the store cannot be asked, or the value is of another type; it is left as it is then.
     pub async fn get<T: DeserializeOwned>(&self, key: impl AsKey<T>) -> Result<Option<T>, Error> {
         let key = key.name();
-        let turn = self.read().await?;
-        turn.value(&key)?.map(|json| decode(&key, &json)).transpose()
+        let guard = self.read().await?;
+        guard.value(&key)?.map(|json| decode(&key, &json)).transpose()
     }
 
     /// Sets a key, with the commit. Loads nothing.
@@ -131,12 +131,12 @@ impl Session {
         let json = key.encode(&value);
         let key = key.name();
         let json = self.accept(&key, json)?;
-        let mut turn = self.write().await?;
+        let mut guard = self.write().await?;
         // A value that does not open is not overwritten, so that a wrong key cannot destroy it.
-        if self.inner.shared.seal.is_on() {
-            turn.value(&key)?;
+        if self.inner.layer.seal.is_on() {
+            guard.value(&key)?;
         }
-        Ok(turn.state.pending.put(&key, json)?)
+        Ok(guard.state.pending.put(&key, json)?)
     }
 
     /// Removes a key, with the commit, and returns what was there: loads.
@@ -149,11 +149,11 @@ impl Session {
         key: impl AsKey<T>,
     ) -> Result<Option<T>, Error> {
         let key = key.name();
-        let mut turn = self.write().await?;
-        turn.read().await?;
-        let value = turn.value(&key);
+        let mut guard = self.write().await?;
+        guard.read().await?;
+        let value = guard.value(&key);
         let value = value.and_then(|json| json.map(|json| decode(&key, &json)).transpose());
-        turn.state.pending.remove(&key)?;
+        guard.state.pending.remove(&key)?;
         value
     }
 
@@ -199,10 +199,10 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn entries(&self) -> Result<BTreeMap<String, RawJson>, Error> {
-        let turn = self.read().await?;
-        let keys = turn.state.keys().into_iter().filter(|key| !is_reserved(key));
+        let guard = self.read().await?;
+        let keys = guard.state.keys().into_iter().filter(|key| !is_reserved(key));
         let entry = |key: &str| {
-            let value = turn.value(key).transpose()?;
+            let value = guard.value(key).transpose()?;
             Some(value.map(|json| (key.to_owned(), RawJson::copied(&json))))
         };
         keys.filter_map(entry).collect()
@@ -238,7 +238,7 @@ impl Session {
             value = taken.first().map(|json| decode(&key, json.as_bytes())).transpose()?;
             Ok(())
         };
-        self.turn().await.take(&key, |known| known == key, accept).await?;
+        self.lock().await.take(&key, |known| known == key, accept).await?;
         Ok(value)
     }
 
@@ -310,7 +310,7 @@ impl Session {
             committed = Some(new);
             Ok::<_, E>(json)
         };
-        self.turn().await.update(&key, change).await?;
+        self.lock().await.update(&key, change).await?;
         Ok(committed.expect("an update that succeeded computed a value"))
     }
 
@@ -323,16 +323,16 @@ impl Session {
     /// session was ended or rotated by another request.
     pub async fn increment(&self, key: impl AsKey<i64>, by: i64) -> Result<i64, Error> {
         let key = key.name();
-        let mut turn = self.turn().await;
-        let mut patch = Patch::from(turn.state.pending.clone());
+        let mut guard = self.lock().await;
+        let mut patch = Patch::from(guard.state.pending.clone());
         patch.add(&key, by)?;
         let own = match patch.op(&key) {
             Some(steadfast_core::Op::Put(value)) => value.as_integer(),
             _ => None,
         };
-        let sent = turn.send(&mut patch).await;
-        if self.inner.shared.seal.is_on() && matches!(sent, Err(Error::NotACounter { .. })) {
-            return turn.add_sealed(&key, by).await;
+        let sent = guard.send(&mut patch).await;
+        if self.inner.layer.seal.is_on() && matches!(sent, Err(Error::NotACounter { .. })) {
+            return guard.add_sealed(&key, by).await;
         }
         match sent? {
             Sent::Applied(applied) => {
@@ -350,13 +350,13 @@ impl Session {
     ///
     /// When the store fails, or the session was ended or rotated by another request.
     pub async fn save(&self) -> Result<Saved, Error> {
-        let mut turn = self.turn().await;
-        if turn.state.pending.is_empty() {
-            turn.state.check_current()?;
+        let mut guard = self.lock().await;
+        if guard.state.pending.is_empty() {
+            guard.state.check_current()?;
             return Ok(Saved::default());
         }
-        let mut patch = Patch::from(turn.state.pending.clone());
-        Ok(match turn.send(&mut patch).await? {
+        let mut patch = Patch::from(guard.state.pending.clone());
+        Ok(match guard.send(&mut patch).await? {
             Sent::Applied(applied) => {
                 Saved { version: Some(applied.version), degraded: applied.degraded }
             }
@@ -374,13 +374,13 @@ impl Session {
     /// When the store cannot be asked, or the principal's id or a label has the wrong form.
     pub async fn login(&self, login: impl Into<Login>) -> Result<(), Error> {
         let login = login.into();
-        let principal = Principal::new(self.inner.shared.realm.clone(), &login.principal)?;
-        let shared = &self.inner.shared;
-        let terms = login.terms(shared.max_per_principal, shared.at_cap)?;
-        let mut turn = self.write().await?;
-        turn.read().await?;
-        turn.state.prepare_login(&principal);
-        turn.state.intend(Intent::Login(principal, Box::new(terms)));
+        let principal = Principal::new(self.inner.layer.realm.clone(), &login.principal)?;
+        let layer = &self.inner.layer;
+        let terms = login.terms(layer.max_per_principal, layer.at_cap)?;
+        let mut guard = self.write().await?;
+        guard.read().await?;
+        guard.state.prepare_login(&principal);
+        guard.state.intend(Intent::Login(principal, Box::new(terms)));
         Ok(())
     }
 
@@ -411,9 +411,9 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn cycle_id(&self) -> Result<(), Error> {
-        let mut turn = self.write().await?;
-        turn.read().await?;
-        turn.state.intend(Intent::Cycle);
+        let mut guard = self.write().await?;
+        guard.read().await?;
+        guard.state.intend(Intent::Cycle);
         Ok(())
     }
 
@@ -429,7 +429,7 @@ impl Session {
     /// When it is not confirmed; or [`Error::Superseded`] when another request just replaced the token
     /// or signed another user in, because this request then has no right to end their session.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.detached(|session| async move { session.turn_to_end().await.end().await }).await
+        self.detached(|session| async move { session.lock_to_end().await.end().await }).await
     }
 
     /// Loads the session again, so that reads see what other requests committed since the first one.
@@ -453,9 +453,9 @@ impl Session {
     /// [`Error::Ended`] when the session ended, [`Error::Superseded`] when another user signed in to it, or
     /// when the store cannot be asked.
     pub async fn reload(&self) -> Result<(), Error> {
-        let mut turn = self.turn().await;
-        turn.refresh().await?;
-        turn.state.check_current()
+        let mut guard = self.lock().await;
+        guard.refresh().await?;
+        guard.state.check_current()
     }
 
     /// Keeps the session alive, as a request does: moves its idle deadline, at most once per 1/20 of
@@ -479,8 +479,8 @@ impl Session {
     /// [`Error::NoSession`] when there is none, [`Error::Ended`] when it ended,
     /// [`Error::Superseded`] when another user signed in to it, or when the store cannot be asked.
     pub async fn touch(&self) -> Result<(), Error> {
-        let mut turn = self.read().await?;
-        turn.touch_now().await
+        let mut guard = self.read().await?;
+        guard.touch_now().await
     }
 
     /// Whether the request brought a session, and if not, why. Loads.
@@ -552,9 +552,9 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn deadlines(&self) -> Result<Option<SessionDeadlines>, Error> {
-        let turn = self.read().await?;
-        Ok(turn.state.live().map(|live| {
-            let absolute = self.inner.shared.bounds.absolute_deadline(&live.record);
+        let guard = self.read().await?;
+        Ok(guard.state.live().map(|live| {
+            let absolute = self.inner.layer.bounds.absolute_deadline(&live.record);
             let idle = live.idle_deadline().min(absolute).into();
             SessionDeadlines { idle, absolute: absolute.into() }
         }))
@@ -587,8 +587,8 @@ impl Session {
     ///
     /// When the store cannot be asked.
     pub async fn facts(&self) -> Result<Facts, Error> {
-        let turn = self.read().await?;
-        Ok(turn.state.live().map(|live| live.record.facts.clone()).unwrap_or_default())
+        let guard = self.read().await?;
+        Ok(guard.state.live().map(|live| live.record.facts.clone()).unwrap_or_default())
     }
 
     /// The live sessions of the user, with their labels, and when they were last used.
@@ -616,11 +616,11 @@ impl Session {
         }
         let user = self.principal().await?;
         self.detached(move |session| async move {
-            let shared = &session.inner.shared;
-            let is_ended = shared.calls.delete(handle, &Deletion::LOGOUT).await?.is_ended();
+            let layer = &session.inner.layer;
+            let is_ended = layer.client.delete(handle, &Deletion::LOGOUT).await?.is_ended();
             if is_ended {
                 let (why, by) = (EndReason::Logout, Actor::Session(this));
-                shared.ended(handle, user.as_ref(), why, by);
+                layer.ended(handle, user.as_ref(), why, by);
             }
             Ok(is_ended)
         })
@@ -635,14 +635,14 @@ impl Session {
     /// When no user is signed in, or it is not confirmed.
     pub async fn end_others(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
-            let mut turn = session.turn_to_end().await;
-            turn.state.check_writable()?;
-            let whose = turn.signed_in().await?;
-            let this = turn.state.live().map(|live| live.id);
+            let mut guard = session.lock_to_end().await;
+            guard.state.check_writable()?;
+            let whose = guard.signed_in().await?;
+            let this = guard.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
-            let ended = session.inner.calls().delete_all(&whose, logout).await?;
-            session.tell_all_ended(&whose, ended, this, this);
-            turn.state.intend(Intent::Cycle);
+            let ended = session.inner.client().delete_all(&whose, logout).await?;
+            session.report_all_ended(&whose, ended, this, this);
+            guard.state.intend(Intent::Cycle);
             Ok(ended)
         })
         .await
@@ -655,15 +655,15 @@ impl Session {
     /// When no user is signed in, or it is not confirmed.
     pub async fn end_all(&self) -> Result<u64, Error> {
         self.detached(|session| async move {
-            let mut turn = session.turn_to_end().await;
-            let whose = turn.signed_in().await?;
-            let this = turn.state.live().map(|live| live.id);
+            let mut guard = session.lock_to_end().await;
+            let whose = guard.signed_in().await?;
+            let this = guard.state.live().map(|live| live.id);
             let logout = Revocation { except: this, ..Revocation::LOGOUT };
-            let answer = session.inner.calls().delete_all(&whose, logout).await;
-            let others = turn.or_poison(answer)?;
-            session.tell_all_ended(&whose, others, this, this);
+            let answer = session.inner.client().delete_all(&whose, logout).await;
+            let others = guard.or_poison(answer)?;
+            session.report_all_ended(&whose, others, this, this);
             // This one separately: it may just have become another user's session.
-            let own = turn.end_own().await?;
+            let own = guard.end_own().await?;
             Ok(others + u64::from(own))
         })
         .await
@@ -699,14 +699,14 @@ impl Session {
     pub fn ended(&self) -> impl Future<Output = Result<EndReason, Error>> + Send + use<> {
         let session = self.clone();
         async move {
-            let loaded = match session.standing().await? {
-                Standing::Live(loaded) => loaded,
-                Standing::Over(reason) => return Ok(reason),
+            let loaded = match session.end_status().await? {
+                EndStatus::Live(loaded) => loaded,
+                EndStatus::Ended(reason) => return Ok(reason),
             };
-            let shared = Arc::clone(&session.inner.shared);
+            let layer = Arc::clone(&session.inner.layer);
             // The wait outlives the request, and keeps nothing of it.
             drop(session);
-            Ok(shared.watch.ended(&shared.calls, &shared.bounds, loaded).await)
+            Ok(layer.end_watcher.ended(&layer.client, &layer.bounds, loaded).await)
         }
     }
 
@@ -736,15 +736,19 @@ impl Session {
 
     /// The session of another layer around this one, by its realm.
     pub fn in_realm(&self, realm: &str) -> Option<Session> {
-        if self.inner.shared.realm.as_str() == realm {
+        if self.inner.layer.realm.as_str() == realm {
             return Some(self.clone());
         }
         self.inner.outer.as_ref().and_then(|outer| outer.in_realm(realm))
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, presented: Presented, outer: Option<Self>) -> Self {
+    pub(crate) fn new(
+        layer: Arc<LayerState>,
+        credentials: RequestCredentials,
+        outer: Option<Self>,
+    ) -> Self {
         let (state, is_abandoned) = (Mutex::new(State::new()), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { shared, presented, outer, state, is_abandoned }) }
+        Self { inner: Arc::new(Inner { layer, credentials, outer, state, is_abandoned }) }
     }
 
     /// Drops what is buffered, here and in the layers around: the handler never returned.
@@ -760,85 +764,85 @@ impl Session {
     }
 
     /// The settings of this session's layer, and of the layers around it.
-    pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Arc<Shared>> {
+    pub(crate) fn and_outer(&self) -> impl Iterator<Item = &Arc<LayerState>> {
         std::iter::successors(Some(self), |session| session.inner.outer.as_ref())
-            .map(|session| &session.inner.shared)
+            .map(|session| &session.inner.layer)
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    pub(crate) fn layer(&self) -> &Arc<LayerState> {
+        &self.inner.layer
     }
 
     /// Takes note that the request is answered: handles that outlive it keep none of its buffers.
     pub(crate) fn outlive_request(&self) {
         if Arc::strong_count(&self.inner) > 1 {
-            self.inner.presented.release_request();
+            self.inner.credentials.release_request();
         }
     }
 
     /// Whether the client asked for answers in a header instead of cookies.
     pub(crate) fn uses_header(&self) -> bool {
-        self.inner.presented.uses_header()
+        self.inner.credentials.uses_header()
     }
 
-    async fn turn(&self) -> Turn<'_> {
+    async fn lock(&self) -> SessionGuard<'_> {
         let mut state = self.inner.state.lock().await;
         state.touched = true;
-        Turn::new(&self.inner, state)
+        SessionGuard::new(&self.inner, state)
     }
 
     /// A turn that ends sessions.
-    async fn turn_to_end(&self) -> Turn<'_> {
-        Turn { purpose: Purpose::End, ..self.turn().await }
+    async fn lock_to_end(&self) -> SessionGuard<'_> {
+        SessionGuard { purpose: Purpose::End, ..self.lock().await }
     }
 
-    async fn read(&self) -> Result<Turn<'_>, Error> {
-        let mut turn = self.turn().await;
-        turn.read().await?;
-        Ok(turn)
+    async fn read(&self) -> Result<SessionGuard<'_>, Error> {
+        let mut guard = self.lock().await;
+        guard.read().await?;
+        Ok(guard)
     }
 
-    async fn standing(&self) -> Result<Standing, Error> {
-        self.read().await?.state.standing()
+    async fn end_status(&self) -> Result<EndStatus, Error> {
+        self.read().await?.state.end_status()
     }
 
-    async fn look_again(&self) -> bool {
-        self.turn().await.look_again().await
+    async fn reload_for_stream(&self) -> bool {
+        self.lock().await.reload_for_stream().await
     }
 
-    async fn write(&self) -> Result<Turn<'_>, Error> {
-        let turn = self.turn().await;
-        turn.state.check_writable()?;
-        Ok(turn)
+    async fn write(&self) -> Result<SessionGuard<'_>, Error> {
+        let guard = self.lock().await;
+        guard.state.check_writable()?;
+        Ok(guard)
     }
 
     async fn rotate_signed_in(&self, intent: Intent) -> Result<(), Error> {
-        let mut turn = self.write().await?;
-        turn.read().await?;
-        turn.state.check_current()?;
-        turn.state.principal().ok_or(Error::NotSignedIn)?;
-        turn.state.intend(intent);
+        let mut guard = self.write().await?;
+        guard.read().await?;
+        guard.state.check_current()?;
+        guard.state.principal().ok_or(Error::NotSignedIn)?;
+        guard.state.intend(intent);
         Ok(())
     }
 
     async fn list_for(&self, purpose: Purpose) -> Result<Vec<SessionInfo>, Error> {
-        let mut turn = Turn { purpose, ..self.turn().await };
-        turn.read().await?;
-        turn.check_in_time().await?;
-        let whose = turn.state.principal().cloned().ok_or(Error::NotSignedIn)?;
-        let own = turn.state.listed_under(&whose);
-        drop(turn);
-        let listed = self.inner.calls().list(&whose, purpose).await?;
+        let mut guard = SessionGuard { purpose, ..self.lock().await };
+        guard.read().await?;
+        guard.check_in_time().await?;
+        let whose = guard.state.principal().cloned().ok_or(Error::NotSignedIn)?;
+        let own = guard.state.listed_under(&whose);
+        drop(guard);
+        let listed = self.inner.client().list(&whose, purpose).await?;
         // If the list lacks the session as it was loaded, the session ended, or another user signed in.
         if own.is_some_and(|own| listed.iter().all(|info| (info.id, info.authenticated) != own)) {
-            let mut turn = Turn { purpose, ..self.turn().await };
-            turn.refresh().await?;
-            turn.state.check_current()?;
+            let mut guard = SessionGuard { purpose, ..self.lock().await };
+            guard.refresh().await?;
+            guard.state.check_current()?;
         }
-        Ok(self.inner.shared.bounded(listed))
+        Ok(self.inner.layer.bounded(listed))
     }
 
-    fn tell_all_ended(
+    fn report_all_ended(
         &self,
         user: &Principal,
         count: u64,
@@ -847,7 +851,7 @@ impl Session {
     ) {
         if let Some(by) = by {
             let by = Actor::Session(by);
-            self.inner.shared.all_ended(user, count, except, EndReason::Logout, by);
+            self.inner.layer.all_ended(user, count, except, EndReason::Logout, by);
         }
     }
 
@@ -857,19 +861,19 @@ impl Session {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        self.inner.shared.detached(call(self.clone())).await
+        self.inner.layer.detached(call(self.clone())).await
     }
 
     fn accept(&self, key: &str, json: Result<RawJson, EncodeError>) -> Result<RawJson, Error> {
         let json = json.map_err(|source| Error::Encode { key: key.to_owned(), source })?;
-        self.inner.calls().store.limits().check_value(json.as_bytes())?;
+        self.inner.client().store.limits().check_value(json.as_bytes())?;
         Ok(json)
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("realm", &self.inner.shared.realm).finish_non_exhaustive()
+        f.debug_struct("Session").field("realm", &self.inner.layer.realm).finish_non_exhaustive()
     }
 }
 
@@ -935,8 +939,8 @@ pub struct Saved {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
-    presented: Presented,
+    layer: Arc<LayerState>,
+    credentials: RequestCredentials,
     outer: Option<Session>,
     state: Mutex<State>,
     /// Whether the commit must drop what is buffered.
@@ -944,26 +948,26 @@ struct Inner {
 }
 
 impl Inner {
-    fn calls(&self) -> &Calls {
-        &self.shared.calls
+    fn client(&self) -> &StoreClient {
+        &self.layer.client
     }
 
     fn env(&self) -> &Env {
-        self.shared.calls.store.env()
+        self.layer.client.store.env()
     }
 
-    fn claims(&self) -> &[Claim] {
-        self.presented.claims(&self.shared)
+    fn tokens(&self) -> &[PresentedToken] {
+        self.credentials.tokens(&self.layer)
     }
 
     /// True if the client gets cookies that accompany its token.
     fn places_sessions(&self) -> bool {
-        self.presented.places_sessions(&self.shared)
+        self.credentials.places_sessions(&self.layer)
     }
 
     /// The hints of the request.
     fn hint(&self) -> &RequestHint {
-        self.presented.hint(&self.shared)
+        self.credentials.hint(&self.layer)
     }
 }
 

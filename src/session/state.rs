@@ -11,20 +11,20 @@ use time::UtcDateTime;
 
 use super::Status;
 use super::login::Terms;
-use crate::config::Shared;
+use crate::end_watcher::{EndStatus, LoadedSession};
 use crate::error::Error;
-use crate::watch::{Loaded, Standing};
+use crate::layer_state::LayerState;
 
 /// The state of a request's session: what the store said, and what is buffered on top of it.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(super) view: View,
-    /// The result of looking up the request's token. Later changes of the session do not change it.
+    pub(super) record_state: RecordState,
+    /// The result of looking up the request's token. CommitFuture changes of the session do not change it.
     pub(super) origin: Status,
     /// Buffered writes.
     pub(super) pending: Writes,
     pub(super) intent: Option<Intent>,
-    pub(super) issue: Issue,
+    pub(super) token_action: TokenAction,
     /// The hints for the client from the store's last answer to a change.
     pub(super) client_state: ClientState,
     pub(super) touched: bool,
@@ -44,11 +44,11 @@ pub(super) enum Value<'s> {
 
 /// The state of the record, to the knowledge of this handle.
 #[derive(Debug)]
-pub(super) enum View {
+pub(super) enum RecordState {
     /// Not loaded yet.
     Unread,
     /// The record was live at the last answer of the store.
-    Live(Live),
+    Live(LoadedRecord),
     /// There is no session: a write starts one.
     Absent,
     /// This request ended the session: a write starts another.
@@ -63,7 +63,7 @@ pub(super) enum View {
 
 /// A record that this request proved its right to.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LoadedRecord {
     pub(super) id: RecordId,
     /// As it was loaded, or changed by a rotation of this request.
     pub(super) record: Arc<Record>,
@@ -87,7 +87,7 @@ pub(super) enum Intent {
 
 /// The effect of the response on the client's token.
 #[derive(Debug, Default)]
-pub(crate) enum Issue {
+pub(crate) enum TokenAction {
     /// Leaves it as it is.
     #[default]
     Keep,
@@ -114,11 +114,11 @@ impl Validity {
 impl State {
     pub(crate) fn new() -> Self {
         Self {
-            view: View::Unread,
+            record_state: RecordState::Unread,
             origin: Status::New,
             pending: Writes::default(),
             intent: None,
-            issue: Issue::Keep,
+            token_action: TokenAction::Keep,
             client_state: ClientState::default(),
             touched: false,
             kept: Vec::new(),
@@ -136,7 +136,7 @@ impl State {
 
     /// Every key with a value, as this request sees them, sorted.
     pub(super) fn keys(&self) -> BTreeSet<&str> {
-        let stored = self.live().into_iter().flat_map(Live::keys);
+        let stored = self.live().into_iter().flat_map(LoadedRecord::keys);
         let buffered = self.pending.ops().map(|(key, _)| key);
         stored.chain(buffered).filter(|key| self.value(key).is_some()).collect()
     }
@@ -147,16 +147,16 @@ impl State {
         Some(live.value(key).map(RawJson::copied))
     }
 
-    pub(super) fn live(&self) -> Option<&Live> {
-        match &self.view {
-            View::Live(live) => Some(live),
+    pub(super) fn live(&self) -> Option<&LoadedRecord> {
+        match &self.record_state {
+            RecordState::Live(live) => Some(live),
             _ => None,
         }
     }
 
-    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
-        match &mut self.view {
-            View::Live(live) => Some(live),
+    pub(super) fn live_mut(&mut self) -> Option<&mut LoadedRecord> {
+        match &mut self.record_state {
+            RecordState::Live(live) => Some(live),
             _ => None,
         }
     }
@@ -197,8 +197,8 @@ impl State {
 
     /// Whether anything can still be buffered.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
-        match self.view {
-            View::Poisoned => Err(Error::Poisoned),
+        match self.record_state {
+            RecordState::Poisoned => Err(Error::Poisoned),
             _ if self.sent => Err(Error::TooLate),
             _ => Ok(()),
         }
@@ -207,26 +207,26 @@ impl State {
     /// Whether the handle still has a say: no load failed, and another request neither rotated nor
     /// ended its session.
     pub(super) fn check_current(&self) -> Result<(), Error> {
-        match self.view {
-            View::Poisoned => Err(Error::Poisoned),
-            View::Superseded => Err(Error::Superseded),
-            View::Gone(_) => Err(Error::Ended),
+        match self.record_state {
+            RecordState::Poisoned => Err(Error::Poisoned),
+            RecordState::Superseded => Err(Error::Superseded),
+            RecordState::Gone(_) => Err(Error::Ended),
             _ => Ok(()),
         }
     }
 
     /// The session whose end to wait for, or the reason why it already ended.
-    pub(super) fn standing(&self) -> Result<Standing, Error> {
-        match &self.view {
-            View::Live(live) => Ok(Standing::Live(live.loaded())),
-            View::Ended => Ok(Standing::Over(EndReason::Logout)),
-            View::Gone(reason) => Ok(Standing::Over(*reason)),
-            View::Superseded => Ok(Standing::Over(EndReason::Superseded)),
-            View::Absent if self.origin == Status::Expired => {
-                Ok(Standing::Over(EndReason::Expired))
+    pub(super) fn end_status(&self) -> Result<EndStatus, Error> {
+        match &self.record_state {
+            RecordState::Live(live) => Ok(EndStatus::Live(live.loaded())),
+            RecordState::Ended => Ok(EndStatus::Ended(EndReason::Logout)),
+            RecordState::Gone(reason) => Ok(EndStatus::Ended(*reason)),
+            RecordState::Superseded => Ok(EndStatus::Ended(EndReason::Superseded)),
+            RecordState::Absent if self.origin == Status::Expired => {
+                Ok(EndStatus::Ended(EndReason::Expired))
             }
-            View::Absent | View::Unread => Err(Error::NoSession),
-            View::Poisoned => Err(Error::Poisoned),
+            RecordState::Absent | RecordState::Unread => Err(Error::NoSession),
+            RecordState::Poisoned => Err(Error::Poisoned),
         }
     }
 
@@ -242,7 +242,7 @@ impl State {
         if self.principal().is_some_and(|known| known != principal) {
             self.pending.clear();
         }
-        let stored = self.live().into_iter().flat_map(Live::pre_auth_keys);
+        let stored = self.live().into_iter().flat_map(LoadedRecord::pre_auth_keys);
         let buffered = pre_auth_keys(&self.pending);
         for key in stored.chain(buffered).map(str::to_owned).collect::<Vec<_>>() {
             self.pending.remove(&key).expect("the key was accepted before");
@@ -258,11 +258,11 @@ impl State {
     }
 
     /// Has the patch of a sign-in put the pre-auth values again that this request wrote after it.
-    pub(super) fn put_kept(&mut self, patch: &mut Patch, shared: &Shared) -> Result<(), Error> {
+    pub(super) fn put_kept(&mut self, patch: &mut Patch, layer: &LayerState) -> Result<(), Error> {
         for key in std::mem::take(&mut self.kept) {
             let own = self.live().and_then(|live| Some((live.id, live.value(&key)?)));
             if let (Some((id, own)), None) = (own, patch.op(&key)) {
-                patch.put(&key, RawJson::copied(&shared.opened(id, &key, own)?))?;
+                patch.put(&key, RawJson::copied(&layer.opened(id, &key, own)?))?;
             }
         }
         Ok(())
@@ -274,7 +274,7 @@ impl State {
     }
 }
 
-impl Live {
+impl LoadedRecord {
     pub(super) fn new(id: RecordId, record: Arc<Record>, proof: Proof) -> Self {
         let idle_deadline = record.idle_deadline;
         Self {
@@ -305,10 +305,10 @@ impl Live {
     }
 
     /// The data that a wait for the end needs.
-    fn loaded(&self) -> Loaded {
+    fn loaded(&self) -> LoadedSession {
         let deadline = self.idle_deadline.min(self.record.absolute_deadline);
         let Record { sign_in, version, .. } = *self.record;
-        Loaded { id: self.id, sign_in, version, deadline }
+        LoadedSession { id: self.id, sign_in, version, deadline }
     }
 
     /// The move of the secret to the keyring's current key, if it is hashed under an older one.
@@ -329,7 +329,7 @@ impl Live {
     }
 
     /// Follows a patch that the store applied.
-    pub(super) fn follow(&mut self, patch: Patch, counters: &Counters) {
+    pub(super) fn apply(&mut self, patch: Patch, counters: &Counters) {
         if let Some(hash) = patch.rehashing().and_then(|rehash| rehash.of(&self.record.secret)) {
             Arc::make_mut(&mut self.record).secret = hash;
         }

@@ -14,21 +14,21 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::bounds::Bounds;
-use crate::calls::Calls;
-use crate::cookie::carried::Affinity;
+use crate::cookie::companion::Affinity;
 use crate::cookie::profile::CookieProfile;
+use crate::cutoff::Cutoff;
+use crate::end_watcher::EndWatcher;
 use crate::error::Error;
 use crate::events::Listener;
-use crate::floor::Floor;
 use crate::labels::IndexedLabels;
 use crate::replaceable::Replaceable;
 use crate::seal::Seal;
-use crate::watch::Watch;
+use crate::store_client::StoreClient;
 
 /// The state that all requests of a layer share.
 #[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) calls: Calls,
+pub(crate) struct LayerState {
+    pub(crate) client: StoreClient,
     pub(crate) realm: Realm,
     pub(crate) keyring: Replaceable<Arc<Keyring>>,
     pub(crate) seal: Seal,
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     /// The request headers that responses depend on.
     pub(crate) vary: HeaderValue,
     pub(crate) bounds: Replaceable<Bounds>,
-    pub(crate) floor: Option<Arc<Floor>>,
+    pub(crate) cutoff: Option<Arc<Cutoff>>,
     /// The facts of visitors' sessions.
     pub(crate) visitor: Facts,
     pub(crate) max_per_principal: usize,
@@ -52,10 +52,10 @@ pub(crate) struct Shared {
     /// The headers that a failure keeps of the response it replaces, beside [`KEPT`].
     pub(crate) kept: Vec<HeaderName>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) end_watcher: Arc<EndWatcher>,
 }
 
-impl Shared {
+impl LayerState {
     pub(crate) fn keyring(&self) -> Arc<Keyring> {
         self.keyring.get()
     }
@@ -66,7 +66,7 @@ impl Shared {
 
     /// A list of sessions within the lifetimes of today, with when each was last used.
     pub(crate) fn bounded(&self, mut listed: Vec<SessionInfo>) -> Vec<SessionInfo> {
-        let (bounds, now) = (self.bounds.get(), self.calls.store.env().now());
+        let (bounds, now) = (self.bounds.get(), self.client.store.env().now());
         listed.retain_mut(|info| bound(info, &bounds, now));
         listed
     }
@@ -80,23 +80,23 @@ impl Shared {
         ended.unwrap_or_else(|cut| Err(StoreError::unavailable(cut).into()))
     }
 
-    /// Gives the layer its own floor, and with it bounds and streams that no clone shares.
-    pub(crate) fn separate_floor(&mut self, interval: Duration) {
-        self.floor = Some(Arc::new(Floor::new(interval)));
+    /// Gives the layer its own cutoff, and with it bounds and streams that no clone shares.
+    pub(crate) fn separate_cutoff(&mut self, interval: Duration) {
+        self.cutoff = Some(Arc::new(Cutoff::new(interval)));
         self.bounds = Replaceable::new(Bounds::new(self.lifetime()));
-        self.watch = Arc::default();
+        self.end_watcher = Arc::default();
     }
 
-    /// Does so again after a change of what the floor goes with, if the layer has one.
-    pub(crate) fn separate_floor_again(&mut self) {
-        if let Some(interval) = self.floor.as_ref().map(|floor| floor.interval) {
-            self.separate_floor(interval);
+    /// Does so again after a change of what the cutoff goes with, if the layer has one.
+    pub(crate) fn separate_cutoff_again(&mut self) {
+        if let Some(interval) = self.cutoff.as_ref().map(|cutoff| cutoff.interval) {
+            self.separate_cutoff(interval);
         }
     }
 
     /// The patch as it is sent to a record: its values sealed. `None` if it is sent as it is.
     pub(crate) fn sealed(&self, id: RecordId, patch: &Patch) -> Result<Option<Box<Patch>>, Error> {
-        self.seal.patch(&self.realm, id, patch, self.calls.store.env())
+        self.seal.patch(&self.realm, id, patch, self.client.store.env())
     }
 
     /// The value that was stored under a key of a record.
@@ -165,7 +165,7 @@ const KEPT: [&str; 20] = [
     "server",
 ];
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for LayerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayer")
             .field("realm", &self.realm)

@@ -11,9 +11,9 @@ use steadfast_core::{
     Facts, LoginPolicy, Outcome, Principal, RecordId, SessionInfo, StoreError, Timestamp,
 };
 
-use crate::calls::Purpose;
-use crate::config::Shared;
 use crate::error::Error;
+use crate::layer_state::LayerState;
+use crate::store_client::Purpose;
 
 /// A mark, and the session that it names.
 pub(crate) struct Mark {
@@ -21,7 +21,7 @@ pub(crate) struct Mark {
     pub(crate) session: RecordId,
 }
 
-impl Shared {
+impl LayerState {
     /// Stores the marks of a session before its sign-in is sent; they expire with the sign-in.
     pub(crate) async fn mark(
         &self,
@@ -33,10 +33,10 @@ impl Shared {
         try_join_all(indexed.map(async |(name, value)| {
             let label = Principal::of_label(&self.realm, name, value);
             let named = Facts::of(None, None, [(SESSION, session.to_string().as_str())])?;
-            let now = self.calls.store.env().now();
+            let now = self.client.store.env().now();
             let (id, mark) = self.closed_record(label, named, now, until)?;
             let terms = LoginPolicy { cap: MARKS, ..LoginPolicy::default() };
-            match self.calls.create(id, mark, terms).await? {
+            match self.client.create(id, mark, terms).await? {
                 Outcome::Applied(_) => Ok(()),
                 Outcome::Rejected(rejection) => Err(Error::from(rejection)),
                 _ => Err(StoreError::refused("the store did not take a label's record").into()),
@@ -49,7 +49,7 @@ impl Shared {
     /// The marks of a label.
     pub(crate) async fn marks(&self, name: &str, value: &str) -> Result<Vec<Mark>, Error> {
         let label = Principal::of_label(&self.realm, name, value);
-        let listed = self.calls.list(&label, Purpose::End).await?;
+        let listed = self.client.list(&label, Purpose::End).await?;
         let mark = |info: SessionInfo| {
             let session = info.facts.label(SESSION)?.parse().ok()?;
             Some(Mark { id: info.id, session })

@@ -6,16 +6,16 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 use steadfast_core::{Event, Proof, RecordId, RequestHint, Token};
 
-use crate::config::Shared;
-use crate::cookie::carried;
+use crate::cookie::companion;
 use crate::cookie::parse::Candidates;
+use crate::layer_state::LayerState;
 
 /// The headers in which a request may have brought a token, and what was found in them.
 #[derive(Debug, Default)]
-pub(crate) struct Presented {
+pub(crate) struct RequestCredentials {
     headers: Mutex<Headers>,
     uses_header: bool,
-    claims: OnceLock<SmallVec<[Claim; 1]>>,
+    tokens: OnceLock<SmallVec<[PresentedToken; 1]>>,
     hint: OnceLock<RequestHint>,
 }
 
@@ -28,12 +28,12 @@ struct Headers {
 
 /// A claim of a request: a record, and the proof of the right to it.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct PresentedToken {
     pub(super) id: RecordId,
     pub(super) proof: Proof,
 }
 
-impl Presented {
+impl RequestCredentials {
     pub(crate) fn new(cookies: SmallVec<[HeaderValue; 1]>, header: Option<HeaderValue>) -> Self {
         let uses_header = header.is_some();
         let headers = Mutex::new(Headers { cookies, header });
@@ -59,46 +59,46 @@ impl Presented {
     }
 
     /// Whether the client carries something beside its token.
-    pub(super) fn places_sessions(&self, shared: &Shared) -> bool {
-        shared.calls.store.places_sessions() && !self.uses_header()
+    pub(super) fn places_sessions(&self, layer: &LayerState) -> bool {
+        layer.client.store.places_sessions() && !self.uses_header()
     }
 
     /// The distinct tokens that the request brought, hashed; the secrets themselves are wiped here.
-    pub(super) fn claims(&self, shared: &Shared) -> &[Claim] {
-        self.claims.get_or_init(|| {
-            let candidates = self.candidates(shared);
+    pub(super) fn tokens(&self, layer: &LayerState) -> &[PresentedToken] {
+        self.tokens.get_or_init(|| {
+            let candidates = self.candidates(layer);
             if candidates.malformed {
                 Event::MalformedId.emit(None);
             }
             if candidates.tokens.len() > 1 {
                 Event::DuplicateCookie.emit(None);
             }
-            let keyring = shared.keyring();
-            let claim = |token: &Token| Claim {
+            let keyring = layer.keyring();
+            let presented = |token: &Token| PresentedToken {
                 id: token.id(),
-                proof: keyring.prove(&shared.realm, token.secret()),
+                proof: keyring.prove(&layer.realm, token.secret()),
             };
-            candidates.tokens.iter().map(claim).collect()
+            candidates.tokens.iter().map(presented).collect()
         })
     }
 
     /// The hints of the cookies that accompany the token, if the store uses them.
-    pub(super) fn hint(&self, shared: &Shared) -> &RequestHint {
-        self.hint.get_or_init(|| match self.places_sessions(shared) {
+    pub(super) fn hint(&self, layer: &LayerState) -> &RequestHint {
+        self.hint.get_or_init(|| match self.places_sessions(layer) {
             true => {
-                let name = shared.cookie.cookie_name();
-                carried::hint(&self.headers().cookies, name, shared.affinity)
+                let name = layer.cookie.cookie_name();
+                companion::hint(&self.headers().cookies, name, layer.affinity)
             }
             false => RequestHint::default(),
         })
     }
 
     /// Counts how the route that the request carries relates to this node.
-    pub(crate) fn count_route(&self, shared: &Shared) {
-        if !shared.calls.store.places_sessions() {
+    pub(crate) fn count_route(&self, layer: &LayerState) {
+        if !layer.client.store.places_sessions() {
             return;
         }
-        if let Some(routed) = shared.calls.store.routed(&self.hint(shared).routes) {
+        if let Some(routed) = layer.client.store.routed(&self.hint(layer).routes) {
             routed.count();
             if routed.is_astray() {
                 Event::Misrouted.emit(None);
@@ -107,14 +107,14 @@ impl Presented {
     }
 
     /// The token of a record, to be sent again with another route.
-    pub(super) fn token(&self, shared: &Shared, id: RecordId) -> Option<Token> {
-        self.candidates(shared).tokens.into_iter().find(|token| token.id() == id)
+    pub(super) fn token(&self, layer: &LayerState, id: RecordId) -> Option<Token> {
+        self.candidates(layer).tokens.into_iter().find(|token| token.id() == id)
     }
 
-    fn candidates(&self, shared: &Shared) -> Candidates {
+    fn candidates(&self, layer: &LayerState) -> Candidates {
         let headers = self.headers();
         let Some(value) = &headers.header else {
-            return Candidates::find(&headers.cookies, shared.cookie.cookie_name());
+            return Candidates::find(&headers.cookies, layer.cookie.cookie_name());
         };
         let mut candidates = Candidates::default();
         if !value.is_empty() {

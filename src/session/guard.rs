@@ -16,14 +16,14 @@ use steadfast_core::{
 };
 use tokio::time::Instant;
 
-use super::state::{Intent, Issue, Live, State, Validity, Value, View};
-use super::{Claim, Inner, Status};
-use crate::calls::Purpose;
+use super::state::{Intent, LoadedRecord, RecordState, State, TokenAction, Validity, Value};
+use super::{Inner, PresentedToken, Status};
+use crate::end_watcher::end_reason;
 use crate::error::Error;
 use crate::events::Actor;
-use crate::watch::end_reason;
+use crate::store_client::Purpose;
 
-pub(super) struct Turn<'a> {
+pub(super) struct SessionGuard<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: MutexGuard<'a, State>,
     /// The purpose of this turn's loads.
@@ -39,30 +39,30 @@ pub(super) enum Sent {
     Conflict,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> SessionGuard<'a> {
     pub(super) fn new(inner: &'a Inner, state: MutexGuard<'a, State>) -> Self {
         Self { inner, state, purpose: Purpose::Use }
     }
 
     /// Finds out what the request's token opens, unless that is known.
     pub(super) async fn read(&mut self) -> Result<(), Error> {
-        match self.state.view {
-            View::Unread => {}
-            View::Poisoned => return Err(Error::Poisoned),
+        match self.state.record_state {
+            RecordState::Unread => {}
+            RecordState::Poisoned => return Err(Error::Poisoned),
             _ => return Ok(()),
         }
         let answer = self.look_up().await;
-        (self.state.view, self.state.origin) = self.or_poison(answer)?;
+        (self.state.record_state, self.state.origin) = self.or_poison(answer)?;
         Ok(())
     }
 
     /// Sends a patch that holds all that is buffered, and keeps account of the answer.
     pub(super) async fn send(&mut self, patch: &mut Patch) -> Result<Sent, Error> {
-        if matches!(self.state.view, View::Unread) {
-            match self.inner.claims() {
-                [] => self.state.view = View::Absent,
-                [claim] => {
-                    if let Some(applied) = self.send_blind(claim, patch).await? {
+        if matches!(self.state.record_state, RecordState::Unread) {
+            match self.inner.tokens() {
+                [] => self.state.record_state = RecordState::Absent,
+                [presented] => {
+                    if let Some(applied) = self.send_blind(presented, patch).await? {
                         return Ok(Sent::Applied(applied));
                     }
                 }
@@ -90,32 +90,33 @@ impl<'a> Turn<'a> {
         let (id, proof, sign_in) = (live.id, live.proof.clone(), live.record.sign_in);
         let user_before = live.record.principal.clone();
         let token = Token::generate(id, self.inner.env())?;
-        let (hash, now) = (self.inner.shared.hash(&token), self.inner.env().now());
+        let (hash, now) = (self.inner.layer.hash(&token), self.inner.env().now());
         let authentication = self.authentication(&intent, now);
         if matches!(intent, Intent::Login(..)) {
-            self.state.put_kept(patch, &self.inner.shared)?;
+            self.state.put_kept(patch, &self.inner.layer)?;
         }
         self.mark(id, authentication.as_ref()).await?;
         patch.rotate(proof, Rotation { hash, authentication });
         patch.within(sign_in);
         let facts = self.facts_after(&intent);
-        let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
+        let lifetime = facts.lifetime_within(&self.inner.layer.lifetime());
         patch.keep_until(lifetime.idle_deadline(now));
-        let sealed = self.inner.shared.sealed(id, patch)?;
+        let sealed = self.inner.layer.sealed(id, patch)?;
         let sent = sealed.as_deref().unwrap_or(patch);
-        match self.inner.calls().update(id, sent, &self.hint()).await? {
+        match self.inner.client().update(id, sent, &self.hint()).await? {
             Outcome::Applied(applied) => {
                 Event::Rotated.emit(Some(id));
                 let sent = sealed.map_or_else(|| std::mem::take(patch), |sealed| *sealed);
-                self.follow(sent, &applied);
-                self.tell_rotated(id, &intent, user_before, &applied);
+                self.on_patch_applied(sent, &applied);
+                self.report_rotated(id, &intent, user_before, &applied);
                 let validity = self.state.live().map(|live| Validity::of(&live.record));
-                self.state.issue = validity.map_or(Issue::Keep, |until| Issue::Set(token, until));
+                self.state.token_action =
+                    validity.map_or(TokenAction::Keep, |until| TokenAction::Set(token, until));
                 Ok(())
             }
             Outcome::Superseded => {
                 let patch = std::mem::take(patch);
-                Box::pin(self.rotation_lost(intent, patch, View::Superseded)).await
+                Box::pin(self.rotation_lost(intent, patch, RecordState::Superseded)).await
             }
             Outcome::Gone => {
                 let gone = self.gone(id).await;
@@ -131,10 +132,10 @@ impl<'a> Turn<'a> {
         key: &str,
         mut f: impl FnMut(Option<&[u8]>) -> Result<RawJson, E>,
     ) -> Result<(), E> {
-        let change = |turn: &Self| {
-            let new = f(turn.value(key)?.as_deref())?;
-            let mut patch = Patch::from(turn.state.pending.clone());
-            expect_as_seen(&turn.state, key, &mut patch)?;
+        let change = |guard: &Self| {
+            let new = f(guard.value(key)?.as_deref())?;
+            let mut patch = Patch::from(guard.state.pending.clone());
+            expect_as_seen(&guard.state, key, &mut patch)?;
             patch.put(key, new).map_err(Error::from)?;
             Ok(Some(patch))
         };
@@ -159,7 +160,7 @@ impl<'a> Turn<'a> {
         match self.state.value(key) {
             None => Ok(None),
             Some(Value::Own(own)) => Ok(Some(Cow::Borrowed(own))),
-            Some(Value::Stored(id, stored)) => self.inner.shared.opened(id, key, stored).map(Some),
+            Some(Value::Stored(id, stored)) => self.inner.layer.opened(id, key, stored).map(Some),
         }
     }
 
@@ -172,12 +173,12 @@ impl<'a> Turn<'a> {
         mut accept: impl FnMut(&[RawJson]) -> Result<(), Error>,
     ) -> Result<Vec<RawJson>, Error> {
         let mut taken = Vec::new();
-        let change = |turn: &Self| {
+        let change = |guard: &Self| {
             taken.clear();
-            let mut patch = Patch::from(turn.state.pending.clone());
-            for key in turn.state.keys().into_iter().filter(|key| is_wanted(key)) {
-                taken.extend(turn.value(key)?.as_deref().map(RawJson::copied));
-                expect_as_seen(&turn.state, key, &mut patch)?;
+            let mut patch = Patch::from(guard.state.pending.clone());
+            for key in guard.state.keys().into_iter().filter(|key| is_wanted(key)) {
+                taken.extend(guard.value(key)?.as_deref().map(RawJson::copied));
+                expect_as_seen(&guard.state, key, &mut patch)?;
                 patch.remove(key)?;
             }
             accept(&taken)?;
@@ -194,7 +195,7 @@ impl<'a> Turn<'a> {
         what: &str,
         mut compose: impl FnMut(&Self) -> Result<Option<Patch>, E>,
     ) -> Result<(), E> {
-        let deadline = Instant::now() + self.inner.calls().timeouts.normal;
+        let deadline = Instant::now() + self.inner.client().timeouts.normal;
         loop {
             self.read().await?;
             self.state.check_current()?;
@@ -216,7 +217,7 @@ impl<'a> Turn<'a> {
             Err(Error::Store(StoreError::NewerFormat { .. })) => return self.end_unread().await,
             read => read?,
         }
-        if matches!(self.state.view, View::Superseded) {
+        if matches!(self.state.record_state, RecordState::Superseded) {
             return Err(Error::Superseded);
         }
         self.state.discard();
@@ -227,15 +228,15 @@ impl<'a> Turn<'a> {
     /// Ends the sessions whose secrets the request showed, using only those secrets.
     async fn end_unread(&mut self) -> Result<(), Error> {
         self.state.discard();
-        for claim in self.inner.claims() {
-            let logout = Deletion { proof: Some(&claim.proof), ..Deletion::LOGOUT };
-            let answer = self.inner.calls().delete(claim.id, &logout).await;
+        for presented in self.inner.tokens() {
+            let logout = Deletion { proof: Some(&presented.proof), ..Deletion::LOGOUT };
+            let answer = self.inner.client().delete(presented.id, &logout).await;
             match self.or_poison(answer)? {
                 Deleted::Superseded => {
-                    self.state.view = View::Superseded;
+                    self.state.record_state = RecordState::Superseded;
                     return Err(Error::Superseded);
                 }
-                deleted => self.ended(claim.id, deleted.is_ended()),
+                deleted => self.ended(presented.id, deleted.is_ended()),
             }
         }
         Ok(())
@@ -247,10 +248,10 @@ impl<'a> Turn<'a> {
         let Some(live) = self.state.live() else { return Ok(false) };
         let (id, sign_in) = (live.id, Some(live.record.sign_in));
         let logout = Deletion { sign_in, ..Deletion::LOGOUT };
-        let answer = self.inner.calls().delete(id, &logout).await;
+        let answer = self.inner.client().delete(id, &logout).await;
         match self.or_poison(answer)? {
             Deleted::Superseded => {
-                self.state.view = View::Superseded;
+                self.state.record_state = RecordState::Superseded;
                 Err(Error::Superseded)
             }
             deleted => {
@@ -263,12 +264,14 @@ impl<'a> Turn<'a> {
     /// Ends the other sessions that the request showed tokens of: the handle uses at most one of them.
     async fn end_others_shown(&mut self) -> Result<(), Error> {
         let own = self.state.live().map(|live| live.id);
-        let claims = self.inner.claims().iter();
-        for claim in claims.filter(|claim| self.inner.claims().len() > 1 && Some(claim.id) != own) {
-            let logout = Deletion { proof: Some(&claim.proof), ..Deletion::LOGOUT };
-            let answer = self.inner.calls().delete(claim.id, &logout).await;
+        let tokens = self.inner.tokens().iter();
+        for presented in
+            tokens.filter(|presented| self.inner.tokens().len() > 1 && Some(presented.id) != own)
+        {
+            let logout = Deletion { proof: Some(&presented.proof), ..Deletion::LOGOUT };
+            let answer = self.inner.client().delete(presented.id, &logout).await;
             if self.or_poison(answer)?.is_ended() && own.is_none() {
-                self.ended(claim.id, true);
+                self.ended(presented.id, true);
             }
         }
         Ok(())
@@ -279,15 +282,15 @@ impl<'a> Turn<'a> {
         if by_this_request {
             let own = self.state.live().filter(|live| live.id == id);
             let user = own.and_then(|live| live.record.principal.as_ref());
-            self.inner.shared.ended(id, user, EndReason::Logout, Actor::Session(id));
+            self.inner.layer.ended(id, user, EndReason::Logout, Actor::Session(id));
         }
-        let was_presented = self.inner.claims().iter().any(|claim| claim.id == id);
+        let was_presented = self.inner.tokens().iter().any(|presented| presented.id == id);
         self.state.discard();
         self.state.client_state = ClientState::default();
-        self.state.view = View::Ended;
-        self.state.issue = match by_this_request && was_presented {
-            true => Issue::Remove,
-            false => Issue::Keep,
+        self.state.record_state = RecordState::Ended;
+        self.state.token_action = match by_this_request && was_presented {
+            true => TokenAction::Remove,
+            false => TokenAction::Keep,
         };
     }
 
@@ -325,20 +328,20 @@ impl<'a> Turn<'a> {
             return Err(Error::NoSession);
         }
         let Some((id, touch)) = self.touch() else { return Ok(()) };
-        match self.inner.calls().update(id, &touch, &RequestHint::default()).await? {
+        match self.inner.client().update(id, &touch, &RequestHint::default()).await? {
             Outcome::Applied(_) => {
                 Event::Renewed.emit(Some(id));
                 if let Some(live) = self.state.live_mut() {
-                    live.follow(touch, &Vec::new());
+                    live.apply(touch, &Vec::new());
                 }
                 Ok(())
             }
             Outcome::Superseded => {
-                self.state.view = View::Superseded;
+                self.state.record_state = RecordState::Superseded;
                 Err(Error::Superseded)
             }
             _ => {
-                self.state.view = self.gone(id).await;
+                self.state.record_state = self.gone(id).await;
                 Err(Error::Ended)
             }
         }
@@ -347,7 +350,7 @@ impl<'a> Turn<'a> {
     /// After a call that decides whether there is a session failed, the handle says nothing more.
     pub(super) fn or_poison<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, Error> {
         answer.map_err(|error| {
-            self.state.view = View::Poisoned;
+            self.state.record_state = RecordState::Poisoned;
             Error::from(error)
         })
     }
@@ -355,82 +358,86 @@ impl<'a> Turn<'a> {
     /// The patch that only moves the idle deadline, if that is due.
     pub(super) fn touch(&self) -> Option<(RecordId, Patch)> {
         let live = self.state.live().filter(|live| !self.is_over(&live.record))?;
-        let deadline = live.due_touch(&self.inner.shared.lifetime(), self.inner.env().now())?;
+        let deadline = live.due_touch(&self.inner.layer.lifetime(), self.inner.env().now())?;
         let mut touch = Patch::touch(deadline);
         touch.within(live.record.sign_in);
         self.add_rehash(&mut touch);
         Some((live.id, touch))
     }
 
-    async fn look_up(&self) -> Result<(View, Status), StoreError> {
-        let claims = self.inner.claims();
-        if !claims.is_empty() && self.inner.shared.is_floor_due() {
+    async fn look_up(&self) -> Result<(RecordState, Status), StoreError> {
+        let tokens = self.inner.tokens();
+        if !tokens.is_empty() && self.inner.layer.is_cutoff_due() {
             // Boxed, because few layers have it, and its room would be part of every load.
-            Box::pin(self.inner.shared.read_floor()).await?;
+            Box::pin(self.inner.layer.read_cutoff()).await?;
         }
-        let answers = match claims {
-            [] => return Ok((View::Absent, Status::New)),
-            [claim] => return Ok(self.seen(claim, self.load(claim).await?)),
-            _ => try_join_all(claims.iter().map(|claim| self.load(claim))).await?,
+        let answers = match tokens {
+            [] => return Ok((RecordState::Absent, Status::New)),
+            [presented] => return Ok(self.classify(presented, self.load(presented).await?)),
+            _ => try_join_all(tokens.iter().map(|presented| self.load(presented))).await?,
         };
-        let seen = claims.iter().zip(answers).map(|(claim, answer)| self.seen(claim, answer));
-        Ok(seen.reduce(Self::only_one).expect("there are several claims"))
+        let seen =
+            tokens.iter().zip(answers).map(|(presented, answer)| self.classify(presented, answer));
+        Ok(seen.reduce(Self::only_one).expect("there are several tokens"))
     }
 
-    async fn load(&self, claim: &Claim) -> Result<Lookup, StoreError> {
+    async fn load(&self, presented: &PresentedToken) -> Result<Lookup, StoreError> {
         let hint = self.inner.hint();
-        let calls = self.inner.calls();
-        let answer = calls.load(claim.id, Some(&claim.proof), hint, self.purpose).await?;
+        let client = self.inner.client();
+        let answer = client.load(presented.id, Some(&presented.proof), hint, self.purpose).await?;
         match &answer {
-            Lookup::Found(found) if found.id != claim.id => {
+            Lookup::Found(found) if found.id != presented.id => {
                 Err(StoreError::corrupt("the store answered with another session's record"))
             }
             _ => Ok(answer),
         }
     }
 
-    fn seen(&self, claim: &Claim, answer: Lookup) -> (View, Status) {
+    fn classify(&self, presented: &PresentedToken, answer: Lookup) -> (RecordState, Status) {
         match answer {
             Lookup::Found(found) if self.is_over(&found.record) => {
-                Event::ExpiredId.emit(Some(claim.id));
-                (View::Absent, Status::Expired)
+                Event::ExpiredId.emit(Some(presented.id));
+                (RecordState::Absent, Status::Expired)
             }
-            Lookup::Found(found) => {
-                (View::Live(Live::found(found, claim.proof.clone())), Status::Existing)
-            }
+            Lookup::Found(found) => (
+                RecordState::Live(LoadedRecord::found(found, presented.proof.clone())),
+                Status::Existing,
+            ),
             Lookup::Superseded => {
-                Event::Superseded.emit(Some(claim.id));
-                (View::Superseded, Status::Superseded)
+                Event::Superseded.emit(Some(presented.id));
+                (RecordState::Superseded, Status::Superseded)
             }
             Lookup::Absent(Absence::Lost) => {
-                Event::Lost.emit(Some(claim.id));
-                (View::Absent, Status::Lost)
+                Event::Lost.emit(Some(presented.id));
+                (RecordState::Absent, Status::Lost)
             }
             Lookup::Absent(Absence::Expired) => {
-                Event::ExpiredId.emit(Some(claim.id));
-                (View::Absent, Status::Expired)
+                Event::ExpiredId.emit(Some(presented.id));
+                (RecordState::Absent, Status::Expired)
             }
             Lookup::Absent(Absence::Unknown) => {
-                Event::UnknownId.emit(Some(claim.id));
-                (View::Absent, Status::Unknown)
+                Event::UnknownId.emit(Some(presented.id));
+                (RecordState::Absent, Status::Unknown)
             }
         }
     }
 
     /// Whether a record is over by the lifetimes of today.
     fn is_over(&self, record: &Record) -> bool {
-        self.inner.env().now() >= self.inner.shared.bounds.absolute_deadline(record)
+        self.inner.env().now() >= self.inner.layer.bounds.absolute_deadline(record)
     }
 
     /// Accepts exactly one live session of several tokens. Two live ones count as none, because one of them
     /// may have been planted.
-    fn only_one(one: (View, Status), other: (View, Status)) -> (View, Status) {
+    fn only_one(one: (RecordState, Status), other: (RecordState, Status)) -> (RecordState, Status) {
         match (&one.0, &other.0) {
-            (View::Live(_), View::Live(_)) => (View::Absent, Status::Ambiguous),
-            (_, View::Live(_)) if one.1 == Status::Ambiguous => one,
-            (_, View::Live(_)) => other,
-            (View::Live(_), _) => one,
-            (_, View::Superseded) if one.1 != Status::Ambiguous => other,
+            (RecordState::Live(_), RecordState::Live(_)) => {
+                (RecordState::Absent, Status::Ambiguous)
+            }
+            (_, RecordState::Live(_)) if one.1 == Status::Ambiguous => one,
+            (_, RecordState::Live(_)) => other,
+            (RecordState::Live(_), _) => one,
+            (_, RecordState::Superseded) if one.1 != Status::Ambiguous => other,
             _ => one,
         }
     }
@@ -439,28 +446,31 @@ impl<'a> Turn<'a> {
     /// start one, or to be dropped.
     async fn send_blind(
         &mut self,
-        claim: &Claim,
+        presented: &PresentedToken,
         patch: &mut Patch,
     ) -> Result<Option<Applied>, Error> {
-        patch.prove(claim.proof.clone());
-        if let Some(rehash) = self.inner.shared.keyring().rehash(&claim.proof) {
+        patch.prove(presented.proof.clone());
+        if let Some(rehash) = self.inner.layer.keyring().rehash(&presented.proof) {
             patch.rehash(rehash);
         }
         patch.keep_until(self.idle_deadline());
-        let sealed = self.inner.shared.sealed(claim.id, patch)?;
+        let sealed = self.inner.layer.sealed(presented.id, patch)?;
         let sent = sealed.as_deref().unwrap_or(patch);
-        let outcome = match self.inner.calls().update(claim.id, sent, self.inner.hint()).await {
+        let outcome = match self.inner.client().update(presented.id, sent, self.inner.hint()).await
+        {
             // A record that cannot be read counts as absent, and is left as it is.
             Err(StoreError::Corrupt(_)) => Outcome::Gone,
             outcome => outcome?,
         };
-        (self.state.view, self.state.origin) = match outcome {
+        (self.state.record_state, self.state.origin) = match outcome {
             Outcome::Applied(applied) => {
-                self.heed(&applied);
+                self.on_applied(&applied);
                 return Ok(Some(applied));
             }
-            Outcome::Gone => self.seen(claim, Lookup::Absent(self.absence(claim).await)),
-            Outcome::Superseded => self.seen(claim, Lookup::Superseded),
+            Outcome::Gone => {
+                self.classify(presented, Lookup::Absent(self.absence(presented).await))
+            }
+            Outcome::Superseded => self.classify(presented, Lookup::Superseded),
             outcome => return Err(refused(outcome, patch)),
         };
         *patch = std::mem::take(patch).unproven();
@@ -468,9 +478,9 @@ impl<'a> Turn<'a> {
     }
 
     /// Why a record that is gone is absent: a timeout must not count as an unknown token.
-    async fn absence(&self, claim: &Claim) -> Absence {
+    async fn absence(&self, presented: &PresentedToken) -> Absence {
         // Boxed, because it is rare, and its room would be part of every commit.
-        match Box::pin(self.load(claim)).await {
+        match Box::pin(self.load(presented)).await {
             Ok(Lookup::Absent(absence)) => absence,
             _ => Absence::Unknown,
         }
@@ -483,12 +493,12 @@ impl<'a> Turn<'a> {
         }
         self.add_rehash(patch);
         let hint = self.hint().into_owned();
-        let sealed = self.inner.shared.sealed(id, patch)?;
+        let sealed = self.inner.layer.sealed(id, patch)?;
         let sent = sealed.as_deref().unwrap_or(patch);
-        let outcome = self.inner.calls().update(id, sent, &hint).await?;
+        let outcome = self.inner.client().update(id, sent, &hint).await?;
         match outcome {
             Outcome::Applied(applied) => {
-                self.follow(
+                self.on_patch_applied(
                     sealed.map_or_else(|| std::mem::take(patch), |sealed| *sealed),
                     &applied,
                 );
@@ -496,11 +506,11 @@ impl<'a> Turn<'a> {
             }
             Outcome::Conflict => Ok(Sent::Conflict),
             Outcome::Gone => {
-                self.state.view = self.gone(id).await;
+                self.state.record_state = self.gone(id).await;
                 Err(Error::Ended)
             }
             Outcome::Superseded => {
-                self.state.view = View::Superseded;
+                self.state.record_state = RecordState::Superseded;
                 Err(Error::Superseded)
             }
             outcome => Err(refused(outcome, patch)),
@@ -508,18 +518,18 @@ impl<'a> Turn<'a> {
     }
 
     /// The view of a record that was live and has ended. Asks the store why, since an update does not say.
-    async fn gone(&self, id: RecordId) -> View {
+    async fn gone(&self, id: RecordId) -> RecordState {
         let hint = self.hint();
         // Boxed as in `absence`.
-        match Box::pin(self.inner.calls().load(id, None, &hint, self.purpose)).await {
-            Ok(Lookup::Absent(absence)) => View::Gone(end_reason(absence)),
-            _ => View::Gone(EndReason::Logout),
+        match Box::pin(self.inner.client().load(id, None, &hint, self.purpose)).await {
+            Ok(Lookup::Absent(absence)) => RecordState::Gone(end_reason(absence)),
+            _ => RecordState::Gone(EndReason::Logout),
         }
     }
 
     /// Has the secret hashed under the keyring's current key along with a patch, if it is not.
     fn add_rehash(&self, patch: &mut Patch) {
-        let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.shared.keyring()));
+        let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.layer.keyring()));
         if let Some(rehash) = rehash {
             patch.rehash(rehash);
         }
@@ -539,28 +549,29 @@ impl<'a> Turn<'a> {
         if self.state.sent {
             return Err(Error::TooLate);
         }
-        let calls = self.inner.calls();
-        calls.store.limits().check_total(&values).map_err(|limit| over_limit(limit, patch))?;
-        let id = calls.store.mint()?;
-        let values = match self.inner.shared.sealed(id, patch)? {
+        let client = self.inner.client();
+        client.store.limits().check_total(&values).map_err(|limit| over_limit(limit, patch))?;
+        let id = client.store.mint()?;
+        let values = match self.inner.layer.sealed(id, patch)? {
             Some(sealed) => sealed.merge(&Values::new())?.0,
             None => values,
         };
         let token = Token::generate(id, self.inner.env())?;
-        let hash = self.inner.shared.hash(&token);
+        let hash = self.inner.layer.hash(&token);
         let policy = authentication.as_ref().map_or_else(LoginPolicy::default, |a| a.policy);
         self.mark(id, authentication.as_ref()).await?;
-        let record = Arc::new(self.inner.shared.new_record(hash, values, authentication));
-        match calls.create(id, Record::clone(&record), policy).await? {
+        let record = Arc::new(self.inner.layer.new_record(hash, values, authentication));
+        match client.create(id, Record::clone(&record), policy).await? {
             Outcome::Applied(applied) => {
-                let shared = &self.inner.shared;
-                shared.created(id, record.principal.as_ref());
+                let layer = &self.inner.layer;
+                layer.created(id, record.principal.as_ref());
                 if let Some(user) = &record.principal {
-                    shared.signed_in(id, user, &record.facts, &applied);
+                    layer.signed_in(id, user, &record.facts, &applied);
                 }
-                self.heed(&applied);
-                self.state.issue = Issue::Set(token, Validity::of(&record));
-                self.state.view = View::Live(Live::new(id, record, hash.into()));
+                self.on_applied(&applied);
+                self.state.token_action = TokenAction::Set(token, Validity::of(&record));
+                self.state.record_state =
+                    RecordState::Live(LoadedRecord::new(id, record, hash.into()));
                 Ok(Sent::Applied(Applied { counters, ..applied }))
             }
             outcome => Err(refused(outcome, patch)),
@@ -588,14 +599,14 @@ impl<'a> Turn<'a> {
         &mut self,
         intent: Intent,
         patch: Patch,
-        seen: View,
+        seen: RecordState,
     ) -> Result<(), Error> {
         let mut patch = patch.unproven();
         match intent {
             Intent::Cycle if patch.writes() => self.send(&mut patch).await.map(drop),
             Intent::Cycle => Ok(()),
             Intent::Login(..) | Intent::Elevate | Intent::Reauthenticate => {
-                self.state.view = seen;
+                self.state.record_state = seen;
                 self.rotate_nothing(intent, patch).await
             }
         }
@@ -603,13 +614,13 @@ impl<'a> Turn<'a> {
 
     /// Has the session be found by the labels that it is about to get.
     async fn mark(&self, id: RecordId, login: Option<&Authentication>) -> Result<(), Error> {
-        let (shared, Some(login)) = (&self.inner.shared, login) else { return Ok(()) };
-        if shared.indexed.is_empty() {
+        let (layer, Some(login)) = (&self.inner.layer, login) else { return Ok(()) };
+        if layer.indexed.is_empty() {
             return Ok(());
         }
         let facts = login.facts.as_ref().unwrap_or_else(|| self.facts());
         // Boxed, because few layers have it, and its room would be part of every commit.
-        Box::pin(shared.mark(id, facts, login.absolute_deadline)).await
+        Box::pin(layer.mark(id, facts, login.absolute_deadline)).await
     }
 
     fn authentication(&self, intent: &Intent, now: Timestamp) -> Option<Authentication> {
@@ -619,7 +630,7 @@ impl<'a> Turn<'a> {
             Intent::Login(principal, terms) => (Some(principal.clone()), terms.policy),
         };
         let facts = self.facts_after(intent);
-        let lifetime = facts.lifetime_within(&self.inner.shared.lifetime());
+        let lifetime = facts.lifetime_within(&self.inner.layer.lifetime());
         Some(Authentication {
             at: now,
             absolute_deadline: lifetime.absolute_deadline(now),
@@ -655,15 +666,15 @@ impl<'a> Turn<'a> {
     async fn reload(&mut self, id: RecordId) -> Result<(), Error> {
         let answer = self.load_again(id).await;
         let lookup = self.or_poison(answer)?;
-        self.see(lookup)
+        self.on_lookup(lookup)
     }
 
     /// Sees the record again, for a stream that follows it, and says whether that told anything new. While the
     /// store is away, the record stays as it was seen.
-    pub(super) async fn look_again(&mut self) -> bool {
+    pub(super) async fn reload_for_stream(&mut self) -> bool {
         let Some(live) = self.state.live() else { return true };
         let (id, version) = (live.id, live.record.version);
-        match self.load_again(id).await.map(|lookup| self.see(lookup)) {
+        match self.load_again(id).await.map(|lookup| self.on_lookup(lookup)) {
             Ok(Ok(())) => self.state.live().is_none_or(|live| live.record.version != version),
             Ok(Err(_)) => true,
             Err(_) => false,
@@ -672,57 +683,57 @@ impl<'a> Turn<'a> {
 
     async fn load_again(&self, id: RecordId) -> Result<Lookup, StoreError> {
         let hint = self.hint();
-        self.inner.calls().load(id, None, &hint, self.purpose).await
+        self.inner.client().load(id, None, &hint, self.purpose).await
     }
 
-    fn see(&mut self, lookup: Lookup) -> Result<(), Error> {
+    fn on_lookup(&mut self, lookup: Lookup) -> Result<(), Error> {
         let (view, error) = match lookup {
             Lookup::Found(found) if !self.is_over(&found.record) => {
                 let live = self.state.live_mut();
                 if live.is_some_and(|live| live.reloaded(found.record)) {
                     return Ok(());
                 }
-                (View::Superseded, Error::Superseded)
+                (RecordState::Superseded, Error::Superseded)
             }
-            Lookup::Found(_) => (View::Gone(EndReason::Expired), Error::Ended),
-            Lookup::Absent(absence) => (View::Gone(end_reason(absence)), Error::Ended),
-            Lookup::Superseded => (View::Gone(EndReason::Logout), Error::Ended),
+            Lookup::Found(_) => (RecordState::Gone(EndReason::Expired), Error::Ended),
+            Lookup::Absent(absence) => (RecordState::Gone(end_reason(absence)), Error::Ended),
+            Lookup::Superseded => (RecordState::Gone(EndReason::Logout), Error::Ended),
         };
-        self.state.view = view;
+        self.state.record_state = view;
         Err(error)
     }
 
     /// Takes note of a patch that the store applied to the record of this handle.
-    fn follow(&mut self, patch: Patch, applied: &Applied) {
+    fn on_patch_applied(&mut self, patch: Patch, applied: &Applied) {
         self.state.keep_pre_auth(&patch);
         if let Some(live) = self.state.live_mut() {
-            live.follow(patch, &applied.counters);
+            live.apply(patch, &applied.counters);
         }
-        self.heed(applied);
+        self.on_applied(applied);
     }
 
     /// Takes note of what the store says beside what it did: nothing is buffered any more.
-    fn heed(&mut self, applied: &Applied) {
+    fn on_applied(&mut self, applied: &Applied) {
         self.state.pending = Writes::default();
         self.state.client_state = applied.client_state.clone();
     }
 
-    fn tell_rotated(
+    fn report_rotated(
         &self,
         id: RecordId,
         intent: &Intent,
         user_before: Option<Principal>,
         applied: &Applied,
     ) {
-        let shared = &self.inner.shared;
+        let layer = &self.inner.layer;
         match intent {
             Intent::Login(user, terms) => {
                 if let Some(before) = user_before.filter(|before| before != user) {
-                    shared.superseded(id, &before, applied.version);
+                    layer.superseded(id, &before, applied.version);
                 }
-                shared.signed_in(id, user, &terms.facts, applied);
+                layer.signed_in(id, user, &terms.facts, applied);
             }
-            _ => shared.rotated(id, user_before.as_ref(), applied.version),
+            _ => layer.rotated(id, user_before.as_ref(), applied.version),
         }
     }
 
@@ -736,7 +747,7 @@ impl<'a> Turn<'a> {
     }
 
     fn idle_deadline(&self) -> Timestamp {
-        let lifetime = self.facts().lifetime_within(&self.inner.shared.lifetime());
+        let lifetime = self.facts().lifetime_within(&self.inner.layer.lifetime());
         lifetime.idle_deadline(self.inner.env().now())
     }
 }

@@ -58,13 +58,13 @@ impl Default for Timeouts {
 
 /// The store, as the middleware calls it.
 #[derive(Clone, Debug)]
-pub(crate) struct Calls {
+pub(crate) struct StoreClient {
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) timeouts: Timeouts,
     breakers: Arc<Breakers>,
 }
 
-impl Calls {
+impl StoreClient {
     pub(crate) fn new(store: Arc<dyn SessionStore>) -> Self {
         Self { store, timeouts: Timeouts::default(), breakers: Arc::new(Breakers::new()) }
     }
@@ -74,7 +74,7 @@ impl Calls {
         id: RecordId,
         record: Record,
         policy: LoginPolicy,
-    ) -> impl Answer<Outcome> {
+    ) -> impl StoreFuture<Outcome> {
         let deadline = self.timeouts.critical;
         let call = Call { op: Op::Create, about: id.about(), deadline, purpose: Purpose::Use };
         self.within(call, self.store.create(id, record, policy))
@@ -86,7 +86,7 @@ impl Calls {
         proof: Option<&'a Proof>,
         hint: &'a RequestHint,
         purpose: Purpose,
-    ) -> impl Answer<Lookup> + 'a {
+    ) -> impl StoreFuture<Lookup> + 'a {
         let deadline = self.timeouts.normal;
         let call = Call { op: Op::Load, about: id.about(), deadline, purpose };
         self.within(call, self.store.load(id, proof, hint))
@@ -97,7 +97,7 @@ impl Calls {
         id: RecordId,
         patch: &'a Patch,
         hint: &'a RequestHint,
-    ) -> impl Answer<Outcome> + 'a {
+    ) -> impl StoreFuture<Outcome> + 'a {
         let deadline = match patch.rotation() {
             Some(_) => self.timeouts.critical,
             None => self.timeouts.normal,
@@ -110,7 +110,7 @@ impl Calls {
         &'a self,
         id: RecordId,
         deletion: &'a Deletion<'a>,
-    ) -> impl Answer<Deleted> + 'a {
+    ) -> impl StoreFuture<Deleted> + 'a {
         let deadline = self.timeouts.critical;
         let call = Call { op: Op::Delete, about: id.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete(id, deletion))
@@ -120,7 +120,7 @@ impl Calls {
         &'a self,
         whose: &'a Principal,
         purpose: Purpose,
-    ) -> impl Answer<Vec<SessionInfo>> + 'a {
+    ) -> impl StoreFuture<Vec<SessionInfo>> + 'a {
         let deadline = self.timeouts.normal;
         let call = Call { op: Op::List, about: whose.about(), deadline, purpose };
         self.within(call, self.store.list(whose))
@@ -130,7 +130,7 @@ impl Calls {
         &'a self,
         whose: &'a Principal,
         revocation: Revocation,
-    ) -> impl Answer<u64> + 'a {
+    ) -> impl StoreFuture<u64> + 'a {
         let (op, deadline) = (Op::DeleteAll, self.timeouts.critical);
         let call = Call { op, about: whose.about(), deadline, purpose: Purpose::End };
         self.within(call, self.store.delete_all(whose, revocation))
@@ -139,8 +139,8 @@ impl Calls {
     fn within<'a, T: Answered + Send + 'a>(
         &'a self,
         call: Call,
-        answer: impl Answer<T> + 'a,
-    ) -> impl Answer<T> + 'a {
+        answer: impl StoreFuture<T> + 'a,
+    ) -> impl StoreFuture<T> + 'a {
         let span = debug_span!(
             target: "steadfast",
             "store_call",
@@ -154,7 +154,7 @@ impl Calls {
     async fn measured<T: Answered + Send>(
         &self,
         call: Call,
-        answer: impl Answer<T>,
+        answer: impl StoreFuture<T>,
         span: Span,
     ) -> Result<T, StoreError> {
         let pass = self.admit(call).inspect_err(|_| {
@@ -195,7 +195,8 @@ impl Calls {
         if !self.store.shares_fate() {
             return;
         }
-        let (Guard { breaker, shown }, now) = (self.breakers.of(call.op), self.breakers.now());
+        let (MeasuredBreaker { breaker, shown }, now) =
+            (self.breakers.of(call.op), self.breakers.now());
         match error {
             Some(StoreError::Timeout) => breaker.failed(pass, Failure::Silent(call.about), now),
             Some(error) if error.scope() == Scope::Server => {
@@ -233,24 +234,25 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 struct Breakers {
     start: Instant,
-    reads: Guard,
-    writes: Guard,
+    reads: MeasuredBreaker,
+    writes: MeasuredBreaker,
 }
 
 /// A breaker, and what metrics show of it.
 #[derive(Debug)]
-struct Guard {
+struct MeasuredBreaker {
     breaker: Breaker,
     shown: ShownBreaker,
 }
 
 impl Breakers {
     fn new() -> Self {
-        let guard = |calls| Guard { breaker: Breaker::new(), shown: ShownBreaker::new(calls) };
-        Self { start: Instant::now(), reads: guard("reads"), writes: guard("writes") }
+        let breaker =
+            |calls| MeasuredBreaker { breaker: Breaker::new(), shown: ShownBreaker::new(calls) };
+        Self { start: Instant::now(), reads: breaker("reads"), writes: breaker("writes") }
     }
 
-    fn of(&self, op: Op) -> &Guard {
+    fn of(&self, op: Op) -> &MeasuredBreaker {
         match op {
             Op::Load | Op::List => &self.reads,
             Op::Create | Op::Update | Op::Delete | Op::DeleteAll => &self.writes,
@@ -281,11 +283,11 @@ impl Subject for Principal {
 }
 
 /// A store's answer, as soon as there is one.
-pub(crate) trait Answer<T>: Future<Output = Result<T, StoreError>> + Send {}
+pub(crate) trait StoreFuture<T>: Future<Output = Result<T, StoreError>> + Send {}
 
-impl<T, F: Future<Output = Result<T, StoreError>> + Send> Answer<T> for F {}
+impl<T, F: Future<Output = Result<T, StoreError>> + Send> StoreFuture<T> for F {}
 
 /// A call was not made, because the store is known to be dead.
 #[derive(Debug, thiserror::Error)]
-#[error("earlier calls failed, and the next try is due within half a second")]
+#[error("earlier client failed, and the next try is due within half a second")]
 pub(crate) struct BreakerOpen;

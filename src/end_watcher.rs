@@ -1,7 +1,7 @@
 //! Tells long-lived connections that their session changed, or is over.
 //!
 //! One task per layer serves all of them: it reads the store's changes, and asks the store about a
-//! session only where the changes cannot tell. An idle watcher costs neither time nor a store call.
+//! session only where the changes cannot tell. An idle waiter costs neither time nor a store call.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,9 +16,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bounds::Bounds;
-use crate::calls::{Calls, Purpose};
 use crate::measure::{ShownFeed, ShownWait};
 use crate::replaceable::Replaceable;
+use crate::store_client::{Purpose, StoreClient};
 
 /// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
 /// the store reports no changes: 10 s. With fewer than 1,000 sessions it is shorter, down to 1 s.
@@ -26,7 +26,7 @@ pub const RECHECK: Duration = Duration::from_secs(10);
 
 /// The sessions that connections wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct EndWatcher {
     state: Mutex<State>,
     /// Wakes the task when there is something to look at sooner than it knows.
     news: Arc<Notify>,
@@ -34,82 +34,83 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Default)]
 struct State {
-    watched: HashMap<RecordId, Watched>,
+    watched: HashMap<RecordId, WatchedSession>,
     /// When to ask the store about which session.
-    looks: BTreeSet<(Instant, RecordId)>,
+    checks: BTreeSet<(Instant, RecordId)>,
     /// The known deadlines of sessions.
     deadlines: BTreeSet<(Timestamp, RecordId)>,
     next_number: u64,
     is_running: bool,
     is_closed: bool,
     /// Whether the changes tell everything for now.
-    is_told: bool,
+    is_feed_up: bool,
 }
 
 /// A session, and who waits for its end.
 #[derive(Debug)]
-struct Watched {
+struct WatchedSession {
     deadline: Timestamp,
-    look: Option<Instant>,
-    watchers: HashMap<u64, Watcher>,
+    check: Option<Instant>,
+    waiters: HashMap<u64, Waiter>,
 }
 
 #[derive(Debug)]
-struct Watcher {
+struct Waiter {
     /// The sign-in under which the connection loaded the session.
     sign_in: u64,
-    told: Told,
+    notifier: Notifier,
 }
 
 /// The channel that wakes a connection.
 #[derive(Debug)]
-enum Told {
+enum Notifier {
     /// Of its end alone.
     End(oneshot::Sender<EndReason>),
     /// Of its changes, too.
-    News(watch::Sender<News>),
+    Update(watch::Sender<Update>),
 }
 
-/// News of a session that a connection follows.
+/// Update of a session that a connection follows.
 #[derive(Clone, Copy, Debug, Default)]
-struct News {
+struct Update {
     version: Option<Version>,
     over: Option<EndReason>,
 }
 
 /// The result of waiting for news of a session.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Followed {
+pub(crate) enum SessionUpdate {
     Changed,
-    Over(EndReason),
+    Ended(EndReason),
 }
 
 /// How a session stands for a connection that wants to wait for its end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Standing {
-    Live(Loaded),
-    Over(EndReason),
+pub(crate) enum EndStatus {
+    Live(LoadedSession),
+    Ended(EndReason),
 }
 
 /// A session whose end a connection waits for, as it was loaded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedSession {
     pub(crate) id: RecordId,
     pub(crate) sign_in: u64,
     pub(crate) version: Version,
     pub(crate) deadline: Timestamp,
 }
 
-impl Watch {
+impl EndWatcher {
     /// Waits for the end of a session.
     pub(crate) async fn ended(
         self: &Arc<Self>,
-        calls: &Calls,
+        client: &StoreClient,
         bounds: &Replaceable<Bounds>,
-        loaded: Loaded,
+        loaded: LoadedSession,
     ) -> EndReason {
         let (sender, ended) = oneshot::channel();
-        let Some(registration) = self.register(calls, bounds, loaded, Told::End(sender)) else {
+        let Some(registration) = self.register(client, bounds, loaded, Notifier::End(sender))
+        else {
             return EndReason::Shutdown;
         };
         let reason = ended.await;
@@ -119,15 +120,15 @@ impl Watch {
     }
 
     /// Follows a session until it is over; `None` once the process stops.
-    pub(crate) fn follow(
+    pub(crate) fn subscribe(
         self: &Arc<Self>,
-        calls: &Calls,
+        client: &StoreClient,
         bounds: &Replaceable<Bounds>,
-        loaded: Loaded,
-    ) -> Option<Following> {
-        let (sender, news) = watch::channel(News::default());
-        let registration = self.register(calls, bounds, loaded, Told::News(sender))?;
-        Some(Following { news, _registration: registration })
+        loaded: LoadedSession,
+    ) -> Option<Subscription> {
+        let (sender, news) = watch::channel(Update::default());
+        let registration = self.register(client, bounds, loaded, Notifier::Update(sender))?;
+        Some(Subscription { news, _registration: registration })
     }
 
     /// Ends every wait, now and from now on: the process stops.
@@ -135,27 +136,27 @@ impl Watch {
         let mut state = self.lock();
         state.is_closed = true;
         let watched = std::mem::take(&mut state.watched);
-        state.looks.clear();
+        state.checks.clear();
         state.deadlines.clear();
         drop(state);
-        for watcher in watched.into_values().flat_map(|watched| watched.watchers.into_values()) {
-            watcher.told.over(EndReason::Shutdown);
+        for waiter in watched.into_values().flat_map(|watched| watched.waiters.into_values()) {
+            waiter.notifier.over(EndReason::Shutdown);
         }
         self.news.notify_one();
     }
 
     /// Plans to look at every session within [`RECHECK`], because some may be over by now.
-    pub(crate) fn look_again(&self, env: &Env) {
-        self.lock().look_at_all(env);
+    pub(crate) fn recheck_all(&self, env: &Env) {
+        self.lock().recheck_all(env);
         self.news.notify_one();
     }
 
     fn register(
         self: &Arc<Self>,
-        calls: &Calls,
+        client: &StoreClient,
         bounds: &Replaceable<Bounds>,
-        loaded: Loaded,
-        told: Told,
+        loaded: LoadedSession,
+        notifier: Notifier,
     ) -> Option<Registration> {
         let mut state = self.lock();
         if state.is_closed {
@@ -164,41 +165,42 @@ impl Watch {
         state.next_number += 1;
         let number = state.next_number;
         // The session may have ended since it was loaded, before its changes were listened to.
-        state.watch(loaded, number, told);
-        state.look_at(loaded.id, Instant::now());
+        state.watch(loaded, number, notifier);
+        state.check_at(loaded.id, Instant::now());
         if !std::mem::replace(&mut state.is_running, true) {
-            let running = Running { watch: Arc::downgrade(self), news: Arc::clone(&self.news) };
-            state.is_told = true;
-            let changes = calls.store.changes();
-            let (calls, bounds) = (calls.clone(), bounds.clone());
-            tokio::spawn(serve(running, calls, bounds, changes));
+            let running =
+                RunningTask { watcher: Arc::downgrade(self), news: Arc::clone(&self.news) };
+            state.is_feed_up = true;
+            let changes = client.store.changes();
+            let (client, bounds) = (client.clone(), bounds.clone());
+            tokio::spawn(serve(running, client, bounds, changes));
         }
         drop(state);
         self.news.notify_one();
-        let (watch, shown) = (Arc::clone(self), ShownWait::new());
-        Some(Registration { watch, id: loaded.id, number, _shown: shown })
+        let (watcher, shown) = (Arc::clone(self), ShownWait::new());
+        Some(Registration { watcher, id: loaded.id, number, _shown: shown })
     }
 
-    fn hear(&self, change: Change, env: &Env) {
+    fn on_change(&self, change: Change, env: &Env) {
         let mut state = self.lock();
         match change {
             Change::Ended(id, reason) => state.end(id, |_| Some(reason)),
-            // Whether a watcher is of an earlier sign-in is not told.
-            Change::SignedIn(id, _) => state.look_at(id, Instant::now()),
+            // Whether a waiter is of an earlier sign-in is not told.
+            Change::SignedIn(id, _) => state.check_at(id, Instant::now()),
             Change::Patched(id, version) => state.changed(id, version),
             Change::Missed => {
-                state.is_told = true;
-                state.look_at_all(env);
+                state.is_feed_up = true;
+                state.recheck_all(env);
             }
             Change::Down => {
-                state.is_told = false;
-                state.look_at_all(env);
+                state.is_feed_up = false;
+                state.recheck_all(env);
             }
         }
     }
 
     /// Takes note of what the store says of a session.
-    fn saw(
+    fn on_lookup(
         &self,
         id: RecordId,
         answer: Result<Lookup, StoreError>,
@@ -213,23 +215,23 @@ impl Watch {
                 state.changed(id, record.version);
                 let absolute = bounds.absolute_deadline(&record);
                 match env.now() < absolute {
-                    true => state.lives(id, absolute.min(record.idle_deadline), env),
+                    true => state.on_alive(id, absolute.min(record.idle_deadline), env),
                     false => state.end(id, |_| Some(EndReason::Expired)),
                 }
             }
             Ok(Lookup::Absent(absence)) => state.end(id, |_| Some(end_reason(absence))),
             Ok(Lookup::Superseded) => state.end(id, |_| Some(EndReason::Logout)),
             // An error is not an end: the store will say later.
-            Err(_) => state.look_later(id, env),
+            Err(_) => state.check_later(id, env),
         }
     }
 
     /// Plans to look at what is due to expire; returns when there is something to do again.
-    fn plan(&self, wall: Timestamp) -> Instant {
+    fn next_wakeup(&self, wall: Timestamp) -> Instant {
         let mut state = self.lock();
         state.expire(wall);
         let tick = Instant::now() + TICK;
-        state.looks.first().map_or(tick, |(at, _)| tick.min(*at))
+        state.checks.first().map_or(tick, |(at, _)| tick.min(*at))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -238,31 +240,31 @@ impl Watch {
 }
 
 impl State {
-    fn watch(&mut self, loaded: Loaded, number: u64, told: Told) {
+    fn watch(&mut self, loaded: LoadedSession, number: u64, notifier: Notifier) {
         let deadline = loaded.deadline;
         let deadlines = &mut self.deadlines;
         let watched = self.watched.entry(loaded.id).or_insert_with(|| {
             deadlines.insert((deadline, loaded.id));
-            Watched { deadline, look: None, watchers: HashMap::new() }
+            WatchedSession { deadline, check: None, waiters: HashMap::new() }
         });
-        watched.watchers.insert(number, Watcher { sign_in: loaded.sign_in, told });
+        watched.waiters.insert(number, Waiter { sign_in: loaded.sign_in, notifier });
     }
 
     /// Tells those who follow a session that it has this version.
     fn changed(&mut self, id: RecordId, version: Version) {
         let Some(watched) = self.watched.get(&id) else { return };
-        for watcher in watched.watchers.values() {
-            watcher.told.changed(version);
+        for waiter in watched.waiters.values() {
+            waiter.notifier.changed(version);
         }
     }
 
     /// Ends the waits for a session for whose sign-in there is a reason.
     fn end(&mut self, id: RecordId, reason: impl Fn(u64) -> Option<EndReason>) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
-        for (number, watcher) in std::mem::take(&mut watched.watchers) {
-            match reason(watcher.sign_in) {
-                Some(reason) => watcher.told.over(reason),
-                None => drop(watched.watchers.insert(number, watcher)),
+        for (number, waiter) in std::mem::take(&mut watched.waiters) {
+            match reason(waiter.sign_in) {
+                Some(reason) => waiter.notifier.over(reason),
+                None => drop(watched.waiters.insert(number, waiter)),
             }
         }
         self.forget_unwatched(id);
@@ -270,61 +272,62 @@ impl State {
 
     fn forget(&mut self, id: RecordId, number: u64) {
         if let Some(watched) = self.watched.get_mut(&id) {
-            watched.watchers.remove(&number);
+            watched.waiters.remove(&number);
             self.forget_unwatched(id);
         }
     }
 
     fn forget_unwatched(&mut self, id: RecordId) {
-        if self.watched.get(&id).is_some_and(|watched| watched.watchers.is_empty())
+        if self.watched.get(&id).is_some_and(|watched| watched.waiters.is_empty())
             && let Some(watched) = self.watched.remove(&id)
         {
             self.deadlines.remove(&(watched.deadline, id));
-            watched.look.map(|at| self.looks.remove(&(at, id)));
+            watched.check.map(|at| self.checks.remove(&(at, id)));
         }
     }
 
     /// Has the store asked about a session at a time, or sooner where that is planned.
-    fn look_at(&mut self, id: RecordId, at: Instant) {
+    fn check_at(&mut self, id: RecordId, at: Instant) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
-        if let Some(planned) = watched.look {
+        if let Some(planned) = watched.check {
             if planned <= at {
                 return;
             }
-            self.looks.remove(&(planned, id));
+            self.checks.remove(&(planned, id));
         }
-        watched.look = Some(at);
-        self.looks.insert((at, id));
+        watched.check = Some(at);
+        self.checks.insert((at, id));
     }
 
     /// The time within which each session is looked at: as short as 100 looks per second allow.
-    fn recheck(&self) -> Duration {
+    fn recheck_time(&self) -> Duration {
         let count = u32::try_from(self.watched.len()).unwrap_or(u32::MAX);
-        LOOK_EVERY.saturating_mul(count).clamp(SOONEST_RECHECK, RECHECK)
+        CHECK_INTERVAL.saturating_mul(count).clamp(MIN_RECHECK, RECHECK)
     }
 
     /// Spreads the looks, so that they do not reach the store all at the same time.
-    fn look_at_all(&mut self, env: &Env) {
-        let (ids, within): (Vec<_>, _) = (self.watched.keys().copied().collect(), self.recheck());
+    fn recheck_all(&mut self, env: &Env) {
+        let (ids, within): (Vec<_>, _) =
+            (self.watched.keys().copied().collect(), self.recheck_time());
         for id in ids {
-            self.look_at(id, some_time_within(within, env));
+            self.check_at(id, random_time_within(within, env));
         }
     }
 
-    fn look_later(&mut self, id: RecordId, env: &Env) {
-        let half = self.recheck() / 2;
-        self.look_at(id, some_time_within(half, env) + half);
+    fn check_later(&mut self, id: RecordId, env: &Env) {
+        let half = self.recheck_time() / 2;
+        self.check_at(id, random_time_within(half, env) + half);
     }
 
     /// Takes note of a session that lives until a deadline, unless it is used again.
-    fn lives(&mut self, id: RecordId, deadline: Timestamp, env: &Env) {
+    fn on_alive(&mut self, id: RecordId, deadline: Timestamp, env: &Env) {
         if let Some(watched) = self.watched.get_mut(&id) {
             self.deadlines.remove(&(watched.deadline, id));
             watched.deadline = deadline;
             self.deadlines.insert((deadline, id));
         }
-        if !self.is_told {
-            self.look_later(id, env);
+        if !self.is_feed_up {
+            self.check_later(id, env);
         }
     }
 
@@ -334,28 +337,28 @@ impl State {
             && deadline <= wall
         {
             self.deadlines.pop_first();
-            self.look_at(id, Instant::now());
+            self.check_at(id, Instant::now());
         }
     }
 
     /// The next session that the store is to be asked about, if its time has come.
     fn take_due(&mut self) -> Option<RecordId> {
-        let (at, id) = *self.looks.first()?;
+        let (at, id) = *self.checks.first()?;
         if at > Instant::now() {
             return None;
         }
-        self.looks.pop_first();
+        self.checks.pop_first();
         if let Some(watched) = self.watched.get_mut(&id) {
-            watched.look = None;
+            watched.check = None;
         }
         Some(id)
     }
 }
 
-impl Told {
+impl Notifier {
     /// Tells of a version, unless the connection knows a later one.
     fn changed(&self, version: Version) {
-        if let Self::News(news) = self {
+        if let Self::Update(news) = self {
             news.send_if_modified(|news| {
                 let is_news = news.version < Some(version);
                 news.version = news.version.max(Some(version));
@@ -368,31 +371,31 @@ impl Told {
     fn over(self, reason: EndReason) {
         match self {
             Self::End(ended) => drop(ended.send(reason)),
-            Self::News(news) => news.send_modify(|news| news.over = Some(reason)),
+            Self::Update(news) => news.send_modify(|news| news.over = Some(reason)),
         }
     }
 }
 
 /// A session that a connection follows. Dropped, it is forgotten.
 #[derive(Debug)]
-pub(crate) struct Following {
-    news: watch::Receiver<News>,
+pub(crate) struct Subscription {
+    news: watch::Receiver<Update>,
     _registration: Registration,
 }
 
-impl Following {
+impl Subscription {
     /// Waits until the session has a later version than this one, or is over.
-    pub(crate) async fn after(&mut self, version: Version) -> Followed {
+    pub(crate) async fn after(&mut self, version: Version) -> SessionUpdate {
         loop {
             let news = *self.news.borrow_and_update();
             match news.over {
-                Some(reason) => return Followed::Over(reason),
-                None if news.version > Some(version) => return Followed::Changed,
+                Some(reason) => return SessionUpdate::Ended(reason),
+                None if news.version > Some(version) => return SessionUpdate::Changed,
                 None => {}
             }
             // Without a last word the task was cut off together with its runtime.
             if self.news.changed().await.is_err() && self.news.borrow().over.is_none() {
-                return Followed::Over(EndReason::Shutdown);
+                return SessionUpdate::Ended(EndReason::Shutdown);
             }
         }
     }
@@ -401,7 +404,7 @@ impl Following {
 /// A wait under way. Dropped with the future that waits, it is forgotten.
 #[derive(Debug)]
 struct Registration {
-    watch: Arc<Watch>,
+    watcher: Arc<EndWatcher>,
     id: RecordId,
     number: u64,
     _shown: ShownWait,
@@ -409,64 +412,64 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.watch.lock().forget(self.id, self.number);
+        self.watcher.lock().forget(self.id, self.number);
     }
 }
 
 /// The task's right to run. When its runtime ends before it, the next wait starts another.
-struct Running {
-    watch: Weak<Watch>,
+struct RunningTask {
+    watcher: Weak<EndWatcher>,
     news: Arc<Notify>,
 }
 
-impl Drop for Running {
+impl Drop for RunningTask {
     fn drop(&mut self) {
-        if let Some(watch) = self.watch.upgrade() {
-            watch.lock().is_running = false;
+        if let Some(watcher) = self.watcher.upgrade() {
+            watcher.lock().is_running = false;
         }
     }
 }
 
 /// Serves all waits until the layer is gone.
 async fn serve(
-    running: Running,
-    calls: Calls,
+    running: RunningTask,
+    client: StoreClient,
     bounds: Replaceable<Bounds>,
     changes: Option<ChangeStream>,
 ) {
-    let (calls, env) = (&calls, calls.store.env());
-    let mut changes = changes.unwrap_or_else(silence);
-    let (mut looks, mut feed) = (FuturesUnordered::new(), ShownFeed::new());
-    while let Some(watch) = running.watch.upgrade() {
-        let next_look = watch.plan(env.now());
-        while looks.len() < LOOKS_AT_ONCE
-            && let Some(id) = watch.lock().take_due()
+    let (client, env) = (&client, client.store.env());
+    let mut changes = changes.unwrap_or_else(silent_feed);
+    let (mut checks, mut feed) = (FuturesUnordered::new(), ShownFeed::new());
+    while let Some(watcher) = running.watcher.upgrade() {
+        let next_check = watcher.next_wakeup(env.now());
+        while checks.len() < MAX_CONCURRENT_CHECKS
+            && let Some(id) = watcher.lock().take_due()
         {
-            looks.push(async move { (id, calls.load(id, None, &NO_HINT, Purpose::Use).await) });
+            checks.push(async move { (id, client.load(id, None, &NO_HINT, Purpose::Use).await) });
         }
         // Waiting keeps nothing alive, or the task would outlive the layer.
-        drop(watch);
+        drop(watcher);
         let event = tokio::select! {
-            change = changes.next() => Event::Told(change),
-            Some((id, answer)) = looks.next() => Event::Seen(id, answer),
+            change = changes.next() => TaskEvent::Change(change),
+            Some((id, answer)) = checks.next() => TaskEvent::Lookup(id, answer),
             () = running.news.notified() => continue,
-            () = sleep_until(next_look) => continue,
+            () = sleep_until(next_check) => continue,
         };
-        let Some(watch) = running.watch.upgrade() else { return };
+        let Some(watcher) = running.watcher.upgrade() else { return };
         match event {
-            Event::Told(Some(change)) => {
+            TaskEvent::Change(Some(change)) => {
                 feed.hear(change);
-                watch.hear(change, env);
+                watcher.on_change(change, env);
             }
-            Event::Told(None) => changes = silence(),
-            Event::Seen(id, answer) => watch.saw(id, answer, &bounds, env),
+            TaskEvent::Change(None) => changes = silent_feed(),
+            TaskEvent::Lookup(id, answer) => watcher.on_lookup(id, answer, &bounds, env),
         }
     }
 }
 
-enum Event {
-    Told(Option<Change>),
-    Seen(RecordId, Result<Lookup, StoreError>),
+enum TaskEvent {
+    Change(Option<Change>),
+    Lookup(RecordId, Result<Lookup, StoreError>),
 }
 
 /// The reason why a session with an absent record ended, if the store can tell.
@@ -478,12 +481,12 @@ pub(crate) fn end_reason(absence: Absence) -> EndReason {
 }
 
 /// The feed of a store that reports no changes, or none any more.
-fn silence() -> ChangeStream {
+fn silent_feed() -> ChangeStream {
     ChangeStream::new(stream::iter([Change::Down]).chain(stream::pending()))
 }
 
 /// A time from now on, at random, within this span.
-fn some_time_within(span: Duration, env: &Env) -> Instant {
+fn random_time_within(span: Duration, env: &Env) -> Instant {
     let mut random = [0; 2];
     // Without randomness all looks come at the same time, which is no harm but to the store.
     let _ = env.fill(&mut random);
@@ -494,13 +497,13 @@ fn some_time_within(span: Duration, env: &Env) -> Instant {
 const TICK: Duration = Duration::from_secs(1);
 
 /// The pause between two looks while the feed is down, if they are spread evenly.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The time in which each session is looked at while the feed is down and few are followed.
-const SOONEST_RECHECK: Duration = Duration::from_secs(1);
+const MIN_RECHECK: Duration = Duration::from_secs(1);
 
 /// Store calls under way at a time.
-const LOOKS_AT_ONCE: usize = 32;
+const MAX_CONCURRENT_CHECKS: usize = 32;
 
 /// The question does not come from a client.
 static NO_HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };

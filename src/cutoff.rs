@@ -1,13 +1,13 @@
-//! When a node has to read the floor again: see [`crate::everybody`].
+//! When a node has to read the cutoff again: see [`crate::end_everybody`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How this node keeps up with the floor.
+/// How this node keeps up with the cutoff.
 #[derive(Debug)]
-pub(crate) struct Floor {
+pub(crate) struct Cutoff {
     pub(crate) interval: Duration,
     reading: Mutex<Reading>,
 }
@@ -19,7 +19,7 @@ struct Reading {
     has_poller: bool,
 }
 
-impl Floor {
+impl Cutoff {
     pub(crate) fn new(interval: Duration) -> Self {
         Self { interval: interval.max(SHORTEST), reading: Mutex::default() }
     }

@@ -5,37 +5,37 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::body::ServedBody;
-use crate::config::Shared;
-use crate::cookie::carried::{self, Affinity};
+use crate::cookie::companion::{self, Affinity};
 use crate::error::{Error, SessionFailure};
-use crate::session::{Head, Issue, Notes, Session};
+use crate::layer_state::LayerState;
+use crate::session::{CompanionCookies, ResponseEffects, Session, TokenAction};
 
 /// Applies what the session came to. An untouched session changes nothing, to the byte.
 pub(crate) fn apply<B: ServedBody>(
-    head: Head,
+    effects: ResponseEffects,
     session: &Session,
     response: Response<B>,
 ) -> Response<B::Body> {
-    if !head.touched {
+    if !effects.touched {
         return response.map(B::served);
     }
-    let shared = session.shared();
-    let is_failure = head.failure.is_some();
-    let mut response = match head.failure {
-        Some(error) => failure::<B>(error, shared, response.into_parts().0),
+    let layer = session.layer();
+    let is_failure = effects.failure.is_some();
+    let mut response = match effects.failure {
+        Some(error) => failure::<B>(error, layer, response.into_parts().0),
         None => response.map(B::served),
     };
     let headers = response.headers_mut();
-    drop_cookies_of_our_name(headers, shared);
-    vary(headers, &shared.vary);
+    drop_cookies_of_our_name(headers, layer);
+    vary(headers, &layer.vary);
     drop_targeted(headers);
-    let credential = credential(head.issue, &head.notes, session);
-    let hands_out = credential.is_some();
+    let credential = credential(effects.token_action, &effects.companions, session);
+    let sets_token = credential.is_some();
     if let Some(credential) = credential {
-        hand_out(credential, headers, session);
+        set_token(credential, headers, session);
     }
-    let tells = tell(&head.notes, headers, shared);
-    match hands_out || tells || is_failure {
+    let sets_companions = set_companion_cookies(&effects.companions, headers, layer);
+    match sets_token || sets_companions || is_failure {
         true => never_store(headers),
         false => keep_private(headers),
     }
@@ -45,12 +45,12 @@ pub(crate) fn apply<B: ServedBody>(
 /// The answer when what the handler promised was not kept, in place of a response with this head.
 pub(crate) fn failure<B: ServedBody>(
     error: Error,
-    shared: &Shared,
+    layer: &LayerState,
     replaced: Parts,
 ) -> Response<B::Body> {
-    let (mut parts, text) = shared.render(&error).into_parts();
+    let (mut parts, text) = layer.render(&error).into_parts();
     for name in replaced.headers.keys() {
-        if shared.keeps(name) && !parts.headers.contains_key(name) {
+        if layer.keeps(name) && !parts.headers.contains_key(name) {
             for value in replaced.headers.get_all(name) {
                 parts.headers.append(name, value.clone());
             }
@@ -63,31 +63,35 @@ pub(crate) fn failure<B: ServedBody>(
 }
 
 /// The header value that gives or takes the client's token.
-fn credential(issue: Issue, notes: &Notes, session: &Session) -> Option<HeaderValue> {
-    let shared = session.shared();
-    let route = notes.route.as_deref().filter(|_| shared.affinity == Affinity::Suffix);
-    match (issue, session.uses_header()) {
-        (Issue::Keep, _) => None,
-        (Issue::Set(token, validity), false) => {
-            let left = || validity.until.since(shared.calls.store.env().now());
-            let profile = shared.cookie.is_persistent();
+fn credential(
+    action: TokenAction,
+    companions: &CompanionCookies,
+    session: &Session,
+) -> Option<HeaderValue> {
+    let layer = session.layer();
+    let route = companions.route.as_deref().filter(|_| layer.affinity == Affinity::Suffix);
+    match (action, session.uses_header()) {
+        (TokenAction::Keep, _) => None,
+        (TokenAction::Set(token, validity), false) => {
+            let left = || validity.until.since(layer.client.store.env().now());
+            let profile = layer.cookie.is_persistent();
             let max_age = validity.is_persistent.unwrap_or(profile).then(left);
-            Some(shared.cookie.issue(&token, route.unwrap_or_default(), max_age))
+            Some(layer.cookie.issue(&token, route.unwrap_or_default(), max_age))
         }
-        (Issue::Remove, false) => Some(shared.cookie.removal()),
-        (Issue::Set(token, _), true) => {
+        (TokenAction::Remove, false) => Some(layer.cookie.removal()),
+        (TokenAction::Set(token, _), true) => {
             let value = HeaderValue::from_str(&token.encode());
             let mut value = value.expect("a token is visible ASCII");
             value.set_sensitive(true);
             Some(value)
         }
-        (Issue::Remove, true) => Some(HeaderValue::from_static("")),
+        (TokenAction::Remove, true) => Some(HeaderValue::from_static("")),
     }
 }
 
-fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session) {
-    let shared = session.shared();
-    match &shared.header {
+fn set_token(credential: HeaderValue, headers: &mut HeaderMap, session: &Session) {
+    let layer = session.layer();
+    match &layer.header {
         Some(name) if session.uses_header() => {
             headers.insert(name, credential);
         }
@@ -98,23 +102,28 @@ fn hand_out(credential: HeaderValue, headers: &mut HeaderMap, session: &Session)
 }
 
 /// Sets or removes the cookies beside the session's, and says whether there was anything to do.
-fn tell(notes: &Notes, headers: &mut HeaderMap, shared: &Shared) -> bool {
-    let route = notes.route.as_deref().filter(|_| shared.affinity == Affinity::Cookie);
-    let notes = [(carried::ROUTE, route), (carried::SEEN, notes.seen.as_deref())];
-    for (behind, text) in notes.into_iter().filter_map(|(behind, text)| Some((behind, text?))) {
+fn set_companion_cookies(
+    companions: &CompanionCookies,
+    headers: &mut HeaderMap,
+    layer: &LayerState,
+) -> bool {
+    let route = companions.route.as_deref().filter(|_| layer.affinity == Affinity::Cookie);
+    let companions = [(companion::ROUTE, route), (companion::SEEN, companions.seen.as_deref())];
+    for (behind, text) in companions.into_iter().filter_map(|(behind, text)| Some((behind, text?)))
+    {
         let cookie = match text {
-            "" => shared.cookie.companion_removal(behind),
-            text => shared.cookie.companion(behind, text),
+            "" => layer.cookie.companion_removal(behind),
+            text => layer.cookie.companion(behind, text),
         };
         headers.append(SET_COOKIE, cookie);
     }
-    notes.iter().any(|(_, text)| text.is_some())
+    companions.iter().any(|(_, text)| text.is_some())
 }
 
 /// A cookie that the application set in our name is no token of ours: it would end the client's
 /// session, or shadow the one that is handed out.
-fn drop_cookies_of_our_name(headers: &mut HeaderMap, shared: &Shared) {
-    let name = shared.cookie.cookie_name().as_bytes();
+fn drop_cookies_of_our_name(headers: &mut HeaderMap, layer: &LayerState) {
+    let name = layer.cookie.cookie_name().as_bytes();
     let is_ours = |line: &HeaderValue| {
         line.as_bytes().strip_prefix(name).is_some_and(|rest| rest.starts_with(b"="))
     };
