@@ -68,6 +68,16 @@
 //! Listeners hear of such an end, as the event `capacity` rather than a logout. The list of the
 //! sessions of a user counts for the bytes of users and never ends early.
 //!
+//! # Sessions that end without a request
+//!
+//! From the first call of `endings` on a node, that node keeps the end of each session that it owns and that
+//! expired, was evicted or exceeded a cap, until it is acknowledged; so call it on all nodes. The holders
+//! of a session hold its ending, too: where a node claims it and dies, the next owner hands it out. Each
+//! ending is told at least once, and by one node unless that one dies.
+//!
+//! An ending that is not acknowledged is dropped after 24 h. A node that holds 100,000 of them, for itself and
+//! as a backup, keeps no further ones. They count for no budget.
+//!
 //! # Joins, restarts and leaves
 //!
 //! A node joins the service that its seeds name. Without seeds, it founds one. Where seeds are named, it

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 use steadfast_core::{
-    Change, ChangeStream, Deleted, Deletion, Description, Drained, Env, Event, Limits, LoginPolicy,
-    Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, RequestHint, Revocation,
-    Scan, SessionInfo, SessionStore, Stats, StoreError,
+    Change, ChangeStream, Deleted, Deletion, Description, Drained, Ending, Endings, Env, Event,
+    Limits, LoginPolicy, Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId,
+    RequestHint, Revocation, Scan, SessionInfo, SessionStore, Stats, StoreError,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -106,6 +106,13 @@ impl ReplicatedStore {
             tokio::time::sleep(ASK_AGAIN).await;
         }
         Err(StoreError::unavailable(Broken))
+    }
+
+    /// Waits until it is known whether this node's clock is right, if it has just jumped.
+    async fn clocks_are_known(&self) {
+        while self.node.with_engine(Engine::awaits_clocks) {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     #[cfg(test)]
@@ -244,6 +251,40 @@ impl SessionStore for ReplicatedStore {
             stream::iter(first).chain(stream::unfold(listening, Listening::next)),
         ))
     }
+
+    /// Each node keeps the endings of sessions that it owns from its own first call, and hands them
+    /// out: call this on every node when it starts, and claim on every node. Backups hold the queue,
+    /// too, so that it outlives as many crashes as sessions do. An ending is dropped after 24 h. A node
+    /// that holds 100,000 of them, for itself and as a backup, keeps no further ones.
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        self.node.with_engine(|engine, _| engine.keep_endings());
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Endings for ReplicatedStore {
+    /// Claims endings of sessions that this node owns.
+    async fn claim(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        if self.node.is_broken() {
+            return Err(StoreError::unavailable(Broken));
+        }
+        self.clocks_are_known().await;
+        Ok(self.node.with_engine(|engine, now| engine.claim_endings(now, limit)))
+    }
+
+    /// Also removes endings of sessions that other nodes own.
+    async fn acknowledge(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        let report = |id: &RecordId| self.call(Request::MarkReported { id: *id }, END_WITHIN);
+        let mut reports = stream::iter(ids.iter().map(report)).buffer_unordered(REPORTED);
+        while let Some(reply) = reports.next().await {
+            match reply? {
+                Reply::Done => {}
+                _ => return Err(unexpected()),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -262,9 +303,7 @@ impl Operate for ReplicatedStore {
     }
 
     async fn collect(&self) -> Result<u64, StoreError> {
-        while self.node.with_engine(Engine::awaits_clocks) {
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
+        self.clocks_are_known().await;
         Ok(self.node.with_engine(Engine::collect))
     }
 
@@ -316,6 +355,9 @@ fn unexpected() -> StoreError {
 
 /// The highest number of ids drawn to find one that this node owns.
 const MINTED: usize = 64;
+
+/// The number of endings that are acknowledged at the same time.
+const REPORTED: usize = 64;
 
 /// The time that a readiness check waits for a lease, and the interval at which it polls.
 const READY_WITHIN: Duration = Duration::from_millis(500);

@@ -13,6 +13,23 @@ use tokio::net::TcpListener;
 /// Three nodes on loopback.
 struct ThreeNodes(Replication);
 
+/// A node alone.
+struct OneNode;
+
+#[async_trait]
+impl Subject for OneNode {
+    async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
+        let builder = ReplicatedStore::builder().secret([7; 32]).env(env);
+        let store = builder.open().await.unwrap();
+        store.wait_for(1).await.unwrap();
+        vec![Arc::new(store)]
+    }
+
+    fn largest_cap(&self) -> usize {
+        50
+    }
+}
+
 #[async_trait]
 impl Subject for ThreeNodes {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
@@ -56,6 +73,12 @@ impl ThreeNodes {
 
 async fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+mod alone {
+    use super::*;
+
+    steadfast_core::conformance_tests!(OneNode, cases = 16);
 }
 
 mod one_backup {

@@ -214,7 +214,7 @@ mod tests {
 
     fn ended() -> Kept {
         let (stamp, until) = (Stamp::ZERO, Timestamp::MAX);
-        Kept::Ended(Tombstone { stamp, until, reason: EndReason::Evicted })
+        Kept::Ended(Tombstone { stamp, until, reason: EndReason::Evicted, unreported: None })
     }
 
     fn alice() -> Principal {

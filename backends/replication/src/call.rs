@@ -74,6 +74,11 @@ pub enum Request {
         /// The principal that it has to belong to.
         principal: Principal,
     },
+    /// Notes that the application has been told how a session ended.
+    MarkReported {
+        /// Its id.
+        id: RecordId,
+    },
     /// Asks the list of a principal's sessions.
     List {
         /// The principal.
@@ -118,7 +123,8 @@ impl Request {
             | Self::Update { id, .. }
             | Self::Delete { id, .. }
             | Self::End { id, .. }
-            | Self::Describe { id, .. } => *id,
+            | Self::Describe { id, .. }
+            | Self::MarkReported { id } => *id,
             Self::List { principal, .. } => key.list_of(principal),
         }
     }
@@ -136,7 +142,7 @@ impl Request {
                 });
                 HEAD + written.chain(expected).sum::<usize>()
             }
-            Self::Load { .. } | Self::Delete { .. } => HEAD,
+            Self::Load { .. } | Self::Delete { .. } | Self::MarkReported { .. } => HEAD,
             Self::End { principal, .. }
             | Self::Describe { principal, .. }
             | Self::List { principal, .. } => 64 + principal.id().len(),
@@ -182,7 +188,7 @@ pub enum Reply {
     Page(ListPage),
     /// Answers a description; `None` for a session that is not the principal's.
     Described(Option<SessionInfo>),
-    /// Answers other steps of a list.
+    /// Answers other steps of a list, and a report.
     Done,
     /// Answers a list of sessions.
     Listed(Vec<SessionInfo>),

@@ -127,6 +127,8 @@ pub struct Context<'c> {
     pub limits: &'c Limits,
     /// The rules in force.
     pub rules: Rules,
+    /// True if sessions that end without a request are kept until they are reported.
+    pub keeps_endings: bool,
 }
 
 impl Context<'_> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Change, EndReason, Limits, Outcome as Written, Principal, RecordId, Revocation, Scan, Scanned,
-    Stats,
+    Change, EndReason, Ending, Limits, Outcome as Written, Principal, RecordId, Revocation, Scan,
+    Scanned, Stats,
 };
 
 use crate::budget::{Budgets, Class};
@@ -56,13 +56,15 @@ pub struct Engine {
     step: Step,
 }
 
-/// The constants of a node's whole life.
+/// What a node goes by.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     me: Boot,
     limits: Limits,
     budgets: Budgets,
     rules: Rules,
+    /// True from when the application wants to be told of sessions that end without a request.
+    keeps_endings: bool,
 }
 
 /// The effects of a step so far.
@@ -130,7 +132,7 @@ impl Engine {
     pub fn new(membership: Membership, limits: Limits, budgets: Budgets, rules: Rules) -> Self {
         let me = membership.me();
         Self {
-            terms: Terms { me, limits, budgets, rules },
+            terms: Terms { me, limits, budgets, rules, keeps_endings: false },
             membership,
             paths: Paths::new(me, rules),
             caller: Caller::default(),
@@ -255,6 +257,25 @@ impl Engine {
         self.tick_tenant(now);
         self.finish(now);
         due as u64
+    }
+
+    /// Keeps the sessions of this node that end without a request until they are reported, from now on.
+    pub fn keep_endings(&mut self) {
+        self.terms.keeps_endings = true;
+        if let Some(tenant) = &mut self.tenant {
+            tenant.keep_endings();
+        }
+    }
+
+    /// Claims at most `limit` endings of sessions that this node owns. It hands them out again once the
+    /// claim lapses, as does another node that owns them by then, unless
+    /// [`MarkReported`](Request::MarkReported) is called.
+    pub fn claim_endings(&mut self, now: Now, limit: usize) -> Vec<Ending> {
+        let now = self.begin(now);
+        let claim = |tenant: &mut Tenant| tenant.claim_endings(limit, now);
+        let claimed = self.tenant.as_mut().map(claim).unwrap_or_default();
+        self.finish(now);
+        claimed
     }
 
     /// Returns true if this node is a full member that serves its slots, or is about to, had a
@@ -867,11 +888,14 @@ impl Engine {
         if self.feed.on_epoch(self.others()) {
             self.step.effects.push(Effect::Changed(Change::Down));
         }
-        let Terms { me, limits, budgets, rules } = self.terms;
+        let Terms { me, limits, budgets, rules, keeps_endings } = self.terms;
         let view = || View::new(me, Arc::clone(epoch));
         let is_same_service = |tenant: &Tenant| tenant.view().epoch.key() == epoch.key();
         let tenant = self.tenant.take().filter(is_same_service);
         let mut tenant = tenant.unwrap_or_else(|| Tenant::new(view(), (limits, budgets), rules));
+        if keeps_endings {
+            tenant.keep_endings();
+        }
         let told = tenant.on_epoch(view(), &self.membership, now);
         self.tenant = Some(tenant);
         self.on_told(told);

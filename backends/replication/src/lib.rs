@@ -30,6 +30,7 @@
 //! | [`roll`] | how lists of principals are rebuilt after a loss |
 //! | [`handoff`] | what a side of a split brings to the other one |
 //! | [`eviction`] | which sessions end, so that memory is bounded |
+//! | [`endings`] | what ended without a request, handed out to be reported |
 //! | [`reader`], [`readers`] | reads from a holder's copy, and the leases for them |
 //! | [`budget`] | how much a node holds, and may hold |
 //! | [`tenant`] | the records of one member: all of these, connected |
@@ -47,6 +48,7 @@ pub mod caller;
 pub mod cluster;
 pub mod context;
 pub mod description;
+pub mod endings;
 pub mod engine;
 pub mod epoch;
 pub mod eviction;

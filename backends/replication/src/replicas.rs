@@ -1,9 +1,9 @@
 //! The records that a node holds, by slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use steadfast_core::{RecordId, Timestamp};
+use steadfast_core::{Ending, RecordId, Timestamp};
 
 use crate::budget::Totals;
 use crate::call::CallId;
@@ -16,6 +16,8 @@ pub struct Replicas {
     key: HashKey,
     slots: Box<[Replica]>,
     totals: Totals,
+    /// The number of ends that are to be reported.
+    unreported: usize,
     /// The session that grew last.
     grown: Option<RecordId>,
     /// True if any record grew since the last query.
@@ -31,6 +33,8 @@ struct Replica {
     totals: Totals,
     /// The number of records with a tentative write.
     tentative: usize,
+    /// The sessions whose end is to be reported.
+    unreported: BTreeSet<RecordId>,
     /// The last epoch in which it was complete, and knew.
     complete_in: Option<u64>,
 }
@@ -93,6 +97,7 @@ impl Replicas {
             key,
             slots: vec![Replica::default(); SLOTS].into(),
             totals: Totals::default(),
+            unreported: 0,
             grown: None,
             has_grown: false,
         }
@@ -183,6 +188,20 @@ impl Replicas {
     pub fn clear(&mut self, slot: Slot) {
         let replica = std::mem::take(&mut self.slots[slot.index()]);
         self.totals -= replica.totals;
+        self.unreported -= replica.unreported.len();
+    }
+
+    /// Returns the number of ends that are to be reported.
+    pub fn unreported(&self) -> usize {
+        self.unreported
+    }
+
+    /// The ends of a slot that are to be reported, and of which it is not being noted that they were.
+    pub fn endings(&self, slot: Slot) -> impl Iterator<Item = Ending> {
+        let Replica { records, unreported, .. } = &self.slots[slot.index()];
+        let held = unreported.iter().filter_map(|id| Some((*id, records.get(id)?)));
+        let settled = held.filter(|(_, held)| held.tentative.is_none());
+        settled.filter_map(|(id, held)| held.unreported()?.ending(id))
     }
 
     /// Returns the usage that counts for the budgets.
@@ -242,8 +261,8 @@ impl Replicas {
 
     /// This node's part in a slot, for the slot's next owner.
     pub fn inspect(&self, slot: Slot) -> Inspection {
-        let Replica { digest, tentative, complete_in, .. } = self.slots[slot.index()];
-        Inspection { complete_in, digest, is_tentative: tentative > 0 }
+        let Replica { digest, tentative, complete_in, .. } = &self.slots[slot.index()];
+        Inspection { complete_in: *complete_in, digest: *digest, is_tentative: *tentative > 0 }
     }
 
     /// Returns true if a slot has a tentative write.
@@ -426,10 +445,14 @@ impl Replicas {
         let slot = self.slot_of(id).index();
         let mut held = self.slots[slot].records.remove(&id).unwrap_or_default();
         let before = Totals::taken_by(&held);
+        let was_unreported = held.unreported().is_some();
         self.count(slot, id, &held, |count, by| count - by);
         let result = change(&mut held);
         self.count(slot, id, &held, |count, by| count + by);
         self.weigh((slot, id), before, &held);
+        if held.unreported().is_some() != was_unreported {
+            self.list_unreported((slot, id), !was_unreported);
+        }
         if held.latest().is_some() {
             self.slots[slot].records.insert(id, held);
         }
@@ -464,6 +487,17 @@ impl Replicas {
             let is_session = held.latest().is_some_and(|entry| entry.kept.live().is_some());
             self.grown = Some(id).filter(|_| is_session).or(self.grown);
         }
+    }
+
+    fn list_unreported(&mut self, (slot, id): (usize, RecordId), is_unreported: bool) {
+        let unreported = &mut self.slots[slot].unreported;
+        let before = unreported.len();
+        if is_unreported {
+            unreported.insert(id);
+        } else {
+            unreported.remove(&id);
+        }
+        self.unreported = self.unreported + unreported.len() - before;
     }
 
     fn mark(&self, id: RecordId, entry: &Entry) -> Mark {
@@ -647,7 +681,12 @@ pub(crate) mod tests {
 
     pub(crate) fn entry(epoch: u64, number: u64) -> Entry {
         let until = Timestamp::MAX;
-        let kept = Kept::Ended(Tombstone { stamp: Stamp::ZERO, until, reason: EndReason::Logout });
+        let kept = Kept::Ended(Tombstone {
+            stamp: Stamp::ZERO,
+            until,
+            reason: EndReason::Logout,
+            unreported: None,
+        });
         Entry { revision: Revision { epoch, number }, kept, done: Vec::new() }
     }
 }

@@ -89,6 +89,8 @@ rules! {
     Q3,
     /// A tombstone ends when every holder has it.
     X2,
+    /// Every holder remembers an end that is to be reported.
+    X3,
     /// Outcomes of calls travel with the record.
     C1,
     /// A call below the lowest open number is refused.

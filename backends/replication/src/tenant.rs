@@ -6,12 +6,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use steadfast_core::{Limits, RecordId};
+use steadfast_core::{Ending, Limits, RecordId};
 
 use crate::budget::{Budgets, Class};
 use crate::call::{CallId, Reply, Request};
 use crate::cluster::Timing;
 use crate::context::{Context, Now, View};
+use crate::endings::Claims;
 use crate::epoch::{Epoch, EpochId, PartitionPolicy};
 use crate::eviction::{Evictable, Eviction};
 use crate::figures::{Copies, Slots};
@@ -58,11 +59,13 @@ pub struct Tenant {
     terms: Terms,
 }
 
-/// The constants of a member's whole life.
+/// What a member goes by.
 #[derive(Debug)]
 struct Terms {
     limits: Limits,
     rules: Rules,
+    /// True from when the application wants to be told of sessions that end without a request.
+    keeps_endings: bool,
     /// The first epoch that listed this node.
     born: EpochId,
 }
@@ -75,6 +78,7 @@ struct Upkeep {
     /// Sessions whose deadline is over, to be ended once their slots are served.
     due: BTreeSet<RecordId>,
     eviction: Eviction,
+    claims: Claims,
 }
 
 /// The components' view of each other and of the cluster.
@@ -147,8 +151,9 @@ impl Tenant {
                 swept: 0,
                 due: BTreeSet::new(),
                 eviction: Eviction::new(budgets, view.me),
+                claims: Claims::default(),
             },
-            terms: Terms { limits, rules, born: view.epoch.id() },
+            terms: Terms { limits, rules, keeps_endings: false, born: view.epoch.id() },
             view,
         }
     }
@@ -203,6 +208,17 @@ impl Tenant {
         let count = due.len();
         self.upkeep.due.extend(due);
         count
+    }
+
+    /// Keeps sessions that end without a request until they are reported, from now on.
+    pub fn keep_endings(&mut self) {
+        self.terms.keeps_endings = true;
+    }
+
+    /// Hands out ends that are to be reported: of slots that are this node's, and of which everything is here.
+    pub fn claim_endings(&mut self, limit: usize, now: Now) -> Vec<Ending> {
+        let endings = self.ownership.ready().iter().flat_map(|slot| self.replicas.endings(slot));
+        self.upkeep.claims.claim(limit, endings, now.wall)
     }
 
     /// Returns the number of records that it holds.
@@ -767,9 +783,9 @@ impl Tenant {
     fn parts<'p>(&'p mut self, standing: &'p dyn Standing, now: Now) -> Parts<'p> {
         let Self { view, replicas, ownership, sync, owner, readers, out, upkeep, terms, .. } = self;
         let eviction = &mut upkeep.eviction;
-        let Terms { limits, rules, .. } = terms;
-        let rules = *rules;
-        let cx = Context { now, view, replicas, out, limits, rules };
+        let Terms { limits, rules, keeps_endings, .. } = terms;
+        let (rules, keeps_endings) = (*rules, *keeps_endings);
+        let cx = Context { now, view, replicas, out, limits, rules, keeps_endings };
         let world = World { standing, sync, readers, now: now.mono };
         Parts { cx, world, owner, ownership, eviction }
     }

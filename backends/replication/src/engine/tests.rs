@@ -1,6 +1,7 @@
 //! Several whole nodes, over links that lose nothing.
 
 mod caps;
+mod endings;
 mod operation;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

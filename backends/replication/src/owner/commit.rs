@@ -11,7 +11,7 @@ use crate::call::{CallId, Done};
 use crate::context::Context;
 use crate::member::Boot;
 use crate::message::{Message, Write};
-use crate::record::{Entry, Kept, List, Revision};
+use crate::record::{Entry, Kept, List, Revision, Tombstone};
 use crate::rules::{Rule, Rules};
 use crate::settings::PartitionPolicy;
 
@@ -183,7 +183,13 @@ fn closes(before: Option<&Kept>, after: &Kept) -> bool {
 
 /// A write for a holder that may have nothing of the record.
 pub(super) fn whole(id: RecordId, entry: &Entry, rules: Rules) -> Message {
-    replicate(id, entry, Write::Whole(entry.kept.clone()), rules)
+    let kept = match &entry.kept {
+        Kept::Ended(end) if !rules.keep(Rule::X3) => {
+            Kept::Ended(Tombstone { unreported: None, ..end.clone() })
+        }
+        kept => kept.clone(),
+    };
+    replicate(id, entry, Write::Whole(kept), rules)
 }
 
 /// A write for a holder, with what calls did: the holder may have to answer them again (C1).

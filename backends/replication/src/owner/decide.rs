@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use steadfast_core::{
-    Absence, ClientState, Deleted, Deletion, EndReason, Found, Lookup, Outcome, Patch, Proof,
-    Record, RecordId, StoreError, Verdict,
+    Absence, ClientState, Deleted, Deletion, EndReason, Ending, Found, Lookup, Outcome, Patch,
+    Proof, Record, RecordId, StoreError, Verdict,
 };
 
 use super::{Asked, list};
 use crate::call::{CallEffect, Done, Failure, Reply, Request};
 use crate::context::Context;
-use crate::record::{Copy, Delta, Entry, Kept, ListChange, Stamp, Tombstone};
+use crate::record::{Copy, Delta, Entry, Kept, ListChange, Stamp, Tombstone, Unreported};
 use crate::rules::Rule;
 
 /// The decision on a call.
@@ -80,8 +80,10 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
     if asked.call.number < lowest && cx.rules.keep(Rule::C2) {
         return Decision::Answer(Reply::Failed(Failure::GivenUp));
     }
+    // What has not ended yet cannot have been reported.
+    let is_report = matches!(asked.request, Request::MarkReported { .. });
     // Other calls see the end as a write of its own, which no later owner can undo.
-    if let Some(write) = expiry(id, cx) {
+    if let Some(write) = expiry(id, cx).filter(|_| !is_report) {
         return Decision::Write(Box::new(write));
     }
     let kept = entry.map(|entry| &entry.kept);
@@ -107,6 +109,7 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
         Request::Describe { principal, .. } => {
             Decision::Answer(Reply::Described(list::described(id, principal, kept, cx)))
         }
+        Request::MarkReported { .. } => report(kept, cx),
         Request::List { principal, request } => list::decide(principal, (request, queue), kept, cx),
     }
 }
@@ -141,12 +144,14 @@ pub(super) fn merge(id: RecordId, other: &Entry, cx: &Context<'_>) -> Option<New
     kept.map(|kept| NewWrite { done: other.done.clone(), ..NewWrite::whole(kept, None) })
 }
 
-/// The early end of a session, for a budget. That of a visitor's need not be remembered.
+/// The early end of a session, for a budget. That of a visitor's need not be remembered, unless it is to be
+/// reported.
 pub(super) fn eviction(id: RecordId, cx: &Context<'_>) -> Option<NewWrite> {
     let copy = cx.replicas.confirmed(id)?.kept.live()?;
     let mut write = end(copy, EndReason::Evicted, None, cx);
     if let Kept::Ended(tombstone) = &mut write.kept
         && copy.record.principal.is_none()
+        && tombstone.unreported.is_none()
     {
         tombstone.until = cx.now.wall;
     }
@@ -231,7 +236,27 @@ fn delete(deletion: &Deletion<'_>, kept: Option<&Kept>, cx: &Context<'_>) -> Dec
 fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<'_>) -> NewWrite {
     let stamp = stamp(copy.stamp, cx);
     let until = cx.now.wall + cx.rules.remembered(Tombstone::KEPT);
-    NewWrite::whole(Kept::Ended(Tombstone { stamp, until, reason }), effect)
+    let unreported = unreported(copy, reason, cx).map(Box::new);
+    NewWrite::whole(Kept::Ended(Tombstone { stamp, until, reason, unreported }), effect)
+}
+
+/// The part of an end that the application is to be told, if no request asked for it (X3).
+fn unreported(copy: &Copy, reason: EndReason, cx: &Context<'_>) -> Option<Unreported> {
+    let has_room = cx.replicas.unreported() < UNREPORTED;
+    let is_kept = cx.keeps_endings && Ending::is_kept(reason) && has_room;
+    let record = &copy.record;
+    let at = if reason == EndReason::Expired { record.deadline() } else { cx.now.wall };
+    is_kept.then(|| Unreported { principal: record.principal.clone(), at })
+}
+
+/// Notes that the application has been told of an end.
+fn report(kept: Option<&Kept>, cx: &Context<'_>) -> Decision {
+    let Some(end) = kept.and_then(Kept::unreported) else {
+        return Decision::Answer(Reply::Done);
+    };
+    let reported = end.reported(stamp(end.stamp, cx), cx.now.wall);
+    // The call need not be remembered: it does nothing the second time.
+    Decision::Write(Box::new(NewWrite::whole(Kept::Ended(reported), None)))
 }
 
 fn stamp(before: Stamp, cx: &Context<'_>) -> Stamp {
@@ -255,3 +280,6 @@ fn with_client_state(mut reply: Reply, id: RecordId, cx: &Context<'_>) -> Reply 
 fn client_state(id: RecordId, record: &Record, cx: &Context<'_>) -> ClientState {
     ClientState { routes: cx.view.routes(cx.slot_of(id)), version: Some(record.version) }
 }
+
+/// The number of ends at a node that wait to be reported. Beyond it, further ones are not kept for that.
+pub(super) const UNREPORTED: usize = 100_000;

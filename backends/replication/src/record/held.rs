@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::{EndReason, Record, Timestamp};
+use steadfast_core::{EndReason, Ending, Principal, Record, RecordId, Timestamp};
 
 use super::copy::Copy;
 use super::list::List;
@@ -44,6 +44,11 @@ impl Held {
     pub fn latest(&self) -> Option<&Entry> {
         self.tentative.as_deref().or(self.confirmed.as_ref())
     }
+
+    /// The end that is to be reported, once it is confirmed.
+    pub fn unreported(&self) -> Option<&Tombstone> {
+        self.confirmed.as_ref()?.kept.unreported()
+    }
 }
 
 /// A record after one of its writes.
@@ -79,7 +84,7 @@ pub enum Kept {
 }
 
 /// The remains of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     /// The time of the end.
     pub stamp: Stamp,
@@ -87,12 +92,45 @@ pub struct Tombstone {
     pub until: Timestamp,
     /// The reason of the end.
     pub reason: EndReason,
+    /// What the application has not been told yet (X3).
+    pub unreported: Option<Box<Unreported>>,
+}
+
+/// The part of a session's end that the application is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreported {
+    /// The user; `None` for a visitor.
+    pub principal: Option<Principal>,
+    /// The time at which it ended.
+    pub at: Timestamp,
 }
 
 impl Tombstone {
     /// The time for which the end of a session is remembered: longer than the expected absence of a
     /// node that returns with copies.
     pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The same end once the application has been told. That of a visitor who was evicted need not be
+    /// remembered any more.
+    #[must_use]
+    pub fn reported(&self, stamp: Stamp, now: Timestamp) -> Self {
+        let is_visitor = self.unreported.as_ref().is_some_and(|end| end.principal.is_none());
+        let is_over = is_visitor && self.reason == EndReason::Evicted;
+        let until = if is_over { now } else { self.until };
+        Self { stamp, until, reason: self.reason, unreported: None }
+    }
+
+    /// Returns what the application is told, if it has not been.
+    pub fn ending(&self, id: RecordId) -> Option<Ending> {
+        let Unreported { principal, at } = self.unreported.as_deref()?;
+        Some(Ending { id, principal: principal.clone(), reason: self.reason, at: *at })
+    }
+
+    fn memory(&self) -> usize {
+        let principal =
+            |end: &Unreported| end.principal.as_ref().map_or(0, |principal| principal.id().len());
+        self.unreported.as_deref().map_or(0, |end| size_of::<Unreported>() + principal(end))
+    }
 }
 
 impl Kept {
@@ -101,7 +139,9 @@ impl Kept {
     pub fn merged(&self, other: &Self, stamp: Stamp) -> Option<Self> {
         match (self, other) {
             (Self::Live(mine), Self::Live(theirs)) => mine.merged(theirs, stamp).map(Self::Live),
-            (Self::Live(_), Self::Ended(end)) => Some(Self::Ended(Tombstone { stamp, ..*end })),
+            (Self::Live(_), Self::Ended(end)) => {
+                Some(Self::Ended(Tombstone { stamp, ..end.clone() }))
+            }
             (Self::List(mine), Self::List(theirs)) => mine.merged(theirs, stamp).map(Self::List),
             _ => None,
         }
@@ -120,6 +160,14 @@ impl Kept {
         match self {
             Self::List(list) => Some(list),
             Self::Live(_) | Self::Ended(_) => None,
+        }
+    }
+
+    /// The end of a session of which the application has not been told.
+    pub fn unreported(&self) -> Option<&Tombstone> {
+        match self {
+            Self::Ended(tombstone) if tombstone.unreported.is_some() => Some(tombstone),
+            _ => None,
         }
     }
 
@@ -146,7 +194,7 @@ impl Kept {
     pub fn size(&self) -> usize {
         match self {
             Self::Live(copy) => copy.memory(),
-            Self::Ended(_) => size_of::<Self>(),
+            Self::Ended(tombstone) => size_of::<Self>() + tombstone.memory(),
             Self::List(list) => list.memory(),
         }
     }

@@ -8,6 +8,6 @@ mod stamp;
 
 pub use self::copy::Copy;
 pub use self::delta::{Delta, Head};
-pub use self::held::{Entry, Held, Kept, Revision, Tombstone};
+pub use self::held::{Entry, Held, Kept, Revision, Tombstone, Unreported};
 pub use self::list::{Displaced, Floor, List, ListChange, ListEntry, ListStep};
 pub use self::stamp::Stamp;

@@ -554,7 +554,8 @@ fn ends_win_in_lost_slots() {
         let end = members.confirmed(last, id).unwrap().clone();
         let reason = EndReason::Logout;
         let stamp = end.kept.stamp();
-        let kept = Kept::Ended(Tombstone { stamp, until: Timestamp::MAX, reason });
+        let kept =
+            Kept::Ended(Tombstone { stamp, until: Timestamp::MAX, reason, unreported: None });
         let end = Held { confirmed: Some(Entry { kept, ..end }), ..Held::default() };
         members.call(add(id));
         members.tenants.get_mut(&last).unwrap().replicas.put(id, end);

@@ -52,6 +52,7 @@ impl From<&Request> for Asked {
                 let (id, principal) = (id_bytes(*id), Some(principal.into()));
                 Self::Describe(proto::Describe { id, principal })
             }
+            Request::MarkReported { id } => Self::MarkReported(id_bytes(*id)),
             Request::List { principal, request } => Self::List(to_listing(principal, request)),
         }
     }
@@ -92,6 +93,7 @@ impl TryFrom<Asked> for Request {
                 id: id(&describe.id)?,
                 principal: required(describe.principal, PRINCIPAL)?,
             },
+            Asked::MarkReported(wire) => Self::MarkReported { id: id(&wire)? },
             Asked::List(listing) => Self::List {
                 principal: required(listing.principal, PRINCIPAL)?,
                 request: list_request(listing.request)?,

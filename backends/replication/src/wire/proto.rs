@@ -546,7 +546,7 @@ pub struct Call {
     pub open: u64,
     #[prost(uint64, tag = "3")]
     pub within: u64,
-    #[prost(oneof = "call::Request", tags = "4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "call::Request", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
     pub request: ::core::option::Option<call::Request>,
 }
 /// Nested message and enum types in `Call`.
@@ -567,6 +567,9 @@ pub mod call {
         Describe(super::Describe),
         #[prost(message, tag = "10")]
         List(super::Listing),
+        /// An id.
+        #[prost(bytes, tag = "11")]
+        MarkReported(::prost::alloc::vec::Vec<u8>),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1242,6 +1245,17 @@ pub struct Tombstone {
     pub until: i64,
     #[prost(enumeration = "EndReason", tag = "3")]
     pub reason: i32,
+    /// Absent: nobody is to be told of it, or has been.
+    #[prost(message, optional, tag = "4")]
+    pub unreported: ::core::option::Option<Unreported>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unreported {
+    /// Absent: a visitor.
+    #[prost(message, optional, tag = "1")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(sint64, tag = "2")]
+    pub at: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {

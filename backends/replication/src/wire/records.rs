@@ -17,7 +17,7 @@ use super::values::{
     stamp_or_zero_bytes, stamps, stamps_bytes, time,
 };
 use super::{WireError, proto};
-use crate::record::{Copy, Delta, Head, Kept, Tombstone};
+use crate::record::{Copy, Delta, Head, Kept, Tombstone, Unreported};
 
 impl From<&Record> for proto::Record {
     fn from(record: &Record) -> Self {
@@ -178,10 +178,7 @@ impl From<&Kept> for proto::Kept {
     fn from(kept: &Kept) -> Self {
         let kept = match kept {
             Kept::Live(copy) => Keeping::Live(copy.into()),
-            Kept::Ended(Tombstone { stamp, until, reason }) => {
-                let (stamp, reason) = (stamp_bytes(*stamp), end_reason_number(*reason));
-                Keeping::Ended(proto::Tombstone { stamp, until: until.as_millis(), reason })
-            }
+            Kept::Ended(tombstone) => Keeping::Ended(tombstone.into()),
             Kept::List(list) => Keeping::List(list.into()),
         };
         Self { kept: Some(kept) }
@@ -194,13 +191,47 @@ impl TryFrom<proto::Kept> for Kept {
     fn try_from(wire: proto::Kept) -> Result<Self, WireError> {
         Ok(match wire.kept.ok_or(WireError::Part("what is kept"))? {
             Keeping::Live(copy) => Self::Live(copy.try_into()?),
-            Keeping::Ended(ended) => Self::Ended(Tombstone {
-                stamp: stamp(&ended.stamp)?,
-                until: time(ended.until)?,
-                reason: end_reason(ended.reason),
-            }),
+            Keeping::Ended(tombstone) => Self::Ended(tombstone.try_into()?),
             Keeping::List(list) => Self::List(list.try_into()?),
         })
+    }
+}
+
+impl From<&Tombstone> for proto::Tombstone {
+    fn from(tombstone: &Tombstone) -> Self {
+        Self {
+            stamp: stamp_bytes(tombstone.stamp),
+            until: tombstone.until.as_millis(),
+            reason: end_reason_number(tombstone.reason),
+            unreported: tombstone.unreported.as_deref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<proto::Tombstone> for Tombstone {
+    type Error = WireError;
+
+    fn try_from(wire: proto::Tombstone) -> Result<Self, WireError> {
+        Ok(Self {
+            stamp: stamp(&wire.stamp)?,
+            until: time(wire.until)?,
+            reason: end_reason(wire.reason),
+            unreported: optional(wire.unreported)?.map(Box::new),
+        })
+    }
+}
+
+impl From<&Unreported> for proto::Unreported {
+    fn from(Unreported { principal, at }: &Unreported) -> Self {
+        Self { principal: principal.as_ref().map(Into::into), at: at.as_millis() }
+    }
+}
+
+impl TryFrom<proto::Unreported> for Unreported {
+    type Error = WireError;
+
+    fn try_from(wire: proto::Unreported) -> Result<Self, WireError> {
+        Ok(Self { principal: optional(wire.principal)?, at: time(wire.at)? })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::call::{CallEffect, CallId, Done, Failure, ListPage, ListRequest, Repl
 use crate::message::{Message, Write};
 use crate::record::{
     Copy, Delta, Displaced, Entry, Floor, Head, Held, Kept, List, ListChange, ListEntry, ListStep,
-    Revision, Stamp, Tombstone,
+    Revision, Stamp, Tombstone, Unreported,
 };
 use crate::replicas::{Digest, Inspection, Mark, Page, Summary};
 use crate::slots::{SLOTS, Slot};
@@ -183,11 +183,11 @@ fn held() -> impl Strategy<Value = Held> {
 }
 
 fn kept() -> impl Strategy<Value = Kept> {
-    let tombstone = (stamp(), time(), end_reason()).prop_map(|(stamp, until, reason)| Tombstone {
-        stamp,
-        until,
-        reason,
-    });
+    let unreported = (option::of(principal()), time())
+        .prop_map(|(principal, at)| Box::new(Unreported { principal, at }));
+    let tombstone = (stamp(), time(), end_reason(), option::of(unreported)).prop_map(
+        |(stamp, until, reason, unreported)| Tombstone { stamp, until, reason, unreported },
+    );
     prop_oneof![
         copy().prop_map(Kept::Live),
         list().prop_map(Kept::List),
@@ -286,6 +286,7 @@ fn request() -> impl Strategy<Value = Request> {
             |(id, principal, reason, login)| Request::End { id, principal, reason, login }
         ),
         (id(), principal()).prop_map(|(id, principal)| Request::Describe { id, principal }),
+        id().prop_map(|id| Request::MarkReported { id }),
         (principal(), list_request())
             .prop_map(|(principal, request)| Request::List { principal, request }),
     ]
