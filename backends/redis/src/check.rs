@@ -218,6 +218,7 @@ mod tests {
     fn every_call_that_a_script_makes_is_checked() {
         let called = [
             include_str!("scripts/record.lua"),
+            include_str!("scripts/endings.lua"),
             include_str!("scripts/index.lua"),
             include_str!("scripts/create.lua"),
             include_str!("scripts/update.lua"),
@@ -229,6 +230,9 @@ mod tests {
             include_str!("scripts/reserve.lua"),
             include_str!("scripts/resolve.lua"),
             include_str!("scripts/convert.lua"),
+            include_str!("scripts/enqueue.lua"),
+            include_str!("scripts/claim.lua"),
+            include_str!("scripts/settle.lua"),
             include_str!("scripts/publish.lua"),
         ];
         let after = |text: &'static str, from: &'static str| {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `.` | the parts of the record that are not values, packed |
 //! | `v…` | a value under its key, as JSON |
+//! | `x!` | what is left of a session that the cap ended: see [`endings`](crate::endings) |
 //! | `x…` | in a cluster, a mark for the login with this ticket: see [`index`](crate::index) |
 //!
 //! The packed field contains, in this order and big-endian:
@@ -392,7 +393,8 @@ fn replaced(bytes: &[u8]) -> Option<Box<Replaced>> {
     Some(Box::new(Replaced { hash: secret(hash)?, until: time(until)? }))
 }
 
-fn principal(name: &[u8]) -> Option<Principal> {
+/// Parses the name of a principal.
+pub(crate) fn principal(name: &[u8]) -> Option<Principal> {
     let (realm, id) = std::str::from_utf8(name).ok()?.split_once(':')?;
     Principal::new(Realm::new(realm).ok()?, id).ok()
 }

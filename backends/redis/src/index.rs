@@ -92,7 +92,7 @@ impl Sessions {
         args.long(name.as_bytes()).u8(letter(reason));
         let ids: Vec<_> = listed.iter().map(|entry| entry.id).collect();
         let keys = self.keys_of_list(name, &ids);
-        let call = self.scripts.revoke.on(&keys, &args);
+        let call = self.scripts().revoke.on(&keys, &args);
         let mut answer = self.run(&keys[0], call.once().on(self.copies)).await?;
         numbered.settle(answer.was_told());
         answer.take(Unpacked::u32).map(|count| count as u64).ok_or_else(unexpected)
@@ -106,7 +106,7 @@ impl Sessions {
             let mut args = self.args(UNSTAMPED);
             args.long(name.as_bytes());
             let keys = self.keys_of_list(name, ids);
-            let call = self.scripts.look.on(&keys, &args);
+            let call = self.scripts().look.on(&keys, &args);
             let mut answer = self.run(&keys[0], call.repeatable()).await?;
             while answer.word == b'l' && answer.has_more() {
                 live.push(answer.take(info).ok_or_else(unexpected)?);
@@ -127,7 +127,7 @@ impl Sessions {
             let mut args = self.args(UNSTAMPED);
             epoch(&mut args, floor);
             args.millis(FLOOR_KEPT_MILLIS);
-            let call = self.scripts.entries.on(&[&index], &args);
+            let call = self.scripts().entries.on(&[&index], &args);
             let copies = self.copies.filter(|_| floor.is_some());
             let mut answer = self.run(&index, call.repeatable().on(copies)).await?;
             if answer.word != b'C' {
@@ -141,7 +141,7 @@ impl Sessions {
     /// Converts an index of an older form.
     pub(crate) async fn convert(&self, name: &str) -> Result<(), StoreError> {
         let index = self.prefix.index(name);
-        let call = self.scripts.convert.on(&[&index], &self.args(UNSTAMPED));
+        let call = self.scripts().convert.on(&[&index], &self.args(UNSTAMPED));
         self.run(&index, call.repeatable()).await.map(drop)
     }
 
@@ -217,6 +217,7 @@ impl Sessions {
             };
             let ended =
                 self.resolve(&login.name, &listed.victims, Mark::Ended, EndReason::Cap).await?;
+            self.make_due(&ended).await;
             let context = LoginContext { ticket: &own.ticket, ..LoginContext::default() };
             let mut made = self.make(login.id, change, context).await?;
             let obsolete = match &mut made {
@@ -328,7 +329,7 @@ impl Sessions {
         admitted(&mut args, login.policy);
         args.flag(looked.is_some());
         looked.unwrap_or(&Looked::default()).pack(&mut args);
-        let call = self.scripts.reserve.on(&[&index], &args);
+        let call = self.scripts().reserve.on(&[&index], &args);
         self.run(&index, call.repeatable().on(self.copies)).await
     }
 
@@ -399,7 +400,7 @@ impl Sessions {
         let mut args = self.args(numbered.stamp());
         args.long(name.as_bytes()).short(entry.ticket.as_bytes()).short(mark.word());
         args.millis(MARK_KEPT_MILLIS).u8(letter(reason));
-        let call = self.scripts.resolve.on(&[&record], &args);
+        let call = self.scripts().resolve.on(&[&record], &args);
         let mut answer = self.run(&record, call.once().on(self.copies)).await?;
         numbered.settle(answer.was_told());
         Ok(answer.word == b'E')

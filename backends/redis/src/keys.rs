@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `PREFIX:r:{ID}` | a record, as a hash; see [`codec`](crate::codec) |
 //! | `PREFIX:p:{REALM:USER}` | the sessions of a principal, and the floor under their logins, as a sorted set |
+//! | `PREFIX:e:{N}` | the queue of [endings](crate::endings), in a cluster one of several, as a sorted set |
 //! | `PREFIX:f` | the channel of the [feed](crate::feed); that of release 0.1 was `PREFIX:c` |
 //!
 //! In a cluster every command has exactly one key, so that any slot may move at any time.
@@ -80,6 +81,10 @@ impl Prefix {
 
     pub(crate) fn index(&self, name: &str) -> String {
         [&*self.0, ":p:{", name, "}"].concat()
+    }
+
+    pub(crate) fn queue(&self, number: u8) -> String {
+        format!("{self}:e:{{{number}}}")
     }
 
     pub(crate) fn channel(&self) -> String {

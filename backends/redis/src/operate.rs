@@ -11,13 +11,17 @@ use crate::connection::Server;
 use crate::error::Fault;
 use crate::reply;
 use crate::script_reply::unexpected;
-use crate::sessions::Sessions;
+use crate::sessions::{Collected, Sessions};
 
 impl Sessions {
     pub(crate) async fn collect(&self) -> Result<u64, StoreError> {
         let mut collected = 0;
         for id in self.ids().await? {
-            collected += u64::from(self.collect_one(id).await?);
+            let is_expired = match self.endings.get() {
+                Some(_) => self.make_due_if_ended(id).await?,
+                None => self.collect_one(id).await? == Collected::Expired,
+            };
+            collected += u64::from(is_expired);
         }
         Ok(collected)
     }

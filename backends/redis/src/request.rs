@@ -151,6 +151,10 @@ const REASONS: [(EndReason, u8); 7] = [
 /// clock, which may differ from the server's.
 pub(crate) const MARGIN_MILLIS: u64 = 60 * 60 * 1_000;
 
+/// The same, in a store that keeps endings: the time in which a session that expired can be
+/// reported.
+pub(crate) const KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,8 +8,9 @@ use redis::{Arg, Cmd};
 use steadfast_core::Record;
 
 use crate::codec::Packed;
+use crate::endings::{LOOKED_AT, SPARED};
 use crate::error::Fault;
-use crate::request::MARGIN_MILLIS;
+use crate::request::{KEPT_MILLIS, MARGIN_MILLIS};
 
 /// The scripts of a store.
 #[derive(Debug)]
@@ -28,12 +29,16 @@ pub(crate) struct Scripts {
 }
 
 impl Scripts {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(keeping: Keeping) -> Self {
         let is_plain = Arc::default();
-        let script = |flags, code| Script::new(flags, code, &is_plain);
+        let script = |flags, code| Script::new(flags, code, &is_plain, keeping, "nil");
+        let writing = |code| {
+            let queue = if keeping == Keeping::Here { "table.remove(KEYS)" } else { "nil" };
+            Script::new(WHILE_THERE_IS_ROOM, code, &is_plain, keeping, queue)
+        };
         Self {
-            create: script(WHILE_THERE_IS_ROOM, include_str!("scripts/create.lua")),
-            update: script(WHILE_THERE_IS_ROOM, include_str!("scripts/update.lua")),
+            create: writing(include_str!("scripts/create.lua")),
+            update: writing(include_str!("scripts/update.lua")),
             reserve: script(WHILE_THERE_IS_ROOM, include_str!("scripts/reserve.lua")),
             delete: script(ALWAYS, include_str!("scripts/delete.lua")),
             collect: script(ALWAYS, include_str!("scripts/collect.lua")),
@@ -43,6 +48,38 @@ impl Scripts {
             resolve: script(ALWAYS, include_str!("scripts/resolve.lua")),
             convert: script(ALWAYS, include_str!("scripts/convert.lua")),
             check: Script::bare(WHILE_THERE_IS_ROOM, include_str!("scripts/check.lua"), &is_plain),
+        }
+    }
+}
+
+/// What scripts do with sessions that end without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// They remove them.
+    Nothing,
+    /// They leave what a report needs. The queue of endings is on the server of the records, and is
+    /// the last key of a script that writes a record.
+    Here,
+    /// The same, but the queue may be on another server.
+    Elsewhere,
+}
+
+/// The scripts of the queue of endings. Each has one key, the queue.
+#[derive(Debug)]
+pub(crate) struct QueueScripts {
+    pub(crate) enqueue: Script,
+    pub(crate) claim: Script,
+    pub(crate) settle: Script,
+}
+
+impl QueueScripts {
+    pub(crate) fn new() -> Self {
+        let is_plain = Arc::default();
+        let script = |flags, code| Script::new(flags, code, &is_plain, Keeping::Elsewhere, "nil");
+        Self {
+            enqueue: script(WHILE_THERE_IS_ROOM, include_str!("scripts/enqueue.lua")),
+            claim: script(ALWAYS, include_str!("scripts/claim.lua")),
+            settle: script(ALWAYS, include_str!("scripts/settle.lua")),
         }
     }
 }
@@ -69,14 +106,31 @@ impl Form {
 }
 
 impl Script {
-    fn new(flags: &str, code: &str, is_plain: &Arc<AtomicBool>) -> Self {
-        let shared = [include_str!("scripts/record.lua"), include_str!("scripts/index.lua")];
+    fn new(
+        flags: &str,
+        code: &str,
+        is_plain: &Arc<AtomicBool>,
+        keeping: Keeping,
+        queue: &str,
+    ) -> Self {
+        let (keeps, margin, endings) = match keeping {
+            Keeping::Nothing => (false, MARGIN_MILLIS, ""),
+            Keeping::Here | Keeping::Elsewhere => {
+                (true, KEPT_MILLIS, include_str!("scripts/endings.lua"))
+            }
+        };
         let constants = format!(
-            "local KNOWN, MARGIN, REPLACED_KEPT, NONE = {}, {MARGIN_MILLIS}, {}, -2^63\n",
+            "local KNOWN, MARGIN, REPLACED_KEPT, NONE = {}, {margin}, {}, -2^63\n\
+             local KEEPS, QUEUE, SPARED, LOOKED_AT = {keeps}, {queue}, {}, {}\n",
             Record::FORMAT,
             Record::REPLACED_KEPT.as_millis(),
+            SPARED.as_millis(),
+            LOOKED_AT.as_millis(),
         );
-        let form = |flags: &str| Form::of([flags, &constants, shared[0], shared[1], code].concat());
+        let (record, index) =
+            (include_str!("scripts/record.lua"), include_str!("scripts/index.lua"));
+        let form =
+            |flags: &str| Form::of([flags, &constants, record, endings, index, code].concat());
         Self { forms: [form(flags), form("")], is_plain: Arc::clone(is_plain) }
     }
 

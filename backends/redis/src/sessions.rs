@@ -1,6 +1,6 @@
 //! Operations on one record. Each is a single script or a plain read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use redis::cmd;
 use steadfast_core::{
@@ -12,6 +12,7 @@ use crate::change::{Change, Login, is_elevation};
 use crate::changes::{Changes, Numbered};
 use crate::codec::{self, Corrupt, Packed, Unreadable, newer};
 use crate::connection::Servers;
+use crate::endings::Keeper;
 use crate::keys::{Prefix, name};
 use crate::outcome::{Left, ScriptOutcome, trouble};
 use crate::request::{self, LoginContext};
@@ -28,6 +29,8 @@ pub(crate) struct Sessions {
     pub(crate) user: String,
     pub(crate) servers: Arc<Servers>,
     pub(crate) scripts: Scripts,
+    /// Set by the first call of `endings`.
+    pub(crate) endings: OnceLock<Box<Keeper>>,
     /// The replicas that must confirm an operation that ends a session or replaces its secret.
     pub(crate) copies: Option<Copies>,
     pub(crate) changes: Changes,
@@ -121,7 +124,7 @@ impl Sessions {
         let numbered = self.changes.number(&self.env)?;
         let mut args = self.args(numbered.stamp());
         request::deletion(&mut args, deletion, &name);
-        let call = self.scripts.delete.on(&keys, &args);
+        let call = self.scripts().delete.on(&keys, &args);
         // A repeated delete would find nothing and report that nothing was there.
         let mut answer = self.run(&keys[0], call.once().on(self.copies)).await?;
         if let Some(error) = trouble(&mut answer, id) {
@@ -157,18 +160,22 @@ impl Sessions {
         }
     }
 
-    /// Removes an expired record. Returns whether there was one.
-    pub(crate) async fn collect_one(&self, id: RecordId) -> Result<bool, StoreError> {
+    /// Removes an expired record, or the remains of a session that the cap ended.
+    pub(crate) async fn collect_one(&self, id: RecordId) -> Result<Collected, StoreError> {
         let record = self.prefix.record(id);
         let numbered = self.changes.number(&self.env)?;
-        let call = self.scripts.collect.on(&[record.as_str()], &self.args(numbered.stamp()));
+        let call = self.scripts().collect.on(&[record.as_str()], &self.args(numbered.stamp()));
         let mut answer = self.run(&record, call.once()).await?;
         numbered.settle(answer.was_told());
-        if answer.word == b'E' {
-            Event::Expired.emit(Some(id));
-            self.unlist(id, &Left::of(&mut answer).ok_or_else(unexpected)?).await;
+        match answer.word {
+            b'E' => {
+                Event::Expired.emit(Some(id));
+                self.unlist(id, &Left::of(&mut answer).ok_or_else(unexpected)?).await;
+                Ok(Collected::Expired)
+            }
+            b'l' => Ok(Collected::Live),
+            _ => Ok(Collected::Nothing),
         }
-        Ok(answer.word == b'E')
     }
 
     /// Calls a script and parses its answer.
@@ -183,9 +190,17 @@ impl Sessions {
         args
     }
 
+    /// Returns the scripts, which are others once the store keeps endings.
+    pub(crate) fn scripts(&self) -> &Scripts {
+        self.endings.get().map_or(&self.scripts, |keeper| &keeper.scripts)
+    }
+
     /// Removes an expired record in the background: the caller already knows that the session
-    /// expired.
+    /// expired. A store that keeps endings reports it first.
     fn collect_behind(self: &Arc<Self>, id: RecordId) {
+        if self.endings.get().is_some() {
+            return;
+        }
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = sessions.collect_one(id).await {
@@ -200,6 +215,7 @@ impl Sessions {
         login: Option<Login>,
         change: &Change<'_>,
     ) -> Result<ScriptOutcome, StoreError> {
+        self.expect_end(id, change).await?;
         match &login {
             Some(login) if self.servers.is_split() => self.log_in(login, change).await,
             Some(login) => {
@@ -262,10 +278,11 @@ impl Sessions {
         numbered: &Numbered<'_>,
     ) -> Result<ScriptReply, StoreError> {
         let mut args = self.args(numbered.stamp());
+        let (scripts, queue) = self.writing();
         let (script, ends, is_repeatable) = match change {
             Change::Create(record, policy) => {
                 request::new_record(&mut args, record, name, *policy, context);
-                (&self.scripts.create, !name.is_empty(), true)
+                (&scripts.create, !name.is_empty(), true)
             }
             Change::Patch(patch) => {
                 let only_asks = context.only_asks || patch.check(&self.limits).is_err();
@@ -275,10 +292,11 @@ impl Sessions {
                 // write is not: if another request replaced or ended the session in between, the
                 // answer would report a dropped write although it was applied.
                 let is_known = patch.rotation().is_some() && !patch.is_once_only();
-                (&self.scripts.update, patch.rotation().is_some(), is_known)
+                (&scripts.update, patch.rotation().is_some(), is_known)
             }
         };
-        let keys = self.keys(id, name, others);
+        let mut keys = self.keys(id, name, others);
+        keys.extend(queue);
         let call = script.on(&keys, &args);
         let call = if is_repeatable { call.repeatable() } else { call.once() };
         self.run(&keys[0], call.on(self.copies.filter(|_| ends))).await
@@ -316,6 +334,15 @@ impl Sessions {
         }
         keys
     }
+}
+
+/// What [`Sessions::collect_one`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// An expired record, which it removed.
+    Expired,
+    Live,
+    Nothing,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -2,24 +2,25 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::RedisConnectionInfo;
 use redis::aio::ConnectionLike;
 use steadfast_core::{
-    ChangeStream, Deleted, Deletion, Env, Limits, LoginPolicy, Lookup, Operate, Outcome, Patch,
-    Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
+    ChangeStream, Deleted, Deletion, Endings, Env, Limits, LoginPolicy, Lookup, Operate, Outcome,
+    Patch, Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
     SessionStore, Stats, StoreError,
 };
 
 use crate::address::{Address, Endpoint};
 use crate::changes::Changes;
 use crate::connection::{Dialer, Given, Sentinels, Servers};
+use crate::endings::Queue;
 use crate::error::SetupError;
 use crate::keys::Prefix;
-use crate::script::{Copies, Script, Scripts};
+use crate::script::{Copies, Keeping, Script, Scripts};
 use crate::seen::{Oldest, Seen};
 use crate::sessions::Sessions;
 use crate::tls::Tls;
@@ -273,7 +274,8 @@ impl RedisStoreBuilder {
             seen: Seen::default(),
             oldest: Oldest::default(),
             probe: Probe::default(),
-            scripts: Scripts::new(),
+            scripts: Scripts::new(Keeping::Nothing),
+            endings: OnceLock::new(),
             user: self.login.username().unwrap_or("default").to_owned(),
             copies: self.copies,
             servers,
@@ -373,6 +375,11 @@ impl SessionStore for RedisStore {
         }
         self.0.changes.listen(&self.0.env).ok()
     }
+
+    /// See [the crate](crate#endings) for what the queue costs and what it may miss.
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        Some(Arc::new(Queue::of(&self.0)))
+    }
 }
 
 /// A drain has nothing to do: each session is safe on the servers once it is confirmed.
@@ -384,15 +391,20 @@ impl Operate for RedisStore {
 
     /// Scans all records. Without it, Redis removes expired records by itself, an hour after their
     /// deadline.
+    ///
+    /// Once the store keeps endings, it only makes expired sessions due for a report, and counts them. An
+    /// acknowledgement removes them.
     async fn collect(&self) -> Result<u64, StoreError> {
         self.0.collect().await
     }
 
-    /// Each page scans all keys: use it for administration, not while serving a request.
+    /// Each page scans all keys: use it for administration, not while serving a request. Expired records
+    /// are included until they are removed.
     async fn scan(&self, after: Option<RecordId>, limit: usize) -> Result<Scan, StoreError> {
         self.0.scan(after, limit).await
     }
 
+    /// Also counts expired records that were not removed yet.
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.0.stats().await
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisFuture, Value};
 use steadfast_core::conformance::Subject;
-use steadfast_core::{Env, RecordId, Store};
+use steadfast_core::{Env, RecordId, SessionStore as _, Store};
 use steadfast_redis::{Address, Prefix, RedisStore, RedisStoreBuilder, SetupError};
 use testkit::redis::{PASSWORD, Redis, RedisCluster, RedisWithSentinels, SERVICE, USER};
 use tokio::sync::OnceCell;
@@ -75,6 +75,40 @@ mod at_an_address_that_hides_shards {
 
     fn nodes() -> Nodes {
         Nodes::new(open, |_| &SERVER)
+    }
+
+    steadfast_core::conformance_tests!(nodes());
+}
+
+/// The contract also holds while endings are kept.
+mod on_one_server_that_keeps_endings {
+    use super::*;
+
+    static SERVER: LazyLock<Redis> = LazyLock::new(Redis::start);
+
+    fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
+        keeping_endings(as_user(builder).standalone(address(&SERVER.address())))
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(open, |_| &SERVER)
+    }
+
+    steadfast_core::conformance_tests!(nodes());
+}
+
+mod in_a_cluster_that_keeps_endings {
+    use super::*;
+
+    static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
+
+    fn open(builder: RedisStoreBuilder) -> Result<RedisStore, SetupError> {
+        let seeds = CLUSTER.seeds().iter().map(|text| address(text)).collect();
+        keeping_endings(as_user(builder).cluster(seeds))
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(open, |key| &CLUSTER.servers[CLUSTER.server_of(key)])
     }
 
     steadfast_core::conformance_tests!(nodes());
@@ -148,6 +182,10 @@ impl Subject for Nodes {
         (self.server_of)(&key).overwrite(&key, ".", 0, &format.to_be_bytes());
         true
     }
+}
+
+fn keeping_endings(store: Result<RedisStore, SetupError>) -> Result<RedisStore, SetupError> {
+    store.inspect(|store| drop(store.endings()))
 }
 
 fn as_user(builder: RedisStoreBuilder) -> RedisStoreBuilder {

@@ -28,6 +28,8 @@ if there and is_live(there) then
   end
   return 'e'
 end
+-- An expired record is kept until its end was reported.
+if there and KEEPS then return 'e' end
 if asks == 1 then return 'f' .. text('') .. text('') end
 local mark = is_login and is_split == 1 and redis.call('HGET', KEYS[1], 'x' .. ticket)
 if mark == 'again' then return 'A' end
@@ -37,17 +39,22 @@ if is_full then return 'R' end
 local made = {}
 if mark == 'ended' then
   made = {id_of(KEYS[1])}
+  if KEEPS then leave_remains(KEYS[1], record, principal) end
 else
   if there then redis.call('DEL', KEYS[1]) end
   values[#values + 1], values[#values + 2] = '.', new
   call_with('HSET', KEYS[1], values)
   keep_for(KEYS[1], record)
+  if KEEPS then
+    expect_end(KEYS[1], record)
+    if QUEUE then drop_unclaimed(QUEUE) end
+  end
 end
 local events, behind = '', {}
 if has_index then
   for n, key in ipairs(victims) do
     made[n] = id_of(key)
-    redis.call('DEL', key)
+    end_at_cap(key, principal)
     unlist(KEYS[2], made[n])
     events = events .. ended(made[n], 'c')
   end

@@ -20,6 +20,9 @@ local was_live = is_live(record)
 if was_live then
   if verdict == 'unknown' then return unknown(hash) end
   if verdict == 'superseded' or sign_in ~= '' and sign_in ~= record.sign_in then return 's' end
+elseif KEEPS then
+  -- Its end is still to be reported.
+  return 'g' .. told .. text('') .. text('')
 end
 redis.call('DEL', KEYS[1])
 local left = record.principal

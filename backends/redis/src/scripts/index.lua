@@ -85,6 +85,13 @@ local function is_elsewhere(index, entry, record)
   return true
 end
 
+-- Ends a session because of the cap.
+local function end_at_cap(key, principal)
+  local record = KEEPS and read(key)
+  redis.call('DEL', key)
+  if record then leave_remains(key, record, principal) end
+end
+
 -- Makes room for one more session, outside of a cluster. Returns the keys of the records to end. If
 -- some are not declared in KEYS, it returns nil and an answer with the entries to declare, and a
 -- few more, because other logins of the principal may come before the next attempt. If the cap must

@@ -14,6 +14,8 @@ if not record or record.principal ~= principal or record.ticket ~= ticket then
   if not record then keep(KEYS[1], mark_kept) end
   return 'm' .. told
 end
-redis.call('DEL', KEYS[1])
+-- The end of an expired record is still to be reported.
+if KEEPS and not is_live(record) then return 'g' .. told end
+if reason == 'c' then end_at_cap(KEYS[1], principal) else redis.call('DEL', KEYS[1]) end
 publish(ended(id_of(KEYS[1]), reason))
 return (is_live(record) and 'E' or 'g') .. told

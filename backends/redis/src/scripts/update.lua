@@ -152,7 +152,7 @@ if has_index and is_below_floor(KEYS[2], login.epoch) then return 'F' end
 if is_full then return 'R' end
 local id = id_of(KEYS[1])
 if mark == 'ended' then
-  redis.call('DEL', KEYS[1])
+  end_at_cap(KEYS[1], login.principal)
   publish(ended(id, 'c'))
   return 'a' .. told .. record.version .. struct.pack('>H', 0) .. packed_list({id}) .. text(record.principal)
     .. text(record.ticket) .. packed_list({})
@@ -196,14 +196,17 @@ if format_before == 1 then
   for _, field in ipairs(FORMAT_1) do removed[#removed + 1] = field end
 end
 call_with('HDEL', KEYS[1], removed)
-if idle ~= NONE or is_authentication then keep_for(KEYS[1], record) end
+if idle ~= NONE or is_authentication then
+  keep_for(KEYS[1], record)
+  if KEEPS then expect_end(KEYS[1], record) end
+end
 
 local events, made, behind = '', {}, {}
 if changes then events = (begins and 's' or 'p') .. id .. record.version end
 if has_index then
   for n, key in ipairs(victims) do
     made[n] = id_of(key)
-    redis.call('DEL', key)
+    end_at_cap(key, login.principal)
     unlist(KEYS[2], made[n])
     events = events .. ended(made[n], 'c')
   end

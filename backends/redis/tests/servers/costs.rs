@@ -55,6 +55,93 @@ async fn every_operation_is_one_command() {
 }
 
 #[tokio::test]
+async fn endings_cost_nothing_until_asked_for() {
+    let server = Redis::start();
+    let store = store(&server);
+    assert_eq!(of_a_session(&server, &store).await, WITHOUT_ENDINGS);
+    assert_eq!(server.ask(&["KEYS", "*:e:*"]).list(), []);
+    let queue = store.endings().unwrap();
+    let with_endings = of_a_session(&server, &store).await;
+    assert!(with_endings.iter().all(|made| made.contains("1 evalsha")), "{with_endings:?}");
+    assert_eq!(queue.claim(10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn endings_cost_a_cluster_one_more_trip() {
+    let store = across(&CLUSTER, builder());
+    let queue = store.endings().unwrap();
+    // Every server learns the scripts first.
+    for n in 0..64 {
+        Visitor::arrive(&store).await.log_in(&store, &format!("user{n}")).await;
+    }
+    let visitor = Visitor::new(&store);
+    let seen = watch_all(async || drop(visitor.create(&store).await.unwrap())).await;
+    assert_eq!(seen, ["evalsha"; 2], "a create");
+    let seen = watch_all(async || drop(visitor.write(&store, 1).await.unwrap())).await;
+    assert_eq!(seen, ["evalsha"], "a write that moves no deadline");
+    let (login, _) = visitor.login(&store, "carol", LoginPolicy::default());
+    let seen = watch_all(async || {
+        store.update(visitor.id, &login, &RequestHint::default()).await.unwrap();
+    })
+    .await;
+    assert_eq!(seen, ["evalsha"; 3], "a login");
+    assert_eq!(queue.claim(10).await.unwrap(), []);
+}
+
+/// Returns the commands that each script made, for a create, a write, a touch, a login and a logout.
+async fn of_a_session(server: &Redis, store: &RedisStore) -> [String; 5] {
+    // The server learns the scripts first.
+    let visitor = Visitor::arrive(store).await.log_in(store, "alice").await;
+    visitor.write(store, 1).await.unwrap();
+    store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap();
+
+    let visitor = Visitor::new(store);
+    let create = made(server, async || drop(visitor.create(store).await.unwrap())).await;
+    let write = made(server, async || drop(visitor.write(store, 2).await.unwrap())).await;
+    let touch = Patch::touch(store.env().now() + std::time::Duration::from_secs(3_600));
+    let touch = made(server, async || {
+        store.update(visitor.id, &touch, &RequestHint::default()).await.unwrap();
+    })
+    .await;
+    let (login, _) = visitor.login(store, "alice", LoginPolicy::default());
+    let login = made(server, async || {
+        store.update(visitor.id, &login, &RequestHint::default()).await.unwrap();
+    })
+    .await;
+    let logout = made(server, async || {
+        assert!(store.delete(visitor.id, &Deletion::LOGOUT).await.unwrap().is_ended());
+    })
+    .await;
+    [create, write, touch, login, logout]
+}
+
+/// Returns the names of the commands that a call made, with their numbers.
+async fn made(server: &Redis, call: impl AsyncFn()) -> String {
+    server.ask(&["CONFIG", "RESETSTAT"]);
+    call().await;
+    let stats = server.ask(&["INFO", "commandstats"]).text();
+    let counted = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")).map(|line| {
+        let (name, rest) = line.split_once(":calls=").unwrap();
+        format!("{} {name}", rest.split(',').next().unwrap())
+    });
+    let own = ["auth", "hello", "info", "resetstat"];
+    let mut counted: Vec<_> =
+        counted.filter(|line| !own.iter().any(|own| line.ends_with(own))).collect();
+    counted.sort_by(|a, b| a.split(' ').next_back().cmp(&b.split(' ').next_back()));
+    counted.join(", ")
+}
+
+/// A login also writes the index, and a logout removes its entry.
+const WITHOUT_ENDINGS: [&str; 5] = [
+    "1 evalsha, 1 hkeys, 1 hmget, 1 hset, 1 pexpire",
+    "1 evalsha, 1 hmget, 1 hset, 1 publish",
+    "1 evalsha, 1 hmget, 1 hset, 1 pexpire",
+    "1 evalsha, 1 hkeys, 1 hmget, 1 hset, 2 pexpire, 1 pttl, 1 publish, 1 zadd, 1 zcount, \
+     2 zrangebyscore, 1 zscore",
+    "1 del, 1 evalsha, 1 hmget, 1 publish, 1 zcount, 1 zrem",
+];
+
+#[tokio::test]
 async fn a_script_is_sent_in_full_once() {
     let server = Redis::start();
     let store = store(&server);

@@ -8,6 +8,7 @@ mod costs;
 mod privileges;
 mod checks;
 mod index;
+mod endings;
 mod formats;
 mod limits;
 mod changes;

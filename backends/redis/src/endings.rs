@@ -1,0 +1,346 @@
+//! The queue of sessions that ended without a request.
+//!
+//! Each record has an entry in a sorted set with a time, from which a node looks whether the
+//! session has ended. The record itself is what a report is made of, so nothing is kept twice:
+//!
+//! - An expired record stays until its end is acknowledged, or for a day.
+//! - The cap replaces a record by its *remains*, in the same atomic step.
+//!
+//! On a single server, a script that moves a deadline also moves the entry. In a cluster, the queue
+//! is in other slots, and an entry is written before its record. An entry may be early or have no
+//! record, but never be missing: the node that claims it looks at the record, and settles entries
+//! of sessions that are live or were ended by a request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis::cmd;
+use steadfast_core::{
+    CLAIMED_FOR, EndReason, Ending, Endings, Facts, RecordId, StoreError, Timestamp,
+};
+
+use crate::change::Change;
+use crate::changes::UNSTAMPED;
+use crate::codec::{HEAD, Head, Unpacked, principal};
+use crate::keys::hex;
+use crate::reply;
+use crate::request::reason;
+use crate::script::{Call, Keeping, QueueScripts, Scripts};
+use crate::script_reply::unexpected;
+use crate::sessions::{Collected, Sessions};
+
+/// The public handle of the queue.
+pub(crate) struct Queue(Arc<Sessions>);
+
+impl Queue {
+    /// Makes the store keep endings from now on.
+    pub(crate) fn of(sessions: &Arc<Sessions>) -> Self {
+        sessions.endings.get_or_init(|| Box::new(Keeper::new(sessions.servers.is_split())));
+        Self(Arc::clone(sessions))
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("prefix", &self.0.prefix).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Endings for Queue {
+    async fn claim(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        match self.0.endings.get() {
+            Some(keeper) => self.0.claim(keeper, limit).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn acknowledge(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        match self.0.endings.get() {
+            Some(keeper) => self.0.acknowledge(keeper, ids).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a store needs to keep endings.
+pub(crate) struct Keeper {
+    pub(crate) scripts: Scripts,
+    queue: QueueScripts,
+    /// The number of queues: a cluster spreads them over its servers.
+    queues: u8,
+    /// The queue that the next claim begins with.
+    next: AtomicU8,
+}
+
+impl Keeper {
+    fn new(is_split: bool) -> Self {
+        let keeping = if is_split { Keeping::Elsewhere } else { Keeping::Here };
+        Self {
+            scripts: Scripts::new(keeping),
+            queue: QueueScripts::new(),
+            queues: if is_split { QUEUES } else { 1 },
+            next: AtomicU8::new(0),
+        }
+    }
+
+    /// Returns the number of a record's queue. Ids are random.
+    fn queue_of(&self, id: RecordId) -> u8 {
+        id.as_bytes()[15] % self.queues
+    }
+
+    /// Returns the numbers of all queues, beginning with another one at each call.
+    fn all(&self) -> impl Iterator<Item = u8> + use<> {
+        let (first, count) = (self.next.fetch_add(1, Ordering::Relaxed), self.queues);
+        (0..count).map(move |n| first.wrapping_add(n) % count)
+    }
+}
+
+impl Sessions {
+    /// Returns the scripts to use, and the key that those that write a record need at last: the
+    /// queue, if it is on the same server.
+    pub(crate) fn writing(&self) -> (&Scripts, Option<String>) {
+        match self.endings.get() {
+            Some(keeper) => {
+                let is_here = !self.servers.is_split();
+                (&keeper.scripts, is_here.then(|| self.prefix.queue(0)))
+            }
+            None => (&self.scripts, None),
+        }
+    }
+
+    /// In a cluster, enqueues a record before a change that moves its deadline.
+    pub(crate) async fn expect_end(
+        &self,
+        id: RecordId,
+        change: &Change<'_>,
+    ) -> Result<(), StoreError> {
+        match (self.endings.get(), earliest_end(change)) {
+            (Some(keeper), Some(ends)) if self.servers.is_split() => {
+                self.enqueue(keeper, id, ends + SPARED).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// In a cluster, makes sessions due that the cap ended. Otherwise they are found at the
+    /// deadline that they had.
+    pub(crate) async fn make_due(&self, ended: &[RecordId]) {
+        let Some(keeper) = self.endings.get() else {
+            return;
+        };
+        for id in ended {
+            if let Err(error) = self.enqueue(keeper, *id, self.env.now()).await {
+                tracing::debug!(target: "steadfast", %error, "the end of a session is reported late");
+            }
+        }
+    }
+
+    /// Makes a session due that has ended without a request. Returns whether it has.
+    pub(crate) async fn make_due_if_ended(&self, id: RecordId) -> Result<bool, StoreError> {
+        let Some(keeper) = self.endings.get() else {
+            return Ok(false);
+        };
+        let has_ended = matches!(self.fate(id).await?, Fate::Ended(_));
+        if has_ended {
+            self.enqueue(keeper, id, self.env.now()).await?;
+        }
+        Ok(has_ended)
+    }
+
+    async fn enqueue(
+        &self,
+        keeper: &Keeper,
+        id: RecordId,
+        time: Timestamp,
+    ) -> Result<(), StoreError> {
+        let queue = self.prefix.queue(keeper.queue_of(id));
+        let mut args = self.args(UNSTAMPED);
+        args.bytes(hex(id).as_bytes()).time(time);
+        let call = keeper.queue.enqueue.on(&[&queue], &args);
+        self.run(&queue, call.repeatable()).await.map(drop)
+    }
+
+    async fn claim(&self, keeper: &Keeper, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        let (mut endings, mut failure) = (Vec::new(), None);
+        for queue in keeper.all() {
+            let queue = self.prefix.queue(queue);
+            let claimed = self.claim_from(keeper, &queue, limit, &mut endings).await;
+            failure = failure.or(claimed.err());
+        }
+        // What was claimed is reported, even if a server of a cluster does not answer.
+        match failure {
+            Some(error) if endings.is_empty() => Err(error),
+            _ => Ok(endings),
+        }
+    }
+
+    /// Claims entries of a queue until there are `limit` endings, or no entry is due.
+    async fn claim_from(
+        &self,
+        keeper: &Keeper,
+        queue: &str,
+        limit: usize,
+        endings: &mut Vec<Ending>,
+    ) -> Result<(), StoreError> {
+        while endings.len() < limit {
+            let wanted = (limit - endings.len()).min(PAGE);
+            let until = self.env.now() + CLAIMED_FOR;
+            let ids = self.claim_entries(keeper, queue, wanted, until).await?;
+            let fates = join_all(ids.iter().map(|id| self.fate(*id))).await;
+            let (mut settled, mut failure) = (Vec::new(), None);
+            for (id, fate) in ids.iter().zip(fates) {
+                match fate {
+                    Ok(Fate::Ended(ending)) => endings.push(ending),
+                    Ok(Fate::Live(deadline)) => settled.push((*id, Some(deadline + SPARED))),
+                    Ok(Fate::Absent) => settled.push((*id, None)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            self.settle(keeper, queue, until, &settled).await?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            if ids.len() < wanted {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim_entries(
+        &self,
+        keeper: &Keeper,
+        queue: &str,
+        most: usize,
+        until: Timestamp,
+    ) -> Result<Vec<RecordId>, StoreError> {
+        let mut args = self.args(UNSTAMPED);
+        args.u32(most).time(until);
+        let call = keeper.queue.claim.on(&[queue], &args);
+        self.run(queue, call.once()).await?.ids().ok_or_else(unexpected)
+    }
+
+    /// Gives claimed entries another time, or removes them.
+    async fn settle(
+        &self,
+        keeper: &Keeper,
+        queue: &str,
+        claimed: Timestamp,
+        settled: &[(RecordId, Option<Timestamp>)],
+    ) -> Result<(), StoreError> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let mut args = self.args(UNSTAMPED);
+        args.time(claimed).u32(settled.len());
+        for (id, time) in settled {
+            args.bytes(hex(*id).as_bytes()).maybe_time(*time);
+        }
+        let call = keeper.queue.settle.on(&[queue], &args);
+        self.run(queue, call.repeatable()).await.map(drop)
+    }
+
+    /// Looks at what is stored of a session.
+    async fn fate(&self, id: RecordId) -> Result<Fate, StoreError> {
+        let (key, now) = (self.prefix.record(id), self.env.now());
+        let command = cmd("HMGET").arg(&key).arg(&HEAD).arg(REMAINS).to_owned();
+        let fields = match self.servers.call(key.as_bytes(), &Call::repeatable(&command)).await {
+            Err(fault) if fault.is_wrong_type() => return Ok(Fate::Absent),
+            answer => reply::items(answer?),
+        };
+        if let Some(Head { record, .. }) = Head::of(&fields) {
+            if !record.is_expired(now) {
+                return Ok(Fate::Live(record.deadline()));
+            }
+            let (at, reason) = (record.deadline(), EndReason::Expired);
+            return Ok(Fate::Ended(Ending { id, principal: record.principal, reason, at }));
+        }
+        let remains = fields.get(HEAD.len()).and_then(reply::bytes);
+        Ok(remains.and_then(|remains| ending(id, remains)).map_or(Fate::Absent, Fate::Ended))
+    }
+
+    async fn acknowledge(&self, keeper: &Keeper, ids: &[RecordId]) -> Result<(), StoreError> {
+        for ids in ids.chunks(PAGE) {
+            let collected = join_all(ids.iter().map(|id| self.collect_one(*id))).await;
+            let mut gone = vec![Vec::new(); keeper.queues.into()];
+            let mut failure = None;
+            for (id, collected) in ids.iter().zip(collected) {
+                match collected {
+                    // A node with another clock has used it. It ends later.
+                    Ok(Collected::Live) => {}
+                    Ok(_) => gone[usize::from(keeper.queue_of(*id))].push(hex(*id)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            for (number, members) in (0..).zip(gone).filter(|(_, members)| !members.is_empty()) {
+                let queue = self.prefix.queue(number);
+                let command = cmd("ZREM").arg(&queue).arg(members).to_owned();
+                self.servers.call(queue.as_bytes(), &Call::repeatable(&command)).await?;
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of a session with an entry in the queue.
+enum Fate {
+    /// It is live until this deadline.
+    Live(Timestamp),
+    /// It ended without a request.
+    Ended(Ending),
+    /// A request ended it, or the server lost it.
+    Absent,
+}
+
+/// Parses remains: the time, the reason and the principal. See `endings.lua`.
+fn ending(id: RecordId, remains: &[u8]) -> Option<Ending> {
+    let mut from = Unpacked(remains);
+    let (at, reason) = (from.time()?, from.u8().and_then(reason)?);
+    Some(Ending { id, principal: Some(principal(from.0)?), reason, at })
+}
+
+/// Returns the earliest time at which the record may expire after a change, if the change moves a
+/// deadline.
+fn earliest_end(change: &Change<'_>) -> Option<Timestamp> {
+    let patch = match change {
+        Change::Create(record, _) => return Some(record.deadline()),
+        Change::Patch(patch) => patch,
+    };
+    let authentication = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
+    let Some(authentication) = authentication else {
+        return patch.idle_deadline();
+    };
+    let own_idle = authentication.facts.as_ref().and_then(Facts::idle);
+    let ends = [
+        // The patch may leave the idle deadline alone, and the record's is not known here.
+        patch.idle_deadline().unwrap_or(authentication.at),
+        authentication.absolute_deadline,
+    ];
+    let own_idle = own_idle.map(|own_idle| authentication.at + own_idle);
+    ends.into_iter().chain(own_idle).min()
+}
+
+/// The field in place of a record that the cap ended.
+const REMAINS: &str = "x!";
+
+/// The time after its deadline at which a session is reported. A node with a slow clock may use it
+/// until then.
+pub(crate) const SPARED: Duration = Duration::from_secs(5 * 60);
+
+/// The interval at which a claim looks at a session that is live for longer. It is shorter than the
+/// time that an expired record is kept.
+pub(crate) const LOOKED_AT: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The number of queues in a cluster.
+const QUEUES: u8 = 16;
+
+/// The number of entries that are claimed or acknowledged together.
+const PAGE: usize = 500;
