@@ -109,7 +109,9 @@ impl Trial<'_> {
             }
             "replaced" => Box::new(vec![0_u8; 36]),
             "now" | "created" | "authenticated" => Box::new(self.now),
-            "idle" | "absolute" | "replaced_until" | "floor_until" => Box::new(in_a_minute),
+            "idle" | "absolute" | "replaced_until" | "floor_until" | "until" => {
+                Box::new(in_a_minute)
+            }
             "format" | "known" => Box::new(i32::from(Record::FORMAT)),
             "tells" => Box::new(true),
             "clear" | "is_over_limit" | "refuses" => Box::new(false),

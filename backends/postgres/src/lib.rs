@@ -74,7 +74,7 @@
 //! | `sessions`, `patches`, `rows` | the operations, their arguments and their answers |
 //! | `pool`, `shares` | connections and repeated statements; the limit on connections per record |
 //! | `connection`, `hosts` | one connection, and the search for the primary |
-//! | `changes` | the change feed |
+//! | `changes`, `endings` | the change feed, and the queue of sessions that ended without a request |
 //! | `schema`, `check` | migrations, and the check of privileges; `sql/functions.sql` applies patches |
 
 mod store;
@@ -85,6 +85,7 @@ mod sessions;
 mod patches;
 mod rows;
 mod sweep;
+mod endings;
 
 mod pool;
 mod metrics;

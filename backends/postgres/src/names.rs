@@ -83,21 +83,28 @@ fn is_plain(name: &str) -> bool {
 const LONGEST: usize = 31;
 
 /// Indexes and constraints. Both are named without their schema or table.
-const INDEXES: [&str; 7] = [
+const INDEXES: [&str; 10] = [
     "sessions_hour",
     "sessions_principal",
     "principals_hour",
     "principals_floor",
     "changes_xid",
+    "endings_free",
+    "endings_at",
+    "keepers_key",
     "hash_check",
     "replaced_check",
 ];
 
-const OTHERS: [&str; 19] = [
+const OTHERS: [&str; 23] = [
     "principals",
     "migrations",
     "changes",
     "listeners",
+    "endings",
+    "keepers",
+    "keeps",
+    "claim",
     "judge",
     "lock",
     "count",

@@ -93,7 +93,7 @@ pub(crate) fn secret_hash(bytes: &[u8]) -> Result<SecretHash, Malformed> {
     SecretHash::from_bytes(bytes).ok_or_else(|| "a hash has the wrong form".into())
 }
 
-fn time(row: &Row, column: usize) -> Result<Timestamp, Malformed> {
+pub(crate) fn time(row: &Row, column: usize) -> Result<Timestamp, Malformed> {
     Ok(Timestamp::from_millis(row.get(column)?))
 }
 
@@ -161,7 +161,10 @@ impl<'t> Deserialize<'t> for Text<'t> {
     }
 }
 
-fn principal(realm: Option<&str>, id: Option<&str>) -> Result<Option<Principal>, Malformed> {
+pub(crate) fn principal(
+    realm: Option<&str>,
+    id: Option<&str>,
+) -> Result<Option<Principal>, Malformed> {
     match (realm, id) {
         (Some(realm), Some(id)) => Ok(Some(Principal::new(Realm::new(realm)?, id)?)),
         _ => Ok(None),

@@ -11,6 +11,7 @@ use steadfast_core::{
 
 use crate::changes::Changes;
 use crate::connection::{Argument, Malformed, Row};
+use crate::endings::Keeper;
 use crate::patches::{Arguments, ended, non_empty, to_i64_saturating};
 use crate::pool::{Pool, Resend};
 use crate::rows::{self, compared, text};
@@ -26,6 +27,7 @@ pub(crate) struct Sessions {
     pub(crate) statements: Statements,
     /// `None` if changes are not recorded.
     pub(crate) changes: Option<Changes>,
+    pub(crate) keeper: Keeper,
     pub(crate) probe: Probe,
 }
 
@@ -170,6 +172,7 @@ impl Sessions {
             ("known", &i32::from(Record::FORMAT)),
             ("tells", &self.tells()),
         ];
+        self.keeper.ready(self).await?;
         let rows = self.pool.rows(Resend::Freely, &self.statements.collect, &arguments).await?;
         let row = one(rows)?;
         let is_all: bool = row.get(2).map_err(StoreError::refused)?;
@@ -231,13 +234,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// Makes a call that may wait for the lock of a principal, then of a record.
+    /// Makes a call that may wait for the lock of a principal, then of a record, and that may end
+    /// sessions.
     async fn locking<T>(
         &self,
         principal: Option<&Principal>,
         record: Option<RecordId>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.keeper.ready(self).await?;
         let mut shares = Vec::with_capacity(2);
         if let Some(principal) = principal {
             shares.push(self.shares.of(principal).await?);

@@ -16,6 +16,8 @@ pub(crate) struct Statements {
     pub(crate) collect: Statement,
     pub(crate) scan: Statement,
     pub(crate) stats: Statement,
+    pub(crate) claim: Statement,
+    pub(crate) acknowledge: Statement,
     pub(crate) feed: Feed,
 }
 
@@ -46,6 +48,8 @@ impl Statements {
             collect: statement(6, COLLECT),
             scan: statement(7, SCAN),
             stats: statement(8, STATS),
+            claim: statement(16, CLAIM),
+            acknowledge: statement(17, ACKNOWLEDGE),
             feed: Feed {
                 register: statement(9, REGISTER),
                 writers: statement(10, WRITERS),
@@ -61,17 +65,12 @@ impl Statements {
 
     /// Returns all statements.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Statement> {
-        let Self { create, load, patch, end, list, end_all, collect, scan, stats, feed } = self;
-        let Feed { register, writers, are_writing, poll, renew, forget, ring, channel: _ } = feed;
-        [create, load, patch, end, list, end_all, collect, scan, stats].into_iter().chain([
-            register,
-            writers,
-            are_writing,
-            poll,
-            renew,
-            forget,
-            ring,
-        ])
+        let Feed { register, writers, are_writing, poll, renew, forget, ring, channel: _ } =
+            &self.feed;
+        let calls = [&self.create, &self.load, &self.patch, &self.end, &self.list, &self.end_all];
+        let upkeep = [&self.collect, &self.scan, &self.stats, &self.claim, &self.acknowledge];
+        let feed = [register, writers, are_writing, poll, renew, forget, ring];
+        calls.into_iter().chain(upkeep).chain(feed)
     }
 }
 
@@ -93,6 +92,8 @@ pub(crate) const ALL: &[Sql] = &[
     COLLECT,
     SCAN,
     STATS,
+    CLAIM,
+    ACKNOWLEDGE,
     REGISTER,
     WRITERS,
     ARE_WRITING,
@@ -229,6 +230,14 @@ const SCAN: Sql = (
 
 const STATS: Sql =
     ("SELECT count(*), count(principal), coalesce(sum(size), 0)::bigint FROM {sessions}", &[]);
+
+const CLAIM: Sql = (
+    "SELECT id, realm, principal, reason, at FROM {claim}(…)",
+    &[("now", Type::INT8), ("until", Type::INT8), ("limit", Type::INT8)],
+);
+
+const ACKNOWLEDGE: Sql =
+    ("DELETE FROM {endings} WHERE id = ANY ($1)", &[("ids", Type::UUID_ARRAY)]);
 
 /// A registration is valid for 30 s and is renewed every 10 s.
 const REGISTER: Sql = (

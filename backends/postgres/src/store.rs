@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    ChangeStream, Deleted, Deletion, Env, Limits, LoginPolicy, Lookup, Operate, Outcome, Patch,
-    Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
+    ChangeStream, Deleted, Deletion, Endings, Env, Limits, LoginPolicy, Lookup, Operate, Outcome,
+    Patch, Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
     SessionStore, Stats, StoreError,
 };
 
@@ -16,6 +16,7 @@ use crate::address::{Address, Pooler};
 use crate::changes::Changes;
 use crate::check;
 use crate::connection::{Binding, Login, Roots, Tls, TlsSettings};
+use crate::endings::Keeper;
 use crate::error::SetupError;
 use crate::hosts::{Hosts, Keepalive, Network, Terms};
 use crate::names::Names;
@@ -78,7 +79,7 @@ impl PostgresStore {
 
 impl PostgresStore {
     /// Returns the shared state, and keeps the background sweep running.
-    fn sessions(&self) -> &Sessions {
+    pub(crate) fn sessions(&self) -> &Sessions {
         if let Some(sweeper) = &self.sweeper {
             sweeper.keep_going(&self.sessions);
         }
@@ -296,6 +297,7 @@ impl PostgresStoreBuilder {
             shares: Shares::new(self.connections),
             statements,
             changes,
+            keeper: Keeper::default(),
             probe: Probe::default(),
         });
         let sweeper = self.sweep_every.map(Sweeper::new).map(Arc::new);
@@ -415,6 +417,15 @@ impl SessionStore for PostgresStore {
     /// Begins with [`Change::Down`](steadfast_core::Change::Down) until it is connected.
     fn changes(&self) -> Option<ChangeStream> {
         self.sessions.changes.as_ref().map(Changes::listen)
+    }
+
+    /// The queue is a table. What was not acknowledged within a day after it ended is dropped.
+    ///
+    /// A session that expired is in the queue once a node has removed its row: five minutes after its
+    /// deadline or somewhat later, or at a call of [`Operate::collect`].
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        self.sessions.keeper.want();
+        Some(Arc::new(self.clone()))
     }
 }
 

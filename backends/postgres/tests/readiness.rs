@@ -123,6 +123,8 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sessions_principals", ALL),
     ("sessions_changes", &["SELECT", "INSERT", "DELETE"]),
     ("sessions_listeners", ALL),
+    ("sessions_endings", ALL),
+    ("sessions_keepers", &["SELECT", "INSERT", "UPDATE"]),
     ("sessions_migrations", &["SELECT"]),
 ];
 

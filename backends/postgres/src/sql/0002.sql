@@ -60,6 +60,27 @@ CREATE UNLOGGED TABLE {listeners} (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Sessions that ended without a request, until they are reported. In the transaction that ends them, so that
+-- none is lost.
+CREATE TABLE {endings} (
+    id uuid PRIMARY KEY,
+    realm text COLLATE "C",
+    principal text COLLATE "C",
+    reason text NOT NULL,
+    -- When it ended, by the application's clock.
+    at bigint NOT NULL,
+    -- From when on it can be claimed, by the application's clock.
+    free_at bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 70);
+CREATE INDEX {endings_free} ON {endings} (free_at, at);
+CREATE INDEX {endings_at} ON {endings} (at);
+-- Until when they are kept, by the server's clock. At most one row.
+CREATE TABLE {keepers} (
+    id integer CHECK (id = 1),
+    until timestamptz NOT NULL,
+    CONSTRAINT {keepers_key} PRIMARY KEY (id)
+);
+
 -- The new tables are for those who may use the old one.
 DO $$
 DECLARE
@@ -70,7 +91,7 @@ BEGIN
         FROM pg_class c, aclexplode(c.relacl) a
         WHERE c.oid = '{sessions}'::regclass AND a.grantee <> 0 AND a.grantee <> c.relowner
     LOOP
-        EXECUTE 'GRANT ' || granted.privilege || ' ON {changes}, {listeners} TO ' || granted.role;
+        EXECUTE 'GRANT ' || granted.privilege || ' ON {changes}, {listeners}, {endings}, {keepers} TO ' || granted.role;
     END LOOP;
 END
 $$;

@@ -63,6 +63,33 @@ BEGIN
 END
 $$;
 
+-- Returns true if sessions that end without a request are to be kept until they are reported.
+CREATE FUNCTION {keeps}() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM {keepers} k WHERE k.until > clock_timestamp())
+$$;
+
+-- Claims sessions that ended without a request, in the order in which they can be claimed, and asks to keep
+-- further ones for a day. What nobody acknowledged within a day after it ended is dropped.
+CREATE FUNCTION {claim}(p_now bigint, p_until bigint, p_limit bigint)
+RETURNS TABLE (id uuid, realm text, principal text, reason text, at bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM {keepers} k WHERE k.until > clock_timestamp() + interval '23 h') THEN
+        INSERT INTO {keepers} AS k (id, until) VALUES (1, clock_timestamp() + interval '24 h')
+        ON CONFLICT ON CONSTRAINT {keepers_key} DO UPDATE SET until = excluded.until;
+    END IF;
+    DELETE FROM {endings} e USING (
+        SELECT o.id FROM {endings} o WHERE o.at < p_now - 86400000 LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ) old WHERE e.id = old.id;
+    RETURN QUERY
+    WITH free AS (
+        SELECT f.id FROM {endings} f WHERE f.free_at <= p_now
+        ORDER BY f.free_at, f.at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {endings} e SET free_at = p_until FROM free WHERE e.id = free.id
+    RETURNING e.id, e.realm, e.principal, e.reason, e.at;
+END
+$$;
+
 -- Whether a locked principal lets somebody sign in with this epoch.
 CREATE FUNCTION {admits}(p {principals}, p_epoch bigint, p_now bigint) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
@@ -110,7 +137,11 @@ BEGIN
             DELETE FROM {sessions} s
             WHERE s.realm = p_realm AND s.principal = p_principal AND s.id <> p_newest
                 AND least(s.idle_end, s.absolute_end) <= p_now
-            RETURNING s.id
+            RETURNING s.id, least(s.idle_end, s.absolute_end) AS at
+        ), kept AS (
+            INSERT INTO {endings} (id, realm, principal, reason, at)
+            SELECT g.id, p_realm, p_principal, 'expired', g.at FROM gone g WHERE {keeps}()
+            ON CONFLICT DO NOTHING
         )
         SELECT array_agg(gone.id) INTO expired FROM gone;
         SELECT count(*), min(least(s.idle_end, s.absolute_end)) INTO p.sessions, p.expires
@@ -127,6 +158,10 @@ BEGIN
             LIMIT p.sessions - cap
         ), gone AS (
             DELETE FROM {sessions} s USING oldest WHERE s.id = oldest.id RETURNING s.id
+        ), kept AS (
+            INSERT INTO {endings} (id, realm, principal, reason, at)
+            SELECT g.id, p_realm, p_principal, 'cap', p_now FROM gone g WHERE {keeps}()
+            ON CONFLICT DO NOTHING
         )
         SELECT array_agg(gone.id) INTO ended FROM gone;
         p.sessions := p.sessions - coalesce(cardinality(ended), 0);
@@ -528,6 +563,11 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM {sessions} t WHERE t.id = p_id;
+    IF verdict = 'expired' THEN
+        INSERT INTO {endings} (id, realm, principal, reason, at)
+        SELECT p_id, s.realm, s.principal, 'expired', least(s.idle_end, s.absolute_end) WHERE {keeps}()
+        ON CONFLICT DO NOTHING;
+    END IF;
     IF p_tells THEN
         is_told := {tell}(
             CASE verdict WHEN 'ended' THEN 'ended ' || p_reason ELSE 'ended expired' END, ARRAY[p_id],
@@ -559,7 +599,12 @@ BEGIN
     WITH gone AS (
         DELETE FROM {sessions} s
         WHERE s.realm = p_realm AND s.principal = p_principal AND s.id IS DISTINCT FROM p_except
-        RETURNING s.id, least(s.idle_end, s.absolute_end) > p_now AS is_live
+        RETURNING s.id, least(s.idle_end, s.absolute_end) AS at,
+            least(s.idle_end, s.absolute_end) > p_now AS is_live
+    ), kept AS (
+        INSERT INTO {endings} (id, realm, principal, reason, at)
+        SELECT g.id, p_realm, p_principal, 'expired', g.at FROM gone g WHERE NOT g.is_live AND {keeps}()
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*) FILTER (WHERE g.is_live), array_agg(g.id) FILTER (WHERE NOT g.is_live),
         array_agg(g.id) FILTER (WHERE g.is_live)
@@ -612,7 +657,11 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM {sessions} s USING free WHERE s.id = free.id
-        RETURNING s.id, s.realm, s.principal
+        RETURNING s.id, s.realm, s.principal, least(s.idle_end, s.absolute_end) AS at
+    ), kept AS (
+        INSERT INTO {endings} (id, realm, principal, reason, at)
+        SELECT g.id, g.realm, g.principal, 'expired', g.at FROM gone g WHERE {keeps}()
+        ON CONFLICT DO NOTHING
     ), counted AS (
         SELECT g.realm, g.principal, count(*) AS sessions, array_agg(g.id) AS ids
         FROM gone g GROUP BY g.realm, g.principal
