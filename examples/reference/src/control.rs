@@ -296,6 +296,8 @@ fn name(call: Call) -> &'static str {
         Call::Delete => "delete",
         Call::List => "list",
         Call::DeleteAll => "delete_all",
+        Call::Claim => "claim",
+        Call::Acknowledge => "acknowledge",
     }
 }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::description::Description;
+use crate::endings::{Ending, Endings};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::forward_calls;
@@ -139,7 +140,7 @@ impl FaultyStore {
 
 #[async_trait]
 impl SessionStore for FaultyStore {
-    forward_calls!(this => this.0.store, except create, load, update, delete, list, delete_all);
+    forward_calls!(this => this.0.store, except create, load, update, delete, list, delete_all, endings);
 
     async fn create(
         &self,
@@ -197,6 +198,29 @@ impl SessionStore for FaultyStore {
         let work = self.0.store.delete_all(principal, revocation);
         self.run(Call::DeleteAll, corrupt_error, work).await
     }
+
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        let queue = self.0.store.endings()?;
+        Some(Arc::new(FaultyQueue { store: self.clone(), queue }))
+    }
+}
+
+/// The queue of a [`FaultyStore`].
+#[derive(Debug)]
+struct FaultyQueue {
+    store: FaultyStore,
+    queue: Arc<dyn Endings>,
+}
+
+#[async_trait]
+impl Endings for FaultyQueue {
+    async fn claim(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        self.store.run(Call::Claim, corrupt_error, self.queue.claim(limit)).await
+    }
+
+    async fn acknowledge(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        self.store.run(Call::Acknowledge, corrupt_error, self.queue.acknowledge(ids)).await
+    }
 }
 
 #[async_trait]
@@ -232,7 +256,7 @@ impl Operate for FaultyStore {
     }
 }
 
-/// The calls of [`SessionStore`] that can be given a fault.
+/// The calls of [`SessionStore`] and its queue of endings that can be given a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
     /// [`SessionStore::create`].
@@ -247,12 +271,24 @@ pub enum Call {
     List,
     /// [`SessionStore::delete_all`].
     DeleteAll,
+    /// [`Endings::claim`].
+    Claim,
+    /// [`Endings::acknowledge`].
+    Acknowledge,
 }
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 6] =
-        [Self::Create, Self::Load, Self::Update, Self::Delete, Self::List, Self::DeleteAll];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Load,
+        Self::Update,
+        Self::Delete,
+        Self::List,
+        Self::DeleteAll,
+        Self::Claim,
+        Self::Acknowledge,
+    ];
 }
 
 /// A fault of a call.
