@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    ChangeStream, Deleted, Deletion, Description, Drained, Env, Limits, LoginPolicy, Lookup,
-    Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint,
+    ChangeStream, Deleted, Deletion, Description, Drained, Endings, Env, Limits, LoginPolicy,
+    Lookup, Operate, Outcome, Patch, Principal, Proof, Record, RecordId, Rejection, RequestHint,
     Revocation, RouteLabel, Routed, Scan, SessionInfo, SessionStore, Stats, Store, StoreError,
 };
 use steadfast_memory::MemoryStore;
@@ -330,6 +330,11 @@ impl SessionStore for StickyStore {
 
     fn changes(&self) -> Option<ChangeStream> {
         self.inner().changes()
+    }
+
+    /// The queue of the backup; without a backup, that of this node's memory.
+    fn endings(&self) -> Option<Arc<dyn Endings>> {
+        self.inner().endings()
     }
 }
 
