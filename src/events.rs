@@ -3,13 +3,14 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Serialize, Serializer};
 use steadfast_core::{EndReason, Principal, RecordId};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Something that a request or an administrator did to sessions, after the store confirmed it: see
+/// A change to sessions that the store confirmed: see
 /// [`SessionLayer::on_event`](crate::SessionLayer::on_event).
 ///
 /// It serializes to one flat object: `id`, `at` (RFC 3339), `user`, `event`, and the fields of the kind.
@@ -18,7 +19,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct SessionEvent {
     /// Identifies the event: drop an event whose id you have seen.
     pub id: String,
-    /// When the event was reported.
+    /// The time of the event. A session that expired ended at its deadline, and is reported later.
     #[serde(serialize_with = "rfc3339")]
     pub at: UtcDateTime,
     /// Whose session it is; `None` for a visitor's.
@@ -88,22 +89,50 @@ pub enum Actor {
     Session(RecordId),
     /// The application, through [`Sessions`](crate::Sessions).
     Administrator,
+    /// No one: a deadline passed, the user had too many sessions, or the store needed room.
+    System,
 }
 
-/// The application's callback.
+/// The application's callback. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Listener(Arc<dyn Fn(&SessionEvent) + Send + Sync>);
+pub(crate) struct Listener(Arc<Callback>);
+
+struct Callback {
+    call: Box<dyn Fn(&SessionEvent) + Send + Sync>,
+    /// True while a task reports sessions that end without a request.
+    is_following: AtomicBool,
+}
 
 impl Listener {
-    pub(crate) fn new(listener: impl Fn(&SessionEvent) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(listener))
+    pub(crate) fn new(call: impl Fn(&SessionEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Callback { call: Box::new(call), is_following: AtomicBool::new(false) }))
     }
 
-    /// Catches panics: the commit is done, and its response must still deliver the new token.
-    pub(crate) fn tell(&self, event: &SessionEvent) {
-        if catch_unwind(AssertUnwindSafe(|| (self.0)(event))).is_err() {
+    /// Returns false if the listener panicked. The panic goes no further: the commit is done, and its
+    /// response must still deliver the new token.
+    pub(crate) fn tell(&self, event: &SessionEvent) -> bool {
+        let told = catch_unwind(AssertUnwindSafe(|| (self.0.call)(event)));
+        if told.is_err() {
             tracing::error!(target: "steadfast", event = event.kind.name(), "a listener panicked");
         }
+        told.is_ok()
+    }
+
+    /// Returns a permit to follow the endings of sessions, if no other task does.
+    pub(crate) fn try_follow(&self) -> Option<Follower> {
+        // Read first, since nearly every request finds a task that follows.
+        let is_free = !self.0.is_following.load(Ordering::Relaxed)
+            && !self.0.is_following.swap(true, Ordering::AcqRel);
+        is_free.then(|| Follower(self.clone()))
+    }
+}
+
+/// The permit to follow the endings of sessions. It ends with the task that has it.
+pub(crate) struct Follower(pub(crate) Listener);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.0.is_following.store(false, Ordering::Release);
     }
 }
 

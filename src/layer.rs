@@ -348,13 +348,21 @@ impl SessionLayer {
         self.with(|state| state.on_failure = Some(Arc::new(render)))
     }
 
-    /// Calls `listener` for everything that requests and administrators do to sessions, for example to keep
-    /// an audit log, or to send a mail about a new device.
+    /// Calls `listener` for every session that is created, changes hands or ends, for example to keep an
+    /// audit log, or to send a mail about a new device. Drop events whose id you have seen.
     ///
-    /// An event is reported once, on the node that handled the request, after the store confirmed the
-    /// change. If the process dies at that moment, the event is lost. Expiry and eviction are not
-    /// reported, because no request causes them. The listener runs within the request, so it must return
-    /// quickly: send the event to a task. If it panics, the panic is logged and the request goes on.
+    /// - **What a request or an administrator does** is reported once, on the node that did it, after the
+    ///   store confirmed the change. If the process dies at that moment, the event is lost. The listener
+    ///   runs within the request, so it must return quickly: send the event to a task. If it panics, the
+    ///   panic is logged and the request goes on.
+    /// - **What no request does** (a session expired, was evicted, or ended because its user had too many)
+    ///   is reported at least once, by one node. The store keeps such an ending until the listener has
+    ///   returned: if it panics, or the process dies, the event is reported again after 30 s, perhaps on
+    ///   another node. Many endings of the same moment are spread over seconds. What a store cannot report
+    ///   is in the documentation of [`Endings`](steadfast_core::Endings).
+    ///
+    /// Layers that share a store share its endings: any one of them reports the endings of all realms. Give
+    /// such layers the same listener, which finds the realm in [`SessionEvent::user`].
     ///
     /// A sign-in with labels lists the user's sessions once, in the background, to find out which labels
     /// are new. The layer and its clones keep the listener, and with it a channel that it sends to.
@@ -413,6 +421,7 @@ impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.state.follow_endings();
         SessionService::new(inner, Arc::clone(&self.state))
     }
 }

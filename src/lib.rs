@@ -32,6 +32,7 @@ mod label_index;
 mod end_everybody;
 mod records;
 mod events;
+mod endings;
 mod labels;
 mod cutoff;
 mod bounds;

@@ -44,11 +44,12 @@ impl LayerState {
         applied: &Applied,
     ) {
         for ended in &applied.ended {
-            self.ended(*ended, Some(user), EndReason::Cap, Actor::Session(session));
+            Event::Capacity.emit(Some(*ended));
         }
         if self.listener.is_none() {
             return;
         }
+        self.over_the_cap(user, &applied.ended);
         let version = applied.version.0;
         let signed_in = move |new_labels| {
             let kind = SessionEventKind::SignedIn { session, new_labels };
@@ -73,10 +74,27 @@ impl LayerState {
         reason: EndReason,
         by: Actor,
     ) {
-        match reason {
-            EndReason::Cap => Event::Capacity.emit(Some(session)),
-            _ => Event::Logout.emit(Some(session)),
+        Event::Logout.emit(Some(session));
+        self.tell_ended(session, user, reason, by);
+    }
+
+    /// Reports what a sign-in ended at the cap, unless the store keeps such endings to be reported at least
+    /// once.
+    fn over_the_cap(&self, user: &Principal, ended: &[RecordId]) {
+        if !ended.is_empty() && self.client.store.endings().is_none() {
+            for session in ended {
+                self.tell_ended(*session, Some(user), EndReason::Cap, Actor::System);
+            }
         }
+    }
+
+    fn tell_ended(
+        &self,
+        session: RecordId,
+        user: Option<&Principal>,
+        reason: EndReason,
+        by: Actor,
+    ) {
         self.tell(user, || {
             let kind = SessionEventKind::Ended { session, reason, by };
             (format!("{session}.ended"), kind)

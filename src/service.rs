@@ -44,6 +44,7 @@ where
             Some(Nesting::Same) => ResponseFuture::without_session(self.inner.call(request)),
             Some(Nesting::Clash) => ResponseFuture::refused(Arc::clone(&self.layer)),
             None => {
+                self.layer.follow_endings();
                 let credentials = credentials(request.headers_mut(), &self.layer);
                 credentials.count_route(&self.layer);
                 let session = Session::new(Arc::clone(&self.layer), credentials, outer);

@@ -1,12 +1,16 @@
 //! What the application is told of its sessions.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
-use steadfast::store::EndReason;
 use steadfast::store::conformance::faults::{Call, Fault};
+use steadfast::store::{CLAIMED_FOR, EndReason, SessionStore};
 use steadfast::{Actor, Login, Session, SessionEvent, SessionEventKind, SessionLayer};
+
+use tokio::time::sleep;
 
 use crate::site::{Browser, Site};
 
@@ -71,19 +75,95 @@ async fn new_labels_are_unknown_while_the_store_is_away() {
     assert!(told.take().iter().any(is_unknown));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sessions_that_end_for_another_sign_in_are_told() {
     let (site, told) = site_with(|layer| layer.max_per_principal(1));
     let (first, second) = (site.member("alice").await, site.member("bob").await);
     let (first, taken) = (first.id().await, second.id().await);
     told.take();
     sign_in(&second, "alice", &[]).await;
-    let ended: Vec<_> = told.take().into_iter().filter_map(ended).collect();
-    let expected = [
-        (taken, EndReason::Superseded, "bob".to_owned()),
-        (first, EndReason::Cap, "alice".to_owned()),
-    ];
-    assert_eq!(ended, expected);
+    let superseded = told.take().into_iter().filter_map(ended).collect::<Vec<_>>();
+    assert_eq!(superseded, [(taken, EndReason::Superseded, "bob".to_owned())]);
+    sleep(REPORTED_WITHIN).await;
+    let over_the_cap = told.take().into_iter().filter_map(ended).collect::<Vec<_>>();
+    assert_eq!(over_the_cap, [(first, EndReason::Cap, "alice".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_expire_are_reported_once() {
+    let (site, told) = site();
+    let (alice, visitor) = (site.member("alice").await, site.visitor().await);
+    let (ids, start) = ([alice.id().await, visitor.id().await], site.now());
+    told.take();
+    sleep(REPORTED_WITHIN).await;
+    assert_eq!(told.take(), [], "both are alive");
+    site.clock.advance(IDLE + Duration::from_secs(1));
+    sleep(REPORTED_WITHIN).await;
+    let reported = told.take();
+    let seen: BTreeSet<_> = reported.iter().map(|event| event.id.clone()).collect();
+    assert_eq!(seen, ids.map(|id| format!("{id}.ended")).into());
+    let users: BTreeSet<_> =
+        reported.iter().map(|event| event.user.as_ref().map(|user| user.id())).collect();
+    assert_eq!(users, [None, Some("alice")].into());
+    for event in &reported {
+        let SessionEventKind::Ended { reason, by, .. } = event.kind else { panic!("{event:?}") };
+        assert_eq!((reason, by), (EndReason::Expired, Actor::System));
+        assert_eq!(event.at, start + IDLE, "the deadline, not the time of the report");
+    }
+    site.clock.advance(Duration::from_secs(60));
+    sleep(REPORTED_WITHIN).await;
+    assert_eq!(told.take(), [], "each was reported");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ending_is_reported_again_after_a_panic() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let site = Site::with(|layer| {
+        layer.on_event(move |event| {
+            let is_end = matches!(event.kind, SessionEventKind::Ended { .. });
+            let before = counted.fetch_add(usize::from(is_end), Ordering::Relaxed);
+            assert!(!is_end || before > 0, "the first report is not taken");
+        })
+    });
+    site.visitor().await;
+    site.clock.advance(IDLE + Duration::from_secs(1));
+    sleep(REPORTED_WITHIN).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    site.clock.advance(CLAIMED_FOR);
+    sleep(REPORTED_WITHIN).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    site.clock.advance(CLAIMED_FOR);
+    sleep(REPORTED_WITHIN).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "the second report was taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endings_are_reported_after_an_outage() {
+    let (site, told) = site();
+    let visitor = site.visitor().await.id().await;
+    told.take();
+    site.clock.advance(IDLE + Duration::from_secs(1));
+    site.store.set(Call::Claim, Fault::Down);
+    sleep(2 * REPORTED_WITHIN).await;
+    assert_eq!(told.take(), []);
+    site.store.set(Call::Claim, Fault::None);
+    sleep(REPORTED_WITHIN).await;
+    let ids: Vec<_> = told.take().into_iter().map(|event| event.id).collect();
+    assert_eq!(ids, [format!("{visitor}.ended")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_layer_reports_nothing() {
+    let (site, told) = site();
+    site.visitor().await;
+    let store = site.store.clone();
+    site.clock.advance(IDLE + Duration::from_secs(1));
+    drop(site);
+    sleep(REPORTED_WITHIN).await;
+    assert!(!told.take().iter().any(|event| matches!(event.kind, SessionEventKind::Ended { .. })));
+    let left = store.endings().unwrap().claim(10).await.unwrap();
+    assert_eq!(left.len(), 1, "another layer can report it");
 }
 
 #[tokio::test]
@@ -137,6 +217,12 @@ async fn a_listener_that_panics_costs_no_token() {
     let alice = site.member("alice").await;
     assert_eq!(alice.user().await.as_deref(), Some("alice"));
 }
+
+/// The idle lifetime of the sessions.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Longer than the longest pause between two reports.
+const REPORTED_WITHIN: Duration = Duration::from_secs(13);
 
 /// What was told.
 #[derive(Clone, Default)]
