@@ -21,20 +21,16 @@ impl LayerState {
     fn start_following(self: &Arc<Self>, listener: &Listener) {
         // A layer can be built before its runtime. The first request starts the task then.
         let Ok(runtime) = Handle::try_current() else { return };
-        if let Some(follower) = listener.try_follow()
+        if let Some(permit) = listener.try_follow()
             && let Some(queue) = self.client.store.endings()
         {
-            runtime.spawn(follow(Arc::downgrade(self), queue, follower));
+            runtime.spawn(follow(Arc::downgrade(self), queue, permit));
         }
     }
 
     /// Claims endings and reports them. Returns their number.
-    async fn report_endings(
-        &self,
-        queue: &dyn Endings,
-        listener: &Listener,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
+    async fn report_endings(&self, queue: &dyn Endings, limit: usize) -> Result<usize, StoreError> {
+        let Some(listener) = &self.listener else { return Ok(0) };
         let claimed = self.limited(queue.claim(limit)).await?;
         let told: Vec<RecordId> = claimed
             .iter()
@@ -57,7 +53,7 @@ impl LayerState {
 }
 
 /// Reports endings for as long as the layer exists.
-async fn follow(layer: Weak<LayerState>, queue: Arc<dyn Endings>, follower: Follower) {
+async fn follow(layer: Weak<LayerState>, queue: Arc<dyn Endings>, _permit: Follower) {
     let (mut pace, mut fails) = (Pace::default(), false);
     loop {
         let Some(pause) = layer.upgrade().map(|layer| pace.pause(layer.client.store.env())) else {
@@ -65,7 +61,7 @@ async fn follow(layer: Weak<LayerState>, queue: Arc<dyn Endings>, follower: Foll
         };
         sleep(pause).await;
         let Some(layer) = layer.upgrade() else { return };
-        match layer.report_endings(&*queue, &follower.0, pace.limit).await {
+        match layer.report_endings(&*queue, pace.limit).await {
             Ok(reported) => {
                 fails = false;
                 pace.adapt(reported);

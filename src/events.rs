@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use serde::{Serialize, Serializer};
 use steadfast_core::{EndReason, Principal, RecordId};
@@ -97,7 +97,7 @@ pub enum Actor {
 #[derive(Clone)]
 pub(crate) struct Listener(Arc<Callback>);
 
-struct Callback {
+pub(crate) struct Callback {
     call: Box<dyn Fn(&SessionEvent) + Send + Sync>,
     /// True while a task reports sessions that end without a request.
     is_following: AtomicBool,
@@ -123,16 +123,19 @@ impl Listener {
         // Read first, since nearly every request finds a task that follows.
         let is_free = !self.0.is_following.load(Ordering::Relaxed)
             && !self.0.is_following.swap(true, Ordering::AcqRel);
-        is_free.then(|| Follower(self.clone()))
+        is_free.then(|| Follower(Arc::downgrade(&self.0)))
     }
 }
 
-/// The permit to follow the endings of sessions. It ends with the task that has it.
-pub(crate) struct Follower(pub(crate) Listener);
+/// The permit to follow the endings of sessions. It ends with the task that has it, and does not keep the
+/// listener alive.
+pub(crate) struct Follower(Weak<Callback>);
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.0.is_following.store(false, Ordering::Release);
+        if let Some(callback) = self.0.upgrade() {
+            callback.is_following.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use steadfast::{SessionEvent, SessionEventKind};
+use steadfast::{Actor, Realm, SessionEvent, SessionEventKind};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -20,7 +20,7 @@ pub enum Entry {
     /// What happened to a session of a realm.
     #[allow(missing_docs)]
     Event {
-        realm: &'static str,
+        realm: String,
         #[serde(flatten)]
         event: SessionEvent,
     },
@@ -36,13 +36,22 @@ impl Audit {
         (Self(entries), queue)
     }
 
-    /// The listener of a layer.
-    pub(crate) fn listener(
-        &self,
-        realm: &'static str,
-    ) -> impl Fn(&SessionEvent) + Send + Sync + 'static {
-        let audit = self.clone();
-        move |event| audit.add(Entry::Event { realm, event: event.clone() })
+    /// Returns the listener of a realm.
+    ///
+    /// Sessions that end without a request are reported by the layer of any realm. So the realm is that of
+    /// the user, and what became of a visitor is not logged.
+    pub(crate) fn listener(&self, realm: &Realm) -> impl Fn(&SessionEvent) + Send + Sync + 'static {
+        let (audit, realm) = (self.clone(), realm.clone());
+        move |event| {
+            let by_request =
+                !matches!(event.kind, SessionEventKind::Ended { by: Actor::System, .. });
+            let realm = match &event.user {
+                Some(user) => user.realm(),
+                None if by_request => &realm,
+                None => return,
+            };
+            audit.add(Entry::Event { realm: realm.as_str().into(), event: event.clone() });
+        }
     }
 
     pub(crate) fn act(&self, administrator: &str, act: &'static str, to: &str) {
@@ -79,10 +88,11 @@ pub async fn write(
 
 /// The mail to a user who signed in on a device that no other session of theirs has.
 fn mail(entry: &Entry) -> Option<String> {
-    let Entry::Event { realm: "users", event } = entry else { return None };
+    let Entry::Event { event, .. } = entry else { return None };
     let SessionEventKind::SignedIn { new_labels: Some(labels), .. } = &event.kind else {
         return None;
     };
     let (_, device) = labels.iter().find(|(name, _)| name == "device")?;
-    Some(format!("Mail to {}: new sign-in from {device}\n", event.user.as_ref()?.id()))
+    let user = event.user.as_ref().filter(|user| *user.realm() == Realm::default())?;
+    Some(format!("Mail to {}: new sign-in from {device}\n", user.id()))
 }

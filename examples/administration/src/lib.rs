@@ -40,14 +40,15 @@ impl Realms {
     pub fn over(store: impl SessionStore, audit: &Audit) -> anyhow::Result<Self> {
         let store: Arc<dyn SessionStore> = Arc::new(store);
         let layer = || SessionLayer::new(Arc::clone(&store));
+        let (users, admin) = (Realm::default(), Realm::new("admin")?);
         let administrators = layer()
-            .realm(Realm::new("admin")?)
+            .realm(admin.clone())
             .cookie(CookieProfile::host().name("__Host-admin"))?
             .lifetime(Lifetime::OWASP_HIGH_VALUE);
         let remembered = Lifetime::new(backchannel::REMEMBERED, backchannel::REMEMBERED)?;
         Ok(Self {
-            users: layer().index_labels(["sid"])?.on_event(audit.listener("users")),
-            administrators: administrators.on_event(audit.listener("administrators")),
+            users: layer().index_labels(["sid"])?.on_event(audit.listener(&users)),
+            administrators: administrators.on_event(audit.listener(&admin)),
             used_tokens: layer().realm(Realm::new("logout-tokens")?).lifetime(remembered),
         })
     }

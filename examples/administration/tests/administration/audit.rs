@@ -1,5 +1,7 @@
 //! The audit log, and mails about new devices.
 
+use std::time::Duration;
+
 use example_administration::audit::write;
 use serde_json::Value;
 use steadfast::Login;
@@ -25,15 +27,28 @@ async fn the_log_has_a_line_per_event() {
     assert_eq!(
         lines.iter().map(seen).collect::<Vec<_>>(),
         [
-            "users created alice",
-            "users signed_in alice",
-            "administrators created root",
-            "administrators signed_in root",
+            "session created alice",
+            "session signed_in alice",
+            "admin created root",
+            "admin signed_in root",
             "root end_all alice",
-            "users all_ended alice",
+            "session all_ended alice",
         ]
     );
     assert_eq!((&lines[5]["count"], &lines[5]["by"]), (&1.into(), &"administrator".into()));
+}
+
+#[tokio::test]
+async fn the_log_has_expired_sessions_of_users() {
+    let node = Node::alone();
+    node.user("alice").await;
+    node.administrator().await;
+    node.site.clock().advance(Duration::from_secs(31 * 60));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (log, _) = written(node).await;
+    let ended = log.lines().filter(|line| line.contains("\"reason\":\"expired\"")).count();
+    assert_eq!(ended, 2, "{log}");
+    assert!(log.lines().all(|line| !line.contains("\"user\":null")), "{log}");
 }
 
 #[tokio::test]
