@@ -1,19 +1,20 @@
 //! One contestant's run: calm load, requests at the same moment, and one fault after another.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::load::Load;
+use crate::load::arrivals::{Skew, Workload};
 use crate::options::Options;
 use crate::procfs::{self, Machine, Part, Usage};
 use crate::progress::Progress;
 use crate::records::{Phase, Record};
-use crate::service::Service;
 use crate::service::leash::Workplace;
+use crate::service::{Programs, Service};
 use crate::strategy::Strategy;
+use crate::units::{self, Size, Units};
 
 /// The records of a contestant.
 #[derive(Debug)]
@@ -32,17 +33,19 @@ pub struct Contest {
     pub faults: Vec<(Fault, Duration)>,
     /// The things that an operator has to run.
     pub operations: Operations,
+    /// What one request and one session take, if the run weighs them.
+    pub units: Option<Units>,
 }
 
 /// The cost of the calm load.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Processor time of the nodes, in milliseconds.
-    pub nodes_ms: u64,
+    pub nodes_ms: f64,
     /// Processor time of the balancer, in milliseconds.
-    pub balancer_ms: u64,
+    pub balancer_ms: f64,
     /// Processor time of the server, in milliseconds.
-    pub server_ms: u64,
+    pub server_ms: f64,
     /// Memory of a node on average after the load, in kilobytes.
     pub node_kb: u64,
     /// Memory of the server in kilobytes, 0 without one.
@@ -71,8 +74,8 @@ pub struct Setting<'a> {
     pub options: &'a Options,
     /// The directory of temporary files.
     pub workplace: &'a Workplace,
-    /// The program of the nodes.
-    pub program: &'a Path,
+    /// The programs of the nodes.
+    pub programs: &'a Programs,
 }
 
 /// Runs a contestant: from an empty store through the calm load, and once more for each fault.
@@ -87,7 +90,7 @@ pub async fn run(
 ) -> anyhow::Result<Contest> {
     let (options, show) = (setting.options, |part| progress.show(strategy.title(), part));
     show("calm load");
-    let (service, load) = setting.start(strategy).await?;
+    let (service, load) = setting.start(strategy, None).await?;
     let cost = calm(options, &load).await;
     let homes = load.homes(&service.labels());
     let together = load.add_together().await;
@@ -96,22 +99,53 @@ pub async fn run(
     service.end().await;
     for fault in options.faults.iter().copied().filter(|fault| fault.concerns(strategy)) {
         show(fault.id());
-        let (mut service, load) = setting.start(strategy).await?;
-        let at = inflict(options, &load, &mut service, fault).await?;
+        let (mut service, load) = setting.start(strategy, Some(fault)).await?;
+        let at = inflict(setting, &load, &mut service, fault).await?;
         service.end().await;
         faults.push((fault, at));
         // The sign-ins before the first phase stand for all of them.
         records.extend(load.records().into_iter().filter(|record| record.phase != Phase::Arrive));
     }
-    Ok(Contest { strategy, records, cost, homes, together, faults, operations })
+    let units = match options.weighed {
+        0 => None,
+        sessions => {
+            show("unit costs");
+            let (nodes, value_bytes) = (options.nodes, options.workload.value_bytes);
+            Some(units::measure(setting, strategy, Size { nodes, value_bytes, sessions }).await?)
+        }
+    };
+    Ok(Contest { strategy, records, cost, homes, together, faults, operations, units })
 }
 
 impl Setting<'_> {
-    /// A service with an empty store, and visitors who have signed in.
-    async fn start(&self, strategy: Strategy) -> anyhow::Result<(Service, Load)> {
-        let (nodes, workload) = (self.options.nodes, self.options.workload);
-        let service = Service::start(self.workplace, self.program, strategy, nodes).await?;
-        let load = Load::new(service.address(), workload.sessions, workload.value_bytes);
+    /// A service with an empty store, and visitors who have not signed in.
+    ///
+    /// # Errors
+    ///
+    /// If a process does not start.
+    pub async fn arrange(
+        &self,
+        strategy: Strategy,
+        nodes: usize,
+        visitors: usize,
+        value_bytes: usize,
+    ) -> anyhow::Result<(Service, Load)> {
+        let service = Service::start(self.workplace, self.programs, strategy, nodes, None).await?;
+        let load = Load::new(service.address(), visitors, value_bytes, Skew::Even);
+        Ok((service, load))
+    }
+
+    /// The service of a contestant, and visitors who have signed in.
+    async fn start(
+        &self,
+        strategy: Strategy,
+        to_come: Option<Fault>,
+    ) -> anyhow::Result<(Service, Load)> {
+        let Options { nodes, workload, .. } = *self.options;
+        let (workplace, programs) = (self.workplace, self.programs);
+        let service = Service::start(workplace, programs, strategy, nodes, to_come).await?;
+        let Workload { sessions, value_bytes, skew, .. } = workload;
+        let load = Load::new(service.address(), sessions, value_bytes, skew);
         load.sign_in().await;
         Ok((service, load))
     }
@@ -125,33 +159,28 @@ async fn calm(options: &Options, load: &Load) -> Cost {
     let spent = |part| after.milliseconds_since(&before, part);
     let (nodes_ms, balancer_ms, server_ms) =
         (spent(Part::Nodes), spent(Part::Balancer), spent(Part::Server));
-    let others = others(machine, own + nodes_ms + balancer_ms + server_ms);
+    let ours = own + nodes_ms + balancer_ms + server_ms;
+    let others = machine.map_or(0.0, |before| procfs::others(before, ours));
     load.audit(Phase::Calm).await;
     let node_kb = after.kilobytes(Part::Nodes) / after.processes(Part::Nodes).max(1);
     let server_kb = after.kilobytes(Part::Server);
     Cost { nodes_ms, balancer_ms, server_ms, node_kb, server_kb, others }
 }
 
-/// The share of the machine that neither this program nor its processes used.
-fn others(before: Option<Machine>, ours_ms: u64) -> f64 {
-    let (Some(before), Some(now)) = (before, Machine::now()) else { return 0.0 };
-    let ours = ours_ms as f64 / now.milliseconds_since(&before).max(1) as f64;
-    (now.busy_since(&before) - ours).max(0.0)
-}
-
 /// Load with a fault in it, and an audit. Returns the time of the fault since the start of the load.
 async fn inflict(
-    options: &Options,
+    setting: &Setting<'_>,
     load: &Load,
     service: &mut Service,
     fault: Fault,
 ) -> anyhow::Result<Duration> {
-    let (pace, phase) = (options.pace, Phase::Fault(fault));
+    let (options, phase) = (setting.options, Phase::Fault(fault));
+    let pace = options.pace;
     let (plan, started) = (options.workload.arrivals(2, pace.of(fault)), Instant::now());
     let failing = async {
         tokio::time::sleep(pace.before).await;
         let at = started.elapsed();
-        service.inflict(fault).await?;
+        service.inflict(setting.workplace, fault).await?;
         if fault.is_passing() {
             tokio::time::sleep(pace.hold).await;
             service.relieve(fault).await?;

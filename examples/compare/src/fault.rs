@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::bail;
 
-use crate::strategy::Strategy;
+use crate::strategy::{Program, Strategy};
 
 /// Something that goes wrong under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +17,19 @@ pub enum Fault {
     Drain,
     /// The server that sessions are on stands still for a while.
     Outage,
+    /// Another node starts, and takes its share.
+    Join,
+    /// The server that sessions are on is killed, and its replica takes over.
+    Failover,
 }
 
 impl Fault {
     /// All faults, in the order of the report.
-    pub const ALL: [Self; 4] = [Self::Kill, Self::Stop, Self::Drain, Self::Outage];
+    pub const ALL: [Self; 6] =
+        [Self::Kill, Self::Stop, Self::Drain, Self::Outage, Self::Join, Self::Failover];
+
+    /// Those of a run that has ten minutes.
+    pub const USUAL: [Self; 4] = [Self::Kill, Self::Stop, Self::Drain, Self::Outage];
 
     /// The name in options and in JSON.
     pub fn id(self) -> &'static str {
@@ -30,6 +38,8 @@ impl Fault {
             Self::Stop => "stop",
             Self::Drain => "drain",
             Self::Outage => "outage",
+            Self::Join => "join",
+            Self::Failover => "failover",
         }
     }
 
@@ -40,15 +50,18 @@ impl Fault {
             Self::Stop => "A node stands still under load, then goes on",
             Self::Drain => "A node drains and ends under load",
             Self::Outage => "The server stands still under load, then goes on",
+            Self::Join => "Another node joins under load",
+            Self::Failover => "The server is killed under load, and its replica takes over",
         }
     }
 
     /// The word at its moment in a timeline.
     pub fn mark(self) -> &'static str {
         match self {
-            Self::Kill => "killed",
+            Self::Kill | Self::Failover => "killed",
             Self::Stop | Self::Outage => "stopped",
             Self::Drain => "drains",
+            Self::Join => "joins",
         }
     }
 
@@ -57,9 +70,15 @@ impl Fault {
         matches!(self, Self::Stop | Self::Outage)
     }
 
-    /// True if a strategy can meet it.
+    /// True if a strategy can meet it. The baseline is given one server, so it meets no failover.
     pub fn concerns(self, strategy: Strategy) -> bool {
-        self != Self::Outage || strategy.server().is_some()
+        match self {
+            Self::Outage => strategy.server().is_some(),
+            Self::Failover => {
+                strategy.server().is_some() && strategy.program() == Program::Reference
+            }
+            _ => true,
+        }
     }
 }
 

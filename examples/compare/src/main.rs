@@ -4,11 +4,21 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use compare::options::Options;
+use compare::{choose, predict};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, rest)) if command == "predict" => return tell(predict::predict(rest)),
+        Some((command, rest)) if command == "choose" => {
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout());
+            return tell(choose::terminal::choose(rest, &mut input, &mut output));
+        }
+        _ => {}
+    }
+    let options = match Options::parse(arguments) {
         Ok(Some(options)) => options,
         Ok(None) => {
             print(&Options::usage());
@@ -40,6 +50,16 @@ async fn interrupted() {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+    }
+}
+
+fn tell(text: anyhow::Result<String>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contest::Contest;
 use crate::fault::Fault;
-use crate::records::{Action, Outcome, Phase, Record};
+use crate::records::{Action, Outcome, Phase, Place, Record};
 use crate::statistics::{percent, quantile, skew};
 
 /// A figure that every contestant has.
@@ -25,16 +25,19 @@ pub struct Measure {
 }
 
 /// A contestant with its figures.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     /// The name of the strategy in options.
-    pub id: &'static str,
+    pub id: String,
     /// The name for people.
-    pub title: &'static str,
+    pub title: String,
     /// The strategy and its price.
-    pub summary: &'static str,
+    pub summary: String,
     /// The figures by the keys of [`all`]. `null` where a strategy has no such figure.
-    pub measures: BTreeMap<&'static str, Option<f64>>,
+    pub measures: BTreeMap<String, Option<f64>>,
+    /// The lowest and the highest figure, where a contestant ran several times.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, (f64, f64)>,
     /// Requests of the calm load that each node answered.
     pub node_requests: Vec<u64>,
     /// Sessions by the node that they live on, where visitors carry its label.
@@ -46,10 +49,10 @@ pub struct Measured {
 }
 
 /// Reads and writes against time, by verdict.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timeline {
     /// The name of the fault in options.
-    pub fault: &'static str,
+    pub fault: String,
     /// The length of an interval, in milliseconds.
     pub interval_ms: u64,
     /// The moment of the fault, in milliseconds since the start.
@@ -64,14 +67,22 @@ pub struct Timeline {
     pub failed: Vec<u64>,
 }
 
+impl Measured {
+    /// A figure by its key.
+    pub fn figure(&self, key: &str) -> Option<f64> {
+        self.measures.get(key).copied().flatten()
+    }
+}
+
 /// Works out the figures of a contestant.
 pub fn measure(contest: &Contest, nodes: usize) -> Measured {
     let strategy = contest.strategy;
     Measured {
-        id: strategy.id(),
-        title: strategy.title(),
-        summary: strategy.summary(),
-        measures: all().map(|one| (one.key, (one.value)(contest).map(short))).collect(),
+        id: strategy.id().to_owned(),
+        title: strategy.title().to_owned(),
+        summary: strategy.summary().to_owned(),
+        measures: all().map(|one| (one.key.to_owned(), (one.value)(contest).map(short))).collect(),
+        ranges: BTreeMap::new(),
         node_requests: node_requests(contest, nodes),
         node_sessions: contest.homes.clone(),
         faults: contest.faults.iter().map(|(fault, at)| timeline(contest, *fault, *at)).collect(),
@@ -81,10 +92,12 @@ pub fn measure(contest: &Contest, nodes: usize) -> Measured {
 
 /// All measures, in the order of the table. Of each, less is better.
 pub fn all() -> impl Iterator<Item = &'static Measure> {
-    [&GENERAL[..], &KILL, &STOP, &DRAIN, &OUTAGE, &TO_RUN].into_iter().flatten()
+    [&GENERAL[..], &UNITS, &KILL, &STOP, &DRAIN, &OUTAGE, &JOIN, &FAILOVER, &TO_RUN]
+        .into_iter()
+        .flatten()
 }
 
-const GENERAL: [Measure; 15] = [
+const GENERAL: [Measure; 19] = [
     Measure {
         key: "mismatch_percent",
         group: "Right answers, without a fault",
@@ -154,6 +167,37 @@ const GENERAL: [Measure; 15] = [
         title: "write, p99, ms",
         note: "Counted from when the request was to be sent, so a stall shows.",
         value: |contest| latency(contest, Action::Write, 0.99),
+    },
+    Measure {
+        key: "read_owner_ms",
+        group: "Latency, from the planned arrival",
+        title: "read at the node where the session lives, median, ms",
+        note: "Where visitors carry a route, the balancer tells which node answered.",
+        value: |contest| latency_at(contest, Some(Place::Owner)),
+    },
+    Measure {
+        key: "read_copy_ms",
+        group: "Latency, from the planned arrival",
+        title: "read at a node with a copy, median, ms",
+        note: "A copy answers by itself while it has a lease.",
+        value: |contest| latency_at(contest, Some(Place::Copy)),
+    },
+    Measure {
+        key: "read_elsewhere_ms",
+        group: "Latency, from the planned arrival",
+        title: "read at another node, median, ms",
+        note: "It has to ask the one where the session lives.",
+        value: |contest| latency_at(contest, Some(Place::Elsewhere)),
+    },
+    Measure {
+        key: "read_server_ms",
+        group: "Latency, from the planned arrival",
+        title: "read from the server, median, ms",
+        note: "Every node asks the server, so it does not matter which one answers.",
+        value: |contest| {
+            let asks = contest.strategy.server().is_some() && contest.homes.is_none();
+            asks.then(|| latency_at(contest, None)).flatten()
+        },
     },
     Measure {
         key: "request_skew",
@@ -256,8 +300,75 @@ const KILL: [Measure; 6] = of_fault!("kill", Fault::Kill);
 const STOP: [Measure; 6] = of_fault!("stop", Fault::Stop);
 const DRAIN: [Measure; 6] = of_fault!("drain", Fault::Drain);
 const OUTAGE: [Measure; 6] = of_fault!("outage", Fault::Outage);
+const JOIN: [Measure; 6] = of_fault!("join", Fault::Join);
+const FAILOVER: [Measure; 6] = of_fault!("failover", Fault::Failover);
 
-const TO_RUN: [Measure; 3] = [
+/// What one request and one session take.
+const UNITS: [Measure; 8] = [
+    Measure {
+        key: "write_bytes",
+        group: ONE_EACH,
+        title: "bytes of a write",
+        note: "Between nodes, and between nodes and server, TLS included. Copies on all nodes are sent to all of them.",
+        value: |contest| Some(contest.units.as_ref()?.write.bytes),
+    },
+    Measure {
+        key: "read_bytes",
+        group: ONE_EACH,
+        title: "bytes of a read",
+        note: "A node that holds the session sends nothing, but the leases under which it answers.",
+        value: |contest| Some(contest.units.as_ref()?.read.bytes),
+    },
+    Measure {
+        key: "create_bytes",
+        group: ONE_EACH,
+        title: "bytes of a sign-in",
+        note: "A new session goes to every copy.",
+        value: |contest| Some(contest.units.as_ref()?.create.bytes),
+    },
+    Measure {
+        key: "rest_bytes",
+        group: ONE_EACH,
+        title: "bytes per second at rest",
+        note: "Nodes that watch each other talk without visitors, too.",
+        value: |contest| Some(contest.units.as_ref()?.rest.bytes),
+    },
+    Measure {
+        key: "node_session_bytes",
+        group: ONE_EACH,
+        title: "memory per session on a node, bytes",
+        note: "For each session of the service, on average over the nodes: copies on all nodes do not shrink with more of them.",
+        value: |contest| Some(contest.units.as_ref()?.node_session),
+    },
+    Measure {
+        key: "server_session_bytes",
+        group: ONE_EACH,
+        title: "memory per session on the server, bytes",
+        note: "A replica needs the same again.",
+        value: |contest| {
+            contest.strategy.server()?;
+            Some(contest.units.as_ref()?.server_session)
+        },
+    },
+    Measure {
+        key: "read_cpu_ms",
+        group: ONE_EACH,
+        title: "CPU of a read, ms",
+        note: "Of nodes, balancer and server.",
+        value: |contest| Some(contest.units.as_ref()?.read.cpu_ms),
+    },
+    Measure {
+        key: "write_cpu_ms",
+        group: ONE_EACH,
+        title: "CPU of a write, ms",
+        note: "Of nodes, balancer and server.",
+        value: |contest| Some(contest.units.as_ref()?.write.cpu_ms),
+    },
+];
+
+const ONE_EACH: &str = "One request, one session";
+
+const TO_RUN: [Measure; 4] = [
     Measure {
         key: "processes",
         group: "To run",
@@ -278,6 +389,13 @@ const TO_RUN: [Measure; 3] = [
         title: "secrets",
         note: "Between nodes, or of the server.",
         value: |contest| Some(contest.operations.secrets as f64),
+    },
+    Measure {
+        key: "balancer_lines",
+        group: "To run",
+        title: "lines that configure the balancer",
+        note: "Of HAProxy, with one for each node.",
+        value: |contest| Some(contest.operations.balancer_lines as f64),
     },
 ];
 
@@ -317,10 +435,17 @@ fn latency(contest: &Contest, action: Action, share: f64) -> Option<f64> {
     quantile(&good.map(|record| milliseconds(record.took)).collect::<Vec<_>>(), share)
 }
 
-fn per_1000(contest: &Contest, spent_ms: u64) -> Option<f64> {
+/// The median of good reads at nodes of that place.
+fn latency_at(contest: &Contest, place: Option<Place>) -> Option<f64> {
+    let reads = of_phase(contest, Phase::Calm).filter(|record| record.action == Action::Read);
+    let reads = reads.filter(|record| record.outcome == Outcome::Good && record.place == place);
+    quantile(&reads.map(|record| milliseconds(record.took)).collect::<Vec<_>>(), 0.5)
+}
+
+fn per_1000(contest: &Contest, spent_ms: f64) -> Option<f64> {
     let during = |record: &&Record| record.is_request() && record.action != Action::Audit;
     let requests = of_phase(contest, Phase::Calm).filter(during).count();
-    (requests > 0).then(|| spent_ms as f64 * 1_000.0 / requests as f64)
+    (requests > 0).then(|| spent_ms * 1_000.0 / requests as f64)
 }
 
 fn of(contest: &Contest, fault: Fault, is_one: impl Fn(&Record) -> bool) -> Option<f64> {
@@ -380,7 +505,7 @@ fn timeline(contest: &Contest, fault: Fault, at: Duration) -> Timeline {
         counts
     };
     Timeline {
-        fault: fault.id(),
+        fault: fault.id().to_owned(),
         interval_ms,
         fault_ms: at.as_millis() as u64,
         good: counted(&[Outcome::Good, Outcome::Overtaken]),
@@ -492,16 +617,16 @@ mod tests {
     const KILLED: Phase = Phase::Fault(Fault::Kill);
 
     fn figure(contest: &Contest, key: &str) -> Option<f64> {
-        measure(contest, 3).measures[key]
+        measure(contest, 3).figure(key)
     }
 
     fn read(phase: Phase, planned: u64, outcome: Outcome) -> Record {
         let (planned, took) = (Duration::from_millis(planned), Duration::from_millis(10));
-        Record { phase, planned, took, action: Action::Read, outcome, node: Some(0) }
+        Record { phase, planned, took, action: Action::Read, outcome, node: Some(0), place: None }
     }
 
     fn contest() -> Contest {
-        let (nodes_ms, balancer_ms, server_ms) = (2, 1, 3);
+        let (nodes_ms, balancer_ms, server_ms) = (2.0, 1.0, 3.0);
         Contest {
             strategy: Strategy::Redis,
             records: Vec::new(),
@@ -510,6 +635,7 @@ mod tests {
             together: (8, 8),
             faults: Vec::new(),
             operations: Operations { processes: 5, ports: 5, secrets: 1, balancer_lines: 20 },
+            units: None,
         }
     }
 }

@@ -8,7 +8,8 @@ use anyhow::{Context, bail, ensure};
 
 use crate::fault::Fault;
 use crate::load::arrivals::{Skew, Workload};
-use crate::strategy::Strategy;
+use crate::model::check::DRAWN;
+use crate::strategy::{Program, Strategy};
 
 /// A comparison to run.
 #[derive(Clone, Debug)]
@@ -27,6 +28,16 @@ pub struct Options {
     pub out: PathBuf,
     /// The program of the nodes. Without it, cargo builds `reference`.
     pub reference: Option<PathBuf>,
+    /// The server of the baseline. Without it, cargo builds `peer` of `examples/benchmark`.
+    pub peer: Option<PathBuf>,
+    /// Sessions that are weighed for unit costs. 0 for no unit costs.
+    pub weighed: usize,
+    /// How often each contestant runs.
+    pub repeats: usize,
+    /// True for a run that measures unit costs at more sizes, checks the model, and resumes.
+    pub is_full: bool,
+    /// Drawn sizes at which the model is checked.
+    pub checks: usize,
 }
 
 /// The length of the phases of one contestant.
@@ -60,15 +71,22 @@ impl Options {
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<Option<Self>> {
         let mut options = Self::default();
         let arguments: Vec<_> = arguments.into_iter().collect();
-        // First, because it sets what other options refine.
+        // First, because they set what other options refine.
         if arguments.iter().any(|argument| argument == "--quick") {
             options.hurry();
+        }
+        if arguments.iter().any(|argument| argument == "--full") {
+            options.take_time();
         }
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--help" => return Ok(None),
-                "--quick" => continue,
+                "--quick" | "--full" => continue,
+                "--check-model" => {
+                    options.check_model();
+                    continue;
+                }
                 _ => {}
             }
             let (name, value) = match argument.split_once('=') {
@@ -85,7 +103,9 @@ impl Options {
 
     /// The text of `--help`.
     pub fn usage() -> String {
-        let mut usage = "usage: compare [--OPTION VALUE]...\n\n".to_owned();
+        let mut usage =
+            "usage: compare [--OPTION VALUE]...\n       compare predict|choose --help\n\n"
+                .to_owned();
         for (name, value, meaning) in OPTIONS {
             let option = format!("{name} {value}");
             usage += &format!("  {option:<22} {meaning}\n");
@@ -99,6 +119,31 @@ impl Options {
         self.pace = QUICK;
         self.workload.sessions = 100;
         self.faults = vec![Fault::Kill];
+        self.weighed = 0;
+        // The baseline takes minutes to build.
+        self.strategies.retain(|strategy| strategy.program() == Program::Reference);
+    }
+
+    /// Measures everything there is, three times.
+    fn take_time(&mut self) {
+        self.is_full = true;
+        self.repeats = 3;
+        self.weighed = WEIGHED_FULL;
+        self.checks = DRAWN;
+        self.faults = Fault::ALL.to_vec();
+        self.out = "target/compare-full".into();
+    }
+
+    /// Measures what the model needs, and nothing else.
+    fn check_model(&mut self) {
+        self.take_time();
+        self.repeats = 0;
+    }
+
+    /// The settings that decide the figures, as text. Parts of a run with others are not used.
+    pub fn settings(&self) -> String {
+        let Self { nodes, workload, pace, faults, weighed, .. } = self;
+        format!("{nodes} {workload:?} {pace:?} {faults:?} {weighed}")
     }
 
     fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
@@ -117,6 +162,10 @@ impl Options {
             "--faults" if value == "none" => self.faults = Vec::new(),
             "--faults" => self.faults = list(name, value)?,
             "--out" => self.out = value.into(),
+            "--repeats" => self.repeats = number(name, value, 1, 10)?,
+            "--weighed" => self.weighed = number(name, value, 0, 100_000)?,
+            "--checks" => self.checks = number(name, value, 0, 1_000)?,
+            "--peer" => self.peer = Some(value.into()),
             _ => self.reference = Some(value.into()),
         }
         Ok(())
@@ -130,9 +179,14 @@ impl Default for Options {
             nodes: 3,
             workload: Workload::default(),
             pace: USUAL,
-            faults: Fault::ALL.to_vec(),
+            faults: Fault::USUAL.to_vec(),
             out: "target/compare".into(),
             reference: None,
+            peer: None,
+            weighed: WEIGHED,
+            repeats: 1,
+            is_full: false,
+            checks: 0,
         }
     }
 }
@@ -144,7 +198,8 @@ impl FromStr for Skew {
         match name {
             "even" => Ok(Self::Even),
             "zipf" => Ok(Self::Zipf),
-            _ => bail!("expected even or zipf"),
+            "nat" => Ok(Self::Nat),
+            _ => bail!("expected even, zipf or nat"),
         }
     }
 }
@@ -184,11 +239,15 @@ fn seconds(seconds: usize) -> Duration {
 }
 
 const USUAL: Pace = Pace {
-    calm: Duration::from_secs(15),
-    before: Duration::from_secs(3),
-    hold: Duration::from_secs(10),
-    after: Duration::from_secs(8),
+    calm: Duration::from_secs(8),
+    before: Duration::from_secs(2),
+    hold: Duration::from_secs(5),
+    after: Duration::from_secs(5),
 };
+
+/// Sessions that are weighed in a run of ten minutes, and in a full one.
+const WEIGHED: usize = 1_500;
+const WEIGHED_FULL: usize = 4_000;
 
 const QUICK: Pace = Pace {
     calm: Duration::from_millis(1_500),
@@ -198,22 +257,40 @@ const QUICK: Pace = Pace {
 };
 
 /// Names, values and meanings, as `--help` lists them.
-const OPTIONS: [(&str, &str, &str); 15] = [
+const OPTIONS: [(&str, &str, &str); 21] = [
     ("--quick", "", "short phases, 100 sessions, a kill: every contestant within a minute"),
+    (
+        "--full",
+        "",
+        "every fault, three times, unit costs on 2 to 5 nodes, a check of the model; resumes",
+    ),
+    ("--check-model", "", "of --full, what the model needs and its check alone"),
     ("--strategies", "A,B,…", "the contestants (all)"),
     ("--nodes", "N", "nodes of each contestant, 2 to 5 (3)"),
     ("--sessions", "S", "sessions, 10 to 100000 (300)"),
     ("--reads", "PERCENT", "share of reads among reads and writes, 1 to 99 (90)"),
     ("--rate", "R", "requests per second, 10 to 20000 (150)"),
     ("--value-bytes", "B", "size of the value that is written, 1 to 100000 (100)"),
-    ("--skew", "even|zipf", "which sessions are busy (zipf)"),
+    (
+        "--skew",
+        "even|zipf|nat",
+        "which sessions are busy; nat: half of all share an address (zipf)",
+    ),
     ("--seed", "SEED", "decides the arrivals (1)"),
-    ("--calm", "SECONDS", "load without a fault (15)"),
-    ("--hold", "SECONDS", "how long a node or a server stands still (10)"),
-    ("--after", "SECONDS", "load after a fault (8)"),
-    ("--faults", "A,B,…|none", "kill, stop, drain, outage (all; with --quick: kill)"),
+    ("--calm", "SECONDS", "load without a fault (8)"),
+    ("--hold", "SECONDS", "how long a node or a server stands still (5)"),
+    ("--after", "SECONDS", "load after a fault (5)"),
+    (
+        "--faults",
+        "A,B,…|none",
+        "kill, stop, drain, outage (these; with --quick: kill), join, failover",
+    ),
     ("--out", "DIR", "where report.html, report.json and requests.csv go (target/compare)"),
+    ("--repeats", "N", "how often each contestant runs, 1 to 10 (1; with --full: 3)"),
+    ("--weighed", "S", "sessions that are weighed, 0 for no unit costs (1500; with --full: 4000)"),
+    ("--checks", "N", "sizes at which the model is checked (0; with --full: 20)"),
     ("--reference", "PATH", "the program of the nodes (built with cargo)"),
+    ("--peer", "PATH", "the server of the baseline (built with cargo)"),
 ];
 
 #[cfg(test)]
@@ -237,15 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn a_full_run_yields_to_options() {
+        let options = parsed("--repeats 2 --full --faults kill");
+        assert_eq!((options.repeats, options.weighed), (2, WEIGHED_FULL));
+        assert_eq!(options.faults, [Fault::Kill]);
+        assert_eq!(parsed("--check-model").repeats, 0);
+    }
+
+    #[test]
     fn errors_name_the_option_and_its_bounds() {
         let cases = [
             ("--nodes 6", "invalid value \"6\" for --nodes: expected a number from 2 to 5"),
             ("--nodes", "--nodes needs a value"),
             ("--node 3", "unknown option \"--node\": see --help"),
-            ("--skew nat", "invalid value \"nat\" for --skew: expected even or zipf"),
+            ("--skew odd", "invalid value \"odd\" for --skew: expected even, zipf or nat"),
             (
                 "--faults fire",
-                "invalid value \"fire\" for --faults: expected none, or some of kill, stop, drain, outage",
+                "invalid value \"fire\" for --faults: expected none, or some of kill, stop, drain, outage, join, failover",
             ),
         ];
         for (line, expected) in cases {

@@ -21,7 +21,8 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     processes: u64,
-    ticks: u64,
+    /// Processor time, in nanoseconds.
+    spent: u64,
     kilobytes: u64,
 }
 
@@ -50,8 +51,14 @@ impl Usage {
     }
 
     /// Processor time of a part since an earlier moment, in milliseconds.
-    pub fn milliseconds_since(&self, earlier: &Self, part: Part) -> u64 {
-        self.of(part).ticks.saturating_sub(earlier.of(part).ticks) * (1_000 / TICKS_PER_SECOND)
+    pub fn milliseconds_since(&self, earlier: &Self, part: Part) -> f64 {
+        self.of(part).spent.saturating_sub(earlier.of(part).spent) as f64 / 1e6
+    }
+
+    /// Processor time of all parts since an earlier moment, in milliseconds.
+    pub fn all_milliseconds_since(&self, earlier: &Self) -> f64 {
+        let parts = [Part::Nodes, Part::Balancer, Part::Server];
+        parts.iter().map(|part| self.milliseconds_since(earlier, *part)).sum()
     }
 
     /// Memory of a part, in kilobytes. Memory that processes share is divided among them.
@@ -72,7 +79,7 @@ impl Usage {
         let Some(part) = part(&process.name) else { return };
         let sum = self.0.entry(part).or_default();
         sum.processes += 1;
-        sum.ticks += process.ticks;
+        sum.spent += nanoseconds(process.id).unwrap_or(0);
         sum.kilobytes += kilobytes(process.id).unwrap_or(0);
     }
 }
@@ -101,17 +108,22 @@ impl Machine {
     }
 }
 
+/// The share of the machine since an earlier moment that others used, who had not these milliseconds.
+pub fn others(before: Machine, ours_ms: f64) -> f64 {
+    let Some(now) = Machine::now() else { return 0.0 };
+    let ours = ours_ms / now.milliseconds_since(&before).max(1) as f64;
+    (now.busy_since(&before) - ours).max(0.0)
+}
+
 /// The processor time of this process, in milliseconds.
-pub fn own_milliseconds() -> u64 {
-    let own = process(std::process::id());
-    own.map_or(0, |own| own.ticks * (1_000 / TICKS_PER_SECOND))
+pub fn own_milliseconds() -> f64 {
+    nanoseconds(std::process::id()).unwrap_or(0) as f64 / 1e6
 }
 
 struct Process {
     id: u32,
     parent: u32,
     name: String,
-    ticks: u64,
 }
 
 fn processes() -> impl Iterator<Item = Process> {
@@ -129,9 +141,16 @@ fn parse(id: u32, stat: &str) -> Option<Process> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
     let fields: Vec<_> = rest.split_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
-    // User and system time, of itself and of children that ended.
-    let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    Some(Process { id, parent, name: name.to_owned(), ticks })
+    Some(Process { id, parent, name: name.to_owned() })
+}
+
+/// The time that the threads of a process have run, which the scheduler counts exactly. Threads that
+/// ended are not in it.
+fn nanoseconds(id: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).ok()?.flatten();
+    let stats =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    Some(stats.filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok()).sum())
 }
 
 fn kilobytes(id: u32) -> Option<u64> {
@@ -142,7 +161,7 @@ fn kilobytes(id: u32) -> Option<u64> {
 
 fn part(name: &str) -> Option<Part> {
     match name {
-        "reference" => Some(Part::Nodes),
+        "reference" | "peer" => Some(Part::Nodes),
         "haproxy" => Some(Part::Balancer),
         "redis-server" | "postgres" => Some(Part::Server),
         _ => None,
@@ -160,7 +179,7 @@ mod tests {
     fn a_line_of_stat_is_read() {
         let stat = "71 (a (b) c) S 1 71 71 0 -1 4194560 9 8 0 0 20 3 4 5 20 0 1 0 7 8 9";
         let process = parse(71, stat).unwrap();
-        assert_eq!((process.name.as_str(), process.parent, process.ticks), ("a (b) c", 1, 32));
+        assert_eq!((process.name.as_str(), process.parent), ("a (b) c", 1));
     }
 
     #[test]
@@ -168,6 +187,7 @@ mod tests {
         let own = process(std::process::id()).unwrap();
         assert!(processes().any(|process| process.id == own.id));
         assert!(kilobytes(own.id).unwrap() > 100);
+        assert!(nanoseconds(own.id).unwrap() > 0);
         let (before, now) = (Machine { busy: 10, all: 100 }, Machine { busy: 40, all: 160 });
         assert_eq!(now.busy_since(&before), 0.5);
     }

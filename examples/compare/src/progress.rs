@@ -3,37 +3,39 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::options::Options;
-
 /// The progress of a run.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    /// The planned time of all contestants.
+    /// The planned time of everything.
     length: Duration,
-    contestants: usize,
-    done: usize,
+    /// The planned time of what is done.
+    done: Duration,
     is_terminal: bool,
 }
 
 impl Progress {
-    /// The progress before the first contestant.
-    pub fn new(options: &Options) -> Self {
+    /// The progress before anything, given the planned time of everything.
+    pub fn new(length: Duration) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let (length, contestants) = (length(options), options.strategies.len());
-        Self { started: Instant::now(), length, contestants, done: 0, is_terminal }
+        Self { started: Instant::now(), length, done: Duration::ZERO, is_terminal }
     }
 
     /// A contestant begins a part of its run.
     pub fn show(&self, contestant: &str, part: &str) {
-        let (number, of) = (self.done + 1, self.contestants);
+        let percent = 100.0 * self.done.as_secs_f64() / self.length.as_secs_f64().max(1.0);
         let left = clock(self.left());
-        self.print(&format!("[{number}/{of}] {contestant}: {part}, about {left} left"));
+        self.print(&format!("[{percent:.0} %] {contestant}: {part}, about {left} left"));
     }
 
-    /// A contestant is done.
-    pub fn next(&mut self) {
-        self.done += 1;
+    /// Something is done that was planned to take so long.
+    pub fn pass(&mut self, planned: Duration) {
+        self.done += planned;
+    }
+
+    /// Something need not be done that was planned to take so long.
+    pub fn skip(&mut self, planned: Duration) {
+        self.length = self.length.saturating_sub(planned);
     }
 
     /// Something worth reading that is not progress.
@@ -44,14 +46,13 @@ impl Progress {
         }
     }
 
-    /// The time left by the pace so far, or by plan for the first contestant.
+    /// The time left by the pace so far, or by plan at the beginning.
     fn left(&self) -> Duration {
-        let elapsed = self.started.elapsed();
-        let all = match self.done {
-            0 => self.length,
-            done => elapsed.mul_f64(self.contestants as f64 / done as f64),
-        };
-        all.saturating_sub(elapsed)
+        let (elapsed, left) = (self.started.elapsed(), self.length.saturating_sub(self.done));
+        if self.done < PACED {
+            return self.length.saturating_sub(elapsed);
+        }
+        left.mul_f64(elapsed.as_secs_f64() / self.done.as_secs_f64())
     }
 
     fn print(&self, line: &str) {
@@ -65,33 +66,22 @@ impl Progress {
     }
 }
 
-/// The planned time of all contestants.
-fn length(options: &Options) -> Duration {
-    let phases = options.strategies.iter().flat_map(|strategy| {
-        let met = options.faults.iter().filter(|fault| fault.concerns(*strategy));
-        let faults = met.map(|fault| options.pace.of(*fault));
-        [options.pace.calm].into_iter().chain(faults).map(|phase| OVERHEAD + phase)
-    });
-    phases.sum()
-}
-
 fn clock(time: Duration) -> String {
     format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
 }
 
-/// Starting and ending processes, signing in and auditing.
-const OVERHEAD: Duration = Duration::from_secs(3);
+/// The planned time after which the pace tells more than the plan.
+const PACED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_plan_covers_every_contestant() {
-        let options = Options::default();
-        let progress = Progress::new(&options);
-        let seconds = progress.left().as_secs();
-        assert!((561..=562).contains(&seconds), "{seconds}");
+    fn what_need_not_be_done_takes_no_time() {
+        let mut progress = Progress::new(Duration::from_secs(273));
+        progress.skip(Duration::from_secs(73));
+        assert!((198..=200).contains(&progress.left().as_secs()));
         assert_eq!(clock(Duration::from_secs(273)), "4:33");
     }
 }

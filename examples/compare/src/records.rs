@@ -20,6 +20,19 @@ pub struct Record {
     pub outcome: Outcome,
     /// The number of the node that answered, from 0.
     pub node: Option<u8>,
+    /// The place of that node among those that the visitor's route names, if it has one.
+    pub place: Option<Place>,
+}
+
+/// A node's relation to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The session lives there.
+    Owner,
+    /// It has a copy, or the session would move there first.
+    Copy,
+    /// Neither.
+    Elsewhere,
 }
 
 /// A part of a contestant's run.
@@ -118,6 +131,16 @@ impl Action {
     }
 }
 
+impl Place {
+    fn id(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Copy => "copy",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
 impl Outcome {
     fn id(self) -> &'static str {
         match self {
@@ -133,7 +156,7 @@ impl Outcome {
 }
 
 /// The head of the file of all records.
-pub const CSV_HEAD: &str = "strategy,phase,planned_ms,took_ms,action,outcome,node\n";
+pub const CSV_HEAD: &str = "strategy,phase,planned_ms,took_ms,action,outcome,node,place\n";
 
 /// Records as lines of that file.
 pub fn csv(strategy: &str, records: &[Record]) -> String {
@@ -141,9 +164,10 @@ pub fn csv(strategy: &str, records: &[Record]) -> String {
     for record in records {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
         let node = record.node.map(|node| format!("n{}", node + 1)).unwrap_or_default();
+        let place = record.place.map(Place::id).unwrap_or_default();
         let _ = writeln!(
             lines,
-            "{strategy},{},{:.1},{:.2},{},{},{node}",
+            "{strategy},{},{:.1},{:.2},{},{},{node},{place}",
             record.phase.id(),
             milliseconds(record.planned),
             milliseconds(record.took),
@@ -162,8 +186,9 @@ mod tests {
     fn a_record_is_a_line() {
         let (planned, took) = (Duration::from_millis(1_500), Duration::from_micros(2_250));
         let (phase, action, outcome) = (Phase::Calm, Action::Read, Outcome::Stale);
-        let record = Record { phase, planned, took, action, outcome, node: Some(1) };
-        assert_eq!(csv("redis", &[record]), "redis,calm,1500.0,2.25,read,stale,n2\n");
+        let (node, place) = (Some(1), Some(Place::Copy));
+        let record = Record { phase, planned, took, action, outcome, node, place };
+        assert_eq!(csv("redis", &[record]), "redis,calm,1500.0,2.25,read,stale,n2,copy\n");
         let fields = |line: &str| line.split(',').count();
         assert_eq!(fields(CSV_HEAD), fields(&csv("redis", &[record])));
     }

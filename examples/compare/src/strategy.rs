@@ -11,7 +11,9 @@ pub enum Strategy {
     Memory,
     /// The balancer follows a cookie to the node that holds the session.
     Sticky,
-    /// The same, and each session has a copy in Redis.
+    /// The balancer sends each address to a node of its own.
+    StickyAddress,
+    /// As sticky by cookie, and each session has a copy in Redis.
     StickyBackup,
     /// Every node holds a copy of every session.
     ReplicatedAll,
@@ -21,6 +23,19 @@ pub enum Strategy {
     Redis,
     /// Sessions are in PostgreSQL.
     Postgres,
+    /// The baseline: tower-sessions over Redis.
+    TowerRedis,
+    /// The baseline: tower-sessions over PostgreSQL.
+    TowerPostgres,
+}
+
+/// The program of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `examples/reference`.
+    Reference,
+    /// `examples/benchmark/peer`, with the same routes as far as tower-sessions can.
+    Peer,
 }
 
 /// The balancer's way to pick a node.
@@ -30,6 +45,8 @@ pub enum Balance {
     RoundRobin,
     /// The one that the route cookie names; without a cookie, the next one in turn.
     Cookie,
+    /// The one that the visitor's address falls to, by a consistent hash.
+    Address,
 }
 
 /// A server beside the nodes.
@@ -43,26 +60,39 @@ pub enum Server {
 
 impl Strategy {
     /// All contestants, the control first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Memory,
         Self::Sticky,
+        Self::StickyAddress,
         Self::StickyBackup,
         Self::ReplicatedAll,
         Self::ReplicatedOne,
         Self::Redis,
         Self::Postgres,
+        Self::TowerRedis,
+        Self::TowerPostgres,
     ];
+
+    /// Those that somebody may take: neither the control nor the baseline.
+    pub fn choices() -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|one| *one != Self::Memory && one.program() == Program::Reference)
+    }
 
     /// The name in options and in JSON.
     pub fn id(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Sticky => "sticky",
+            Self::StickyAddress => "sticky-address",
             Self::StickyBackup => "sticky-backup",
             Self::ReplicatedAll => "replicated-all",
             Self::ReplicatedOne => "replicated-one",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
+            Self::TowerRedis => "tower-sessions-redis",
+            Self::TowerPostgres => "tower-sessions-postgres",
         }
     }
 
@@ -71,11 +101,14 @@ impl Strategy {
         match self {
             Self::Memory => "Memory, unshared",
             Self::Sticky => "Sticky",
+            Self::StickyAddress => "Sticky by address",
             Self::StickyBackup => "Sticky + backup",
             Self::ReplicatedAll => "Replicated to all",
             Self::ReplicatedOne => "Replicated to one",
             Self::Redis => "Redis",
             Self::Postgres => "PostgreSQL",
+            Self::TowerRedis => "tower-sessions, Redis",
+            Self::TowerPostgres => "tower-sessions, PostgreSQL",
         }
     }
 
@@ -88,6 +121,9 @@ impl Strategy {
             Self::Sticky => {
                 "The balancer follows a cookie to the node that holds the session; a dead node takes its sessions along."
             }
+            Self::StickyAddress => {
+                "The balancer sends each address to a node of its own, so people behind one address share a node."
+            }
             Self::StickyBackup => "As sticky, and Redis keeps a copy that another node takes over.",
             Self::ReplicatedAll => {
                 "Every node holds every session; traffic and memory grow with the nodes."
@@ -99,6 +135,10 @@ impl Strategy {
             Self::Postgres => {
                 "Nodes keep nothing; each request that uses its session asks PostgreSQL."
             }
+            Self::TowerRedis => "The baseline: tower-sessions with its Redis store over fred.",
+            Self::TowerPostgres => {
+                "The baseline: tower-sessions with its PostgreSQL store over sqlx."
+            }
         }
     }
 
@@ -106,6 +146,7 @@ impl Strategy {
     pub fn balance(self) -> Balance {
         match self {
             Self::Sticky | Self::StickyBackup => Balance::Cookie,
+            Self::StickyAddress => Balance::Address,
             _ => Balance::RoundRobin,
         }
     }
@@ -113,9 +154,17 @@ impl Strategy {
     /// The server that it needs beside its nodes.
     pub fn server(self) -> Option<Server> {
         match self {
-            Self::StickyBackup | Self::Redis => Some(Server::Redis),
-            Self::Postgres => Some(Server::Postgres),
+            Self::StickyBackup | Self::Redis | Self::TowerRedis => Some(Server::Redis),
+            Self::Postgres | Self::TowerPostgres => Some(Server::Postgres),
             _ => None,
+        }
+    }
+
+    /// The program of its nodes.
+    pub fn program(self) -> Program {
+        match self {
+            Self::TowerRedis | Self::TowerPostgres => Program::Peer,
+            _ => Program::Reference,
         }
     }
 

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 
 /// The traffic that every contestant meets.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Workload {
     /// Signed-in sessions.
     pub sessions: usize,
@@ -27,13 +27,15 @@ pub struct Workload {
 }
 
 /// The spread of requests over sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Skew {
     /// Every session is as busy as any other.
     Even,
     /// The n-th session has 1/n of the requests of the first.
     Zipf,
+    /// Every session is as busy as any other, and half of all visitors come from one address.
+    Nat,
 }
 
 impl Skew {
@@ -42,7 +44,14 @@ impl Skew {
         match self {
             Self::Even => "even",
             Self::Zipf => "zipf",
+            Self::Nat => "nat",
         }
+    }
+
+    /// The address that a visitor comes from.
+    pub fn address(self, visitor: usize) -> String {
+        let number = if self == Self::Nat && visitor.is_multiple_of(2) { 0 } else { visitor };
+        format!("198.{}.{}.{}", 18 + (number >> 16), number >> 8 & 0xff, number & 0xff)
     }
 }
 
@@ -99,7 +108,7 @@ impl Workload {
     fn cumulated_weights(&self) -> Vec<f64> {
         let mut sum = 0.0;
         let weight = |n: usize| match self.skew {
-            Skew::Even => 1.0,
+            Skew::Even | Skew::Nat => 1.0,
             Skew::Zipf => 1.0 / (n + 1) as f64,
         };
         let mut add = |n| {
@@ -108,6 +117,15 @@ impl Workload {
         };
         (0..self.sessions).map(&mut add).collect()
     }
+}
+
+/// One step again and again, at even distances, of one session after the other.
+pub fn paced(step: Step, count: usize, sessions: usize, rate: f64) -> Vec<Arrival> {
+    let arrival = |n: usize| {
+        let at = Duration::from_secs_f64(n as f64 / rate);
+        Arrival { at, session: n % sessions, step }
+    };
+    (0..count).map(arrival).collect()
 }
 
 impl Default for Workload {
@@ -168,6 +186,22 @@ mod tests {
         };
         assert!((0.13..0.19).contains(&share_of_first(Skew::Zipf)));
         assert!(share_of_first(Skew::Even) < 0.01);
+    }
+
+    #[test]
+    fn half_of_all_visitors_share_an_address() {
+        let addresses = |skew: Skew| (0..100).map(move |n| skew.address(n));
+        let first = Skew::Nat.address(0);
+        assert_eq!(addresses(Skew::Nat).filter(|one| *one == first).count(), 50);
+        assert_eq!(addresses(Skew::Even).filter(|one| *one == first).count(), 1);
+    }
+
+    #[test]
+    fn paced_steps_take_sessions_in_turn() {
+        let plan = paced(Step::Read, 3, 2, 10.0);
+        let sessions: Vec<_> = plan.iter().map(|arrival| arrival.session).collect();
+        assert_eq!(sessions, [0, 1, 0]);
+        assert_eq!(plan[2].at, Duration::from_millis(200));
     }
 
     fn plan(workload: Workload) -> Vec<Arrival> {

@@ -36,16 +36,20 @@ impl Http {
         Self { address: address.to_owned(), idle: Mutex::default() }
     }
 
-    /// Sends a request. `None` if there is no complete answer within 10 s.
+    /// Sends a request of the visitor at an address, as a proxy in front of the balancer would pass it on.
+    /// `None` if there is no complete answer within 10 s.
     pub async fn send(
         &self,
         method: &str,
         path: &str,
-        cookies: &str,
+        (from, cookies): (&str, &str),
         body: &str,
     ) -> Option<Answer> {
         let mut request = Request::builder().method(method).uri(path);
         request = request.header(header::HOST, &self.address);
+        if !from.is_empty() {
+            request = request.header("x-forwarded-for", from);
+        }
         if !cookies.is_empty() {
             request = request.header(header::COOKIE, cookies);
         }

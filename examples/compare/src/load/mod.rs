@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::records::{Action, Outcome, Phase, Record};
-use arrivals::{Arrival, Step};
+use arrivals::{Arrival, Skew, Step};
 use http::{Answer, Http};
 use visitor::{Sent, Verdict, Visitor};
 
@@ -31,7 +31,7 @@ struct Shared {
     padding: String,
     started: Instant,
     /// Cookies of sessions that were signed out.
-    ended: Mutex<Vec<String>>,
+    ended: Mutex<Vec<Sent>>,
     records: Mutex<Vec<Record>>,
 }
 
@@ -45,11 +45,12 @@ struct Planned {
 
 impl Load {
     /// Visitors of the service at an address. They have not signed in, and write values of
-    /// `value_bytes` bytes.
-    pub fn new(address: &str, visitors: usize, value_bytes: usize) -> Self {
+    /// `value_bytes` bytes. The skew decides where they come from.
+    pub fn new(address: &str, visitors: usize, value_bytes: usize, skew: Skew) -> Self {
+        let visitor = |number| Visitor::new(number, skew.address(number));
         let shared = Shared {
             http: Http::new(address),
-            visitors: (0..visitors).map(Visitor::new).collect(),
+            visitors: (0..visitors).map(visitor).collect(),
             padding: "x".repeat(value_bytes),
             started: Instant::now(),
             ended: Mutex::default(),
@@ -65,6 +66,19 @@ impl Load {
             move |visitor, planned| {
                 let shared = Arc::clone(shared);
                 async move { shared.sign_in(visitor, planned).await }
+            },
+            Phase::Arrive,
+        )
+        .await;
+    }
+
+    /// Has every visitor write once.
+    pub async fn write_all(&self) {
+        let shared = &self.shared;
+        self.for_each_visitor(
+            move |visitor, planned| {
+                let shared = Arc::clone(shared);
+                async move { shared.write(visitor, planned).await }
             },
             Phase::Arrive,
         )
@@ -97,8 +111,8 @@ impl Load {
         )
         .await;
         let ended = self.shared.ended().clone();
-        for cookies in ended.iter().take(REPLAYED) {
-            self.shared.replay(cookies, Planned::now(phase)).await;
+        for sent in ended.iter().take(REPLAYED) {
+            self.shared.replay(sent, Planned::now(phase)).await;
         }
     }
 
@@ -161,9 +175,9 @@ impl Shared {
         let one = &self.visitors[visitor];
         let Some((path, is_forced)) = one.begin_sign_in() else { return };
         let action = if is_forced { Action::ForcedSignIn } else { Action::SignIn };
-        let answer = self.http.send("POST", &path, "", "").await;
+        let answer = self.http.send("POST", &path, (one.address(), ""), "").await;
         let outcome = one.signed_in(answer.as_ref());
-        self.record(planned, action, outcome, answer.as_ref());
+        self.record(planned, action, outcome, "", answer.as_ref());
     }
 
     async fn read(&self, visitor: usize, planned: Planned, action: Action) {
@@ -171,7 +185,7 @@ impl Shared {
         let sent = one.send(self.now());
         let answer = self.send("GET", "/peek", &sent, "").await;
         let verdict = one.judge_read(&sent, answer.as_ref());
-        self.settle(visitor, planned, action, verdict, answer.as_ref()).await;
+        self.settle(visitor, planned, action, verdict, &sent, answer.as_ref()).await;
     }
 
     async fn write(&self, visitor: usize, planned: Planned) {
@@ -180,7 +194,7 @@ impl Shared {
         let body = format!("[{number},\"{}\"]", self.padding);
         let answer = self.send("POST", "/put?k=n", &sent, &body).await;
         let verdict = one.judge_write(&sent, number, answer.as_ref(), self.now());
-        self.settle(visitor, planned, Action::Write, verdict, answer.as_ref()).await;
+        self.settle(visitor, planned, Action::Write, verdict, &sent, answer.as_ref()).await;
     }
 
     /// Signs out, tries the old cookies, and signs in again.
@@ -189,24 +203,24 @@ impl Shared {
         let sent = one.send_sign_out(self.now());
         let answer = self.send("POST", "/logout", &sent, "").await;
         let verdict = one.judge_sign_out(&sent, answer.as_ref());
-        self.settle(visitor, planned, Action::SignOut, verdict, answer.as_ref()).await;
+        self.settle(visitor, planned, Action::SignOut, verdict, &sent, answer.as_ref()).await;
         if verdict.outcome == Outcome::Good {
-            self.replay(&sent.cookies, Planned { due: Instant::now(), ..planned }).await;
-            self.ended().push(sent.cookies);
+            self.replay(&sent, Planned { due: Instant::now(), ..planned }).await;
+            self.ended().push(sent);
             let planned = Planned { due: Instant::now(), ..planned };
             self.sign_in(visitor, planned).await;
         }
     }
 
-    async fn replay(&self, cookies: &str, planned: Planned) {
-        let answer = self.http.send("GET", "/peek", cookies, "").await;
+    async fn replay(&self, sent: &Sent, planned: Planned) {
+        let answer = self.send("GET", "/peek", sent, "").await;
         let outcome = match &answer {
             None => Outcome::Unanswered,
             Some(answer) if visitor::is_signed_in(answer) => Outcome::Revived,
             Some(answer) if answer.status >= 500 => Outcome::Refused,
             Some(_) => Outcome::Good,
         };
-        self.record(planned, Action::Replay, outcome, answer.as_ref());
+        self.record(planned, Action::Replay, outcome, &sent.cookies, answer.as_ref());
     }
 
     async fn add_together(&self, visitor: usize) -> (u64, u64) {
@@ -233,7 +247,7 @@ impl Shared {
             Some(answer) if answer.status == 200 => Outcome::Good,
             Some(_) => Outcome::Refused,
         };
-        self.record(planned, Action::Increment, outcome, answer.as_ref());
+        self.record(planned, Action::Increment, outcome, &sent.cookies, answer.as_ref());
         outcome == Outcome::Good
     }
 
@@ -244,24 +258,34 @@ impl Shared {
         planned: Planned,
         action: Action,
         verdict: Verdict,
+        sent: &Sent,
         answer: Option<&Answer>,
     ) {
-        self.record(planned, action, verdict.outcome, answer);
+        self.record(planned, action, verdict.outcome, &sent.cookies, answer);
         let Some(held_a_value) = verdict.loss else { return };
         let outcome = if held_a_value { Outcome::Stale } else { Outcome::Good };
-        self.record(planned, Action::Loss, outcome, answer);
+        self.record(planned, Action::Loss, outcome, &sent.cookies, answer);
         let planned = Planned { due: Instant::now(), ..planned };
         self.sign_in(visitor, planned).await;
     }
 
     async fn send(&self, method: &str, path: &str, sent: &Sent, body: &str) -> Option<Answer> {
-        self.http.send(method, path, &sent.cookies, body).await
+        self.http.send(method, path, (&sent.from, &sent.cookies), body).await
     }
 
-    fn record(&self, planned: Planned, action: Action, outcome: Outcome, answer: Option<&Answer>) {
+    fn record(
+        &self,
+        planned: Planned,
+        action: Action,
+        outcome: Outcome,
+        cookies: &str,
+        answer: Option<&Answer>,
+    ) {
         let Planned { phase, at, due } = planned;
         let node = answer.and_then(node);
-        let record = Record { phase, planned: at, took: due.elapsed(), action, outcome, node };
+        let place = node.and_then(|node| visitor::place(cookies, node));
+        let record =
+            Record { phase, planned: at, took: due.elapsed(), action, outcome, node, place };
         self.records().push(record);
     }
 
@@ -269,7 +293,7 @@ impl Shared {
         self.started.elapsed()
     }
 
-    fn ended(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn ended(&self) -> std::sync::MutexGuard<'_, Vec<Sent>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

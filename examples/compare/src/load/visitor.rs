@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::http::Answer;
 use super::oracle::{Register, Seen};
-use crate::records::Outcome;
+use crate::records::{Outcome, Place};
 
 /// A visitor with one session after another.
 #[derive(Debug)]
 pub struct Visitor {
     name: String,
+    /// The address that it comes from.
+    address: String,
     state: Mutex<State>,
 }
 
@@ -32,8 +34,10 @@ struct State {
 }
 
 /// The state of a visitor when a request was sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sent {
+    /// The address that the request comes from.
+    pub from: String,
     /// The header `Cookie`.
     pub cookies: String,
     epoch: u32,
@@ -52,8 +56,13 @@ pub struct Verdict {
 
 impl Visitor {
     /// A visitor who has not signed in.
-    pub fn new(number: usize) -> Self {
-        Self { name: format!("visitor{number}"), state: Mutex::default() }
+    pub fn new(number: usize, address: String) -> Self {
+        Self { name: format!("visitor{number}"), address, state: Mutex::default() }
+    }
+
+    /// The address that it comes from.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Begins a sign-in: its path, and true if a loss is the reason. `None` if one is under way.
@@ -73,21 +82,21 @@ impl Visitor {
 
     /// The state for a request that is sent now.
     pub fn send(&self, now: Duration) -> Sent {
-        self.state().sent(now)
+        self.state().sent(&self.address, now)
     }
 
     /// The state for a write that is sent now, and the number that it writes.
     pub fn send_write(&self, now: Duration) -> (Sent, u64) {
         let mut state = self.state();
         let number = state.register.begin(now);
-        (state.sent(now), number)
+        (state.sent(&self.address, now), number)
     }
 
     /// The state for a sign-out that is sent now.
     pub fn send_sign_out(&self, now: Duration) -> Sent {
         let mut state = self.state();
         state.is_leaving = true;
-        state.sent(now)
+        state.sent(&self.address, now)
     }
 
     /// Begins a session with the answer to a sign-in.
@@ -183,10 +192,10 @@ impl Visitor {
 }
 
 impl State {
-    fn sent(&self, at: Duration) -> Sent {
+    fn sent(&self, from: &str, at: Duration) -> Sent {
         let pairs: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Sent { cookies: pairs.join("; "), epoch: self.epoch, at }
+        Sent { from: from.to_owned(), cookies: pairs.join("; "), epoch: self.epoch, at }
     }
 
     /// The answer, if it belongs to this session and is not an error.
@@ -222,6 +231,18 @@ impl State {
             }
         }
     }
+}
+
+/// The place of a node among those that the route in a request's cookies names. `None` without a route.
+pub fn place(cookies: &str, node: u8) -> Option<Place> {
+    let pairs = cookies.split("; ").filter_map(|pair| pair.split_once('='));
+    let (_, route) = pairs.into_iter().find(|(name, _)| *name == ROUTE)?;
+    let label = format!("n{}", node + 1);
+    Some(match route.split('.').position(|one| one == label) {
+        Some(0) => Place::Owner,
+        Some(_) => Place::Copy,
+        None => Place::Elsewhere,
+    })
 }
 
 /// True if an answer to a read shows a signed-in user.
@@ -314,6 +335,14 @@ mod tests {
     }
 
     #[test]
+    fn the_route_tells_where_a_request_was_served() {
+        let cookies = "__Host-id=token; __Host-id-route=n2.n3";
+        let places = [1, 2, 0].map(|node| place(cookies, node));
+        assert_eq!(places, [Some(Place::Owner), Some(Place::Copy), Some(Place::Elsewhere)]);
+        assert_eq!(place("__Host-id=token", 1), None);
+    }
+
+    #[test]
     fn cookies_are_kept_and_removed() {
         let visitor = signed_in();
         assert_eq!(visitor.home().as_deref(), Some("n2"));
@@ -325,7 +354,7 @@ mod tests {
     }
 
     fn signed_in() -> Visitor {
-        let visitor = Visitor::new(7);
+        let visitor = Visitor::new(7, String::new());
         let cookies = ["__Host-id=token; Path=/; Secure", "__Host-id-route=n2.n3; Path=/"];
         assert_eq!(visitor.signed_in(Some(&answer(200, "{}", &cookies))), Outcome::Good);
         visitor

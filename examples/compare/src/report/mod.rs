@@ -2,19 +2,24 @@
 
 mod page;
 mod verdict;
+mod choice;
 mod table;
 mod timeline;
 mod picture;
+mod model;
 mod text;
 
-use serde::Serialize;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::load::arrivals::Workload;
 use crate::measures::Measured;
+use crate::model::check::Checked;
 use crate::options::Options;
+use crate::units::Units;
 
 /// Everything that is shown, as it is in `report.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The beginning of the run, in seconds since 1970.
     pub began: u64,
@@ -26,14 +31,26 @@ pub struct Report {
     pub workload: Workload,
     /// Seconds of the calm load.
     pub calm_seconds: f64,
+    /// Seconds for which a node or a server stands still.
+    #[serde(default)]
+    pub hold_seconds: f64,
     /// Seconds of load after a fault.
     pub after_seconds: f64,
+    /// How often each contestant ran.
+    #[serde(default)]
+    pub repeats: usize,
     /// One for each contestant.
     pub strategies: Vec<Measured>,
+    /// Unit costs, at one size or more.
+    #[serde(default)]
+    pub units: Vec<Units>,
+    /// Sizes at which the model is checked.
+    #[serde(default)]
+    pub checks: Vec<Checked>,
 }
 
 /// The machine that measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors.
     pub cores: usize,
@@ -52,8 +69,12 @@ impl Report {
             nodes: options.nodes,
             workload: options.workload,
             calm_seconds: options.pace.calm.as_secs_f64(),
+            hold_seconds: options.pace.hold.as_secs_f64(),
             after_seconds: options.pace.after.as_secs_f64(),
+            repeats: options.repeats,
             strategies: Vec::new(),
+            units: Vec::new(),
+            checks: Vec::new(),
         }
     }
 
@@ -64,6 +85,24 @@ impl Report {
     /// If a figure is not a number.
     pub fn json(&self) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Reads a report for programs.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no such report.
+    pub fn parse(json: &str) -> anyhow::Result<Self> {
+        serde_json::from_str(json).context("this is not a report of a comparison")
+    }
+
+    /// The report that is kept in the repository.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test reads it.
+    pub fn committed() -> Self {
+        Self::parse(COMMITTED).expect("the report in the repository is one")
     }
 
     /// The page for people, which holds the same figures.
@@ -81,17 +120,26 @@ impl Report {
     }
 
     /// The day on which the run began, in UTC.
-    fn date(&self) -> String {
+    pub fn date(&self) -> String {
         let began = i64::try_from(self.began).ok();
         let began = began.and_then(|began| time::OffsetDateTime::from_unix_timestamp(began).ok());
         began.map(|began| began.date().to_string()).unwrap_or_default()
     }
 }
 
+const COMMITTED: &str = include_str!("../../results/report.json");
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::measures::{self, Timeline};
+
+    #[test]
+    fn the_committed_report_is_read() {
+        assert!(!Report::committed().strategies.is_empty());
+        let error = Report::parse("{}").unwrap_err();
+        assert_eq!(error.to_string(), "this is not a report of a comparison");
+    }
 
     #[test]
     fn the_report_has_the_day_of_the_run() {
@@ -100,17 +148,17 @@ mod tests {
     }
 
     /// A report of contestants.
-    pub(super) fn report(strategies: Vec<Measured>) -> Report {
+    pub(crate) fn report(strategies: Vec<Measured>) -> Report {
         Report { strategies, ..Report::new(&Options::default()) }
     }
 
     /// A contestant with some figures, which met a kill.
-    pub(super) fn measured(title: &'static str, figures: &[(&'static str, f64)]) -> Measured {
-        let none = measures::all().map(|measure| (measure.key, None));
-        let given = figures.iter().map(|(key, value)| (*key, Some(*value)));
+    pub(crate) fn measured(title: &'static str, figures: &[(&'static str, f64)]) -> Measured {
+        let none = measures::all().map(|measure| (measure.key.to_owned(), None));
+        let given = figures.iter().map(|(key, value)| ((*key).to_owned(), Some(*value)));
         let zero = || vec![0];
         let kill = Timeline {
-            fault: "kill",
+            fault: "kill".to_owned(),
             interval_ms: 100,
             fault_ms: 0,
             good: zero(),
@@ -119,10 +167,11 @@ mod tests {
             failed: zero(),
         };
         Measured {
-            id: "redis",
-            title,
-            summary: "",
+            id: "redis".to_owned(),
+            title: title.to_owned(),
+            summary: String::new(),
             measures: none.chain(given).collect(),
+            ranges: std::collections::BTreeMap::new(),
             node_requests: vec![1],
             node_sessions: None,
             faults: vec![kill],

@@ -1,8 +1,8 @@
-//! The page: one file that needs no network and no scripts.
+//! The page: one file that needs no network, and says everything without its script.
 
 use std::fmt::Write;
 
-use super::{Report, picture, table, timeline, verdict};
+use super::{Report, choice, model, picture, table, timeline, verdict};
 use crate::fault::Fault;
 use crate::measures::{Measured, Timeline};
 
@@ -17,6 +17,8 @@ pub(super) fn page(report: &Report, json: &str) -> String {
     html += &workload(report);
     html += &sentences(report);
     html += &warnings(report);
+    html += &choice::section(report);
+    html += &model::sections(report);
     html += "<h2 id=\"measures\">Measures</h2>\n<p>Less is better in every row. ✓ marks the best, ✕ the \
         worst; what most strategies share and differences below 15 % are not marked, and the control is never the best.</p>\n";
     html += &table::table(report);
@@ -25,7 +27,7 @@ pub(super) fn page(report: &Report, json: &str) -> String {
     html += METHOD;
     let _ = write!(
         html,
-        "<details><summary>report.json</summary>\n<pre>{}</pre></details>\n</main>\n</body>\n</html>\n",
+        "<details><summary>report.json</summary>\n<pre>{}</pre></details>\n</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n",
         escape(json)
     );
     html
@@ -54,10 +56,17 @@ fn sentences(report: &Report) -> String {
 
 /// What makes the figures less certain than they look.
 fn warnings(report: &Report) -> String {
-    let mut warnings = vec![format!(
-        "This is a single pass of {} s per strategy, so it has no ranges: read differences below 15 % as none.",
-        report.calm_seconds
-    )];
+    let mut warnings = vec![match report.repeats {
+        0 | 1 => format!(
+            "This is a single pass of {} s per strategy, so it has no ranges: read differences below 15 % as none.",
+            report.calm_seconds
+        ),
+        repeats => format!(
+            "Each strategy ran {repeats} times, {} s each. A figure that repeated within 15 % is a number; of another one \
+             the table shows the order of magnitude (≈) and the range.",
+            report.calm_seconds
+        ),
+    }];
     if report.machine.is_debug_build {
         warnings.push("The programs were built without optimization: latency and processor time are many times those of a release build.".to_owned());
     }
@@ -77,7 +86,7 @@ fn timelines(report: &Report) -> String {
         let of = |one: &Measured| one.faults.iter().find(|of| of.fault == fault.id()).cloned();
         let met = report.strategies.iter().filter_map(|one| Some((one, of(one)?)));
         let svg = |(one, met): (&Measured, Timeline)| {
-            figure(one.title, &timeline::timeline(one.title, fault.mark(), &met), "")
+            figure(&one.title, &timeline::timeline(&one.title, fault.mark(), &met), "")
         };
         let figures: String = met.map(svg).collect();
         if !figures.is_empty() {
@@ -93,7 +102,7 @@ fn timelines(report: &Report) -> String {
 
 fn pictures(report: &Report) -> String {
     let strategies = report.strategies.iter();
-    let figures = strategies.map(|one| figure(one.title, &picture::picture(one), one.summary));
+    let figures = strategies.map(|one| figure(&one.title, &picture::picture(one), &one.summary));
     format!(
         "<h2 id=\"strategies\">The strategies</h2>\n<p>Percentages are shares of the requests of the calm \
          load. Dashed lines carry copies.</p>\n<div class=\"figures\">\n{}</div>\n",
@@ -109,6 +118,9 @@ fn figure(title: &str, svg: &str, caption: &str) -> String {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
+
+/// Sorting and hovering. The page says the same without it.
+const SCRIPT: &str = include_str!("page.js");
 
 const STYLE: &str = include_str!("style.css");
 
@@ -133,10 +145,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_needs_no_network_and_no_script() {
+    fn the_page_needs_no_network() {
         let report = report(vec![measured("Redis", &[("read_p99_ms", 4.0)])]);
         let html = page(&report, "{\"a\": \"<b>\"}");
-        for foreign in ["http:", "https:", "<script", "<link", "<img", "url("] {
+        for foreign in ["http:", "https:", "<link", "<img", "url(", "src=", "fetch("] {
             assert!(!html.contains(foreign), "{foreign}");
         }
         assert!(html.contains("{\"a\": \"&lt;b&gt;\"}"));

@@ -78,6 +78,7 @@ fn rule(balance: Balance) -> &'static str {
     match balance {
         Balance::RoundRobin => "in turn",
         Balance::Cookie => "by cookie",
+        Balance::Address => "by address",
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn arrows_carry_the_measured_shares() {
         let one = Measured {
-            id: "sticky-backup",
+            id: "sticky-backup".to_owned(),
             node_requests: vec![50, 30, 20],
             node_sessions: Some(vec![5, 3, 2]),
             ..measured("Sticky + backup", &[])
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn replicated_nodes_are_linked_to_each_other() {
         let one = Measured {
-            id: "replicated-one",
+            id: "replicated-one".to_owned(),
             node_requests: vec![1, 1, 1],
             ..measured("Replicated", &[])
         };

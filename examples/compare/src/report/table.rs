@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Report, text::figure};
 use crate::measures::{self, Measure, Measured};
+use crate::repeats;
 
 /// The table. On narrow screens each row becomes a block, so each cell carries its column's name.
 pub(super) fn table(report: &Report) -> String {
@@ -26,7 +27,7 @@ pub(super) fn table(report: &Report) -> String {
 
 /// A fault that no contestant met has no rows.
 fn has_figures(measure: &Measure, report: &Report) -> bool {
-    report.strategies.iter().any(|one| one.measures[measure.key].is_some())
+    report.strategies.iter().any(|one| one.figure(measure.key).is_some())
 }
 
 /// Closes the group before, too. The parser of HTML needs no end of a `tbody`.
@@ -47,13 +48,38 @@ fn row(measure: &Measure, strategies: &[Measured]) -> String {
             None => ("", ""),
         };
         let path = format!("strategies[{n}].measures.{key}");
-        let (label, value) = (one.title, figure(one.measures[key]));
+        let label = &one.title;
+        let value = ranged(one.figure(key), one.ranges.get(*key).copied());
         let _ = write!(
             html,
             "<td{class} data-label=\"{label}\" data-path=\"{path}\" title=\"{path}\">{sign}{value}</td>"
         );
     }
     html + "</tr>\n"
+}
+
+/// A figure that repeated as a number, another one as its order of magnitude; both with their range.
+fn ranged(value: Option<f64>, range: Option<(f64, f64)>) -> String {
+    let (Some(median), Some(range)) = (value, range) else { return figure(value) };
+    let (lowest, highest) = (figure(Some(range.0)), figure(Some(range.1)));
+    if lowest == highest {
+        return figure(value);
+    }
+    let shown = if repeats::repeats(range, median) {
+        figure(value)
+    } else {
+        format!("≈\u{202f}{}", figure(Some(magnitude(median))))
+    };
+    format!("{shown}<small>{lowest}–{highest}</small>")
+}
+
+/// The value with one digit.
+fn magnitude(value: f64) -> f64 {
+    if value == 0.0 {
+        return 0.0;
+    }
+    let scale = 10_f64.powf(value.abs().log10().floor());
+    (value / scale).round() * scale
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +92,14 @@ enum Mark {
 /// because it is wrong is not a model. A figure that more than half of them share, and differences that
 /// a single pass cannot tell, are not marked.
 fn marks(key: &str, strategies: &[Measured]) -> Vec<Option<Mark>> {
-    let value = |one: &Measured| one.measures[key];
+    let value = |one: &Measured| one.figure(key);
     let worst = strategies.iter().filter_map(value).max_by(f64::total_cmp);
     let contestants = strategies.iter().filter(|one| one.id != CONTROL);
     let best = contestants.filter_map(value).min_by(f64::total_cmp);
     let (Some(best), Some(worst)) = (best, worst) else { return vec![None; strategies.len()] };
     let differs = worst > best * TELLS_APART && worst > 0.0;
     let is_rare = |value: f64| {
-        let sharing = strategies.iter().filter(|one| one.measures[key] == Some(value)).count();
+        let sharing = strategies.iter().filter(|one| one.figure(key) == Some(value)).count();
         sharing * 2 <= strategies.len()
     };
     let mark = |one: &Measured| match value(one).filter(|value| differs && is_rare(*value)) {
@@ -105,8 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_repeat_is_an_order_of_magnitude() {
+        assert_eq!(ranged(Some(5.0), Some((4.8, 5.2))), "5<small>4.80–5.20</small>");
+        assert_eq!(ranged(Some(47.0), Some((20.0, 90.0))), "≈\u{202f}50<small>20–90</small>");
+        assert_eq!(ranged(Some(0.0), Some((0.0, 0.0))), "0");
+        assert_eq!(ranged(Some(3.0), None), "3");
+    }
+
+    #[test]
     fn the_control_is_never_the_best() {
-        let control = Measured { id: CONTROL, ..measured("control", &[("read_p99_ms", 1.0)]) };
+        let control =
+            Measured { id: CONTROL.to_owned(), ..measured("control", &[("read_p99_ms", 1.0)]) };
         let others = [4.0, 9.0].map(|value| measured("one", &[("read_p99_ms", value)]));
         let marks = marks("read_p99_ms", &[&[control][..], &others].concat());
         assert_eq!(marks, [None, Some(Mark::Best), Some(Mark::Worst)]);

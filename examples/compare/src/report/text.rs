@@ -5,14 +5,14 @@ use crate::measures;
 
 /// The table of all figures.
 pub(super) fn table(report: &Report) -> String {
-    let mut table = line("", report.strategies.iter().map(|one| one.id.to_owned()));
+    let mut table = line("", report.strategies.iter().map(|one| one.id.clone()));
     let mut group = "";
     for measure in measures::all() {
         if measure.group != group {
             group = measure.group;
             table += &format!("{group}\n");
         }
-        let figures = report.strategies.iter().map(|one| figure(one.measures[measure.key]));
+        let figures = report.strategies.iter().map(|one| figure(one.figure(measure.key)));
         table += &line(&format!("  {}", measure.title), figures);
     }
     table

@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn each_kind_of_each_interval_is_a_bar() {
         let timeline = Timeline {
-            fault: "kill",
+            fault: "kill".to_owned(),
             interval_ms: 500,
             fault_ms: 400,
             good: vec![9, 0, 7],

@@ -56,11 +56,11 @@ fn price(report: &Report) -> String {
         "Of those without a mistake or a loss, {} used the least processor time ({} ms per 1,000 \
          requests), {} had the lowest p99 of reads ({} ms), and {} {needs} the fewest processes ({}).",
         cheap.title,
-        figure(cheap.measures[cheapest.1]),
+        figure(cheap.figure(cheapest.1)),
         fast.title,
-        figure(fast.measures[fastest.1]),
+        figure(fast.figure(fastest.1)),
         titles(&lightest),
-        figure(few.measures[fewest.1]),
+        figure(few.figure(fewest.1)),
     )
 }
 
@@ -70,7 +70,7 @@ fn is_right(one: &Measured) -> bool {
 }
 
 fn was_killed(one: &Measured) -> bool {
-    one.measures["kill_lost_sessions"].is_some()
+    one.figure("kill_lost_sessions").is_some()
 }
 
 /// True if the kill lost neither a session nor an acknowledged value.
@@ -80,7 +80,7 @@ fn is_safe(one: &Measured) -> bool {
 
 /// The largest kind of mistake, in words.
 fn mistakes(one: &Measured) -> String {
-    let shown = |key| figure(one.measures[key]);
+    let shown = |key| figure(one.figure(key));
     if of(one, "mismatch_percent") > 0.0 {
         format!("answered {} % of reads with an old value or no session", shown("mismatch_percent"))
     } else if of(one, "revived") > 0.0 {
@@ -91,7 +91,7 @@ fn mistakes(one: &Measured) -> String {
 }
 
 fn of(one: &Measured, key: &str) -> f64 {
-    one.measures[key].unwrap_or(0.0)
+    one.figure(key).unwrap_or(0.0)
 }
 
 fn split(all: &[Measured], is_so: impl Fn(&Measured) -> bool) -> (Vec<&Measured>, Vec<&Measured>) {
@@ -99,12 +99,12 @@ fn split(all: &[Measured], is_so: impl Fn(&Measured) -> bool) -> (Vec<&Measured>
 }
 
 fn least<'a>(among: &[&'a Measured], key: &str) -> Option<&'a Measured> {
-    let known = among.iter().filter(|one| one.measures[key].is_some());
+    let known = among.iter().filter(|one| one.figure(key).is_some());
     known.copied().min_by(|one, other| of(one, key).total_cmp(&of(other, key)))
 }
 
 fn titles(of: &[&Measured]) -> String {
-    join(&of.iter().map(|one| one.title.to_owned()).collect::<Vec<_>>(), "and")
+    join(&of.iter().map(|one| one.title.clone()).collect::<Vec<_>>(), "and")
 }
 
 /// `a, b and c`; with commas inside of the parts, `a; b; and c` would not be clearer.

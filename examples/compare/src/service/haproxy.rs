@@ -54,9 +54,11 @@ impl Haproxy {
 
 fn configuration(listen: &str, balance: Balance, nodes: &[(String, String)]) -> String {
     let mut configuration = CONFIGURATION.replace("LISTEN", listen).replace("HEADER", SERVED_BY);
-    if balance == Balance::Cookie {
-        configuration += "    cookie __Host-id-route\n";
-    }
+    configuration += match balance {
+        Balance::RoundRobin => "    balance roundrobin\n",
+        Balance::Cookie => "    balance roundrobin\n    cookie __Host-id-route\n",
+        Balance::Address => "    balance hdr(X-Forwarded-For)\n    hash-type consistent\n",
+    };
     for (label, address) in nodes {
         let cookie =
             if balance == Balance::Cookie { format!(" cookie {label}") } else { String::new() };
@@ -79,7 +81,6 @@ frontend web
     bind LISTEN
     default_backend nodes
 backend nodes
-    balance roundrobin
     option httpchk GET /readyz
     http-check disable-on-404
     http-response set-header HEADER %s
@@ -100,5 +101,7 @@ mod tests {
         );
         let plain = configuration("127.0.0.1:2", Balance::RoundRobin, &nodes);
         assert!(plain.ends_with("    server n1 127.0.0.1:1\n") && !plain.contains("cookie"));
+        let by_address = configuration("127.0.0.1:2", Balance::Address, &nodes);
+        assert!(by_address.contains("balance hdr(X-Forwarded-For)"));
     }
 }

@@ -1,7 +1,10 @@
 //! The server that some strategies keep sessions on.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow};
-use testkit::{Postgres, redis::Redis};
+use testkit::Postgres;
+use testkit::redis::{Redis, RedisWithSentinels};
 
 use crate::strategy::Server;
 
@@ -11,22 +14,32 @@ pub(super) enum Running {
     Redis(Redis),
     /// PostgreSQL.
     Postgres(Postgres),
+    /// Redis, a replica, and sentinels that replace the one by the other.
+    RedisWithReplica(RedisWithSentinels),
+    /// PostgreSQL, and a standby that this program makes the primary.
+    PostgresWithStandby([Postgres; 2]),
 }
 
 impl Running {
-    /// Starts a server with an empty store.
+    /// Starts a server with an empty store, and a replica that follows it, if it is to have one.
     ///
     /// # Errors
     ///
     /// If it is not installed, or does not start.
-    pub(super) async fn start(server: Server) -> anyhow::Result<Self> {
+    pub(super) async fn start(server: Server, has_replica: bool) -> anyhow::Result<Self> {
         let package = match server {
             Server::Redis => "redis-server",
             Server::Postgres => "postgresql",
         };
-        let starting = tokio::task::spawn_blocking(move || match server {
-            Server::Redis => Self::Redis(Redis::start()),
-            Server::Postgres => Self::Postgres(Postgres::start(&[])),
+        let starting = tokio::task::spawn_blocking(move || match (server, has_replica) {
+            (Server::Redis, false) => Self::Redis(Redis::start()),
+            (Server::Redis, true) => Self::RedisWithReplica(RedisWithSentinels::start()),
+            (Server::Postgres, false) => Self::Postgres(Postgres::start(&[])),
+            (Server::Postgres, true) => {
+                let primary = Postgres::start(&[]);
+                let standby = primary.standby();
+                Self::PostgresWithStandby([primary, standby])
+            }
         });
         // What cannot start panics there, and has printed why.
         let started = starting.await.map_err(|_| anyhow!("a server did not start"));
@@ -35,19 +48,62 @@ impl Running {
 
     /// The URL of a store on it.
     pub(super) fn url(&self) -> String {
+        let postgres =
+            |hosts: &str| format!("postgres://postgres@{hosts}/postgres?sslmode=disable");
         match self {
             Self::Redis(redis) => redis.url(),
-            Self::Postgres(postgres) => {
-                format!("postgres://postgres@{}/postgres?sslmode=disable", postgres.address())
+            Self::RedisWithReplica(redis) => redis.url(),
+            Self::Postgres(server) => postgres(&server.address()),
+            Self::PostgresWithStandby(both) => {
+                postgres(&both.each_ref().map(Postgres::address).join(","))
             }
         }
+    }
+
+    /// The URL for the baseline, which keeps its sessions under other names in Redis.
+    pub(super) fn url_with_all_rights(&self) -> String {
+        let [name, password] = Redis::ADMINISTRATOR;
+        match self {
+            Self::Redis(redis) => format!("redis://{name}:{password}@{}", redis.address()),
+            _ => self.url(),
+        }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Redis(redis) => redis.address(),
+            Self::RedisWithReplica(redis) => redis.servers[redis.primary()].address(),
+            Self::Postgres(postgres) | Self::PostgresWithStandby([postgres, _]) => {
+                postgres.address()
+            }
+        }
+    }
+
+    /// Kills the primary, and has the replica take over. Sentinels see to that for Redis; for PostgreSQL
+    /// this program does it after a second, as the tools for that would.
+    pub(super) async fn fail_over(&mut self) -> anyhow::Result<()> {
+        tokio::task::block_in_place(|| match self {
+            Self::RedisWithReplica(redis) => {
+                let primary = redis.primary();
+                redis.servers[primary].kill();
+            }
+            Self::PostgresWithStandby([primary, _]) => primary.kill(),
+            Self::Redis(_) | Self::Postgres(_) => {}
+        });
+        if let Self::PostgresWithStandby([_, standby]) = self {
+            tokio::time::sleep(NOTICING).await;
+            tokio::task::block_in_place(|| standby.promote());
+        }
+        Ok(())
     }
 
     /// Has it do nothing, and keep its connections.
     pub(super) fn pause(&self) {
         tokio::task::block_in_place(|| match self {
             Self::Redis(redis) => redis.pause(),
-            Self::Postgres(postgres) => postgres.pause(),
+            Self::Postgres(postgres) | Self::PostgresWithStandby([postgres, _]) => postgres.pause(),
+            Self::RedisWithReplica(redis) => redis.servers[redis.primary()].pause(),
         });
     }
 
@@ -55,7 +111,10 @@ impl Running {
     pub(super) fn resume(&self) {
         tokio::task::block_in_place(|| match self {
             Self::Redis(redis) => redis.resume(),
-            Self::Postgres(postgres) => postgres.resume(),
+            Self::Postgres(postgres) | Self::PostgresWithStandby([postgres, _]) => {
+                postgres.resume()
+            }
+            Self::RedisWithReplica(redis) => redis.servers[redis.primary()].resume(),
         });
     }
 
@@ -68,8 +127,11 @@ impl Running {
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Redis(_) => "Redis",
-            Self::Postgres(_) => "PostgreSQL",
+            Self::Redis(_) | Self::RedisWithReplica(_) => "Redis",
+            Self::Postgres(_) | Self::PostgresWithStandby(_) => "PostgreSQL",
         })
     }
 }
+
+/// How long it takes the tools around PostgreSQL to notice that it is gone.
+const NOTICING: Duration = Duration::from_secs(1);
