@@ -127,7 +127,7 @@ impl Checked {
         let strategy: Strategy = self.drawn.strategy.parse()?;
         let formulas = model.of(strategy);
         let formulas = formulas.with_context(|| format!("{} was not measured", strategy.id()))?;
-        let (predicted, measured) = (formulas.take(self.case), self.measured);
+        let (predicted, measured) = (formulas.take_on_one_machine(self.case), self.measured);
         let of = |quantity, predicted, measured| Compared { quantity, predicted, measured };
         let compared = [
             of("traffic, bytes per second", predicted.traffic, measured.traffic),

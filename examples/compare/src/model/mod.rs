@@ -119,8 +119,18 @@ impl Formulas {
         Self { strategy, formulas: formulas.to_vec() }
     }
 
-    /// What the strategy takes at a size.
+    /// What the strategy takes at a size, with each node on a machine of its own.
     pub fn take(&self, case: Case) -> Taken {
+        self.take_with(case, At { nodes: 1.0, value: case.value_bytes, reads: case.reads })
+    }
+
+    /// The same with all nodes on one machine, where they share the memory of the program itself.
+    pub fn take_on_one_machine(&self, case: Case) -> Taken {
+        self.take_with(case, At { nodes: case.nodes, value: case.value_bytes, reads: case.reads })
+    }
+
+    /// The sharers decide the memory of an empty node.
+    fn take_with(&self, case: Case, sharers: At) -> Taken {
         let Case { nodes, sessions, reads, writes, turnovers, value_bytes: value } = case;
         let of = |quantity| self.of(quantity).at(At { nodes, value, reads });
         // Reads that do not come cost nothing, not even what flows for as long as they do.
@@ -134,7 +144,8 @@ impl Formulas {
         let (rest, write, turnover) =
             (Quantity::RestCpu, Quantity::WriteCpu, Quantity::TurnoverCpu);
         let cpu_ms = sum(rest, Quantity::ReadCpu, write, turnover);
-        let node_memory = of(Quantity::NodeBase) + sessions * of(Quantity::NodeSession);
+        let node_memory =
+            self.of(Quantity::NodeBase).at(sharers) + sessions * of(Quantity::NodeSession);
         let server_memory = of(Quantity::ServerBase) + sessions * of(Quantity::ServerSession);
         Taken { traffic, node_memory, server_memory, cpu_ms }
     }
@@ -231,7 +242,7 @@ impl Quantity {
             Self::WriteCpu if all => vec![of(One), of(Others), by_byte(Others)],
             Self::ReadCpu if one => vec![of(One), of(Elsewhere), by_byte(One)],
             Self::WriteCpu | Self::TurnoverCpu if one => vec![of(One), of(Away), by_byte(One)],
-            Self::NodeBase => vec![of(One), of(Nodes)],
+            Self::NodeBase => vec![of(One), of(Share)],
             Self::NodeSession if all => vec![of(One), by_byte(One)],
             Self::NodeSession if one => vec![of(TwoShares), by_byte(TwoShares)],
             Self::NodeSession => vec![of(Share), by_byte(Share)],
@@ -268,6 +279,18 @@ pub(crate) mod tests {
         let one = risk(Strategy::ReplicatedOne, 3.0);
         assert_eq!((one.one_node, one.two_nodes), (0.0, 300.0));
         assert_eq!(risk(Strategy::Redis, 3.0).server_away, 1.0);
+    }
+
+    #[test]
+    fn a_node_on_its_own_machine_has_all_of_the_program() {
+        let mut units = measured(Strategy::Redis, |_| 0.0);
+        units.iter_mut().for_each(|one| one.node_base = 1e6 + 6e6 / one.nodes as f64);
+        let model = Model::fit(&units);
+        let formulas = model.of(Strategy::Redis).unwrap();
+        let memory = formulas.take_on_one_machine(case(6.0)).node_memory;
+        assert!((memory / 2e6 - 1.0).abs() < 1e-6, "{memory}");
+        let memory = formulas.take(case(6.0)).node_memory;
+        assert!((memory / 7e6 - 1.0).abs() < 1e-6, "{memory}");
     }
 
     #[test]

@@ -165,7 +165,8 @@ fn formulas(model: &Model) -> String {
     let mut html = "<h2 id=\"formulas\">The formulas</h2>\n<p><var>N</var> nodes, <var>V</var> bytes of a value, \
         <var>r</var> reads per second. Traffic is the bytes at rest and, for each read, write and sign-in per second, \
         the bytes of one; processor time likewise. The memory of a node is that of an empty one and, for each session of the service, \
-        that of one. A term that the measurements do not tell from 0 is left out. Risk is not fitted: it follows from where copies are. \
+        that of one. Nodes on one machine share the memory of the program itself, which is the term with 1/<var>N</var> of an empty node; \
+        a node on a machine of its own has all of it. A term that the measurements do not tell from 0 is left out. Risk is not fitted: it follows from where copies are. \
         If a node dies, 1/<var>N</var> of the sessions end with sticky without a backup and none with the others; if two die before copies are made again, \
         2/<var>N</var> with sticky, 2/(<var>N</var>(<var>N</var>−1)) with one backup; while the server is away, every request that needs its session fails with Redis and PostgreSQL.</p>\n"
         .to_owned();
