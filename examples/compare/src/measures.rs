@@ -330,7 +330,7 @@ const UNITS: [Measure; 8] = [
         key: "rest_bytes",
         group: ONE_EACH,
         title: "bytes per second at rest",
-        note: "Nodes that watch each other talk without visitors, too.",
+        note: "Without visitors. The balancer asks each node once a second whether it is ready, and the node asks its store, or the other nodes.",
         value: |contest| Some(contest.units.as_ref()?.rest.bytes),
     },
     Measure {

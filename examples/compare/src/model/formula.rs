@@ -20,7 +20,7 @@ pub enum Factor {
     One,
     /// The nodes.
     Nodes,
-    /// The square of the nodes: each tells each other.
+    /// Each node tells each other.
     Pairs,
     /// Copies on all other nodes.
     Others,
@@ -59,7 +59,7 @@ impl Factor {
         match self {
             Self::One => 1.0,
             Self::Nodes => n,
-            Self::Pairs => n * n,
+            Self::Pairs => n * (n - 1.0),
             Self::Others => n - 1.0,
             Self::Away => (n - 1.0) / n,
             Self::Elsewhere => (n - 2.0).max(0.0) / n,
@@ -75,7 +75,7 @@ impl Factor {
         match self {
             Self::One => "",
             Self::Nodes => "N",
-            Self::Pairs => "N²",
+            Self::Pairs => "N·(N−1)",
             Self::Others => "(N−1)",
             Self::Away => "(N−1)/N",
             Self::Elsewhere => "(N−2)/N",
