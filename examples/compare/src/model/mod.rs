@@ -239,6 +239,17 @@ impl Quantity {
             Self::TurnoverBytes | Self::TurnoverCpu if all => vec![of(Others), of(One)],
             Self::TurnoverBytes if one => vec![of(One), of(Away)],
             Self::RestBytes | Self::RestCpu => vec![of(Nodes), of(One)],
+            // The server tells every node of each change.
+            Self::ReadBytes
+            | Self::WriteBytes
+            | Self::TurnoverBytes
+            | Self::ReadCpu
+            | Self::WriteCpu
+            | Self::TurnoverCpu
+                if strategy == Strategy::StickyBackup =>
+            {
+                vec![of(One), of(Others), by_byte(One)]
+            }
             Self::WriteCpu if all => vec![of(One), of(Others), by_byte(Others)],
             Self::ReadCpu if one => vec![of(One), of(Elsewhere), by_byte(One)],
             Self::WriteCpu | Self::TurnoverCpu if one => vec![of(One), of(Away), by_byte(One)],

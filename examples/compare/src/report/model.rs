@@ -52,7 +52,7 @@ fn predictions(model: &Model, (least, most): (usize, usize)) -> String {
     );
     html += "<div class=\"wide\"><table class=\"plain\">\n<thead><tr><th></th>";
     for nodes in SIZES {
-        let _ = write!(html, "<th colspan=\"3\">{nodes:.0} nodes</th>");
+        let _ = write!(html, "<th class=\"span\" colspan=\"3\">{nodes:.0} nodes</th>");
     }
     html += "<th>a node of 50 dies</th></tr>\n<tr><th></th>";
     for _ in SIZES {
