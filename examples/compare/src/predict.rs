@@ -42,7 +42,7 @@ pub fn predict(arguments: &[String]) -> anyhow::Result<String> {
     };
     ensure!(!report.units.is_empty(), "the report has no unit costs: run with --full");
     let (least, most) = nodes(&report);
-    let mut table = text::table(&Model::fit(&report.units), case);
+    let mut table = text::table(&Model::of_report(&report), case);
     table += &format!(
         "fitted to {least} to {most} nodes of a run on {}; formulas and their check are in its report.html\n",
         report.date()
@@ -137,6 +137,18 @@ mod tests {
         }
         let error = predict(&["--report=nowhere".to_owned()]).unwrap_err();
         assert!(format!("{error:#}").starts_with("cannot read \"nowhere\""));
+    }
+
+    #[test]
+    fn the_committed_report_predicts_within_a_second() {
+        let started = std::time::Instant::now();
+        let arguments = ["--nodes=50", "--sessions", "5e6", "--reads=2e4"].map(str::to_owned);
+        let table = predict(&arguments).unwrap();
+        assert!(started.elapsed() < std::time::Duration::from_secs(1));
+        assert!(table.starts_with("50 nodes, 5,000,000 sessions, 20,000 reads/s"), "{table}");
+        for strategy in crate::strategy::Strategy::choices() {
+            assert!(table.contains(&format!("\n{} ", strategy.id())), "{table}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Chooser<'a> {
 impl<'a> Chooser<'a> {
     /// A chooser from a report. `None` if it has no unit costs.
     pub fn new(report: &'a Report) -> Option<Self> {
-        (!report.units.is_empty()).then(|| Self { report, model: Model::fit(&report.units) })
+        (!report.units.is_empty()).then(|| Self { report, model: Model::of_report(report) })
     }
 
     /// The strategy for these answers.

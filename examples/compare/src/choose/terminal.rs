@@ -127,6 +127,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn options_answer_questions_and_the_rest_is_asked() {
+        let arguments = ["--nodes=few", "--balancer=nothing", "--server=redis"].map(str::to_owned);
+        let mut said = Vec::new();
+        let text = choose(&arguments, &mut &b"no\nyes\n"[..], &mut said).unwrap();
+        assert!(text.starts_with("\nRedis\n"), "{text}");
+        assert!(text.contains("What would change that:"));
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("sign in again") && !said.contains("How many nodes"), "{said}");
+    }
+
     fn asked(question: &Question, input: &str) -> (anyhow::Result<usize>, String) {
         let mut output = Vec::new();
         let answer = ask(question, &mut input.as_bytes(), &mut output);

@@ -36,8 +36,8 @@ pub enum Factor {
     Share,
     /// The share of sessions that a node holds, if two nodes hold each.
     TwoShares,
-    /// Nodes, by read: what flows for as long as there are reads, and not with each.
-    NodesByRead,
+    /// Each node to each other, by read: what flows for as long as there are reads, and not with each.
+    PairsByRead,
 }
 
 /// A coefficient's companion.
@@ -67,7 +67,7 @@ impl Factor {
             Self::OneAndAway => 1.0 + (n - 1.0) / n,
             Self::Share => 1.0 / n,
             Self::TwoShares => 2.0_f64.min(n) / n,
-            Self::NodesByRead => n / at.reads.max(1.0),
+            Self::PairsByRead => n * (n - 1.0) / at.reads.max(1.0),
         }
     }
 
@@ -83,7 +83,7 @@ impl Factor {
             Self::OneAndAway => "(1+(N−1)/N)",
             Self::Share => "1/N",
             Self::TwoShares => "2/N",
-            Self::NodesByRead => "N/r",
+            Self::PairsByRead => "N·(N−1)/r",
         }
     }
 }

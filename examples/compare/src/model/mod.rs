@@ -2,8 +2,10 @@
 
 pub mod check;
 pub mod formula;
+mod memory;
 pub mod text;
 
+use crate::report::Report;
 use crate::strategy::Strategy;
 use crate::units::{READ_RATE, Units};
 use formula::{At, Factor, Formula, Term};
@@ -95,6 +97,11 @@ pub enum Quantity {
 }
 
 impl Model {
+    /// The formulas for the unit costs of a report, with the memory that its calm load takes.
+    pub fn of_report(report: &Report) -> Self {
+        Self::fit(&memory::under_load(report))
+    }
+
     /// The formulas that come closest to unit costs at several sizes.
     pub fn fit(units: &[Units]) -> Self {
         let strategies = Strategy::choices().filter_map(|strategy| {
@@ -232,8 +239,8 @@ impl Quantity {
         let (all, one) = (strategy == Strategy::ReplicatedAll, strategy == Strategy::ReplicatedOne);
         match self {
             Self::RestBytes if all || one => vec![of(Nodes), of(Pairs)],
-            Self::ReadBytes if all => vec![of(NodesByRead)],
-            Self::ReadBytes if one => vec![of(NodesByRead), of(Elsewhere), by_byte(Elsewhere)],
+            Self::ReadBytes if all => vec![of(PairsByRead)],
+            Self::ReadBytes if one => vec![of(PairsByRead), of(Elsewhere), by_byte(Elsewhere)],
             Self::WriteBytes if all => vec![of(Others), of(Away), by_byte(OthersAndAway)],
             Self::WriteBytes if one => vec![of(One), of(Away), by_byte(OneAndAway)],
             Self::TurnoverBytes | Self::TurnoverCpu if all => vec![of(Others), of(One)],
@@ -251,7 +258,8 @@ impl Quantity {
                 vec![of(One), of(Others), by_byte(One)]
             }
             Self::WriteCpu if all => vec![of(One), of(Others), by_byte(Others)],
-            Self::ReadCpu if one => vec![of(One), of(Elsewhere), by_byte(One)],
+            Self::ReadCpu if all => vec![of(One), of(PairsByRead), by_byte(One)],
+            Self::ReadCpu if one => vec![of(One), of(PairsByRead), of(Elsewhere)],
             Self::WriteCpu | Self::TurnoverCpu if one => vec![of(One), of(Away), by_byte(One)],
             Self::NodeBase => vec![of(One), of(Share)],
             Self::NodeSession if all => vec![of(One), by_byte(One)],

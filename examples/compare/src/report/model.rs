@@ -17,7 +17,7 @@ pub(super) fn sections(report: &Report) -> String {
     if most <= least {
         return String::new();
     }
-    let model = Model::fit(&report.units);
+    let model = Model::of_report(report);
     predictions(&model, (least, most))
         + &slopes(&model, report)
         + &formulas(&model)
