@@ -19,6 +19,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::gates::Gates;
 use crate::options::Options;
+use crate::reports::Reports;
 use crate::{errors, live, page, routes, test_routes};
 
 /// What all routes share.
@@ -27,13 +28,21 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) gates: Gates,
+    pub(crate) reports: Option<Reports>,
     is_draining: AtomicBool,
 }
 
 impl App {
     /// Over a store, with the metrics of the process.
-    pub(crate) fn new(node: RouteLabel, store: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
-        Self { node, store, metrics, gates: Gates::default(), is_draining: false.into() }
+    pub(crate) fn new(options: &Options, store: Arc<dyn Store>, metrics: PrometheusHandle) -> Self {
+        Self {
+            node: options.node.clone(),
+            store,
+            metrics,
+            gates: Gates::default(),
+            reports: Reports::new(options.report_events),
+            is_draining: false.into(),
+        }
     }
 
     /// Takes no new clients from now on, and returns when every session is safe elsewhere or can
@@ -72,6 +81,9 @@ pub(crate) fn mounts(options: &Options, app: &Arc<App>) -> anyhow::Result<[Arc<M
         }
         if let Some(idle) = options.visitor_idle {
             layer = layer.visitor_idle(idle).context("--visitor-idle cannot be")?;
+        }
+        if let Some(reports) = app.reports.clone() {
+            layer = layer.on_event(move |event| reports.add(event));
         }
         let cookie = options.profile.cookie_name(word);
         let lifetime = options.lifetime;

@@ -51,6 +51,7 @@ pub(crate) fn router(app: Arc<App>, control: Control, mount: Arc<Mount>) -> Rout
         .route("/gates", get(gates))
         .route("/drain", post(drain))
         .route("/events", get(events))
+        .route("/reports", get(reports))
         .with_state(app);
     Router::new()
         .route("/clock/advance", post(advance))
@@ -98,6 +99,16 @@ async fn events(State(app): State<Arc<App>>) -> Json<BTreeMap<String, u64>> {
         Some((name.to_owned(), count.parse().ok()?))
     };
     Json(app.metrics.render().lines().filter_map(count).collect())
+}
+
+/// The latest session events, if the server was started to keep any.
+async fn reports(
+    State(app): State<Arc<App>>,
+) -> Result<Json<serde_json::Value>, (StatusCode, &'static str)> {
+    let reports = app.reports.as_ref();
+    let reports =
+        reports.ok_or((StatusCode::NOT_FOUND, "start the server with --report-events"))?;
+    Ok(Json(json!({ "reports": reports.all() })))
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ mod page;
 mod errors;
 
 mod control;
+mod reports;
 mod admin;
 mod test_routes;
 mod gates;
@@ -65,7 +66,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let clock = OffsetClock::default();
     let metrics = metrics::collect()?;
     let (store, faults) = open(&options, &clock).await?;
-    let app = Arc::new(App::new(options.node.clone(), store, metrics));
+    let app = Arc::new(App::new(&options, store, metrics));
     let mounts = app::mounts(&options, &app)?;
     let layers: Vec<_> = mounts.iter().map(|mount| mount.layer.clone()).collect();
 

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     /// How long open responses may take after a signal.
     pub(crate) shutdown: Duration,
     pub(crate) control: Option<String>,
+    /// How many session events the control port shows.
+    pub(crate) report_events: usize,
 }
 
 impl Options {
@@ -169,6 +171,7 @@ impl Given {
             max_per_principal: self.parse("max-per-principal", "a whole number from 1")?,
             at_cap: at_cap(self.text("at-cap"))?,
             control: Some(self.text("control").to_owned()).filter(|address| !address.is_empty()),
+            report_events: self.parse("report-events", "a whole number")?,
         })
     }
 
@@ -278,7 +281,7 @@ fn variable(name: &str) -> String {
 }
 
 /// Each option: its name, what its value is called, its default, what it means.
-const OPTIONS: [(&str, &str, &str, &str); 15] = [
+const OPTIONS: [(&str, &str, &str, &str); 16] = [
     ("listen", "ADDR", "127.0.0.1:8080", "where to serve"),
     ("store", "URL", "memory:", "where sessions live, or @FILE with the URL in it"),
     ("node", "LABEL", "n1", "the route label of this node"),
@@ -309,6 +312,7 @@ const OPTIONS: [(&str, &str, &str, &str); 15] = [
     ("shutdown", "S", "10", "how long open responses may take after SIGTERM"),
     ("on-outage", "503", "503", "what a request gets while the store is away"),
     ("control", "ADDR", "", "a control port for tests, on loopback only"),
+    ("report-events", "N", "0", "how many of the latest session events the control port shows"),
 ];
 
 /// The options that may be given several times.

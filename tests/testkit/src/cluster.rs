@@ -18,6 +18,8 @@ use crate::server::Server;
 pub struct Cluster {
     members: Vec<Member>,
     settings: String,
+    /// Further options of the reference server.
+    options: Vec<String>,
     seeds: String,
     directory: PathBuf,
     wires: Option<Wires>,
@@ -47,20 +49,31 @@ impl Cluster {
     /// So many nodes with settings as in a URL, `copies=1` for example, all started at once. They are
     /// ready, and agree on who is there.
     pub async fn start(nodes: usize, settings: &str) -> Self {
-        Self::start_over(None, nodes, settings).await
+        Self::start_over(None, nodes, settings, &[]).await
+    }
+
+    /// The same with further options of the reference server.
+    pub async fn start_with(nodes: usize, settings: &str, options: &[&str]) -> Self {
+        Self::start_over(None, nodes, settings, options).await
     }
 
     /// The same with [`wires`](Self::wires) between the nodes.
     pub async fn start_wired(nodes: usize, settings: &str) -> Self {
-        Self::start_over(Some(Wires::default()), nodes, settings).await
+        Self::start_over(Some(Wires::default()), nodes, settings, &[]).await
     }
 
-    async fn start_over(wires: Option<Wires>, nodes: usize, settings: &str) -> Self {
+    async fn start_over(
+        wires: Option<Wires>,
+        nodes: usize,
+        settings: &str,
+        options: &[&str],
+    ) -> Self {
         let directory = fresh_directory("cluster");
         std::fs::write(directory.join("secret"), "a secret of the nodes, and of nobody else")
             .unwrap();
         let (members, settings, seeds) = (Vec::new(), settings.to_owned(), String::new());
-        let mut cluster = Self { members, settings, seeds, directory, wires };
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut cluster = Self { members, settings, options, seeds, directory, wires };
         (0..nodes).for_each(|_| cluster.admit());
         let seeds = cluster.members.iter().map(|member| member.peer_address.as_str());
         cluster.seeds = seeds.collect::<Vec<_>>().join(",");
@@ -218,7 +231,8 @@ impl Cluster {
             self.seeds,
             self.directory.display(),
         );
-        let options = ["--store", &store, "--node", &member.label];
+        let mut options = vec!["--store", &store, "--node", &member.label];
+        options.extend(self.options.iter().map(String::as_str));
         Server::start_at(&member.address, &options).await
     }
 }

@@ -25,6 +25,10 @@ async fn a_wrong_option_is_one_clear_line() {
         (&["--seal", "hunter2"], "invalid --seal: a key has the form NAME=HEX"),
         (&["--seal", "k1=00ff"], "a seal key of 2 bytes: expected 32 random bytes"),
         (&["--shutdown", "x"], "--shutdown (STEADFAST_SHUTDOWN) wants a whole number of seconds"),
+        (
+            &["--report-events", "x"],
+            "--report-events (STEADFAST_REPORT_EVENTS) wants a whole number",
+        ),
         (&["--on-outage", "stale"], "--on-outage \"stale\" is not there"),
         (&["--store", "nonsense://u:hunter2@h"], "no store has the scheme \"nonsense\""),
         (&["--store=memory:?x=hunter2"], "has no setting \"x\""),
