@@ -121,7 +121,7 @@ impl Sessions {
     ) -> Result<(), StoreError> {
         match (self.endings.get(), earliest_end(change)) {
             (Some(keeper), Some(ends)) if self.servers.is_split() => {
-                self.enqueue(keeper, id, ends + SPARED).await
+                self.enqueue(keeper, id, Some(ends + SPARED)).await
             }
             _ => Ok(()),
         }
@@ -134,7 +134,7 @@ impl Sessions {
             return;
         };
         for id in ended {
-            if let Err(error) = self.enqueue(keeper, *id, self.env.now()).await {
+            if let Err(error) = self.enqueue(keeper, *id, None).await {
                 tracing::debug!(target: "steadfast", %error, "the end of a session is reported late");
             }
         }
@@ -147,20 +147,21 @@ impl Sessions {
         };
         let has_ended = matches!(self.fate(id).await?, Fate::Ended(_));
         if has_ended {
-            self.enqueue(keeper, id, self.env.now()).await?;
+            self.enqueue(keeper, id, None).await?;
         }
         Ok(has_ended)
     }
 
+    /// Enqueues a record for a time at which it may have ended; `None` if it has.
     async fn enqueue(
         &self,
         keeper: &Keeper,
         id: RecordId,
-        time: Timestamp,
+        time: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let queue = self.prefix.queue(keeper.queue_of(id));
         let mut args = self.args(UNSTAMPED);
-        args.bytes(hex(id).as_bytes()).time(time);
+        args.bytes(hex(id).as_bytes()).maybe_time(time).flag(time.is_none());
         let call = keeper.queue.enqueue.on(&[&queue], &args);
         self.run(&queue, call.repeatable()).await.map(drop)
     }
@@ -190,11 +191,14 @@ impl Sessions {
         while endings.len() < limit {
             let wanted = (limit - endings.len()).min(PAGE);
             let until = self.env.now() + CLAIMED_FOR;
-            let ids = self.claim_entries(keeper, queue, wanted, until).await?;
-            let fates = join_all(ids.iter().map(|id| self.fate(*id))).await;
+            let entries = self.claim_entries(keeper, queue, wanted, until).await?;
+            let fates = join_all(entries.iter().map(|(id, _)| self.fate(*id))).await;
             let (mut settled, mut failure) = (Vec::new(), None);
-            for (id, fate) in ids.iter().zip(fates) {
+            for ((id, due), fate) in entries.iter().zip(fates) {
                 match fate {
+                    Ok(Fate::Ended(ending)) if self.is_spared(&ending, *due) => {
+                        settled.push((*id, Some(ending.at + SPARED)));
+                    }
                     Ok(Fate::Ended(ending)) => endings.push(ending),
                     Ok(Fate::Live(deadline)) => settled.push((*id, Some(deadline + SPARED))),
                     Ok(Fate::Absent) => settled.push((*id, None)),
@@ -205,24 +209,34 @@ impl Sessions {
             if let Some(error) = failure {
                 return Err(error);
             }
-            if ids.len() < wanted {
+            if entries.len() < wanted {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Returns true if a session that expired is not reported yet. An entry that was due before the
+    /// deadline was an estimate; see [`earliest_end`].
+    fn is_spared(&self, ending: &Ending, due: Timestamp) -> bool {
+        let is_expired = ending.reason == EndReason::Expired;
+        is_expired && due < ending.at && self.env.now() < ending.at + SPARED
+    }
+
+    /// Claims entries of a queue. Returns the time at which each was due.
     async fn claim_entries(
         &self,
         keeper: &Keeper,
         queue: &str,
         most: usize,
         until: Timestamp,
-    ) -> Result<Vec<RecordId>, StoreError> {
+    ) -> Result<Vec<(RecordId, Timestamp)>, StoreError> {
         let mut args = self.args(UNSTAMPED);
         args.u32(most).time(until);
         let call = keeper.queue.claim.on(&[queue], &args);
-        self.run(queue, call.once()).await?.ids().ok_or_else(unexpected)
+        let mut answer = self.run(queue, call.once()).await?;
+        let count = answer.take(Unpacked::u32).ok_or_else(unexpected)?;
+        (0..count).map(|_| answer.take(entry).ok_or_else(unexpected)).collect()
     }
 
     /// Gives claimed entries another time, or removes them.
@@ -298,6 +312,11 @@ enum Fate {
     Ended(Ending),
     /// A request ended it, or the server lost it.
     Absent,
+}
+
+/// Parses an id and a time.
+fn entry(from: &mut Unpacked<'_>) -> Option<(RecordId, Timestamp)> {
+    Some((std::str::from_utf8(from.bytes(32)?).ok()?.parse().ok()?, from.time()?))
 }
 
 /// Parses remains: the time, the reason and the principal. See `endings.lua`.

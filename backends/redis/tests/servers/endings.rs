@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use steadfast_core::{
     Absence, AtCap, CLAIMED_FOR, Deletion, EndReason, Ending, Endings, LoginPolicy, Lookup,
-    ManualClock, Operate, Outcome, Patch, RecordId, RequestHint, Revocation, SessionStore,
+    ManualClock, Operate, Outcome, Patch, Record, RecordId, RequestHint, Revocation, SessionStore,
     Timestamp,
 };
 use steadfast_redis::RedisStore;
@@ -192,6 +193,79 @@ async fn a_login_that_stops_loses_no_ending() {
     let of_oldest = claimed.iter().find(|ending| ending.id == oldest.id);
     let (principal, reason) = (Some(principal("bob")), EndReason::Cap);
     assert_eq!(of_oldest, Some(&Ending { id: oldest.id, principal, reason, at }));
+}
+
+#[tokio::test]
+async fn parallel_logins_at_the_cap_lose_no_ending() {
+    let server = Redis::start();
+    let (clock, env) = clock();
+    log_in_in_parallel(&clock, &on(&server, builder().env(env))).await;
+}
+
+#[tokio::test]
+async fn parallel_logins_in_a_cluster_lose_no_ending() {
+    let (clock, env) = clock();
+    log_in_in_parallel(&clock, &across(&CLUSTER, builder().env(env))).await;
+}
+
+/// Some of these logins are displaced before they have changed their record.
+async fn log_in_in_parallel(clock: &ManualClock, store: &RedisStore) {
+    let queue = store.endings().unwrap();
+    let mut visitors = Vec::new();
+    for _ in 0..20 {
+        visitors.push(Visitor::arrive(store).await);
+    }
+    let log_in = async |visitor: &Visitor| {
+        let (login, _) = visitor.login(store, "frank", LoginPolicy::capped(1));
+        let outcome = store.update(visitor.id, &login, &RequestHint::default()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    };
+    join_all(visitors.iter().map(log_in)).await;
+    let left = store.list(&principal("frank")).await.unwrap();
+    assert_eq!(left.len(), 1);
+    clock.advance(40 * MINUTE);
+    let claimed = queue.claim(100).await.unwrap();
+    let expected: BTreeSet<_> = visitors
+        .iter()
+        .map(|visitor| match visitor.id == left[0].id {
+            true => (visitor.id, EndReason::Expired.name()),
+            false => (visitor.id, EndReason::Cap.name()),
+        })
+        .collect();
+    let reported = claimed.iter().map(|ending| (ending.id, ending.reason.name()));
+    assert_eq!(reported.collect::<BTreeSet<_>>(), expected);
+    assert_eq!(claimed.len(), 20);
+    let frank = Some(principal("frank"));
+    assert!(claimed.iter().all(|ending| ending.principal == frank), "{claimed:?}");
+}
+
+#[tokio::test]
+async fn a_shortened_session_is_reported_in_time() {
+    let server = Redis::start();
+    let (clock, env) = clock();
+    shorten(&clock, &on(&server, builder().env(env))).await;
+}
+
+#[tokio::test]
+async fn a_shortened_session_of_a_cluster_is_reported_in_time() {
+    let (clock, env) = clock();
+    shorten(&clock, &across(&CLUSTER, builder().env(env))).await;
+}
+
+/// Creates a session for a month, whose login ends after eight hours.
+async fn shorten(clock: &ManualClock, store: &RedisStore) {
+    let queue = store.endings().unwrap();
+    let visitor = Visitor::new(store);
+    let month = store.env().now() + 30 * 24 * 60 * MINUTE;
+    let record = Record::new(visitor.hash(), store.env().now(), month, month);
+    store.create(visitor.id, record, LoginPolicy::default()).await.unwrap();
+    clock.advance(60 * MINUTE);
+    let visitor = visitor.log_in(store, "grace").await;
+    clock.advance(8 * 60 * MINUTE);
+    assert_eq!(queue.claim(10).await.unwrap(), [], "it is spared for some minutes");
+    clock.advance(5 * MINUTE);
+    let claimed = queue.claim(10).await.unwrap();
+    assert_eq!(claimed.iter().map(|ending| ending.id).collect::<Vec<_>>(), [visitor.id]);
 }
 
 #[tokio::test]
