@@ -1,10 +1,10 @@
-//! The longest that sessions live, even if their records say longer.
+//! The limits of a session's life, which hold even if its record allows a longer one.
 
 use steadfast_core::{Lifetime, Record, Timestamp};
 
 use crate::replaceable::Replaceable;
 
-/// The lifetimes of today, and the time before which no sign-in counts any more.
+/// The present lifetimes, and the time before which no sign-in is valid.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) lifetime: Lifetime,
@@ -20,7 +20,7 @@ impl Bounds {
     /// The end of a session that began then, regardless of its use.
     pub(crate) fn absolute_deadline(&self, begun: Timestamp) -> Timestamp {
         match self.cutoff {
-            // Not at the cutoff, or a node whose clock is late would go on serving it.
+            // Ends at its beginning, not at the cutoff: a node whose clock is late would still serve it.
             Some(cutoff) if begun < cutoff => begun,
             _ => self.lifetime.absolute_deadline(begun),
         }
@@ -28,8 +28,8 @@ impl Bounds {
 }
 
 impl Replaceable<Bounds> {
-    /// The end of a session, regardless of its use. The bounds of today may be stricter than those it
-    /// began under.
+    /// Returns the end of a session, regardless of its use. The present bounds may be stricter than those under
+    /// which it began.
     pub(crate) fn absolute_deadline(&self, record: &Record) -> Timestamp {
         let begun = record.authenticated.unwrap_or(record.created);
         self.get().absolute_deadline(begun).min(record.absolute_deadline)

@@ -1,4 +1,4 @@
-//! Spares requests the wait for a server that is known to be dead.
+//! A circuit breaker: while a server is known to be down, requests fail without waiting for it.
 
 use std::time::Duration;
 
@@ -7,12 +7,11 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// Opens when at least half of the calls fail, and at least [`Breaker::LEAST`] of them: of the calls
 /// of the last second or two, or of the last [`Breaker::MOST`] if that is fewer.
 ///
-/// While it is open, calls fail immediately, but for one per [`Breaker::PAUSE`], the *probe*. An
-/// answered probe closes the breaker, and one that fails begins another pause; so does one that is
-/// dropped, because nothing answered it. Times are durations since a start that the caller chose.
+/// While it is open, calls fail immediately, except one per [`Breaker::PAUSE`], the *probe*. A probe that is
+/// answered closes the breaker. A probe that fails, or that is dropped without an answer, begins another
+/// pause. Times are durations since a start that the caller chose.
 ///
-/// The whole state is one word, and each event replaces it as a whole. So there is no moment at which
-/// another thread sees half of a change.
+/// The whole state is one word, and each event replaces all of it, so no thread ever sees half of a change.
 #[derive(Debug)]
 pub(crate) struct Breaker(AtomicU64);
 
@@ -21,7 +20,7 @@ pub(crate) struct Breaker(AtomicU64);
 pub(crate) enum Pass {
     /// The breaker is closed.
     Call,
-    /// It is open, and the answer decides whether it closes.
+    /// The breaker is open, and the answer decides whether it closes.
     Probe,
     /// The call is made even while the breaker is open, and a good answer closes it.
     Exempt,
@@ -32,8 +31,8 @@ pub(crate) enum Pass {
 pub(crate) enum Failure {
     /// The server cannot be reached.
     Unreachable,
-    /// It gave no answer in time, about what this number stands for. All that wait for one thing that
-    /// is stuck count as one failure per second: it says nothing about the rest.
+    /// The server gave no answer in time; the number stands for the subject of the call. All calls that wait
+    /// for one stuck subject count as one failure per second, because they say nothing about the others.
     Silent(u8),
 }
 
@@ -49,7 +48,7 @@ impl Breaker {
         Self(AtomicU64::new(State::Closed(Tally::default()).pack()))
     }
 
-    /// Decides if a call may be made now.
+    /// Decides whether a call may be made now.
     pub(crate) fn admit(&self, now: Duration) -> Option<Pass> {
         let State::Open { until } = self.state() else {
             return Some(Pass::Call);
@@ -84,7 +83,7 @@ impl Breaker {
                 tally => State::Closed(tally),
             },
             (State::Open { until }, Pass::Probe) => State::Open { until: until.max(paused) },
-            // It does not keep the next probe waiting.
+            // Such a call must not delay the next probe.
             (State::Open { .. }, Pass::Call | Pass::Exempt) => state,
         });
     }
@@ -98,7 +97,7 @@ impl Breaker {
         State::unpack(self.0.load(Ordering::Relaxed))
     }
 
-    /// Relaxed, because the word guards nothing but itself.
+    /// Uses relaxed ordering, because the word guards no other memory.
     fn replace(&self, change: impl Fn(State) -> State) {
         let change = |word| Some(change(State::unpack(word)).pack());
         self.0
@@ -116,14 +115,14 @@ enum State {
     Open { until: Duration },
 }
 
-/// Calls, of which those of earlier seconds count for less.
+/// Counts of calls, in which earlier seconds weigh less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     second: u32,
-    /// At most [`Breaker::MOST`].
+    /// The number of calls, at most [`Breaker::MOST`].
     calls: u64,
     failures: u64,
-    /// A bit for each thing that was waited for in vain this second.
+    /// One bit for each subject that had a timeout in this second.
     silent: u16,
 }
 
@@ -153,8 +152,8 @@ impl State {
 }
 
 impl Tally {
-    /// Halves the counts for each second since. Threads read the clock before they get here, so one
-    /// may come late: it counts for the later second.
+    /// Halves the counts for each second that has passed. A thread reads the clock before it gets here, so it may
+    /// be late; its call then counts for the later second.
     fn at(self, now: Duration) -> Self {
         let second = (now.as_secs() & SECONDS) as u32;
         let passed = second.saturating_sub(self.second).min(u64::BITS - 1);
@@ -186,7 +185,7 @@ impl Tally {
         Self { calls: calls + 1, failures: failures + 1, silent: self.silent | silent, ..self }
     }
 
-    /// Halves the counts when no call more can be remembered: what matters is their share.
+    /// Halves the counts when they are full: only the share of failures matters.
     fn with_room(self) -> Self {
         match self.calls {
             Breaker::MOST => Self { calls: self.calls / 2, failures: self.failures / 2, ..self },
@@ -225,7 +224,7 @@ mod tests {
         breaker.answered(probe, ms(501));
         assert_eq!((breaker.admit(ms(501)), breaker.admit(ms(501))), (CALL, CALL));
         fail(&breaker, Breaker::LEAST - 1, ms(502));
-        assert!(!breaker.is_open(), "it begins anew");
+        assert!(!breaker.is_open(), "the counts start at zero");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! When a node has to read the cutoff again: see [`crate::end_everybody`].
+//! Decides when a node has to read the cutoff again: see [`crate::end_everybody`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How this node keeps up with the cutoff.
+/// This node's knowledge of the cutoff.
 #[derive(Debug)]
 pub(crate) struct Cutoff {
     pub(crate) interval: Duration,
@@ -14,7 +14,7 @@ pub(crate) struct Cutoff {
 
 #[derive(Debug, Default)]
 struct Reading {
-    /// When the question was sent whose answer is known.
+    /// The time at which the latest successful read was sent.
     asked: Option<Instant>,
     has_poller: bool,
 }
@@ -29,14 +29,14 @@ impl Cutoff {
         reading.asked.is_none_or(|asked| asked.elapsed() >= self.interval)
     }
 
-    /// Takes note of an answer, and says whether the node still needs a poller.
+    /// Records a successful read, and returns true if the node still needs a poller.
     pub(crate) fn answered(&self, asked: Instant) -> bool {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         reading.asked = reading.asked.max(Some(asked));
         !std::mem::replace(&mut reading.has_poller, true)
     }
 
-    /// Takes note that the poller ended with its layer: a clone of the layer starts another one.
+    /// Records that the poller ended with its layer: a clone of the layer starts another one.
     pub(crate) fn lost_poller(&self) {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner).has_poller = false;
     }

@@ -1,9 +1,9 @@
-//! Ends everybody's sessions in one step: a *cutoff* in the store, which every node reads. No session that
-//! began before it counts.
+//! Ends everybody's sessions in one step: a *cutoff* in the store, which every node reads. A session that
+//! began before the cutoff is not served.
 //!
 //! The cutoff is the sign-in time of a record whose principal stands for everybody, so every store can keep
 //! it. A node may rely on what it read for one interval; after that, requests read the cutoff before their
-//! session, and fail if they cannot. The node that raises the cutoff waits for one interval after the store
+//! session, and fail if they cannot. The node that sets the cutoff waits for one interval after the store
 //! confirmed it. From then on, every node knows the cutoff or fails.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::layer_state::LayerState;
 use crate::store_client::Purpose;
 
 impl LayerState {
-    /// Whether the cutoff has to be read before a session is served.
+    /// Returns true if the cutoff has to be read before a session is served.
     pub(crate) fn is_cutoff_due(&self) -> bool {
         self.cutoff.as_ref().is_some_and(|cutoff| cutoff.is_due())
     }
@@ -38,7 +38,7 @@ impl LayerState {
         Ok(())
     }
 
-    /// Has the store keep a cutoff that is above every session of now, and waits until every node knows.
+    /// Stores a cutoff that is later than every present session, and waits until every node knows it.
     pub(crate) async fn raise_cutoff(self: &Arc<Self>) -> Result<(), Error> {
         let Some(cutoff) = &self.cutoff else { return Err(Error::CannotEndEverybody) };
         let now = self.client.store.env().now();
@@ -48,7 +48,7 @@ impl LayerState {
         match self.client.create(id, record, only_latest).await? {
             Outcome::Applied(_) => {}
             Outcome::Rejected(rejection) => return Err(rejection.into()),
-            _ => return Err(StoreError::refused("the store did not take the cutoff").into()),
+            _ => return Err(StoreError::refused("the store did not accept the cutoff").into()),
         }
         self.read_cutoff().await?;
         sleep(cutoff.interval).await;
@@ -74,5 +74,6 @@ impl LayerState {
     }
 }
 
-/// How far the clocks of nodes may differ: a sign-in on a node whose clock is ahead still counts as earlier.
+/// The tolerated difference of clocks: a sign-in on a node whose clock is ahead must still be before the
+/// cutoff.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! Tells long-lived connections that their session changed, or is over.
+//! Tells long-lived connections that their session changed or ended.
 //!
-//! One task per layer serves all of them: it reads the store's changes, and asks the store about a
-//! session only where the changes cannot tell. An idle waiter costs neither time nor a store call.
+//! One task per layer serves all of them. It reads the store's changes, and asks the store about a session
+//! only if the changes cannot tell. An idle connection costs neither time nor a store call.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,33 +20,33 @@ use crate::measure::{ShownFeed, ShownWait};
 use crate::replaceable::Replaceable;
 use crate::store_client::{Purpose, StoreClient};
 
-/// How long the end of a session may go unnoticed by [`Session::ended`](crate::Session::ended) while
-/// the store reports no changes: 10 s. With fewer than 1,000 sessions it is shorter, down to 1 s.
+/// The longest time in which [`Session::ended`](crate::Session::ended) may miss the end of a session while the
+/// store reports no changes: 10 s. With fewer than 1,000 sessions it is shorter, down to 1 s.
 pub const RECHECK: Duration = Duration::from_secs(10);
 
 /// The sessions that connections wait for.
 #[derive(Debug, Default)]
 pub(crate) struct EndWatcher {
     state: Mutex<State>,
-    /// Wakes the task when there is something to look at sooner than it knows.
+    /// Wakes the task when a session has to be checked sooner than planned.
     news: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     watched: HashMap<RecordId, WatchedSession>,
-    /// When to ask the store about which session.
+    /// The times at which to ask the store about a session.
     checks: BTreeSet<(Instant, RecordId)>,
     /// The known deadlines of sessions.
     deadlines: BTreeSet<(Timestamp, RecordId)>,
     next_number: u64,
     is_running: bool,
     is_closed: bool,
-    /// Whether the changes tell everything for now.
+    /// True while the feed of changes is complete.
     is_feed_up: bool,
 }
 
-/// A session, and who waits for its end.
+/// A session, and the connections that wait for its end.
 #[derive(Debug)]
 struct WatchedSession {
     deadline: Timestamp,
@@ -64,27 +64,27 @@ struct Waiter {
 /// The channel that wakes a connection.
 #[derive(Debug)]
 enum Notifier {
-    /// Of its end alone.
+    /// Reports the end only.
     End(oneshot::Sender<EndReason>),
-    /// Of its changes, too.
+    /// Reports changes as well.
     Update(watch::Sender<Update>),
 }
 
-/// Update of a session that a connection follows.
+/// The latest state of a session that a connection follows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Update {
     version: Option<Version>,
     over: Option<EndReason>,
 }
 
-/// The result of waiting for news of a session.
+/// The result of waiting for an update of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SessionUpdate {
     Changed,
     Ended(EndReason),
 }
 
-/// How a session stands for a connection that wants to wait for its end.
+/// The state of a session for a connection that wants to wait for its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum EndStatus {
     Live(LoadedSession),
@@ -145,7 +145,7 @@ impl EndWatcher {
         self.news.notify_one();
     }
 
-    /// Plans to look at every session within [`RECHECK`], because some may be over by now.
+    /// Plans a check of every session within [`RECHECK`], because some may be over by now.
     pub(crate) fn recheck_all(&self, env: &Env) {
         self.lock().recheck_all(env);
         self.news.notify_one();
@@ -185,7 +185,7 @@ impl EndWatcher {
         let mut state = self.lock();
         match change {
             Change::Ended(id, reason) => state.end(id, |_| Some(reason)),
-            // Whether a waiter is of an earlier sign-in is not told.
+            // The change does not say which sign-in a waiter belongs to, so the store is asked.
             Change::SignedIn(id, _) => state.check_at(id, Instant::now()),
             Change::Patched(id, version) => state.changed(id, version),
             Change::Missed => {
@@ -199,7 +199,7 @@ impl EndWatcher {
         }
     }
 
-    /// Takes note of what the store says of a session.
+    /// Records the result of a check.
     fn on_lookup(
         &self,
         id: RecordId,
@@ -221,12 +221,12 @@ impl EndWatcher {
             }
             Ok(Lookup::Absent(absence)) => state.end(id, |_| Some(end_reason(absence))),
             Ok(Lookup::Superseded) => state.end(id, |_| Some(EndReason::Logout)),
-            // An error is not an end: the store will say later.
+            // An error is not an end: a later check decides.
             Err(_) => state.check_later(id, env),
         }
     }
 
-    /// Plans to look at what is due to expire; returns when there is something to do again.
+    /// Plans checks of the sessions that are due to expire, and returns the time of the next work.
     fn next_wakeup(&self, wall: Timestamp) -> Instant {
         let mut state = self.lock();
         state.expire(wall);
@@ -250,7 +250,7 @@ impl State {
         watched.waiters.insert(number, Waiter { sign_in: loaded.sign_in, notifier });
     }
 
-    /// Tells those who follow a session that it has this version.
+    /// Tells the subscribers of a session that it has this version.
     fn changed(&mut self, id: RecordId, version: Version) {
         let Some(watched) = self.watched.get(&id) else { return };
         for waiter in watched.waiters.values() {
@@ -258,7 +258,7 @@ impl State {
         }
     }
 
-    /// Ends the waits for a session for whose sign-in there is a reason.
+    /// Ends the waits for a session whose sign-in has a reason to end.
     fn end(&mut self, id: RecordId, reason: impl Fn(u64) -> Option<EndReason>) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         for (number, waiter) in std::mem::take(&mut watched.waiters) {
@@ -286,7 +286,7 @@ impl State {
         }
     }
 
-    /// Has the store asked about a session at a time, or sooner where that is planned.
+    /// Plans a check of a session at this time, unless an earlier one is planned.
     fn check_at(&mut self, id: RecordId, at: Instant) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if let Some(planned) = watched.check {
@@ -299,13 +299,13 @@ impl State {
         self.checks.insert((at, id));
     }
 
-    /// The time within which each session is looked at: as short as 100 looks per second allow.
+    /// Returns the time within which each session is checked: as short as 100 checks per second allow.
     fn recheck_time(&self) -> Duration {
         let count = u32::try_from(self.watched.len()).unwrap_or(u32::MAX);
         CHECK_INTERVAL.saturating_mul(count).clamp(MIN_RECHECK, RECHECK)
     }
 
-    /// Spreads the looks, so that they do not reach the store all at the same time.
+    /// Plans a check of each session. The checks are spread, so that they do not reach the store at one moment.
     fn recheck_all(&mut self, env: &Env) {
         let (ids, within): (Vec<_>, _) =
             (self.watched.keys().copied().collect(), self.recheck_time());
@@ -319,7 +319,7 @@ impl State {
         self.check_at(id, random_time_within(half, env) + half);
     }
 
-    /// Takes note of a session that lives until a deadline, unless it is used again.
+    /// Records that a session lives until a deadline, unless it is used again.
     fn on_alive(&mut self, id: RecordId, deadline: Timestamp, env: &Env) {
         if let Some(watched) = self.watched.get_mut(&id) {
             self.deadlines.remove(&(watched.deadline, id));
@@ -331,7 +331,7 @@ impl State {
         }
     }
 
-    /// Plans to look at the sessions that are due to expire.
+    /// Plans checks of the sessions that are due to expire.
     fn expire(&mut self, wall: Timestamp) {
         while let Some((deadline, id)) = self.deadlines.first().copied()
             && deadline <= wall
@@ -341,7 +341,7 @@ impl State {
         }
     }
 
-    /// The next session that the store is to be asked about, if its time has come.
+    /// Takes the next session to check, if its time has come.
     fn take_due(&mut self) -> Option<RecordId> {
         let (at, id) = *self.checks.first()?;
         if at > Instant::now() {
@@ -356,7 +356,7 @@ impl State {
 }
 
 impl Notifier {
-    /// Tells of a version, unless the connection knows a later one.
+    /// Reports a version, unless the connection knows a later one.
     fn changed(&self, version: Version) {
         if let Self::Update(news) = self {
             news.send_if_modified(|news| {
@@ -367,7 +367,7 @@ impl Notifier {
         }
     }
 
-    /// Tells of the end. Where that fails, the connection is gone.
+    /// Reports the end. If that fails, the connection is gone.
     fn over(self, reason: EndReason) {
         match self {
             Self::End(ended) => drop(ended.send(reason)),
@@ -376,7 +376,7 @@ impl Notifier {
     }
 }
 
-/// A session that a connection follows. Dropped, it is forgotten.
+/// A session that a connection follows. Dropping it ends the subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     news: watch::Receiver<Update>,
@@ -393,7 +393,7 @@ impl Subscription {
                 None if news.version > Some(version) => return SessionUpdate::Changed,
                 None => {}
             }
-            // Without a last word the task was cut off together with its runtime.
+            // The channel closed without a reason, so the task was cut off together with its runtime.
             if self.news.changed().await.is_err() && self.news.borrow().over.is_none() {
                 return SessionUpdate::Ended(EndReason::Shutdown);
             }
@@ -401,7 +401,7 @@ impl Subscription {
     }
 }
 
-/// A wait under way. Dropped with the future that waits, it is forgotten.
+/// A wait in progress. It is removed when the future that waits is dropped.
 #[derive(Debug)]
 struct Registration {
     watcher: Arc<EndWatcher>,
@@ -416,7 +416,7 @@ impl Drop for Registration {
     }
 }
 
-/// The task's right to run. When its runtime ends before it, the next wait starts another.
+/// The task's right to run. If the runtime ends before the watcher, the next wait starts another task.
 struct RunningTask {
     watcher: Weak<EndWatcher>,
     news: Arc<Notify>,
@@ -447,7 +447,7 @@ async fn serve(
         {
             checks.push(async move { (id, client.load(id, None, &NO_HINT, Purpose::Use).await) });
         }
-        // Waiting keeps nothing alive, or the task would outlive the layer.
+        // The task holds no strong reference while it waits, or it would outlive the layer.
         drop(watcher);
         let event = tokio::select! {
             change = changes.next() => TaskEvent::Change(change),
@@ -485,25 +485,25 @@ fn silent_feed() -> ChangeStream {
     ChangeStream::new(stream::iter([Change::Down]).chain(stream::pending()))
 }
 
-/// A time from now on, at random, within this span.
+/// Returns a random time within this span from now.
 fn random_time_within(span: Duration, env: &Env) -> Instant {
     let mut random = [0; 2];
-    // Without randomness all looks come at the same time, which is no harm but to the store.
+    // Without randomness all checks come at the same time, which only burdens the store.
     let _ = env.fill(&mut random);
     Instant::now() + span * u32::from(u16::from_be_bytes(random)) / u32::from(u16::MAX)
 }
 
-/// How often the clock of the application is compared with the first deadline.
+/// The interval at which the application's clock is compared with the first deadline.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The pause between two looks while the feed is down, if they are spread evenly.
+/// The pause between two checks while the feed is down, if they are spread evenly.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The time in which each session is looked at while the feed is down and few are followed.
+/// The time within which each session is checked while the feed is down and few are followed.
 const MIN_RECHECK: Duration = Duration::from_secs(1);
 
-/// Store calls under way at a time.
+/// The highest number of concurrent store calls.
 const MAX_CONCURRENT_CHECKS: usize = 32;
 
-/// The question does not come from a client.
+/// An empty hint, because the check does not come from a client.
 static NO_HINT: RequestHint = RequestHint { routes: Vec::new(), min_version: None };

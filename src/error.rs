@@ -1,4 +1,4 @@
-//! How a session call fails, and the status that answers it.
+//! The errors of session calls, and the status that answers each.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,17 @@ use steadfast_core::{
 use crate::seal::error::OpenError;
 use crate::store_client::BreakerOpen;
 
-/// A session call did not do what it was asked.
+/// An error of a session call.
 ///
 /// It is an axum response, that of [`to_response`](Error::to_response). No message holds a secret, a
 /// value, or anything of the store's configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store failed: what was asked is not confirmed. 503.
+    /// The store failed, so it is not confirmed that the call took effect. 503.
     #[error("the session store failed: what was asked is not confirmed")]
     Store(#[source] StoreError),
-    /// An earlier call of this request failed, so nothing of it is kept. 503.
+    /// An earlier call of this request failed, so nothing of the request is kept. 503.
     #[error("the session cannot be used, because an earlier call to its store failed")]
     Poisoned,
     /// Other requests kept changing the same key until the deadline. 409.
@@ -40,10 +40,10 @@ pub enum Error {
     /// The login was decided before the principal's sessions were revoked. 409.
     #[error("the sign-in is older than the principal's last revocation")]
     Revoked,
-    /// The user has as many sessions as they may, and none of them is to end. 409.
+    /// The user has the maximum number of sessions, and the layer refuses another one. 409.
     #[error("the user has as many sessions as they may")]
     TooManySessions,
-    /// The response head is sent: what needs a cookie, or the commit, comes too late. 500.
+    /// The response head is sent, so a cookie or a commit comes too late. 500.
     #[error("the response head is already sent")]
     TooLate,
     /// The request has no session, and this call does not start one. 401.
@@ -72,7 +72,7 @@ pub enum Error {
         source: LimitError,
     },
     /// The value is not an integer, or the sum would not fit in one. 409.
-    #[error("the value of {key:?} cannot be counted with")]
+    #[error("the value of {key:?} is not an integer, or the sum is too large for one")]
     NotACounter {
         /// The key.
         key: String,
@@ -96,7 +96,7 @@ pub enum Error {
     Encode {
         /// The key.
         key: String,
-        /// Why.
+        /// The cause.
         source: EncodeError,
     },
     /// The stored value has another type. It is left as it is. 500.
@@ -104,7 +104,7 @@ pub enum Error {
     Decode {
         /// The key.
         key: String,
-        /// Why.
+        /// The cause.
         source: DecodeError,
     },
     /// The stored value does not open under the layer's [seal keys](crate::SessionLayer#sealed-values). It is
@@ -113,10 +113,10 @@ pub enum Error {
     NotOpened {
         /// The key of the value.
         key: String,
-        /// Why.
+        /// The cause.
         source: OpenError,
     },
-    /// There is no randomness to be had. 500.
+    /// The system has no randomness. 500.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// Another session layer around this one has the same cookie name. 500.
@@ -125,7 +125,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The status that answers a request which cannot go on without the session.
+    /// Returns the status that answers a request which cannot continue without the session.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Store(_) | Self::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
@@ -150,9 +150,8 @@ impl Error {
         }
     }
 
-    /// The response that answers such a request: the status, and the message as plain text. 503 says
-    /// when to try again, and 401 has the challenge that RFC 9110 (15.5.2) demands, of a scheme that
-    /// browsers pass over.
+    /// Returns the response to such a request: the status, and the message as plain text. A 503 says when to try
+    /// again. A 401 has the challenge that RFC 9110 (15.5.2) requires, of a scheme that browsers ignore.
     pub fn to_response(&self) -> Response<String> {
         let mut response = Response::new(self.to_string());
         *response.status_mut() = self.status();
@@ -170,8 +169,8 @@ impl Error {
         response
     }
 
-    /// Logs that a call failed, with its causes: at `error` what an operator must know of. That the
-    /// breaker is open was said by the failures that opened it, and would flood the log.
+    /// Logs that a call failed, with its causes: at level `error` if an operator must know about it, otherwise
+    /// at `debug`.
     pub(crate) fn log(&self, what: &'static str) {
         let error = self as &(dyn std::error::Error + 'static);
         if self.is_news() {
@@ -181,8 +180,8 @@ impl Error {
         }
     }
 
-    /// Whether an operator has to know of it. An open breaker was reported by the failures that opened
-    /// it, and a key that is missing from the keyring is reported once, not with every request.
+    /// Returns true if an operator has to know about the error. An open breaker was reported by the failures
+    /// that opened it. A key that is missing from the keyring is reported once, not with every request.
     fn is_news(&self) -> bool {
         match self {
             Self::Store(StoreError::UnknownKey(key)) => {
@@ -198,7 +197,7 @@ impl Error {
     }
 }
 
-/// Keys that records name and this process does not have, as far as the log says so.
+/// The keys that records name and this process does not have, and that the log already reported.
 static REPORTED_KEYS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Marks a response, among its extensions, as an answer of the layer itself: the commit failed, so that
@@ -220,7 +219,7 @@ impl SessionFailure {
         Self(Arc::new(error))
     }
 
-    /// Why.
+    /// Returns the error.
     pub fn error(&self) -> &Error {
         &self.0
     }

@@ -41,7 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
 }
 
 /// Takes the session of the innermost layer if its user is signed in, or `None` for a visitor, and where
-/// there is no layer. An outage is an error here as well: it makes no visitor of a user.
+/// there is no layer. An outage is an error here as well: it does not turn a user into a visitor.
 impl<S: Send + Sync> OptionalFromRequestParts<S> for SignedIn {
     type Rejection = Error;
 

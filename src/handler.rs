@@ -15,8 +15,8 @@ use crate::session::Session;
 ///
 /// Buffered writes of a handler that never returned are dropped. [`SessionLayer`](crate::SessionLayer)
 /// recognises such a handler by the answer in its place, if that is 408, or 500 and above. With any
-/// other status, it takes the handler for one that returned. With this layer further in than the one
-/// that gives up, the status does not matter. The same holds for a layer that catches panics, where
+/// other status, it assumes that the handler returned. With this layer further in than the one that gives
+/// up, the status does not matter. The same holds for a layer that catches panics, where
 /// [`commit_on_server_error`](crate::SessionLayer::commit_on_server_error) is on.
 ///
 /// # Examples

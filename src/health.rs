@@ -12,7 +12,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use steadfast_core::{Drained, Operate, StoreError};
 
-/// Whether this node is alive, and whether it takes new clients.
+/// Routes that report whether this node is alive, and whether it takes new clients.
 ///
 /// | route | answers | is for |
 /// | --- | --- | --- |
@@ -39,8 +39,8 @@ use steadfast_core::{Drained, Operate, StoreError};
 /// let app = routes().layer(SessionLayer::new(store)).merge(health.router());
 /// ```
 ///
-/// When the process is told to stop, [`drain`](Self::drain) it before the server ends, so that a balancer
-/// leaves it without counting an error.
+/// When the process has to stop, [`drain`](Self::drain) it before the server ends, so that a balancer takes it
+/// out of rotation without counting an error.
 #[derive(Clone, Debug)]
 pub struct Health(Arc<Node>);
 
@@ -51,15 +51,15 @@ struct Node {
 }
 
 impl Health {
-    /// How long the store has to say that it is ready: 1 s.
+    /// The time within which the store must report that it is ready: 1 s.
     pub const WITHIN: Duration = Duration::from_secs(1);
 
-    /// The health of a node that keeps its sessions in this store.
+    /// Makes the health routes of a node that keeps its sessions in this store.
     pub fn of(store: impl Operate) -> Self {
         Self(Arc::new(Node { store: Box::new(store), is_draining: AtomicBool::new(false) }))
     }
 
-    /// The two routes.
+    /// Returns a router with the two routes.
     pub fn router<S>(&self) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,

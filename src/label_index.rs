@@ -46,7 +46,7 @@ impl LayerState {
         .map(drop)
     }
 
-    /// The marks of a label.
+    /// Returns the marks of a label.
     pub(crate) async fn marks(&self, name: &str, value: &str) -> Result<Vec<Mark>, Error> {
         let label = Principal::of_label(&self.realm, name, value);
         let listed = self.client.list(&label, Purpose::End).await?;
@@ -61,5 +61,5 @@ impl LayerState {
 /// The label of a mark that names its session.
 const SESSION: &str = "session";
 
-/// Sessions of one label, at most; the marks of the oldest go first.
+/// The highest number of sessions of one label. Beyond it, the marks of the oldest are dropped.
 const MARKS: usize = 1_000_000;

@@ -31,8 +31,8 @@ pub use crate::end_watcher::RECHECK;
 
 /// Gives every request a [`Session`](crate::Session) over one store.
 ///
-/// Safe as it stands: a `__Host-` cookie, both lifetimes bounded, secrets hashed at rest, 503 instead
-/// of a stranger when the store is away.
+/// The defaults are safe: a `__Host-` cookie, both lifetimes bounded, secrets hashed at rest. While the store is
+/// away, requests get 503, and signed-in users do not turn into anonymous visitors.
 ///
 /// # Examples
 ///
@@ -52,9 +52,9 @@ pub use crate::end_watcher::RECHECK;
 ///
 /// Layers with different realms and cookie names may nest: the handle of the innermost is the
 /// extractor's, and [`Session::in_realm`](crate::Session::in_realm) finds the others. The same layer
-/// applied twice, itself or a clone of it that was not changed, is one. Any other layer of the same
+/// applied twice, or together with an unchanged clone, has no further effect. Any other layer of the same
 /// cookie name inside is refused: every request is answered 500, and the log says why. A session of one
-/// realm must not count in another, and a stricter lifetime must not be passed over in silence.
+/// realm must not be valid in another, and a stricter lifetime must not be ignored silently.
 ///
 /// # Order of layers
 ///
@@ -77,8 +77,8 @@ pub use crate::end_watcher::RECHECK;
 /// # Deployment caveats
 ///
 /// Nodes that share a store must agree on realm, cookie, keyring and seal keys. The default cookie is `Secure`:
-/// over plain http browsers take it from localhost only, elsewhere use [`CookieProfile::dev`] and
-/// never in production. A response that depends on a session says so to shared caches, but a cache
+/// over plain http, browsers accept it from localhost only. For other hosts without https, use
+/// [`CookieProfile::dev`], never in production. A response that depends on a session says so to shared caches, but a cache
 /// that is configured to ignore `Cache-Control` and `Vary` cannot be helped.
 #[derive(Clone)]
 pub struct SessionLayer {
@@ -86,7 +86,15 @@ pub struct SessionLayer {
 }
 
 impl SessionLayer {
-    /// Sessions over `store`, with the defaults.
+    /// Makes a layer over `store`, with the defaults.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let app: axum::Router = axum::Router::new().layer(SessionLayer::new(MemoryStore::new()));
+    /// ```
     pub fn new(store: impl SessionStore) -> Self {
         Self {
             state: Arc::new(LayerState {
@@ -115,7 +123,16 @@ impl SessionLayer {
         }
     }
 
-    /// The realm whose sessions these are: `session` by default.
+    /// Sets the realm of the sessions: `session` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, Realm, SessionLayer};
+    ///
+    /// let admins = SessionLayer::new(MemoryStore::new()).realm(Realm::new("admin").unwrap());
+    /// assert!(Realm::new("").is_err());
+    /// ```
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
         self.with(|state| {
@@ -124,20 +141,49 @@ impl SessionLayer {
         })
     }
 
-    /// The keys under which secrets are hashed: a plain hash without a key by default.
+    /// Sets the keys under which secrets are hashed. By default they are hashed without a key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Keyring, MemoryStore, SessionLayer};
+    ///
+    /// let keyring = Keyring::keyed("2026-11", &[7; 32]).unwrap();
+    /// let sessions = SessionLayer::new(MemoryStore::new()).keyring(keyring);
+    /// ```
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
         self.with(|state| state.keyring = Replaceable::new(Arc::new(keyring)))
     }
 
-    /// Seals values at rest: not by default. See [Sealed values](#sealed-values).
+    /// Seals values at rest. Off by default. See [Sealed values](#sealed-values).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SealKeys, SessionLayer};
+    ///
+    /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap();
+    /// let sessions = SessionLayer::new(MemoryStore::new()).seal(keys);
+    /// ```
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn seal(self, keys: SealKeys) -> Self {
         self.with(|state| state.seal = Seal::under(keys))
     }
 
-    /// The attributes of the cookie: [`CookieProfile::host`] by default.
+    /// Sets the attributes of the cookie: [`CookieProfile::host`] by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile, MemoryStore, SessionLayer};
+    ///
+    /// let shop = CookieProfile::host().name("__Host-shop");
+    /// assert!(SessionLayer::new(MemoryStore::new()).cookie(shop).is_ok());
+    /// let below_a_path = CookieProfile::host().path("/cart");
+    /// assert!(SessionLayer::new(MemoryStore::new()).cookie(below_a_path).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -147,8 +193,16 @@ impl SessionLayer {
         Ok(self.with(|state| state.cookie = cookie))
     }
 
-    /// Where the route to a session travels: [`Affinity::Cookie`] by default. Without effect for a store
-    /// that places no sessions.
+    /// Sets where the route to a session travels: [`Affinity::Cookie`] by default. Has no effect for a store that
+    /// does not place sessions on nodes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Affinity, MemoryStore, SessionLayer};
+    ///
+    /// let sessions = SessionLayer::new(MemoryStore::new()).affinity(Affinity::Suffix);
+    /// ```
     #[must_use]
     pub fn affinity(self, affinity: Affinity) -> Self {
         self.with(|state| state.affinity = affinity)
@@ -164,6 +218,15 @@ impl SessionLayer {
     /// A request without the header is served by its cookie. So a client that forgets the header gets
     /// a session of its own in a cookie: where no browser is served, use
     /// [`header_only`](SessionLayer::header_only).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// assert!(SessionLayer::new(MemoryStore::new()).header("x-session".parse().unwrap()).is_ok());
+    /// assert!(SessionLayer::new(MemoryStore::new()).header("authorization".parse().unwrap()).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -195,12 +258,20 @@ impl SessionLayer {
         Ok(layer.with(|state| (state.header_only, state.vary) = (true, vary)))
     }
 
-    /// How long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default. A sign-in may ask for a shorter
+    /// Sets how long a session lives: [`Lifetime::OWASP_LOW_RISK`] by default. A sign-in may ask for a shorter
     /// life, see [`Login::lifetime`](crate::Login::lifetime).
     ///
     /// A shorter absolute lifetime than before also ends existing sessions. One exception: a write that a
     /// request sends without reading anything first is still stored in such a session, but no request of
     /// this layer reads it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Lifetime, MemoryStore, SessionLayer};
+    ///
+    /// let bank = SessionLayer::new(MemoryStore::new()).lifetime(Lifetime::OWASP_HIGH_VALUE);
+    /// ```
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with(|state| {
@@ -209,8 +280,18 @@ impl SessionLayer {
         })
     }
 
-    /// How long a visitor's session lives without a request: as
-    /// [`lifetime`](Self::lifetime) says by default, and never longer than that. A sign-in ends it.
+    /// Sets how long a visitor's session lives without a request: as long as [`lifetime`](Self::lifetime) says by
+    /// default, and never longer than that. A sign-in replaces this limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// assert!(SessionLayer::new(MemoryStore::new()).visitor_idle(Duration::from_secs(600)).is_ok());
+    /// assert!(SessionLayer::new(MemoryStore::new()).visitor_idle(Duration::ZERO).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -221,18 +302,41 @@ impl SessionLayer {
         Ok(self.with(|state| state.visitor = visitor))
     }
 
-    /// How many sessions a principal may have, at least 1: 1,000 by default.
+    /// Sets how many sessions a user may have, at least 1: 1,000 by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new()).max_per_principal(1);
+    /// layer.sessions().issue("alice").await?;
+    /// layer.sessions().issue("alice").await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_per_principal(self, sessions: usize) -> Self {
         self.with(|state| state.max_per_principal = sessions.max(1))
     }
 
-    /// The names of labels by which [`Sessions::end_labelled`] finds sessions, such as the `sid` of an
+    /// Sets the names of the labels by which [`Sessions::end_labelled`] finds sessions, such as the `sid` of an
     /// identity provider: at most two, none by default.
     ///
     /// A sign-in with an indexed label costs one more round trip and one more small record, which is kept
     /// until the absolute deadline of the sign-in. Other sign-ins cost nothing extra. All nodes that share
     /// a store must index the same names.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// assert!(SessionLayer::new(MemoryStore::new()).index_labels(["sid"]).is_ok());
+    /// assert!(SessionLayer::new(MemoryStore::new()).index_labels(["a", "b", "c"]).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -254,14 +358,23 @@ impl SessionLayer {
     ///
     /// A layer with this setting shares neither [`replace_lifetime`](Self::replace_lifetime) nor
     /// [`close`](Self::close) with the layer that it was cloned from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let sessions = SessionLayer::new(MemoryStore::new()).end_everybody_within(Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn end_everybody_within(self, time: Duration) -> Self {
         self.with(|state| state.separate_cutoff(time))
     }
 
-    /// How to handle a sign-in of a user who is at the maximum number of sessions: by default, the sessions
-    /// with the oldest authentication end. [`AtCap::Refuse`] answers [`Error::TooManySessions`], 409, and
-    /// ends nothing.
+    /// Sets how to handle a sign-in of a user who is at the maximum number of sessions: by default, the sessions
+    /// with the oldest authentication end. [`AtCap::Refuse`] answers [`Error::TooManySessions`], 409, and ends
+    /// nothing.
     ///
     /// ```
     /// use steadfast::{AtCap, MemoryStore, SessionLayer};
@@ -275,46 +388,117 @@ impl SessionLayer {
     }
 
     /// Sets how long a request waits for the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{MemoryStore, SessionLayer, Timeouts};
+    ///
+    /// let timeouts = Timeouts::default().normal(Duration::from_millis(500));
+    /// let sessions = SessionLayer::new(MemoryStore::new()).timeouts(timeouts);
+    /// ```
     #[must_use]
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
         self.with(|state| state.client.timeouts = timeouts)
     }
 
-    /// Whether a response of 500 and above commits all the same: off by default, so that a handler
-    /// that failed half-way leaves nothing behind.
+    /// Sets whether a response of 500 and above still commits. Off by default, so that a handler that failed
+    /// half-way leaves nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let sessions = SessionLayer::new(MemoryStore::new()).commit_on_server_error(true);
+    /// ```
     #[must_use]
     pub fn commit_on_server_error(self, commit: bool) -> Self {
         self.with(|state| state.commit_on_server_error = commit)
     }
 
-    /// The sessions of this layer, outside a request: for administrators, callbacks, imports and tests.
+    /// Returns the sessions of this layer for use outside a request: for administrators, callbacks, imports and
+    /// tests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sessions(&self) -> Sessions {
         Sessions::new(Arc::clone(&self.state))
     }
 
-    /// The store of these sessions.
+    /// Returns the store of these sessions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// assert!(!layer.store().places_sessions(), "a store in memory has one node");
+    /// ```
     pub fn store(&self) -> &Arc<dyn SessionStore> {
         &self.state.client.store
     }
 
-    /// Replaces the keys under which secrets are hashed, in the running service: for this layer, its
-    /// clones, and the routers built with them. See [`Keyring`] for the order of a change of keys.
+    /// Replaces the keys under which secrets are hashed, in the running service: for this layer, its clones, and
+    /// the routers built with them. See [`Keyring`] for the steps of a change of keys.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Keyring, MemoryStore, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let keyring = Keyring::keyed("2026-11", &[7; 32]).unwrap().accept_unkeyed();
+    /// layer.replace_keyring(keyring);
+    /// ```
     pub fn replace_keyring(&self, keyring: Keyring) {
         self.state.keyring.replace(Arc::new(keyring));
     }
 
-    /// Replaces the keys under which values are sealed, in the running service: for this layer, its
-    /// clones, and the routers built with them. `false` if the layer was built without such keys, and
-    /// nothing is sealed then: build it with [`SealKeys::write_plain`] to begin later.
+    /// Replaces the keys under which values are sealed, in the running service: for this layer, its clones, and
+    /// the routers built with them. Returns `false`, and seals nothing, if the layer was built without such keys:
+    /// build it with [`SealKeys::write_plain`] to begin later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SealKeys, SessionLayer};
+    ///
+    /// let keys = || SealKeys::new("2026-11", &[7; 32]).unwrap();
+    /// let layer = SessionLayer::new(MemoryStore::new()).seal(keys().write_plain());
+    /// assert!(layer.replace_seal_keys(keys()));
+    /// assert!(!SessionLayer::new(MemoryStore::new()).replace_seal_keys(keys()));
+    /// ```
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn replace_seal_keys(&self, keys: SealKeys) -> bool {
         self.state.seal.replace(keys)
     }
 
-    /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers
-    /// built with them. A shorter absolute lifetime also ends sessions that began under a longer one, as
-    /// far as [`lifetime`](Self::lifetime) says.
+    /// Replaces the lifetimes, in the running service: for this layer, its clones, and the routers built with
+    /// them. A shorter absolute lifetime also ends sessions that began under a longer one, with the exception that
+    /// [`lifetime`](Self::lifetime) describes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Lifetime, MemoryStore, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.replace_lifetime(Lifetime::OWASP_HIGH_VALUE);
+    /// ```
     pub fn replace_lifetime(&self, lifetime: Lifetime) {
         self.state.bounds.replace_lifetime(lifetime);
         self.state.end_watcher.recheck_all(self.state.client.store.env());
@@ -324,11 +508,21 @@ impl SessionLayer {
     /// to end, now and from now on, because the process stops. Call it before a graceful shutdown
     /// waits for open responses, which would otherwise wait for these streams for ever. The sessions
     /// live on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// // On SIGTERM, before the graceful shutdown of the server:
+    /// layer.close();
+    /// ```
     pub fn close(&self) {
         self.state.end_watcher.close();
     }
 
-    /// The layer's own response when a commit fails after the handler has answered:
+    /// Sets the layer's own response when a commit fails after the handler has answered:
     /// [`Error::to_response`] by default.
     ///
     /// The layer marks the response with a [`SessionFailure`](crate::SessionFailure) in its extensions, and
@@ -386,21 +580,50 @@ impl SessionLayer {
         self.with(|state| state.listener = Some(Listener::new(listener)))
     }
 
-    /// More headers that a failure keeps of the response it replaces, such as one that a layer further
-    /// in gives every response: see [Order of layers](#order-of-layers).
+    /// Adds headers that a failure keeps of the response it replaces, such as one that an inner layer adds to every
+    /// response: see [Order of layers](#order-of-layers).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// let sessions = SessionLayer::new(MemoryStore::new()).keep_headers(["x-build".parse().unwrap()]);
+    /// ```
     #[must_use]
     pub fn keep_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.with(|state| state.kept.extend(names))
     }
 
-    /// Waits for what outlives its request: touches, and commits whose client disconnected. Call it
-    /// when the server has stopped serving, before the process ends.
+    /// Waits for work that outlives its request: touches, and commits whose client disconnected. Call it after the
+    /// server has stopped serving and before the process ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.join().await;
+    /// assert!(!layer.has_pending_work());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn join(&self) {
         self.state.tasks.close();
         self.state.tasks.wait().await;
     }
 
-    /// Whether something that outlives its request is still under way.
+    /// Returns true while work that outlives its request is in progress.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{MemoryStore, SessionLayer};
+    ///
+    /// assert!(!SessionLayer::new(MemoryStore::new()).has_pending_work());
+    /// ```
     pub fn has_pending_work(&self) -> bool {
         !self.state.tasks.is_empty()
     }

@@ -64,7 +64,7 @@ impl LayerState {
         self.bounds.get().lifetime
     }
 
-    /// A list of sessions within the lifetimes of today, with when each was last used.
+    /// Limits a list of sessions by the present lifetimes, and adds the time at which each was last used.
     pub(crate) fn bounded(&self, mut listed: Vec<SessionInfo>) -> Vec<SessionInfo> {
         let (bounds, now) = (self.bounds.get(), self.client.store.env().now());
         listed.retain_mut(|info| bound(info, &bounds, now));
@@ -87,7 +87,7 @@ impl LayerState {
         self.end_watcher = Arc::default();
     }
 
-    /// Does so again after a change of what the cutoff goes with, if the layer has one.
+    /// Separates the cutoff again after a change of the realm or the lifetime, if the layer has one.
     pub(crate) fn separate_cutoff_again(&mut self) {
         if let Some(interval) = self.cutoff.as_ref().map(|cutoff| cutoff.interval) {
             self.separate_cutoff(interval);
@@ -126,8 +126,8 @@ impl LayerState {
     }
 }
 
-/// Bounds what a list shows of a session by the lifetimes of today, and adds when it was last used; `false`
-/// when it is over by them.
+/// Limits a listed session by the present lifetimes, and adds the time at which it was last used. Returns
+/// `false` if it is over by them.
 fn bound(info: &mut SessionInfo, bounds: &Bounds, now: Timestamp) -> bool {
     let begun = info.authenticated.unwrap_or(info.created);
     let absolute = bounds.absolute_deadline(begun.into());

@@ -36,7 +36,7 @@ impl Op {
     }
 }
 
-/// How a store call ended.
+/// The end of a store call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Ok,
@@ -115,7 +115,7 @@ impl Answered for Vec<SessionInfo> {
     }
 }
 
-/// How many sessions a `delete_all` ended.
+/// The number of sessions that a `delete_all` ended.
 impl Answered for u64 {
     fn end(&self) -> End {
         End::Ok
@@ -195,7 +195,7 @@ impl std::fmt::Debug for InFlight {
     }
 }
 
-/// Whether metrics show a breaker as open. The layers of a process add up.
+/// The state of a breaker that metrics show. The layers of a process add up.
 #[derive(Debug)]
 pub(crate) struct ShownBreaker {
     /// The calls that it stands before.
@@ -238,7 +238,7 @@ impl Drop for ShownBreaker {
 #[derive(Debug)]
 pub(crate) struct ShownFeed {
     is_up: bool,
-    /// Whether it has ever told everything: connecting for the first time is not a gap.
+    /// True once the feed was complete: connecting for the first time is not a gap.
     was_up: bool,
 }
 

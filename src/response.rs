@@ -10,7 +10,7 @@ use crate::error::{Error, SessionFailure};
 use crate::layer_state::LayerState;
 use crate::session::{CompanionCookies, ResponseEffects, Session, TokenAction};
 
-/// Applies what the session came to. An untouched session changes nothing, to the byte.
+/// Applies the effects of the session. If the session was not used, the response stays the same to the byte.
 pub(crate) fn apply<B: ServedBody>(
     effects: ResponseEffects,
     session: &Session,
@@ -101,7 +101,7 @@ fn set_token(credential: HeaderValue, headers: &mut HeaderMap, session: &Session
     }
 }
 
-/// Sets or removes the cookies beside the session's, and says whether there was anything to do.
+/// Sets or removes the companion cookies, and returns true if there was anything to do.
 fn set_companion_cookies(
     companions: &CompanionCookies,
     headers: &mut HeaderMap,
@@ -120,8 +120,8 @@ fn set_companion_cookies(
     companions.iter().any(|(_, text)| text.is_some())
 }
 
-/// A cookie that the application set in our name is no token of ours: it would end the client's
-/// session, or shadow the one that is handed out.
+/// Drops a cookie that the application set under our name. It is not our token, and it would end the client's
+/// session or shadow the token that is set.
 fn drop_cookies_of_our_name(headers: &mut HeaderMap, layer: &LayerState) {
     let name = layer.cookie.cookie_name().as_bytes();
     let is_ours = |line: &HeaderValue| {

@@ -1,4 +1,4 @@
-//! The service: gives a request its session, and waits for nothing.
+//! The service: gives a request its session, without waiting.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -55,12 +55,12 @@ where
     }
 }
 
-/// How a layer relates to those around it.
+/// The relation of a layer to those around it.
 enum Nesting {
     /// One of them is the same layer, which already did all there is to do.
     Same,
-    /// One of them is another layer with the same cookie name: a session of one would count in the
-    /// other, or be unknown there.
+    /// One of them is another layer with the same cookie name: a session of one would be valid in the other,
+    /// or be unknown there.
     Clash,
 }
 

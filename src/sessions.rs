@@ -59,7 +59,21 @@ impl Sessions {
         Self { layer }
     }
 
-    /// The live sessions of a user, in no particular order.
+    /// Returns the live sessions of a user, in no particular order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue(Login::new("alice").label("device", "phone")).await?;
+    /// let listed = layer.sessions().list("alice").await?;
+    /// assert_eq!(listed[0].facts.label("device"), Some("phone"));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -68,7 +82,20 @@ impl Sessions {
         self.listed(&self.principal(user)?).await
     }
 
-    /// How many live sessions a user has. It costs as much as [`list`](Self::list).
+    /// Returns the number of live sessions of a user. It costs as much as [`list`](Self::list).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,7 +104,21 @@ impl Sessions {
         self.list(user).await.map(|listed| listed.len())
     }
 
-    /// Ends a signed-in session of this realm. `false` if there is none with this handle.
+    /// Ends a signed-in session of this realm. Returns `false` if no live session has this handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let issued = layer.sessions().issue("alice").await?;
+    /// assert!(layer.sessions().end(issued.handle()).await?);
+    /// assert!(!layer.sessions().end(issued.handle()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -86,10 +127,25 @@ impl Sessions {
         self.detached(move |this| async move { this.end_if(handle, |_| true).await }).await
     }
 
-    /// Ends all sessions of a user, and says how many.
+    /// Ends all sessions of a user, and returns how many were live.
     ///
     /// With an `epoch`, it also rejects sign-ins of this user with a lower one, or without one, for at
     /// least a day: see [`Login::epoch`](crate::Login::epoch).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// assert_eq!(layer.sessions().end_all("alice", Some(8)).await?, 1);
+    /// // This sign-in was decided before the password changed:
+    /// assert!(layer.sessions().issue(Login::new("alice").epoch(7)).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,8 +161,8 @@ impl Sessions {
         .await
     }
 
-    /// Ends the sessions with this label, and says how many: for the back-channel logout of OpenID
-    /// Connect, for example, by the provider's `sid`.
+    /// Ends the sessions that have this label, and returns how many. Use it, for example, for the back-channel
+    /// logout of OpenID Connect, by the provider's `sid`.
     ///
     /// It ends the sessions whose sign-in was confirmed before the call. A sign-in that is still in
     /// progress may complete afterwards; if you know the user, [`end_all`](Self::end_all) with an epoch
@@ -185,6 +241,19 @@ impl Sessions {
 
     /// Starts a signed-in session without a request: for an import, a callback, or a test.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let issued = layer.sessions().issue("alice").await?;
+    /// assert!(issued.cookie().to_str().unwrap().starts_with("__Host-id="));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Session::login`](crate::Session::login), and of its commit.
@@ -193,11 +262,26 @@ impl Sessions {
         self.detached(move |this| async move { this.issue_to(&login).await }).await
     }
 
-    /// Everything that is stored about a user: each live session with its values as JSON. Like
+    /// Returns everything that is stored about a user: each live session with its values as JSON. Like
     /// [`Session::entries`](crate::Session::entries), it leaves out the crate's own keys.
     ///
     /// To erase that data, end the sessions with [`end_all`](Self::end_all): of a session that ended, a
     /// store keeps only the id, for a limited time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// let exported = layer.sessions().export("alice").await?;
+    /// assert_eq!(exported.len(), 1);
+    /// assert!(exported[0].values.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -336,12 +420,38 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// The session's public handle.
+    /// Returns the session's public handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let issued = layer.sessions().issue("alice").await?;
+    /// assert_eq!(layer.sessions().list("alice").await?[0].id, issued.handle());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handle(&self) -> RecordId {
         self.token.id()
     }
 
-    /// The `Cookie` header of a client that has the session, marked as sensitive.
+    /// Returns the `Cookie` header of a client that has the session, marked as sensitive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let cookie = layer.sessions().issue("alice").await?.cookie();
+    /// assert!(cookie.is_sensitive() && cookie.to_str().unwrap().starts_with("__Host-id="));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cookie(&self) -> HeaderValue {
         let name = self.layer.cookie.cookie_name();
         let route = companion::route(&self.routes);
@@ -356,8 +466,22 @@ impl Issued {
         sensitive(&text)
     }
 
-    /// The token alone, as a client of [`SessionLayer::header`](crate::SessionLayer::header) sends it,
+    /// Returns the token alone, as a client of [`SessionLayer::header`](crate::SessionLayer::header) sends it,
     /// marked as sensitive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// let token = layer.sessions().issue("alice").await?.token();
+    /// assert!(token.is_sensitive());
+    /// assert_eq!(token.len(), 64);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn token(&self) -> HeaderValue {
         sensitive(&self.token.encode())
     }

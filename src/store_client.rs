@@ -1,5 +1,5 @@
-//! Every call of the middleware to its store goes through here: a deadline, and a breaker for stores
-//! that fail as a whole.
+//! The store, as the middleware calls it: every call has a timeout, and a circuit breaker if the store fails
+//! as a whole.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::pin::pin;
@@ -30,9 +30,10 @@ use crate::measure::{self, Answered, Measure, Op, ShownBreaker};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// For a load, a list, and an update that keeps the secret: 1 s by default.
+    /// The limit for a load, a list, and an update that keeps the secret: 1 s by default.
     pub normal: Duration,
-    /// For what must not stay in doubt: creating, ending, and replacing a secret. 3 s by default.
+    /// The limit for calls whose result must not stay in doubt: creating, ending, and replacing a secret. 3 s by
+    /// default.
     pub critical: Duration,
 }
 
@@ -162,7 +163,7 @@ impl StoreClient {
         })?;
         let mut measure = Measure::begin(call.op, span);
         let mut answer = pin!(answer);
-        // A store in memory has answered by now: no timer for it, and no room for one.
+        // A store in memory has answered by now and needs no timer.
         let answer = match poll_immediate(answer.as_mut()).await {
             Some(answer) => answer,
             None => {
@@ -177,7 +178,7 @@ impl StoreClient {
     }
 
     fn admit(&self, call: Call) -> Result<Pass, StoreError> {
-        // A sign-out waits for a dead server rather than fail without a try.
+        // A sign-out tries even a server that is known to be down.
         if call.purpose == Purpose::End || !self.store.shares_fate() {
             return Ok(Pass::Exempt);
         }
@@ -204,7 +205,7 @@ impl StoreClient {
             }
             _ => breaker.answered(pass, now),
         }
-        // An ordinary answer leaves it as it is.
+        // An ordinary answer does not change the state of the breaker.
         if error.is_some() || pass != Pass::Call {
             shown.follow(|| breaker.is_open());
         }
@@ -215,7 +216,7 @@ impl StoreClient {
 #[derive(Clone, Copy)]
 struct Call {
     op: Op,
-    /// Tells what the call is about from most other things.
+    /// A hash of the call's subject.
     about: u8,
     deadline: Duration,
     purpose: Purpose,
@@ -224,13 +225,13 @@ struct Call {
 /// The purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To serve a request, which may be asked to try again.
+    /// Serves a request, which the client can repeat.
     Use,
-    /// To end sessions, or to find out which: tried even where other calls are not.
+    /// Ends sessions, or finds out which to end. Such a call is made even while the breaker is open.
     End,
 }
 
-/// One for reads and one for writes: a server may serve the ones without the others.
+/// One breaker for reads and one for writes: a server may serve only one kind.
 #[derive(Debug)]
 struct Breakers {
     start: Instant,
@@ -238,7 +239,7 @@ struct Breakers {
     writes: MeasuredBreaker,
 }
 
-/// A breaker, and what metrics show of it.
+/// A breaker, and its state in the metrics.
 #[derive(Debug)]
 struct MeasuredBreaker {
     breaker: Breaker,
@@ -282,12 +283,12 @@ impl Subject for Principal {
     }
 }
 
-/// A store's answer, as soon as there is one.
+/// A future of a store's answer.
 pub(crate) trait StoreFuture<T>: Future<Output = Result<T, StoreError>> + Send {}
 
 impl<T, F: Future<Output = Result<T, StoreError>> + Send> StoreFuture<T> for F {}
 
-/// A call was not made, because the store is known to be dead.
+/// A call was not made, because the store is known to be down.
 #[derive(Debug, thiserror::Error)]
 #[error("earlier client failed, and the next try is due within half a second")]
 pub(crate) struct BreakerOpen;

@@ -121,6 +121,55 @@ fn what_the_architecture_names_exists() {
 }
 
 #[test]
+fn every_public_method_has_an_example() {
+    let mut missing = Vec::new();
+    for file in WITH_EXAMPLES {
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let methods = public_methods(&text);
+        assert!(!methods.is_empty(), "{file} has no public method");
+        let without =
+            methods.into_iter().filter(|(_, documentation)| !documentation.contains("```"));
+        missing.extend(without.map(|(name, _)| format!("{file}: {name}")));
+    }
+    assert!(missing.is_empty(), "methods without an example: {missing:#?}");
+}
+
+/// The public methods of a file, each with its documentation.
+fn public_methods(text: &str) -> Vec<(String, String)> {
+    let (mut methods, mut documentation) = (Vec::new(), String::new());
+    for line in text.lines() {
+        let words: Vec<_> = line.trim().split(' ').collect();
+        match words.as_slice() {
+            ["///", ..] => documentation.push_str(line),
+            [attribute, ..] if attribute.starts_with("#[") => {}
+            ["pub", "fn", name, ..]
+            | ["pub", "async" | "const", "fn", name, ..]
+            // Functions outside of an `impl` are not methods.
+                if line.starts_with("    pub ") =>
+            {
+                let name = name.split(['(', '<']).next().unwrap_or_default();
+                methods.push((name.to_owned(), std::mem::take(&mut documentation)));
+            }
+            _ => documentation.clear(),
+        }
+    }
+    methods
+}
+
+/// The files whose public methods users call.
+const WITH_EXAMPLES: &[&str] = &[
+    "src/cookie/profile.rs",
+    "src/layer.rs",
+    "src/session/csrf.rs",
+    "src/session/flash.rs",
+    "src/session/login.rs",
+    "src/session/mod.rs",
+    "src/session/signed_in.rs",
+    "src/sessions.rs",
+];
+
+#[test]
 fn the_readme_has_at_most_700_words() {
     let readme = include_str!("../README.md");
     assert!(readme.split_whitespace().count() <= 700);

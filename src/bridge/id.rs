@@ -26,7 +26,7 @@ impl Id {
         self.0
     }
 
-    /// Whether it is the id of a loaded record. No session has such an id.
+    /// Returns true for the id of a loaded record. No session has such an id.
     pub(super) const fn is_marked(self) -> bool {
         self.0 & MARK == MARK
     }

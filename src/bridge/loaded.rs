@@ -23,12 +23,12 @@ pub(super) struct Loaded {
     pub(super) sign_in: u64,
     pub(super) principal: Option<String>,
     idle_deadline: i64,
-    /// Whether a value ends the session before its deadline in the store.
+    /// True if a value ends the session before its deadline in the store.
     is_shortened: bool,
     values: HashMap<String, Fingerprint>,
 }
 
-/// Where the session of a request comes from.
+/// The origin of a request's session.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Origin {
     /// The store had it.
@@ -167,7 +167,7 @@ pub(super) fn keep_pre_auth(data: &Data, patch: &mut Patch) -> Result<(), Error>
     Ok(())
 }
 
-/// When the session of a record ends: at its deadline, or earlier if a request set an earlier expiry.
+/// Returns the end of a record's session: its deadline, or an earlier expiry that a request set.
 pub(super) fn expiry(record: &Record) -> Timestamp {
     let earlier = record.values.get(EXPIRY).and_then(|json| serde_json::from_slice(json).ok());
     let earlier = earlier.map_or(Timestamp::MAX, Timestamp::from_millis);
@@ -213,7 +213,7 @@ fn fingerprint(value: &Value) -> Fingerprint {
 /// Distinguishes the values of a key. Two different values share one with a probability of 2⁻⁶⁴.
 type Fingerprint = u64;
 
-/// Whether the bridge reserves a key.
+/// Returns true if the bridge reserves a key.
 fn is_own(key: &str) -> bool {
     [NOTE, EXPIRY].contains(&key)
 }

@@ -98,7 +98,7 @@ struct Memory {
 type UserOf = dyn Fn(&HashMap<String, Value>) -> Option<String> + Send + Sync;
 
 impl Bridge {
-    /// Sessions over `store`, with users as axum-login has them.
+    /// Makes a bridge over `store`, with users as axum-login has them.
     pub fn new(store: impl SessionStore) -> Self {
         let memory = Memory {
             next_load: AtomicU64::new(1),
@@ -118,19 +118,19 @@ impl Bridge {
         }
     }
 
-    /// The realm of the sessions: `session` by default.
+    /// Sets the realm of the sessions: `session` by default.
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
         self.with(|state| state.realm = realm)
     }
 
-    /// The keys for hashing ids: a plain hash without a key by default.
+    /// Sets the keys for hashing ids. By default they are hashed without a key.
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
         self.with(|state| state.keyring = Arc::new(keyring))
     }
 
-    /// The absolute lifetime of a session, from its creation or its last sign-in: [`Lifetime::MAX`] by
+    /// Sets the absolute lifetime of a session, from its creation or its last sign-in: [`Lifetime::MAX`] by
     /// default, because tower-sessions has no such bound.
     ///
     /// # Errors
@@ -141,7 +141,8 @@ impl Bridge {
         Ok(self.with(|state| state.absolute = lifetime.absolute()))
     }
 
-    /// How many sessions a user may have, at least 1: 1,000 by default. The oldest by sign-in end.
+    /// Sets how many sessions a user may have, at least 1: 1,000 by default. Beyond that, the sessions with the
+    /// oldest sign-in end.
     #[must_use]
     pub fn max_per_user(self, sessions: usize) -> Self {
         self.with(|state| state.max_per_user = sessions.max(1))
@@ -153,7 +154,7 @@ impl Bridge {
         self.with(|state| state.client.timeouts = timeouts)
     }
 
-    /// The key under which axum-login keeps its data: the one given to `with_data_key`, and
+    /// Sets the key under which axum-login keeps its data: the one given to `with_data_key`, and
     /// `axum-login.data` by default.
     #[must_use]
     pub fn data_key(self, key: &'static str) -> Self {
@@ -177,7 +178,7 @@ impl Bridge {
         self.with(|state| state.user_of = Arc::new(user_of))
     }
 
-    /// The live sessions of a user, in no particular order.
+    /// Returns the live sessions of a user, in no particular order.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a session gets a new id without losing what other requests saved.
+//! Gives a session a new id without losing what other requests saved.
 //!
 //! 1. `cycle_id` *parks* the record: it replaces the secret by one that only this process knows. From then
 //!    on the old id opens nothing, and a save under it fails.
@@ -169,7 +169,8 @@ impl Bridge {
     }
 }
 
-/// How long a request may take from `cycle_id` to its end, and how long an old id leads to its successor.
+/// The longest time from `cycle_id` to the end of its request, and the time for which an old id leads to its
+/// successor.
 const PARKED: Duration = Duration::from_secs(300);
 
 /// The key of the new record in a note.

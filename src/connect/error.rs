@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use steadfast_core::StoreError;
 
-/// A URL opens no store.
+/// An error of opening a store by its URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -12,11 +12,11 @@ pub enum ConnectError {
     #[error("the store's URL does not begin with a scheme such as \"memory:\"")]
     NoScheme,
     /// No store has this scheme.
-    #[error("no store has the scheme {scheme:?}; there {}", listed(.known))]
+    #[error("unknown scheme {scheme:?}; expected {}", listed(.known))]
     UnknownScheme {
         /// The scheme.
         scheme: String,
-        /// Those that there are.
+        /// The known schemes.
         known: Vec<&'static str>,
     },
     /// The store is not in this build.
@@ -28,17 +28,17 @@ pub enum ConnectError {
         feature: &'static str,
     },
     /// There is something between the scheme and the settings, and this store has no address.
-    #[error("the store {scheme:?} has no address, only settings behind a question mark")]
+    #[error("the store {scheme:?} has no address, only settings after a question mark")]
     Address {
         /// The scheme.
         scheme: String,
     },
     /// The address, between the scheme and the settings, does not have the form that this store expects.
-    #[error("the address of the store {scheme:?} wants {wants}")]
+    #[error("invalid address for the store {scheme:?}: expected {wants}")]
     Place {
         /// The scheme.
         scheme: String,
-        /// Its form.
+        /// The expected form.
         wants: &'static str,
     },
     /// The query is not made of percent-encoded `name=value` pairs.
@@ -51,13 +51,13 @@ pub enum ConnectError {
         scheme: String,
     },
     /// The store has no such setting.
-    #[error("the store {scheme:?} has no setting {name:?}; there {}", listed(.known))]
+    #[error("the store {scheme:?} has no setting {name:?}; expected {}", listed(.known))]
     UnknownSetting {
         /// The scheme.
         scheme: String,
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The known settings.
         known: Vec<&'static str>,
     },
     /// A setting is given twice.
@@ -66,8 +66,8 @@ pub enum ConnectError {
         /// The setting.
         name: String,
     },
-    /// The value of a setting cannot be.
-    #[error("the setting {name:?} wants {wants}")]
+    /// The value of a setting is invalid.
+    #[error("invalid value for {name:?}: expected {wants}")]
     Setting {
         /// The setting.
         name: &'static str,
@@ -85,7 +85,7 @@ pub enum ConnectError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file with the cluster's secret cannot be read.
@@ -93,21 +93,21 @@ pub enum ConnectError {
     SecretFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The store cannot be set up.
     #[error("the store cannot be set up")]
     Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not answer.
-    #[error("the store does not answer")]
+    #[error("the store does not respond")]
     Unavailable(#[source] StoreError),
 }
 
 fn listed(names: &[&str]) -> String {
     match names {
-        [] => "is none".to_owned(),
-        [one] => format!("is {one:?}"),
-        several => format!("are {}", several.join(", ")),
+        [] => "none".to_owned(),
+        [one] => format!("{one:?}"),
+        several => format!("one of {}", several.join(", ")),
     }
 }

@@ -58,7 +58,7 @@ use url::Url;
 ///
 /// # Errors
 ///
-/// When the URL names no store, or the store does not answer.
+/// When the URL names no store, or the store does not respond.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Connect::new(url).open().await
 }
@@ -105,37 +105,37 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The store of this URL, or of the one in the file after an `@`.
+    /// Names the store by this URL, or by the URL in the file after an `@`.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), env: Env::system(), node: None }
     }
 
-    /// The clock and the randomness of the store: the system's by default.
+    /// Sets the clock and the randomness of the store: the system's by default.
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
-    /// The label by which others know this node, for stores that place sessions on nodes: none by
+    /// Sets the label by which others know this node, for stores that place sessions on nodes: none by
     /// default.
     #[must_use]
     pub fn node(self, label: RouteLabel) -> Self {
         Self { node: Some(label), ..self }
     }
 
-    /// Opens the store, and returns when it answers.
+    /// Opens the store, and returns once it responds.
     ///
     /// # Errors
     ///
-    /// When the URL names no store, one of its settings cannot be, or the store does not answer.
+    /// When the URL names no store, one of its settings is invalid, or the store does not respond.
     pub async fn open(self) -> Result<Arc<dyn Store>, ConnectError> {
         let url = match self.url.strip_prefix('@') {
             Some(file) => &read(file)?,
             None => &self.url,
         };
         let url = Url::parse(url)?;
-        // A node has joined its service once it is open. Whether the others are in sight, too, may
-        // change from moment to moment while several start, and is no reason to give up.
+        // A replicated node has joined its service once it is open. While several nodes start, the number that
+        // it can reach may change from moment to moment; that is not a reason to give up.
         let has_joined = url.scheme == "replicated";
         let store = build(url, self.env, self.node).await?;
         if !has_joined {
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_memory_store_needs_nothing_but_its_scheme() {
+    async fn a_memory_store_needs_only_its_scheme() {
         for url in ["memory:", "MEMORY:", "memory://", "memory:?", "memory:?&"] {
             assert!(connect(url).await.is_ok(), "{url}");
         }
@@ -232,35 +232,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_scheme_is_named_beside_those_there_are() {
+    async fn an_unknown_scheme_is_named_beside_known_ones() {
         let said = error("cassandra://host").await;
         assert!(
-            said.starts_with(r#"no store has the scheme "cassandra"; there are memory, "#),
+            said.starts_with(r#"unknown scheme "cassandra"; expected one of memory, "#),
             "{said}"
         );
     }
 
     #[tokio::test]
-    async fn an_unknown_setting_is_named_beside_those_there_are() {
+    async fn an_unknown_setting_is_named_beside_known_ones() {
         assert_eq!(
             error("memory:?records=1").await,
-            "the store \"memory\" has no setting \"records\"; there are anonymous-records, \
+            "the store \"memory\" has no setting \"records\"; expected one of anonymous-records, \
              anonymous-bytes, authenticated-records, authenticated-bytes"
         );
     }
 
     #[tokio::test]
-    async fn a_setting_that_cannot_be_is_named_with_what_it_wants() {
+    async fn an_invalid_setting_is_named_with_its_form() {
         for value in ["0", "-1", "many", "", "1%20", "99999999999999999999"] {
             let said = error(&format!("memory:?anonymous-records={value}")).await;
-            assert_eq!(said, r#"the setting "anonymous-records" wants a whole number from 1"#);
+            assert_eq!(
+                said,
+                r#"invalid value for "anonymous-records": expected a whole number from 1"#
+            );
         }
         let twice = error("memory:?anonymous-bytes=1&anonymous-bytes=1").await;
         assert_eq!(twice, r#"the setting "anonymous-bytes" is given twice"#);
     }
 
     #[tokio::test]
-    async fn what_is_no_url_is_refused() {
+    async fn a_text_without_a_scheme_is_refused() {
         for url in ["", "memory", ":", "?a=b", "1up:", "a b:", "//host", "@"] {
             assert!(connect(url).await.is_err(), "{url}");
         }

@@ -69,7 +69,7 @@ fn protected(
     let mode = url.take("sslmode", "disable, require, verify-ca or verify-full")?;
     let roots = url.take::<String>("sslrootcert", "a file")?;
     let roots = roots.filter(|file| file != "system");
-    // As `libpq` has it: who names an authority wants it asked.
+    // As in `libpq`: naming an authority means that it is checked.
     let mode = match mode {
         Some(Mode(Tls::Require)) if roots.is_some() => Some(Tls::VerifyCa),
         mode => mode.map(|Mode(mode)| mode),
@@ -196,7 +196,7 @@ fn pass_over(url: &mut Url) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// How connections are protected, in the words of `libpq`, but for those that fall back to plaintext.
+/// The protection of connections, in the words of `libpq`. Modes that fall back to plaintext are left out.
 struct Mode(Tls);
 
 impl FromStr for Mode {
@@ -213,7 +213,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Whether a connection begins with TLS.
+/// True if a connection begins with TLS.
 struct Negotiation(bool);
 
 impl FromStr for Negotiation {
@@ -273,31 +273,31 @@ mod tests {
         for mode in ["prefer", "allow", "", "VERIFY-FULL"] {
             let said = refused(&format!("postgres://u@h/d?sslmode={mode}")).await.to_string();
             let wants = "disable, require, verify-ca or verify-full";
-            assert_eq!(said, format!(r#"the setting "sslmode" wants {wants}"#));
+            assert_eq!(said, format!(r#"invalid value for "sslmode": expected {wants}"#));
         }
     }
 
     #[tokio::test]
     async fn a_setting_that_cannot_be_is_refused_before_the_database_is_asked() {
         for (settings, says) in [
-            ("connections=x", "\"connections\" wants"),
-            ("timeout-ms=x", "\"timeout-ms\" wants"),
-            ("migrate=maybe", "\"migrate\" wants yes or no"),
-            ("changes=", "\"changes\" wants yes or no"),
-            ("sslcert=a", "wants an sslkey"),
-            ("sslkey=a", "wants an sslcert"),
+            ("connections=x", "\"connections\": expected"),
+            ("timeout-ms=x", "\"timeout-ms\": expected"),
+            ("migrate=maybe", "\"migrate\": expected yes or no"),
+            ("changes=", "\"changes\": expected yes or no"),
+            ("sslcert=a", "expected an sslkey"),
+            ("sslkey=a", "expected an sslcert"),
             ("ssl=1", "has no setting \"ssl\""),
             ("service=db", "has no setting \"service\""),
             ("require_auth=none", "has no setting \"require_auth\""),
-            ("pooler=statement", "\"pooler\" wants session or transaction"),
-            ("channel_binding=yes", "\"channel_binding\" wants disable, prefer or require"),
-            ("connect_timeout=soon", "\"connect_timeout\" wants seconds"),
-            ("sslnegotiation=none", "\"sslnegotiation\" wants postgres or direct"),
-            ("keepalives_idle=x", "\"keepalives_idle\" wants whole seconds"),
-            ("target_session_attrs=standby", "\"target_session_attrs\" wants any, read-write"),
-            ("gssencmode=require", "\"gssencmode\" wants disable or prefer"),
-            ("ssl_min_protocol_version=TLSv1.3", "wants TLSv1.2 or less"),
-            ("client_encoding=LATIN1", "\"client_encoding\" wants UTF8 or auto"),
+            ("pooler=statement", "\"pooler\": expected session or transaction"),
+            ("channel_binding=yes", "\"channel_binding\": expected disable, prefer or require"),
+            ("connect_timeout=soon", "\"connect_timeout\": expected seconds"),
+            ("sslnegotiation=none", "\"sslnegotiation\": expected postgres or direct"),
+            ("keepalives_idle=x", "\"keepalives_idle\": expected whole seconds"),
+            ("target_session_attrs=standby", "\"target_session_attrs\": expected any, read-write"),
+            ("gssencmode=require", "\"gssencmode\": expected disable or prefer"),
+            ("ssl_min_protocol_version=TLSv1.3", "expected TLSv1.2 or less"),
+            ("client_encoding=LATIN1", "\"client_encoding\": expected UTF8 or auto"),
         ] {
             let said = refused(&format!("postgres://u@h/d?{settings}")).await.to_string();
             assert!(said.contains(says), "{said}");

@@ -114,7 +114,7 @@ impl Place {
         }
     }
 
-    /// The store; `None` if this is no place of such a store.
+    /// Opens the store; `None` if the address does not suit the scheme.
     fn store(
         &self,
         scheme: &str,
@@ -173,7 +173,7 @@ fn setup(error: SetupError) -> ConnectError {
     ConnectError::Setup(Box::new(error))
 }
 
-/// How long a replica may take to confirm, unless said: well below the middleware's deadline.
+/// The default time within which a replica must confirm: well below the middleware's timeout.
 const DEFAULT_WAIT_MILLIS: u64 = 1_000;
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
             ("redis://user:pass/word", "//USER:PASSWORD@HOST:PORT/DATABASE"),
         ] {
             let said = error(url).await;
-            assert!(said.contains(&format!("wants {wants}, ")), "{url}: {said}");
+            assert!(said.contains(&format!("expected {wants}, ")), "{url}: {said}");
             assert!(said.ends_with("percent-encoded"), "{said}");
         }
     }
@@ -204,10 +204,10 @@ mod tests {
         let said = error("redis://127.0.0.1:1?ca=x").await;
         assert_eq!(
             said,
-            "the store \"redis\" has no setting \"ca\"; there are prefix, wait, wait-ms, split"
+            "the store \"redis\" has no setting \"ca\"; expected one of prefix, wait, wait-ms, split"
         );
         let said = error("redis://127.0.0.1:1?prefix=a*").await;
-        assert!(said.starts_with("the setting \"prefix\" wants 1 to 32"), "{said}");
+        assert!(said.starts_with("invalid value for \"prefix\": expected 1 to 32"), "{said}");
     }
 
     #[tokio::test]
@@ -219,9 +219,9 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_and_its_key_are_named_together() {
         let said = error("rediss://127.0.0.1:1?cert=/c.pem").await;
-        assert_eq!(said, "the setting \"key\" wants the path of the key of cert");
+        assert_eq!(said, "invalid value for \"key\": expected the path of the key of cert");
         let said = error("rediss://127.0.0.1:1?key=/k.pem").await;
-        assert_eq!(said, "the setting \"cert\" wants the path of the certificate of key");
+        assert_eq!(said, "invalid value for \"cert\": expected the path of the certificate of key");
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ fn agreed(
     Ok(builder)
 }
 
-/// The secret in a file; of a text, without the line end that editors leave behind it.
+/// Reads the secret in a file. A text loses the line end that editors append.
 fn secret(path: PathBuf) -> Result<Vec<u8>, ConnectError> {
     let mut secret =
         std::fs::read(&path).map_err(|source| ConnectError::SecretFile { path, source })?;
@@ -167,15 +167,15 @@ mod tests {
     #[tokio::test]
     async fn a_setting_that_cannot_be_is_named_with_what_it_wants() {
         for (setting, says) in [
-            ("copies=0", "\"copies\" wants all, or how many backups"),
-            ("copies=some", "\"copies\" wants"),
-            ("acks=none", "\"acks\" wants one or all"),
-            ("partition=heal", "\"partition\" wants fail or degrade"),
-            ("drain=heal", "\"drain\" wants restart or leave"),
-            ("anonymous-records=0", "\"anonymous-records\" wants a whole number from 1"),
-            ("authenticated-bytes=1GB", "\"authenticated-bytes\" wants a whole number"),
-            ("bind=localhost", "\"bind\" wants an address and a port"),
-            ("seeds=h", "\"seeds\" wants hosts and ports"),
+            ("copies=0", "\"copies\": expected all, or how many backups"),
+            ("copies=some", "\"copies\": expected"),
+            ("acks=none", "\"acks\": expected one or all"),
+            ("partition=heal", "\"partition\": expected fail or degrade"),
+            ("drain=heal", "\"drain\": expected restart or leave"),
+            ("anonymous-records=0", "\"anonymous-records\": expected a whole number from 1"),
+            ("authenticated-bytes=1GB", "\"authenticated-bytes\": expected a whole number"),
+            ("bind=localhost", "\"bind\": expected an address and a port"),
+            ("seeds=h", "\"seeds\": expected hosts and ports"),
             ("secret-file=/nowhere", "/nowhere"),
             ("secret=hunter2", "has no setting \"secret\""),
         ] {

@@ -92,10 +92,13 @@ mod tests {
     #[tokio::test]
     async fn what_a_setting_wants_is_said() {
         for (url, says) in [
-            ("sticky:?peers=n1,n.2", r#"the setting "peers" wants route labels"#),
-            ("sticky:?changes=some", r#"the setting "changes" wants yes or no"#),
-            ("sticky:?write-behind-ms=0", r#"the setting "write-behind-ms" wants milliseconds"#),
-            ("sticky:?backup=nowhere:", r#"no store has the scheme "nowhere""#),
+            ("sticky:?peers=n1,n.2", r#"invalid value for "peers": expected route labels"#),
+            ("sticky:?changes=some", r#"invalid value for "changes": expected yes or no"#),
+            (
+                "sticky:?write-behind-ms=0",
+                r#"invalid value for "write-behind-ms": expected milliseconds"#,
+            ),
+            ("sticky:?backup=nowhere:", r#"unknown scheme "nowhere""#),
             ("sticky:?backup=memory:%3Fx=1", r#"the store "memory" has no setting "x""#),
         ] {
             let said = open(url).await.map(drop).unwrap_err().to_string();

@@ -36,7 +36,7 @@ impl Url {
         Ok(Self { scheme, address: address.to_owned(), settings, known: Vec::new() })
     }
 
-    /// For a store that has no address.
+    /// Checks that there is no address, for a store that has none.
     pub(super) fn has_no_address(&self) -> Result<(), ConnectError> {
         match self.address.as_str() {
             "" | "//" => Ok(()),
@@ -83,7 +83,7 @@ impl Url {
         })
     }
 
-    /// To be called when every setting that the store has was taken.
+    /// Checks that no setting is left, after the store has taken all that it knows.
     pub(super) fn has_no_other_setting(mut self) -> Result<(), ConnectError> {
         self.settings.pop().map_or(Ok(()), |(name, _)| {
             Err(ConnectError::UnknownSetting { scheme: self.scheme, name, known: self.known })
@@ -106,7 +106,7 @@ impl FromStr for YesNo {
     }
 }
 
-/// A name that is no plain word is part of something else, perhaps of a password.
+/// Parses one setting. A name that is not a plain word may be part of a password, so it is refused.
 fn setting(pair: &str) -> Option<(String, String)> {
     let (name, value) = pair.split_once('=')?;
     let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);

@@ -1,28 +1,28 @@
-//! Cookies without a secret that accompany the token: the route to the session, and the version that the
-//! client has seen. Both are hints, and open nothing.
+//! The companion cookies of the token, which hold no secret: the route to the session, and the version that
+//! the client has seen. Both are hints, and neither opens a session.
 
 use http::HeaderValue;
 use steadfast_core::{RequestHint, RouteLabel, Version};
 
 use super::parse::{token_and_route, values};
 
-/// Where the route to a session travels, for stores that place sessions on nodes.
+/// The place in which the route to a session travels, for stores that place sessions on nodes.
 ///
 /// A route is one label or several, the preferred node first: `n1.n2`. A balancer reads it, a store
 /// takes it as advice, and a wrong one costs a detour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affinity {
-    /// In a separate cookie, the default: the name is the session cookie's with `-route` appended.
+    /// A separate cookie, the default. Its name is the session cookie's with `-route` appended.
     #[default]
     Cookie,
-    /// After the token, for balancers that look for it there: `token.n1.n2`.
+    /// The session cookie, after the token, for balancers that look for it there: `token.n1.n2`.
     ///
     /// A new route then sends the token again, and only a response that saw it still current does. If
     /// another request replaces the token at that very moment, the client may keep the one that was
     /// replaced, and has to sign in again.
     Suffix,
-    /// Nowhere: the balancer finds the way by itself.
+    /// No place: the balancer finds the node without help.
     None,
 }
 

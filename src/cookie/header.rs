@@ -13,7 +13,7 @@ pub struct HeaderError {
     pub name: HeaderName,
 }
 
-/// Checks that a header means nothing to clients, servers and what is between them.
+/// Checks that a header has no meaning to clients, servers or proxies.
 pub(crate) fn check(name: &HeaderName) -> Result<(), HeaderError> {
     let is = |known: &&str| match known.strip_suffix('*') {
         Some(start) => name.as_str().starts_with(start),

@@ -9,7 +9,7 @@ use memchr::memchr_iter;
 use smallvec::SmallVec;
 use steadfast_core::Token;
 
-/// How many cookies of our name are looked at: each costs the store a load.
+/// The highest number of cookies of our name that are checked: each costs the store a load.
 pub(crate) const MAX_CANDIDATES: usize = 4;
 
 /// The values of a request's cookies that have our name.

@@ -20,7 +20,7 @@ use super::companion::MAX_LABELS;
 ///
 /// let shop = CookieProfile::host().name("__Host-shop").persistent();
 /// assert!(shop.check().is_ok());
-/// assert!(shop.path("/cart").check().is_err(), "__Host- wants Path=/");
+/// assert!(shop.path("/cart").check().is_err(), "__Host- requires Path=/");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieProfile {
@@ -37,6 +37,14 @@ impl CookieProfile {
     /// `__Host-id; Path=/; Secure; HttpOnly; SameSite=Lax`: bound to one host, the default.
     ///
     /// Browsers take it over https, and over plain http from localhost only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert_eq!(CookieProfile::host().cookie_name(), "__Host-id");
+    /// ```
     pub fn host() -> Self {
         Self {
             name: "__Host-id".to_owned(),
@@ -51,12 +59,30 @@ impl CookieProfile {
 
     /// `__Secure-id; Domain=…`: shared by a domain and all its subdomains, each of which can then
     /// read the session and replace it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::domain("example.org").check().is_ok());
+    /// assert!(CookieProfile::domain("org").check().is_err());
+    /// ```
     pub fn domain(domain: impl Into<String>) -> Self {
         Self { name: "__Secure-id".to_owned(), domain: Some(domain.into()), ..Self::host() }
     }
 
     /// `__Host-id; SameSite=None; Partitioned`: for a page embedded in other sites, one session for
     /// each of them (CHIPS).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// let embedded = CookieProfile::partitioned();
+    /// assert!(embedded.check().is_ok());
+    /// ```
     pub fn partitioned() -> Self {
         Self { same_site: SameSite::None, partitioned: true, ..Self::host() }
     }
@@ -65,31 +91,75 @@ impl CookieProfile {
     ///
     /// Cookies do not know ports. Two applications on one host need names of their own, see
     /// [`guide::browsers`](crate::guide::browsers).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert_eq!(CookieProfile::dev().cookie_name(), "id-dev");
+    /// ```
     pub fn dev() -> Self {
         Self { name: "id-dev".to_owned(), secure: false, ..Self::host() }
     }
 
-    /// The whole name, with its prefix if it has one.
+    /// Sets the whole name, with its prefix if it has one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::host().name("__Host-shop").check().is_ok());
+    /// assert!(CookieProfile::host().name("my shop").check().is_err());
+    /// ```
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// The path below which browsers send the cookie: `/` unless set.
+    /// Sets the path below which browsers send the cookie: `/` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::dev().path("/shop").check().is_ok());
+    /// assert!(CookieProfile::host().path("/shop").check().is_err(), "__Host- requires Path=/");
+    /// ```
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    /// Whether browsers may send it over encrypted connections only.
+    /// Sets whether browsers send the cookie over encrypted connections only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::dev().secure(true).check().is_ok());
+    /// assert!(CookieProfile::host().secure(false).check().is_err());
+    /// ```
     #[must_use]
     pub fn secure(self, secure: bool) -> Self {
         Self { secure, ..self }
     }
 
-    /// When browsers send it along with requests that other sites cause: `Lax` unless set. A sign-in
+    /// Sets when browsers send the cookie along with requests that other sites cause: `Lax` by default. A sign-in
     /// that another site posts back comes without a `Lax` cookie, see
     /// [`guide::browsers`](crate::guide::browsers).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile, SameSite};
+    ///
+    /// assert!(CookieProfile::host().same_site(SameSite::Strict).check().is_ok());
+    /// assert!(CookieProfile::dev().same_site(SameSite::None).check().is_err());
+    /// ```
     #[must_use]
     pub fn same_site(self, same_site: SameSite) -> Self {
         Self { same_site, ..self }
@@ -98,16 +168,34 @@ impl CookieProfile {
     /// Keeps the cookie when the browser closes: `Max-Age` is what is left of the absolute lifetime
     /// when it is set. Without it, browsers drop the cookie at the end of their session. A sign-in may
     /// say otherwise: [`Login::persistent`](crate::Login::persistent).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::host().persistent().check().is_ok());
+    /// ```
     #[must_use]
     pub fn persistent(self) -> Self {
         Self { persistent: true, ..self }
     }
 
-    /// Whether browsers would accept it. The layer checks too.
+    /// Checks that browsers accept this cookie. The layer checks it too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert!(CookieProfile::host().check().is_ok());
+    /// let error = CookieProfile::host().path("/a").check().unwrap_err();
+    /// assert_eq!(error.to_string(), r#"cookie name "__Host-id" requires Path=/"#);
+    /// ```
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be.
+    /// The first attribute that browsers would refuse.
     pub fn check(&self) -> Result<(), CookieError> {
         self.check_name()?;
         self.check_path()?;
@@ -125,12 +213,20 @@ impl CookieProfile {
         Ok(())
     }
 
-    /// The name that browsers see.
+    /// Returns the name that browsers see.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{CookieProfile};
+    ///
+    /// assert_eq!(CookieProfile::domain("example.org").cookie_name(), "__Secure-id");
+    /// ```
     pub fn cookie_name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the cookie outlives the browser, where a sign-in does not say.
+    /// Returns true if the cookie outlives the browser, unless a sign-in says otherwise.
     pub(crate) fn is_persistent(&self) -> bool {
         self.persistent
     }
@@ -263,7 +359,7 @@ impl Default for CookieProfile {
     }
 }
 
-/// When browsers send a cookie along with requests that other sites cause.
+/// The requests from other sites with which browsers send a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SameSite {
@@ -310,7 +406,7 @@ pub enum CookieError {
         domain: String,
     },
     /// The prefix of the name demands something else.
-    #[error("cookie name {name:?} demands {demands}")]
+    #[error("cookie name {name:?} requires {demands}")]
     Prefix {
         /// The name.
         name: String,
@@ -318,16 +414,16 @@ pub enum CookieError {
         demands: &'static str,
     },
     /// It demands `Secure`.
-    #[error("{what} demands Secure")]
+    #[error("{what} requires Secure")]
     Insecure {
         /// The attribute or prefix that requires it.
         what: &'static str,
     },
     /// Partitioned cookies are for embedded pages.
-    #[error("Partitioned demands SameSite=None")]
+    #[error("Partitioned requires SameSite=None")]
     PartitionedSameSite,
     /// Browsers ignore what is longer (RFC 6265bis, 5.6).
-    #[error("a cookie's {what} of {len} bytes is longer than browsers take")]
+    #[error("the cookie's {what} has {len} bytes, which exceeds what browsers accept")]
     TooLong {
         /// The part that is too long.
         what: &'static str,
@@ -355,7 +451,7 @@ fn check_domain(domain: &str) -> Result<(), CookieError> {
     Ok(())
 }
 
-/// A token, and a route of labels of 32 bytes behind it.
+/// A token, followed by a route of labels of 32 bytes.
 const VALUE_LEN: usize = Token::LEN + MAX_LABELS * 33;
 const MAX_NAME_AND_VALUE: usize = 4096;
 const MAX_ATTRIBUTE: usize = 1024;

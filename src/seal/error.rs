@@ -1,6 +1,6 @@
-//! How a value does not open.
+//! The reasons for which a sealed value does not open.
 
-/// Why a stored value does not open. It never shows the value.
+/// The reason for which a stored value does not open. It never shows the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

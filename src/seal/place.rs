@@ -1,8 +1,8 @@
-//! Where a value belongs.
+//! The place to which a value belongs.
 
 use steadfast_core::{Realm, RecordId};
 
-/// Where a value belongs: nowhere else does it open.
+/// The place to which a value belongs. It opens in no other place.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "seal"), expect(dead_code, reason = "nothing is sealed"))]
 pub(crate) struct Place<'p> {

@@ -33,15 +33,15 @@ impl SessionChanges {
         Self { session, seen: None, subscription: None }
     }
 
-    /// Waits until the session changes or is over. Several changes may come as one. After the end, every
-    /// call says so again.
+    /// Waits until the session changes or ends. Several changes may come as one. After the end, every call
+    /// reports the end again.
     ///
     /// It may be dropped and called again, for example in a `select!`: no change is lost.
     ///
     /// # Errors
     ///
     /// [`Error::NoSession`] when there is no session to follow, or when this is the first call that loads
-    /// it and the store cannot be asked. CommitFuture on, an outage is waited for.
+    /// it and the store cannot be asked. Later calls wait until an outage is over.
     pub async fn next(&mut self) -> Result<SessionChange, Error> {
         loop {
             let loaded = match self.session.end_status().await? {
@@ -73,5 +73,5 @@ impl SessionChanges {
     }
 }
 
-/// After which time a change that could not be loaded is looked for again.
+/// The pause before a change that could not be loaded is tried again.
 const RETRY: Duration = Duration::from_secs(1);

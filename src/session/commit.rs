@@ -1,4 +1,4 @@
-//! The commit: what a request wants kept is sent before its response head.
+//! The commit: sends what a request has buffered before its response head.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::error::Error;
 /// The effects of the session on the response head.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseEffects {
-    /// Whether the handler asked for the session, so that the response depends on it.
+    /// True if the handler used the session, so that the response depends on it.
     pub(crate) touched: bool,
     pub(crate) token_action: TokenAction,
     /// The error to answer with, because the commit that the handler promised failed.
@@ -32,20 +32,20 @@ pub(crate) struct CompanionCookies {
     pub(crate) seen: Option<String>,
 }
 
-/// When the head is known.
+/// A commit: finished without waiting, or in progress.
 pub(crate) enum Commit {
     Ready(ResponseEffects),
     Pending(CommitFuture),
 }
 
-/// A head that the store has a say in.
+/// A commit in progress. It returns the effects once the store has answered.
 pub(crate) type CommitFuture = Pin<Box<dyn Future<Output = ResponseEffects> + Send>>;
 
 impl Session {
-    /// Ends the request's say over the session, given the status its handler answered with.
+    /// Finalizes the session for this response status.
     pub(crate) fn start_commit(&self, status: StatusCode) -> Commit {
         let Some(state) = self.inner.state.try_lock() else {
-            // Another task is in the middle of a call: its turn comes first.
+            // Another task is in the middle of a call, which comes first.
             return self.pending_commit(true, status);
         };
         let mut guard = SessionGuard::new(&self.inner, state);
@@ -84,7 +84,7 @@ impl Session {
 
     async fn commit(&self, status: StatusCode) -> ResponseEffects {
         let mut guard = SessionGuard::new(&self.inner, self.inner.state.lock().await);
-        // Returned from here, so that the commit has no room for a head from before it.
+        // Returned from here, so that the future of the commit need not hold these effects.
         if let Some(effects) = guard.effects_without_commit(status) {
             return effects;
         }
@@ -93,7 +93,7 @@ impl Session {
 }
 
 impl SessionGuard<'_> {
-    /// The head, unless a store call has to come first.
+    /// Returns the effects, unless a store call has to come first.
     fn effects_without_commit(&mut self, status: StatusCode) -> Option<ResponseEffects> {
         let is_failure = status.is_server_error() && !self.inner.layer.commit_on_server_error;
         // 408 is what a timeout answers in place of a handler that never returned.
@@ -119,7 +119,7 @@ impl SessionGuard<'_> {
             // A handler must be able to rely on a rotation, so losing it to another request is answered 409.
             Some(intent) => {
                 let is_promise = !matches!(intent, Intent::Cycle);
-                // In a box of its own, because it is large, and most commits rotate nothing.
+                // Boxed, because it is large, and most commits do not rotate.
                 (Box::pin(self.rotate(intent, &mut patch)).await, is_promise)
             }
             None => (self.send(&mut patch).await.map(drop), false),
@@ -127,7 +127,7 @@ impl SessionGuard<'_> {
         self.state.discard();
         match done {
             Ok(()) => self.effects(None),
-            // Another request rotated or ended the session: that one's response has the only say.
+            // Another request rotated or ended the session: only its response may set the token.
             Err(Error::Superseded | Error::Ended) if !is_promise => self.effects(None),
             Err(error) => self.effects(Some(logged(error))),
         }

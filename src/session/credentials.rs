@@ -26,7 +26,7 @@ struct Headers {
     header: Option<HeaderValue>,
 }
 
-/// A claim of a request: a record, and the proof of the right to it.
+/// A token that a request presented: the record that it names, and the proof of the right to it.
 #[derive(Debug)]
 pub(super) struct PresentedToken {
     pub(super) id: RecordId,
@@ -53,12 +53,12 @@ impl RequestCredentials {
         }
     }
 
-    /// Whether the client asked for answers in a header instead of cookies.
+    /// Returns true if the client asked for answers in a header instead of cookies.
     pub(super) fn uses_header(&self) -> bool {
         self.uses_header
     }
 
-    /// Whether the client carries something beside its token.
+    /// Returns true if the client carries companion cookies beside its token.
     pub(super) fn places_sessions(&self, layer: &LayerState) -> bool {
         layer.client.store.places_sessions() && !self.uses_header()
     }

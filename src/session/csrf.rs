@@ -13,11 +13,28 @@ use crate::error::Error;
 /// `SameSite=Lax` and a check of the fetch metadata (`Sec-Fetch-Site`) stop cross-site requests of
 /// current browsers. This token stops them in every browser, at the price of a hidden field.
 impl Session {
-    /// A token to put into a form or a header; it starts a session if there is none.
+    /// Returns a token to put into a form or a header. Starts a session if there is none.
     ///
     /// It is bound to the session and to the login: it dies with either. Every call returns another
     /// text for the same token, so that compressed pages do not leak it (BREACH); all of them are
     /// valid. It has nothing to do with the session's own token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// let token = session.csrf_token().await?;
+    /// session.verify_csrf(&token).await?;
+    /// assert!(matches!(session.verify_csrf("a guess").await, Err(Error::Csrf)));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -36,6 +53,21 @@ impl Session {
     }
 
     /// Checks the token that a request brought back, in constant time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert!(matches!(session.verify_csrf("a guess").await, Err(Error::Csrf)));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

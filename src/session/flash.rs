@@ -63,6 +63,23 @@ impl Session {
     ///
     /// Costs a load if nothing was read yet, and where there are messages, an update.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.flash("Your address is saved.").await?;
+    /// assert_eq!(session.take_flashes::<String>().await?, ["Your address is saved."]);
+    /// assert!(session.take_flashes::<String>().await?.is_empty());
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`update`](Session::update); or when a message is of another type, and then all of them are
@@ -72,7 +89,7 @@ impl Session {
         taken.iter().map(|json| decode("flash", json.as_bytes())).collect()
     }
 
-    /// How many unread messages a session keeps: 8.
+    /// The number of unread messages that a session keeps: 8.
     pub const FLASHES: usize = 8;
 }
 

@@ -1,7 +1,7 @@
 //! Exclusive access of one call to the session's state and its store.
 //!
-//! The calls of one request take turns, so the store sees them in program order. A turn that is
-//! dropped at an await leaves the state as it was: it changes only after an answer.
+//! The calls of one request run one after the other, so the store sees them in program order. A call that is
+//! dropped at an await leaves the state as it was: the state changes only after an answer.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -26,7 +26,7 @@ use crate::store_client::Purpose;
 pub(super) struct SessionGuard<'a> {
     pub(super) inner: &'a Inner,
     pub(super) state: MutexGuard<'a, State>,
-    /// The purpose of this turn's loads.
+    /// The purpose of the loads.
     pub(super) purpose: Purpose,
 }
 
@@ -44,7 +44,7 @@ impl<'a> SessionGuard<'a> {
         Self { inner, state, purpose: Purpose::Use }
     }
 
-    /// Finds out what the request's token opens, unless that is known.
+    /// Loads the session that the request's token opens, unless it is already loaded.
     pub(super) async fn read(&mut self) -> Result<(), Error> {
         match self.state.record_state {
             RecordState::Unread => {}
@@ -56,7 +56,7 @@ impl<'a> SessionGuard<'a> {
         Ok(())
     }
 
-    /// Sends a patch that holds all that is buffered, and keeps account of the answer.
+    /// Sends a patch that holds everything buffered, and records the answer.
     pub(super) async fn send(&mut self, patch: &mut Patch) -> Result<Sent, Error> {
         if matches!(self.state.record_state, RecordState::Unread) {
             match self.inner.tokens() {
@@ -77,7 +77,7 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Replaces the secret together with a patch that holds all that is buffered.
+    /// Replaces the secret together with a patch that holds everything buffered.
     pub(super) async fn rotate(&mut self, intent: Intent, patch: &mut Patch) -> Result<(), Error> {
         match self.check_in_time().await {
             // A login starts another session then.
@@ -242,7 +242,7 @@ impl<'a> SessionGuard<'a> {
         Ok(())
     }
 
-    /// Ends the session's record, and says whether it was live.
+    /// Ends the session's record, and returns true if it was live.
     pub(super) async fn end_own(&mut self) -> Result<bool, Error> {
         self.state.discard();
         let Some(live) = self.state.live() else { return Ok(false) };
@@ -277,7 +277,7 @@ impl<'a> SessionGuard<'a> {
         Ok(())
     }
 
-    /// Takes note that the record of this handle is dead.
+    /// Records that the session of this handle has ended.
     pub(super) fn ended(&mut self, id: RecordId, by_this_request: bool) {
         if by_this_request {
             let own = self.state.live().filter(|live| live.id == id);
@@ -310,8 +310,8 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Checks that the handle has a say, and that its session is not over by the lifetimes of today: the
-    /// store may go by longer ones.
+    /// Checks that the handle may still use its session, and that the session is not over by the present
+    /// lifetimes: the store may have longer ones.
     pub(super) async fn check_in_time(&mut self) -> Result<(), Error> {
         self.state.check_current()?;
         match self.state.live().filter(|live| self.is_over(&live.record)).map(|live| live.id) {
@@ -347,7 +347,7 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// After a call that decides whether there is a session failed, the handle says nothing more.
+    /// Poisons the handle if a call failed that decides whether there is a session.
     pub(super) fn or_poison<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, Error> {
         answer.map_err(|error| {
             self.state.record_state = RecordState::Poisoned;
@@ -422,13 +422,13 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Whether a record is over by the lifetimes of today.
+    /// Returns true if a record is over by the present lifetimes.
     fn is_over(&self, record: &Record) -> bool {
         self.inner.env().now() >= self.inner.layer.bounds.absolute_deadline(record)
     }
 
-    /// Accepts exactly one live session of several tokens. Two live ones count as none, because one of them
-    /// may have been planted.
+    /// Accepts exactly one live session among several tokens. Of two live sessions neither is accepted, because
+    /// an attacker may have planted one.
     fn only_one(one: (RecordState, Status), other: (RecordState, Status)) -> (RecordState, Status) {
         match (&one.0, &other.0) {
             (RecordState::Live(_), RecordState::Live(_)) => {
@@ -477,7 +477,7 @@ impl<'a> SessionGuard<'a> {
         Ok(None)
     }
 
-    /// Why a record that is gone is absent: a timeout must not count as an unknown token.
+    /// Asks why a record is gone: an expired session must not be reported as an unknown token.
     async fn absence(&self, presented: &PresentedToken) -> Absence {
         // Boxed, because it is rare, and its room would be part of every commit.
         match Box::pin(self.load(presented)).await {
@@ -527,7 +527,7 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Has the secret hashed under the keyring's current key along with a patch, if it is not.
+    /// Adds to a patch the move of the secret's hash to the keyring's current key, if it is due.
     fn add_rehash(&self, patch: &mut Patch) {
         let rehash = self.state.live().and_then(|live| live.rehash(&self.inner.layer.keyring()));
         if let Some(rehash) = rehash {
@@ -593,8 +593,8 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Another request was first, and its response has the say over the token. A login still holds,
-    /// as a session of its own; what depends on nothing but the record still reaches it.
+    /// Handles a rotation that another request won: that request's response sets the token. A login still
+    /// happens, as a separate session. Writes that depend only on the record are still sent to it.
     async fn rotation_lost(
         &mut self,
         intent: Intent,
@@ -612,7 +612,7 @@ impl<'a> SessionGuard<'a> {
         }
     }
 
-    /// Has the session be found by the labels that it is about to get.
+    /// Stores the index entries of the labels that the session is about to get.
     async fn mark(&self, id: RecordId, login: Option<&Authentication>) -> Result<(), Error> {
         let (layer, Some(login)) = (&self.inner.layer, login) else { return Ok(()) };
         if layer.indexed.is_empty() {
@@ -662,15 +662,15 @@ impl<'a> SessionGuard<'a> {
         self.reload(id).await
     }
 
-    /// Sees the record as the store has it now.
+    /// Loads the record as the store has it now.
     async fn reload(&mut self, id: RecordId) -> Result<(), Error> {
         let answer = self.load_again(id).await;
         let lookup = self.or_poison(answer)?;
         self.on_lookup(lookup)
     }
 
-    /// Sees the record again, for a stream that follows it, and says whether that told anything new. While the
-    /// store is away, the record stays as it was seen.
+    /// Loads the record again for a stream that follows it, and returns true if it changed. While the store is
+    /// away, the loaded record stays.
     pub(super) async fn reload_for_stream(&mut self) -> bool {
         let Some(live) = self.state.live() else { return true };
         let (id, version) = (live.id, live.record.version);
@@ -703,7 +703,7 @@ impl<'a> SessionGuard<'a> {
         Err(error)
     }
 
-    /// Takes note of a patch that the store applied to the record of this handle.
+    /// Records a patch that the store applied to this handle's record.
     fn on_patch_applied(&mut self, patch: Patch, applied: &Applied) {
         self.state.keep_pre_auth(&patch);
         if let Some(live) = self.state.live_mut() {
@@ -712,7 +712,7 @@ impl<'a> SessionGuard<'a> {
         self.on_applied(applied);
     }
 
-    /// Takes note of what the store says beside what it did: nothing is buffered any more.
+    /// Records the store's answer: nothing is buffered any more.
     fn on_applied(&mut self, applied: &Applied) {
         self.state.pending = Writes::default();
         self.state.client_state = applied.client_state.clone();
@@ -752,7 +752,7 @@ impl<'a> SessionGuard<'a> {
     }
 }
 
-/// Has a patch apply only while a key is as this request sees it, unless its own write is over it.
+/// Makes a patch apply only while a key is as this request sees it, unless the request wrote the key itself.
 fn expect_as_seen(state: &State, key: &str, patch: &mut Patch) -> Result<(), Error> {
     match state.stored(key) {
         Some(stored) => Ok(patch.expect(key, stored)?),
@@ -773,8 +773,8 @@ fn refused(outcome: Outcome, patch: &Patch) -> Error {
     }
 }
 
-/// The error for a patch that its record has no room for. One value of it is the likeliest to be at
-/// fault.
+/// Returns the error for a patch that does not fit into its record. It names the largest written value, which
+/// is the likeliest cause.
 fn over_limit(source: LimitError, patch: &Patch) -> Error {
     if !matches!(source, LimitError::Keys { .. } | LimitError::Record { .. }) {
         return source.into();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use steadfast_core::{AtCap, Facts, Lifetime, LimitError, LoginPolicy};
 
-/// A sign-in: who, on which terms, and what the session says of itself from then on.
+/// A sign-in: the user, its terms, and the facts that the session keeps from then on.
 ///
 /// # Examples
 ///
@@ -16,8 +16,7 @@ use steadfast_core::{AtCap, Facts, Lifetime, LimitError, LoginPolicy};
 /// let shown = Login::new("alice").label("device", "Firefox on Linux");
 /// ```
 ///
-/// "Remember me": the layer has the longest lifetime there is, and a sign-in without the tick asks for a
-/// shorter one.
+/// "Remember me": the layer has the longest lifetime, and a sign-in without the tick asks for a shorter one.
 ///
 /// ```
 /// use steadfast::{Error, Lifetime, Login, MemoryStore, Session, SessionLayer};
@@ -54,7 +53,7 @@ use steadfast_core::{AtCap, Facts, Lifetime, LimitError, LoginPolicy};
 /// }
 /// ```
 ///
-/// Step-up: what matters most takes a fresh proof, however old the sign-in is. The page that asks for the
+/// Step-up: an important action requires a fresh proof, however old the sign-in is. The page that asks for the
 /// password again calls [`reauthenticate`](crate::Session::reauthenticate):
 ///
 /// ```
@@ -87,6 +86,19 @@ pub struct Login {
 
 impl Login {
     /// Signs in the user with this id: 1 to 256 bytes without control characters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue(Login::new("alice")).await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(principal: impl Into<String>) -> Self {
         Self {
             principal: principal.into(),
@@ -99,52 +111,135 @@ impl Login {
         }
     }
 
-    /// The epoch the decision was made in, for example the version of the user's password.
+    /// Sets the epoch in which the decision was made, for example the version of the user's password.
     ///
-    /// When an account is closed, `delete_all` raises the principal's floor; a login that was decided
-    /// before, and commits after, is below it and answered 409.
+    /// When an account is closed, `end_all` raises the user's lowest accepted epoch. A login that was decided
+    /// before, and commits after, has a lower one and is answered 409.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().end_all("alice", Some(8)).await?;
+    /// assert!(layer.sessions().issue(Login::new("alice").epoch(7)).await.is_err());
+    /// assert!(layer.sessions().issue(Login::new("alice").epoch(8)).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..self }
     }
 
-    /// How long this session lives: as the layer says by default, and never longer than that.
+    /// Sets how long this session lives: as the layer says by default, and never longer than that.
     ///
     /// It holds until the next sign-in: rotations keep it, and
     /// [`reauthenticate`](crate::Session::reauthenticate) restarts the absolute one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Lifetime, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue(Login::new("alice").lifetime(Lifetime::OWASP_HIGH_VALUE)).await?;
+    /// let facts = &layer.sessions().list("alice").await?[0].facts;
+    /// assert_eq!(facts.lifetime(), Some(Lifetime::OWASP_HIGH_VALUE));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         Self { lifetime: Some(lifetime), ..self }
     }
 
-    /// Whether the cookie outlives the browser, for what is left of the absolute lifetime: as
+    /// Sets whether the cookie outlives the browser, for the rest of the absolute lifetime: as
     /// [`CookieProfile::persistent`](crate::CookieProfile::persistent) says by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue(Login::new("alice").persistent(true)).await?;
+    /// assert_eq!(layer.sessions().list("alice").await?[0].facts.is_persistent(), Some(true));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn persistent(self, persistent: bool) -> Self {
         Self { is_persistent: Some(persistent), ..self }
     }
 
-    /// Says something of the session that its user may see in a list: the device, an address, the `sid` of
-    /// an identity provider. Up to [`Facts::LABELS`] labels; of two of one name the later counts.
+    /// Adds a fact about the session that its user may see in a list: the device, an address, the `sid` of an
+    /// identity provider. A session has at most [`Facts::LABELS`] labels; the later of two with the same name is kept.
     ///
-    /// Stores keep labels in the plain, and no log line or metric has them. Put no secret in one. A name
+    /// Stores keep labels unencrypted, and no log line or metric shows them. Put no secret in one. A name
     /// or a value over its bounds, [`Facts::NAME_BYTES`] and [`Facts::VALUE_BYTES`], fails the sign-in:
     /// shorten a `User-Agent` before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue(Login::new("alice").label("device", "phone")).await?;
+    /// let facts = &layer.sessions().list("alice").await?[0].facts;
+    /// assert_eq!(facts.label("device"), Some("phone"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), value.into()));
         self
     }
 
-    /// How many sessions the user may have with this one, at least 1: as
+    /// Sets how many sessions the user may have, including this one, at least 1: as
     /// [`SessionLayer::max_per_principal`](crate::SessionLayer::max_per_principal) says by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// layer.sessions().issue(Login::new("alice").max_sessions(1)).await?;
+    /// assert_eq!(layer.sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_sessions(self, sessions: usize) -> Self {
         Self { max_sessions: Some(sessions.max(1)), ..self }
     }
 
-    /// How to handle this sign-in if the user is at the maximum number of sessions: as
+    /// Sets how to handle this sign-in if the user is at the maximum number of sessions: as
     /// [`SessionLayer::at_cap`](crate::SessionLayer::at_cap) says by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, AtCap, Login, MemoryStore, SessionLayer};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let layer = SessionLayer::new(MemoryStore::new());
+    /// layer.sessions().issue("alice").await?;
+    /// let second = Login::new("alice").max_sessions(1).at_cap(AtCap::Refuse);
+    /// assert!(matches!(layer.sessions().issue(second).await, Err(Error::TooManySessions)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn at_cap(self, at_cap: AtCap) -> Self {
         Self { at_cap: Some(at_cap), ..self }

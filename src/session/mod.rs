@@ -109,7 +109,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// The value under a key, as this request sees it: its own writes over what was loaded.
+    /// Returns the value under a key as this request sees it: its own writes on top of what was loaded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("theme", "dark").await?;
+    /// assert_eq!(session.get("theme").await?, Some("dark".to_owned()));
+    /// assert_eq!(session.get::<u32>("visits").await?, None);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -120,7 +137,23 @@ impl Session {
         guard.value(&key)?.map(|json| decode(&key, &json)).transpose()
     }
 
-    /// Sets a key, with the commit. Loads nothing.
+    /// Sets a key with the commit. Does not load the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("cart", ["tea", "milk"]).await?;
+    /// assert_eq!(session.get::<Vec<String>>("cart").await?, Some(vec!["tea".into(), "milk".into()]));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -139,7 +172,24 @@ impl Session {
         Ok(guard.state.pending.put(&key, json)?)
     }
 
-    /// Removes a key, with the commit, and returns what was there: loads.
+    /// Removes a key with the commit, and returns its value. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("coupon", "A7").await?;
+    /// assert_eq!(session.remove("coupon").await?, Some("A7".to_owned()));
+    /// assert_eq!(session.get::<String>("coupon").await?, None);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -157,7 +207,24 @@ impl Session {
         value
     }
 
-    /// Removes a key, with the commit. Loads nothing.
+    /// Removes a key with the commit. Does not load the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("coupon", "A7").await?;
+    /// session.discard("coupon").await?;
+    /// assert_eq!(session.get::<String>("coupon").await?, None);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -166,9 +233,27 @@ impl Session {
         Ok(self.write().await?.state.pending.remove(&key.name())?)
     }
 
-    /// Removes every key, with the commit; who is signed in stays.
+    /// Removes every key with the commit. The user stays signed in.
     ///
     /// It removes what was written before it, also by requests this one has not seen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// session.insert("cart", 3).await?;
+    /// session.clear().await?;
+    /// assert!(session.entries().await?.is_empty());
+    /// assert_eq!(session.principal().await?.unwrap().id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,8 +263,8 @@ impl Session {
         Ok(())
     }
 
-    /// Every key with a value, and the value as JSON, as this request sees them: its own writes over what
-    /// was loaded.
+    /// Returns every key that has a value, and the value as JSON, as this request sees them: its own writes on
+    /// top of what was loaded.
     ///
     /// It leaves out the crate's own values: the secret of
     /// [`csrf_token`](Session::csrf_token), and flash messages. A [`Key::pre_auth`] has a `~` in front.
@@ -187,12 +272,19 @@ impl Session {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session};
-    ///
-    /// async fn keys(session: Session) -> Result<String, Error> {
-    ///     let entries = session.entries().await?;
-    ///     Ok(entries.into_keys().collect::<Vec<_>>().join(", "))
-    /// }
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("theme", "dark").await?;
+    /// let entries = session.entries().await?;
+    /// assert_eq!(entries.keys().collect::<Vec<_>>(), ["theme"]);
+    /// assert_eq!(entries["theme"].as_bytes(), br#""dark""#);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -248,6 +340,28 @@ impl Session {
     /// `f` computes the new value from the one it replaces; it runs again when another request was
     /// faster, so it must have no effect of its own. Other keys never make it run again.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// let cart = session
+    ///     .update("cart", |cart: Option<Vec<String>>| {
+    ///         let mut cart = cart.unwrap_or_default();
+    ///         cart.push("tea".to_owned());
+    ///         cart
+    ///     })
+    ///     .await?;
+    /// assert_eq!(cart, ["tea"]);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the store fails, when other requests kept changing the key until the deadline, or when the
@@ -260,8 +374,8 @@ impl Session {
         self.try_update(key, |old| Ok::<_, Error>(f(old))).await
     }
 
-    /// As [`update`](Session::update), with an `f` that may refuse: then nothing is changed, and its error
-    /// is returned.
+    /// Works like [`update`](Session::update), with an `f` that may refuse: then nothing changes, and the
+    /// error of `f` is returned.
     ///
     /// # Examples
     ///
@@ -317,6 +431,22 @@ impl Session {
     /// Adds to a counter, immediately and atomically across nodes, and returns its new value; a missing
     /// one counts as 0. Loads nothing.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.increment("visits", 1).await?, 1);
+    /// assert_eq!(session.increment("visits", 2).await?, 3);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the store fails, when the value is not an integer or the sum would not fit in an `i64`, or when the
@@ -343,8 +473,25 @@ impl Session {
         }
     }
 
-    /// Commits the buffered writes immediately, and returns the result. A rotation and a login wait for
-    /// the commit all the same.
+    /// Commits the buffered writes immediately, and returns the result. A rotation or a login still waits for
+    /// the commit at the end of the request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.insert("draft", "Dear Bob").await?;
+    /// assert!(session.save().await?.version.is_some());
+    /// assert!(session.save().await?.version.is_none(), "nothing is left to save");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -369,6 +516,23 @@ impl Session {
     /// Restarts the absolute lifetime. Values are kept, except under keys made with [`Key::pre_auth`]; if
     /// another user was signed in, none of their values is kept.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::Login;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// session.login(Login::new("alice").label("device", "Firefox on Linux")).await?;
+    /// assert_eq!(session.principal().await?.unwrap().id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the store cannot be asked, or the principal's id or a label has the wrong form.
@@ -384,7 +548,24 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the token with the commit, for a user whose permissions grew.
+    /// Replaces the token with the commit, for a user who gets more permissions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert!(matches!(session.elevate().await, Err(Error::NotSignedIn)));
+    /// session.login("alice").await?;
+    /// session.elevate().await?;
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -393,8 +574,26 @@ impl Session {
         self.rotate_signed_in(Intent::Elevate).await
     }
 
-    /// Replaces the token and restarts the absolute lifetime with the commit, after the user proved their
+    /// Replaces the token and restarts the absolute lifetime with the commit, after the user has proved their
     /// identity again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// // The user has just typed the password again:
+    /// client.session(|session| async move { session.reauthenticate().await }).await?;
+    /// let is_recent = client
+    ///     .session(|session| async move { session.authenticated_within(Duration::from_secs(60)).await })
+    ///     .await?;
+    /// assert!(is_recent);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -403,9 +602,23 @@ impl Session {
         self.rotate_signed_in(Intent::Reauthenticate).await
     }
 
-    /// Replaces the token with the commit. The session itself stays: concurrent requests keep it.
+    /// Replaces the token with the commit. The session itself stays the same, and concurrent requests keep it.
     ///
     /// If another request rotated first, its token is kept.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// let handle = client.session(|session| async move { session.handle().await }).await?;
+    /// client.session(|session| async move { session.cycle_id().await }).await?;
+    /// assert_eq!(client.session(|session| async move { session.handle().await }).await?, handle);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -424,6 +637,20 @@ impl Session {
     /// brought several tokens, all sessions that they open end. The call runs to completion even if the
     /// client disconnects.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// client.session(|session| async move { session.flush().await }).await?;
+    /// let user = client.session(|session| async move { session.principal().await }).await?;
+    /// assert_eq!(user, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it is not confirmed; or [`Error::Superseded`] when another request just replaced the token
@@ -432,7 +659,7 @@ impl Session {
         self.detached(|session| async move { session.lock_to_end().await.end().await }).await
     }
 
-    /// Loads the session again, so that reads see what other requests committed since the first one.
+    /// Loads the session again, so that reads see what other requests committed since the first load.
     ///
     /// Uncommitted writes of this handle are kept on top. Long-lived handles need this call: without it, a
     /// stream sees its session as it was at the first read.
@@ -440,12 +667,18 @@ impl Session {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session};
-    ///
-    /// async fn unread(session: &Session) -> Result<u64, Error> {
-    ///     session.reload().await?;
-    ///     Ok(session.get("unread").await?.unwrap_or(0))
-    /// }
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// session.reload().await?;
+    /// let unread: u64 = session.get("unread").await?.unwrap_or(0);
+    /// assert_eq!(unread, 0);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -458,8 +691,8 @@ impl Session {
         guard.state.check_current()
     }
 
-    /// Keeps the session alive, as a request does: moves its idle deadline, at most once per 1/20 of
-    /// the idle lifetime. Calls in between cost nothing.
+    /// Keeps the session alive as a request does: moves its idle deadline, at most once per 1/20 of the idle
+    /// lifetime. Calls in between cost nothing.
     ///
     /// A request does this by itself. A stream or a WebSocket that is in use calls it now and then,
     /// because waiting for [`ended`](Session::ended) does not keep a session alive.
@@ -467,11 +700,16 @@ impl Session {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session};
-    ///
-    /// async fn on_message(session: &Session) -> Result<(), Error> {
-    ///     session.touch().await
-    /// }
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// client.session(|session| async move { session.touch().await }).await?;
+    /// let visitor = Site::new(|layer| layer).visitor();
+    /// let touched = visitor.session(|session| async move { session.touch().await }).await;
+    /// assert!(matches!(touched, Err(Error::NoSession)));
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -483,7 +721,23 @@ impl Session {
         guard.touch_now().await
     }
 
-    /// Whether the request brought a session, and if not, why. Loads.
+    /// Returns whether the request brought a session, and the reason if it did not. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::Status;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.status().await?, Status::New);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -492,7 +746,23 @@ impl Session {
         Ok(self.read().await?.state.origin)
     }
 
-    /// The public name of this session among the principal's. It opens nothing. Loads.
+    /// Returns the public name of this session, which lists show. It opens nothing. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let handle = session.handle().await?;
+    /// assert_eq!(handle, Some(session.list().await?[0].id));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -501,7 +771,22 @@ impl Session {
         Ok(self.read().await?.state.live().map(|live| live.id))
     }
 
-    /// The user who is signed in, or whom this request just signed in. Loads.
+    /// Returns the signed-in user, including one whom this request just signed in. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.principal().await?.unwrap().id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -510,7 +795,22 @@ impl Session {
         Ok(self.read().await?.state.principal().cloned())
     }
 
-    /// When the session was created. Loads.
+    /// Returns the time at which the session was created. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// assert!(session.created().await?.is_some());
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -519,7 +819,22 @@ impl Session {
         Ok(self.read().await?.state.live().map(|live| live.record.created.into()))
     }
 
-    /// When the principal last proved who they are. Loads.
+    /// Returns the time at which the user last proved their identity. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.authenticated().await?, session.created().await?);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -534,8 +849,24 @@ impl Session {
             .map(Into::into))
     }
 
-    /// Whether the principal proved who they are within this time: ask it before what needs more than
-    /// an old sign-in (step-up, ASVS 7.5.1). Loads.
+    /// Returns true if the user proved their identity within this time. Call it before an action that needs more
+    /// than an old sign-in (step-up, ASVS 7.5.1). Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// assert!(session.authenticated_within(Duration::from_secs(300)).await?);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -545,8 +876,24 @@ impl Session {
         Ok(self.authenticated().await?.is_some_and(|at| now.since(at.into()) <= time))
     }
 
-    /// When the session ends: unused, and however much it is used. The use by this request counts when it
-    /// ends. Loads.
+    /// Returns the times at which the session ends: if it is not used, and however much it is used. The use by
+    /// this request counts once the request ends. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let deadlines = session.deadlines().await?.unwrap();
+    /// assert!(deadlines.idle <= deadlines.absolute);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -560,16 +907,22 @@ impl Session {
         }))
     }
 
-    /// How long the session lives if it is not used from now on. Loads.
+    /// Returns how much longer the session lives if it is not used from now on. Loads the session.
     ///
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session};
-    ///
-    /// async fn warn_before_the_end(session: &Session) -> Result<Option<u64>, Error> {
-    ///     Ok(session.expires_in().await?.map(|left| left.as_secs()))
-    /// }
+    /// use steadfast::Lifetime;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.expires_in().await?, Some(Lifetime::OWASP_LOW_RISK.idle()));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -580,8 +933,24 @@ impl Session {
         Ok(self.deadlines().await?.map(|deadlines| Timestamp::from(deadlines.idle).since(now)))
     }
 
-    /// The facts that the sign-in gave the session: its labels, its own lifetime, whether its cookie is
-    /// persistent. Loads.
+    /// Returns the facts that the sign-in gave the session: its labels, its own lifetime, and whether its cookie
+    /// is persistent. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::Login;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in(Login::new("alice").label("device", "phone")).await;
+    /// # client.session(|session| async move {
+    /// assert_eq!(session.facts().await?.label("device"), Some("phone"));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -591,7 +960,24 @@ impl Session {
         Ok(guard.state.live().map(|live| live.record.facts.clone()).unwrap_or_default())
     }
 
-    /// The live sessions of the user, with their labels, and when they were last used.
+    /// Returns the user's live sessions, with their labels and the times at which they were last used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let sessions = session.list().await?;
+    /// assert_eq!(sessions.len(), 1);
+    /// assert!(sessions[0].last_used.is_some());
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -601,7 +987,22 @@ impl Session {
     }
 
     /// Ends another session of the signed-in user, or this one, immediately. Returns `false`, and changes
-    /// nothing, if it is not one of theirs.
+    /// nothing, if the session does not belong to the user.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let site = Site::new(|layer| layer);
+    /// # let (laptop, phone) = (site.signed_in("alice").await, site.signed_in("alice").await);
+    /// let handle = phone.session(|session| async move { session.handle().await }).await?.unwrap();
+    /// assert!(laptop.session(|session| async move { session.end(handle).await }).await?);
+    /// assert!(!laptop.session(|session| async move { session.end(handle).await }).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -627,8 +1028,22 @@ impl Session {
         .await
     }
 
-    /// Ends the other sessions of the signed-in user immediately, and returns how many. Replaces this
-    /// session's token with the commit.
+    /// Ends the user's other sessions immediately, and returns how many ended. Replaces this session's token with
+    /// the commit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let site = Site::new(|layer| layer);
+    /// # let (laptop, phone) = (site.signed_in("alice").await, site.signed_in("alice").await);
+    /// assert_eq!(laptop.session(|session| async move { session.end_others().await }).await?, 1);
+    /// assert_eq!(phone.session(|session| async move { session.principal().await }).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -648,7 +1063,21 @@ impl Session {
         .await
     }
 
-    /// Ends every session of the signed-in user immediately, including this one, and returns how many.
+    /// Ends every session of the signed-in user immediately, including this one, and returns how many ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let site = Site::new(|layer| layer);
+    /// # let (laptop, phone) = (site.signed_in("alice").await, site.signed_in("alice").await);
+    /// assert_eq!(laptop.session(|session| async move { session.end_all().await }).await?, 2);
+    /// assert_eq!(phone.session(|session| async move { session.principal().await }).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -669,8 +1098,8 @@ impl Session {
         .await
     }
 
-    /// Waits until this session is over, and returns the reason. For event streams and WebSockets, which
-    /// outlive their request.
+    /// Waits until this session is over, and returns the reason. Event streams and WebSockets, which outlive
+    /// their request, call it.
     ///
     /// It returns within a moment where the store reports changes, and within
     /// [`RECHECK`](crate::layer::RECHECK) otherwise; at shutdown, it returns
@@ -682,13 +1111,18 @@ impl Session {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session};
-    ///
-    /// async fn stream(session: Session) -> Result<(), Error> {
-    ///     let reason = session.ended().await?;
-    ///     println!("closing: {}", reason.name());
-    ///     Ok(())
-    /// }
+    /// use steadfast::store::EndReason;
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// session.flush().await?;
+    /// assert_eq!(session.ended().await?, EndReason::Logout);
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -710,8 +1144,8 @@ impl Session {
         }
     }
 
-    /// Follows the session, for event streams and WebSockets: what other requests commit, on any node, and
-    /// the end.
+    /// Follows the session for an event stream or a WebSocket: reports what other requests commit on any node,
+    /// and the end.
     ///
     /// A change comes within a moment where the store reports changes, at the cost of one store call, and
     /// within [`RECHECK`](crate::layer::RECHECK) otherwise. Commits of this handle after its
@@ -720,21 +1154,41 @@ impl Session {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Error, Session, SessionChange};
-    ///
-    /// async fn stream(session: Session, send: impl Fn(u64)) -> Result<(), Error> {
-    ///     let mut changes = session.changes();
-    ///     while let SessionChange::Changed = changes.next().await? {
-    ///         send(session.get("unread").await?.unwrap_or(0));
-    ///     }
-    ///     Ok(())
-    /// }
+    /// use steadfast::{SessionChange, store::EndReason};
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let mut changes = session.changes();
+    /// session.flush().await?;
+    /// assert_eq!(changes.next().await?, SessionChange::Ended(EndReason::Logout));
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
     /// ```
     pub fn changes(&self) -> SessionChanges {
         SessionChanges::new(self.clone())
     }
 
-    /// The session of another layer around this one, by its realm.
+    /// Returns the session of this layer, or of another layer around it, by its realm.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert!(session.in_realm("session").is_some(), "the default realm");
+    /// assert!(session.in_realm("admin").is_none());
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     pub fn in_realm(&self, realm: &str) -> Option<Session> {
         if self.inner.layer.realm.as_str() == realm {
             return Some(self.clone());
@@ -751,7 +1205,7 @@ impl Session {
         Self { inner: Arc::new(Inner { layer, credentials, outer, state, is_abandoned }) }
     }
 
-    /// Drops what is buffered, here and in the layers around: the handler never returned.
+    /// Drops what is buffered, here and in the layers around, because the handler never returned.
     pub(crate) fn abandon(&self) {
         match self.inner.state.try_lock() {
             Some(mut state) => state.discard(),
@@ -773,14 +1227,14 @@ impl Session {
         &self.inner.layer
     }
 
-    /// Takes note that the request is answered: handles that outlive it keep none of its buffers.
+    /// Called once the request is answered: handles that outlive it release its buffers.
     pub(crate) fn outlive_request(&self) {
         if Arc::strong_count(&self.inner) > 1 {
             self.inner.credentials.release_request();
         }
     }
 
-    /// Whether the client asked for answers in a header instead of cookies.
+    /// Returns true if the client asked for answers in a header instead of cookies.
     pub(crate) fn uses_header(&self) -> bool {
         self.inner.credentials.uses_header()
     }
@@ -791,7 +1245,7 @@ impl Session {
         SessionGuard::new(&self.inner, state)
     }
 
-    /// A turn that ends sessions.
+    /// Locks the session for a call that ends sessions.
     async fn lock_to_end(&self) -> SessionGuard<'_> {
         SessionGuard { purpose: Purpose::End, ..self.lock().await }
     }
@@ -877,17 +1331,17 @@ impl fmt::Debug for Session {
     }
 }
 
-/// When a session ends.
+/// The times at which a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionDeadlines {
-    /// While it is not used; never later than the absolute one.
+    /// The end if the session is not used; never later than the absolute end.
     pub idle: UtcDateTime,
-    /// However much it is used.
+    /// The end however much the session is used.
     pub absolute: UtcDateTime,
 }
 
-/// Whether a request brought a session, and if not, why. To serde, it is its [`name`](Self::name).
+/// The result of looking for the request's session. To serde, it is its [`name`](Self::name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -903,12 +1357,20 @@ pub enum Status {
     Superseded,
     /// It brought the token of a session that was lost with its node.
     Lost,
-    /// It brought the tokens of several live sessions, so none of them counts.
+    /// It brought the tokens of several live sessions, so none of them is used.
     Ambiguous,
 }
 
 impl Status {
-    /// The name in answers of applications: the variant's, in lower case.
+    /// Returns the variant's name in lower case, for the answers of applications.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::Status;
+    ///
+    /// assert_eq!(Status::Expired.name(), "expired");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -934,7 +1396,7 @@ impl Serialize for Status {
 pub struct Saved {
     /// The version of the record; `None` if there was nothing to keep.
     pub version: Option<Version>,
-    /// Whether fewer copies than configured hold it.
+    /// True if fewer copies than configured hold it.
     pub degraded: bool,
 }
 
@@ -943,7 +1405,7 @@ struct Inner {
     credentials: RequestCredentials,
     outer: Option<Session>,
     state: Mutex<State>,
-    /// Whether the commit must drop what is buffered.
+    /// True if the commit must drop what is buffered.
     is_abandoned: AtomicBool,
 }
 
@@ -971,7 +1433,7 @@ impl Inner {
     }
 }
 
-/// Whether a key is this crate's own.
+/// Returns true for a key that this crate reserves.
 pub(crate) fn is_reserved(key: &str) -> bool {
     key == csrf::SECRET.name() || key.starts_with(flash::PREFIX)
 }

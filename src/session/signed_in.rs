@@ -43,29 +43,110 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
-    /// The user's id, as [`Login`](crate::Login) named it.
+    /// Returns the user's id, as [`Login`](crate::Login) named it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let user = session.signed_in().await?;
+    /// assert_eq!(user.id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     pub fn id(&self) -> &str {
         self.principal.id()
     }
 
-    /// The user.
+    /// Returns the user.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let user = session.signed_in().await?;
+    /// assert_eq!(user.principal().id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// The session.
+    /// Returns the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let user = session.signed_in().await?;
+    /// user.session().insert("theme", "dark").await?;
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The session alone.
+    /// Turns it into its session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).signed_in("alice").await;
+    /// # client.session(|session| async move {
+    /// let user = session.signed_in().await?;
+    /// user.into_session().flush().await?;
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     pub fn into_session(self) -> Session {
         self.session
     }
 }
 
 impl Session {
-    /// This session, if its user is signed in, also if this request just did it. Loads.
+    /// Returns this session if its user is signed in, including by this request. Loads the session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use steadfast::{Error, testing::Site};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let client = Site::new(|layer| layer).visitor();
+    /// # client.session(|session| async move {
+    /// assert!(matches!(session.signed_in().await, Err(Error::NotSignedIn)));
+    /// session.login("alice").await?;
+    /// assert_eq!(session.signed_in().await?.id(), "alice");
+    /// # Ok(())
+    /// # })
+    /// # .await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

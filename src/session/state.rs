@@ -19,7 +19,7 @@ use crate::layer_state::LayerState;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) record_state: RecordState,
-    /// The result of looking up the request's token. CommitFuture changes of the session do not change it.
+    /// The result of looking up the request's token. Later changes of the session do not change it.
     pub(super) origin: Status,
     /// Buffered writes.
     pub(super) pending: Writes,
@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(super) touched: bool,
     /// Pre-auth keys that this request committed after its sign-in.
     pub(super) kept: Vec<Box<str>>,
-    /// Whether the response head is settled, so that nothing can be buffered for it any more.
+    /// True once the response head is final, so that nothing more can be buffered for it.
     pub(super) sent: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum RecordState {
     Superseded,
     /// The record was live and ended without this request: this one's writes are dropped.
     Gone(EndReason),
-    /// A load failed: nothing may be concluded, and nothing is written.
+    /// A load failed, so it is unknown whether there is a session, and nothing is written.
     Poisoned,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct LoadedRecord {
     client_state: ClientState,
 }
 
-/// Why the secret is to be replaced. A later one counts instead of an earlier, weaker one.
+/// The reason for which the secret is replaced. A later one takes the place of an earlier, weaker one.
 #[derive(Clone, Debug)]
 pub(super) enum Intent {
     Cycle,
@@ -97,11 +97,11 @@ pub(crate) enum TokenAction {
     Remove,
 }
 
-/// How long a client keeps a token.
+/// The time for which a client keeps a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validity {
     pub(crate) until: Timestamp,
-    /// Whether also when its browser closes, if the sign-in said so.
+    /// True if the client also keeps it when its browser closes; `None` if the sign-in does not say.
     pub(crate) is_persistent: Option<bool>,
 }
 
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// Whose session it is, or will be once this request commits.
+    /// Returns the user of the session, including one whom this request signs in.
     pub(super) fn principal(&self) -> Option<&Principal> {
         match &self.intent {
             Some(Intent::Login(principal, _)) => Some(principal),
@@ -195,7 +195,7 @@ impl State {
         self.client_state.version.or(fallen_back).filter(|version| Some(*version) != carried)
     }
 
-    /// Whether anything can still be buffered.
+    /// Returns an error if nothing can be buffered any more.
     pub(super) fn check_writable(&self) -> Result<(), Error> {
         match self.record_state {
             RecordState::Poisoned => Err(Error::Poisoned),
@@ -204,8 +204,8 @@ impl State {
         }
     }
 
-    /// Whether the handle still has a say: no load failed, and another request neither rotated nor
-    /// ended its session.
+    /// Returns an error if this handle may no longer change the session: a load failed, or another request
+    /// rotated or ended the session.
     pub(super) fn check_current(&self) -> Result<(), Error> {
         match self.record_state {
             RecordState::Poisoned => Err(Error::Poisoned),
@@ -292,8 +292,8 @@ impl LoadedRecord {
         Self { client_state: found.client_state, ..Self::new(found.id, found.record, proof) }
     }
 
-    /// Sees the record as it was loaded again; `false` if it is in another sign-in, and so none of
-    /// this request's business.
+    /// Replaces the record by a newly loaded one. Returns `false` if it is in another sign-in, which this request
+    /// must not see.
     pub(super) fn reloaded(&mut self, record: Arc<Record>) -> bool {
         let is_same = record.sign_in == self.record.sign_in;
         if is_same {

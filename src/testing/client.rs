@@ -23,8 +23,8 @@ use super::Site;
 use super::jar::Jar;
 use crate::session::{Login, Session};
 
-/// A client of a [`Site`]: a browser as far as cookies go, or what keeps its token in a header where the
-/// layer is [`header_only`](crate::SessionLayer::header_only). Clones are tabs of it.
+/// A client of a [`Site`]. It handles cookies as a browser does, or keeps its token in a header if the layer is
+/// [`header_only`](crate::SessionLayer::header_only). Clones share the cookies, like tabs of one browser.
 ///
 /// It keeps every cookie by its name, until it is removed, and sends it with every request: attributes
 /// such as `Path`, `Secure` and `Max-Age` are for browsers to heed.
@@ -52,7 +52,7 @@ impl<S> Client<S> {
         signed_in.await.expect("a client can sign in");
     }
 
-    /// Does with the client's session what a handler could do, and commits it.
+    /// Runs `handler` with the client's session, and commits the session.
     ///
     /// # Panics
     ///
@@ -85,7 +85,7 @@ where
     ///
     /// # Panics
     ///
-    /// When the path is no URI, and as [`send`](Self::send).
+    /// When the path is not a URI, and as [`send`](Self::send).
     pub async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(String::new()).expect("a path")).await
     }

@@ -24,6 +24,7 @@ const CLEAN: &[&str] = &[
     "backends/replicated",
     "backends/replication",
     "backends/sticky",
+    "src",
     "tests/prose",
 ];
 

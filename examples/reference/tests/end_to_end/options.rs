@@ -30,7 +30,7 @@ async fn a_wrong_option_is_one_clear_line() {
             "--report-events (STEADFAST_REPORT_EVENTS) wants a whole number",
         ),
         (&["--on-outage", "stale"], "--on-outage \"stale\" is not there"),
-        (&["--store", "nonsense://u:hunter2@h"], "no store has the scheme \"nonsense\""),
+        (&["--store", "nonsense://u:hunter2@h"], "unknown scheme \"nonsense\""),
         (&["--store=memory:?x=hunter2"], "has no setting \"x\""),
         (&["--store", "@/nowhere"], "/nowhere"),
         (&["--listen", "nowhere"], "cannot listen on nowhere"),
