@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_is_the_served_one_or_the_text() {
+    async fn a_body_is_served_or_replaced_by_text() {
         for (body, wanted) in [
             (SessionBody::of("served".to_owned()), "served"),
             (SessionBody::text("replaced".to_owned()), "replaced"),

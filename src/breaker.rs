@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exempt_call_closes_it_and_delays_no_probe() {
+    fn an_exempt_call_closes_it_without_delaying_probes() {
         let breaker = open();
         breaker.failed(Pass::Exempt, Failure::Unreachable, ms(499));
         assert_eq!(breaker.admit(ms(500)), Some(Pass::Probe));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_failures_opens_it_and_no_smaller_one() {
+    fn half_of_the_calls_must_fail() {
         for (failures, answers, opens) in
             [(5, 5, true), (5, 6, false), (4, 0, false), (49, 60, false), (60, 60, true)]
         {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn twelve_timeouts_beside_88_answers_do_not_open_it() {
+    fn twelve_timeouts_among_100_calls_keep_it_closed() {
         for before in 0..=88 {
             let breaker = Breaker::new();
             (0..before).for_each(|_| breaker.answered(Pass::Call, ms(0)));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_dies_under_load_opens_it_within_255_calls() {
+    fn a_crash_under_load_opens_it_soon() {
         let breaker = Breaker::new();
         (0..100_000).for_each(|_| breaker.answered(Pass::Call, ms(0)));
         fail(&breaker, Breaker::MOST, ms(0));

@@ -224,8 +224,9 @@ static TARGETED: [HeaderName; 3] = [
 mod tests {
     use super::*;
 
+    /// Shows CA-02.
     #[test]
-    fn ca_02_a_response_that_depends_on_the_session_is_private() {
+    fn a_response_that_uses_the_session_is_private() {
         for (said, says) in [
             (None, "private"),
             (Some("public, max-age=600"), "max-age=600, private"),
@@ -243,8 +244,9 @@ mod tests {
         }
     }
 
+    /// Shows CA-02.
     #[test]
-    fn ca_02_vary_gains_what_it_lacks() {
+    fn vary_gains_what_it_lacks() {
         for (said, on, says) in [
             (None, "Cookie", "Cookie"),
             (Some("Accept"), "Cookie", "Accept, Cookie"),

@@ -25,7 +25,7 @@ async fn a_changed_password_ends_every_other_session() {
 }
 
 #[tokio::test]
-async fn a_sign_in_with_the_old_password_comes_too_late() {
+async fn a_late_sign_in_after_revocation_fails() {
     let (site, decided) = site();
     let this = site.signed_in(with_password(1)).await;
     let late = site.visitor();

@@ -18,7 +18,7 @@ async fn a_node_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn a_node_whose_store_is_away_is_alive_and_not_ready() {
+async fn a_node_without_its_store_is_not_ready() {
     let (health, store) = node();
     store.set(Call::Load, Fault::Down);
     assert_eq!(seen(&health).await, [200, 503]);
@@ -37,7 +37,7 @@ async fn a_node_that_drains_takes_no_new_clients() {
 }
 
 #[tokio::test]
-async fn no_answer_is_kept_by_a_cache_or_tells_of_the_store() {
+async fn answers_are_not_cached_and_reveal_nothing() {
     let (health, store) = node();
     store.set(Call::Load, Fault::Down);
     let client = Site::new(|_| health.router::<()>()).visitor();

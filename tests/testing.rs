@@ -14,7 +14,7 @@ use steadfast::testing::{self, Clock, Site};
 use steadfast::{CookieProfile, Error, Login, MemoryStore, Session, SessionLayer, SignedIn};
 
 #[tokio::test]
-async fn a_signed_in_handler_is_tested_in_one_line() {
+async fn one_line_tests_a_signed_in_handler() {
     assert_eq!(Site::new(app).signed_in("alice").await.get("/me").await.text(), "alice");
 }
 
@@ -33,7 +33,7 @@ async fn a_client_keeps_its_session_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_visitor_takes_its_values_through_the_sign_in() {
+async fn a_visitor_keeps_values_through_the_sign_in() {
     let client = Site::new(app).visitor();
     client.post("/visit").await.ok();
     client.sign_in(Login::new("alice")).await;
@@ -42,7 +42,7 @@ async fn a_visitor_takes_its_values_through_the_sign_in() {
 }
 
 #[tokio::test]
-async fn a_client_that_signs_out_has_no_cookie_left() {
+async fn a_sign_out_removes_the_client_cookie() {
     let client = Site::new(app).signed_in("alice").await;
     client.post("/logout").await.ok();
     let cookies = client.get("/cookies").await;
@@ -50,7 +50,7 @@ async fn a_client_that_signs_out_has_no_cookie_left() {
 }
 
 #[tokio::test]
-async fn a_test_prepares_a_session_as_a_handler_would() {
+async fn a_test_can_prepare_a_session() {
     let client = Site::new(app).visitor();
     let seed = 41;
     let inserted = client.session(|session| async move { session.insert("visits", seed).await });
@@ -60,7 +60,7 @@ async fn a_test_prepares_a_session_as_a_handler_would() {
 
 #[tokio::test]
 #[should_panic(expected = "a client can sign in")]
-async fn a_sign_in_that_cannot_be_fails_the_test() {
+async fn an_invalid_sign_in_fails_the_test() {
     Site::new(app).signed_in("").await;
 }
 
@@ -73,7 +73,7 @@ async fn a_commit_that_fails_fails_the_test() {
 }
 
 #[tokio::test]
-async fn a_session_times_out_when_the_test_says_so() {
+async fn a_test_can_let_a_session_time_out() {
     let site = Site::new(app);
     let client = site.signed_in("alice").await;
     site.clock().advance(Duration::from_secs(29 * 60));
@@ -110,7 +110,7 @@ async fn a_layer_with_other_settings_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_without_cookies_keeps_its_token_in_the_header() {
+async fn a_header_client_keeps_its_token() {
     let clock = Clock::default();
     let sessions = testing::layer(&clock).header_only("x-session".parse().unwrap()).unwrap();
     let site = Site::over(sessions, clock, app);

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 #[test]
-fn every_dependency_has_a_permissive_licence_and_comes_from_the_registry() {
+fn every_dependency_has_a_permissive_licence() {
     let allowed = ["MIT", "Apache-2.0", "BSD-3-Clause", "ISC", "Unicode-3.0", "Zlib", "BSL-1.0"];
     for package in dependencies() {
         let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
@@ -25,7 +25,7 @@ fn every_dependency_has_a_permissive_licence_and_comes_from_the_registry() {
 }
 
 #[test]
-fn every_dependency_of_a_library_supports_the_stated_rust_version() {
+fn dependencies_support_the_stated_rust_version() {
     let stated = workspace_version();
     for package in dependencies() {
         if let Some(demanded) = package["rust_version"].as_str() {
@@ -35,7 +35,7 @@ fn every_dependency_of_a_library_supports_the_stated_rust_version() {
 }
 
 #[test]
-fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
+fn backends_depend_on_no_framework() {
     for (package, foreign) in [
         ("steadfast-core", &["http", "axum", "axum-core", "tower", "indexmap", "hyper"][..]),
         ("steadfast-memory", &["http", "axum", "axum-core", "tower", "hyper"]),
@@ -57,7 +57,7 @@ fn the_core_knows_no_framework_and_a_backend_knows_no_http() {
 }
 
 #[test]
-fn every_crate_forbids_unsafe_code_and_states_its_rust_version() {
+fn every_crate_forbids_unsafe_code() {
     for manifest in manifests() {
         let text = std::fs::read_to_string(&manifest).unwrap();
         assert!(text.contains("[lints]\nworkspace = true"), "{manifest}");

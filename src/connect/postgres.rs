@@ -268,8 +268,9 @@ mod tests {
     use super::super::connect;
     use super::*;
 
+    /// Shows ST-10.
     #[tokio::test]
-    async fn st_10_a_mode_that_falls_back_to_plaintext_is_refused() {
+    async fn a_mode_with_plaintext_fallback_is_refused() {
         for mode in ["prefer", "allow", "", "VERIFY-FULL"] {
             let said = refused(&format!("postgres://u@h/d?sslmode={mode}")).await.to_string();
             let wants = "disable, require, verify-ca or verify-full";
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_setting_that_cannot_be_is_refused_before_the_database_is_asked() {
+    async fn an_invalid_setting_is_refused_without_connecting() {
         for (settings, says) in [
             ("connections=x", "\"connections\": expected"),
             ("timeout-ms=x", "\"timeout-ms\": expected"),
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_settings_of_a_pasted_url_are_taken_or_passed_over() {
+    async fn the_settings_of_a_pasted_url_are_accepted() {
         for settings in [
             "channel_binding=prefer&sslmode=require",
             "channel_binding=require&sslmode=verify-full&sslrootcert=system",

@@ -181,7 +181,7 @@ mod tests {
     use crate::connect::connect;
 
     #[tokio::test]
-    async fn a_place_of_another_form_is_refused_with_the_one_that_is_wanted() {
+    async fn a_malformed_address_is_refused_with_its_form() {
         for (url, wants) in [
             ("redis:", "//USER:PASSWORD@HOST:PORT/DATABASE"),
             ("redis://", "//USER:PASSWORD@HOST:PORT/DATABASE"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_setting_of_another_kind_of_store_is_unknown() {
+    async fn settings_of_other_stores_are_unknown() {
         let said = error("redis://127.0.0.1:1?ca=x").await;
         assert_eq!(
             said,

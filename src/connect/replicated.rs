@@ -165,7 +165,7 @@ mod tests {
     use super::super::connect;
 
     #[tokio::test]
-    async fn a_setting_that_cannot_be_is_named_with_what_it_wants() {
+    async fn an_invalid_setting_is_named_with_its_form() {
         for (setting, says) in [
             ("copies=0", "\"copies\": expected all, or how many backups"),
             ("copies=some", "\"copies\": expected"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn random_bytes_that_end_like_a_line_are_all_of_the_secret() {
+    async fn a_binary_secret_keeps_its_last_byte() {
         let path = std::env::temp_dir().join(format!("steadfast-secret-{}", std::process::id()));
         for secret in [[0xff; 32], [b'a'; 32]] {
             let secret = [&secret[..31], b"\n"].concat();

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_inside_a_url_comes_out_as_it_was() {
+    fn a_nested_url_is_decoded_unchanged() {
         let url = "sticky:?backup=redis%2Bsentinel://h:1,h:2/a%3Fb=c%26d=%25&x=1+1";
         let url = Url::parse(url).unwrap();
         assert_eq!(url.settings[0].1, "redis+sentinel://h:1,h:2/a?b=c&d=%");

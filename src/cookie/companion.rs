@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_cookie_before_the_token_hides_no_route() {
+    fn a_malformed_cookie_does_not_hide_the_route() {
         let token = "A".repeat(Token::LEN);
         for junk in ["short", "", &format!("{token}x.n9"), &"!".repeat(Token::LEN + 5)] {
             let line = format!("__Host-id={junk}; __Host-id={token}.n1");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_label_and_no_version_counts_for_nothing() {
+    fn invalid_labels_and_versions_are_ignored() {
         for line in [
             "",
             "__Host-id-route=; __Host-id-seen=",

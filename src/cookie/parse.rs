@@ -81,14 +81,16 @@ mod tests {
 
     const NAME: &str = "__Host-id";
 
+    /// Shows CK-07.
     #[test]
-    fn ck_07_all_cookie_lines_count() {
+    fn all_cookie_lines_count() {
         let lines = ["theme=dark", &cookie('A'), "a=b"];
         assert_eq!(found(&lines).tokens.len(), 1);
     }
 
+    /// Shows CK-09.
     #[test]
-    fn ck_09_junk_beside_our_cookie_does_not_hide_it() {
+    fn junk_beside_our_cookie_does_not_hide_it() {
         for junk in ["=", ";;;", "a", "=a", "a=\"x", "\u{e9}=\u{e9}", "a==", " ", "a=b=c", ","] {
             for line in [
                 format!("{junk}; {}", cookie('A')),
@@ -100,8 +102,9 @@ mod tests {
         }
     }
 
+    /// Shows CK-08.
     #[test]
-    fn ck_08_a_name_that_only_resembles_ours_is_not_ours() {
+    fn a_similar_cookie_name_is_not_ours() {
         let token = "A".repeat(64);
         for name in [
             "__host-id",
@@ -122,8 +125,9 @@ mod tests {
         }
     }
 
+    /// Shows ID-05.
     #[test]
-    fn id_05_another_spelling_of_a_token_is_malformed() {
+    fn another_spelling_of_a_token_is_malformed() {
         let token = "A".repeat(64);
         for value in [
             format!("\"{token}\""),
@@ -141,12 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_route_behind_a_dot_is_not_part_of_the_token() {
+    fn a_route_is_not_part_of_the_token() {
         assert_eq!(found(&[&format!("{}.n1.n2", cookie('A'))]).tokens.len(), 1);
     }
 
+    /// Shows CK-11.
     #[test]
-    fn ck_11_duplicates_are_counted_once_and_bounded() {
+    fn duplicates_are_counted_once_and_bounded() {
         let same = [cookie('A'), cookie('A')].join("; ");
         assert_eq!(found(&[&same]).tokens.len(), 1);
         let many = ('A'..='Z').map(cookie).collect::<Vec<_>>().join("; ");
@@ -154,8 +159,9 @@ mod tests {
     }
 
     proptest! {
+        /// Shows IN-01.
         #[test]
-        fn in_01_random_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        fn random_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(line) = HeaderValue::from_bytes(&bytes) {
                 Candidates::find([&line], NAME);
             }

@@ -462,8 +462,9 @@ const MAX_DOMAIN: usize = 253;
 mod tests {
     use super::*;
 
+    /// Shows CK-01.
     #[test]
-    fn ck_01_the_default_has_exactly_the_attributes_it_says() {
+    fn the_default_has_exactly_the_attributes_it_says() {
         let cookie = CookieProfile::host();
         assert_eq!(
             cookie.removal(),
@@ -471,8 +472,9 @@ mod tests {
         );
     }
 
+    /// Shows CK-15.
     #[test]
-    fn ck_15_a_partitioned_cookie_is_removed_in_its_partition() {
+    fn a_partitioned_cookie_is_removed_in_its_partition() {
         let removal = CookieProfile::partitioned().removal();
         assert_eq!(
             removal,
@@ -480,8 +482,9 @@ mod tests {
         );
     }
 
+    /// Shows CK-02.
     #[test]
-    fn ck_02_what_a_browser_refuses_is_refused_here() {
+    fn what_a_browser_refuses_is_refused_here() {
         for prefix in ["__Host-", "__host-", "__HOST-", "__Secure-", "__SECURE-", "", "id"] {
             for combination in 0..32 {
                 let bit = |n: u8| combination >> n & 1 == 1;
@@ -500,8 +503,9 @@ mod tests {
         }
     }
 
+    /// Shows CK-16.
     #[test]
-    fn ck_16_nothing_that_could_end_the_header_gets_into_it() {
+    fn no_attribute_can_end_the_header() {
         for bad in ["a\r\nb", "a\0", "a;b", "a,b", "a b", "\u{e9}", "a=b", ""] {
             assert!(CookieProfile::dev().name(bad).check().is_err(), "name {bad:?}");
             assert!(CookieProfile::dev().path(bad).check().is_err(), "path {bad:?}");
@@ -516,8 +520,9 @@ mod tests {
         assert!(CookieProfile::domain(format!("a.{long}")).check().is_err());
     }
 
+    /// Shows CK-02.
     #[test]
-    fn ck_02_a_path_that_browsers_never_send_is_refused() {
+    fn a_path_that_browsers_never_send_is_refused() {
         for good in ["/a", "/a/", "/a//b", "/.a/b..", "/a%20b", "/~a:@!$&'()*+=_-"] {
             assert!(CookieProfile::dev().path(good).check().is_ok(), "{good}");
         }
@@ -528,8 +533,9 @@ mod tests {
         }
     }
 
+    /// Shows CK-14.
     #[test]
-    fn ck_14_what_is_longer_than_browsers_take_is_refused() {
+    fn what_is_longer_than_browsers_take_is_refused() {
         let dev = CookieProfile::dev;
         assert!(dev().name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN)).check().is_ok());
         assert!(dev().name("n".repeat(MAX_NAME_AND_VALUE - VALUE_LEN + 1)).check().is_err());

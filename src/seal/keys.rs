@@ -228,8 +228,9 @@ mod tests {
 
     use super::*;
 
+    /// Shows AR-10.
     #[test]
-    fn ar_10_the_cipher_is_that_of_the_draft() {
+    fn the_cipher_is_that_of_the_draft() {
         let key: Vec<u8> = (0x80..0xa0).collect();
         let nonce: [u8; NONCE] = std::array::from_fn(|n| 0x40 + n as u8);
         let aad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
@@ -248,8 +249,9 @@ mod tests {
         assert_eq!(hex(&tag.unwrap()), "c0875924c1c7987947deafd8780acf49");
     }
 
+    /// Shows AR-10.
     #[test]
-    fn ar_10_no_nonce_comes_twice() {
+    fn no_nonce_comes_twice() {
         let (env, mut seen) = (Env::system(), HashSet::new());
         for _ in 0..200_000 {
             // No third of it comes twice either, so none of its bits is wasted.
@@ -259,16 +261,18 @@ mod tests {
         }
     }
 
+    /// Shows AR-10.
     #[test]
-    fn ar_10_every_seal_takes_a_fresh_nonce() {
+    fn every_seal_takes_a_fresh_nonce() {
         let nonce =
             |sealed: &[u8]| Sealed::parse(sealed).unwrap().bytes().unwrap()[..NONCE].to_vec();
         let nonces: HashSet<_> = (0..300).map(|_| nonce(&sealed(&ring(), b"1"))).collect();
         assert_eq!(nonces.len(), 300);
     }
 
+    /// Shows AR-03.
     #[test]
-    fn ar_03_a_value_with_any_bit_changed_does_not_open() {
+    fn a_value_with_a_flipped_bit_stays_sealed() {
         let keys = ring().accept("k3", &[3; 32]).unwrap();
         let sealed = sealed(&keys, br#"{"name":"alice"}"#);
         for bit in 0..8 * sealed.len() {
@@ -279,8 +283,9 @@ mod tests {
         assert!(keys.open(home(), &sealed[..sealed.len() - 2]).is_err());
     }
 
+    /// Shows AR-04.
     #[test]
-    fn ar_04_a_value_opens_at_its_own_place_only() {
+    fn a_value_opens_at_its_own_place_only() {
         let (keys, realm) = (ring(), Realm::new("b").unwrap());
         let sealed = sealed(&keys, b"\"x\"");
         for place in [
@@ -294,8 +299,9 @@ mod tests {
         }
     }
 
+    /// Shows AR-06.
     #[test]
-    fn ar_06_an_old_key_opens_while_a_new_one_seals() {
+    fn an_old_key_opens_values_after_rotation() {
         let old = sealed(&ring(), b"1");
         let both = SealKeys::new("k2", &[2; 32]).unwrap().accept("k1", &[1; 32]).unwrap();
         assert_eq!(both.open(home(), &old).unwrap(), b"1".as_slice());
@@ -315,8 +321,9 @@ mod tests {
         assert_eq!(error, OpenError::Altered { name: "k1".to_owned() });
     }
 
+    /// Shows IN-07.
     #[test]
-    fn in_07_what_is_not_sealed_is_refused() {
+    fn what_is_not_sealed_is_refused() {
         let plain =
             [br#""alice""#.as_slice(), b"true", b"null", b"1.5", b"[1]", b"", b"\"$sealed2:\""];
         for json in plain {
@@ -327,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_writes_plain_opens_what_is_sealed() {
+    fn a_ring_that_writes_plain_opens_sealed_values() {
         let keys = ring().write_plain();
         assert!(!keys.seals());
         assert_eq!(keys.open(home(), &sealed(&ring(), b"1")).unwrap(), b"1".as_slice());

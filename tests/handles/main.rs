@@ -58,7 +58,7 @@ handles!(
 
 /// Not even where the same user signed in again after another one.
 #[test]
-fn a_handle_from_an_earlier_sign_in_lists_nothing() {
+fn an_earlier_handle_lists_nothing() {
     let visit = |act| Step::Visit { browser: 0, node: 0, act };
     history::play(
         Service::memory,

@@ -34,7 +34,7 @@ async fn a_timeout_drops_what_a_handler_had_buffered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_with_another_status_drops_it_as_well() {
+async fn a_timeout_with_another_status_drops_writes() {
     for (name, stack) in stacks(StatusCode::ACCEPTED).split_off(3) {
         let site = Site::with(|layer| layer.commit_on_server_error(true));
         let browser = site.visitor().await;

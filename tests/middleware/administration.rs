@@ -25,7 +25,7 @@ async fn streams_learn_that_an_administrator_ended_them() {
 }
 
 #[tokio::test]
-async fn an_administrator_of_one_realm_ends_nothing_of_another() {
+async fn administrators_are_bound_to_their_realm() {
     let site = Site::new();
     let alice = site.member("alice").await;
     let admin = site.layer.clone().realm(Realm::new("admin").unwrap()).sessions();
@@ -57,7 +57,7 @@ async fn an_end_whose_caller_leaves_still_ends() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_issued_counts_against_the_cap() {
+async fn an_issued_session_counts_against_the_cap() {
     let site = Site::with(|layer| layer.max_per_principal(1));
     let first = site.member("alice").await;
     let issued = site.layer.sessions().issue("alice").await.unwrap();
@@ -70,7 +70,7 @@ async fn a_session_that_is_issued_counts_against_the_cap() {
 }
 
 #[tokio::test]
-async fn a_sign_in_without_its_mark_does_not_happen() {
+async fn a_sign_in_without_its_mark_fails() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let visitor = site.visitor().await;
     site.store.set(Call::Create, Fault::Down);
@@ -83,7 +83,7 @@ async fn a_sign_in_without_its_mark_does_not_happen() {
 }
 
 #[tokio::test]
-async fn a_label_finds_a_session_after_its_user_proved_who_they_are() {
+async fn a_label_finds_a_reauthenticated_session() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let alice = site.browser();
     let login = |session: Session| async move {
@@ -103,7 +103,7 @@ async fn a_label_finds_a_session_after_its_user_proved_who_they_are() {
 }
 
 #[tokio::test]
-async fn sign_ins_without_an_indexed_label_cost_nothing_more() {
+async fn unindexed_sign_ins_cost_nothing_more() {
     let site = Site::with(|layer| layer.index_labels(["sid"]).unwrap());
     let visitor = site.visitor().await;
     let plain = |session: Session| async move {
@@ -117,7 +117,7 @@ async fn sign_ins_without_an_indexed_label_cost_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_cannot_read_the_floor_serves_nobody() {
+async fn a_node_without_the_cutoff_serves_no_session() {
     let site = Site::with(|layer| layer.end_everybody_within(SECOND));
     let alice = site.member("alice").await;
     site.store.set(Call::List, Fault::Down);
@@ -168,7 +168,7 @@ async fn ending_everybody_spares_other_realms() {
 }
 
 #[tokio::test]
-async fn everybody_ends_only_where_the_layer_is_built_for_it() {
+async fn end_everybody_needs_a_layer_built_for_it() {
     let refused = Site::new().layer.sessions().end_everybody().await;
     assert!(matches!(refused, Err(Error::CannotEndEverybody)), "{refused:?}");
 }

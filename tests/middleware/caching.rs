@@ -6,8 +6,9 @@ use steadfast::Session;
 
 use crate::site::Site;
 
+/// Shows CA-01.
 #[tokio::test]
-async fn ca_01_a_response_with_a_token_is_never_stored() {
+async fn a_response_with_a_token_is_never_stored() {
     let browser = Site::new().browser();
     let set = browser.visit(|session| async move {
         session.login("alice").await.unwrap();
@@ -23,8 +24,9 @@ async fn ca_01_a_response_with_a_token_is_never_stored() {
     assert_eq!(removed.header("cache-control"), Some("no-store"));
 }
 
+/// Shows CA-02.
 #[tokio::test]
-async fn ca_02_a_response_that_read_the_session_is_private_and_varies() {
+async fn a_response_with_session_data_is_private() {
     for browser in [Site::new().visitor().await, Site::new().browser()] {
         for status in [200, 206, 304, 302, 404] {
             let reply = browser.request(move |session: Session| async move {
@@ -38,8 +40,9 @@ async fn ca_02_a_response_that_read_the_session_is_private_and_varies() {
     }
 }
 
+/// Shows CA-02.
 #[tokio::test]
-async fn ca_02_what_is_said_to_one_cache_alone_is_dropped_with_the_rest() {
+async fn targeted_cache_headers_are_dropped() {
     let names = ["cdn-cache-control", "surrogate-control", "x-accel-expires"];
     for (touches, left) in [(true, 0), (false, 3)] {
         let reply = Site::new().browser().request(move |session: Session| async move {
@@ -53,8 +56,9 @@ async fn ca_02_what_is_said_to_one_cache_alone_is_dropped_with_the_rest() {
     }
 }
 
+/// Shows CA-03.
 #[tokio::test]
-async fn ca_03_an_untouched_response_is_the_applications_own() {
+async fn an_untouched_response_is_the_applications_own() {
     let browser = Site::new().visitor().await;
     let reply = browser.request(|_| async { cacheable(StatusCode::OK) }).await;
     assert_eq!(reply.header("cache-control"), Some("public, max-age=600"));

@@ -9,8 +9,9 @@ use steadfast::{Error, Session};
 
 use crate::site::{Browser, Reply, Site};
 
+/// Shows LO-04.
 #[tokio::test]
-async fn lo_04_a_logout_goes_on_without_its_client() {
+async fn a_logout_goes_on_without_its_client() {
     for call in [Call::Load, Call::Delete] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -25,8 +26,9 @@ async fn lo_04_a_logout_goes_on_without_its_client() {
     }
 }
 
+/// Shows RC-14.
 #[tokio::test]
-async fn rc_14_a_rotation_goes_on_without_its_client() {
+async fn a_rotation_goes_on_without_its_client() {
     let site = Site::new();
     let browser = site.visitor().await;
     let pause = site.store.pause_before(Call::Update);
@@ -40,8 +42,9 @@ async fn rc_14_a_rotation_goes_on_without_its_client() {
 
 /// Drops every kind of request at every await, and sees what is left: the token that the client
 /// still holds opens the whole record as it was, or as it should be, or nothing at all.
+/// Shows RC-14.
 #[tokio::test(start_paused = true)]
-async fn rc_14_cut_at_any_await_a_request_happened_wholly_or_not_at_all() {
+async fn a_request_cut_anywhere_is_atomic() {
     for change in Change::ALL {
         for polls in 0.. {
             assert!(polls < 200, "{change:?} never ends");

@@ -13,7 +13,7 @@ use steadfast::{Affinity, RecordId, Session, SessionLayer, SessionStore, StoreEr
 use crate::site::Site;
 
 #[tokio::test]
-async fn a_change_tells_the_client_the_version_and_a_read_does_not() {
+async fn only_changes_send_the_version() {
     let site = Placed::default().site(Affinity::Cookie);
     let browser = site.browser();
     browser.visit(write).await.ok();
@@ -52,7 +52,7 @@ async fn a_request_that_wrote_reads_its_own_write() {
 }
 
 #[tokio::test]
-async fn a_new_route_is_told_once_whatever_the_status() {
+async fn a_new_route_is_sent_once() {
     let placed = Placed::default();
     let browser = placed.site(Affinity::Cookie).browser();
     let reply = browser.visit(write).await.ok();
@@ -80,7 +80,7 @@ async fn a_request_that_asks_nothing_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn every_route_is_looked_at_and_the_store_asked_nothing_else() {
+async fn every_request_counts_its_route() {
     let placed = Placed::default();
     let site = placed.site(Affinity::Cookie);
     let browser = site.browser();
@@ -93,7 +93,7 @@ async fn every_route_is_looked_at_and_the_store_asked_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_whose_version_is_no_more_is_told_the_one_that_is() {
+async fn a_client_learns_a_lower_version() {
     let browser = Placed::default().site(Affinity::Cookie).browser();
     browser.visit(write).await.ok();
     browser.set_cookie("__Host-id-seen", "99");
@@ -103,7 +103,7 @@ async fn a_client_whose_version_is_no_more_is_told_the_one_that_is() {
 }
 
 #[tokio::test]
-async fn a_route_travels_behind_the_token_where_that_is_asked_for() {
+async fn a_route_may_follow_the_token() {
     let placed = Placed::default();
     let browser = placed.site(Affinity::Suffix).browser();
     browser.visit(write).await.ok();
@@ -120,7 +120,7 @@ async fn a_route_travels_behind_the_token_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_route_that_the_balancer_keeps_by_itself_is_told_nowhere() {
+async fn a_route_may_be_left_to_the_balancer() {
     let browser = Placed::default().site(Affinity::None).browser();
     let reply = browser.visit(write).await.ok();
     assert_eq!(browser.token().unwrap().len(), 64);

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::site::{Reply, Site};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_requests_that_insert_different_keys_keep_all() {
+async fn concurrent_inserts_of_different_keys_are_kept() {
     for load in [false, true] {
         let browser = Site::new().browser();
         browser.visit(|session| async move { session.login("alice").await }).await.ok();
@@ -33,8 +33,9 @@ async fn sixty_four_requests_that_insert_different_keys_keep_all() {
     }
 }
 
+/// Shows RC-06.
 #[tokio::test(flavor = "multi_thread")]
-async fn rc_06_a_hundred_increments_give_one_to_a_hundred() {
+async fn a_hundred_increments_give_one_to_a_hundred() {
     let browser = Site::new().visitor().await;
     let replies = at_once(100, |_| {
         browser.request(
@@ -44,8 +45,9 @@ async fn rc_06_a_hundred_increments_give_one_to_a_hundred() {
     assert_eq!(numbers(&replies.await), (1..=100).collect());
 }
 
+/// Shows RC-06.
 #[tokio::test(flavor = "multi_thread")]
-async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
+async fn a_hundred_updates_give_one_to_a_hundred() {
     // The deadline is not what this is about, and a busy machine is slow.
     let patient = Timeouts::default().normal(Duration::from_secs(60));
     let browser = Site::with(|layer| layer.timeouts(patient)).visitor().await;
@@ -60,7 +62,7 @@ async fn rc_06_a_hundred_updates_give_one_to_a_hundred() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_that_never_gets_its_turn_is_contended_after_its_deadline() {
+async fn a_starving_update_is_contended() {
     let browser = Site::new().visitor().await;
     let start = tokio::time::Instant::now();
     let reply = browser.request({
@@ -113,7 +115,7 @@ async fn an_update_is_not_disturbed_by_other_keys() {
 }
 
 #[tokio::test]
-async fn an_update_runs_again_when_its_key_changed_meanwhile() {
+async fn an_update_reruns_when_its_key_changes() {
     let browser = Site::new().visitor().await;
     let reply = browser.request({
         let other = browser.clone();
@@ -130,8 +132,9 @@ async fn an_update_runs_again_when_its_key_changed_meanwhile() {
     assert_eq!(browser.value("seed").await, Some(42));
 }
 
+/// Shows RC-17.
 #[tokio::test(flavor = "multi_thread")]
-async fn rc_17_twenty_first_visits_of_one_browser_leave_it_with_a_live_session() {
+async fn concurrent_first_visits_leave_one_live_session() {
     let site = Site::new();
     let browser = site.browser();
     let replies =
@@ -142,8 +145,9 @@ async fn rc_17_twenty_first_visits_of_one_browser_leave_it_with_a_live_session()
     }
 }
 
+/// Shows RC-12.
 #[tokio::test(flavor = "multi_thread")]
-async fn rc_12_nobody_sees_the_values_of_somebody_else() {
+async fn nobody_sees_the_values_of_somebody_else() {
     let site = Site::new();
     at_once(100, |n| {
         let browser = site.browser();

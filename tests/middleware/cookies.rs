@@ -7,8 +7,9 @@ use steadfast::{CookieProfile, Lifetime, MemoryStore, Session, SessionLayer, Sta
 
 use crate::site::{Site, cookie};
 
+/// Shows CK-01.
 #[tokio::test]
-async fn ck_01_a_session_cookie_has_the_default_attributes_and_no_other() {
+async fn a_session_cookie_has_the_default_attributes() {
     let reply = Site::new().browser().request(insert).await.ok();
     let [line] = reply.set_cookies()[..] else { panic!("{reply:?}") };
     let (pair, attributes) = line.split_once("; ").unwrap();
@@ -16,8 +17,9 @@ async fn ck_01_a_session_cookie_has_the_default_attributes_and_no_other() {
     assert_eq!(pair.strip_prefix("__Host-id=").unwrap().len(), 64);
 }
 
+/// Shows CK-04.
 #[tokio::test]
-async fn ck_04_a_removal_repeats_what_identifies_the_cookie() {
+async fn a_removal_repeats_what_identifies_the_cookie() {
     for profile in [
         CookieProfile::host(),
         CookieProfile::domain("example.org").path("/shop"),
@@ -37,8 +39,9 @@ async fn ck_04_a_removal_repeats_what_identifies_the_cookie() {
     }
 }
 
+/// Shows CK-05.
 #[tokio::test]
-async fn ck_05_a_response_sets_the_token_at_most_once() {
+async fn a_response_sets_the_token_at_most_once() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = browser.visit(|session| async move {
@@ -52,8 +55,9 @@ async fn ck_05_a_response_sets_the_token_at_most_once() {
     assert_eq!(browser.user().await.as_deref(), Some("bob"), "what was set opens a live record");
 }
 
+/// Shows CK-05.
 #[tokio::test]
-async fn ck_05_a_cookie_that_the_application_sets_in_our_name_gives_way() {
+async fn an_application_cookie_of_our_name_is_dropped() {
     let site = Site::new();
     for (browser, ours) in [(site.browser(), 1), (site.visitor().await, 0)] {
         let reply = browser.visit(|session| async move {
@@ -67,8 +71,9 @@ async fn ck_05_a_cookie_that_the_application_sets_in_our_name_gives_way() {
     }
 }
 
+/// Shows CK-06.
 #[tokio::test]
-async fn ck_06_cookies_of_others_stay_as_they_are() {
+async fn cookies_of_others_stay_as_they_are() {
     let browser = Site::new().browser();
     let reply = browser.request(|session| async move {
         session.login("alice").await.unwrap();
@@ -79,8 +84,9 @@ async fn ck_06_cookies_of_others_stay_as_they_are() {
     assert_eq!((reply.set_cookies().len(), reply.set_cookies()[0]), (2, "theme=dark; Path=/"));
 }
 
+/// Shows CK-10.
 #[tokio::test]
-async fn ck_10_of_several_tokens_one_live_one_counts_and_two_count_as_none() {
+async fn two_live_tokens_open_no_session() {
     let site = Site::new();
     let (mine, planted) = (site.member("alice").await, site.member("mallory").await);
     let (mine, planted) = (mine.token().unwrap(), planted.token().unwrap());
@@ -104,8 +110,9 @@ async fn ck_10_of_several_tokens_one_live_one_counts_and_two_count_as_none() {
     assert_eq!(site.records().await, 2, "nothing is destroyed");
 }
 
+/// Shows CK-11.
 #[tokio::test]
-async fn ck_11_many_candidates_cost_at_most_four_loads() {
+async fn many_candidates_cost_at_most_four_loads() {
     let site = Site::new();
     let letters = ('A'..='Z').chain('a'..='z');
     let line: Vec<_> = letters.map(|c| format!("__Host-id={}", c.to_string().repeat(64))).collect();
@@ -116,8 +123,9 @@ async fn ck_11_many_candidates_cost_at_most_four_loads() {
     assert_eq!(site.cost(visit).await, [4, 0, 0, 0]);
 }
 
+/// Shows ID-03.
 #[tokio::test]
-async fn id_03_an_unknown_token_is_not_adopted_and_not_removed() {
+async fn an_unknown_token_is_ignored() {
     let site = Site::new();
     let chosen = "Q".repeat(64);
     for login in [false, true] {
@@ -140,8 +148,9 @@ async fn id_03_an_unknown_token_is_not_adopted_and_not_removed() {
     }
 }
 
+/// Shows ID-04.
 #[tokio::test]
-async fn id_04_what_is_no_token_is_never_looked_up() {
+async fn what_is_no_token_is_never_looked_up() {
     let site = Site::new();
     for junk in ["x", "../../etc/passwd", "%00", "\"\"", &"A".repeat(65_000)] {
         let line = format!("__Host-id={junk}");
@@ -152,8 +161,9 @@ async fn id_04_what_is_no_token_is_never_looked_up() {
     }
 }
 
+/// Shows ID-07.
 #[tokio::test]
-async fn id_07_a_token_counts_nowhere_but_in_its_cookie() {
+async fn a_token_counts_nowhere_but_in_its_cookie() {
     let site = Site::new();
     let token = site.member("alice").await.token().unwrap();
     for name in ["x-session", "authorization", "__host-id", "set-cookie", "cookie2"] {
@@ -164,8 +174,9 @@ async fn id_07_a_token_counts_nowhere_but_in_its_cookie() {
     }
 }
 
+/// Shows CK-12.
 #[tokio::test]
-async fn ck_12_a_persistent_cookie_lives_as_long_as_the_absolute_lifetime() {
+async fn a_persistent_cookie_has_the_absolute_lifetime() {
     let lifetime = Lifetime::new(Duration::from_secs(600), Duration::from_secs(3600)).unwrap();
     let site = Site::with(|layer| {
         layer.lifetime(lifetime).cookie(CookieProfile::host().persistent()).unwrap()
@@ -182,16 +193,18 @@ async fn ck_12_a_persistent_cookie_lives_as_long_as_the_absolute_lifetime() {
     assert!(login.set_cookies()[0].contains("; Max-Age=3600; "), "{login:?}");
 }
 
+/// Shows CK-18.
 #[tokio::test]
-async fn ck_18_request_headers_do_not_steer_the_cookie() {
+async fn request_headers_do_not_steer_the_cookie() {
     let spoofs = ["x-forwarded-proto", "x-forwarded-host", "forwarded", "host"];
     let headers = spoofs.map(|name| (name, "http://evil.example"));
     let reply = Site::new().browser().request_with(&headers, insert).await.ok();
     assert!(reply.set_cookies()[0].ends_with("; Path=/; Secure; HttpOnly; SameSite=Lax"));
 }
 
+/// Shows CK-19.
 #[tokio::test]
-async fn ck_19_the_cookie_is_set_on_every_status_that_commits() {
+async fn every_committing_status_sets_the_cookie() {
     for status in [200, 204, 302, 303, 304, 401, 404] {
         let reply = Site::new().browser().request(move |session| async move {
             session.insert("a", 1).await.unwrap();
@@ -201,14 +214,15 @@ async fn ck_19_the_cookie_is_set_on_every_status_that_commits() {
     }
 }
 
+/// Shows CA-07.
 #[tokio::test]
-async fn ca_07_the_token_is_marked_as_sensitive() {
+async fn the_token_is_marked_as_sensitive() {
     let reply = Site::new().browser().request(insert).await.ok();
     assert!(reply.headers[header::SET_COOKIE].is_sensitive());
 }
 
 #[tokio::test]
-async fn a_client_without_cookies_is_served_by_a_header_where_that_is_allowed() {
+async fn a_header_may_replace_the_cookie() {
     let name = HeaderName::from_static("x-session");
     let site = Site::with(|layer| layer.header(name).unwrap());
     let reply = site.browser().request_with(&[("x-session", "")], insert).await.ok();

@@ -31,7 +31,7 @@ async fn reads_load_once() {
 }
 
 #[tokio::test]
-async fn concurrent_first_reads_of_one_handle_share_one_load() {
+async fn concurrent_first_reads_share_one_load() {
     let site = Site::new();
     let browser = site.visitor().await;
     let visit = browser.request(|session| async move {
@@ -43,7 +43,7 @@ async fn concurrent_first_reads_of_one_handle_share_one_load() {
 }
 
 #[tokio::test]
-async fn a_visitor_without_a_cookie_costs_nothing_to_read() {
+async fn reading_without_a_cookie_costs_nothing() {
     let site = Site::new();
     let visit = site.browser().request(|session| async move {
         assert_eq!(session.get::<i64>("seed").await?, None);
@@ -53,7 +53,7 @@ async fn a_visitor_without_a_cookie_costs_nothing_to_read() {
 }
 
 #[tokio::test]
-async fn a_blind_write_is_one_update_however_many_values_it_sets() {
+async fn a_blind_write_is_one_update() {
     let site = Site::new();
     let browser = site.visitor().await;
     let visit = browser.request(|session| async move {
@@ -114,7 +114,7 @@ async fn a_write_moves_the_idle_deadline_along() {
 }
 
 #[tokio::test]
-async fn a_login_is_two_calls_with_a_cookie_and_one_without() {
+async fn a_login_costs_at_most_two_calls() {
     let site = Site::new();
     let browser = site.visitor().await;
     let login = browser.request(|session| async move { session.login("alice").await });

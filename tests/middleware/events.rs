@@ -46,7 +46,7 @@ async fn events_tell_what_requests_did() {
 }
 
 #[tokio::test]
-async fn a_sign_in_names_the_labels_that_are_new() {
+async fn a_sign_in_event_names_new_labels() {
     let (site, told) = site();
     let firefox = [("device", "Firefox"), ("address", "192.0.2.1")];
     let phone = [("device", "Phone"), ("address", "192.0.2.1")];
@@ -64,7 +64,7 @@ async fn a_sign_in_names_the_labels_that_are_new() {
 }
 
 #[tokio::test]
-async fn new_labels_are_unknown_while_the_store_is_away() {
+async fn an_outage_leaves_new_labels_unknown() {
     let (site, told) = site();
     site.store.set(Call::List, Fault::Down);
     sign_in(&site.browser(), "alice", &[("device", "Firefox")]).await;
@@ -76,7 +76,7 @@ async fn new_labels_are_unknown_while_the_store_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_that_end_for_another_sign_in_are_told() {
+async fn sessions_ended_by_the_cap_are_reported() {
     let (site, told) = site_with(|layer| layer.max_per_principal(1));
     let (first, second) = (site.member("alice").await, site.member("bob").await);
     let (first, taken) = (first.id().await, second.id().await);

@@ -67,7 +67,7 @@ async fn an_outage_makes_no_visitor_of_a_user() {
 }
 
 #[tokio::test]
-async fn a_handler_for_users_without_a_layer_is_our_fault() {
+async fn a_user_extractor_needs_a_layer() {
     assert_eq!(send(members(), Request::get("/")).await.0, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
@@ -98,7 +98,7 @@ async fn a_handle_can_be_part_of_a_path() {
 }
 
 #[tokio::test]
-async fn a_pre_auth_value_is_discarded_by_its_key() {
+async fn a_pre_auth_key_discards_its_value() {
     const STATE: Key<String> = Key::pre_auth("state");
     let app = Router::new()
         .route(
@@ -115,7 +115,7 @@ async fn a_pre_auth_value_is_discarded_by_its_key() {
 }
 
 #[tokio::test]
-async fn a_handle_that_outlives_its_request_keeps_no_part_of_it() {
+async fn a_long_lived_handle_releases_its_request() {
     let (kept, released) =
         (Arc::new(std::sync::Mutex::new(None)), Arc::new(AtomicBool::new(false)));
     let slot = Arc::clone(&kept);

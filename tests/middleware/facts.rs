@@ -23,7 +23,7 @@ async fn a_sign_in_shortens_its_session() {
 }
 
 #[tokio::test]
-async fn an_own_life_is_never_longer_than_the_layers() {
+async fn a_session_lifetime_cannot_exceed_the_layers() {
     let site = Site::new();
     let browser = site.visitor().await;
     login(&browser, Login::new("alice").lifetime(Lifetime::NIST_AAL1)).await.ok();
@@ -32,7 +32,7 @@ async fn an_own_life_is_never_longer_than_the_layers() {
 }
 
 #[tokio::test]
-async fn an_own_absolute_life_ends_a_session_in_use() {
+async fn an_absolute_lifetime_ends_a_used_session() {
     let site = Site::new();
     let browser = site.visitor().await;
     let own = Lifetime::new(5 * MINUTE, 20 * MINUTE).unwrap();
@@ -123,7 +123,7 @@ async fn visitors_have_a_shorter_idle_life() {
 }
 
 #[tokio::test]
-async fn a_list_says_when_a_session_was_last_used() {
+async fn a_list_shows_the_last_use() {
     let site = Site::new();
     let (here, there) = (site.visitor().await, site.visitor().await);
     login(&here, Login::new("alice").lifetime(Lifetime::OWASP_HIGH_VALUE)).await.ok();
@@ -153,7 +153,7 @@ async fn a_session_says_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_label_over_its_bounds_fails_the_sign_in() {
+async fn an_oversized_label_fails_the_sign_in() {
     let site = Site::new();
     let browser = site.visitor().await;
     for (name, value) in [("a b", "x".to_owned()), ("device", "x".repeat(256))] {
@@ -174,7 +174,7 @@ async fn a_plain_sign_in_stores_no_facts() {
 }
 
 #[tokio::test]
-async fn a_sign_in_has_a_limit_of_its_own() {
+async fn a_sign_in_may_set_its_cap() {
     let site = Site::new();
     let (first, second, third) = (site.visitor().await, site.visitor().await, site.visitor().await);
     login(&first, Login::new("alice")).await.ok();

@@ -21,7 +21,7 @@ use crate::site::{Browser, Reply, Site};
 const STATE: Key<i64> = Key::pre_auth("state");
 
 #[tokio::test]
-async fn a_handle_from_before_a_sign_in_does_nothing() {
+async fn an_earlier_handle_changes_nothing() {
     let site = Site::new();
     let browser = site.visitor().await;
     let handle = leaked(&browser).await;
@@ -48,7 +48,7 @@ async fn a_handle_from_before_a_sign_in_does_nothing() {
 }
 
 #[tokio::test]
-async fn each_first_call_of_a_stale_handle_is_superseded() {
+async fn every_call_of_a_stale_handle_is_superseded() {
     let site = Site::new();
     for call in ["touch", "reload", "list", "flush", "end_all", "end", "ended", "save"] {
         let browser = site.member("alice").await;
@@ -91,7 +91,7 @@ async fn writes_from_before_a_sign_in_are_dropped() {
 }
 
 #[tokio::test]
-async fn a_sign_out_from_before_a_sign_in_ends_nothing() {
+async fn an_earlier_sign_out_ends_nothing() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply =
@@ -102,7 +102,7 @@ async fn a_sign_out_from_before_a_sign_in_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_late_sign_in_starts_a_session_of_its_own() {
+async fn a_late_sign_in_starts_another_session() {
     let site = Site::new();
     let browser = site.visitor().await;
     let (reply, victim) = overtaken(&site, &browser, "victim", |session| async move {
@@ -144,7 +144,7 @@ async fn rotations_of_the_same_user_lose_no_update() {
 }
 
 #[tokio::test]
-async fn a_sign_in_removes_pre_auth_values_it_never_saw() {
+async fn a_sign_in_removes_unseen_pre_auth_values() {
     let site = Site::new();
     let browser = site.visitor().await;
     let gate = Arc::new(Semaphore::new(0));
@@ -159,7 +159,7 @@ async fn a_sign_in_removes_pre_auth_values_it_never_saw() {
 }
 
 #[tokio::test]
-async fn a_sign_in_keeps_what_its_request_wrote_after_it() {
+async fn a_sign_in_keeps_later_writes() {
     let site = Site::new();
     let browser = site.visitor().await;
     browser.visit(|session| async move { session.insert(STATE, 1).await }).await.ok();
@@ -178,7 +178,7 @@ async fn a_sign_in_keeps_what_its_request_wrote_after_it() {
 }
 
 #[tokio::test]
-async fn a_sign_out_ends_every_session_it_was_shown() {
+async fn a_sign_out_ends_every_presented_session() {
     let site = Site::new();
     let (one, other) = (site.member("alice").await, site.member("bob").await);
     let both = site.browser();
@@ -190,7 +190,7 @@ async fn a_sign_out_ends_every_session_it_was_shown() {
 }
 
 #[tokio::test]
-async fn a_sign_out_that_ends_only_one_session_is_no_success() {
+async fn a_partial_sign_out_is_an_error() {
     let site = Site::new();
     let (one, other) = (site.member("alice").await, site.member("bob").await);
     let both = site.browser();
@@ -315,7 +315,7 @@ async fn a_call_that_meets_an_expiry_tells_it() {
 }
 
 #[tokio::test]
-async fn a_call_that_meets_a_sign_out_tells_it() {
+async fn a_call_after_a_sign_out_says_so() {
     for call in ["reload", "touch", "increment", "elevate"] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -331,7 +331,7 @@ async fn a_call_that_meets_a_sign_out_tells_it() {
 }
 
 #[tokio::test]
-async fn a_reload_under_a_stricter_lifetime_tells_an_expiry() {
+async fn a_reload_applies_a_stricter_lifetime() {
     let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
     let handle = leaked(&site.member("alice").await).await;
     site.clock.advance(Duration::from_secs(5 * 3_600));
@@ -341,7 +341,7 @@ async fn a_reload_under_a_stricter_lifetime_tells_an_expiry() {
 }
 
 #[tokio::test]
-async fn a_handle_that_is_over_by_a_stricter_lifetime_writes_nothing() {
+async fn a_stricter_lifetime_stops_writes() {
     for call in ["touch", "increment", "elevate", "list"] {
         let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
         let browser = site.member("alice").await;
@@ -358,7 +358,7 @@ async fn a_handle_that_is_over_by_a_stricter_lifetime_writes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_written_unread_to_a_session_that_is_over_is_not_read() {
+async fn a_blind_write_after_the_end_stays_unread() {
     let site = Site::with(|layer| layer.lifetime(Lifetime::NIST_AAL1));
     let browser = site.member("alice").await;
     site.clock.advance(Duration::from_secs(5 * 3_600));
@@ -372,7 +372,7 @@ async fn what_is_written_unread_to_a_session_that_is_over_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_handle_from_before_a_re_authentication_lives_as_long() {
+async fn an_earlier_handle_survives_a_reauthentication() {
     let site = Site::with(|layer| layer.lifetime(Lifetime::OWASP_LOW_RISK));
     let browser = site.member("alice").await;
     let handle = leaked(&browser).await;
@@ -445,7 +445,7 @@ async fn idle_streams_cost_no_store_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_feed_few_streams_learn_of_an_end_soon() {
+async fn streams_without_a_feed_learn_of_ends() {
     for (streams, seconds) in [(1, 1), (3_000, 10)] {
         let site = Site::new();
         let site = Site { layer: SessionLayer::new(Unheard(site.store.clone())), ..site };
@@ -523,7 +523,7 @@ async fn a_handler_that_was_cut_off_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_returned_is_not_cut_off_by_its_tasks() {
+async fn a_returned_handler_is_not_abandoned() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = cut_off(&site, &browser, |session| async move {

@@ -29,8 +29,9 @@ proptest! {
     }
 
     /// Without logouts, expiry and faults, whatever order the answers arrive in.
+    /// Shows RC-05.
     #[test]
-    fn rc_05_a_browser_never_ends_up_with_a_dead_cookie(
+    fn no_history_leaves_a_dead_cookie(
         acts in prop::collection::vec((rotating_act(), any::<bool>()), 1..8),
         order in prop::collection::vec(any::<prop::sample::Index>(), 8),
     ) {

@@ -35,7 +35,7 @@ async fn other_layers_may_stand_on_either_side() {
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_is_answered_by_the_layer() {
+async fn the_layer_answers_a_failed_commit() {
     for (name, stack) in stacks() {
         let site = Site::new();
         site.store.set(Call::Create, Fault::Down);
@@ -75,7 +75,7 @@ async fn more_headers_are_kept_where_asked() {
 }
 
 #[tokio::test]
-async fn a_failure_is_marked_and_rendered_as_the_application_wants() {
+async fn the_application_may_render_failures() {
     let site = Site::with(|layer| {
         layer.on_failure(|error| {
             let mut page = error.to_response().map(|text| format!("<p>{text}"));
@@ -112,7 +112,7 @@ async fn an_answer_of_the_handler_is_not_marked() {
 }
 
 #[tokio::test]
-async fn a_conflict_at_the_commit_says_so_in_its_body() {
+async fn a_commit_conflict_is_explained() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let reply = browser.visit({

@@ -13,8 +13,9 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::site::{Reply, Site};
 
+/// Shows AR-01.
 #[tokio::test]
-async fn ar_01_the_store_holds_no_secret_in_any_encoding() {
+async fn the_store_holds_no_secret_in_any_encoding() {
     let site = Site::new();
     let tokens = journey(&site).await;
     let dump = format!("{:?}", site.store.scan(None, 100).await.unwrap());
@@ -31,8 +32,9 @@ async fn ar_01_the_store_holds_no_secret_in_any_encoding() {
     }
 }
 
+/// Shows LG-02.
 #[tokio::test]
-async fn lg_02_debug_shows_no_token_and_no_value() {
+async fn debug_shows_no_token_and_no_value() {
     let site = Site::new();
     let seen = Arc::new(Mutex::new(String::new()));
     let shown = Arc::clone(&seen);
@@ -53,8 +55,9 @@ async fn lg_02_debug_shows_no_token_and_no_value() {
     assert!(!text.contains("marker") && !text.contains(&browser.token().unwrap()), "{text}");
 }
 
+/// Shows CA-07.
 #[tokio::test]
-async fn ca_07_the_cookies_of_a_request_are_hidden_from_what_is_further_in() {
+async fn inner_layers_see_cookies_as_sensitive() {
     let shown = service_fn(|request: Request<()>| async move {
         Ok::<_, Infallible>(Response::new(format!("{request:?}")))
     });
@@ -64,8 +67,9 @@ async fn ca_07_the_cookies_of_a_request_are_hidden_from_what_is_further_in() {
     assert!(body.contains("Sensitive") && !body.contains("marker"), "{body}");
 }
 
+/// Shows LG-03.
 #[tokio::test]
-async fn lg_03_error_answers_say_nothing_of_the_store() {
+async fn error_answers_say_nothing_of_the_store() {
     let site = Site::new();
     let browser = site.member("alice").await;
     for fault in [Fault::Down, Fault::AckLost] {
@@ -90,8 +94,9 @@ async fn lg_03_error_answers_say_nothing_of_the_store() {
     }
 }
 
+/// Shows ID-01.
 #[tokio::test]
-async fn id_01_tokens_are_unique_and_evenly_random() {
+async fn tokens_are_unique_and_evenly_random() {
     let site = Site::new();
     let mut ones = [0_u32; 256];
     let mut seen = std::collections::HashSet::new();

@@ -10,8 +10,9 @@ use crate::site::{Browser, Site};
 const IDLE: Duration = Duration::from_secs(30 * 60);
 const ABSOLUTE: Duration = Duration::from_secs(8 * 60 * 60);
 
+/// Shows TO-01.
 #[tokio::test]
-async fn to_01_a_session_that_nobody_uses_ends_at_its_idle_deadline() {
+async fn an_unused_session_ends_at_its_idle_deadline() {
     let site = Site::new();
     let browser = site.visitor().await;
     site.clock.advance(IDLE.mul_f64(0.949));
@@ -20,8 +21,9 @@ async fn to_01_a_session_that_nobody_uses_ends_at_its_idle_deadline() {
     assert!(!is_live(&site, &browser).await);
 }
 
+/// Shows TO-02.
 #[tokio::test]
-async fn to_02_reading_keeps_a_session_alive() {
+async fn reading_keeps_a_session_alive() {
     let site = Site::new();
     let browser = site.visitor().await;
     for _ in 0..10 {
@@ -31,7 +33,7 @@ async fn to_02_reading_keeps_a_session_alive() {
 }
 
 #[tokio::test]
-async fn a_life_ends_between_95_and_100_percent_of_idle_after_the_last_request() {
+async fn an_idle_end_is_hardly_early() {
     for late in [0.0, 0.01, 0.049, 0.051, 0.5] {
         let site = Site::new();
         let browser = site.visitor().await;
@@ -49,7 +51,7 @@ async fn a_life_ends_between_95_and_100_percent_of_idle_after_the_last_request()
 }
 
 #[tokio::test]
-async fn a_deadline_is_moved_at_most_every_twentieth_part_of_idle() {
+async fn touches_are_spaced_by_a_twentieth() {
     let site = Site::new();
     let browser = site.visitor().await;
     let before = site.store.calls(Call::Update);
@@ -60,8 +62,9 @@ async fn a_deadline_is_moved_at_most_every_twentieth_part_of_idle() {
     assert_eq!(site.store.calls(Call::Update) - before, 20);
 }
 
+/// Shows TO-03.
 #[tokio::test]
-async fn to_03_constant_use_ends_at_the_absolute_deadline() {
+async fn constant_use_ends_at_the_absolute_deadline() {
     let site = Site::new();
     let browser = site.member("alice").await;
     for _ in 0..31 {
@@ -72,8 +75,9 @@ async fn to_03_constant_use_ends_at_the_absolute_deadline() {
     assert!(!is_live(&site, &browser).await);
 }
 
+/// Shows TO-04.
 #[tokio::test]
-async fn to_04_rotation_does_not_extend_a_session_and_re_authentication_does() {
+async fn only_reauthentication_extends_a_session() {
     for (renews, lives) in [(false, false), (true, true)] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -91,8 +95,9 @@ async fn to_04_rotation_does_not_extend_a_session_and_re_authentication_does() {
     }
 }
 
+/// Shows TO-13.
 #[tokio::test]
-async fn to_13_a_step_up_asks_how_long_ago_the_sign_in_was() {
+async fn a_step_up_checks_the_sign_in_age() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let recent = Duration::from_secs(300);
@@ -108,7 +113,7 @@ async fn to_13_a_step_up_asks_how_long_ago_the_sign_in_was() {
 }
 
 #[tokio::test]
-async fn an_untouched_request_does_not_keep_a_session_alive() {
+async fn an_unused_handle_does_not_touch() {
     let site = Site::new();
     let browser = site.visitor().await;
     for _ in 0..2 {

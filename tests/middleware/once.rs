@@ -7,7 +7,7 @@ use steadfast::{Error, Key, Session};
 use crate::site::Site;
 
 #[tokio::test]
-async fn a_popped_value_is_gone_for_the_next_request() {
+async fn a_popped_value_is_gone() {
     let browser = Site::new().visitor().await;
     let pop = |session: Session| async move {
         Ok::<_, Error>(format!("{:?}", session.pop::<i64>("seed").await?))
@@ -17,7 +17,7 @@ async fn a_popped_value_is_gone_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_pop_costs_a_load_and_an_update_where_there_is_a_value() {
+async fn a_pop_costs_two_calls() {
     let site = Site::new();
     let browser = site.visitor().await;
     let pop = |session: Session| async move { session.pop::<i64>("seed").await.map(drop) };
@@ -51,7 +51,7 @@ async fn a_value_of_another_type_is_not_popped() {
 }
 
 #[tokio::test]
-async fn a_pop_that_is_not_confirmed_returns_no_value() {
+async fn an_unconfirmed_pop_returns_no_value() {
     let site = Site::new();
     let browser = site.visitor().await;
     site.store.set(Call::Update, Fault::Down);
@@ -62,7 +62,7 @@ async fn a_pop_that_is_not_confirmed_returns_no_value() {
 }
 
 #[tokio::test]
-async fn a_message_is_shown_on_one_page_after_the_redirect() {
+async fn a_message_is_shown_once() {
     let browser = Site::new().browser();
     browser.visit(|session| async move { session.flash("Saved.").await }).await.ok();
     assert_eq!(browser.visit(read).await.body, "Saved.");
@@ -87,7 +87,7 @@ async fn messages_come_in_the_order_they_were_left() {
 }
 
 #[tokio::test]
-async fn a_page_shows_the_messages_of_its_own_request() {
+async fn a_page_shows_messages_of_the_same_request() {
     let site = Site::new();
     let reply = site.browser().visit(|session| async move {
         session.flash("a").await?;
@@ -120,7 +120,7 @@ async fn a_handler_that_fails_leaves_no_message() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_taken_is_gone_although_the_handler_fails() {
+async fn a_failing_handler_still_takes_messages() {
     let browser = Site::new().browser();
     browser.visit(|session| async move { session.flash("a").await }).await.ok();
     let fail = |session: Session| async move {
@@ -140,7 +140,7 @@ async fn messages_of_another_type_fail_one_page() {
 }
 
 #[tokio::test]
-async fn a_message_for_the_user_survives_the_sign_in_around_it() {
+async fn a_message_survives_a_sign_in() {
     let browser = Site::new().visitor().await;
     let reply = browser.visit(|session| async move {
         session.flash("before").await?;
@@ -152,7 +152,7 @@ async fn a_message_for_the_user_survives_the_sign_in_around_it() {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_somebody_else_drops_the_messages_of_the_first() {
+async fn another_user_gets_no_messages() {
     let browser = Site::new().member("alice").await;
     browser.visit(|session| async move { session.flash("for alice").await }).await.ok();
     browser.visit(|session| async move { session.login("bob").await }).await.ok();
@@ -160,7 +160,7 @@ async fn a_sign_in_of_somebody_else_drops_the_messages_of_the_first() {
 }
 
 #[tokio::test]
-async fn entries_are_all_values_but_those_of_the_crate() {
+async fn entries_leave_out_reserved_keys() {
     const STATE: Key<String> = Key::pre_auth("state");
     let browser = Site::new().visitor().await;
     let write = |session: Session| async move {

@@ -25,7 +25,7 @@ async fn a_handler_reads_its_own_writes() {
 }
 
 #[tokio::test]
-async fn what_acts_at_once_takes_along_what_is_buffered_before_it() {
+async fn immediate_calls_send_buffered_writes() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = browser.visit(|session| async move {
@@ -42,7 +42,7 @@ async fn what_acts_at_once_takes_along_what_is_buffered_before_it() {
 }
 
 #[tokio::test]
-async fn a_server_error_drops_what_is_buffered_and_keeps_what_acted() {
+async fn a_server_error_drops_only_buffered_writes() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = browser.visit(|session| async move {
@@ -57,7 +57,7 @@ async fn a_server_error_drops_what_is_buffered_and_keeps_what_acted() {
 }
 
 #[tokio::test]
-async fn a_server_error_commits_where_the_layer_says_so() {
+async fn a_layer_may_commit_on_server_errors() {
     let site = Site::with(|layer| layer.commit_on_server_error(true));
     let browser = site.visitor().await;
     let fails = |session: Session| async move {
@@ -69,7 +69,7 @@ async fn a_server_error_commits_where_the_layer_says_so() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_created_at_once_gets_its_cookie_on_every_status() {
+async fn an_immediate_creation_always_sets_the_cookie() {
     for status in [200, 302, 404, 500, 503] {
         let browser = Site::new().browser();
         let reply = browser.visit(move |session| async move {
@@ -81,8 +81,9 @@ async fn a_record_that_was_created_at_once_gets_its_cookie_on_every_status() {
     }
 }
 
+/// Shows FX-04.
 #[tokio::test]
-async fn fx_04_a_panic_drops_what_is_buffered() {
+async fn a_panic_drops_what_is_buffered() {
     let site = Site::new();
     let browser = site.visitor().await;
     let request = browser.request(|session| async move {
@@ -98,7 +99,7 @@ async fn fx_04_a_panic_drops_what_is_buffered() {
 }
 
 #[tokio::test]
-async fn an_insert_after_a_flush_starts_a_fresh_record() {
+async fn an_insert_after_a_flush_starts_another_session() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let old = browser.fork();
@@ -114,7 +115,7 @@ async fn an_insert_after_a_flush_starts_a_fresh_record() {
 }
 
 #[tokio::test]
-async fn a_record_created_and_ended_in_one_request_leaves_nothing() {
+async fn creating_and_ending_leaves_nothing() {
     let site = Site::new();
     let reply = site.browser().visit(|session| async move {
         session.increment("n", 1).await?;
@@ -125,7 +126,7 @@ async fn a_record_created_and_ended_in_one_request_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn after_the_head_nothing_can_be_buffered_and_nothing_created() {
+async fn nothing_is_buffered_after_the_head() {
     let browser = Site::new().browser();
     let session =
         leaked_by(&browser, |session| async move { session.status().await.map(drop) }).await;
@@ -135,8 +136,9 @@ async fn after_the_head_nothing_can_be_buffered_and_nothing_created() {
     assert!(matches!(session.increment("a", 1).await, Err(Error::TooLate)));
 }
 
+/// Shows RC-13.
 #[tokio::test]
-async fn rc_13_after_the_head_what_acts_at_once_still_acts_while_the_record_lives() {
+async fn immediate_calls_work_after_the_head() {
     let browser = Site::new().visitor().await;
     let session = leaked_by(&browser, |session| async move { session.status().await.map(drop) });
     let session = session.await;
@@ -147,7 +149,7 @@ async fn rc_13_after_the_head_what_acts_at_once_still_acts_while_the_record_live
 }
 
 #[tokio::test]
-async fn the_head_waits_for_a_call_of_another_task_of_the_handler() {
+async fn the_head_waits_for_calls_of_other_tasks() {
     let site = Site::new();
     let browser = site.browser();
     let pause = site.store.pause_before(steadfast::store::conformance::faults::Call::Create);
@@ -164,7 +166,7 @@ async fn the_head_waits_for_a_call_of_another_task_of_the_handler() {
 }
 
 #[tokio::test]
-async fn a_value_of_another_type_is_an_error_and_stays_as_it_is() {
+async fn a_mistyped_value_is_an_error() {
     let browser = Site::new().visitor().await;
     let reply = browser.visit(|session| async move {
         assert!(matches!(session.get::<String>("seed").await, Err(Error::Decode { .. })));
@@ -176,7 +178,7 @@ async fn a_value_of_another_type_is_an_error_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_counter_that_cannot_be_added_to_is_an_error_and_nothing_of_the_patch_is_kept() {
+async fn a_failed_increment_keeps_nothing() {
     let browser = Site::new().visitor().await;
     let reply = browser.visit(|session| async move {
         session.insert("text", "a").await?;
@@ -190,8 +192,9 @@ async fn a_counter_that_cannot_be_added_to_is_an_error_and_nothing_of_the_patch_
     assert_eq!(browser.value("beside").await, None);
 }
 
+/// Shows DS-06.
 #[tokio::test]
-async fn ds_06_a_value_over_the_limit_is_refused_when_it_is_set() {
+async fn an_oversized_value_is_refused_when_set() {
     let browser = Site::new().visitor().await;
     let fits = "x".repeat((16 << 10) - 2);
     let too_long = "x".repeat((16 << 10) - 1);
@@ -209,8 +212,9 @@ async fn ds_06_a_value_over_the_limit_is_refused_when_it_is_set() {
     assert_eq!(browser.value("seed").await, Some(1));
 }
 
+/// Shows DS-07.
 #[tokio::test]
-async fn ds_07_a_record_over_the_limit_is_refused_whole() {
+async fn a_record_over_the_limit_is_refused_whole() {
     let site = Site::new();
     for browser in [site.visitor().await, site.browser()] {
         let reply = browser.visit(|session| async move {
@@ -225,7 +229,7 @@ async fn ds_07_a_record_over_the_limit_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_full_can_still_be_used() {
+async fn a_full_session_can_still_be_used() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let fill = |n: usize| {
@@ -257,7 +261,7 @@ async fn a_session_that_is_full_can_still_be_used() {
 }
 
 #[tokio::test]
-async fn an_update_that_acts_at_once_names_what_is_too_large() {
+async fn an_oversized_update_names_its_key() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = browser.visit(|session| async move {

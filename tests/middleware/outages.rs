@@ -15,8 +15,9 @@ use steadfast::{
 
 use crate::site::{Browser, Site};
 
+/// Shows ST-01.
 #[tokio::test]
-async fn st_01_a_load_that_fails_is_503_and_leaves_the_cookie_alone() {
+async fn a_failed_load_keeps_the_cookie() {
     let site = Site::new();
     let browser = site.member("alice").await;
     site.store.set(Call::Load, Fault::Down);
@@ -32,7 +33,7 @@ async fn st_01_a_load_that_fails_is_503_and_leaves_the_cookie_alone() {
 }
 
 #[tokio::test]
-async fn after_a_failed_load_a_handler_cannot_answer_as_if_nothing_had_happened() {
+async fn a_failed_load_poisons_the_response() {
     for (answer, seen) in [(200, 503), (302, 503), (404, 404), (500, 500)] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -52,8 +53,9 @@ async fn after_a_failed_load_a_handler_cannot_answer_as_if_nothing_had_happened(
     }
 }
 
+/// Shows ST-02.
 #[tokio::test]
-async fn st_02_a_commit_that_fails_is_503_and_sets_no_cookie() {
+async fn a_failed_commit_sets_no_cookie() {
     for call in [Call::Create, Call::Update] {
         let site = Site::new();
         let browser = if call == Call::Create { site.browser() } else { site.visitor().await };
@@ -67,16 +69,18 @@ async fn st_02_a_commit_that_fails_is_503_and_sets_no_cookie() {
     }
 }
 
+/// Shows ST-03.
 #[tokio::test]
-async fn st_03_requests_that_do_not_touch_the_session_never_notice() {
+async fn requests_without_a_session_ignore_outages() {
     let site = Site::new();
     let browser = site.member("alice").await;
     site.store.set_all(&Fault::Hang);
     assert_eq!(browser.visit(|_| async { StatusCode::OK }).await.status, StatusCode::OK);
 }
 
+/// Shows LO-02.
 #[tokio::test]
-async fn lo_02_a_logout_that_is_not_confirmed_is_no_success() {
+async fn an_unconfirmed_logout_is_an_error() {
     for swallow in [false, true] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -96,8 +100,9 @@ async fn lo_02_a_logout_that_is_not_confirmed_is_no_success() {
     }
 }
 
+/// Shows ST-05.
 #[tokio::test]
-async fn st_05_a_lost_answer_is_503_and_the_record_is_whole() {
+async fn a_lost_answer_leaves_the_record_whole() {
     let site = Site::new();
     let browser = site.visitor().await;
     site.store.once(Call::Update, Fault::AckLost);
@@ -109,8 +114,9 @@ async fn st_05_a_lost_answer_is_503_and_the_record_is_whole() {
     assert_eq!((browser.value("a").await, browser.value("b").await), (Some(1), Some(1)));
 }
 
+/// Shows FX-05.
 #[tokio::test]
-async fn fx_05_each_failing_call_of_a_login_leaves_one_live_secret_or_none() {
+async fn a_failing_login_leaves_at_most_one_secret() {
     for call in [Call::Load, Call::Update] {
         for fault in [Fault::Down, Fault::AckLost] {
             let site = Site::new();
@@ -127,8 +133,9 @@ async fn fx_05_each_failing_call_of_a_login_leaves_one_live_secret_or_none() {
     }
 }
 
+/// Shows DS-09.
 #[tokio::test(start_paused = true)]
-async fn ds_09_a_store_that_hangs_costs_a_request_its_deadline_and_no_more() {
+async fn a_hanging_store_costs_only_the_timeout() {
     let timeouts =
         Timeouts::default().normal(Duration::from_millis(250)).critical(Duration::from_millis(750));
     let site = Site::with(|layer| layer.timeouts(timeouts));
@@ -139,8 +146,9 @@ async fn ds_09_a_store_that_hangs_costs_a_request_its_deadline_and_no_more() {
     assert_eq!(time(&browser, Call::Delete).await, timeouts.critical);
 }
 
+/// Shows ST-09.
 #[tokio::test(start_paused = true)]
-async fn st_09_a_dead_store_is_not_asked_by_every_request() {
+async fn a_dead_store_is_spared_most_requests() {
     let site = Site::new();
     let browser = site.member("alice").await;
     site.store.set_all(&Fault::Down);
@@ -156,7 +164,7 @@ async fn st_09_a_dead_store_is_not_asked_by_every_request() {
 }
 
 #[tokio::test]
-async fn where_writes_fail_reads_and_sign_outs_are_served() {
+async fn failed_writes_leave_reads_and_sign_outs() {
     for fault in [Fault::Down, Fault::ReadOnly] {
         let site = Site::new();
         let members = members(&site, 40).await;
@@ -176,7 +184,7 @@ async fn where_writes_fail_reads_and_sign_outs_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sign_outs_do_not_wait_for_reads_to_recover() {
+async fn sign_outs_do_not_wait_for_reads() {
     let site = Site::new();
     let members = members(&site, 4).await;
     let others = members[3].id().await;
@@ -259,8 +267,9 @@ async fn writes_are_probed_although_sign_outs_fail() {
     members[0].visit(add).await.ok();
 }
 
+/// Shows IN-06.
 #[tokio::test]
-async fn in_06_a_corrupt_record_is_absent_and_a_write_starts_afresh() {
+async fn a_corrupt_record_counts_as_absent() {
     let site = Site::new();
     let browser = site.member("alice").await;
     site.store.set(Call::Load, Fault::Corrupt);
@@ -272,8 +281,9 @@ async fn in_06_a_corrupt_record_is_absent_and_a_write_starts_afresh() {
     assert_eq!(site.records().await, 2, "it is left as it is");
 }
 
+/// Shows ID-02.
 #[tokio::test]
-async fn id_02_without_randomness_a_request_fails_and_leaves_nothing() {
+async fn without_randomness_a_request_fails_and_leaves_nothing() {
     let store = MemoryStore::builder().env(Env::new(SystemClock, NoRandom)).build();
     let site = Site::with(|_| SessionLayer::new(store));
     let browser = site.browser();
@@ -282,8 +292,9 @@ async fn id_02_without_randomness_a_request_fails_and_leaves_nothing() {
     assert_eq!(reply.set_cookies(), [""; 0]);
 }
 
+/// Shows RC-16.
 #[tokio::test]
-async fn rc_16_a_store_that_answers_with_another_record_is_not_believed() {
+async fn another_sessions_record_is_rejected() {
     let site = Site::new();
     let (alice, bob) = (site.member("alice").await, site.member("bob").await);
     let answer = Token::decode(alice.token().unwrap().as_bytes()).unwrap().id();

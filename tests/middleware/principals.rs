@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 
 use crate::site::{Browser, Site};
 
+/// Shows FX-01.
 #[tokio::test]
-async fn fx_01_a_login_replaces_the_token_and_keeps_the_values() {
+async fn a_login_replaces_the_token_and_keeps_values() {
     let site = Site::new();
     let browser = site.visitor().await;
     let planted = browser.fork();
@@ -22,8 +23,9 @@ async fn fx_01_a_login_replaces_the_token_and_keeps_the_values() {
     assert_eq!(site.records().await, 1, "nothing was copied");
 }
 
+/// Shows FX-02.
 #[tokio::test]
-async fn fx_02_every_change_of_rights_replaces_the_token() {
+async fn every_change_of_rights_replaces_the_token() {
     let browser = Site::new().member("alice").await;
     for change in [0, 1, 2] {
         let old = browser.fork();
@@ -42,8 +44,9 @@ async fn fx_02_every_change_of_rights_replaces_the_token() {
     }
 }
 
+/// Shows FX-07.
 #[tokio::test]
-async fn fx_07_values_from_before_the_login_are_dropped_where_marked() {
+async fn a_login_drops_pre_auth_values() {
     const STATE: Key<i64> = Key::pre_auth("state");
     let browser = Site::new().visitor().await;
     browser.visit(|session| async move { session.insert(STATE, 1).await }).await.ok();
@@ -83,8 +86,9 @@ async fn elevating_needs_somebody_signed_in() {
     }
 }
 
+/// Shows LO-08.
 #[tokio::test]
-async fn lo_08_one_ends_ones_own_sessions_and_no_others() {
+async fn one_ends_ones_own_sessions_and_no_others() {
     let site = Site::new();
     let (here, there, foreign) =
         (site.member("alice").await, site.member("alice").await, site.member("bob").await);
@@ -103,8 +107,9 @@ async fn lo_08_one_ends_ones_own_sessions_and_no_others() {
     assert_eq!((here.user().await, here.token()), (None, None));
 }
 
+/// Shows AR-02.
 #[tokio::test]
-async fn ar_02_a_handle_opens_nothing() {
+async fn a_handle_opens_nothing() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let handle = handle(&browser).await;
@@ -117,8 +122,9 @@ async fn ar_02_a_handle_opens_nothing() {
     }
 }
 
+/// Shows LO-06.
 #[tokio::test]
-async fn lo_06_ending_the_others_keeps_this_one_under_a_fresh_token() {
+async fn ending_others_keeps_this_session() {
     let site = Site::new();
     let (here, there) = (site.member("alice").await, site.member("alice").await);
     let old = here.fork();
@@ -128,8 +134,9 @@ async fn lo_06_ending_the_others_keeps_this_one_under_a_fresh_token() {
     assert_eq!(old.user().await, None);
 }
 
+/// Shows LO-05.
 #[tokio::test]
-async fn lo_05_ending_all_ends_this_one_too() {
+async fn ending_all_ends_this_one_too() {
     let site = Site::new();
     let (here, there) = (site.member("alice").await, site.member("alice").await);
     let reply = here.visit(|session| async move { session.end_all().await.map(|n| n.to_string()) });
@@ -138,8 +145,9 @@ async fn lo_05_ending_all_ends_this_one_too() {
     assert_eq!((here.user().await, there.user().await, site.records().await), (None, None, 0));
 }
 
+/// Shows LO-07.
 #[tokio::test]
-async fn lo_07_a_login_decided_before_the_account_was_closed_is_refused() {
+async fn a_login_with_an_old_epoch_is_refused() {
     let site = Site::new();
     let browser = site.visitor().await;
     let close = site.clone();
@@ -166,8 +174,9 @@ async fn lo_07_a_login_decided_before_the_account_was_closed_is_refused() {
     assert_eq!(fresh.visit(admitted).await.status, StatusCode::OK);
 }
 
+/// Shows LO-14.
 #[tokio::test(flavor = "multi_thread")]
-async fn lo_14_the_cap_holds_under_parallel_logins() {
+async fn the_cap_holds_under_parallel_logins() {
     let site = Site::with(|layer| layer.max_per_principal(3));
     let browsers: Vec<_> = (0..50).map(|_| site.browser()).collect();
     let logins = browsers.clone().into_iter().map(|browser| async move {
@@ -181,8 +190,9 @@ async fn lo_14_the_cap_holds_under_parallel_logins() {
     assert_eq!((live, site.records().await), (3, 3));
 }
 
+/// Shows CS-03.
 #[tokio::test]
-async fn cs_03_a_csrf_token_is_bound_to_the_session_and_the_login() {
+async fn a_csrf_token_is_bound_to_the_login() {
     let site = Site::new();
     let (alice, bob) = (site.member("alice").await, site.member("bob").await);
     let token = csrf_token(&alice).await;
@@ -195,8 +205,9 @@ async fn cs_03_a_csrf_token_is_bound_to_the_session_and_the_login() {
     assert_eq!(verify(&alice, &token).await, StatusCode::FORBIDDEN);
 }
 
+/// Shows CS-04.
 #[tokio::test]
-async fn cs_04_a_csrf_token_looks_different_every_time_and_no_other_text_passes() {
+async fn a_csrf_token_looks_different_every_time() {
     let browser = Site::new().visitor().await;
     let (one, two) = (csrf_token(&browser).await, csrf_token(&browser).await);
     assert_ne!(one, two);
@@ -209,8 +220,9 @@ async fn cs_04_a_csrf_token_looks_different_every_time_and_no_other_text_passes(
     }
 }
 
+/// Shows LO-15.
 #[tokio::test]
-async fn lo_15_a_long_lived_connection_learns_that_its_session_is_over() {
+async fn a_long_lived_connection_learns_of_the_end() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let (send, receive) = tokio::sync::oneshot::channel();
@@ -231,8 +243,9 @@ async fn lo_15_a_long_lived_connection_learns_that_its_session_is_over() {
     ended.await.unwrap().unwrap();
 }
 
+/// Shows LO-10.
 #[tokio::test]
-async fn lo_10_whoever_waits_for_an_end_cannot_stop_it_by_failing() {
+async fn a_failing_listener_cannot_stop_an_end() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let token = browser.token().unwrap();

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 
 use crate::site::{Answer, Browser, Reply, Site};
 
+/// Shows RC-01.
 #[tokio::test]
-async fn rc_01_a_write_under_way_does_not_bring_a_logged_out_session_back() {
+async fn a_concurrent_write_revives_no_session() {
     for writes in Write::ALL {
         for load in [false, true] {
             let site = Site::new();
@@ -32,8 +33,9 @@ async fn rc_01_a_write_under_way_does_not_bring_a_logged_out_session_back() {
     }
 }
 
+/// Shows RC-03.
 #[tokio::test]
-async fn rc_03_what_a_handler_must_rely_on_is_answered_409_after_a_logout() {
+async fn a_rotation_after_a_logout_is_409() {
     for (writes, status) in [
         (Write::Insert, StatusCode::OK),
         (Write::Cycle, StatusCode::OK),
@@ -49,8 +51,9 @@ async fn rc_03_what_a_handler_must_rely_on_is_answered_409_after_a_logout() {
     }
 }
 
+/// Shows RC-02.
 #[tokio::test]
-async fn rc_02_a_read_under_way_does_not_prolong_a_logged_out_session() {
+async fn a_concurrent_read_prolongs_no_ended_session() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let replay = browser.fork();
@@ -68,8 +71,9 @@ async fn rc_02_a_read_under_way_does_not_prolong_a_logged_out_session() {
     assert_eq!((replay.user().await, site.records().await), (None, 0));
 }
 
+/// Shows TO-06.
 #[tokio::test]
-async fn to_06_a_late_write_does_not_bring_an_expired_session_back() {
+async fn a_late_write_revives_no_expired_session() {
     for writes in [Write::Insert, Write::Increment, Write::Update, Write::Cycle] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -82,8 +86,9 @@ async fn to_06_a_late_write_does_not_bring_an_expired_session_back() {
     }
 }
 
+/// Shows RC-04.
 #[tokio::test]
-async fn rc_04_a_write_under_way_during_a_rotation_is_kept_and_the_old_token_stays_dead() {
+async fn a_write_during_a_rotation_is_kept() {
     for writes in [Write::Insert, Write::Increment, Write::Update, Write::Cycle] {
         let site = Site::new();
         let browser = site.member("alice").await;
@@ -98,7 +103,7 @@ async fn rc_04_a_write_under_way_during_a_rotation_is_kept_and_the_old_token_sta
 }
 
 #[tokio::test]
-async fn a_cycle_that_lost_to_another_still_commits_what_was_written_beside_it() {
+async fn a_losing_cycle_still_commits_writes() {
     let browser = Site::new().member("alice").await;
     let held = Held::start(&browser, true, |session| async move {
         session.insert("beside", 1).await?;
@@ -111,7 +116,7 @@ async fn a_cycle_that_lost_to_another_still_commits_what_was_written_beside_it()
 }
 
 #[tokio::test]
-async fn a_blind_write_with_a_token_just_replaced_is_dropped_and_sets_no_cookie() {
+async fn a_write_under_a_replaced_token_is_dropped() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let old = browser.fork();
@@ -130,7 +135,7 @@ async fn a_blind_write_with_a_token_just_replaced_is_dropped_and_sets_no_cookie(
 }
 
 #[tokio::test]
-async fn a_replaced_token_is_superseded_for_a_minute_and_unknown_after() {
+async fn a_replaced_token_is_superseded_for_a_minute() {
     let site = Site::new();
     let browser = site.visitor().await;
     let old = browser.fork();
@@ -155,8 +160,9 @@ async fn an_update_of_a_replaced_token_computes_nothing() {
     assert_eq!(reply.await.status, http::StatusCode::CONFLICT);
 }
 
+/// Shows RC-05.
 #[tokio::test]
-async fn rc_05_two_rotations_at_once_leave_one_live_secret_and_no_dead_last_cookie() {
+async fn concurrent_rotations_leave_one_live_secret() {
     for (first, second) in [
         (Write::Cycle, Write::Cycle),
         (Write::Cycle, Write::Login),
@@ -199,7 +205,7 @@ async fn a_lost_elevation_drops_everything_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_login_that_lost_to_another_has_its_own_writes_and_not_those_of_the_record() {
+async fn a_losing_login_keeps_only_its_writes() {
     let browser = Site::new().visitor().await;
     let held = Held::start(&browser, true, |session| async move {
         session.insert("own", 1).await?;
@@ -213,7 +219,7 @@ async fn a_login_that_lost_to_another_has_its_own_writes_and_not_those_of_the_re
 }
 
 #[tokio::test]
-async fn a_login_with_a_token_just_replaced_is_a_session_of_its_own() {
+async fn a_login_under_a_replaced_token_is_separate() {
     let site = Site::new();
     let browser = site.visitor().await;
     let tab = browser.fork();
@@ -224,8 +230,9 @@ async fn a_login_with_a_token_just_replaced_is_a_session_of_its_own() {
     }
 }
 
+/// Shows LO-01.
 #[tokio::test]
-async fn lo_01_a_logout_ends_the_record_even_if_another_tab_just_rotated() {
+async fn a_logout_beats_a_concurrent_rotation() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let pause = site.store.pause_before(Call::Delete);

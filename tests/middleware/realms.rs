@@ -11,8 +11,9 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::site::Site;
 
+/// Shows FX-08.
 #[tokio::test]
-async fn fx_08_a_token_of_one_realm_opens_nothing_in_another() {
+async fn a_token_is_bound_to_its_realm() {
     let site = Site::new();
     let member = site.member("alice").await;
     let admin = Site { layer: site.layer.clone().realm(realm("admin")), ..site.clone() };
@@ -23,7 +24,7 @@ async fn fx_08_a_token_of_one_realm_opens_nothing_in_another() {
 }
 
 #[tokio::test]
-async fn nested_layers_of_two_realms_have_a_session_each() {
+async fn nested_realms_have_separate_sessions() {
     let store = MemoryStore::new();
     let outer = SessionLayer::new(store.clone());
     let inner = admin(store);
@@ -41,8 +42,9 @@ async fn nested_layers_of_two_realms_have_a_session_each() {
     assert!(cookies[1].to_str().unwrap().starts_with("__Host-id="));
 }
 
+/// Shows CK-05.
 #[tokio::test]
-async fn ck_05_the_same_layer_twice_is_one() {
+async fn the_same_layer_twice_is_one() {
     let layer = SessionLayer::new(MemoryStore::new());
     let response = layer.layer(layer.layer(service_fn(write))).oneshot(Request::new(())).await;
     assert_eq!(response.unwrap().headers().get_all(header::SET_COOKIE).iter().count(), 1);
@@ -71,8 +73,9 @@ async fn different_layers_of_one_cookie_are_refused() {
     }
 }
 
+/// Shows AR-07.
 #[tokio::test]
-async fn ar_07_a_new_hash_key_takes_over_without_a_logout() {
+async fn a_new_hash_key_logs_nobody_out() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let visit = |ring: Keyring| {
@@ -113,7 +116,7 @@ fn keyed(key: u8) -> Keyring {
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_handler_without_a_layer_says_what_is_missing() {
+async fn a_missing_layer_is_reported() {
     let app = axum::Router::new().route("/", axum::routing::get(|_: Session| async { "ok" }));
     let response = app.oneshot(Request::new(axum::body::Body::empty())).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

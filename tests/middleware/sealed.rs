@@ -10,8 +10,9 @@ use steadfast::{Error, Key, OpenError, RecordId, SealKeys};
 
 use crate::site::{Browser, Site};
 
+/// Shows AR-03.
 #[tokio::test]
-async fn ar_03_the_store_sees_no_plain_value() {
+async fn the_store_sees_no_plain_value() {
     let site = sealed();
     let browser = site.browser();
     write(&browser, "created").await;
@@ -58,7 +59,7 @@ async fn sealed_values_stay_when_the_token_is_replaced() {
 
 /// The login that came second starts a session of its own, with what its request wrote.
 #[tokio::test]
-async fn a_write_that_moves_to_another_session_is_sealed_for_it() {
+async fn a_moved_write_is_sealed_again() {
     let site = sealed();
     let browser = site.browser();
     write(&browser, "seed").await;
@@ -77,8 +78,9 @@ async fn a_write_that_moves_to_another_session_is_sealed_for_it() {
     assert_eq!(text(&tab, "cart").await.ok().body, MARKER);
 }
 
+/// Shows AR-04.
 #[tokio::test]
-async fn ar_04_swapped_values_do_not_open() {
+async fn swapped_values_do_not_open() {
     let site = sealed();
     let (one, other) = (site.browser(), site.browser());
     for browser in [&one, &other] {
@@ -106,8 +108,9 @@ async fn a_value_of_another_realm_does_not_open() {
     assert_not_opened(&there, "a").await;
 }
 
+/// Shows IN-07.
 #[tokio::test]
-async fn in_07_a_plain_value_is_refused_and_left_as_it_is() {
+async fn a_plain_value_is_refused_and_kept() {
     let site = sealed();
     let browser = site.browser();
     write(&browser, "seed").await;
@@ -161,8 +164,9 @@ async fn an_export_shows_what_was_sealed() {
     assert_not(site.layer.sessions().export("alice").await.map(drop));
 }
 
+/// Shows AR-06.
 #[tokio::test]
-async fn ar_06_keys_change_in_a_running_service() {
+async fn keys_change_in_a_running_service() {
     let site = sealed();
     let browser = site.browser();
     write(&browser, "old").await;
@@ -201,7 +205,7 @@ async fn sealing_is_switched_on_without_a_logout() {
 }
 
 #[tokio::test]
-async fn a_counter_stays_plain_and_is_added_to_by_the_store() {
+async fn a_counter_is_not_sealed() {
     let site = sealed();
     let browser = site.browser();
     let add = || browser.visit(|session| async move { session.increment("n", 2).await.map(drop) });
@@ -212,7 +216,7 @@ async fn a_counter_stays_plain_and_is_added_to_by_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sealed_integer_is_added_to_without_losing_any() {
+async fn sealed_integers_can_be_incremented() {
     let site = sealed();
     let browser = site.browser();
     browser.visit(|session| async move { session.insert("n", 5).await }).await.ok();
@@ -228,8 +232,9 @@ async fn a_sealed_integer_is_added_to_without_losing_any() {
     assert_eq!(over.await.status, StatusCode::CONFLICT);
 }
 
+/// Shows RC-06.
 #[tokio::test(flavor = "multi_thread")]
-async fn rc_06_no_update_of_a_sealed_value_is_lost() {
+async fn no_update_of_a_sealed_value_is_lost() {
     let site = sealed();
     let browser = site.browser();
     write(&browser, "seed").await;
@@ -250,8 +255,9 @@ async fn rc_06_no_update_of_a_sealed_value_is_lost() {
     assert_eq!(list.await.ok().body, format!("{:?}", (0..20).collect::<Vec<_>>()));
 }
 
+/// Shows DS-07.
 #[tokio::test]
-async fn ds_07_limits_count_the_plain_value() {
+async fn limits_count_the_plain_value() {
     let browser = sealed().browser();
     let put = |key: &'static str, bytes: usize| {
         let text = "x".repeat(bytes - 2);

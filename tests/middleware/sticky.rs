@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use crate::site::Site;
 
+/// Shows SK-01.
 #[tokio::test]
-async fn sk_01_a_forged_or_foreign_label_changes_nobodys_identity() {
+async fn a_forged_or_foreign_label_changes_nobodys_identity() {
     let [first, second] = backed(Affinity::Cookie);
     let alice = first.member("alice").await;
     for route in ["n2", "evil", "n1.n2.n3", "a b", "", "..", &"n".repeat(1_000)] {
@@ -24,8 +25,9 @@ async fn sk_01_a_forged_or_foreign_label_changes_nobodys_identity() {
     }
 }
 
+/// Shows SK-02.
 #[tokio::test]
-async fn sk_02_a_route_says_the_label_and_nothing_else() {
+async fn a_route_says_the_label_and_nothing_else() {
     let [first, _] = backed(Affinity::Cookie);
     let browser = first.visitor().await;
     assert_eq!(browser.cookie("__Host-id-route").as_deref(), Some("n1"));
@@ -33,8 +35,9 @@ async fn sk_02_a_route_says_the_label_and_nothing_else() {
     assert_eq!(&first.visitor().await.token().unwrap()[64..], ".n1");
 }
 
+/// Shows SK-03.
 #[tokio::test]
-async fn sk_03_the_session_of_a_dead_node_goes_on_with_one_new_label() {
+async fn a_session_survives_its_node() {
     let [first, second] = backed(Affinity::Cookie);
     let alice = first.member("alice").await.at(&second);
     drop(first);
@@ -47,8 +50,9 @@ async fn sk_03_the_session_of_a_dead_node_goes_on_with_one_new_label() {
     assert_eq!(alice.user().await.as_deref(), Some("alice"));
 }
 
+/// Shows SK-04.
 #[tokio::test]
-async fn sk_04_a_label_reaches_nothing() {
+async fn a_label_reaches_nothing() {
     let [first, _] = backed(Affinity::Cookie);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -61,7 +65,7 @@ async fn sk_04_a_label_reaches_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_to_another_node_is_told_so_whatever_its_status() {
+async fn a_misrouted_request_gets_the_route() {
     for status in [200, 302, 404, 503] {
         for affinity in [Affinity::Cookie, Affinity::Suffix] {
             let [first, second] = backed(affinity);
@@ -77,7 +81,7 @@ async fn a_request_to_another_node_is_told_so_whatever_its_status() {
 }
 
 #[tokio::test]
-async fn where_the_balancer_goes_by_address_a_session_follows_its_client_unseen() {
+async fn a_session_follows_an_address_balancer() {
     let [first, second] = backed(Affinity::None);
     let alice = first.member("alice").await;
     for site in [&second, &first, &second] {
@@ -89,8 +93,9 @@ async fn where_the_balancer_goes_by_address_a_session_follows_its_client_unseen(
     }
 }
 
+/// Shows RC-09.
 #[tokio::test]
-async fn rc_09_a_write_under_way_on_another_node_revives_no_session() {
+async fn a_write_on_another_node_revives_no_session() {
     for _ in 0..20 {
         let [first, second] = backed(Affinity::Cookie);
         let alice = first.member("alice").await;
@@ -132,7 +137,7 @@ async fn signing_out_everywhere_reaches_every_node() {
 }
 
 #[tokio::test]
-async fn a_draining_node_refuses_new_visitors_and_hands_the_others_on() {
+async fn a_draining_node_hands_sessions_on() {
     let clock = ManualClock::default();
     let backup = memory(&clock);
     let peers = ["n1", "n2"].map(|label| label.parse().unwrap());
@@ -153,7 +158,7 @@ async fn a_draining_node_refuses_new_visitors_and_hands_the_others_on() {
 }
 
 #[tokio::test]
-async fn without_a_backup_a_lost_session_says_so_to_whoever_asks() {
+async fn a_lost_session_is_reported() {
     let clock = ManualClock::default();
     let lost = |asks: fn(Session) -> Asked| {
         let [first, second] = ["n1", "n2"].map(|label| alone(label, &clock));

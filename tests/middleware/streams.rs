@@ -51,7 +51,7 @@ async fn a_dropped_wait_loses_no_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_followed_session_costs_a_call_for_each_change() {
+async fn each_followed_change_costs_one_call() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let mut changes = leaked(&browser).await.changes();
@@ -104,7 +104,7 @@ async fn an_outage_delays_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_begins_in_an_outage_says_so() {
+async fn a_stream_reports_an_outage_at_its_start() {
     let site = Site::new();
     let browser = site.member("alice").await;
     site.store.set(Call::Load, Fault::Down);

@@ -16,7 +16,7 @@ const RATIO: Key<f64> = Key::new("ratio");
 const SHAPE: Key<Shape> = Key::new("shape");
 
 #[test]
-fn every_finite_number_comes_back_with_the_next_request() {
+fn every_finite_number_is_preserved() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let browser = runtime.block_on(Site::new().visitor());
     let config = Config { failure_persistence: None, ..Config::with_cases(500) };
@@ -34,7 +34,7 @@ fn every_finite_number_comes_back_with_the_next_request() {
 }
 
 #[tokio::test]
-async fn what_would_not_come_back_is_refused_by_name() {
+async fn an_unserializable_value_is_refused_by_name() {
     let site = Site::new();
     let browser = site.visitor().await;
     let reply = browser.visit(|session| async move {

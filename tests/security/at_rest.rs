@@ -7,8 +7,9 @@ use testkit::Server;
 use crate::common::{token, user_of};
 use crate::identifier::hex;
 
+/// Shows AR-01.
 #[tokio::test]
-async fn ar_01_the_store_holds_no_secret_in_any_encoding() {
+async fn the_store_holds_no_secret_in_any_encoding() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let mut issued = Vec::new();
@@ -33,8 +34,9 @@ async fn ar_01_the_store_holds_no_secret_in_any_encoding() {
     }
 }
 
+/// Shows AR-02.
 #[tokio::test]
-async fn ar_02_a_stolen_record_opens_nothing() {
+async fn a_stolen_record_opens_nothing() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     client.post("/cycle").await.ok();

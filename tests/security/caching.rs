@@ -5,8 +5,9 @@ use testkit::{Nginx, Raw, Server};
 
 use crate::common::{advance, token};
 
+/// Shows CA-01.
 #[tokio::test]
-async fn ca_01_an_answer_with_a_cookie_is_stored_by_nobody() {
+async fn an_answer_with_a_cookie_is_not_cached() {
     let server = Server::start(&[]).await;
     let client = server.client();
     for mode in ["write", "login", "cycle", "flush"] {
@@ -16,8 +17,9 @@ async fn ca_01_an_answer_with_a_cookie_is_stored_by_nobody() {
     }
 }
 
+/// Shows CA-02.
 #[tokio::test]
-async fn ca_02_an_answer_that_read_the_session_is_private_and_varies() {
+async fn an_answer_with_session_data_is_private() {
     let server = Server::start(&[]).await;
     for client in [server.client(), server.member("alice").await] {
         let public = client.get("/public?mode=read").await.ok();
@@ -31,8 +33,9 @@ async fn ca_02_an_answer_that_read_the_session_is_private_and_varies() {
     }
 }
 
+/// Shows CA-04.
 #[tokio::test]
-async fn ca_04_a_cache_that_keeps_all_it_may_gives_nobody_what_is_anothers() {
+async fn a_shared_cache_serves_no_foreign_data() {
     let server = Server::start(&[]).await;
     let nginx = Nginx::start(&CACHE.replace("UPSTREAM", &server.address)).await;
     let (alice, bob) = (nginx.client(), nginx.client());
@@ -50,8 +53,9 @@ async fn ca_04_a_cache_that_keeps_all_it_may_gives_nobody_what_is_anothers() {
     assert_eq!(nginx.client().user().await, None);
 }
 
+/// Shows CA-04.
 #[tokio::test]
-async fn ca_04_a_cache_hands_no_cookie_to_two_visitors() {
+async fn a_cache_hands_no_cookie_to_two_visitors() {
     let server = Server::start(&[]).await;
     let nginx = Nginx::start(&CACHE.replace("UPSTREAM", &server.address)).await;
     for mode in ["write", "login", "incr"] {
@@ -63,8 +67,9 @@ async fn ca_04_a_cache_hands_no_cookie_to_two_visitors() {
     }
 }
 
+/// Shows CA-04.
 #[tokio::test]
-async fn ca_04_what_touches_no_session_stays_in_the_cache() {
+async fn what_touches_no_session_stays_in_the_cache() {
     let server = Server::start(&[]).await;
     let nginx = Nginx::start(&CACHE.replace("UPSTREAM", &server.address)).await;
     let client = nginx.client();
@@ -77,8 +82,9 @@ async fn ca_04_what_touches_no_session_stays_in_the_cache() {
     }
 }
 
+/// Shows CA-05.
 #[tokio::test]
-async fn ca_05_the_same_holds_of_parts_redirects_heads_and_what_did_not_change() {
+async fn partial_and_bodiless_answers_are_private() {
     let server = Server::start(&[]).await;
     for code in [200, 206, 301, 302, 303, 304, 307, 308, 404, 410] {
         for (mode, says) in [("read", Some("private")), ("login", Some("no-store")), ("none", None)]
@@ -95,8 +101,9 @@ async fn ca_05_the_same_holds_of_parts_redirects_heads_and_what_did_not_change()
     }
 }
 
+/// Shows CA-06.
 #[tokio::test]
-async fn ca_06_what_touches_no_session_stays_as_it_is_however_old_the_session() {
+async fn answers_without_sessions_stay_cacheable() {
     let server = Server::start(&[]).await;
     let cookie = format!("Cookie: __Host-id={}", token(&server.member("alice").await));
     let mut connection = Raw::connect(&server.address).await;

@@ -5,8 +5,9 @@ use testkit::{Client, Raw, Server, eventually};
 
 use crate::common::{calls, fault, heal, records, token, user_of};
 
+/// Shows RC-14.
 #[tokio::test]
-async fn rc_14_a_client_that_leaves_during_a_store_call_has_done_it_or_not() {
+async fn a_disconnect_during_a_call_is_atomic() {
     let server = Server::start(&[]).await;
     for path in ["/login?u=alice", "/cycle", "/elevate", "/reauth", "/logout", "/logout-others"] {
         for op in ["load", "update", "delete"] {
@@ -19,8 +20,9 @@ async fn rc_14_a_client_that_leaves_during_a_store_call_has_done_it_or_not() {
     }
 }
 
+/// Shows RC-14.
 #[tokio::test]
-async fn rc_14_a_rotation_that_its_client_did_not_wait_for_happens_all_the_same() {
+async fn a_rotation_survives_a_disconnect() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let old = token(&client);
@@ -34,8 +36,9 @@ async fn rc_14_a_rotation_that_its_client_did_not_wait_for_happens_all_the_same(
     assert_eq!(records(&server).await.len(), 1);
 }
 
+/// Shows RC-14.
 #[tokio::test]
-async fn rc_14_a_request_that_is_cut_before_its_end_does_nothing() {
+async fn a_truncated_request_does_nothing() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let before = calls(&server).await;
@@ -49,8 +52,9 @@ async fn rc_14_a_request_that_is_cut_before_its_end_does_nothing() {
     assert_eq!((client.user().await.as_deref(), calls(&server).await), (Some("alice"), before + 1));
 }
 
+/// Shows RC-14.
 #[tokio::test]
-async fn rc_14_a_body_that_never_comes_changes_nothing() {
+async fn a_body_that_never_comes_changes_nothing() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let cookies = client.cookies();

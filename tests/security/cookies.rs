@@ -9,8 +9,9 @@ use testkit::{Raw, Server};
 use crate::common::{NAME, calls, event, made_up, records, token, user_of, with_cookie};
 use crate::visitor::Visitor;
 
+/// Shows CK-01.
 #[tokio::test]
-async fn ck_01_a_browser_keeps_the_default_cookie_for_one_host_and_hides_it() {
+async fn a_browser_keeps_the_cookie_host_only() {
     let server = Server::start(&[]).await;
     let visitor = Visitor::at(&server, "https://shop.example");
     let reply = visitor.post("/login?u=alice").await.ok();
@@ -25,8 +26,9 @@ async fn ck_01_a_browser_keeps_the_default_cookie_for_one_host_and_hides_it() {
     assert_eq!(visitor.user().await.as_deref(), Some("alice"));
 }
 
+/// Shows CK-03.
 #[tokio::test]
-async fn ck_03_every_line_says_its_same_site_once() {
+async fn every_line_says_its_same_site_once() {
     for (profile, says) in
         [("host", "Lax"), ("domain", "Lax"), ("dev", "Lax"), ("partitioned", "None")]
     {
@@ -41,8 +43,9 @@ async fn ck_03_every_line_says_its_same_site_once() {
     }
 }
 
+/// Shows CK-04.
 #[tokio::test]
-async fn ck_04_a_browser_holds_the_cookie_after_a_login_and_nothing_after_a_logout() {
+async fn a_logout_removes_the_browser_cookie() {
     for (profile, origin, page) in PROFILES {
         let server = Server::start(&["--profile", profile]).await;
         let visitor = Visitor::at(&server, origin).embedded_in(page);
@@ -57,8 +60,9 @@ async fn ck_04_a_browser_holds_the_cookie_after_a_login_and_nothing_after_a_logo
     }
 }
 
+/// Shows CK-05.
 #[tokio::test]
-async fn ck_05_beside_a_cookie_in_our_name_there_is_one_and_it_is_ours() {
+async fn an_application_cookie_never_replaces_ours() {
     let server = Server::start(&[]).await;
     let client = server.client();
     for path in [
@@ -74,8 +78,9 @@ async fn ck_05_beside_a_cookie_in_our_name_there_is_one_and_it_is_ours() {
     }
 }
 
+/// Shows CK-07.
 #[tokio::test]
-async fn ck_07_the_cookie_is_found_on_any_line_and_among_crumbs() {
+async fn the_cookie_is_found_on_any_line() {
     let server = Server::start(&[]).await;
     let ours = format!("{NAME}={}", token(&server.member("alice").await));
     for pairs in [["a=1", "b=2", &ours], [&ours, "a=1", "b=2"], ["a=1", &ours, "b=2"]] {
@@ -89,8 +94,9 @@ async fn ck_07_the_cookie_is_found_on_any_line_and_among_crumbs() {
     }
 }
 
+/// Shows CK-08.
 #[tokio::test]
-async fn ck_08_a_name_that_becomes_ours_by_interpretation_is_not_ours() {
+async fn an_encoded_cookie_name_is_not_ours() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     let before = calls(&server).await;
@@ -102,8 +108,9 @@ async fn ck_08_a_name_that_becomes_ours_by_interpretation_is_not_ours() {
     assert_eq!(calls(&server).await, before);
 }
 
+/// Shows CK-09.
 #[tokio::test]
-async fn ck_09_hostile_siblings_do_not_hide_the_cookie() {
+async fn hostile_siblings_do_not_hide_the_cookie() {
     let server = Server::start(&[]).await;
     let ours = format!("{NAME}={}", token(&server.member("alice").await)).into_bytes();
     let many: Vec<_> = (0..800).map(|number| format!("c{number}=v")).collect();
@@ -115,8 +122,9 @@ async fn ck_09_hostile_siblings_do_not_hide_the_cookie() {
     }
 }
 
+/// Shows CK-10.
 #[tokio::test]
-async fn ck_10_of_two_live_cookies_neither_counts() {
+async fn of_two_live_cookies_neither_counts() {
     let server = Server::start(&[]).await;
     let (mine, planted) = (server.member("alice").await, server.member("mallory").await);
     let (mine, planted, before) = (token(&mine), token(&planted), records(&server).await);
@@ -140,8 +148,9 @@ async fn ck_10_of_two_live_cookies_neither_counts() {
     assert!(records(&server).await.is_empty(), "a sign-out ends both");
 }
 
+/// Shows CK-11.
 #[tokio::test]
-async fn ck_11_two_hundred_candidates_cost_four_loads() {
+async fn two_hundred_candidates_cost_four_loads() {
     let server = Server::start(&[]).await;
     let before = calls(&server).await;
     let cookies: Vec<_> = (0..200).map(|n| format!("{NAME}={}", made_up(n))).collect();
@@ -149,8 +158,9 @@ async fn ck_11_two_hundred_candidates_cost_four_loads() {
     assert_eq!((answer.status, calls(&server).await - before), (200, 4));
 }
 
+/// Shows CK-13.
 #[tokio::test]
-async fn ck_13_use_moves_the_deadline_and_sends_no_cookie_again() {
+async fn use_does_not_send_the_cookie_again() {
     let server = Server::start(&["--idle", "600"]).await;
     let client = server.member("alice").await;
     for _ in 0..5 {
@@ -164,8 +174,9 @@ async fn ck_13_use_moves_the_deadline_and_sends_no_cookie_again() {
     assert_eq!(client.user().await.as_deref(), Some("alice"));
 }
 
+/// Shows CK-15.
 #[tokio::test]
-async fn ck_15_a_partitioned_cookie_counts_under_the_page_that_holds_it() {
+async fn a_partitioned_cookie_is_bound_to_its_page() {
     let server = Server::start(&["--profile", "partitioned"]).await;
     let here = Visitor::at(&server, "https://widget.example").embedded_in("https://news.example");
     here.post("/login?u=alice").await.ok();
@@ -175,8 +186,9 @@ async fn ck_15_a_partitioned_cookie_counts_under_the_page_that_holds_it() {
     assert_eq!(here.cookies(), []);
 }
 
+/// Shows CK-18.
 #[tokio::test]
-async fn ck_18_no_header_of_a_request_steers_the_cookie() {
+async fn no_header_of_a_request_steers_the_cookie() {
     let server = Server::start(&[]).await;
     let mut connection = Raw::connect(&server.address).await;
     for line in SPOOFED {
@@ -191,8 +203,9 @@ async fn ck_18_no_header_of_a_request_steers_the_cookie() {
     assert!(!answer.head.contains("evil"));
 }
 
+/// Shows CK-19.
 #[tokio::test]
-async fn ck_19_the_cookie_is_set_whatever_the_status() {
+async fn the_cookie_is_set_whatever_the_status() {
     let server = Server::start(&[]).await;
     for code in [200, 201, 204, 302, 303, 307, 400, 401, 403, 404, 410] {
         for mode in ["write", "login"] {

@@ -7,8 +7,9 @@ use testkit::{Client, Server};
 use crate::common::{csrf, event, records, token};
 use crate::visitor::Visitor;
 
+/// Shows CS-01.
 #[tokio::test]
-async fn cs_01_a_browser_sends_no_cookie_along_with_a_forged_form() {
+async fn a_forged_form_carries_no_cookie() {
     for profile in ["host", "domain", "dev"] {
         let server = Server::start(&["--profile", profile]).await;
         let scheme = if profile == "dev" { "http" } else { "https" };
@@ -20,8 +21,9 @@ async fn cs_01_a_browser_sends_no_cookie_along_with_a_forged_form() {
     }
 }
 
+/// Shows CS-03.
 #[tokio::test]
-async fn cs_03_a_token_dies_with_its_session_and_with_the_sign_in() {
+async fn a_csrf_token_ends_with_its_session() {
     let server = Server::start(&[]).await;
     let (client, other) = (server.client(), server.member("bob").await);
     let before = csrf(&client).await;
@@ -39,8 +41,9 @@ async fn cs_03_a_token_dies_with_its_session_and_with_the_sign_in() {
     assert_eq!(protected(&client, &own).await, 403, "of the session before");
 }
 
+/// Shows CS-04.
 #[tokio::test]
-async fn cs_04_a_token_never_looks_the_same_and_has_no_neighbours() {
+async fn a_csrf_token_never_repeats() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let (one, other) = (csrf(&client).await, csrf(&client).await);
@@ -59,8 +62,9 @@ async fn cs_04_a_token_never_looks_the_same_and_has_no_neighbours() {
     }
 }
 
+/// Shows CS-05.
 #[tokio::test]
-async fn cs_05_nobody_is_signed_in_by_another_site() {
+async fn nobody_is_signed_in_by_another_site() {
     let server = Server::start(&[]).await;
     for (name, value) in [
         ("sec-fetch-site", "cross-site"),
@@ -76,8 +80,9 @@ async fn cs_05_nobody_is_signed_in_by_another_site() {
     assert!(records(&server).await.is_empty());
 }
 
+/// Shows CS-06.
 #[tokio::test]
-async fn cs_06_nobody_is_signed_out_by_another_site() {
+async fn nobody_is_signed_out_by_another_site() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for path in ["/logout", "/logout-all", "/logout-others", "/cycle", "/elevate"] {
@@ -91,8 +96,9 @@ async fn cs_06_nobody_is_signed_out_by_another_site() {
     );
 }
 
+/// Shows CS-07.
 #[tokio::test]
-async fn cs_07_a_token_has_nothing_of_the_sessions_own_and_stands_in_no_address() {
+async fn a_csrf_token_reveals_no_session_token() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let own = URL_SAFE_NO_PAD.decode(csrf(&client).await).unwrap();

@@ -6,8 +6,9 @@ use testkit::{Client, Server};
 use crate::common::{NAME, event, fault, heal, records, token, user_of, with_cookie};
 use crate::visitor::Visitor;
 
+/// Shows FX-01.
 #[tokio::test]
-async fn fx_01_a_login_replaces_the_token_and_carries_the_values_over() {
+async fn a_login_replaces_the_token() {
     let server = Server::start(&[]).await;
     let client = server.client();
     client.post("/incr").await.ok();
@@ -19,8 +20,9 @@ async fn fx_01_a_login_replaces_the_token_and_carries_the_values_over() {
     assert_eq!(user_of(&server, &token(&client)).await.as_deref(), Some("alice"));
 }
 
+/// Shows FX-02.
 #[tokio::test]
-async fn fx_02_every_change_of_rights_replaces_the_token() {
+async fn every_change_of_rights_replaces_the_token() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for path in ["/elevate", "/reauth", "/cycle", "/logout-others", "/login?u=bob"] {
@@ -36,8 +38,9 @@ async fn fx_02_every_change_of_rights_replaces_the_token() {
     assert_ne!(token(&client)[..22], before[..22], "another record");
 }
 
+/// Shows FX-03.
 #[tokio::test]
-async fn fx_03_a_planted_token_never_becomes_the_victims() {
+async fn a_planted_token_never_becomes_the_victims() {
     let server = Server::start(&[]).await;
     let attacker = server.client();
     attacker.post("/incr").await.ok();
@@ -51,8 +54,9 @@ async fn fx_03_a_planted_token_never_becomes_the_victims() {
     assert_eq!(victim.user().await.as_deref(), Some("victim"));
 }
 
+/// Shows FX-04.
 #[tokio::test]
-async fn fx_04_a_rotation_that_failed_is_wholly_there_or_not_at_all() {
+async fn a_failed_rotation_is_atomic() {
     let server = Server::start(&[]).await;
     for path in ["/status/500", "/status/503", "/panic", "/status/404", "/status/302"] {
         for mode in ["cycle", "login"] {
@@ -68,8 +72,9 @@ async fn fx_04_a_rotation_that_failed_is_wholly_there_or_not_at_all() {
     }
 }
 
+/// Shows FX-05.
 #[tokio::test]
-async fn fx_05_each_failing_call_of_a_login_leaves_one_live_token_or_none() {
+async fn a_failing_login_leaves_at_most_one_token() {
     let server = Server::start(&[]).await;
     for op in ["load", "create", "update"] {
         for mode in ["down", "ack-lost"] {
@@ -95,8 +100,9 @@ async fn login_under(server: &Server, client: &Client, with: &str) {
     assert!(live <= 1, "{with}");
 }
 
+/// Shows FX-06.
 #[tokio::test]
-async fn fx_06_the_session_after_a_logout_has_nothing_of_the_one_before() {
+async fn a_session_after_logout_is_empty() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     client.post("/incr").await.ok();
@@ -110,8 +116,9 @@ async fn fx_06_the_session_after_a_logout_has_nothing_of_the_one_before() {
     assert_eq!((&peek["user"], &peek["n"]), (&json!(null), &json!(1)));
 }
 
+/// Shows FX-07.
 #[tokio::test]
-async fn fx_07_what_belongs_to_the_time_before_a_login_is_gone_after_it() {
+async fn a_login_drops_visitor_data() {
     let server = Server::start(&[]).await;
     let client = server.client();
     for key in ["~oauth", "cart"] {
@@ -122,8 +129,9 @@ async fn fx_07_what_belongs_to_the_time_before_a_login_is_gone_after_it() {
     assert_eq!(client.get("/get?k=cart").await.ok().body, r#"{"value":7}"#);
 }
 
+/// Shows FX-08.
 #[tokio::test]
-async fn fx_08_a_token_of_one_realm_opens_nothing_in_the_other() {
+async fn a_token_opens_one_realm_only() {
     let server = Server::start(&[]).await;
     let visitor = Visitor::at(&server, "https://shop.example");
     visitor.post("/login?u=alice").await.ok();
@@ -144,8 +152,9 @@ async fn fx_08_a_token_of_one_realm_opens_nothing_in_the_other() {
     assert_eq!(event(&server, "logout").await, 0);
 }
 
+/// Shows FX-10.
 #[tokio::test]
-async fn fx_10_a_replaced_token_has_no_grace() {
+async fn a_replaced_token_has_no_grace() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for path in ["/cycle", "/elevate", "/reauth"] {

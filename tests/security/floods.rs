@@ -9,8 +9,9 @@ use testkit::{Client, Server, eventually};
 
 use crate::common::{event, fault, made_up, records, resident, token, with_cookie};
 
+/// Shows DS-01.
 #[tokio::test]
-async fn ds_01_requests_that_touch_no_session_leave_nothing_behind() {
+async fn requests_that_touch_no_session_leave_nothing_behind() {
     let server = Server::start(&[]).await;
     let line = format!("Cookie: __Host-id={}", made_up(1));
     let request = move |number: usize| match number % 2 {
@@ -28,8 +29,9 @@ async fn ds_01_requests_that_touch_no_session_leave_nothing_behind() {
     assert_eq!((&stats["records"], &stats["ops"]["load"]), (&json!(0), &json!(0)));
 }
 
+/// Shows DS-02.
 #[tokio::test]
-async fn ds_02_reading_what_is_not_there_creates_nothing() {
+async fn reading_what_is_not_there_creates_nothing() {
     let server = Server::start(&[]).await;
     let see = |_, answer: Answer| {
         assert_eq!((answer.status, answer.lines("set-cookie").count()), (200, 0));
@@ -39,8 +41,9 @@ async fn ds_02_reading_what_is_not_there_creates_nothing() {
     assert_eq!((&stats["records"], &stats["ops"]["load"]), (&json!(0), &json!(0)));
 }
 
+/// Shows DS-03.
 #[tokio::test]
-async fn ds_03_fifty_thousand_visitors_beyond_the_budget_end_no_session_of_a_user() {
+async fn a_visitor_flood_ends_no_user_session() {
     let server = Server::start(&["--store", "memory:?anonymous-records=1000"]).await;
     let users = members(&server, 100).await;
     fill(&server, 1_000).await;
@@ -56,8 +59,9 @@ async fn ds_03_fifty_thousand_visitors_beyond_the_budget_end_no_session_of_a_use
     all_live(&fresh).await;
 }
 
+/// Shows DS-04.
 #[tokio::test]
-async fn ds_04_who_signs_in_during_a_flood_is_still_signed_in_after_it() {
+async fn a_sign_in_survives_a_flood() {
     let server = Server::start(&["--store", "memory:?anonymous-records=100"]).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let (over, address) = (Arc::clone(&is_over), server.address.clone());
@@ -77,8 +81,9 @@ async fn ds_04_who_signs_in_during_a_flood_is_still_signed_in_after_it() {
     all_live(&users).await;
 }
 
+/// Shows DS-05.
 #[tokio::test]
-async fn ds_05_a_flood_of_unknown_tokens_leaves_nothing_and_disturbs_nobody() {
+async fn a_flood_of_unknown_tokens_leaves_nothing() {
     let server = Server::start(&[]).await;
     let users = members(&server, 20).await;
     let unknown = |start: usize| {
@@ -98,8 +103,9 @@ async fn ds_05_a_flood_of_unknown_tokens_leaves_nothing_and_disturbs_nobody() {
     assert_eq!(event(&server, "unknown_id").await, 100_000);
 }
 
+/// Shows DS-06.
 #[tokio::test]
-async fn ds_06_a_value_over_the_limit_changes_nothing() {
+async fn a_value_over_the_limit_changes_nothing() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
@@ -112,8 +118,9 @@ async fn ds_06_a_value_over_the_limit_changes_nothing() {
     assert_eq!(server.told("/dump").await, before);
 }
 
+/// Shows DS-07.
 #[tokio::test]
-async fn ds_07_keys_depth_and_the_whole_are_bounded() {
+async fn keys_depth_and_the_whole_are_bounded() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let put = async |key: &str, body: &str| {
@@ -137,8 +144,9 @@ async fn ds_07_keys_depth_and_the_whole_are_bounded() {
     assert_eq!(statuses, [200, 200, 200, 200, 500]);
 }
 
+/// Shows DS-08.
 #[tokio::test]
-async fn ds_08_a_header_of_thousands_of_cookies_is_read_once() {
+async fn thousands_of_cookies_are_read_once() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     let junk = "c=v; ".repeat(12_000);
@@ -152,8 +160,9 @@ async fn ds_08_a_header_of_thousands_of_cookies_is_read_once() {
     }
 }
 
+/// Shows DS-09.
 #[tokio::test]
-async fn ds_09_a_store_that_hangs_holds_requests_to_their_deadline_and_no_others() {
+async fn a_hanging_store_delays_only_its_requests() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     fault(&server, "op=all&mode=hang").await;
@@ -169,8 +178,9 @@ async fn ds_09_a_store_that_hangs_holds_requests_to_their_deadline_and_no_others
     }
 }
 
+/// Shows DS-13.
 #[tokio::test]
-async fn ds_13_forty_thousand_logins_of_one_user_leave_no_more_than_the_cap() {
+async fn a_login_flood_respects_the_cap() {
     let server = Server::start(&["--max-per-principal", "50"]).await;
     let see = |_, answer: Answer| assert_eq!(answer.status, 200);
     flood(&server.address, 40_000, |_| bytes("POST", "/login?u=alice", &[]), see).await;

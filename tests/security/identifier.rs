@@ -10,8 +10,9 @@ use testkit::{Raw, Server};
 
 use crate::common::{NAME, calls, event, made_up, records, token, user_of, with_cookie};
 
+/// Shows ID-01.
 #[tokio::test]
-async fn id_01_ten_thousand_tokens_have_one_form_and_nothing_in_common() {
+async fn tokens_have_one_form_and_never_repeat() {
     let server = Server::start(&[]).await;
     let tokens = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&tokens);
@@ -34,8 +35,9 @@ async fn id_01_ten_thousand_tokens_have_one_form_and_nothing_in_common() {
     assert!(differing.abs_diff(9_999 * 128) < 4_000, "{differing}");
 }
 
+/// Shows ID-03.
 #[tokio::test]
-async fn id_03_an_unknown_token_of_the_right_form_is_not_adopted() {
+async fn a_well_formed_unknown_token_is_not_adopted() {
     let server = Server::start(&[]).await;
     let chosen = made_up(1);
     let cookie = format!("{NAME}={chosen}");
@@ -50,8 +52,9 @@ async fn id_03_an_unknown_token_of_the_right_form_is_not_adopted() {
     assert!(event(&server, "unknown_id").await >= 5);
 }
 
+/// Shows ID-04.
 #[tokio::test]
-async fn id_04_what_is_no_token_costs_no_call_and_is_echoed_nowhere() {
+async fn a_malformed_token_is_neither_sent_nor_echoed() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     let before = calls(&server).await;
@@ -68,8 +71,9 @@ async fn id_04_what_is_no_token_costs_no_call_and_is_echoed_nowhere() {
     assert_eq!(event(&server, "malformed_id").await, malformed(&token).len() as u64);
 }
 
+/// Shows ID-05.
 #[tokio::test]
-async fn id_05_a_token_has_one_spelling() {
+async fn a_token_has_one_spelling() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     assert_eq!(user_of(&server, &token).await.as_deref(), Some("alice"));
@@ -91,8 +95,9 @@ async fn id_05_a_token_has_one_spelling() {
     assert!(standard == token || user_of(&server, &standard).await.is_none());
 }
 
+/// Shows ID-06.
 #[tokio::test]
-async fn id_06_a_token_leaves_in_set_cookie_and_nowhere_else() {
+async fn a_token_is_only_sent_in_set_cookie() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let handle = crate::common::handle(&client).await;
@@ -109,8 +114,9 @@ async fn id_06_a_token_leaves_in_set_cookie_and_nowhere_else() {
     }
 }
 
+/// Shows ID-07.
 #[tokio::test]
-async fn id_07_a_token_counts_in_its_cookie_only() {
+async fn a_token_counts_in_its_cookie_only() {
     let server = Server::start(&[]).await;
     let token = token(&server.member("alice").await);
     let before = calls(&server).await;
@@ -132,8 +138,9 @@ async fn id_07_a_token_counts_in_its_cookie_only() {
     assert_eq!(calls(&server).await, before);
 }
 
+/// Shows ID-10.
 #[tokio::test]
-async fn id_10_two_tokens_of_one_user_have_nothing_in_common() {
+async fn two_tokens_of_one_user_are_unrelated() {
     let server = Server::start(&[]).await;
     let mut seen = HashSet::new();
     for _ in 0..20 {
@@ -145,8 +152,9 @@ async fn id_10_two_tokens_of_one_user_have_nothing_in_common() {
     }
 }
 
+/// Shows ID-11.
 #[tokio::test]
-async fn id_11_the_store_knows_a_record_by_selector_and_hash() {
+async fn the_store_sees_selector_and_hash() {
     let server = Server::start(&[]).await;
     let bytes = URL_SAFE_NO_PAD.decode(token(&server.member("alice").await)).unwrap();
     let dump = server.told("/dump").await;

@@ -7,8 +7,9 @@ use testkit::{Raw, Server};
 
 use crate::common::{event, fault, heal, made_up, records, resident, token, with_cookie};
 
+/// Shows IN-01.
 #[tokio::test]
-async fn in_01_a_hundred_thousand_random_cookie_lines_fail_nothing_and_leave_nothing() {
+async fn random_cookie_lines_are_harmless() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let see = |_, answer: Answer| assert_eq!(answer.status, 200, "{answer:?}");
@@ -20,8 +21,9 @@ async fn in_01_a_hundred_thousand_random_cookie_lines_fail_nothing_and_leave_not
     assert_eq!(client.user().await.as_deref(), Some("alice"));
 }
 
+/// Shows IN-01.
 #[tokio::test]
-async fn in_01_bytes_that_no_header_may_hold_are_refused_and_end_nobody_else() {
+async fn invalid_header_bytes_are_refused() {
     let server = Server::start(&[]).await;
     for byte in (0..32).chain([127]).filter(|byte| *byte != b'\t') {
         let mut connection = Raw::connect(&server.address).await;
@@ -33,8 +35,9 @@ async fn in_01_bytes_that_no_header_may_hold_are_refused_and_end_nobody_else() {
     server.client().get("/peek").await.ok();
 }
 
+/// Shows IN-02.
 #[tokio::test]
-async fn in_02_labels_that_could_end_up_in_a_header_or_a_name_are_refused() {
+async fn unsafe_route_labels_are_refused() {
     for odd in HOSTILE.iter().copied().chain(["", "x x", &"n".repeat(33), "\u{e9}", "a.b", "a\nb"])
     {
         let said = refusal(program(&["--listen", "127.0.0.1:0", "--node", odd])).await;
@@ -42,8 +45,9 @@ async fn in_02_labels_that_could_end_up_in_a_header_or_a_name_are_refused() {
     }
 }
 
+/// Shows IN-03.
 #[tokio::test]
-async fn in_03_keys_values_and_users_are_opaque() {
+async fn keys_values_and_users_are_opaque() {
     let server = Server::start(&[]).await;
     let client = server.client();
     for odd in HOSTILE.iter().copied().chain(["\u{202e}\u{1f4a9}", "~", "__proto__", "constructor"])
@@ -63,8 +67,9 @@ async fn in_03_keys_values_and_users_are_opaque() {
     }
 }
 
+/// Shows IN-06.
 #[tokio::test]
-async fn in_06_a_corrupt_record_is_absent_counted_and_left_as_it_is() {
+async fn a_corrupt_record_is_counted_and_kept() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     fault(&server, "op=load&mode=corrupt").await;
@@ -76,8 +81,9 @@ async fn in_06_a_corrupt_record_is_absent_counted_and_left_as_it_is() {
     assert_eq!(records(&server).await.len(), 1);
 }
 
+/// Shows IN-03.
 #[tokio::test]
-async fn in_03_a_method_path_or_query_of_any_kind_is_answered_below_500() {
+async fn no_request_line_causes_a_server_error() {
     let server = Server::start(&[]).await;
     let cookie = format!("__Host-id={}", token(&server.member("alice").await));
     for path in [

@@ -14,26 +14,30 @@ use testkit::{Client, Postgres, Server, eventually};
 use crate::common::{event, fault, heal, made_up, token, with_cookie};
 use crate::identifier::{ROUTES, hex};
 
+/// Shows LG-01.
 #[tokio::test]
-async fn lg_01_no_token_is_in_any_output_at_the_finest_level() {
+async fn no_output_holds_a_token() {
     tell_nothing(&["memory:?anonymous-records=4".to_owned()]).await;
 }
 
+/// Shows LG-01.
 #[tokio::test]
-async fn lg_01_no_token_is_in_what_a_node_with_redis_says() {
+async fn no_output_over_redis_holds_a_token() {
     let redis = Redis::start();
     tell_nothing(&[redis.url()]).await;
     tell_nothing(&[format!("sticky:?backup={}&write-behind-ms=50", redis.url())]).await;
 }
 
+/// Shows LG-01.
 #[tokio::test]
-async fn lg_01_no_token_is_in_what_a_node_with_postgresql_says() {
+async fn no_output_over_postgres_holds_a_token() {
     let postgres = Postgres::start(&[]);
     tell_nothing(&[format!("postgres://postgres@{}/postgres", postgres.address())]).await;
 }
 
+/// Shows LG-01.
 #[tokio::test]
-async fn lg_01_no_token_is_in_what_replicated_nodes_say() {
+async fn no_token_is_in_what_replicated_nodes_say() {
     let directory = fresh_directory("leaks");
     std::fs::write(directory.join("secret"), "marker-secret of no less than 32 bytes").unwrap();
     let addresses: [_; 2] = own_addresses();
@@ -132,8 +136,9 @@ fn encodings(token: &str) -> Vec<String> {
     ]
 }
 
+/// Shows LG-03.
 #[tokio::test]
-async fn lg_03_whatever_fails_an_answer_says_nothing_of_what_is_behind_it() {
+async fn errors_reveal_nothing_of_the_store() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for mode in ["down", "ack-lost", "corrupt"] {
@@ -153,8 +158,9 @@ async fn lg_03_whatever_fails_an_answer_says_nothing_of_what_is_behind_it() {
     assert_eq!(panicked.error(), "Internal Server Error");
 }
 
+/// Shows LG-04.
 #[tokio::test]
-async fn lg_04_what_a_request_brings_is_counted_once() {
+async fn what_a_request_brings_is_counted_once() {
     let server = Server::start(&[]).await;
     let pair = |number| format!("__Host-id={}", made_up(number));
     for (name, path, cookie) in [
@@ -169,8 +175,9 @@ async fn lg_04_what_a_request_brings_is_counted_once() {
     }
 }
 
+/// Shows LG-04.
 #[tokio::test]
-async fn lg_04_what_happens_to_a_session_is_counted() {
+async fn what_happens_to_a_session_is_counted() {
     let server = Server::start(&["--idle", "600", "--store", "memory:?anonymous-records=2"]).await;
     let client = server.member("alice").await;
     let old = client.fork();
@@ -217,8 +224,9 @@ async fn cause(server: &Server, client: &Client, old: &Client, act: &str) {
     }
 }
 
+/// Shows LG-04.
 #[tokio::test]
-async fn lg_04_an_outage_is_told_and_does_not_flood_the_log() {
+async fn an_outage_does_not_flood_the_log() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     fault(&server, "op=all&mode=down").await;
@@ -235,8 +243,9 @@ async fn lg_04_an_outage_is_told_and_does_not_flood_the_log() {
     assert_eq!(said.matches("next try").count(), 0);
 }
 
+/// Shows LG-05.
 #[tokio::test]
-async fn lg_05_nothing_of_a_cookie_breaks_a_line_of_the_log() {
+async fn a_cookie_cannot_break_a_log_line() {
     let mut program = program(&[]);
     program.env("RUST_LOG", "trace");
     let server = Server::run(program).await;
@@ -256,8 +265,9 @@ async fn lg_05_nothing_of_a_cookie_breaks_a_line_of_the_log() {
     assert!(!said.contains("\u{1b}[31mFORGED") && !said.contains("\u{9b}"));
 }
 
+/// Shows LG-06.
 #[tokio::test]
-async fn lg_06_metrics_name_no_session_and_no_user() {
+async fn metrics_name_no_session_and_no_user() {
     let server = Server::start(&[]).await;
     let (mut secrets, mut series) = (Vec::new(), Vec::new());
     for user in 0..20 {
@@ -272,8 +282,9 @@ async fn lg_06_metrics_name_no_session_and_no_user() {
     assert_eq!(series[0], series[19], "they do not grow with the users");
 }
 
+/// Shows LG-04.
 #[tokio::test]
-async fn lg_04_an_event_names_the_record_and_nothing_that_opens_it() {
+async fn an_event_holds_no_secret() {
     let mut program = program(&[]);
     program.env("RUST_LOG", "steadfast=debug");
     let server = Server::run(program).await;

@@ -8,8 +8,9 @@ use crate::common::{
     calls, event, fault, handle, heal, made_up, records, token, user_of, with_cookie,
 };
 
+/// Shows LO-01.
 #[tokio::test]
-async fn lo_01_a_replay_after_a_logout_is_dead_at_once() {
+async fn a_replay_after_a_logout_fails_immediately() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let copy = client.fork();
@@ -24,8 +25,9 @@ async fn lo_01_a_replay_after_a_logout_is_dead_at_once() {
     assert!(records(&server).await.is_empty());
 }
 
+/// Shows LO-02.
 #[tokio::test]
-async fn lo_02_a_logout_that_is_not_confirmed_is_no_success() {
+async fn an_unconfirmed_logout_is_an_error() {
     let server = Server::start(&[]).await;
     for path in ["/logout", "/logout-all", "/logout-others"] {
         for mode in ["down", "corrupt"] {
@@ -42,8 +44,9 @@ async fn lo_02_a_logout_that_is_not_confirmed_is_no_success() {
     }
 }
 
+/// Shows LO-02.
 #[tokio::test]
-async fn lo_02_a_logout_whose_answer_was_lost_is_no_success_and_can_be_tried_again() {
+async fn an_unconfirmed_logout_can_be_repeated() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     fault(&server, "op=delete&mode=ack-lost").await;
@@ -54,8 +57,9 @@ async fn lo_02_a_logout_whose_answer_was_lost_is_no_success_and_can_be_tried_aga
     assert_eq!(client.user().await, None);
 }
 
+/// Shows LO-03.
 #[tokio::test]
-async fn lo_03_ten_thousand_logouts_of_nobody_create_nothing() {
+async fn ten_thousand_logouts_of_nobody_create_nothing() {
     let server = Server::start(&[]).await;
     server.member("alice").await;
     let request = |number: usize| {
@@ -72,8 +76,9 @@ async fn lo_03_ten_thousand_logouts_of_nobody_create_nothing() {
     assert_eq!(server.told("/stats").await["records"], 1);
 }
 
+/// Shows LO-04.
 #[tokio::test]
-async fn lo_04_a_logout_goes_on_without_its_client() {
+async fn a_logout_goes_on_without_its_client() {
     let server = Server::start(&[]).await;
     for path in ["/logout", "/logout-all"] {
         let client = server.member("alice").await;
@@ -89,8 +94,9 @@ async fn lo_04_a_logout_goes_on_without_its_client() {
     }
 }
 
+/// Shows LO-05.
 #[tokio::test]
-async fn lo_05_ending_all_ends_all_and_a_login_under_way_is_found_or_precedes_it() {
+async fn ending_all_includes_concurrent_logins() {
     let server = Server::start(&[]).await;
     let bystander = server.member("bob").await;
     for round in 0..5 {
@@ -112,8 +118,9 @@ async fn lo_05_ending_all_ends_all_and_a_login_under_way_is_found_or_precedes_it
     assert_eq!(bystander.user().await.as_deref(), Some("bob"));
 }
 
+/// Shows LO-06.
 #[tokio::test]
-async fn lo_06_ending_the_others_leaves_this_one_under_a_fresh_token() {
+async fn ending_others_renews_this_token() {
     let server = Server::start(&[]).await;
     let clients = members(&server, 5).await;
     let before = token(&clients[0]);
@@ -126,8 +133,9 @@ async fn lo_06_ending_the_others_leaves_this_one_under_a_fresh_token() {
     assert_eq!(records(&server).await.len(), 1);
 }
 
+/// Shows LO-08.
 #[tokio::test]
-async fn lo_08_a_handle_opens_nothing_and_a_foreign_one_changes_nothing() {
+async fn a_handle_opens_nothing() {
     let server = Server::start(&[]).await;
     let (alice, bob) = (server.member("alice").await, server.member("bob").await);
     let foreign = handle(&bob).await;
@@ -145,8 +153,9 @@ async fn lo_08_a_handle_opens_nothing_and_a_foreign_one_changes_nothing() {
     assert_eq!((anonymous.status.as_u16(), bob.user().await.as_deref()), (401, Some("bob")));
 }
 
+/// Shows LO-11.
 #[tokio::test]
-async fn lo_11_what_was_removed_is_gone_for_a_replay_as_well() {
+async fn a_replay_sees_no_removed_value() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     client.send("POST", "/put?k=secret", &[], "7").await.ok();
@@ -156,8 +165,9 @@ async fn lo_11_what_was_removed_is_gone_for_a_replay_as_well() {
     assert_eq!(server.told("/dump").await["records"][0]["values"], json!({}));
 }
 
+/// Shows LO-13.
 #[tokio::test]
-async fn lo_13_nobody_is_signed_out_by_a_link_or_by_another_site() {
+async fn other_sites_cannot_sign_a_user_out() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for path in ["/logout", "/logout-all", "/logout-others"] {
@@ -173,8 +183,9 @@ async fn lo_13_nobody_is_signed_out_by_a_link_or_by_another_site() {
     );
 }
 
+/// Shows LO-14.
 #[tokio::test]
-async fn lo_14_fifty_logins_at_once_leave_no_more_than_the_cap() {
+async fn concurrent_logins_respect_the_cap() {
     let server = Server::start(&["--max-per-principal", "3"]).await;
     let clients: Vec<_> = (0..50).map(|_| server.client()).collect();
     let logins = clients.iter().map(|client| client.post("/login?u=alice"));
@@ -188,8 +199,9 @@ async fn lo_14_fifty_logins_at_once_leave_no_more_than_the_cap() {
     assert_eq!(event(&server, "capacity").await, 47);
 }
 
+/// Shows LO-01.
 #[tokio::test]
-async fn lo_01_a_logout_without_a_session_removes_no_cookie() {
+async fn a_logout_without_a_session_removes_no_cookie() {
     let server = Server::start(&[]).await;
     let cookie = format!("__Host-id={}", made_up(1));
     let before = calls(&server).await;

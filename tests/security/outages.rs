@@ -5,8 +5,9 @@ use testkit::Server;
 
 use crate::common::{fault, heal, records, token, user_of};
 
+/// Shows ST-01.
 #[tokio::test]
-async fn st_01_a_load_that_fails_makes_nobody_a_stranger() {
+async fn a_load_that_fails_makes_nobody_a_stranger() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for mode in ["down", "ack-lost", "hang"] {
@@ -23,8 +24,9 @@ async fn st_01_a_load_that_fails_makes_nobody_a_stranger() {
     }
 }
 
+/// Shows ST-02.
 #[tokio::test]
-async fn st_02_a_login_that_is_not_stored_is_no_login() {
+async fn an_unstored_login_is_an_error() {
     let server = Server::start(&[]).await;
     for mode in ["down", "hang"] {
         let client = server.member("alice").await;
@@ -40,8 +42,9 @@ async fn st_02_a_login_that_is_not_stored_is_no_login() {
     }
 }
 
+/// Shows ST-03.
 #[tokio::test]
-async fn st_03_requests_without_a_session_notice_no_outage() {
+async fn requests_without_a_session_notice_no_outage() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for mode in ["down", "hang"] {
@@ -55,8 +58,9 @@ async fn st_03_requests_without_a_session_notice_no_outage() {
     }
 }
 
+/// Shows ST-04.
 #[tokio::test]
-async fn st_04_a_logout_during_an_outage_is_no_success() {
+async fn a_logout_during_an_outage_is_no_success() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for mode in ["down", "hang"] {
@@ -69,8 +73,9 @@ async fn st_04_a_logout_during_an_outage_is_no_success() {
     assert!(records(&server).await.is_empty());
 }
 
+/// Shows ST-05.
 #[tokio::test]
-async fn st_05_a_lost_answer_leaves_the_record_whole_and_doubles_nothing() {
+async fn a_lost_answer_doubles_nothing() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     fault(&server, "op=all&mode=ack-lost").await;
@@ -86,8 +91,9 @@ async fn st_05_a_lost_answer_leaves_the_record_whole_and_doubles_nothing() {
     assert_eq!(records.len(), 2, "the visitor's is whole, and nobody has its token");
 }
 
+/// Shows ST-09.
 #[tokio::test]
-async fn st_09_a_dead_store_is_spared_most_of_the_requests() {
+async fn a_dead_store_is_rarely_asked() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let mut clients = Vec::new();

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use crate::common::{event, fault, heal, records, token, user_of};
 use crate::visitor::Visitor;
 
+/// Shows RC-01.
 #[tokio::test]
-async fn rc_01_a_write_under_way_brings_no_logged_out_session_back() {
+async fn a_write_revives_no_logged_out_session() {
     for (mode, load) in [("write", 0), ("write", 1), ("incr", 0), ("incr", 1), ("cycle", 1)] {
         let (server, client) = signed_in().await;
         let old = token(&client);
@@ -25,8 +26,9 @@ async fn rc_01_a_write_under_way_brings_no_logged_out_session_back() {
     }
 }
 
+/// Shows RC-02.
 #[tokio::test]
-async fn rc_02_a_read_under_way_does_not_prolong_a_logged_out_session() {
+async fn a_concurrent_read_prolongs_no_ended_session() {
     for load in [0, 1] {
         let (server, client) = signed_in().await;
         let old = token(&client);
@@ -40,8 +42,9 @@ async fn rc_02_a_read_under_way_does_not_prolong_a_logged_out_session() {
     }
 }
 
+/// Shows RC-03.
 #[tokio::test]
-async fn rc_03_who_lost_to_a_logout_mints_nothing() {
+async fn who_lost_to_a_logout_mints_nothing() {
     for mode in ["write", "incr", "cycle", "read", "flush"] {
         let (server, client) = signed_in().await;
         let held = hold(&server, &client, &format!("mode={mode}&load=1")).await;
@@ -53,8 +56,9 @@ async fn rc_03_who_lost_to_a_logout_mints_nothing() {
     }
 }
 
+/// Shows RC-03.
 #[tokio::test]
-async fn rc_03_a_login_that_lost_to_a_logout_is_a_session_of_its_own() {
+async fn a_login_after_a_logout_is_separate() {
     let (server, client) = signed_in().await;
     let old = token(&client);
     let held = hold(&server, &client, "mode=login&u=bob&load=1").await;
@@ -66,8 +70,9 @@ async fn rc_03_a_login_that_lost_to_a_logout_is_a_session_of_its_own() {
     assert_eq!((user_of(&server, &old).await, records(&server).await.len()), (None, 1));
 }
 
+/// Shows RC-04.
 #[tokio::test]
-async fn rc_04_a_write_under_way_during_a_rotation_is_kept_or_dropped_and_never_doubles() {
+async fn a_write_during_a_rotation_never_doubles() {
     for (load, mode, n) in [
         (1, "write", json!(1)),
         (1, "incr", json!(1)),
@@ -86,8 +91,9 @@ async fn rc_04_a_write_under_way_during_a_rotation_is_kept_or_dropped_and_never_
     }
 }
 
+/// Shows RC-05.
 #[tokio::test]
-async fn rc_05_two_tabs_that_rotate_at_once_leave_the_browser_signed_in() {
+async fn rotating_tabs_stay_signed_in() {
     for path in ["/cycle", "/elevate", "/reauth", "/login?u=alice", "/logout-others"] {
         let server = Server::start(&[]).await;
         let tab = Visitor::at(&server, "https://shop.example");
@@ -103,8 +109,9 @@ async fn rc_05_two_tabs_that_rotate_at_once_leave_the_browser_signed_in() {
     }
 }
 
+/// Shows RC-06.
 #[tokio::test]
-async fn rc_06_a_hundred_updates_at_once_all_count() {
+async fn a_hundred_updates_at_once_all_count() {
     let (server, client) = signed_in().await;
     let increments = (0..100).map(|_| client.post("/incr"));
     let appends = (0..30).map(|_| client.send("POST", "/append?k=list", &[], "1"));
@@ -124,8 +131,9 @@ async fn rc_06_a_hundred_updates_at_once_all_count() {
     assert_eq!(records(&server).await.len(), 1);
 }
 
+/// Shows RC-08.
 #[tokio::test]
-async fn rc_08_a_write_to_an_evicted_session_revives_nothing() {
+async fn a_write_to_an_evicted_session_revives_nothing() {
     let server = Server::start(&["--store", "memory:?anonymous-records=8"]).await;
     let client = server.client();
     client.post("/incr").await.ok();
@@ -141,8 +149,9 @@ async fn rc_08_a_write_to_an_evicted_session_revives_nothing() {
     assert!(records(&server).await.is_disjoint(&evicted));
 }
 
+/// Shows RC-12.
 #[tokio::test]
-async fn rc_12_a_thousand_clients_over_shared_connections_see_their_own_and_nothing_else() {
+async fn shared_connections_never_mix_sessions() {
     let server = Server::start(&[]).await;
     let address: Arc<str> = server.address.as_str().into();
     let tokens: Arc<Vec<String>> = Arc::new(signed_in_users(&address).await);
@@ -196,8 +205,9 @@ async fn take_turns(address: &str, tokens: &[String], worker: usize) {
     }
 }
 
+/// Shows RC-17.
 #[tokio::test]
-async fn rc_17_twenty_first_requests_of_a_browser_leave_it_with_one_live_session() {
+async fn concurrent_first_requests_leave_one_session() {
     let server = Server::start(&[]).await;
     let visitor = Visitor::at(&server, "https://shop.example");
     let visits = (0..20).map(|_| visitor.post("/incr"));
@@ -212,8 +222,9 @@ async fn rc_17_twenty_first_requests_of_a_browser_leave_it_with_one_live_session
     assert_eq!(records(&server).await.len(), 1, "the others expire");
 }
 
+/// Shows RC-02.
 #[tokio::test]
-async fn rc_02_a_logout_that_waits_for_the_store_ends_what_a_read_kept_alive() {
+async fn a_logout_ends_a_touched_session() {
     let (server, client) = signed_in().await;
     let old = token(&client);
     crate::common::advance(&server, 600.0).await;

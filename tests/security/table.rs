@@ -1,4 +1,4 @@
-//! Every requirement, and where it is shown: `README.md` beside this file is made from here.
+//! The table of the requirements and of the tests that show them. It writes `README.md` beside this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::requirements::{REQUIREMENTS, Requirement, Shown};
 
-/// `UPDATE_SECURITY_TABLE=1 cargo test -p reference --test security table` writes it anew.
+/// `UPDATE_SECURITY_TABLE=1 cargo test -p reference --test security table` writes the table.
 #[test]
 fn the_table_says_where_each_requirement_is_shown() {
     let table = table(&tests());
@@ -19,7 +19,7 @@ fn the_table_says_where_each_requirement_is_shown() {
 }
 
 #[test]
-fn what_blocks_a_release_and_one_node_can_show_is_shown() {
+fn every_release_requirement_is_shown() {
     let tests = tests();
     let missing: Vec<_> = REQUIREMENTS
         .iter()
@@ -27,39 +27,65 @@ fn what_blocks_a_release_and_one_node_can_show_is_shown() {
         .filter(|requirement| places(requirement, &tests).is_empty())
         .map(|requirement| requirement.id)
         .collect();
-    assert!(missing.is_empty(), "no test bears the id of {missing:?}");
+    assert!(missing.is_empty(), "no test shows {missing:?}");
 }
 
 #[test]
-fn every_test_that_bears_an_id_bears_one_of_the_list() {
+fn every_shown_requirement_is_listed() {
     let known: BTreeSet<_> = REQUIREMENTS.iter().map(|requirement| requirement.id).collect();
-    for name in tests().keys() {
-        let id = id_of(name);
-        assert!(id.is_none_or(|id| known.contains(id.as_str())), "{name}");
+    for test in tests() {
+        for id in &test.shows {
+            assert!(known.contains(id.as_str()), "{}: {} shows {id}", test.file, test.name);
+        }
     }
-    assert_eq!(known.len(), REQUIREMENTS.len(), "an id stands twice");
+    assert_eq!(known.len(), REQUIREMENTS.len(), "an id is listed twice");
 }
 
 #[test]
-fn a_test_that_is_named_as_showing_something_exists() {
+fn every_named_test_exists() {
     let tests = tests();
     for requirement in REQUIREMENTS {
         if let Shown::Here(others) = requirement.shown {
             for other in others {
-                assert!(tests.contains_key(*other), "{}: {other}", requirement.id);
+                assert!(
+                    tests.iter().any(|test| test.name == *other),
+                    "{}: {other}",
+                    requirement.id
+                );
             }
         }
     }
 }
 
-/// The names of all functions of this repository's tests, and the files they are in.
-fn tests() -> BTreeMap<String, BTreeSet<String>> {
-    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
-    for file in ["src", "backends", "tests", "examples/reference"].iter().flat_map(sources) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let file = file.strip_prefix(root()).unwrap().display().to_string();
-        for name in functions(&text) {
-            found.entry(name.to_owned()).or_default().insert(file.clone());
+/// A function of this repository, and the requirements that its documentation says it shows.
+struct Test {
+    name: String,
+    file: String,
+    shows: Vec<String>,
+}
+
+fn tests() -> Vec<Test> {
+    let mut found = Vec::new();
+    for path in ["src", "backends", "tests", "examples/reference"].iter().flat_map(sources) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file = path.strip_prefix(root()).unwrap().display().to_string();
+        found.extend(tests_of(&text, &file));
+    }
+    found
+}
+
+/// The functions of a file. A line with one of [`MARKS`] belongs to the next function.
+fn tests_of(text: &str, file: &str) -> Vec<Test> {
+    let (mut found, mut shows) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let text = line.trim();
+        if let Some(ids) = MARKS.iter().find_map(|mark| text.strip_prefix(mark)) {
+            let ids = ids.trim_end_matches('.').split(", ").map(str::to_owned);
+            shows.extend(ids.filter(|id| is_id(id)));
+        }
+        for name in functions(line) {
+            let (name, file) = (name.to_owned(), file.to_owned());
+            found.push(Test { name, file, shows: std::mem::take(&mut shows) });
         }
     }
     found
@@ -86,34 +112,36 @@ fn functions(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The id that a name begins with: `lo_01_…` is LO-01.
-fn id_of(name: &str) -> Option<String> {
-    let (kind, rest) = name.split_once('_')?;
-    let (number, _) = rest.split_once('_')?;
-    let is_id = kind.len() == 2 && number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
-    is_id.then(|| format!("{}-{number}", kind.to_uppercase()))
+/// The beginnings of a line that names requirements; the second one is for examples of the documentation.
+const MARKS: [&str; 2] = ["/// Shows ", "/// # // Shows "];
+
+/// True for the form of an id: `LO-01`.
+fn is_id(text: &str) -> bool {
+    text.split_once('-').is_some_and(|(kind, number)| {
+        kind.len() == 2
+            && kind.bytes().all(|b| b.is_ascii_uppercase())
+            && number.len() == 2
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
-/// Where a requirement is shown: each file, and the tests in it.
-fn places(
-    requirement: &Requirement,
-    tests: &BTreeMap<String, BTreeSet<String>>,
-) -> BTreeMap<String, Vec<String>> {
+/// The tests of each file that show a requirement.
+fn places(requirement: &Requirement, tests: &[Test]) -> BTreeMap<String, BTreeSet<String>> {
     let others = match requirement.shown {
         Shown::Here(others) => others,
         Shown::Elsewhere(_) => &[],
     };
-    let bears = |name: &str| id_of(name).is_some_and(|id| id == requirement.id);
-    let mut places = BTreeMap::<_, Vec<_>>::new();
-    for (name, files) in tests.iter().filter(|(n, _)| bears(n) || others.contains(&n.as_str())) {
-        for file in files {
-            places.entry(file.clone()).or_default().push(name.clone());
-        }
+    let shows = |test: &&Test| {
+        test.shows.iter().any(|id| id == requirement.id) || others.contains(&test.name.as_str())
+    };
+    let mut places = BTreeMap::<_, BTreeSet<_>>::new();
+    for test in tests.iter().filter(shows) {
+        places.entry(test.file.clone()).or_default().insert(test.name.clone());
     }
     places
 }
 
-fn table(tests: &BTreeMap<String, BTreeSet<String>>) -> String {
+fn table(tests: &[Test]) -> String {
     let mut text = INTRODUCTION.to_owned();
     for requirement in REQUIREMENTS {
         let shown = match (requirement.shown, places(requirement, tests)) {
@@ -127,8 +155,8 @@ fn table(tests: &BTreeMap<String, BTreeSet<String>>) -> String {
     text
 }
 
-fn list(places: &BTreeMap<String, Vec<String>>) -> String {
-    let file = |(file, tests): (&String, &Vec<String>)| match tests.len() {
+fn list(places: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let file = |(file, tests): (&String, &BTreeSet<String>)| match tests.len() {
         1 => format!("`{file}`"),
         count => format!("`{file}` ({count})"),
     };
@@ -143,9 +171,9 @@ const UPDATE: &str = "UPDATE_SECURITY_TABLE=1 cargo test -p reference --test sec
 
 const INTRODUCTION: &str = "# Security requirements, and where each is shown
 
-Made by `UPDATE_SECURITY_TABLE=1 cargo test -p reference --test security table`; a test compares it
-with the names of all tests. A test bears the id of what it shows: `lo_01_…` is LO-01. A file with
-several such tests has their number behind it. P0 blocks a release, P1 blocks 1.0.
+`UPDATE_SECURITY_TABLE=1 cargo test -p reference --test security table` writes this page, and a test
+compares it with the documentation of all tests: `/// Shows LO-01.` names the requirement that a test
+shows. A number in parentheses counts several such tests of a file. P0 blocks a release, P1 blocks 1.0.
 
 | id | P | demands | shown in |
 | --- | --- | --- | --- |

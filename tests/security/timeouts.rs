@@ -6,8 +6,9 @@ use testkit::server::{program, refusal};
 
 use crate::common::{advance, records, token, user_of, with_cookie};
 
+/// Shows TO-01.
 #[tokio::test]
-async fn to_01_a_session_that_nobody_uses_ends_at_its_idle_lifetime() {
+async fn an_unused_session_ends_after_its_idle_lifetime() {
     let server = Server::start(&SHORT).await;
     let clients = [server.member("alice").await, server.member("alice").await];
     advance(&server, 57.0).await;
@@ -18,8 +19,9 @@ async fn to_01_a_session_that_nobody_uses_ends_at_its_idle_lifetime() {
     assert_eq!(clients[0].user().await, None);
 }
 
+/// Shows TO-02.
 #[tokio::test]
-async fn to_02_reading_counts_as_use() {
+async fn reading_counts_as_use() {
     let server = Server::start(&SHORT).await;
     let client = server.member("alice").await;
     for _ in 0..10 {
@@ -28,8 +30,9 @@ async fn to_02_reading_counts_as_use() {
     }
 }
 
+/// Shows TO-03.
 #[tokio::test]
-async fn to_03_constant_use_ends_at_the_absolute_lifetime() {
+async fn constant_use_ends_at_the_absolute_lifetime() {
     let server = Server::start(&SHORT).await;
     let client = server.member("alice").await;
     for _ in 0..19 {
@@ -41,8 +44,9 @@ async fn to_03_constant_use_ends_at_the_absolute_lifetime() {
     assert_eq!(client.user().await, None);
 }
 
+/// Shows TO-04.
 #[tokio::test]
-async fn to_04_rotation_does_not_extend_a_session_and_proving_who_one_is_does() {
+async fn only_a_fresh_proof_extends_a_session() {
     let server = Server::start(&SHORT).await;
     let (rotating, renewing) = (server.member("alice").await, server.member("bob").await);
     for _ in 0..12 {
@@ -53,8 +57,9 @@ async fn to_04_rotation_does_not_extend_a_session_and_proving_who_one_is_does() 
     assert_eq!((rotating.user().await, renewing.user().await.as_deref()), (None, Some("bob")));
 }
 
+/// Shows TO-05.
 #[tokio::test]
-async fn to_05_the_server_decides_when_a_session_ends() {
+async fn the_server_decides_when_a_session_ends() {
     let server = Server::start(&SHORT).await;
     let client = server.member("alice").await;
     let token = token(&client);
@@ -65,8 +70,9 @@ async fn to_05_the_server_decides_when_a_session_ends() {
     assert_eq!(user_of(&server, &token).await, None, "still, without anything collected");
 }
 
+/// Shows TO-06.
 #[tokio::test]
-async fn to_06_a_write_that_comes_after_the_end_revives_nothing() {
+async fn a_write_after_the_end_revives_nothing() {
     for mode in ["write", "incr", "cycle", "read"] {
         let server = Server::start(&SHORT).await;
         let client = server.member("alice").await;
@@ -86,8 +92,9 @@ async fn to_06_a_write_that_comes_after_the_end_revives_nothing() {
     }
 }
 
+/// Shows TO-08.
 #[tokio::test]
-async fn to_08_a_clock_that_jumps_lengthens_no_absolute_lifetime() {
+async fn a_clock_that_jumps_lengthens_no_absolute_lifetime() {
     let server = Server::start(&SHORT).await;
     let client = server.member("alice").await;
     let deadline = absolute(&server).await;
@@ -106,8 +113,9 @@ async fn to_08_a_clock_that_jumps_lengthens_no_absolute_lifetime() {
     assert!(user.is_none() || absolute(&server).await == deadline);
 }
 
+/// Shows TO-09.
 #[tokio::test]
-async fn to_09_what_expired_leaves_the_store_with_a_little_traffic() {
+async fn expired_records_are_collected() {
     let server = Server::start(&SHORT).await;
     for _ in 0..50 {
         server.client().post("/incr").await.ok();
@@ -120,8 +128,9 @@ async fn to_09_what_expired_leaves_the_store_with_a_little_traffic() {
     assert_eq!(records(&server).await.len(), 1);
 }
 
+/// Shows TO-11.
 #[tokio::test]
-async fn to_11_lifetimes_that_cannot_be_end_the_program_at_start() {
+async fn invalid_lifetimes_stop_the_program_at_start() {
     let most = u64::MAX.to_string();
     for (idle, absolute) in [
         ("0", "10"),

@@ -17,12 +17,13 @@ macro_rules! strategies {
             use crate::{administration, journey, keys, races, sealed};
 
             #[tokio::test(flavor = "multi_thread")]
-            async fn a_journey_is_the_same_as_on_one_node() {
+            async fn a_journey_equals_that_on_one_node() {
                 journey::is_the_same(&Service::$strategy(&[]).await).await;
             }
 
+            /// Shows RC-09.
             #[tokio::test(flavor = "multi_thread")]
-            async fn rc_09_no_write_under_way_brings_a_logged_out_session_back() {
+            async fn no_concurrent_write_revives_a_session() {
                 races::no_write_outlives_a_logout(&Service::$strategy(&[]).await).await;
             }
 
@@ -49,13 +50,15 @@ macro_rules! strategies {
                 journey::is_the_same(&Service::$strategy(sealed::ON).await).await;
             }
 
+            /// Shows AR-03.
             #[tokio::test(flavor = "multi_thread")]
-            async fn ar_03_no_dump_shows_a_plain_value() {
+            async fn no_dump_shows_a_plain_value() {
                 sealed::no_dump_shows_a_value(&Service::$strategy(sealed::ON).await).await;
             }
 
+            /// Shows DS-07.
             #[tokio::test(flavor = "multi_thread")]
-            async fn ds_07_limits_count_the_plain_value() {
+            async fn limits_count_the_plain_value() {
                 sealed::limits_count_the_plain_value(&Service::$strategy(sealed::ON).await).await;
             }
         })+

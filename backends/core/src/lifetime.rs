@@ -167,8 +167,9 @@ const DAY: u64 = 24 * HOUR;
 mod tests {
     use super::*;
 
+    /// Shows TO-10.
     #[test]
-    fn to_10_the_presets_are_the_published_ones() {
+    fn the_presets_are_the_published_ones() {
         let said = |lifetime: Lifetime| lifetime.to_string();
         assert_eq!(said(Lifetime::default()), "idle 30 min, absolute 8 h");
         assert_eq!(said(Lifetime::OWASP_HIGH_VALUE), "idle 5 min, absolute 4 h");
@@ -177,8 +178,9 @@ mod tests {
         assert_eq!(said(Lifetime::NIST_AAL3), "idle 15 min, absolute 12 h");
     }
 
+    /// Shows TO-11.
     #[test]
-    fn to_11_a_lifetime_that_cannot_be_is_refused() {
+    fn a_lifetime_that_cannot_be_is_refused() {
         let s = Duration::from_secs;
         assert!(Lifetime::new(s(1), s(1)).is_ok());
         assert!(Lifetime::new(s(1), Lifetime::MAX).is_ok());

@@ -285,7 +285,8 @@ impl From<Writes> for Patch {
 /// ```compile_fail,E0063
 /// use steadfast_core::{Authentication, Rotation};
 ///
-/// fn fx_09_signed_in_without_a_rotation(authentication: Authentication) -> Rotation {
+/// # // Shows FX-09.
+/// fn signed_in_without_a_rotation(authentication: Authentication) -> Rotation {
 ///     Rotation { authentication: Some(authentication) }
 /// }
 /// ```

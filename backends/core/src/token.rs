@@ -20,38 +20,45 @@ use crate::env::{Env, RandomError};
 /// secret is wiped on drop. Only [`encode`](Token::encode) reveals its text.
 ///
 /// ```compile_fail,E0277
-/// fn id_08_shown<T: std::fmt::Display>() {}
-/// id_08_shown::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn shown<T: std::fmt::Display>() {}
+/// shown::<steadfast_core::Token>();
 /// ```
 ///
 /// ```compile_fail,E0277
-/// fn id_08_compared<T: PartialEq>() {}
-/// id_08_compared::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn compared<T: PartialEq>() {}
+/// compared::<steadfast_core::Token>();
 /// ```
 ///
 /// ```compile_fail,E0277
-/// fn id_08_ordered<T: PartialOrd>() {}
-/// id_08_ordered::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn ordered<T: PartialOrd>() {}
+/// ordered::<steadfast_core::Token>();
 /// ```
 ///
 /// ```compile_fail,E0277
-/// fn id_08_hashed<T: std::hash::Hash>() {}
-/// id_08_hashed::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn hashed<T: std::hash::Hash>() {}
+/// hashed::<steadfast_core::Token>();
 /// ```
 ///
 /// ```compile_fail,E0277
-/// fn id_08_encoded<T: serde::Serialize>() {}
-/// id_08_encoded::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn encoded<T: serde::Serialize>() {}
+/// encoded::<steadfast_core::Token>();
 /// ```
 ///
 /// ```compile_fail,E0277
-/// fn id_08_made<T: From<String>>() {}
-/// id_08_made::<steadfast_core::Token>();
+/// # // Shows ID-08.
+/// fn made<T: From<String>>() {}
+/// made::<steadfast_core::Token>();
 /// ```
 ///
 /// ```
-/// fn id_08_wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
-/// id_08_wiped_when_dropped::<steadfast_core::Secret>();
+/// # // Shows ID-08.
+/// fn wiped_when_dropped<T: zeroize::ZeroizeOnDrop>() {}
+/// wiped_when_dropped::<steadfast_core::Secret>();
 /// ```
 pub struct Token {
     id: RecordId,

@@ -127,8 +127,9 @@ const OTHERS: [&str; 23] = [
 mod tests {
     use super::*;
 
+    /// Shows IN-02.
     #[test]
-    fn in_02_a_name_is_a_short_plain_word() {
+    fn a_name_is_a_short_plain_word() {
         for good in ["s", "sessions", "_a1", &"s".repeat(31)] {
             assert!(Names::new(good, good).is_ok(), "{good}");
         }

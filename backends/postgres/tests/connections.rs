@@ -18,8 +18,9 @@ use steadfast_postgres::{PostgresStore, PostgresStoreBuilder, SetupError, Tls};
 use testkit::postgres::{Certificates, Postgres, Proxy};
 use testkit::{eventually, within};
 
+/// Shows ST-10.
 #[tokio::test]
-async fn st_10_a_server_that_cannot_be_verified_is_refused() {
+async fn a_server_that_cannot_be_verified_is_refused() {
     let certificates = Certificates::issue("localhost");
     let other = Certificates::issue("localhost");
     let settings = certificates.settings();
@@ -51,8 +52,9 @@ async fn st_10_a_server_that_cannot_be_verified_is_refused() {
     assert_eq!(error.to_string(), "cannot use the certificates of /nowhere");
 }
 
+/// Shows ST-10.
 #[tokio::test]
-async fn st_10_a_server_without_tls_gets_no_plaintext() {
+async fn a_server_without_tls_gets_no_plaintext() {
     for tls in [Tls::Require, Tls::VerifyFull] {
         let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
         let builder = through(&service, &proxy).tls(tls);
@@ -176,8 +178,9 @@ async fn a_dropped_call_keeps_its_connection() {
     assert!(proxy.traffic().connections <= 3, "{:?}", proxy.traffic());
 }
 
+/// Shows ST-09.
 #[tokio::test]
-async fn st_09_a_hung_server_costs_a_call_its_time_and_the_next_ones_none() {
+async fn a_hung_server_costs_a_call_its_time_and_the_next_ones_none() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let timeout = Duration::from_millis(200);
     let builder = through(&service, &proxy).connections(4).timeout(timeout);

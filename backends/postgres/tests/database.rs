@@ -52,8 +52,9 @@ async fn writes_stay_hot_and_idle_touches_are_skipped() {
     assert!(updates == 21 && hot >= 19, "{hot} of {updates}");
 }
 
+/// Shows AR-01.
 #[tokio::test]
-async fn ar_01_no_secret_is_in_the_database_in_any_encoding() {
+async fn no_secret_is_in_the_database_in_any_encoding() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let alice = Principal::new(Realm::default(), "alice").unwrap();
@@ -81,8 +82,9 @@ async fn ar_01_no_secret_is_in_the_database_in_any_encoding() {
     }
 }
 
+/// Shows AR-02.
 #[tokio::test]
-async fn ar_02_what_is_stored_opens_nothing() {
+async fn what_is_stored_opens_nothing() {
     let store = Service::new().store(Env::system()).await;
     let token = Token::generate(store.mint().unwrap(), store.env()).unwrap();
     let hash = Keyring::unkeyed().hash(&Realm::default(), token.secret());
@@ -94,8 +96,9 @@ async fn ar_02_what_is_stored_opens_nothing() {
     assert!(matches!(lookup, Lookup::Absent(_)));
 }
 
+/// Shows AR-08.
 #[tokio::test]
-async fn ar_08_the_application_may_do_no_more_than_it_has_to() {
+async fn the_application_may_do_no_more_than_it_has_to() {
     let service = Service::new();
     for sql in [
         "CREATE TABLE {sessions}_more ()",
@@ -172,8 +175,9 @@ async fn two_stores_in_one_schema_keep_apart() {
     );
 }
 
+/// Shows IN-05.
 #[tokio::test]
-async fn in_05_a_nul_in_json_survives_and_one_in_text_is_an_error() {
+async fn a_nul_in_json_survives_and_one_in_text_is_an_error() {
     let store = Service::new().store(Env::system()).await;
     let id = create(&store).await;
     let mut patch = Patch::new();
@@ -196,8 +200,9 @@ async fn in_05_a_nul_in_json_survives_and_one_in_text_is_an_error() {
     }
 }
 
+/// Shows IN-03.
 #[tokio::test]
-async fn in_03_hostile_text_is_kept_as_it_is() {
+async fn hostile_text_is_kept_as_it_is() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let hostile = "'; DROP TABLE sessions; --$1 \\ \" \u{1f600}";
@@ -227,8 +232,9 @@ async fn in_03_hostile_text_is_kept_as_it_is() {
     assert!(matches!(again, Ok(Outcome::Rejected(_))), "{again:?}");
 }
 
+/// Shows IN-06.
 #[tokio::test]
-async fn in_06_whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
+async fn whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
     let service = Service::new();
     let store = service.store(Env::with_clock(ManualClock::default())).await;
     for wrong in [
@@ -320,8 +326,9 @@ async fn a_login_at_the_cap_costs_twice_at_most() {
     assert!(costs[0] > 0 && costs[1] <= 2 * costs[0], "{costs:?}");
 }
 
+/// Shows TO-09.
 #[tokio::test]
-async fn to_09_collecting_takes_batches_and_skips_what_is_locked() {
+async fn collecting_takes_batches_and_skips_what_is_locked() {
     let (service, clock) = (Service::new(), ManualClock::default());
     let store = service.store(Env::with_clock(clock.clone())).await;
     let locked = create(&store).await;

@@ -451,8 +451,9 @@ mod tests {
         }
     }
 
+    /// Shows IN-06.
     #[test]
-    fn in_06_a_field_that_is_cut_or_missing_is_corrupt() {
+    fn a_field_that_is_cut_or_missing_is_corrupt() {
         let whole = fields(&full());
         for length in 0..whole[1].len() - full().facts.as_bytes().len() {
             let mut cut = whole.clone();
@@ -475,8 +476,9 @@ mod tests {
         }
     }
 
+    /// Shows DS-10.
     #[test]
-    fn ds_10_a_record_bomb_is_corrupt() {
+    fn a_record_bomb_is_corrupt() {
         let bomb = |more: Vec<Vec<u8>>| [fields(&plain()), more].concat();
         for fields in [
             bomb(vec![b"vbig".to_vec(), vec![b'1'; MOST_BYTES + 1]]),

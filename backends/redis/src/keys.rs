@@ -112,8 +112,9 @@ pub(crate) fn name(principal: &Principal) -> String {
 mod tests {
     use super::*;
 
+    /// Shows IN-02.
     #[test]
-    fn in_02_a_prefix_is_a_plain_word() {
+    fn a_prefix_is_a_plain_word() {
         assert_eq!("shop:s-1.b_2".parse::<Prefix>().unwrap().as_str(), "shop:s-1.b_2");
         for bad in ["", "a b", "a*", "{}", "a{b}", "a?", "[a]", "a\\", "\u{e9}", &"a".repeat(33)] {
             assert_eq!(bad.parse::<Prefix>().unwrap_err().prefix, bad);

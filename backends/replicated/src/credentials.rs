@@ -303,8 +303,9 @@ mod tests {
 
     use super::*;
 
+    /// Shows CL-02.
     #[tokio::test]
-    async fn cl_02_another_secret_or_cluster_fails_the_handshake() {
+    async fn another_secret_or_cluster_fails_the_handshake() {
         assert_eq!(meet(&ours(), &ours()).await, (true, true));
         for other in [of("other", &[1]), of("shop", &[2])] {
             assert_eq!(meet(&other, &ours()).await, (false, false));
@@ -312,8 +313,9 @@ mod tests {
         }
     }
 
+    /// Shows CL-02.
     #[tokio::test]
-    async fn cl_02_leaves_are_valid_for_one_node_and_day() {
+    async fn leaves_are_valid_for_one_node_and_day() {
         let honest = forged("shop", 1, |_| {});
         assert_eq!(meet(&honest, &honest).await, (true, true));
         for forged in forgeries() {
@@ -322,8 +324,9 @@ mod tests {
         }
     }
 
+    /// Shows CL-02.
     #[tokio::test]
-    async fn cl_02_a_stolen_leaf_expires_after_a_day() {
+    async fn a_stolen_leaf_expires_after_a_day() {
         let clock = ManualClock::default();
         let (node, peer) = (at(&clock), at(&clock));
         let thief = at(&ManualClock::default());
@@ -333,8 +336,9 @@ mod tests {
         assert_eq!(meet(&peer, &node).await, (true, true));
     }
 
+    /// Shows CL-02.
     #[tokio::test]
-    async fn cl_02_a_clock_hours_off_is_accepted() {
+    async fn a_clock_hours_off_is_accepted() {
         let ahead = ManualClock::default();
         ahead.advance(Duration::from_secs(11 * 60 * 60));
         let (node, ahead) = (at(&ManualClock::default()), at(&ahead));
@@ -342,16 +346,18 @@ mod tests {
         assert_eq!(meet(&ahead, &node).await, (true, true));
     }
 
+    /// Shows CL-03.
     #[tokio::test]
-    async fn cl_03_a_peer_without_the_protocol_is_rejected() {
+    async fn a_peer_without_the_protocol_is_rejected() {
         let mut server = (*ours().server).clone();
         server.alpn_protocols.clear();
         let other = Credentials { server: server.into(), ..ours() };
         assert_eq!(meet(&ours(), &other).await, (false, false));
     }
 
+    /// Shows CL-03.
     #[tokio::test]
-    async fn cl_03_no_handshake_is_shortened() {
+    async fn no_handshake_is_shortened() {
         let eager = changed(|client| {
             client.resumption = Resumption::default();
             client.enable_early_data = true;
@@ -364,8 +370,9 @@ mod tests {
         }
     }
 
+    /// Shows CL-09.
     #[tokio::test]
-    async fn cl_09_a_secret_is_replaced_in_three_rounds() {
+    async fn a_secret_is_replaced_in_three_rounds() {
         let rounds = [of("shop", &[1]), of("shop", &[1, 2]), of("shop", &[2, 1]), of("shop", &[2])];
         for (earlier, later) in rounds.iter().zip(&rounds[1..]) {
             assert_eq!(meet(earlier, later).await, (true, true));
@@ -375,8 +382,9 @@ mod tests {
         assert_eq!(meet(&rounds[0], &rounds[3]).await, (false, false), "the old secret is out");
     }
 
+    /// Shows CL-17.
     #[test]
-    fn cl_17_each_cluster_has_its_own_authority() {
+    fn each_cluster_has_its_own_authority() {
         let key = |cluster| {
             let (issuer, _) = authority(cluster, &secret(1)).unwrap();
             issuer.key().serialize_der()

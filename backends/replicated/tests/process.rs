@@ -15,8 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+/// Shows CL-06.
 #[test]
-fn cl_06_ten_thousand_strangers_keep_no_peer_out() {
+fn ten_thousand_strangers_keep_no_peer_out() {
     alone(async {
         let (port, store) = founder().await;
         let before = (open_files().len(), resident());
@@ -38,8 +39,9 @@ fn cl_06_ten_thousand_strangers_keep_no_peer_out() {
     });
 }
 
+/// Shows CL-14.
 #[test]
-fn cl_14_no_datagram_is_sent_or_taken() {
+fn no_datagram_is_sent_or_taken() {
     alone(async {
         let (port, _first) = founder().await;
         let _second = peer_of(port).await;
@@ -52,8 +54,9 @@ fn cl_14_no_datagram_is_sent_or_taken() {
     });
 }
 
+/// Shows CL-18.
 #[test]
-fn cl_18_a_node_listens_at_one_port() {
+fn a_node_listens_at_one_port() {
     alone(async {
         let (port, _first) = founder().await;
         let _second = peer_of(port).await;

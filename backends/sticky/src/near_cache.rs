@@ -235,8 +235,9 @@ mod tests {
 
     use super::*;
 
+    /// Shows RC-11.
     #[test]
-    fn rc_11_a_read_from_before_an_end_is_not_kept() {
+    fn a_read_from_before_an_end_is_not_kept() {
         let copies = NearCache::new(1 << 20);
         let epoch = copies.read_epoch(ID, Instant::now());
         copies.forget(ID);

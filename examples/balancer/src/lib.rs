@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_route_leads_to_its_node_and_a_strange_one_to_any() {
+    async fn an_unknown_route_leads_to_any_node() {
         let balancer = balancer(Policy::Sticky, &[node("n1").await, node("n2").await]);
         for route in ["n2", "n1", "n2.n1", "n2"] {
             let served = ask(&balancer, route).await.1;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_refuses_is_left_for_the_next_one() {
+    async fn a_refusing_node_is_skipped() {
         // Bound and not listening: nobody else gets the port, and it refuses.
         let gone = TcpSocket::new_v4().unwrap();
         gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_reached_a_node_is_not_sent_to_another() {
+    async fn a_delivered_request_is_not_sent_again() {
         let nodes = [breaking("breaks").await, node("n1").await];
         let balancer = balancer(Policy::Sticky, &nodes);
         assert_eq!(ask(&balancer, "breaks").await.0, StatusCode::BAD_GATEWAY);

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sign_out_on_one_node_closes_everything_on_both() {
+async fn a_sign_out_closes_streams_on_both_nodes() {
     let redis = Redis::start();
     let nodes = [node(&redis.url()).await, node(&redis.url()).await];
     let client = member(&nodes[0]).await;
@@ -35,7 +35,7 @@ async fn a_sign_out_on_one_node_closes_everything_on_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_open_sees_new_values_of_the_session() {
+async fn open_streams_see_new_session_values() {
     let redis = Redis::start();
     let nodes = [node(&redis.url()).await, node(&redis.url()).await];
     let client = member(&nodes[0]).await;
@@ -62,7 +62,7 @@ async fn neither_strangers_nor_other_sites_open_a_socket() {
 }
 
 #[tokio::test]
-async fn an_open_stream_does_not_keep_it_from_ending() {
+async fn an_open_stream_does_not_block_shutdown() {
     let ended = node("memory:").await.ends_with_a_stream_open().await;
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.last_event, Some(("ended".to_owned(), "shutdown".to_owned())));

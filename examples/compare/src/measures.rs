@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn cost_is_shared_by_the_requests_of_the_load() {
+    fn the_requests_of_a_load_share_its_cost() {
         let mut contest = contest();
         contest.records = vec![read(Phase::Calm, 0, Outcome::Good); 4];
         contest.records.push(Record { action: Action::Audit, ..contest.records[0] });
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn failing_lasts_until_the_end_of_the_last_failure() {
+    fn an_outage_lasts_until_the_last_failure_ends() {
         let mut contest = contest();
         contest.faults = vec![(Fault::Kill, Duration::from_millis(1_000))];
         contest.records = vec![

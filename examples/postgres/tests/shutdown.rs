@@ -6,7 +6,7 @@ use testkit::{Example, Postgres};
 use tokio::process::Command;
 
 #[tokio::test]
-async fn an_open_stream_does_not_keep_it_from_ending() {
+async fn an_open_stream_does_not_block_shutdown() {
     let postgres = Postgres::start(&[]);
     let database = format!("postgres://postgres@{}/postgres", postgres.address());
     let mut program = Command::new(env!("CARGO_BIN_EXE_example-postgres"));

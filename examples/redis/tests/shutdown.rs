@@ -7,7 +7,7 @@ use testkit::redis::Redis;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn an_open_stream_does_not_keep_it_from_ending() {
+async fn an_open_stream_does_not_block_shutdown() {
     let redis = Redis::start();
     let mut program = Command::new(env!("CARGO_BIN_EXE_example-redis"));
     program.arg("127.0.0.1:0").arg(redis.url());

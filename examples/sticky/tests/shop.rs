@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 #[tokio::test]
-async fn a_visitor_stays_on_a_node_until_it_ends_and_goes_on_elsewhere() {
+async fn a_visitor_moves_when_its_node_ends() {
     let mut example = Example::start().await;
     let visitor = Client::new(&example.address);
     let first = node(&visitor.get("/").await.ok());

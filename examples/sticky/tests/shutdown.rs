@@ -6,7 +6,7 @@ use testkit::Example;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn an_open_stream_does_not_keep_it_from_ending() {
+async fn an_open_stream_does_not_block_shutdown() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_example-sticky"));
     program.arg("127.0.0.1:0");
     let ended = Example::start(&mut program).await.ends_with_a_stream_open().await;

@@ -90,8 +90,9 @@ const MONTHS: [&str; 12] =
 mod tests {
     use super::*;
 
+    /// RFC 6265bis, section 5.1.1.
     #[test]
-    fn section_5_1_1_a_date_comes_in_many_forms() {
+    fn dates_have_many_forms() {
         for text in [
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -102,8 +103,9 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.1.1.
     #[test]
-    fn section_5_1_1_what_is_no_date_is_none() {
+    fn an_invalid_date_is_none() {
         for text in [
             "",
             "Sun, 06 Nov 1994",

@@ -307,8 +307,9 @@ mod tests {
     const NOW: UtcDateTime = UtcDateTime::UNIX_EPOCH;
     const SHOP: &str = "https://shop.example/";
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_a_domain_must_be_the_requests_own() {
+    fn a_domain_must_match_the_request() {
         for (url, domain, ignored) in [
             (SHOP, "shop.example", None),
             (SHOP, ".SHOP.example", None),
@@ -327,8 +328,9 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_without_a_domain_it_is_for_one_host() {
+    fn a_cookie_without_a_domain_is_host_only() {
         let mut jar = jar(SHOP, "a=b");
         assert!(is_sent(&mut jar, SHOP) && !is_sent(&mut jar, "https://a.shop.example/"));
         let mut wide = self::jar(SHOP, "a=b; Domain=shop.example");
@@ -336,8 +338,9 @@ mod tests {
         assert!(!is_sent(&mut wide, "https://myshop.example/"));
     }
 
+    /// RFC 6265bis, section 5.1.4.
     #[test]
-    fn section_5_1_4_a_path_matches_whole_segments() {
+    fn a_path_matches_whole_segments() {
         for (path, request, sent) in [
             ("/a", "/a", true),
             ("/a", "/a/", true),
@@ -358,8 +361,9 @@ mod tests {
         assert!(is_sent(&mut jar("https://shop.example/a/b", "a=b"), "https://shop.example/a/c"));
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_a_plain_connection_neither_sets_nor_gets_nor_hides_a_secure_cookie() {
+    fn plain_connections_cannot_touch_secure_cookies() {
         let plain = "http://shop.example/";
         let mut jar = jar(SHOP, "a=b; Secure; Path=/x");
         assert!(!is_sent(&mut jar, "http://shop.example/x"));
@@ -371,8 +375,9 @@ mod tests {
         assert_eq!(Jar::new().receive(&visit("http://localhost"), "a=b; Secure", NOW), Ok(()));
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_scripts_neither_see_nor_set_nor_replace_an_http_only_cookie() {
+    fn scripts_cannot_touch_http_only_cookies() {
         let script = visit(SHOP).by_script();
         let mut jar = jar(SHOP, "a=b; HttpOnly");
         assert_eq!(jar.cookie_header(&script, NOW), None);
@@ -382,8 +387,9 @@ mod tests {
         assert_eq!(sent(&mut jar, SHOP), "a=b; d=e");
     }
 
+    /// RFC 6265bis, section 5.8.3.
     #[test]
-    fn section_5_8_3_same_site_decides_what_goes_along_with_other_sites_requests() {
+    fn same_site_limits_cross_site_requests() {
         let (to, evil) = (visit(SHOP), url("https://evil.example/"));
         let link = to.clone().linked_from(&evil);
         let own = to.clone().linked_from(&url("https://a.shop.example/"));
@@ -400,8 +406,9 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_what_another_site_embeds_sets_same_site_none_only() {
+    fn embedded_pages_set_only_same_site_none() {
         let frame = visit(SHOP).embedded_in(&url("https://evil.example/"));
         let set = |line: &str| Jar::new().receive(&frame, line, NOW);
         assert_eq!(set("a=b; Secure; SameSite=Lax"), Err(Ignored::CrossSite));
@@ -410,8 +417,9 @@ mod tests {
         assert_eq!(set("a=b; SameSite=None; Secure"), Ok(()));
     }
 
+    /// RFC 6265bis, section 5.4.
     #[test]
-    fn section_5_4_prefixes_count_in_any_case_and_without_a_name() {
+    fn prefixes_apply_in_any_case() {
         for bad in [
             "__Secure-SID=12345; Domain=shop.example",
             "__SECURE-SID=12345; Domain=shop.example",
@@ -437,15 +445,17 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_a_cookie_without_a_name_is_its_value_and_one_without_both_is_none() {
+    fn a_nameless_cookie_needs_a_value() {
         assert_eq!(sent(&mut jar(SHOP, "b"), SHOP), "b");
         assert_eq!(sent(&mut jar(SHOP, "a="), SHOP), "a=");
         assert_eq!(Jar::new().receive(&visit(SHOP), "=; Path=/", NOW), Err(Ignored::Empty));
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_a_removal_must_name_what_identifies_the_cookie() {
+    fn a_removal_must_identify_the_cookie() {
         let set = "a=b; Path=/x; Domain=shop.example; Secure";
         for (removal, removes) in [
             ("a=; Path=/x; Domain=shop.example; Max-Age=0", true),
@@ -461,8 +471,9 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_a_cookie_ends_with_its_time_or_with_the_session() {
+    fn a_cookie_expires_or_ends_with_the_browser() {
         let mut jar = jar(SHOP, "a=b; Max-Age=60");
         jar.receive(&visit(SHOP), "c=d", NOW).unwrap();
         let at = |seconds| NOW + Duration::from_secs(seconds);
@@ -471,8 +482,9 @@ mod tests {
         assert_eq!(sent(&mut jar, SHOP), "a=b");
     }
 
+    /// RFC 6265bis, section 5.8.3.
     #[test]
-    fn section_5_8_3_longer_paths_come_first_then_older_cookies() {
+    fn longer_paths_come_before_older_cookies() {
         let mut jar = Jar::new();
         for line in ["a=1; Path=/", "b=1; Path=/x", "c=1; Path=/", "a=2; Path=/"] {
             jar.receive(&visit(SHOP), line, NOW).unwrap();
@@ -481,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn chips_a_partitioned_cookie_is_another_one_below_each_site() {
+    fn a_partitioned_cookie_is_separate_per_site() {
         let (one, two) = (url("https://one.example/"), url("https://two.example/"));
         let line = "a=b; Secure; SameSite=None; Partitioned";
         let mut jar = Jar::new();

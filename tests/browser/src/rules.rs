@@ -159,8 +159,9 @@ mod tests {
 
     const NOW: UtcDateTime = UtcDateTime::UNIX_EPOCH;
 
+    /// RFC 6265bis, section 5.6.
     #[test]
-    fn section_5_6_the_pair_ends_at_the_first_semicolon_and_splits_at_the_first_equals_sign() {
+    fn a_pair_is_split_at_its_first_separators() {
         for (line, name, value) in [
             ("a=b; Path=/", "a", "b"),
             (" a\t=\tb c ", "a", "b c"),
@@ -175,16 +176,18 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.6.
     #[test]
-    fn section_5_6_a_control_character_but_a_tab_ends_it_all() {
+    fn control_characters_reject_a_cookie() {
         for line in ["a=\0", "a=b; Path=/\n", "a\x7f=b"] {
             assert_eq!(parse(line), Err(Ignored::Control));
         }
         assert!(parse("a=b\tc").is_ok());
     }
 
+    /// RFC 6265bis, section 5.6.
     #[test]
-    fn section_5_6_sizes_are_bounded() {
+    fn sizes_are_bounded() {
         assert!(parse(&format!("{}={}", "n".repeat(96), "v".repeat(4000))).is_ok());
         let long = format!("{}={}", "n".repeat(97), "v".repeat(4000));
         assert_eq!(parse(&long), Err(Ignored::TooLong));
@@ -193,8 +196,9 @@ mod tests {
         assert_ne!(path(1023), Some(CookiePath::Given(b"/a".to_vec())));
     }
 
+    /// RFC 6265bis, section 5.6.1.
     #[test]
-    fn section_5_6_1_expires_is_a_date_at_most_400_days_ahead() {
+    fn expires_is_at_most_400_days_ahead() {
         let expires = |text: &str| attributes(&format!("expires={text}")).expires;
         let soon = expires("Thu, 01 Jan 1970 00:01:00 GMT");
         assert_eq!(soon.unwrap().unix_timestamp(), 60);
@@ -202,8 +206,9 @@ mod tests {
         assert_eq!(expires("tomorrow"), None);
     }
 
+    /// RFC 6265bis, section 5.6.2.
     #[test]
-    fn section_5_6_2_max_age_is_a_number_at_most_400_days() {
+    fn max_age_is_at_most_400_days() {
         let seconds = |text: &str| {
             let at = attributes(&format!("Max-Age={text}")).max_age;
             at.map(UtcDateTime::unix_timestamp)
@@ -217,27 +222,31 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.7.
     #[test]
-    fn section_5_7_max_age_counts_before_expires() {
+    fn max_age_precedes_expires() {
         let both = attributes("Max-Age=60; Expires=1 Jan 1970 00:00:05");
         assert_eq!(both.expiry().unwrap().unix_timestamp(), 60);
     }
 
+    /// RFC 6265bis, section 5.6.3.
     #[test]
-    fn section_5_6_3_a_domain_loses_its_dot_and_its_case() {
+    fn a_domain_is_normalized() {
         assert_eq!(attributes("domain=.Shop.Example").domain, b"shop.example");
         assert_eq!(attributes("Domain=a.example; DOMAIN=b.example").domain, b"b.example");
     }
 
+    /// RFC 6265bis, section 5.6.4.
     #[test]
-    fn section_5_6_4_a_path_begins_with_a_slash() {
+    fn a_path_begins_with_a_slash() {
         assert_eq!(attributes("Path=a").path, Some(CookiePath::Default));
         assert_eq!(attributes("Path").path, Some(CookiePath::Default));
         assert_eq!(attributes("PATH=/a b").path, Some(CookiePath::Given(b"/a b".to_vec())));
     }
 
+    /// RFC 6265bis, sections 5.6.5 to 5.6.7.
     #[test]
-    fn section_5_6_5_to_7_flags_have_any_case_and_an_unknown_same_site_is_the_default() {
+    fn flags_have_any_case() {
         let read = attributes("SECURE=no;httponly; samesite=sTRICT ;Partitioned;Priority=High");
         assert!(read.secure && read.http_only && read.partitioned);
         assert_eq!(read.same_site, SameSite::Strict);

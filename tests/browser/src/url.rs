@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_sent_resolved_and_encoded_and_without_the_query() {
+    fn a_path_is_resolved_and_encoded() {
         for (text, path) in [
             ("https://a.example", "/"),
             ("https://a.example?q=/x", "/"),
@@ -235,15 +235,17 @@ mod tests {
         }
     }
 
+    /// RFC 6265bis, section 5.1.4.
     #[test]
-    fn section_5_1_4_the_default_path_is_the_directory() {
+    fn the_default_path_is_the_directory() {
         for (text, path) in [("/", "/"), ("/a", "/"), ("/a/", "/a"), ("/a/b", "/a")] {
             assert_eq!(url(&format!("https://a.example{text}")).default_path(), path);
         }
     }
 
+    /// RFC 6265bis, section 5.2.
     #[test]
-    fn section_5_2_a_site_is_a_scheme_and_a_registrable_domain() {
+    fn a_site_is_a_scheme_and_domain() {
         let same = |one: &str, other: &str| url(one).site() == url(other).site();
         assert!(same("https://a.shop.example", "https://b.c.shop.example:8443/x"));
         assert!(!same("https://shop.example", "http://shop.example"));
@@ -251,8 +253,9 @@ mod tests {
         assert!(!same("http://127.0.0.1", "http://1.0.0.1"));
     }
 
+    /// RFC 6265bis, section 5.8.3.
     #[test]
-    fn section_5_8_3_tls_and_this_machine_are_secure() {
+    fn tls_and_localhost_are_secure() {
         for text in ["https://a.example", "http://localhost:1", "http://127.0.0.2", "http://[::1]"]
         {
             assert!(url(text).is_secure());

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complete_file_is_read_as_it_was_written() {
+    fn a_complete_file_is_read_back() {
         let (path, journal) = begun("complete");
         let (begins, call) = (event(1, What::Begins), call(0, 2, 3));
         journal.append(&Line::Event(begins.clone()));
@@ -263,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_never_begun_is_not_complete() {
+    fn an_unstarted_run_is_not_complete() {
         assert!(History::read(Path::new("/nowhere/1.jsonl")).unwrap().is_none());
     }
 
     #[test]
-    fn a_call_at_a_broken_node_is_not_elsewhere() {
+    fn a_call_at_a_broken_node_counts_there() {
         let events = vec![event(100, What::Out(1)), event(200, What::Back(1))];
         let calls = [(1, 50, 99), (1, 50, 100), (1, 150, 160), (1, 201, 210), (0, 150, 160)];
         let calls = calls.map(|(node, start, end)| call(node, start, end)).to_vec();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_a_session_on_a_broken_node_is_told_apart() {
+    fn calls_on_a_broken_node_are_separate() {
         let history = broken();
         let mut call = call(0, 150, 160);
         assert!(history.was_held_by_a_broken_node(&call));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_near_the_fault_that_it_waits_out() {
+    fn a_waiting_call_is_near_its_fault() {
         let history = broken();
         let is_near = |start, end| history.is_near_a_change(&call(0, start, end), 10);
         assert_eq!([is_near(50, 99), is_near(50, 100), is_near(110, 120)], [false, true, true]);

@@ -98,7 +98,7 @@ mod tests {
     use crate::history::{Operation, Run};
 
     #[test]
-    fn a_percentile_is_the_least_that_covers_its_share() {
+    fn a_percentile_covers_its_share() {
         let latencies: Latencies = (1..=200).rev().collect();
         let found = [50, 99, 100].map(|percent| latencies.percentile(percent));
         assert_eq!(found, [100, 198, 200]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_no_node_took_is_no_failure() {
+    fn an_unsent_call_is_not_a_failure() {
         let answers = [Answer::Refused, Answer::Late, told(503), told(200)];
         let calls = answers.into_iter().enumerate().map(|(n, answer)| call(n as u64, answer));
         let (run, events) =

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_back_after_its_end_is_found() {
+    fn a_revived_session_is_found() {
         let back = (Operation::Peek, r#"{"user":"s0","n":null}"#);
         let verdict = judged(&[LOGIN, (Operation::Logout, OK), back]);
         assert_eq!((verdict.revived, verdict.lost_sessions), (1, 0), "{verdict:?}");
@@ -243,20 +243,20 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_gone_without_an_end_is_found() {
+    fn a_lost_session_is_found() {
         let verdict = judged(&[LOGIN, (Operation::Peek, GONE)]);
         assert_eq!((verdict.revived, verdict.lost_sessions), (0, 1), "{verdict:?}");
     }
 
     #[test]
-    fn a_write_that_lands_in_a_new_session_shows_the_loss() {
+    fn a_write_to_another_session_shows_loss() {
         let mut history = history(&[LOGIN, (Operation::Put(1), OK)]);
         history.calls[1].answer = told(OK, true);
         assert_eq!(Verdict::of(&history).lost_sessions, 1);
     }
 
     #[test]
-    fn a_write_that_was_not_answered_may_be_there_or_not() {
+    fn an_unanswered_write_may_be_present() {
         for number in ["null", "1"] {
             let body = format!(r#"{{"user":"s0","n":{number}}}"#);
             let mut history = history(&[LOGIN, (Operation::Put(1), OK), (Operation::Peek, &body)]);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_whose_end_is_in_doubt_may_be_gone() {
+    fn a_doubtful_end_may_have_happened() {
         let mut history = history(&[LOGIN, (Operation::Logout, OK), (Operation::Peek, GONE)]);
         history.calls[1].answer = Answer::Late;
         assert!(Verdict::of(&history).finds_nothing());

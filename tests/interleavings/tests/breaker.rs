@@ -16,7 +16,7 @@ fn no_failure_is_lost_among_threads() {
 }
 
 #[test]
-fn a_late_failure_does_not_undo_a_good_probe() {
+fn a_late_failure_keeps_the_breaker_closed() {
     check_dfs(breaker::a_late_failure_does_not_open_it_again, None);
 }
 
@@ -26,6 +26,6 @@ fn one_request_per_pause_is_the_probe() {
 }
 
 #[test]
-fn a_confirmed_sign_out_closes_the_breaker_whatever_raced() {
+fn a_confirmed_sign_out_closes_the_breaker() {
     check_dfs(breaker::a_failing_probe_and_an_answered_sign_out_leave_it_usable, None);
 }

@@ -22,8 +22,8 @@ fn what_a_budget_counts_is_given_back() {
 }
 
 #[test]
-fn a_late_write_does_not_bring_a_record_back() {
-    check(memory::a_late_write_does_not_bring_a_record_back);
+fn a_late_write_revives_no_record() {
+    check(memory::a_late_write_revives_no_record);
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn an_id_is_given_once() {
 }
 
 #[test]
-fn a_login_is_ended_by_a_revocation_or_refused() {
-    check(memory::a_login_is_ended_by_a_revocation_or_refused);
+fn a_revocation_ends_or_refuses_a_login() {
+    check(memory::a_revocation_ends_or_refuses_a_login);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn a_record_is_swept_once_or_lives() {
 }
 
 #[test]
-fn a_listener_that_found_a_session_hears_of_its_end() {
-    check(memory::a_listener_that_found_a_session_hears_of_its_end);
+fn a_listener_learns_of_a_session_end() {
+    check(memory::a_listener_learns_of_a_session_end);
 }
 
 #[test]

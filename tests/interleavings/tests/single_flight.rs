@@ -32,7 +32,7 @@ fn tasks_that_read_at_once_share_one_load() {
 }
 
 #[test]
-fn a_reader_that_gives_up_leaves_the_load_to_the_next() {
+fn a_cancelled_load_is_taken_over() {
     check(|| async {
         let site = Site::with_a_session().await;
         let pause = site.store.pause_before(Call::Load);

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_shows_before_it_is_asked_for_is_found() {
+    fn a_write_seen_too_early_is_found() {
         assert!(check(&[at(Read(1), 0, 1), at(Write(1), 2, 3)]).is_err());
         assert!(check(&[at(Read(1), 0, 1), unanswered(Write(1), 2)]).is_err());
     }
@@ -335,14 +335,14 @@ mod tests {
     }
 
     #[test]
-    fn readers_agree_on_the_order_of_what_is_under_way() {
+    fn readers_agree_on_concurrent_writes() {
         let write = at(Write(1), 0, 100);
         assert_eq!(check(&[write, at(Read(0), 1, 2), at(Read(1), 3, 4)]), Ok(()));
         assert!(check(&[write, at(Read(1), 1, 2), at(Read(0), 3, 4)]).is_err());
     }
 
     #[test]
-    fn what_is_not_answered_happens_at_any_time_or_never() {
+    fn an_unanswered_call_may_happen_any_time() {
         let write = unanswered(Write(1), 0);
         assert_eq!(check(&[write, at(Read(0), 50, 51)]), Ok(()));
         assert_eq!(check(&[write, at(Read(0), 50, 51), at(Read(1), 90, 91)]), Ok(()));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_up_to_a_moment_does_not_happen_after_it() {
+    fn a_doubtful_call_has_a_latest_time() {
         let write = Event { until: 10, ..unanswered(Write(1), 0) };
         assert_eq!(check(&[write, at(Read(1), 5, 15)]), Ok(()));
         assert_eq!(check(&[write, at(Read(1), 20, 25), at(Write(2), 30, 31)]), Ok(()));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_are_not_answered_explain_what_is_too_many() {
+    fn unanswered_counts_explain_a_surplus() {
         let unknown = [unanswered(Count(None), 0), unanswered(Count(None), 10)];
         let with = |more: &[Event]| check(&[&unknown, more].concat());
         assert_eq!(with(&[at(Read(2), 20, 21)]), Ok(()));
@@ -378,13 +378,13 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_not_answered_shows_in_a_sum() {
+    fn an_unanswered_write_shows_in_a_sum() {
         let events = [at(Count(Some(1)), 0, 1), unanswered(Write(7), 2), at(Count(Some(8)), 3, 4)];
         assert_eq!(check(&events), Ok(()));
     }
 
     #[test]
-    fn many_writes_that_were_not_answered_are_not_all_tried() {
+    fn many_unanswered_writes_are_pruned() {
         let lost = (0..60).map(|n| unanswered(Write(100 + n), 2));
         let events: Vec<_> = [at(Write(1), 0, 1)].into_iter().chain(lost).collect();
         let with = |last| [&events[..], &[at(Count(Some(2)), 3, 4), last]].concat();
@@ -393,12 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_not_answered_explains_a_miss() {
+    fn an_unanswered_write_explains_a_miss() {
         assert_eq!(check(&[unanswered(Write(7), 0), at(Missed(0), 1, 2)]), Ok(()));
     }
 
     #[test]
-    fn a_doubtful_call_comes_before_a_read_that_would_be_too_late_for_it() {
+    fn a_doubtful_call_precedes_a_later_read() {
         let write = Event { until: 4, ..unanswered(Write(1), 0) };
         let events = [write, at(Read(0), 3, 9), at(Read(0), 5, 6), at(Read(1), 7, 8)];
         assert!(check(&events).is_err());

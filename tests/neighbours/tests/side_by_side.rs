@@ -24,13 +24,13 @@ async fn neighbours_share_sessions_in_postgres() {
 }
 
 #[tokio::test]
-async fn a_later_record_in_redis_is_left_as_it_is() {
+async fn a_newer_redis_record_is_left_unchanged() {
     let server = Redis::start();
     outgrow(&format!("redis://{USER}:{PASSWORD}@{}", server.address())).await;
 }
 
 #[tokio::test]
-async fn a_later_record_in_postgres_is_left_as_it_is() {
+async fn a_newer_postgres_record_is_left_unchanged() {
     let server = Postgres::start(&[]);
     outgrow(&format!("postgres://postgres@{}/postgres", server.address())).await;
 }

@@ -10,7 +10,7 @@ use network::history::clients::Part;
 use network::history::failover::{Failover, Fall, Service, Toll, Tolls};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_with_wait_loses_no_end_and_no_secret() {
+async fn redis_with_wait_loses_no_logout() {
     let tolls = fail_over(Service::Redis, true).await;
     for part in [Part::Secret, Part::Life] {
         assert_eq!(of(&tolls, part).undone, 0, "{tolls:?}");
@@ -30,7 +30,7 @@ async fn postgres_with_a_synchronous_standby_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_with_an_asynchronous_standby_loses_what_it_lacks() {
+async fn an_asynchronous_standby_loses_recent_commits() {
     let tolls = fail_over(Service::Postgres, false).await;
     assert_last_moments_are_lost(&tolls);
 }

@@ -17,7 +17,7 @@ async fn calls_to_redis_are_whole_and_told_truly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_to_redis_over_tls_are_whole_and_told_truly() {
+async fn redis_calls_over_tls_are_atomic() {
     calls(Target::RedisOverTls).await;
 }
 
@@ -27,7 +27,7 @@ async fn calls_to_postgres_are_whole_and_told_truly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_to_postgres_over_tls_are_whole_and_told_truly() {
+async fn postgres_calls_over_tls_are_atomic() {
     calls(Target::PostgresOverTls).await;
 }
 

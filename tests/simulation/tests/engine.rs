@@ -34,7 +34,7 @@ fn budgets_end_sessions_of_visitors_only() {
 }
 
 #[test]
-fn the_same_seed_runs_the_engine_the_same_way() {
+fn the_same_seed_repeats_a_run() {
     let mut setup = Setup::of(3);
     setup.lasts /= 5;
     let of = |seed| run::<Node>(&setup, seed, false).unwrap();

@@ -92,7 +92,7 @@ fn a_service_grows_and_shrinks() {
 }
 
 #[test]
-fn a_lost_majority_recovers_when_all_names_are_back() {
+fn a_lost_majority_recovers_with_all_names() {
     for seed in 0..10 {
         let mut world = founded(seed, 3);
         let lost = world.membership(0).unwrap().epoch().unwrap().id();
@@ -112,7 +112,7 @@ fn a_lost_majority_recovers_when_all_names_are_back() {
 }
 
 #[test]
-fn an_operator_founds_without_a_name_that_is_gone() {
+fn an_operator_founds_without_a_lost_name() {
     let mut world = founded(1, 3);
     world.kill(1);
     world.kill(2);
@@ -124,7 +124,7 @@ fn an_operator_founds_without_a_name_that_is_gone() {
 }
 
 #[test]
-fn a_node_with_other_settings_is_refused_on_both_sides() {
+fn different_settings_are_refused_on_both_sides() {
     let mut world = founded(1, 2);
     world.kill(1);
     let settings = Configuration::default().settings;

@@ -28,7 +28,7 @@ async fn what_passes_is_written_down() {
 }
 
 #[tokio::test]
-async fn a_reset_comes_after_the_byte_it_is_set_to() {
+async fn a_reset_comes_after_its_byte() {
     let (proxy, mut client, mut server) = wire().await;
     arm(&proxy, Direction::ToServer, 3, Action::Reset);
     client.write_all(b"question").await.unwrap();
@@ -39,7 +39,7 @@ async fn a_reset_comes_after_the_byte_it_is_set_to() {
 }
 
 #[tokio::test]
-async fn a_fault_before_the_first_byte_waits_for_none() {
+async fn a_fault_may_precede_the_first_byte() {
     let (proxy, mut client, mut server) = wire().await;
     arm(&proxy, Direction::ToClient, 0, Action::Close);
     assert_eq!(all(&mut client).await, (Vec::new(), None));
@@ -82,7 +82,7 @@ async fn what_is_delayed_comes_later_and_whole() {
 }
 
 #[tokio::test]
-async fn what_is_stranded_reaches_the_server_after_the_client_saw_the_end() {
+async fn stranded_bytes_reach_the_server_later() {
     let (proxy, mut client, mut server) = wire().await;
     arm(&proxy, Direction::ToServer, 3, Action::Strand(LATER));
     let start = Instant::now();
@@ -96,7 +96,7 @@ async fn what_is_stranded_reaches_the_server_after_the_client_saw_the_end() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_the_conversation_it_is_set_to_alone() {
+async fn a_fault_strikes_only_its_conversation() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = FaultProxy::start(&listener.local_addr().unwrap().to_string()).await;
     let fault =

@@ -38,8 +38,9 @@ const PATHS: &[&[u8]] = &[
 ];
 
 // One test, since memory is counted for the whole process.
+/// Shows CL-07.
 #[test]
-fn cl_07_a_flood_of_elements_takes_little_memory() {
+fn a_flood_of_elements_takes_little_memory() {
     for path in PATHS {
         for element in [&[][..], &[0], &[1; 40]] {
             let (tag, outer) = path.split_last().expect("a path has a field");

@@ -30,8 +30,9 @@ async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
     assert!(matches!(alone, Err(StoreError::WritesRefused(_))), "no replica is left: {alone:?}");
 }
 
+/// Shows ST-06.
 #[tokio::test(flavor = "multi_thread")]
-async fn st_06_without_wait_a_failover_may_undo_a_logout() {
+async fn without_wait_a_failover_may_undo_a_logout() {
     let mut servers = RedisWithSentinels::start();
     let store = behind(&servers, builder());
     let visitor = Visitor::arrive(&store).await;

@@ -54,8 +54,9 @@ async fn reading_a_list_prunes_it() {
     assert_eq!(entries(&server), 1);
 }
 
+/// Shows DS-13.
 #[tokio::test]
-async fn ds_13_logins_alone_keep_an_index_small() {
+async fn logins_alone_keep_an_index_small() {
     let server = Redis::start();
     let (clock, env) = clock();
     let store = on(&server, builder().env(env));

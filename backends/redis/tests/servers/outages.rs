@@ -67,8 +67,9 @@ async fn a_connection_that_the_server_closed_is_replaced() {
     assert_eq!(visitor.counted(&store).await, 1);
 }
 
+/// Shows ST-09.
 #[tokio::test]
-async fn st_09_callers_of_a_dead_server_make_no_storm() {
+async fn callers_of_a_dead_server_make_no_storm() {
     let counting = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = counting.local_addr().unwrap().to_string();
     let attempts = Arc::new(AtomicUsize::new(0));
@@ -89,8 +90,9 @@ async fn st_09_callers_of_a_dead_server_make_no_storm() {
     assert!(attempts.load(Ordering::Relaxed) < 5, "{attempts:?}");
 }
 
+/// Shows ST-05.
 #[tokio::test]
-async fn st_05_what_counts_is_sent_once_and_its_lost_answer_is_no_success() {
+async fn what_counts_is_sent_once_and_its_lost_answer_is_no_success() {
     let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let through = proxy.store();
@@ -102,8 +104,9 @@ async fn st_05_what_counts_is_sent_once_and_its_lost_answer_is_no_success() {
     assert_eq!(visitor.counted(&through).await, 2, "it was done, once");
 }
 
+/// Shows ST-05.
 #[tokio::test]
-async fn st_05_what_can_be_repeated_is_sent_again_after_a_lost_answer() {
+async fn what_can_be_repeated_is_sent_again_after_a_lost_answer() {
     let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let through = proxy.store();
@@ -127,8 +130,9 @@ async fn st_05_what_can_be_repeated_is_sent_again_after_a_lost_answer() {
     assert!(!visitor.is_live(&through).await);
 }
 
+/// Shows ST-07.
 #[tokio::test]
-async fn st_07_a_full_memory_fails_writes_and_a_policy_that_evicts_is_warned_of() {
+async fn a_full_memory_fails_writes_and_a_policy_that_evicts_is_warned_of() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;

@@ -7,8 +7,9 @@ use testkit::redis::{Redis, Reply};
 
 use crate::fixture::{Visitor, builder, on, store};
 
+/// Shows AR-08.
 #[tokio::test]
-async fn ar_08_the_users_rights_end_at_its_own_keys_and_channels() {
+async fn the_users_rights_end_at_its_own_keys_and_channels() {
     let server = Redis::start();
     server.ask(&["SET", "other", "1"]);
     for forbidden in [
@@ -46,8 +47,9 @@ async fn ar_08_the_users_rights_end_at_its_own_keys_and_channels() {
     assert_eq!(server.ask(&["GET", "other"]).text(), "1");
 }
 
+/// Shows ID-09.
 #[tokio::test]
-async fn id_09_no_secret_is_in_a_dump_in_any_encoding() {
+async fn no_secret_is_in_a_dump_in_any_encoding() {
     let server = Redis::start();
     let store = store(&server);
     let mut secrets = Vec::new();
@@ -86,8 +88,9 @@ async fn id_09_no_secret_is_in_a_dump_in_any_encoding() {
     }
 }
 
+/// Shows AR-02.
 #[tokio::test]
-async fn ar_02_what_is_stored_opens_nothing() {
+async fn what_is_stored_opens_nothing() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;

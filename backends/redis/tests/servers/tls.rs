@@ -6,8 +6,9 @@ use testkit::redis::{Certificates, Redis};
 
 use crate::fixture::{Visitor, builder};
 
+/// Shows ST-10.
 #[tokio::test]
-async fn st_10_a_verified_server_is_spoken_to() {
+async fn a_verified_server_is_spoken_to() {
     let certificates = Certificates::of("localhost");
     let server = Redis::with_tls(&certificates);
     let store = on(&server, "localhost", &certificates);
@@ -15,8 +16,9 @@ async fn st_10_a_verified_server_is_spoken_to() {
     assert!(visitor.is_live(&store).await);
 }
 
+/// Shows ST-10.
 #[tokio::test]
-async fn st_10_another_authority_or_name_is_refused() {
+async fn another_authority_or_name_is_refused() {
     let certificates = Certificates::of("localhost");
     let server = Redis::with_tls(&certificates);
     let others = Certificates::of("localhost");
@@ -26,8 +28,9 @@ async fn st_10_another_authority_or_name_is_refused() {
     }
 }
 
+/// Shows ST-10.
 #[tokio::test]
-async fn st_10_a_server_without_tls_is_sent_nothing_in_the_clear() {
+async fn a_server_without_tls_is_sent_nothing_in_the_clear() {
     let certificates = Certificates::of("localhost");
     let server = Redis::start();
     let monitor = server.monitor();

@@ -192,8 +192,9 @@ mod tests {
         }
     }
 
+    /// Shows CL-08.
     #[test]
-    fn cl_08_gossip_that_is_cut_is_refused() {
+    fn gossip_that_is_cut_is_refused() {
         let message = Message::PingReq { target: life(3), probe_number: 1 };
         let header = Header { src: life(1), src_incarnation: 0, dst: life(2), message };
         let mut bytes = Vec::new();

@@ -328,8 +328,9 @@ mod tests {
         assert!(matches!(heard, Err(GossipError::Refused(_))));
     }
 
+    /// Shows CL-08.
     #[test]
-    fn cl_08_changed_gossip_causes_no_panic() {
+    fn changed_gossip_causes_no_panic() {
         let mut nodes = Nodes::linked(3);
         let now = nodes.now;
         nodes.members[1].leave(now);

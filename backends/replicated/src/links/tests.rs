@@ -37,8 +37,9 @@ async fn malformed_gossip_ends_the_link() {
     peer.read_to_end(&mut Vec::new()).await.unwrap();
 }
 
+/// Shows CL-07.
 #[tokio::test(start_paused = true)]
-async fn cl_07_a_flood_of_empty_frames_ends_the_link() {
+async fn a_flood_of_empty_frames_ends_the_link() {
     let (links, node) = node(1);
     let mut peer = linked(&links, &node, 2, None);
     for _ in 0..1_000 {
@@ -81,8 +82,9 @@ async fn a_second_address_adds_no_link() {
     assert_eq!(links.lock().links[&boot(2)].number, 0);
 }
 
+/// Shows CL-06.
 #[tokio::test]
-async fn cl_06_the_oldest_stranger_makes_room() {
+async fn the_oldest_stranger_makes_room() {
     let mut strangers = Strangers::default();
     let all: Vec<_> = (0..=MAX_STRANGERS).map(|_| tokio::spawn(std::future::pending())).collect();
     all.iter().for_each(|stranger: &tokio::task::JoinHandle<()>| {

@@ -12,8 +12,9 @@ use tokio_rustls::client::TlsStream;
 use crate::authority::{connect, peer};
 use crate::common::{Visitor, founder, node, within};
 
+/// Shows CL-07.
 #[tokio::test]
-async fn cl_07_a_bomb_ends_its_link() {
+async fn a_bomb_ends_its_link() {
     let greeting = greeting_of_another().await;
     let (port, store) = founder(node(0)).await;
     let visitor = Visitor::at(&store, &[("n", "0")]).await;
@@ -31,8 +32,9 @@ async fn cl_07_a_bomb_ends_its_link() {
     assert!(memory() < before.1 + (2 << 30), "nothing is reserved on the word of a peer");
 }
 
+/// Shows CL-11.
 #[tokio::test]
-async fn cl_11_a_peer_that_never_reads_harms_no_other() {
+async fn a_peer_that_never_reads_harms_no_other() {
     let greeting = greeting_of_another().await;
     let (port, first) = founder(node(0)).await;
     let second = node(1).seeds([port.to_string()]).open().await.unwrap();
@@ -57,8 +59,9 @@ async fn cl_11_a_peer_that_never_reads_harms_no_other() {
     assert!(memory() < before + (1 << 30), "what waits for a peer is bounded");
 }
 
+/// Shows CL-11.
 #[tokio::test]
-async fn cl_11_a_peer_that_sends_noise_harms_no_other() {
+async fn a_peer_that_sends_noise_harms_no_other() {
     let greeting = greeting_of_another().await;
     let (port, first) = founder(node(0)).await;
     let second = node(1).seeds([port.to_string()]).open().await.unwrap();

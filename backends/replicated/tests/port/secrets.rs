@@ -10,8 +10,9 @@ use steadfast_replicated::{OpenError, ReplicatedStore};
 use crate::common::{Visitor, anyone, eventually, founder, free_port, node};
 use crate::tap::Tap;
 
+/// Shows CL-09.
 #[tokio::test]
-async fn cl_09_replacing_a_secret_loses_no_session() {
+async fn replacing_a_secret_loses_no_session() {
     let mut service = Service::open(&[OLD]).await;
     let mut visitors = Vec::new();
     for n in 0..60 {
@@ -30,15 +31,17 @@ async fn cl_09_replacing_a_secret_loses_no_session() {
     assert!(service.refuses(&[OLD]).await, "the old secret is worth nothing any more");
 }
 
+/// Shows CL-09.
 #[tokio::test]
-async fn cl_09_a_secret_unknown_to_others_is_rejected() {
+async fn a_secret_unknown_to_others_is_rejected() {
     let service = Service::open(&[OLD]).await;
     assert!(service.refuses(&[NEW, OLD]).await);
     assert!(!service.refuses(&[OLD, NEW]).await);
 }
 
+/// Shows CL-09.
 #[tokio::test]
-async fn cl_09_a_secret_is_replaced_in_running_nodes() {
+async fn a_secret_is_replaced_in_running_nodes() {
     let service = Service::open(&[OLD]).await;
     for secrets in [&[OLD, NEW][..], &[NEW, OLD], &[NEW]] {
         for (_, node) in &service.nodes {
@@ -51,8 +54,9 @@ async fn cl_09_a_secret_is_replaced_in_running_nodes() {
     assert!(matches!(short, Err(OpenError::ShortSecret { len: 31 })));
 }
 
+/// Shows CL-17.
 #[tokio::test]
-async fn cl_17_two_services_with_one_secret_stay_apart() {
+async fn two_services_with_one_secret_stay_apart() {
     let mut tap = Tap::new();
     let (shop_port, shop) = founder(node(0)).await;
     let front = tap.in_front_of(shop_port).await;

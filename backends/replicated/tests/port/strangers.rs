@@ -13,8 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::authority::{connect, older_peer, peer, strangers};
 use crate::common::{Visitor, anyone, founder, free_port, node, say, within};
 
+/// Shows CL-01.
 #[tokio::test]
-async fn cl_01_a_weak_secret_opens_no_port() {
+async fn a_weak_secret_opens_no_port() {
     for address in ["127.0.0.1", "0.0.0.0", "[::]"] {
         let bind = SocketAddr::new(address.trim_matches(['[', ']']).parse().unwrap(), 0);
         let open = || ReplicatedStore::builder().bind(bind);
@@ -28,8 +29,9 @@ async fn cl_01_a_weak_secret_opens_no_port() {
     }
 }
 
+/// Shows CL-01.
 #[tokio::test]
-async fn cl_01_plaintext_is_for_loopback_only() {
+async fn plaintext_is_for_loopback_only() {
     for address in ["0.0.0.0", "::", "10.0.0.1", "::ffff:127.0.0.1"] {
         let bind = SocketAddr::new(address.parse().unwrap(), 0);
         let plain = ReplicatedStore::builder().bind(bind).insecure_plaintext_for_tests();
@@ -43,8 +45,9 @@ async fn cl_01_plaintext_is_for_loopback_only() {
     TcpListener::bind(port).await.expect("what was refused holds no port");
 }
 
+/// Shows CL-02.
 #[tokio::test]
-async fn cl_02_another_secret_or_cluster_is_rejected() {
+async fn another_secret_or_cluster_is_rejected() {
     let (port, _store) = founder(node(0)).await;
     for stranger in [anyone(1).secret([9; 32]), node(1).cluster("forum")] {
         let stranger = stranger.seeds([port.to_string()]).join_timeout(Duration::from_millis(700));
@@ -54,8 +57,9 @@ async fn cl_02_another_secret_or_cluster_is_rejected() {
     peer.wait_for(2).await.unwrap();
 }
 
+/// Shows CL-02.
 #[tokio::test]
-async fn cl_02_strangers_only_get_an_alert() {
+async fn strangers_only_get_an_alert() {
     let (port, store) = founder(node(0)).await;
     let visitor = Visitor::at(&store, &[("n", "1")]).await;
     let before = store.stats().await.unwrap();
@@ -68,8 +72,9 @@ async fn cl_02_strangers_only_get_an_alert() {
     assert_eq!(visitor.value(&store, "n").await.unwrap(), "1");
 }
 
+/// Shows CL-03.
 #[tokio::test]
-async fn cl_03_clients_without_tls_are_rejected() {
+async fn clients_without_tls_are_rejected() {
     let (port, store) = founder(node(0)).await;
     let before = store.stats().await.unwrap();
     for said in
@@ -81,8 +86,9 @@ async fn cl_03_clients_without_tls_are_rejected() {
     assert_eq!(store.stats().await.unwrap(), before);
 }
 
+/// Shows CL-03.
 #[tokio::test]
-async fn cl_03_one_tls_version_and_protocol_is_spoken() {
+async fn one_tls_version_and_protocol_is_spoken() {
     let (port, _store) = founder(node(0)).await;
     let mut other = peer();
     other.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -12,8 +12,9 @@ use steadfast_replicated::{ReplicatedStore, ReplicatedStoreBuilder};
 use crate::common::{Pair, Visitor, contains, founder, node, plain, say};
 use crate::tap::Harm;
 
+/// Shows CL-04.
 #[tokio::test]
-async fn cl_04_tampering_ends_the_link_and_changes_nothing() {
+async fn tampering_ends_the_link_and_changes_nothing() {
     let clear = recorded_in_the_clear().await.concat();
     let pair = Pair::open(node).await;
     let visitor = Visitor::at(&pair.nodes[0], &[("n", "0"), ("kept", "\"as it was\"")]).await;
@@ -30,8 +31,9 @@ async fn cl_04_tampering_ends_the_link_and_changes_nothing() {
     }
 }
 
+/// Shows CL-04.
 #[tokio::test]
-async fn cl_04_plaintext_frames_are_rejected() {
+async fn plaintext_frames_are_rejected() {
     let recorded = recorded_in_the_clear().await;
     let (port, store) = founder(node(0)).await;
     let visitor = Visitor::at(&store, &[("n", "0")]).await;
@@ -45,8 +47,9 @@ async fn cl_04_plaintext_frames_are_rejected() {
     assert_eq!(visitor.value(&store, "n").await.unwrap(), "0");
 }
 
+/// Shows CL-05.
 #[tokio::test]
-async fn cl_05_replayed_traffic_is_rejected() {
+async fn replayed_traffic_is_rejected() {
     let pair = Pair::open(node).await;
     let [first, second] = &pair.nodes;
     let visitor = Visitor::at(first, &[("n", "0")]).await;
@@ -64,8 +67,9 @@ async fn cl_05_replayed_traffic_is_rejected() {
     assert!(first.wait_for(3).now_or_never().is_none(), "nobody joined");
 }
 
+/// Shows CL-10.
 #[tokio::test]
-async fn cl_10_the_wire_shows_no_token_and_no_value() {
+async fn the_wire_shows_no_token_and_no_value() {
     let (clear, tokens) = overheard(plain).await;
     for bytes in [VALUE, USER] {
         assert!(contains(&clear, bytes.as_bytes()), "the tap hears {bytes}");

@@ -129,8 +129,9 @@ async fn a_replaced_secret_opens_on_no_node() {
     }
 }
 
+/// Shows RC-11.
 #[tokio::test]
-async fn rc_11_a_read_that_began_before_the_end_revives_nothing() {
+async fn a_read_that_began_before_the_end_revives_nothing() {
     let service = Service::new();
     let id = service.fresh().await;
     let pause = service.backup.pause_after(Call::Load);

@@ -225,8 +225,9 @@ async fn a_kill_loses_no_acknowledged_write() {
     }
 }
 
+/// Shows SK-01.
 #[tokio::test]
-async fn sk_01_a_route_never_decides_whose_session_it_is() {
+async fn a_route_never_decides_whose_session_it_is() {
     let service = Service::with(2, |node| node);
     let (id, stranger) = (service.session().await, service.nodes[0].mint().unwrap());
     for routes in [&["n1"][..], &["n2"], &["evil", "n1"], &["n1", "n2", "n3"], &[]] {

@@ -39,7 +39,7 @@ async fn bad_tokens_end_nothing() {
 }
 
 #[tokio::test]
-async fn all_sessions_of_a_sid_end_on_every_node() {
+async fn ending_a_sid_reaches_every_node() {
     let redis = Redis::start();
     let store = || {
         let builder = RedisStore::builder().user(USER, PASSWORD);
@@ -62,7 +62,7 @@ async fn all_sessions_of_a_sid_end_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_sub_alone_ends_all_sessions_and_earlier_sign_ins() {
+async fn a_sub_ends_sessions_and_earlier_sign_ins() {
     let (issuer, nodes) = service(vec![Arc::new(MemoryStore::new())]).await;
     let (alice, bob) = (nodes[0].user("alice").await, nodes[0].user("bob").await);
     let claims = issuer.claims("alice");

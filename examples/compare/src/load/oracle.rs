@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_overlaps_a_write_may_miss_it() {
+    fn an_overlapping_read_may_miss_a_write() {
         let mut register = Register::default();
         let first = acknowledged(&mut register, 1, 2);
         let second = acknowledged(&mut register, 3, 6);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_without_an_answer_may_happen_or_not() {
+    fn an_unanswered_write_may_happen() {
         let mut register = Register::default();
         let first = acknowledged(&mut register, 1, 2);
         let second = register.begin(at(3));

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_out_under_way_may_end_the_session() {
+    fn an_unanswered_sign_out_may_end_the_session() {
         let visitor = signed_in();
         let (read, sign_out) = (visitor.send(at(1)), visitor.send_sign_out(at(1)));
         let signed_out = answer(200, r#"{"user":null}"#, &[]);

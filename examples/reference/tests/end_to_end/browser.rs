@@ -11,7 +11,7 @@ use testkit::client::{exchange, request};
 use testkit::{Server, eventually, within};
 
 #[tokio::test]
-async fn a_user_signs_in_sees_the_sessions_and_ends_them() {
+async fn a_user_manages_sessions_in_a_browser() {
     let server = Server::start(&["--profile", "host"]).await;
     let driver = Driver::start("journey").await;
     let (laptop, phone) = (driver.browser(&server).await, driver.browser(&server).await);
@@ -63,7 +63,7 @@ async fn a_remembered_sign_in_survives_a_browser_restart() {
 }
 
 #[tokio::test]
-async fn neither_scripts_nor_other_sites_get_at_the_session() {
+async fn scripts_and_other_sites_cannot_read_the_session() {
     let server = Server::start(&["--profile", "host"]).await;
     let driver = Driver::start("guards").await;
     let browser = driver.browser(&server).await;

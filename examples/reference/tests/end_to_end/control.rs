@@ -19,7 +19,7 @@ async fn the_clock_moves_and_sessions_expire_by_it() {
 }
 
 #[tokio::test]
-async fn each_fault_stands_between_the_middleware_and_the_store() {
+async fn each_fault_is_injected_before_the_store() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for (fault, method, path, status) in [
@@ -77,8 +77,9 @@ async fn what_expired_is_given_back_on_demand() {
     assert_eq!(server.told("/dump").await, json!({ "records": [] }));
 }
 
+/// Shows ID-09.
 #[tokio::test]
-async fn id_09_a_dump_shows_what_is_kept_and_no_token() {
+async fn a_dump_shows_records_and_no_token() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     client.send("POST", "/put?k=cart", &[], r#"["tea"]"#).await.ok();
@@ -105,7 +106,7 @@ async fn statistics_count_records_and_calls() {
 }
 
 #[tokio::test]
-async fn events_are_counted_by_name_here_and_in_the_metrics() {
+async fn events_are_counted_by_name() {
     let server = Server::start(&["--profile", "dev"]).await;
     let client = server.member("alice").await;
     client.post("/cycle").await.ok();
@@ -123,7 +124,7 @@ async fn events_are_counted_by_name_here_and_in_the_metrics() {
 }
 
 #[tokio::test]
-async fn a_store_without_nodes_has_no_cluster_to_show() {
+async fn a_store_without_nodes_shows_no_cluster() {
     let server = Server::start(&[]).await;
     for reply in [server.control("GET", "/cluster").await, server.control_page("/cluster").await] {
         assert_eq!(reply.status, 404);

@@ -3,7 +3,7 @@
 use testkit::Server;
 
 #[tokio::test]
-async fn every_failure_has_its_status_and_a_reason_as_json() {
+async fn every_failure_has_a_status_and_reason() {
     let server = Server::start(&[]).await;
     let client = server.client();
     client.post("/incr").await.ok();
@@ -38,8 +38,9 @@ async fn every_failure_has_its_status_and_a_reason_as_json() {
     assert_eq!(client.peek().await["n"], 1);
 }
 
+/// Shows CS-02.
 #[tokio::test]
-async fn cs_02_a_cross_site_request_is_refused() {
+async fn a_cross_site_request_is_refused() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let origin = format!("http://{}", server.address);
@@ -61,7 +62,7 @@ async fn cs_02_a_cross_site_request_is_refused() {
 }
 
 #[tokio::test]
-async fn what_fails_at_the_commit_has_a_reason_as_well() {
+async fn a_failed_commit_has_a_reason() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     server.order("/fault?op=update&mode=down").await;
@@ -71,7 +72,7 @@ async fn what_fails_at_the_commit_has_a_reason_as_well() {
 }
 
 #[tokio::test]
-async fn a_commit_that_lost_to_another_request_is_409() {
+async fn a_commit_that_loses_is_409() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     let tab = client.fork();
@@ -85,7 +86,7 @@ async fn a_commit_that_lost_to_another_request_is_409() {
 }
 
 #[tokio::test]
-async fn a_page_that_fails_says_so_as_a_page() {
+async fn a_failed_page_is_answered_as_html() {
     let server = Server::start(&[]).await;
     let client = server.client();
     client.post("/incr").await.ok();

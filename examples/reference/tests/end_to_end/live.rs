@@ -53,7 +53,7 @@ async fn a_visitor_without_a_session_has_no_stream() {
 }
 
 #[tokio::test]
-async fn an_open_stream_does_not_hold_up_the_end() {
+async fn an_open_stream_does_not_block_shutdown() {
     let server = Server::start(&["--shutdown", "20"]).await;
     let client = server.member("alice").await;
     let mut events = Events::open(&server, &client, "/live").await;

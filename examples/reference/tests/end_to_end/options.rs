@@ -82,7 +82,7 @@ async fn help_lists_every_option() {
 }
 
 #[tokio::test]
-async fn a_file_may_hold_the_url_of_the_store() {
+async fn a_file_may_hold_the_store_url() {
     let path = std::env::temp_dir().join(format!("reference-store-{}", std::process::id()));
     std::fs::write(&path, "memory:?anonymous-records=1\n").unwrap();
     let server = Server::start(&["--store", &format!("@{}", path.display())]).await;

@@ -14,7 +14,7 @@ async fn the_page_counts_visits_and_names_the_node() {
 }
 
 #[tokio::test]
-async fn a_form_signs_in_and_comes_back_to_the_page() {
+async fn a_form_signs_in_and_returns() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let reply = submit(&client, "/login", "u=al%26ice").await;
@@ -82,7 +82,7 @@ async fn names_are_text_and_never_markup() {
 }
 
 #[tokio::test]
-async fn the_page_loads_nothing_and_is_framed_by_nobody() {
+async fn the_page_loads_nothing_and_forbids_frames() {
     let server = Server::start(&[]).await;
     let page = server.client().get("/").await.ok();
     let policy = page.header("content-security-policy").unwrap();
@@ -94,7 +94,7 @@ async fn the_page_loads_nothing_and_is_framed_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_program_that_sends_forms_is_answered_as_json() {
+async fn a_program_that_posts_forms_gets_json() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let form = ("content-type", "application/x-www-form-urlencoded");

@@ -96,7 +96,7 @@ async fn signing_in_rotates_and_keeps_the_values() {
 }
 
 #[tokio::test]
-async fn a_session_that_begins_with_a_sign_in_is_as_old_as_it() {
+async fn a_session_begins_with_its_sign_in() {
     let server = Server::start(&[]).await;
     let seen = server.member("alice").await.peek().await;
     assert_eq!(seen["created"], seen["authenticated"]);
@@ -144,7 +144,7 @@ async fn signing_out_everywhere_ends_all() {
 }
 
 #[tokio::test]
-async fn a_user_lists_the_own_sessions_and_ends_one() {
+async fn a_user_lists_sessions_and_ends_one() {
     let server = Server::start(&[]).await;
     let (here, there) = (server.member("alice").await, server.member("alice").await);
     let list = here.get("/sessions").await.ok().json();
@@ -156,8 +156,9 @@ async fn a_user_lists_the_own_sessions_and_ends_one() {
     assert_eq!((here.user().await, there.user().await), (Some("alice".to_owned()), None));
 }
 
+/// Shows LO-08.
 #[tokio::test]
-async fn lo_08_a_foreign_handle_is_not_there() {
+async fn a_foreign_handle_is_not_there() {
     let server = Server::start(&[]).await;
     let (alice, bob) = (server.member("alice").await, server.member("bob").await);
     let foreign = bob.peek().await["handle"].as_str().unwrap().to_owned();
@@ -172,7 +173,7 @@ async fn lo_08_a_foreign_handle_is_not_there() {
 }
 
 #[tokio::test]
-async fn only_the_token_of_this_session_opens_what_is_protected() {
+async fn only_its_csrf_token_opens_a_protected_route() {
     let server = Server::start(&[]).await;
     let (client, other) = (server.client(), server.client());
     let token = client.get("/csrf").await.ok().json()["token"].as_str().unwrap().to_owned();
@@ -220,7 +221,7 @@ async fn a_sign_in_says_how_long_and_where() {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_the_wrong_form_is_refused() {
+async fn a_malformed_sign_in_is_refused() {
     let server = Server::start(&[]).await;
     for (parameters, status) in [
         ("", 400),
@@ -245,7 +246,7 @@ async fn visitors_end_sooner_where_asked() {
 }
 
 #[tokio::test]
-async fn a_sign_in_at_the_cap_is_refused_where_asked() {
+async fn a_sign_in_at_the_cap_is_refused() {
     let server = Server::start(&["--max-per-principal", "1", "--at-cap", "refuse"]).await;
     let first = server.member("alice").await;
     let second = server.client();

@@ -3,7 +3,7 @@
 use testkit::Server;
 
 #[tokio::test]
-async fn without_a_control_port_there_are_no_routes_for_tests() {
+async fn test_routes_need_a_control_port() {
     let server = Server::without_control(&[]).await;
     let client = server.client();
     for path in ["/gate?g=a", "/status/200", "/public", "/other-cookie", "/same-cookie", "/stream"]
@@ -122,7 +122,7 @@ async fn a_redirect_after_a_login_finds_it() {
 }
 
 #[tokio::test]
-async fn a_public_answer_that_reads_the_session_is_private() {
+async fn an_answer_that_reads_a_session_is_private() {
     let server = Server::start(&[]).await;
     let client = server.client();
     let untouched = client.get("/public").await.ok();
@@ -133,8 +133,9 @@ async fn a_public_answer_that_reads_the_session_is_private() {
     assert_eq!(written.header("cache-control"), Some("no-store"));
 }
 
+/// Shows CK-06.
 #[tokio::test]
-async fn ck_06_cookies_of_the_application_stay() {
+async fn cookies_of_the_application_stay() {
     let server = Server::start(&["--profile", "dev"]).await;
     let other = server.client().get("/other-cookie?mode=write").await.ok();
     assert_eq!(other.set_cookies()[0], "theme=dark");
@@ -142,8 +143,9 @@ async fn ck_06_cookies_of_the_application_stay() {
     assert_eq!(server.client().get("/other-cookie").await.ok().set_cookies(), ["theme=dark"]);
 }
 
+/// Shows CK-05.
 #[tokio::test]
-async fn ck_05_a_cookie_in_our_name_gives_way_to_ours() {
+async fn an_application_cookie_of_our_name_is_replaced() {
     let server = Server::start(&["--profile", "dev"]).await;
     let same = server.client().get("/same-cookie?mode=write").await.ok();
     assert_eq!(same.set_cookies().len(), 1);

@@ -19,7 +19,7 @@ use crate::guide::Guide;
 use crate::shown::Shown;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_guide_lists_what_servers_show_and_nothing_else() {
+async fn the_guide_lists_exactly_the_shown_metrics() {
     let (guide, shown) = (Guide::read(), everything().await);
     assert_eq!(guide.names(), shown.names());
     for metric in &guide.metrics {

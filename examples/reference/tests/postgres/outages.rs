@@ -25,7 +25,7 @@ async fn a_failover_to_a_synchronous_standby_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failover_to_an_asynchronous_standby_loses_the_last_commits_at_most() {
+async fn an_asynchronous_failover_loses_only_the_last_commits() {
     let service = Service::replicated(false).await;
     let load = Load::start(&service).await;
     load.go_on(BEFORE).await;
@@ -57,7 +57,7 @@ async fn a_crash_and_a_restart_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_hangs_for_ten_seconds_costs_requests_their_deadline() {
+async fn a_hanging_database_costs_requests_their_timeout() {
     let service = Service::alone().await;
     let (load, leavers) = (Load::start(&service).await, leavers(&service).await);
     load.go_on(BEFORE).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::service::Service;
 
 #[tokio::test]
-async fn overlapping_writes_and_increments_of_three_nodes_are_complete() {
+async fn overlapping_writes_of_three_nodes_are_complete() {
     let service = Service::alone().await;
     let client = service.member("alice").await;
 
@@ -58,8 +58,9 @@ async fn what_one_node_does_every_node_knows() {
     assert_eq!(service.users(&copy).await, vec![None; 3]);
 }
 
+/// Shows AR-01.
 #[tokio::test]
-async fn ar_01_no_token_that_was_issued_is_in_the_database() {
+async fn the_database_holds_no_issued_token() {
     let service = Service::alone().await;
     let mut tokens = Vec::new();
     for user in ["alice", "bob", "carol"] {
@@ -75,8 +76,9 @@ async fn ar_01_no_token_that_was_issued_is_in_the_database() {
     }
 }
 
+/// Shows IN-06.
 #[tokio::test]
-async fn in_06_a_corrupt_record_is_absent_counted_and_left_as_it_is() {
+async fn a_corrupt_record_is_counted_and_kept() {
     let service = Service::alone().await;
     let client = service.member("alice").await;
     let sql = |sql| service.primary.sql("postgres", "shop", sql);

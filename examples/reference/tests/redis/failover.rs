@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::fixture::{Counting, Pinging, SOON, Stop, is_done, nodes, recovery};
 
+/// Shows ST-06.
 #[tokio::test(flavor = "multi_thread")]
-async fn st_06_the_primary_is_killed_under_load_and_no_confirmed_logout_is_undone() {
+async fn a_failover_undoes_no_confirmed_logout() {
     let mut servers = RedisWithSentinels::start();
     let nodes = nodes(&format!("{}?wait=1", servers.url())).await;
     let client = nodes[0].member("alice").await;

@@ -4,8 +4,9 @@ use serde_json::json;
 use testkit::redis::{PASSWORD, Redis, USER};
 use testkit::{Server, within};
 
+/// Shows ST-07.
 #[tokio::test]
-async fn st_07_a_policy_that_may_evict_sessions_is_warned_of() {
+async fn a_policy_that_evicts_sessions_is_warned_of() {
     let [good, bad] = ["noeviction", "allkeys-lru"]
         .map(|policy| Redis::configured(&format!("maxmemory-policy {policy}")));
     for (redis, is_warned) in [(&good, false), (&bad, true)] {
@@ -17,8 +18,9 @@ async fn st_07_a_policy_that_may_evict_sessions_is_warned_of() {
     }
 }
 
+/// Shows IN-06.
 #[tokio::test]
-async fn in_06_a_corrupt_record_is_no_session_and_counted_and_left_as_it_is() {
+async fn a_corrupt_record_is_counted_and_left_unchanged() {
     let redis = Redis::start();
     let server = Server::start(&["--store", &redis.url()]).await;
     let client = server.member("alice").await;
@@ -32,8 +34,9 @@ async fn in_06_a_corrupt_record_is_no_session_and_counted_and_left_as_it_is() {
     assert_eq!(client.peek().await["n"], 1, "a fresh session took its place");
 }
 
+/// Shows TO-09.
 #[tokio::test]
-async fn to_09_what_expired_is_collected_and_counted_once() {
+async fn what_expired_is_collected_and_counted_once() {
     let redis = Redis::start();
     let server = Server::start(&["--store", &redis.url()]).await;
     let (one, other) = (server.member("alice").await, server.member("bob").await);
@@ -48,7 +51,7 @@ async fn to_09_what_expired_is_collected_and_counted_once() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_reached_at_start_is_one_clear_line() {
+async fn an_unreachable_store_is_one_clear_line() {
     let mut redis = Redis::start();
     let url = redis.url();
     redis.kill();
@@ -58,7 +61,7 @@ async fn a_store_that_cannot_be_reached_at_start_is_one_clear_line() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused_at_start_and_not_shown() {
+async fn a_wrong_password_is_refused_and_not_shown() {
     let redis = Redis::start();
     let url = redis.url().replace(PASSWORD, "hunter2");
     let said = refusal(&url).await;
@@ -67,7 +70,7 @@ async fn a_wrong_password_is_refused_at_start_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_serve_is_refused_in_one_line_with_the_remedy() {
+async fn an_unusable_store_is_refused_with_the_remedy() {
     let redis = Redis::start();
     let replica = Redis::configured(&format!("replicaof {}", redis.address().replace(':', " ")));
     let said = refusal(&replica.url()).await;
@@ -79,7 +82,7 @@ async fn a_store_that_cannot_serve_is_refused_in_one_line_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_ask_for_warnings_is_served() {
+async fn a_user_without_warning_privileges_is_served() {
     let redis = Redis::start();
     for right in ["-info", "-scan", "-pubsub"] {
         redis.ask(&["ACL", "SETUSER", USER, right]);
@@ -90,7 +93,7 @@ async fn a_user_who_may_not_ask_for_warnings_is_served() {
 }
 
 #[tokio::test]
-async fn a_server_is_named_by_its_socket_and_a_url_may_end_with_a_line_break() {
+async fn a_socket_url_may_end_with_a_newline() {
     let (_redis, path) = Redis::with_unix_socket();
     let url = format!("redis+unix://{}:{}@{}\n", USER, PASSWORD, path.display());
     let server = Server::start(&["--store", &url]).await;
@@ -98,7 +101,7 @@ async fn a_server_is_named_by_its_socket_and_a_url_may_end_with_a_line_break() {
 }
 
 #[tokio::test]
-async fn an_address_that_hides_shards_is_served_with_one_key_a_command() {
+async fn hidden_shards_get_one_key_per_command() {
     let redis = Redis::start();
     let server = Server::start(&["--store", &format!("{}?split=yes", redis.url())]).await;
     let (one, other) = (server.member("alice").await, server.member("alice").await);

@@ -7,7 +7,7 @@ use testkit::redis::Redis;
 use crate::fixture::{Counting, Pinging, SOON, Stop, is_done, nodes, recovery};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_hangs_for_ten_seconds_is_noticed_by_those_who_need_it() {
+async fn only_sessions_notice_a_hanging_redis() {
     let redis = Redis::start();
     let nodes = nodes(&redis.url()).await;
     let client = nodes[0].member("alice").await;
@@ -57,7 +57,7 @@ async fn a_redis_that_hangs_for_ten_seconds_is_noticed_by_those_who_need_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_of_a_full_redis_read_and_sign_out_while_visitors_are_refused() {
+async fn a_full_redis_still_serves_signed_in_users() {
     let redis = Redis::start();
     let nodes = nodes(&redis.url()).await;
     let mut members = Vec::new();
@@ -79,7 +79,7 @@ async fn members_of_a_full_redis_read_and_sign_out_while_visitors_are_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_keeps_its_data_on_disk_is_killed_and_started_again() {
+async fn a_redis_restarts_from_its_disk() {
     let mut redis = Redis::configured("appendonly yes\nappendfsync always");
     let nodes = nodes(&redis.url()).await;
     let client = nodes[0].member("alice").await;

@@ -7,7 +7,7 @@ use testkit::{Balancer, Client, Cluster, Load, Policy, Server};
 use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_writes_are_each_read_on_the_next_node() {
+async fn each_write_is_read_on_the_next_node() {
     let cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let mut clients = JoinSet::new();
@@ -63,7 +63,7 @@ async fn overlapping_requests_to_three_nodes_are_all_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_load_leaves_is_on_two_nodes_and_the_same_on_both() {
+async fn both_copies_agree_after_a_load() {
     let cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 24, Duration::from_millis(50)).await;
@@ -76,7 +76,7 @@ async fn what_a_load_leaves_is_on_two_nodes_and_the_same_on_both() {
 
 /// The owner of one record may be away, and the owner of the next may not.
 #[tokio::test]
-async fn calls_that_fail_keep_no_other_call_from_being_made() {
+async fn failing_calls_do_not_block_other_calls() {
     let cluster = Cluster::start(1, "copies=1").await;
     let node = cluster.node(0);
     let alice = node.member("alice").await;

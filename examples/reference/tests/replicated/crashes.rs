@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::{Balancer, Client, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_under_load_loses_nothing_and_after_repair_a_second_one_neither() {
+async fn a_second_kill_after_repair_loses_nothing() {
     let mut cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 400, THINKS).await;
@@ -24,7 +24,7 @@ async fn a_kill_under_load_loses_nothing_and_after_repair_a_second_one_neither()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_back_before_it_was_missed_brings_nothing_down() {
+async fn a_quick_restart_of_a_node_goes_unnoticed() {
     let mut cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 60, THINKS / 5).await;
@@ -42,7 +42,7 @@ async fn a_node_that_is_back_before_it_was_missed_brings_nothing_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_lose_nothing_when_one_is_killed_and_after_its_return_the_other() {
+async fn two_nodes_survive_alternating_kills() {
     let mut cluster = Cluster::start(2, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 60, THINKS / 5).await;
@@ -60,7 +60,7 @@ async fn two_nodes_lose_nothing_when_one_is_killed_and_after_its_return_the_othe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_all_copies_every_node_has_every_session_and_a_kill_loses_nothing() {
+async fn full_replication_loses_nothing_in_a_kill() {
     let mut cluster = Cluster::start(3, "copies=all").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 100, THINKS).await;
@@ -78,8 +78,9 @@ async fn with_all_copies_every_node_has_every_session_and_a_kill_loses_nothing()
     cluster.at_rest(3).await;
 }
 
+/// Shows RC-10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rc_10_a_node_that_was_down_during_a_logout_returns_and_the_token_is_dead_there() {
+async fn a_returning_node_knows_a_missed_logout() {
     for settings in ["copies=1", "copies=all"] {
         let mut cluster = Cluster::start(3, settings).await;
         let members = members(&cluster, 30).await;
@@ -92,8 +93,9 @@ async fn rc_10_a_node_that_was_down_during_a_logout_returns_and_the_token_is_dea
     }
 }
 
+/// Shows RC-10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rc_10_a_node_that_stood_still_during_a_logout_does_not_know_the_token_any_more() {
+async fn a_stalled_node_rejects_a_logged_out_token() {
     for settings in ["copies=1", "copies=all"] {
         let cluster = Cluster::start(3, settings).await;
         let members = members(&cluster, 30).await;

@@ -9,17 +9,17 @@ use serde_json::Value;
 use testkit::{Balancer, Client, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_cut_off_refuses_and_the_others_go_on() {
+async fn an_isolated_node_refuses_while_others_serve() {
     lose_the_third("cut off", ISOLATED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_not_heard_refuses_and_the_others_go_on() {
+async fn a_node_that_cannot_send_refuses() {
     lose_the_third("not heard", &[(2, 0), (2, 1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_hears_nobody_refuses_and_the_others_go_on() {
+async fn a_node_that_cannot_receive_refuses() {
     lose_the_third("deaf", &[(0, 2), (1, 2)]).await;
 }
 
@@ -48,7 +48,7 @@ async fn lose_the_third(drill: &str, ways: &[(usize, usize)]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_nodes_that_reach_each_other_only_through_a_third_lose_nothing() {
+async fn a_cut_between_two_nodes_loses_nothing() {
     let cluster = Cluster::start_wired(3, "copies=1").await;
     let load = work(&cluster).await;
     let members = members(&cluster, 12).await;
@@ -59,7 +59,7 @@ async fn two_nodes_that_reach_each_other_only_through_a_third_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_ends_is_dead_on_a_node_that_is_cut_off_from_that_moment() {
+async fn an_isolated_node_serves_no_ended_session() {
     let cluster = Cluster::start_wired(3, "copies=1").await;
     let members = members(&cluster, 36).await;
     let (before, after) = members.split_at(18);
@@ -107,7 +107,7 @@ async fn a_write_beyond_a_cut_brings_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_degrade_both_sides_of_a_cut_serve_and_are_merged_afterwards() {
+async fn degraded_sides_serve_and_merge() {
     let cluster = Cluster::start_wired(3, "copies=1&partition=degrade").await;
     let mut members = members(&cluster, 36).await;
     // Whose session is on both sides.
@@ -142,7 +142,7 @@ async fn with_degrade_both_sides_of_a_cut_serve_and_are_merged_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_that_stands_still_delays_a_write_by_a_deadline_at_most() {
+async fn a_stalled_backup_delays_a_write_briefly() {
     let cluster = Cluster::start(3, "copies=1").await;
     let client = held_by(&cluster, "n1.n2").await;
     cluster.pause(1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use testkit::{Balancer, Cluster, Load, Policy, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_ten_seconds_of_standing_still_a_node_holds_what_the_others_do() {
+async fn a_stalled_node_catches_up() {
     let cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 100, THINKS).await;
@@ -35,7 +35,7 @@ async fn after_ten_seconds_of_standing_still_a_node_holds_what_the_others_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_stood_still_never_serves_what_it_had() {
+async fn a_stalled_node_serves_no_stale_session() {
     let cluster = Cluster::start(3, "copies=1").await;
     let balancer = Balancer::new(cluster.addresses());
     let load = Load::start(&balancer, Policy::RoundRobin, 40, THINKS / 5).await;

@@ -6,7 +6,7 @@ use testkit::load::Verdict;
 use testkit::{Balancer, Cluster, Haproxy, Load, Policy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn haproxy_sends_clients_to_owners_and_when_one_dies_to_its_backups() {
+async fn haproxy_follows_routes_to_owners_and_backups() {
     let mut cluster = Cluster::start(3, "copies=1").await;
     let haproxy = haproxy(&cluster).await;
     let nodes = cluster.addresses().into_iter();

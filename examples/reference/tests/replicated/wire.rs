@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use testkit::{Client, Cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_between_nodes_learns_no_token_no_hash_no_name_and_no_value() {
+async fn a_listener_between_nodes_learns_no_secret() {
     let cluster = Cluster::start_wired(3, "copies=1").await;
     let mut secrets = vec![NAME.into(), VALUE.into()];
     for n in 0..6 {

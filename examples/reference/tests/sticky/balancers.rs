@@ -27,7 +27,7 @@ async fn haproxy_follows_the_suffix_of_the_token() {
 }
 
 #[tokio::test]
-async fn haproxy_follows_the_second_label_where_the_first_node_is_down() {
+async fn haproxy_follows_the_second_label_after_a_failure() {
     let mut service = Service::start("suffix").await;
     let haproxy = service.haproxy(config!("haproxy/suffix.cfg")).await;
     let alice = member(&haproxy.client(), "alice").await;
@@ -60,7 +60,7 @@ async fn haproxy_keeps_the_route_in_a_table() {
 }
 
 #[tokio::test]
-async fn haproxy_goes_by_the_address_and_a_client_with_a_new_one_stays_signed_in() {
+async fn a_new_address_behind_haproxy_stays_signed_in() {
     let mut service = Service::start("none").await;
     let haproxy = service.haproxy(config!("haproxy/source.cfg")).await;
     moves_with_its_address(&haproxy.client()).await;
@@ -75,7 +75,7 @@ async fn nginx_follows_the_cookie_with_the_route() {
 }
 
 #[tokio::test]
-async fn nginx_goes_by_the_address_and_a_client_with_a_new_one_stays_signed_in() {
+async fn a_new_address_behind_nginx_stays_signed_in() {
     let mut service = Service::start("none").await;
     let nginx = service.nginx(config!("nginx/ip_hash.conf")).await;
     moves_with_its_address(&nginx.client()).await;

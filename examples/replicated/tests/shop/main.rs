@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::example::{Example, send};
 
 #[tokio::test]
-async fn a_visitor_is_counted_on_every_node_in_turn() {
+async fn each_node_counts_the_same_visitor() {
     let example = Example::start().await;
     let visitor = example.visitor();
     let mut served = BTreeSet::new();
@@ -24,7 +24,7 @@ async fn a_visitor_is_counted_on_every_node_in_turn() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_when_its_node_crashes_and_the_node_comes_back() {
+async fn a_session_survives_the_crash_of_its_node() {
     let mut example = Example::start().await;
     let visitor = example.visitor();
     visitor.signs_in("alice").await;
@@ -52,7 +52,7 @@ async fn a_session_goes_on_when_its_node_crashes_and_the_node_comes_back() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_told_to_end_fails_no_request() {
+async fn a_graceful_stop_fails_no_request() {
     let mut example = Example::start().await;
     let visitor = example.visitor();
     let first = visitor.page().await.unwrap();
@@ -66,7 +66,7 @@ async fn a_node_that_is_told_to_end_fails_no_request() {
 }
 
 #[tokio::test]
-async fn only_its_owner_reads_the_secret_and_nothing_is_left_in_the_end() {
+async fn the_secret_file_is_private_and_removed() {
     for signal in ["INT", "TERM"] {
         let mut example = Example::start().await;
         let secret = example.secret();

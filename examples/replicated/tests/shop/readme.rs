@@ -35,7 +35,7 @@ async fn what_there_is_to_try_can_be_tried() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_started_by_their_commands_share_their_sessions() {
+async fn separately_started_nodes_share_sessions() {
     let [.., secret, mut nodes] = commands();
     let here = fresh_directory("operator");
     run(&here, &secret).await;

@@ -62,7 +62,7 @@ pub fn what_a_budget_counts_is_given_back() {
 }
 
 /// A write is under way while its session ends.
-pub fn a_late_write_does_not_bring_a_record_back() {
+pub fn a_late_write_revives_no_record() {
     let store = Store::with_room_for(9);
     let visitor = store.visitor(1);
     let writing = spawn(&store, {
@@ -87,7 +87,7 @@ pub fn an_id_is_given_once() {
 }
 
 /// An account is closed while somebody signs in to it.
-pub fn a_login_is_ended_by_a_revocation_or_refused() {
+pub fn a_revocation_ends_or_refuses_a_login() {
     let store = Store::with_room_for(9);
     let visitor = store.visitor(1);
     let login = spawn(&store, {
@@ -188,7 +188,7 @@ pub fn a_record_is_swept_once_or_lives() {
 }
 
 /// A stream begins to listen, and asks once, while its session ends.
-pub fn a_listener_that_found_a_session_hears_of_its_end() {
+pub fn a_listener_learns_of_a_session_end() {
     let store = Store::with_room_for(9);
     let visitor = store.visitor(1);
     let listening = spawn(&store, {

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_changes_are_counted_from_the_first_that_is_undone() {
+    fn lost_changes_are_counted_from_the_first() {
         let events = [
             at(Count(Some(1)), 0, 1),
             at(Count(Some(2)), 2, 3),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_confirmed_after_the_failover_is_not_forgotten() {
+    fn changes_after_the_failover_are_kept() {
         let events = [at(Write(1), 0, 1), at(Write(2), 20, 21), at(Read(1), 30, 31)];
         assert!(loss(&events, 10).is_err());
     }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_may_be_absent_after_its_deadline_only() {
+    fn a_session_is_absent_only_after_its_deadline() {
         let absent = |at| history(&[(load(None), at, at + 1, Told::Absent)]);
         assert_is_wrong(&absent(30_000), "life");
         assert_eq!(check_history(&absent(101_000)), Ok(()));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_may_end_a_session_of_a_visitor_for_good() {
+    fn a_budget_may_end_a_visitor_session() {
         let mut history = history(&[(load(None), 10, 11, Told::Absent)]);
         assert_is_wrong(&history, "life");
         history.evicts = true;
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_takes_long_may_end_a_session_last() {
+    fn a_slow_login_may_end_a_session_last() {
         let create = Asked::Create { secret: 7, epoch: None };
         let login = |session, begin, end| {
             let subject = Subject::Session(session);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_may_show_what_is_old_unless_the_client_carries_more() {
+    fn a_copy_may_be_older_than_the_owner() {
         let put = (Asked::Put(Key::A, 5), 10, 11, applied(2));
         let read = |carried| (load(carried), 20, 21, found(1, 0));
         assert_eq!(check_history(&history(&[put.clone(), read(None)])), Ok(()));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_answered_has_no_effect_long_after_all_is_well() {
+    fn an_unanswered_call_has_no_late_effect() {
         let put = (Asked::Put(Key::A, 5), 10, 11, Told::Nothing(String::new()));
         let reads = [
             (load(None), 11_000, 11_001, found(1, 0)),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_fails_while_nothing_is_broken_is_noticed() {
+    fn a_failure_without_a_fault_is_noticed() {
         let failed = history(&[(load(None), 50, 60, Told::Nothing("503".to_owned()))]);
         assert_eq!(is_available(&failed, ms(51)), Ok(()));
         assert!(is_available(&failed, ms(50)).is_err());

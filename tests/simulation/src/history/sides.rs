@@ -200,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn writes_at_the_same_time_may_both_be_the_latest() {
+    fn concurrent_writes_may_both_be_latest() {
         let puts = [(put(5), 10, applied(None)), (put(6), 10, applied(None))];
         let then = |last| told(&[&puts[..], &[(load(), 100, last)]].concat());
         assert_eq!((then(found(5, 0)), then(found(6, 0))), (Ok(()), Ok(())));
     }
 
     #[test]
-    fn a_counter_is_as_its_last_writer_left_it() {
+    fn a_counter_has_its_last_written_value() {
         let adds = [(Asked::Add, 10, applied(Some(1))), (Asked::Add, 20, applied(Some(1)))];
         let then = |last| told(&[&adds[..], &[(load(), 100, last)]].concat());
         assert_eq!(then(found(0, 1)), Ok(()));

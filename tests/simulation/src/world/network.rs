@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direction_is_cut_until_each_cut_is_healed() {
+    fn a_link_stays_cut_until_every_cut_heals() {
         let mut network = Network::<()>::new(1);
         network.cut(&[(0, 1)]);
         network.cut(&[(0, 1)]);

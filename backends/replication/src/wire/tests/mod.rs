@@ -53,8 +53,9 @@ proptest! {
         same(&packet, &definition.extended("Frame", &encode(&packet, ENDS)));
     }
 
+    /// Shows CL-08.
     #[test]
-    fn cl_08_arbitrary_bytes_are_refused_without_a_panic(
+    fn arbitrary_bytes_are_refused_without_a_panic(
         bytes: Vec<u8>,
         packet in packet(),
         at: Index,
@@ -160,8 +161,9 @@ fn an_epoch_with_impossible_parts_is_refused() {
     refused(|epoch| epoch.members.extend(epoch.members.clone()));
 }
 
+/// Shows CL-07.
 #[test]
-fn cl_07_a_list_has_a_limit() {
+fn a_list_has_a_limit() {
     let member = proto::Member::default();
     let list = |length| proto::MemberList { item: vec![member.clone(); length] }.encode_to_vec();
     let decode =
@@ -170,8 +172,9 @@ fn cl_07_a_list_has_a_limit() {
     assert_eq!(decode(6), Err(WireError::TooMany(5)));
 }
 
+/// Shows CL-07.
 #[test]
-fn cl_07_groups_are_not_nested_without_end() {
+fn groups_are_not_nested_without_end() {
     let mut groups = Vec::new();
     for _ in 0..100_000 {
         encode_key(25, WireType::StartGroup, &mut groups);
