@@ -66,7 +66,7 @@ async fn sign_out(session: Session) -> Result<Redirect, Error> {
     Ok(Redirect::to("/"))
 }
 
-/// What a user recognises of a `User-Agent`, and short enough for a label.
+/// Returns the part that a user recognises of a `User-Agent`, and short enough for a label.
 fn device(agent: &str) -> String {
     let find = |known: &[(&str, &'static str)], other| {
         known.iter().find(|(sign, _)| agent.contains(sign)).map_or(other, |(_, name)| *name)
@@ -74,7 +74,7 @@ fn device(agent: &str) -> String {
     format!("{} on {}", find(BROWSERS, "A browser"), find(SYSTEMS, "an unknown system"))
 }
 
-/// In this order: Edge names Chrome as well, and Chrome names Safari.
+/// The order matters: Edge names Chrome as well, and Chrome names Safari.
 const BROWSERS: &[(&str, &str)] =
     &[("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari")];
 const SYSTEMS: &[(&str, &str)] = &[

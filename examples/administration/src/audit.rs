@@ -17,14 +17,14 @@ pub struct Audit(UnboundedSender<Entry>);
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Entry {
-    /// What happened to a session of a realm.
+    /// An event of a session of a realm.
     #[allow(missing_docs)]
     Event {
         realm: String,
         #[serde(flatten)]
         event: SessionEvent,
     },
-    /// What an administrator is about to do: events do not say which one it was.
+    /// The action that an administrator begins: events do not say which one it was.
     #[allow(missing_docs)]
     Act { at: String, administrator: String, act: &'static str, to: String },
 }

@@ -165,7 +165,7 @@ impl Claims {
     }
 }
 
-/// Why a request ends nothing. No text holds anything of the token.
+/// The reason for which a request ends nothing. No text holds anything of the token.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("the request is not a form with one logout_token")]
@@ -232,5 +232,5 @@ const LEEWAY: u64 = 30;
 /// Seconds after which a token is refused, also if it has not expired.
 const MAX_AGE: u64 = 300;
 
-/// How long a used token is remembered: for longer than it would be accepted.
+/// The time for which a used token is remembered: longer than it would be accepted.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(MAX_AGE + 4 * LEEWAY);

@@ -64,7 +64,7 @@ impl Known {
     }
 }
 
-/// Between two fetches, so that forged tokens with random key ids do not flood the issuer.
+/// The pause between two fetches, so that forged tokens with random key ids do not flood the issuer.
 const PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3_600);
 const PATIENCE: Duration = Duration::from_secs(5);

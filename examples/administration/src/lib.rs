@@ -23,11 +23,11 @@ pub use backchannel::Provider;
 /// The sessions of the application: three realms over one store.
 #[derive(Clone, Debug)]
 pub struct Realms {
-    /// Of users, found by the `sid` of their identity provider.
+    /// The layer of users, found by the `sid` of their identity provider.
     pub users: SessionLayer,
-    /// Of administrators: another cookie, and a shorter life.
+    /// The layer of administrators: another cookie, and a shorter life.
     pub administrators: SessionLayer,
-    /// Of logout tokens that were used. No client has such a session.
+    /// The logout tokens that were used. No client has such a session.
     used_tokens: SessionLayer,
 }
 

@@ -54,7 +54,7 @@ async fn add_to_cart(session: Session, Form(form): Form<Item>) -> Result<Redirec
     Ok(Redirect::to("/"))
 }
 
-/// Signs in whoever says so: a real application checks a password here.
+/// Signs in any name: a real application checks a password here.
 async fn login(session: Session, Form(form): Form<User>) -> Result<Redirect, Error> {
     session.login(form.user).await?;
     Ok(Redirect::to("/"))

@@ -1,4 +1,4 @@
-//! Serving until the process is told to stop, and stopping within a stated time.
+//! Serves until the process has to stop, and then stops within a stated time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use steadfast::SessionLayer;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Serves until `stop` resolves. Then open streams are told to end, and responses under way may take
+/// Serves until `stop` resolves. Then open streams end, and responses under way may take
 /// [`PATIENCE`]; what outlives its request is waited for last.
 pub async fn serve(
     listener: TcpListener,
@@ -41,5 +41,5 @@ pub async fn ctrl_c() {
     tokio::signal::ctrl_c().await.expect("a process can listen for Ctrl-C");
 }
 
-/// How long responses under way may take after the process was told to stop: 10 s.
+/// The time that responses may take after the process has to stop: 10 s.
 pub const PATIENCE: Duration = Duration::from_secs(10);

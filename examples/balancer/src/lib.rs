@@ -26,7 +26,7 @@ pub struct Balancer {
     turn: AtomicUsize,
 }
 
-/// Which node a request is sent to first.
+/// The choice of the first node for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// The next one in turn.
@@ -36,7 +36,7 @@ pub enum Policy {
 }
 
 impl Balancer {
-    /// In front of nodes with these labels and addresses.
+    /// Makes a balancer for nodes with these labels and addresses.
     pub fn new(policy: Policy, nodes: impl IntoIterator<Item = (String, SocketAddr)>) -> Self {
         Self {
             nodes: nodes.into_iter().collect(),
@@ -71,7 +71,7 @@ impl Balancer {
         }
     }
 
-    /// How long responses under way may take after it was told to stop: 10 s.
+    /// The time that responses may take after it has to stop: 10 s.
     pub const PATIENCE: Duration = Duration::from_secs(10);
 
     fn router(self) -> Router {
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusing_node_is_skipped() {
-        // Bound and not listening: nobody else gets the port, and it refuses.
+        // Bound and not listening: no other process gets the port, and it refuses.
         let gone = TcpSocket::new_v4().unwrap();
         gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let nodes = [("gone".to_owned(), gone.local_addr().unwrap()), node("n1").await];

@@ -9,7 +9,7 @@ use crate::room::{Line, Room};
 
 pub(crate) const NICKNAME: Key<String> = Key::new("nickname");
 
-/// What a stream or a socket sends on.
+/// A message that a stream or a socket sends on.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Heard {
@@ -35,7 +35,7 @@ impl Member {
         Ok(Self { session, user, nickname, changes, room, lines })
     }
 
-    /// What happens next. It may be dropped and called again.
+    /// Waits for the next event. It may be dropped and called again.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             tokio::select! {
@@ -66,7 +66,7 @@ impl Member {
         Ok(())
     }
 
-    /// Whether another request gave the user another name.
+    /// Returns true if another request changed the user's name.
     async fn is_renamed(&mut self) -> bool {
         let nickname = self.session.get(NICKNAME).await.ok().flatten();
         let nickname = nickname.unwrap_or_else(|| self.user.clone());

@@ -1,4 +1,4 @@
-//! The room: what somebody says, everybody on this node hears.
+//! The room: every line reaches all members on this node.
 //!
 //! A chat on several nodes hands its lines on with a broker. Its sessions need nothing: the store tells every
 //! node what happens to them.
@@ -21,7 +21,7 @@ impl Room {
     }
 
     pub(crate) fn say(&self, line: Line) {
-        // Nobody may be listening.
+        // The room may be empty.
         let _ = self.0.send(line);
     }
 
@@ -30,5 +30,5 @@ impl Room {
     }
 }
 
-/// How many lines wait for a slow reader.
+/// The number of lines that wait for a slow reader.
 const LINES: usize = 64;

@@ -37,7 +37,7 @@ async fn page(user: Option<SignedIn>) -> Html<&'static str> {
     }
 }
 
-/// Signs in whoever says so: a real application checks a password here.
+/// Signs in any name: a real application checks a password here.
 async fn login(session: Session, Form(form): Form<Said>) -> Result<Redirect, Error> {
     session.login(form.user).await?;
     Ok(Redirect::to("/"))
@@ -48,7 +48,7 @@ async fn logout(session: Session) -> Result<Redirect, Error> {
     Ok(Redirect::to("/"))
 }
 
-/// A new value of the session: whatever the user has open hears of it.
+/// Sets a value of the session, which every open stream of the user reports.
 async fn nickname(user: SignedIn, Form(form): Form<Said>) -> Result<StatusCode, Error> {
     user.session().insert(NICKNAME, form.text).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -63,7 +63,7 @@ async fn say(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What the user hears, until the session is over.
+/// Streams the user's messages until the session is over.
 async fn live(
     State(room): State<Room>,
     user: SignedIn,

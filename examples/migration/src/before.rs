@@ -93,7 +93,7 @@ fn failed<E>(_: E) -> StatusCode {
 
 type AuthSession = axum_login::AuthSession<Backend>;
 
-/// What axum-login asks about users.
+/// The answers that axum-login needs about users.
 #[derive(Clone, Debug)]
 struct Backend {
     users: Users,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Users(Arc<Mutex<HashMap<String, String>>>);
 
 impl Users {
-    /// Whether this is the user's password. A real application compares a hash of it.
+    /// Returns true if this is the user's password. A real application compares a hash of it.
     pub fn knows(&self, name: &str, password: &str) -> bool {
         self.password(name).is_some_and(|known| known == password)
     }
@@ -25,7 +25,7 @@ impl Users {
     }
 }
 
-/// Where a sign-in leads: a page of the shop, or a link could send users to another site.
+/// Returns the target of a sign-in: only a page of the shop, or a link could send users to another site.
 pub fn after_sign_in(next: Option<&str>) -> &str {
     let is_local = |next: &&str| {
         let rest = next.strip_prefix('/');

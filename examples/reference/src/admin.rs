@@ -1,5 +1,5 @@
-//! The administration handle, over the control port. An application has such routes behind its own check
-//! that an administrator asks.
+//! The administration handle, over the control port. An application protects such routes with its own
+//! check that an administrator asks.
 
 use std::sync::Arc;
 

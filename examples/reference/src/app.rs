@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::reports::Reports;
 use crate::{errors, live, page, routes, test_routes};
 
-/// What all routes share.
+/// The state that all routes share.
 pub(crate) struct App {
     pub(crate) node: RouteLabel,
     pub(crate) store: Arc<dyn Store>,
@@ -56,10 +56,10 @@ impl App {
 /// The session routes as they are mounted at one path, with a realm and a cookie of their own.
 pub(crate) struct Mount {
     pub(crate) app: Arc<App>,
-    /// Empty, or a path without the slash behind it.
+    /// Empty, or a path without its final slash.
     pub(crate) path: &'static str,
     pub(crate) cookie: String,
-    /// What the layer begins with.
+    /// The settings with which the layer begins.
     pub(crate) lifetime: Lifetime,
     pub(crate) layer: SessionLayer,
 }
@@ -112,7 +112,7 @@ pub(crate) fn router(app: &Arc<App>, mounts: &[Arc<Mount>; 2], with_test_routes:
         .layer(from_fn(errors::answer))
 }
 
-/// Routes with the sessions of a mount. What is refused as cross-site does not reach them.
+/// Routes with the sessions of a mount. Refused cross-site requests do not reach them.
 fn mounted(mount: &Arc<Mount>, routes: Router<Arc<Mount>>) -> Router {
     routes
         .layer(from_fn_with_state(Arc::clone(mount), page::forms))
@@ -140,7 +140,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
 }
 
-/// Where the session routes are mounted.
+/// The place at which the session routes are mounted.
 pub(crate) const PATHS: [&str; 2] = ["", "/b"];
 
 /// The labels by which an administrator ends sessions.

@@ -60,8 +60,7 @@ fn member(member: &Member) -> String {
     )
 }
 
-/// What is wrong with the way to a member; nothing where a direct link is open and no node suspects
-/// it.
+/// Describes the fault on the way to a member; empty if a direct link is open and no node suspects it.
 fn reach(reach: Option<&Reach>) -> String {
     let Some(Reach { linked, suspected, suspected_by }) = reach else {
         return "<br>this node".to_owned();

@@ -23,7 +23,7 @@ use crate::errors;
 use crate::routes::{ok, rfc3339};
 use crate::{admin, cluster, options, page};
 
-/// What the control port can move.
+/// The parts that the control port can move.
 #[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) faults: FaultyStore,

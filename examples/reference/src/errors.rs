@@ -1,4 +1,4 @@
-//! How requests fail: with a status, and the reason as `{"error": "…"}`.
+//! The failures of requests: a status, and the reason as `{"error": "…"}`.
 
 use std::any::Any;
 
@@ -34,7 +34,7 @@ impl From<Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
-            // What is stored is the client's own doing here.
+            // The client itself has stored the value here.
             Self::Session(error @ Error::Decode { .. }) => {
                 (StatusCode::CONFLICT, error.to_string()).into_response()
             }
@@ -86,7 +86,7 @@ fn has_own_body(response: &Response) -> bool {
     kind.is_some_and(|kind| !kind.as_bytes().starts_with(b"text/plain"))
 }
 
-/// The reason behind a status without text.
+/// The reason for a status without text.
 fn usual_reason(status: StatusCode) -> &'static str {
     match status {
         StatusCode::FORBIDDEN => "the request comes from another site",

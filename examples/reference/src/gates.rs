@@ -21,7 +21,7 @@ impl Gates {
         self.with(name, |gate| gate.send_replace(true));
     }
 
-    /// How many requests wait at each gate.
+    /// The number of requests that wait at each gate.
     pub(crate) fn waiting(&self) -> BTreeMap<String, usize> {
         let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gates.iter().map(|(name, gate)| (name.clone(), gate.receiver_count())).collect()
@@ -33,5 +33,5 @@ impl Gates {
     }
 }
 
-/// So that a test which forgets a gate hangs nobody for good.
+/// The limit keeps a test that forgets a gate from hanging for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -119,5 +119,5 @@ impl Live {
     }
 }
 
-/// How often an open stream keeps its session alive: calls within 1/20 of the idle life cost nothing.
+/// The interval at which an open stream keeps its session alive: calls within 1/20 of the idle life cost nothing.
 const PULSE: Duration = Duration::from_millis(500);

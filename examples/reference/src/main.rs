@@ -99,7 +99,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The store; with a control port behind faults, and on a clock that moves.
+/// The store; with a control port, it has injectable faults and a movable clock.
 async fn open(
     options: &Options,
     clock: &OffsetClock,
@@ -137,7 +137,7 @@ async fn serve(
     Ok(())
 }
 
-/// Serves the control port behind everything else, to the end of the process.
+/// Serves the control port until the end of the process.
 async fn serve_control(address: &str, router: Router) -> anyhow::Result<SocketAddr> {
     let cannot = || format!("cannot listen for control on {address}");
     let addresses: Vec<SocketAddr> =
@@ -170,7 +170,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Nobody has to listen: a closed standard output ends no server.
+/// A closed standard output must not end the server.
 fn announce(lines: &str) {
     let _ = writeln!(std::io::stdout(), "{lines}");
 }

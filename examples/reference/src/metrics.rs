@@ -25,7 +25,7 @@ pub(crate) fn collect() -> anyhow::Result<PrometheusHandle> {
     Ok(metrics)
 }
 
-/// In seconds: from a call in memory to the longest deadline.
+/// The buckets in seconds: from a call in memory to the longest timeout.
 const BUCKETS: [f64; 12] =
     [0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0];
 

@@ -1,4 +1,4 @@
-//! What can be set: by an option, or by its environment variable.
+//! The settings, each with an option and an environment variable.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     pub(crate) max_per_principal: NonZeroUsize,
     pub(crate) at_cap: AtCap,
     pub(crate) keys: Keys,
-    /// How long open responses may take after a signal.
+    /// The time that open responses may take after a signal.
     pub(crate) shutdown: Duration,
     pub(crate) control: Option<String>,
     /// How many session events the control port shows.
@@ -56,13 +56,13 @@ impl Options {
 
 /// The keys of the service.
 pub(crate) struct Keys {
-    /// Under which secrets are hashed.
+    /// The keys under which secrets are hashed.
     pub(crate) hash: Keyring,
-    /// Under which values are sealed.
+    /// The keys under which values are sealed.
     pub(crate) seal: Option<SealKeys>,
 }
 
-/// Which browsers keep the session cookie, and where they send it.
+/// The kind of session cookie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
     Host,
@@ -106,7 +106,7 @@ impl FromStr for Profile {
     }
 }
 
-/// What `--help` prints.
+/// The text that `--help` prints.
 pub(crate) fn usage() -> String {
     let mut usage = "usage: reference [--OPTION VALUE]...\n\n".to_owned();
     for (name, value, default, meaning) in OPTIONS {
@@ -136,7 +136,7 @@ impl Given {
             Some((option, value)) => (option, Some(value.to_owned())),
             None => (arg, None),
         };
-        // What does not look like an option may be a URL with a password.
+        // A text that does not look like an option may be a URL with a password.
         let name = option.strip_prefix("--").context("options begin with --: see --help")?;
         let known = OPTIONS.iter().find(|(known, ..)| *known == name);
         let (name, ..) = known.with_context(|| format!("unknown option {option:?}: see --help"))?;

@@ -56,7 +56,7 @@ pub(crate) async fn forms(
     })
 }
 
-/// Where people go on after an error, if the request was the page or one of its forms.
+/// The page to continue with after an error, if the request was the page or one of its forms.
 pub(crate) fn way_back(request: &Request) -> Option<&'static str> {
     let path = request.uri().path();
     let mount = app::PATHS.into_iter().rev().find(|mount| path.starts_with(mount))?;
@@ -205,7 +205,7 @@ fn device(headers: &HeaderMap) -> String {
     }
 }
 
-/// What a browser sends for a form, and nothing else does by accident.
+/// Returns true for the headers that a browser sends with a form, and other clients do not send by accident.
 fn is_form(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let is_encoded =
@@ -222,7 +222,7 @@ fn home(mount: &'static str) -> &'static str {
     if mount.is_empty() { "/" } else { mount }
 }
 
-/// What browsers call themselves, the more particular first.
+/// The names by which browsers identify themselves, the more specific ones first.
 const BROWSERS: [(&str, &str); 5] = [
     ("Edg/", "Edge"),
     ("Firefox/", "Firefox"),
@@ -241,7 +241,7 @@ const SYSTEMS: [(&str, &str); 5] = [
 
 const STYLE: &str = include_str!("page.css");
 
-/// Nothing but this page's own style is loaded, and nobody frames it. Without a referrer of their
+/// Only this page's own style is loaded, and no site can frame it. Without a referrer of their
 /// own site, browsers would call the origin of a form `null`.
 pub(crate) static HEADERS: LazyLock<[(HeaderName, String); 3]> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(STYLE));

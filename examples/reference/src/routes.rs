@@ -1,4 +1,4 @@
-//! What the application does with sessions, as JSON: each handler is what a user's could be.
+//! The application's routes for sessions, as JSON: each handler could be that of a user.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ pub(crate) struct User {
     pub(crate) u: String,
 }
 
-/// Signs in whoever says so: a real application checks a password here.
+/// Signs in any name: a real application checks a password here.
 async fn login(
     State(mount): State<Arc<Mount>>,
     session: Session,

@@ -1,4 +1,4 @@
-//! What `/login` is told: who signs in, on which terms, and what the session says of itself.
+//! The input of `/login`: the user, the terms, and the labels of the session.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub(crate) fn router() -> Router<Arc<Mount>> {
         .route("/stream", get(stream))
 }
 
-/// What a request does with its session beside its route's own oddity.
+/// The use that a request makes of its session, beside the peculiarity of its route.
 #[derive(Deserialize)]
 struct Act {
     #[serde(default)]
@@ -171,7 +171,7 @@ async fn stream(session: Session, Query(Late { late }): Query<Late>) -> Response
     (text, Body::from_stream(body.map(Ok::<_, Infallible>))).into_response()
 }
 
-/// Nobody asks for this before the head is sent.
+/// The body is first polled after the head is sent.
 async fn write_late(session: Session) -> String {
     match session.insert("late", true).await {
         Ok(()) => "late: buffered\n".to_owned(),

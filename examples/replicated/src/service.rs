@@ -48,7 +48,7 @@ pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
     ended
 }
 
-/// What a node is told that is to end with the service that started it.
+/// The option of a node that ends with the service that started it.
 pub(crate) const STARTED: &str = "--started-by-service";
 
 /// Resolves when the service that started this process is gone, however that ended, or stops.
@@ -103,7 +103,7 @@ impl Node {
     }
 
     /// Starts it again a while after it ended, as a supervisor does, until that fails. Once the service
-    /// stops, the node is told, and ends by itself.
+    /// stops, the node notices, and ends by itself.
     async fn keep(self, mut process: Child, mut stopping: watch::Receiver<bool>) -> anyhow::Error {
         loop {
             // Open for as long as the service is there; waiting alone would close it.
@@ -137,7 +137,7 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stops| *stops).await;
 }
 
-/// What only the nodes know, in a file that only its owner can read, for as long as this is there.
+/// The secret of the nodes, in a file that only its owner can read, until this is dropped.
 struct Secret {
     file: PathBuf,
 }
@@ -161,7 +161,7 @@ impl Drop for Secret {
     }
 }
 
-/// Addresses of loopback on which nobody listens.
+/// Returns free addresses of loopback.
 fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
     let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;

@@ -1,7 +1,7 @@
-//! The shop on three nodes, behind a balancer that sends a client to the node of its session.
+//! The shop on three nodes, with a balancer that sends a client to the node of its session.
 //!
-//! `cargo run -p example-sticky [ADDRESS]`, `127.0.0.1:3000` by default; Ctrl-C ends it. What a line of
-//! standard input says is done: `kill n1`, `start n1`, `drain n1`.
+//! `cargo run -p example-sticky [ADDRESS]`, `127.0.0.1:3000` by default; Ctrl-C ends it. Each line of
+//! standard input is a command: `kill n1`, `start n1`, `drain n1`.
 
 mod node;
 
@@ -16,8 +16,7 @@ use crate::node::Node;
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    // What all nodes share and none takes along when it ends. With nodes that are processes of their
-    // own, this is a database.
+    // The backup, which outlives each node. With nodes in separate processes, this is a database.
     let backup = Arc::new(MemoryStore::new());
     let mut nodes = Vec::new();
     for label in ["n1", "n2", "n3"] {

@@ -63,7 +63,7 @@ impl Example {
         Self { address, orders, lines, _process: process }
     }
 
-    /// What the example says to a line.
+    /// Returns the example's answer to a line.
     async fn order(&mut self, line: &str) -> String {
         self.orders.write_all(format!("{line}\n").as_bytes()).await.unwrap();
         within(self.lines.next_line()).await.unwrap().unwrap()

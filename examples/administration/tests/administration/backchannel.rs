@@ -88,7 +88,7 @@ async fn service(stores: Vec<Arc<dyn SessionStore>>) -> (Issuer, Vec<Node>) {
     (issuer, nodes)
 }
 
-/// How many of these cookies a node serves as sessions.
+/// Counts the cookies that a node serves as sessions.
 async fn served(node: &Node, cookies: &[String]) -> usize {
     let served = stream::iter(cookies).map(|cookie| node.serves(cookie)).buffered(AT_ONCE);
     served.filter(|is_served| ready(*is_served)).count().await

@@ -1,4 +1,4 @@
-//! What administrators, the identity provider and the audit log see.
+//! Tests of the views of administrators, the identity provider and the audit log.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -52,7 +52,7 @@ impl Node {
         issued.cookie().to_str().unwrap().to_owned()
     }
 
-    /// Whether the application serves a user's cookie as a session.
+    /// Returns true if the application serves a user's cookie as a session.
     async fn serves(&self, cookie: &str) -> bool {
         let request = Request::get("/").header(COOKIE, cookie).body(String::new()).unwrap();
         self.site.visitor().send(request).await.ok().text().contains("signed in as")

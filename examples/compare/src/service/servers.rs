@@ -41,7 +41,7 @@ impl Running {
                 Self::PostgresWithStandby([primary, standby])
             }
         });
-        // What cannot start panics there, and has printed why.
+        // A server that cannot start panics there, after printing the reason.
         let started = starting.await.map_err(|_| anyhow!("a server did not start"));
         started.with_context(|| format!("is the Debian package {package} installed?"))
     }

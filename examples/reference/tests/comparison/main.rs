@@ -28,7 +28,7 @@ async fn a_short_pass_tells_memory_from_redis() {
     std::fs::remove_dir_all(out).unwrap();
 }
 
-/// What is written holds what is returned.
+/// The written file holds the returned value.
 fn assert_is_written(out: &std::path::Path, report: &Report) {
     let json = std::fs::read_to_string(out.join("report.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();

@@ -93,7 +93,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Keeps what browsers leave behind in a directory of this name, until the next run.
+    /// Keeps the files of browsers in a directory of this name, until the next run.
     async fn start(name: &str) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&directory);
@@ -220,5 +220,5 @@ async fn webdriver(driver: &str, method: &str, path: &str, body: Value) -> Value
     exchange(driver, request(method, path, &headers, &body)).await.json()["value"].take()
 }
 
-/// What WebDriver calls a reference to an element (W3C WebDriver, 11).
+/// The name of an element reference in WebDriver (W3C WebDriver, 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";

@@ -1,4 +1,4 @@
-//! How requests fail.
+//! Tests of failing requests.
 
 use testkit::Server;
 

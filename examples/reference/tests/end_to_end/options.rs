@@ -1,4 +1,4 @@
-//! How the program starts, and how it ends.
+//! Tests of the program's start and end.
 
 use testkit::server::{program, refusal};
 use testkit::{Server, within};

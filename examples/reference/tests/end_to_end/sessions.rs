@@ -1,4 +1,4 @@
-//! What the routes do with sessions.
+//! Tests of the routes for sessions.
 
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the guide lists.
+/// The metrics that the guide lists.
 pub struct Guide {
     pub metrics: Vec<Listed>,
     /// The values of the label `event`.
@@ -52,7 +52,7 @@ fn labelled(cell: &str) -> BTreeMap<String, BTreeSet<String>> {
     cell.split(';').filter_map(label).collect()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn codes(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

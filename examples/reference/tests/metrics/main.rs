@@ -39,7 +39,7 @@ async fn the_guide_lists_exactly_the_shown_metrics() {
     assert_eq!(guide.events, shown.events, "each event of the list happened");
 }
 
-/// What servers over every kind of store show after everything happened to them.
+/// The metrics that servers over every kind of store show after all kinds of events.
 async fn everything() -> Shown {
     let (mut shown, sticky, replicated, redis, postgres) = tokio::join!(
         memory::shown(),

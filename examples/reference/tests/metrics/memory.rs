@@ -108,7 +108,7 @@ async fn times(server: &Server) {
     server.order("/gc").await;
 }
 
-/// A token of the right form that nobody issued.
+/// A well-formed token that was never issued.
 fn made_up() -> String {
     "A".repeat(64)
 }

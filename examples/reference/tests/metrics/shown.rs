@@ -1,4 +1,4 @@
-//! What a server shows, in the text format of Prometheus.
+//! The metrics of a server, in the text format of Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl Sample {
     }
 }
 
-/// What a server shows of a series now.
+/// Returns the present value of a series.
 pub async fn value(server: &Server, series: &str) -> Option<f64> {
     let text = text(server).await;
     let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();

@@ -52,7 +52,7 @@ impl Load {
     }
 }
 
-/// What the oracle says.
+/// The verdict of the oracle.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub confirmed: u64,
@@ -63,7 +63,7 @@ pub struct Verdict {
     pub slowest_ping: Duration,
 }
 
-/// Somebody who counts, and writes down numbers that grow.
+/// A client that counts, and stores growing numbers.
 struct User {
     tabs: Vec<Client>,
     number: u64,
@@ -114,8 +114,8 @@ impl User {
         self.send("/incr", "").await
     }
 
-    /// Whether it was confirmed. What is not is said to be so, and is no reason to forget who somebody
-    /// is.
+    /// Sends a request, and returns true if it was confirmed. A failed request must say so, and must keep
+    /// the user signed in.
     async fn send(&mut self, path: &str, body: &str) -> bool {
         let tab = &self.tabs[self.number as usize % self.tabs.len()];
         let start = Instant::now();
@@ -126,7 +126,7 @@ impl User {
         reply.status == 200
     }
 
-    /// Every node has to have what was confirmed last, or something of which nobody was told.
+    /// Every node must have the last confirmed value, or a later one that was not confirmed.
     async fn judge(self, verdict: &mut Verdict) {
         verdict.confirmed += 2 * self.number - self.open_count - self.open_numbers.len() as u64;
         verdict.unconfirmed += self.open_count + self.open_numbers.len() as u64;

@@ -34,7 +34,7 @@ async fn an_asynchronous_failover_loses_only_the_last_commits() {
     load.go_on(AFTER).await;
     let verdict = load.stop().await;
     println!("failover, asynchronous: recovered in {recovery:?}; {verdict:?}");
-    // What the primary confirmed in its last milliseconds.
+    // The changes that the primary confirmed in its last milliseconds.
     assert!(verdict.lost * 20 < verdict.confirmed, "{verdict:?}");
     assert_outage_was_bounded(&verdict, recovery);
 }
@@ -85,7 +85,7 @@ async fn leavers(service: &Service) -> Vec<Client> {
     leavers
 }
 
-/// Signs them out, and says who was told that it is done. The cookies stay with the callers.
+/// Signs the clients out, and returns those whose sign-out was confirmed. The cookies stay with the callers.
 async fn leave(leavers: &[Client]) -> Vec<bool> {
     let replies = leavers.iter().map(|leaver| {
         let tab = leaver.fork();
@@ -101,7 +101,7 @@ async fn leave(leavers: &[Client]) -> Vec<bool> {
     told
 }
 
-/// Who was told so is signed out; who was not can sign out now.
+/// A client with a confirmed sign-out is signed out; the others can sign out now.
 async fn judge_leavers(service: &Service, leavers: &[Client], told: &[bool]) {
     for (leaver, was_told) in leavers.iter().zip(told) {
         if !was_told {
@@ -111,7 +111,7 @@ async fn judge_leavers(service: &Service, leavers: &[Client], told: &[bool]) {
     }
 }
 
-/// How long it takes until every node serves sessions again.
+/// Measures the time until every node serves sessions again.
 async fn recovered(service: &Service) -> Duration {
     let start = Instant::now();
     for node in &service.nodes {

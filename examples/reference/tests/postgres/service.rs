@@ -39,12 +39,12 @@ impl Service {
         self.standby.as_ref().expect("there is a standby").promote();
     }
 
-    /// A client with somebody signed in.
+    /// A signed-in client.
     pub async fn member(&self, user: &str) -> Client {
         self.nodes[0].member(user).await
     }
 
-    /// Who is signed in, as every node sees the client.
+    /// Returns the user whom every node sees in the client.
     pub async fn users(&self, client: &Client) -> Vec<Option<String>> {
         let mut users = Vec::new();
         for node in &self.nodes {

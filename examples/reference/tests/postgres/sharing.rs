@@ -1,4 +1,4 @@
-//! What requests on different nodes do to one session.
+//! Tests of one session that requests on different nodes use.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What a request costs Redis, counted there.
+//! Counts the commands of Redis for a request.
 
 use testkit::redis::Redis;
 

@@ -61,7 +61,7 @@ struct Leaving {
     count: Arc<AtomicUsize>,
 }
 
-/// A client that was told that it is signed in, and what came of its signing out, if it did.
+/// A client with a confirmed sign-in, and what came of its signing out, if it did.
 struct Left {
     client: Client,
     logout: Option<bool>,
@@ -89,7 +89,7 @@ impl Leaving {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Who was told to be signed in is, and who was told to be signed out is not.
+    /// A client with a confirmed sign-in is signed in, and one with a confirmed sign-out is not.
     async fn judge(self, nodes: &[Server; 3]) {
         let left = self.task.await.unwrap();
         let told = |what| left.iter().filter(|one| one.logout == what).count();

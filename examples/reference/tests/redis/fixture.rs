@@ -16,10 +16,10 @@ pub async fn nodes(store: &str) -> Arc<[Server; 3]> {
 }
 
 /// A client that counts in its session, on one node after another, as fast as it is answered, and
-/// remembers what it was told.
+/// remembers the answers.
 pub struct Counting {
     pub client: Client,
-    /// When each addition was acknowledged, with the value it made.
+    /// The time at which each addition was acknowledged, with the value it made.
     pub acknowledged: Vec<(Instant, i64)>,
     /// Additions of which it is not known whether they happened.
     pub unconfirmed: usize,
@@ -33,7 +33,7 @@ impl Counting {
         Self { client, acknowledged, unconfirmed: 0 }
     }
 
-    /// Counts until it is told to stop.
+    /// Counts until the test stops it.
     pub fn start(mut self, nodes: &Arc<[Server; 3]>, stop: &Stop) -> JoinHandle<Self> {
         let (nodes, stop) = (Arc::clone(nodes), stop.clone());
         tokio::spawn(async move {
@@ -63,12 +63,12 @@ impl Counting {
         }
     }
 
-    /// What the session holds now, as any node tells it.
+    /// Returns the session's present value, read from any node.
     pub async fn value(&self, node: &Server) -> i64 {
         self.client.at(node).peek().await["n"].as_i64().unwrap_or(0)
     }
 
-    /// When the additions were acknowledged that were lost all the same, given what the session holds:
+    /// Returns the times of the acknowledged additions that were lost, given what the session holds:
     /// those that made more than that, or more than a later one did.
     pub fn lost(&self, value: i64) -> Vec<Instant> {
         let most = i64::try_from(self.acknowledged.len() + self.unconfirmed).unwrap();
@@ -137,10 +137,10 @@ pub async fn recovery(nodes: &[Server; 3], client: &Client) -> Duration {
     start.elapsed()
 }
 
-/// How soon nodes serve again: a second is the aim, and a busy machine takes its time.
+/// The time within which nodes serve again: a second is the aim, and a busy machine needs longer.
 pub const SOON: Duration = Duration::from_secs(3);
 
-/// Whether an answer says that something is done.
+/// Returns true if an answer confirms a change.
 pub fn is_done(reply: &Reply) -> bool {
     reply.status.is_success()
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of a Redis.
+//! Tests of the messages and metrics that an operator sees.
 
 use serde_json::json;
 use testkit::redis::{PASSWORD, Redis, USER};

@@ -149,7 +149,7 @@ async fn assert_dead(cluster: &Cluster, ended: &[Client]) {
     for node in cluster.running() {
         for old in ended {
             let old = old.fork().at(cluster.node(node));
-            // What is not sure yet says so.
+            // A doubtful answer says so.
             eventually(async || match old.get("/peek").await {
                 reply if reply.status == 503 => false,
                 reply => reply.ok().json()["user"].is_null() || panic!("it lives at {node}"),

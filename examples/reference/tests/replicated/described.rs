@@ -1,4 +1,4 @@
-//! What a node shows of its cluster on the control port.
+//! Tests of the cluster that a node shows on the control port.
 
 use serde_json::{Value, json};
 use testkit::{Cluster, eventually};

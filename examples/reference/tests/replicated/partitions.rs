@@ -190,7 +190,7 @@ async fn work(cluster: &Cluster) -> Load {
     load
 }
 
-/// When these ways began to be cut.
+/// The time at which these links were cut.
 fn cut(cluster: &Cluster, ways: &[(usize, usize)]) -> Instant {
     for (from, to) in ways {
         cluster.wires().cut(*from, *to);
@@ -198,7 +198,7 @@ fn cut(cluster: &Cluster, ways: &[(usize, usize)]) -> Instant {
     Instant::now()
 }
 
-/// Mends the wires, lets the users finish, and sees what is left of what they were told.
+/// Mends the wires, lets the users finish, and sees which confirmed changes are left.
 async fn mend(drill: &str, cluster: &Cluster, load: Load) {
     cluster.wires().mend();
     let mended = Instant::now();
@@ -216,7 +216,7 @@ async fn mend(drill: &str, cluster: &Cluster, load: Load) {
 }
 
 /// Waits until two nodes hold the newest copy of each record. Others may still hold an older one, until
-/// it is certain that nobody needs it.
+/// it is certain that no node needs it.
 async fn agree(cluster: &Cluster) {
     let are_two = |copies: &Vec<&Value>| {
         let newest = copies.iter().max_by_key(|copy| copy["version"].as_u64());
@@ -231,14 +231,14 @@ async fn refuses(cluster: &Cluster, node: usize) {
     eventually(async || client.get("/readyz").await.status == 503).await;
 }
 
-/// Waits until nodes place records on so many.
+/// Waits until nodes place records on this many nodes.
 async fn see(cluster: &Cluster, nodes: &[usize], members: f64) {
     for node in nodes {
         eventually(async || cluster.figures(*node).await["members"] == members).await;
     }
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 struct Member {
     name: String,
     number: usize,
@@ -262,7 +262,7 @@ async fn members(cluster: &Cluster, count: usize) -> Vec<Member> {
     join_all((0..count).map(member)).await
 }
 
-/// Whom a node sees in a client: nobody, too, where it says that it cannot tell.
+/// Returns the user whom a node sees in a client; `None` also if the node cannot tell.
 async fn user(cluster: &Cluster, node: usize, client: &Client) -> Option<String> {
     let reply = client.fork().at(cluster.node(node)).get("/peek").await;
     match reply.status.as_u16() {
@@ -271,7 +271,7 @@ async fn user(cluster: &Cluster, node: usize, client: &Client) -> Option<String>
     }
 }
 
-/// How often which status was the answer to members who write and read at nodes until then.
+/// Counts the statuses of the answers to members who write and read at nodes until then.
 async fn answers(
     cluster: &Cluster,
     members: &[Member],
@@ -392,14 +392,14 @@ impl Member {
     }
 }
 
-/// Somebody whose cookie of before does not count any more.
+/// A user whose earlier cookie is no longer valid.
 struct Ended {
     old: Client,
     path: &'static str,
     tries: usize,
-    /// How long the call took that succeeded.
+    /// The duration of the call that succeeded.
     took: Duration,
-    /// Who is signed in instead.
+    /// The user who is signed in instead.
     user: Option<String>,
     client: Client,
 }
@@ -427,27 +427,27 @@ impl Ended {
     }
 }
 
-/// Whether a node holds the session of a client, as its route says.
+/// Returns true if the route of a client names a node as holder.
 fn is_held_by(client: &Client, label: &str) -> bool {
     client.cookie(ROUTE).unwrap().split('.').any(|holder| holder == label)
 }
 
-/// The last one of three nodes reaches nobody, and nobody reaches it.
+/// The last of three nodes is cut off from the others in both directions.
 const ISOLATED: &[(usize, usize)] = &[(2, 0), (2, 1), (0, 2), (1, 2)];
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// How long a user thinks, and how long somebody waits who only looks.
+/// The pause of a user between two requests, and of a client that only reads.
 const THINKS: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the holders of a record may differ after a cut.
+/// The time for which the holders of a record may differ after a cut.
 const AGREES_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long an end or a new secret may take: the 3 s of its deadline, and some for a busy machine.
+/// The longest time for an end or a new secret: the 3 s of its deadline, and some for a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_millis(3_500);
 
-/// How long a plain write may take: the second of its deadline, and some for a busy machine.
+/// The longest time for a plain write: the second of its deadline, and some for a busy machine.
 const WRITES_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// The cookie with the secret, of the profile `host`.

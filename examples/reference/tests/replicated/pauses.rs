@@ -18,7 +18,7 @@ async fn a_stalled_node_catches_up() {
     let routes = witnesses.routes().await;
     eventually(async || are_holders_the_same(&cluster, &routes).await).await;
     let took = resumed.elapsed();
-    // What else a node had while it stood in for the other one, it keeps for a grace.
+    // A node keeps the other records of the time in which it replaced the other node, for a grace period.
     cluster.at_rest(2).await;
     let rested = resumed.elapsed();
     let verdict = witnesses.judge(&cluster.running()).await;
@@ -51,7 +51,7 @@ async fn a_stalled_node_serves_no_stale_session() {
     cluster.at_rest(2).await;
 }
 
-/// Lets a node stand still. Its balancer sends it nothing meanwhile, and does again at once then.
+/// Lets a node stand still. Its balancer sends it nothing during that time, and resumes immediately afterwards.
 async fn pause(cluster: &Cluster, balancer: &Balancer, n: usize, time: Duration) {
     balancer.take_out(n).await;
     cluster.pause(n);

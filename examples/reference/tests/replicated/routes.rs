@@ -1,4 +1,4 @@
-//! Owners and backups, behind a real balancer that follows the routes.
+//! Tests of owners and backups with a real balancer that follows the routes.
 
 use std::time::Duration;
 

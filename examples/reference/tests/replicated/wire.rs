@@ -1,4 +1,4 @@
-//! What somebody learns who records all that nodes say to each other.
+//! Tests of what a recorder of the traffic between nodes learns.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,7 +32,7 @@ async fn a_listener_between_nodes_learns_no_secret() {
             assert!(!is_told, "{:?}", String::from_utf8_lossy(secret));
         }
     }
-    // Each write was told to some other node.
+    // Each write was sent to another node.
     assert!(bytes > 6 * 3 * 2 * VALUE.len(), "{bytes}");
 }
 
@@ -50,7 +50,7 @@ fn hash(digits: &serde_json::Value) -> [Vec<u8>; 2] {
     [digits.into(), (0..digits.len()).step_by(2).map(byte).collect()]
 }
 
-/// Nothing but records of TLS, from the first byte on.
+/// Only records of TLS, from the first byte on.
 fn assert_is_tls(mut stream: &[u8]) {
     while let [kind, 3, 1 | 3, high, low, rest @ ..] = stream {
         assert!((20..=23).contains(kind), "a record of kind {kind}");

@@ -82,7 +82,7 @@ async fn a_new_address_behind_nginx_stays_signed_in() {
     keeps(&mut service, &nginx.client()).await;
 }
 
-/// Whether the balancer asks the nodes how they are.
+/// True if the balancer checks the health of nodes.
 #[derive(PartialEq)]
 enum Drains {
     AndIsNoticed,
@@ -107,7 +107,7 @@ async fn follows(service: &mut Service, balancer: &Client, drains: Drains) {
     assert!(drained["moved"].as_u64().unwrap() >= 1 && drained["lost"] == 0, "{drained}");
     assert_eq!(service.node(&second).client().get("/readyz").await.status, 404);
     assert_eq!(alice.post("/incr").await.ok().json()["value"], 4);
-    // A route behind the token is set by an answer that saw the token to be current.
+    // A route after the token is set by an answer that saw the token to be current.
     alice.peek().await;
     let third = stays(&alice).await;
     assert_ne!(third, second, "the answer of a node that drains names another");
@@ -152,7 +152,7 @@ async fn moves_with_its_address(balancer: &Client) {
     assert!(elsewhere > 0, "another address, another node");
 }
 
-/// Somebody who signed in and counted to 3.
+/// A user who signed in and counted to 3.
 async fn member(balancer: &Client, user: &str) -> Client {
     let client = stranger(balancer, 7);
     client.post(&format!("/login?u={user}")).await.ok();

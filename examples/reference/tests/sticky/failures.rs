@@ -1,4 +1,4 @@
-//! What is not lost.
+//! Tests of failures that lose nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -65,13 +65,13 @@ async fn a_stalled_node_serves_no_stale_session() {
         // Longer than a copy counts, as a stop that a balancer notices is.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         a.signal("CONT");
-        // Neither for the client that was there, nor for one that carries nothing but the token.
+        // This holds for the client that was there, and for one that carries only the token.
         let bare = Client::new(&a.address);
         bare.set_cookie("__Host-id", &alice.cookie("__Host-id").unwrap());
         assert_eq!(bare.peek().await["n"], n + 100);
         assert_eq!(alice.at(a).peek().await["n"], n + 100);
     }
-    // Signed out elsewhere meanwhile.
+    // Signed out elsewhere in that time.
     assert_eq!(old.at(a).user().await.as_deref(), Some("bob"));
     a.signal("STOP");
     old.fork().at(b).post("/logout").await.ok();
@@ -104,7 +104,7 @@ struct Load {
     rounds: Arc<Rounds>,
 }
 
-/// What the clients of a load share.
+/// The state that the clients of a load share.
 #[derive(Default)]
 struct Rounds {
     is_over: AtomicBool,
@@ -124,7 +124,7 @@ impl Load {
         Self { clients: counting.collect(), rounds }
     }
 
-    /// Waits for as many tries as there are clients, so many times.
+    /// Waits for this many rounds of tries of all clients.
     async fn counted(&self, rounds: usize) {
         let tries = || self.rounds.tries.load(Ordering::SeqCst);
         let enough = tries() + rounds * self.clients.len();
@@ -190,7 +190,7 @@ impl Counting {
 
     /// The session lives, and has what was acknowledged.
     async fn assert_kept(&self) {
-        // What is overloaded is asked again.
+        // An overloaded node is asked again.
         eventually(async || self.client.get("/peek").await.status == 200).await;
         let told = self.client.peek().await;
         assert_eq!(told["user"], self.user, "{told}");

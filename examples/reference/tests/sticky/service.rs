@@ -1,4 +1,4 @@
-//! Three nodes, what is behind them, and the balancers before them.
+//! Three nodes with their store and their balancers.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use testkit::redis::Redis;
 use testkit::{Client, Haproxy, Nginx, Server, eventually};
 
 pub struct Service {
-    /// Where each node is, or was.
+    /// The address of each node, also of a stopped one.
     addresses: Vec<String>,
     nodes: Vec<Option<Server>>,
     options: Vec<String>,
@@ -60,7 +60,7 @@ impl Service {
         Haproxy::start(&self.placed(configuration)).await
     }
 
-    /// nginx likewise.
+    /// The same for nginx.
     pub async fn nginx(&self, configuration: &str) -> Nginx {
         Nginx::start(&self.placed(configuration)).await
     }
@@ -86,7 +86,7 @@ pub async fn node(client: &Client) -> String {
     client.peek().await["node"].as_str().unwrap().to_owned()
 }
 
-/// The nodes that serve strangers, by the first answers that so many of them get.
+/// The nodes that serve strangers, by the first answers of this many clients.
 pub async fn nodes_of_strangers(client: &Client, strangers: usize) -> BTreeSet<String> {
     let mut nodes = BTreeSet::new();
     for n in 0..strangers {

@@ -72,7 +72,7 @@ async fn they_learn(nodes: &[&Server]) {
     }
 }
 
-/// Waits until a node is told of changes: until then, streams look at their sessions about once a second.
+/// Waits until a node receives changes: until then, streams look at their sessions about once a second.
 async fn hears(node: &Server) {
     let client = node.client();
     eventually(async || {

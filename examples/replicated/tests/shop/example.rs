@@ -40,7 +40,7 @@ impl Example {
         Visitor(Client::new(&self.address))
     }
 
-    /// What is said next of a node.
+    /// Returns the next line about a node.
     pub async fn says(&mut self, node: &str) -> String {
         loop {
             let line = within(self.lines.next_line()).await.unwrap().expect("it runs");
@@ -96,7 +96,7 @@ fn is_running(process: u32) -> bool {
 /// A visitor with one jar of cookies.
 pub struct Visitor(Client);
 
-/// What a page says.
+/// Returns the text of a page.
 #[derive(Debug)]
 pub struct Page {
     pub visits: u32,

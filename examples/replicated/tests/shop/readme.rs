@@ -1,4 +1,4 @@
-//! Every command of the README does what is said of it.
+//! Every command of the README works as described.
 
 use std::path::Path;
 use std::process::Stdio;
