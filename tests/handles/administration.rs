@@ -1,4 +1,4 @@
-//! What an administrator does, on one node, to sessions that are used on others.
+//! Actions of an administrator on one node on sessions that are used on others.
 
 use std::time::Duration;
 

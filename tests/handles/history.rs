@@ -66,7 +66,7 @@ struct History<'s> {
     number: u64,
     model: Model,
     browsers: [Browser; 2],
-    /// By the number of the handle in the model.
+    /// The handles by their number in the model.
     requests: Vec<Opened>,
     /// Those that steps opened, which later ones may use.
     handles: Vec<usize>,
@@ -278,7 +278,7 @@ impl<'s> History<'s> {
         Ok(())
     }
 
-    /// Compares what handles are told of the end of their session.
+    /// Compares the ends that handles report.
     async fn observe_ends(&mut self) -> Result<(), String> {
         let mut waiting = Vec::new();
         for handle in 0..self.requests.len() {

@@ -1,4 +1,4 @@
-//! What handles see and do, in plain maps. It shares no code with the middleware or a store.
+//! A model of handles, in plain maps. It shares no code with the middleware or a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::steps::{Act, KEYS, Who};
 /// Sessions, and the handles of the requests that were ever opened, by number.
 #[derive(Default)]
 pub struct Model {
-    /// In milliseconds since the history began.
+    /// The time in milliseconds since the history began.
     now: u64,
     sessions: Vec<Session>,
     handles: Vec<Handle>,
@@ -28,7 +28,7 @@ pub type Key = &'static str;
 
 pub type Values = BTreeMap<Key, i64>;
 
-/// What a session is in the store.
+/// A session in the store.
 struct Session {
     secret: usize,
     /// The secret before it, and when it is forgotten.
@@ -86,7 +86,7 @@ enum Intent {
     Login(Who),
 }
 
-/// What an answer does to the client's token.
+/// The effect of an answer on the client's token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cookie {
     #[default]
@@ -95,7 +95,7 @@ pub enum Cookie {
     Remove,
 }
 
-/// What a call returns.
+/// The result of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
@@ -107,11 +107,11 @@ pub enum Answer {
     Listed(BTreeSet<usize>),
 }
 
-/// What a wait for the end of a session comes to.
+/// The result of a wait for the end of a session.
 #[derive(Debug)]
 pub enum End {
     NotYet,
-    /// For one of these reasons: where a session ended twice, either may be seen.
+    /// The session ended for one of these reasons: if it ended twice, either may be seen.
     Of(Vec<EndReason>),
     NoSession,
 }
@@ -198,12 +198,12 @@ impl Model {
         (done, std::mem::take(&mut handle.cookie))
     }
 
-    /// What a token opens now.
+    /// Returns the session that a token opens now.
     pub fn opens(&self, token: Token) -> bool {
         self.is_live(token.session) && self.sessions[token.session].secret == token.secret
     }
 
-    /// What a wait for the end that begins now may return.
+    /// Returns the allowed results of a wait for the end that begins now.
     pub fn end(&mut self, handle: usize) -> End {
         self.load(handle);
         match &self.handles[handle].view {
@@ -616,7 +616,7 @@ impl Model {
         if reasons.is_empty() { End::NotYet } else { End::Of(reasons) }
     }
 
-    /// Why a session is over; nothing if it is not.
+    /// Returns the reason for which a session is over; `None` if it lives.
     fn reasons(&self, session: usize) -> Vec<EndReason> {
         let now = &self.sessions[session];
         if now.is_ended {
@@ -729,8 +729,8 @@ impl Intent {
     }
 }
 
-/// How long a session lives without a request, in milliseconds.
+/// The idle lifetime of a session, in milliseconds.
 const IDLE: u64 = crate::steps::IDLE * 1_000;
 
-/// How long a replaced secret is told from one that is unknown, in milliseconds.
+/// The time for which a replaced secret is distinguished from an unknown one, in milliseconds.
 const REPLACED_KEPT: u64 = 60_000;

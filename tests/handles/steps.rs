@@ -1,4 +1,4 @@
-//! What a history is made of.
+//! The steps of a history.
 
 use proptest::prelude::*;
 
@@ -59,7 +59,7 @@ pub enum Who {
 
 pub const KEYS: [&str; 2] = ["a", "b"];
 
-/// How long a session lives without a request, in seconds.
+/// The idle lifetime of a session, in seconds.
 pub const IDLE: u64 = 600;
 
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -145,7 +145,7 @@ type App = BoxCloneSyncService<Request, Response, Infallible>;
 /// Builds an application around a session layer.
 type Stack = Box<dyn Fn(SessionLayer) -> App>;
 
-/// What gives up on a handler, at different places.
+/// The layers that give up on a handler, at different places.
 fn stacks(status: StatusCode) -> Vec<(&'static str, Stack)> {
     let timeout = TimeoutLayer::with_status_code(status, SHORT);
     let give_up = move |request: Request, next: Next| async move {

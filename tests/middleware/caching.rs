@@ -1,4 +1,4 @@
-//! What caches are told.
+//! The headers for caches.
 
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};

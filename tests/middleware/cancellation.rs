@@ -53,7 +53,7 @@ async fn a_request_cut_anywhere_is_atomic() {
             site.store.set_all(&Fault::Slow(std::time::Duration::from_millis(1)));
             let request = browser.request(move |session| change.run(session));
             let done = cut(polls, request).await;
-            // What was detached ends, and nothing else is under way.
+            // Detached work ends, and nothing else is in progress.
             tokio::time::sleep(std::time::Duration::from_secs(10)).await;
             site.store.heal();
             if let Some(reply) = done {
@@ -128,7 +128,7 @@ impl Change {
     }
 }
 
-/// Polls a request so many times, with the timers that it waits for in between, and drops it.
+/// Polls a request this many times, with the timers that it waits for in between, and drops it.
 async fn cut(polls: usize, request: impl Future<Output = Reply>) -> Option<Reply> {
     let mut request = pin!(request);
     for _ in 0..polls {

@@ -1,4 +1,4 @@
-//! What a client carries beside its token, over a store that places sessions on nodes.
+//! The companion cookies of a token, over a store that places sessions on nodes.
 
 use std::sync::{Arc, Mutex};
 

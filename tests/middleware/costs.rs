@@ -1,4 +1,4 @@
-//! What a request costs the store, counted as [load, create, update, delete].
+//! The store calls of a request, counted as [load, create, update, delete].
 
 use std::time::Duration;
 

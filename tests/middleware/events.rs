@@ -1,4 +1,4 @@
-//! What the application is told of its sessions.
+//! The events that the application receives.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -224,7 +224,7 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// Longer than the longest pause between two reports.
 const REPORTED_WITHIN: Duration = Duration::from_secs(13);
 
-/// What was told.
+/// The events so far.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<SessionEvent>>>);
 

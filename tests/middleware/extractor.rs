@@ -154,7 +154,7 @@ async fn signed_in(app: &Router) -> HeaderValue {
     line.split(';').next().unwrap().parse().unwrap()
 }
 
-/// What a request was read into.
+/// The buffer into which a request was read.
 struct Buffer {
     bytes: Vec<u8>,
     released: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What a session says of itself: its own lifetime, whether its cookie is persistent, and its labels.
+//! The facts of a session: its own lifetime, whether its cookie is persistent, and its labels.
 
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ async fn login(browser: &Browser, said: Login) -> Reply {
         .await
 }
 
-/// What a list shows, past the answer of a request.
+/// Returns a list as a request shows it.
 async fn listed(browser: &Browser) -> Vec<SessionInfo> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let reply = browser.request(move |session| {

@@ -632,7 +632,7 @@ async fn met(
     handle
 }
 
-/// Runs a request that loads its session, has somebody else sign in to it, and only then acts.
+/// Runs a request that loads its session, lets another user sign in to it, and only then acts.
 async fn overtaken<F>(
     site: &Site,
     browser: &Browser,

@@ -28,7 +28,7 @@ proptest! {
         });
     }
 
-    /// Without logouts, expiry and faults, whatever order the answers arrive in.
+    /// Without logouts, expiry and faults, in any order of the answers.
     /// Shows RC-05.
     #[test]
     fn no_history_leaves_a_dead_cookie(

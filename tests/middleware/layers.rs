@@ -1,4 +1,4 @@
-//! Between other layers, in either order.
+//! The layer among other layers, in either order.
 
 use std::convert::Infallible;
 use std::time::Duration;

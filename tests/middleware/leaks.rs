@@ -110,7 +110,7 @@ async fn tokens_are_unique_and_evenly_random() {
         }
         assert!(seen.insert(token[..7].to_owned()) || seen.insert(token));
     }
-    // Five standard deviations of 10,000 fair coins, for 256 coins at once.
+    // Five standard deviations of 10,000 fair coins, for 256 coins together.
     assert!(ones.iter().all(|count| count.abs_diff(5_000) < 250), "{ones:?}");
 }
 

@@ -1,4 +1,4 @@
-//! How long a session lives.
+//! The lifetimes of a session.
 
 use std::time::Duration;
 

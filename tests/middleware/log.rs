@@ -1,4 +1,4 @@
-//! What is logged, at every level.
+//! The log, at every level.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

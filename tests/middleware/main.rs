@@ -1,4 +1,4 @@
-//! What a browser sees of the middleware, and what the store sees of a request.
+//! The middleware as a browser and a store see it.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Program order: buffered writes, calls that act at once, and what a handler sees of its own.
+//! Program order: buffered writes, immediate calls, and what a handler sees of its own.
 
 use std::sync::Arc;
 
@@ -272,7 +272,7 @@ async fn an_oversized_update_names_its_key() {
         assert!(matches!(&long, Err(Error::TooLarge { bytes: 16_002, .. })), "{long:?}");
         Ok::<_, Error>(())
     });
-    // What is buffered fits without it.
+    // The buffered writes fit without it.
     reply.await.ok();
     assert_eq!(browser.value("seed").await, Some(1));
 }

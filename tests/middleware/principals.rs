@@ -1,4 +1,4 @@
-//! Signing in, and the sessions of whoever did.
+//! Sign-ins, and the sessions of users.
 
 use http::StatusCode;
 use steadfast::store::{Principal, Realm, Revocation, SessionStore};

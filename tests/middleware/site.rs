@@ -35,7 +35,7 @@ impl Site {
         Self { store, clock, layer }
     }
 
-    /// A site with room for so many visitors, and as many users as come.
+    /// A site with room for this many visitors, and any number of users.
     pub fn with_budget(visitors: u64) -> Self {
         let budget = Budget { records: visitors, bytes: 1 << 30 };
         Self::over(|memory| memory.anonymous(budget))
@@ -58,19 +58,19 @@ impl Site {
         browser
     }
 
-    /// A browser with somebody signed in.
+    /// A browser with a signed-in user.
     pub async fn member(&self, user: &'static str) -> Browser {
         let browser = self.visitor().await;
         browser.visit(move |session| async move { session.login(user).await }).await.ok();
         browser
     }
 
-    /// How many calls of each kind the store has had: load, create, update, delete.
+    /// Counts the calls of each kind that the store has had: load, create, update, delete.
     pub fn calls(&self) -> [u64; 4] {
         [Call::Load, Call::Create, Call::Update, Call::Delete].map(|call| self.store.calls(call))
     }
 
-    /// What `visit` costs the store: load, create, update, delete.
+    /// Counts the calls that `visit` makes: load, create, update, delete.
     pub async fn cost(&self, visit: impl Future<Output = Reply>) -> [u64; 4] {
         let before = self.calls();
         visit.await;
@@ -82,13 +82,13 @@ impl Site {
         self.store.env().now().into()
     }
 
-    /// How many records are kept.
+    /// Returns the number of stored records.
     pub async fn records(&self) -> u64 {
         self.store.stats().await.unwrap().records
     }
 }
 
-/// A browser, as far as one cookie goes. Clones are tabs: they share the cookies.
+/// A browser that handles one cookie. Clones are tabs: they share the cookies.
 #[derive(Clone)]
 pub struct Browser {
     site: Site,
@@ -201,7 +201,7 @@ impl Browser {
         self.jar.lock().unwrap().insert("__Host-id".to_owned(), token.to_owned());
     }
 
-    /// Who is signed in, as the site sees this browser.
+    /// Returns the user whom the site sees in this browser.
     pub async fn user(&self) -> Option<String> {
         let reply = self.request(|session| async move {
             let user = session.principal().await?;
@@ -259,7 +259,7 @@ impl Reply {
     }
 }
 
-/// What the handlers of these tests return.
+/// The result of the handlers of these tests.
 pub trait Answer: Send {
     fn answer(self) -> Response;
 }

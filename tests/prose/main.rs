@@ -37,7 +37,15 @@ const CLEAN: &[&str] = &[
     "examples/replicated",
     "examples/sticky",
     "src",
+    "tests/browser",
+    "tests/handles",
+    "tests/interleavings",
+    "tests/middleware",
+    "tests/neighbours",
     "tests/prose",
+    "tests/security",
+    "tests/strategies",
+    "tests/wire",
 ];
 
 /// Sentences that a failure prints for each pattern.

@@ -1,4 +1,4 @@
-//! At rest: who reads the store can sign in as nobody.
+//! Sessions at rest: a reader of the store cannot sign in as a user.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};

@@ -1,4 +1,4 @@
-//! A client that disappears, at whatever moment, leaves nothing half done.
+//! A client that disappears at any moment leaves nothing half done.
 
 use testkit::raw::bytes;
 use testkit::{Client, Raw, Server, eventually};

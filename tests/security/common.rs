@@ -1,4 +1,4 @@
-//! What the tests ask again and again.
+//! Questions that many tests ask.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(crate) fn token(client: &Client) -> String {
     pair.unwrap_or_else(|| panic!("no token among {cookies:?}")).to_owned()
 }
 
-/// A token of the right form that nobody issued.
+/// A well-formed token that was never issued.
 pub(crate) fn made_up(number: usize) -> String {
     let mut bytes = [7; 48];
     bytes[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
@@ -34,7 +34,7 @@ pub(crate) async fn with_cookie(server: &Server, method: &str, path: &str, value
     connection.ask(method, path, &[&line]).await.expect("it is answered")
 }
 
-/// Who is signed in, for one that presents this token and nothing else.
+/// Returns the user of a client that presents only this token.
 pub(crate) async fn user_of(server: &Server, token: &str) -> Option<String> {
     let cookie = format!("{NAME}={token}");
     let peek = with_cookie(server, "GET", "/peek", cookie.as_bytes()).await;
@@ -49,7 +49,7 @@ pub(crate) async fn records(server: &Server) -> BTreeSet<String> {
     records.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// How often the store was called, by any call.
+/// Counts the store calls of any kind.
 pub(crate) async fn calls(server: &Server) -> u64 {
     let stats = server.told("/stats").await;
     stats["ops"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()

@@ -246,7 +246,7 @@ const LOOKALIKES: [&[u8]; 14] = [
     b"x__Host-id",
 ];
 
-/// What others may have left beside our cookie.
+/// Cookies that others may have set beside ours.
 const SIBLINGS: [&[u8]; 14] = [
     b"=",
     b";;;",
@@ -264,7 +264,7 @@ const SIBLINGS: [&[u8]; 14] = [
     b"a=\t",
 ];
 
-/// What a proxy says of a request, or somebody in its name.
+/// Headers that a proxy sets, or that a client forges.
 const SPOOFED: [&str; 11] = [
     "X-Forwarded-Proto: http",
     "X-Forwarded-Proto: https",

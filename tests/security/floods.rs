@@ -1,4 +1,4 @@
-//! Floods and limits: they cost the visitors who cause them, and nobody else.
+//! Floods and limits: they harm only the visitors who cause them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,5 +226,5 @@ async fn all_live(users: &[Client]) {
     }
 }
 
-/// How far the memory store may be over a budget while it is written to.
+/// The amount by which the memory store may exceed a budget during writes.
 const EXCESS: u64 = 1_000;

@@ -164,7 +164,7 @@ async fn the_store_sees_selector_and_hash() {
     assert!(hash.len() == 64 && hash != hex(&bytes[16..]));
 }
 
-/// What must not pass as a token, some of it close to a real one.
+/// Texts that must not pass as a token; some resemble a real one.
 fn malformed(token: &str) -> Vec<Vec<u8>> {
     let texts = [
         "",

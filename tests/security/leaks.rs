@@ -113,7 +113,7 @@ async fn journey(server: &Server, client: &Client, issued: &mut Vec<String>) {
     heal(server).await;
 }
 
-/// How the secret of a token could be shown, and the token itself.
+/// The encodings of a token and of its secret.
 fn encodings(token: &str) -> Vec<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).unwrap();
     let decimal = |part: &[u8]| {
@@ -298,7 +298,7 @@ async fn an_event_holds_no_secret() {
     assert!(said.contains(&handle) && !said.contains("alice"), "{said}");
 }
 
-/// What an answer must not tell: types, modules, files, and what the store says of itself.
+/// Texts that an answer must not contain: types, modules, files, and what the store says of itself.
 const INSIDES: [&str; 12] = [
     "steadfast::",
     "storeerror",

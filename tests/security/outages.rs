@@ -1,4 +1,4 @@
-//! Outages of the store: nobody becomes a stranger, and nothing is half done.
+//! Outages of the store: users do not turn into visitors, and nothing is half done.
 
 use serde_json::json;
 use testkit::Server;
@@ -11,7 +11,7 @@ async fn a_load_that_fails_makes_nobody_a_stranger() {
     let server = Server::start(&[]).await;
     let client = server.member("alice").await;
     for mode in ["down", "ack-lost", "hang"] {
-        // What hangs costs a request its deadline: one of them has to do.
+        // A hanging store costs a request its timeout, so one request must be enough.
         let paths = if mode == "hang" { &READS[..1] } else { &READS[..] };
         fault(&server, &format!("op=load&mode={mode}")).await;
         for path in paths {

@@ -1,4 +1,4 @@
-//! Races: whatever the order, what ended stays ended, and nobody sees what is another's.
+//! Races: in any order, an ended session stays ended, and no client sees foreign data.
 
 use std::sync::Arc;
 
@@ -257,7 +257,7 @@ async fn peek(server: &Server, token: &str) -> Value {
 }
 
 const CLIENTS: usize = 1_000;
-/// Of each client: half of them write, half of them read.
+/// The requests of each client: half of them write, half of them read.
 const REQUESTS: usize = 50;
 const WORKERS: usize = 10;
 const BATCH: usize = 25;

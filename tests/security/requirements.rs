@@ -1,4 +1,4 @@
-//! What is demanded, in short: the ids are stable names.
+//! The requirements, in short: the ids are stable names.
 
 /// One requirement.
 #[derive(Clone, Copy)]
@@ -10,12 +10,12 @@ pub(crate) struct Requirement {
     pub(crate) shown: Shown,
 }
 
-/// Where it is shown.
+/// The place where a requirement is shown.
 #[derive(Clone, Copy)]
 pub(crate) enum Shown {
-    /// By tests of this repository with its id, and by these.
+    /// Tests of this repository that name its id, and these.
     Here(&'static [&'static str]),
-    /// Not yet, for this reason.
+    /// None yet, for this reason.
     Elsewhere(&'static str),
 }
 
@@ -46,7 +46,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("ID-01", "P0", "64 characters, 256 random bits of secret, never the same twice"),
     here("ID-02", "P0", "no randomness: the request fails and leaves nothing"),
     here("ID-03", "P0", "an unknown token is not adopted"),
-    here("ID-04", "P0", "what is no token is not looked up and not echoed"),
+    here("ID-04", "P0", "a malformed token is neither looked up nor echoed"),
     here("ID-05", "P0", "a token has one spelling"),
     here("ID-06", "P0", "the secret leaves in `Set-Cookie` only"),
     here("ID-07", "P0", "a token counts in its cookie only"),
@@ -72,7 +72,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("CK-16", "P0", "nothing in name, path or domain ends the header"),
     elsewhere("CK-17", "later", "the `__Host-Http-` profile", "later"),
     here("CK-18", "P1", "request headers do not steer the cookie"),
-    here("CK-19", "P1", "the cookie is set whatever the status"),
+    here("CK-19", "P1", "the cookie is set with any status"),
     elsewhere("CK-20", "later", "a cookie's name can change", "later"),
     here("FX-01", "P0", "a login replaces the token and keeps the values"),
     here("FX-02", "P0", "every change of rights replaces the token"),
@@ -103,7 +103,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     elsewhere("TO-12", "P2", "remember-me apart from the session", "later"),
     here("TO-13", "P1", "step-up asks how old the sign-in is"),
     here("LO-01", "P0", "a replay after a logout is dead at once"),
-    here("LO-02", "P0", "a logout that is not confirmed is no success"),
+    here("LO-02", "P0", "an unconfirmed logout is an error"),
     here("LO-03", "P0", "a logout creates nothing"),
     here("LO-04", "P0", "a logout goes on without its client"),
     by(
@@ -121,7 +121,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     ),
     here("LO-08", "P0", "a handle opens nothing; a foreign one is 404"),
     elsewhere("LO-09", "later", "one call ends everybody", "later"),
-    here("LO-10", "P1", "nobody who listens can stop an end"),
+    here("LO-10", "P1", "no listener can stop an end"),
     here("LO-11", "P1", "what was cleared is gone in the store"),
     elsewhere("LO-12", "P2", "`Clear-Site-Data` on demand", "later"),
     here("LO-13", "P1", "no logout by a link or another site"),
@@ -203,7 +203,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     by(
         "IN-04",
         "P0",
-        "a record of another kind is no session",
+        "a record of another kind is not a session",
         &[
             "a_field_that_is_cut_or_missing_is_corrupt",
             "whatever_is_wrong_with_a_row_it_is_a_corrupt_record",
@@ -221,7 +221,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("CA-01", "P0", "`Set-Cookie` means `no-store`"),
     here("CA-02", "P0", "read means `private` and `Vary: Cookie`"),
     here("CA-03", "P0", "untouched means unchanged"),
-    here("CA-04", "P0", "a real shared cache gives nobody what is another's"),
+    here("CA-04", "P0", "a real shared cache serves no foreign data"),
     here("CA-05", "P1", "the same for 206, 304, 3xx and HEAD"),
     here("CA-06", "P1", "what touches no session stays cacheable"),
     here("CA-07", "P1", "the token is marked as sensitive"),
@@ -240,10 +240,10 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     here("LG-05", "P1", "nothing of a cookie breaks a line of the log"),
     here("LG-06", "P1", "metrics name no session and no user"),
     elsewhere("LG-07", "P2", "keys and tokens are wiped", "P2"),
-    here("ST-01", "P0", "a load that fails makes nobody a stranger"),
-    here("ST-02", "P0", "a login that is not stored is no login"),
+    here("ST-01", "P0", "a failed load does not turn users into visitors"),
+    here("ST-02", "P0", "a login that is not stored is an error"),
     here("ST-03", "P0", "requests without a session notice nothing"),
-    here("ST-04", "P0", "a logout in an outage is no success"),
+    here("ST-04", "P0", "a logout in an outage is an error"),
     by(
         "ST-05",
         "P0",

@@ -55,18 +55,18 @@ impl Visitor {
         self.get("/peek").await.ok().json()["user"].as_str().map(str::to_owned)
     }
 
-    /// What the browser keeps now.
+    /// Returns the cookies that the browser keeps.
     pub(crate) fn cookies(&self) -> Vec<Cookie> {
         self.jar.lock().unwrap().cookies(UtcDateTime::now()).cloned().collect()
     }
 
-    /// What a script of the site sees of the cookies.
+    /// Returns the cookies that a script of the site sees.
     pub(crate) fn seen_by_scripts(&self) -> Option<Vec<u8>> {
         let script = self.visit("GET", "/").by_script();
         self.jar.lock().unwrap().cookie_header(&script, UtcDateTime::now())
     }
 
-    /// What goes along when a page of another site sends a form to this one.
+    /// Returns the cookies sent with a form from a page of another site.
     pub(crate) fn sent_when_forged(&self, page: &str) -> Option<Vec<u8>> {
         let forged = self.visit("POST", "/logout").linked_from(&url(page, "/"));
         self.jar.lock().unwrap().cookie_header(&forged, UtcDateTime::now())

@@ -1,4 +1,4 @@
-//! What a user does, on one node after another, and what the answers are.
+//! The journey of a user over one node after another, with the answers.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn plain(mut json: Value) -> Value {
 const DIFFERENT: [&str; 7] =
     ["handle", "created", "authenticated", "last_used", "expires", "node", "token"];
 
-/// Who asks for what. A redirect is followed by the next request, which reaches another node.
+/// A client and its request. A redirect is followed by the next request, which reaches another node.
 const JOURNEY: &[(&str, &str, &str, &str)] = &[
     ("laptop", "GET", "/peek", ""),
     ("laptop", "POST", "/incr", ""),

@@ -36,12 +36,12 @@ pub async fn change_under_load(service: &Service, change: &Change) {
     }
 }
 
-/// What is changed, and how.
+/// The keys that change, and the way they change.
 pub struct Change {
     path: &'static str,
     /// The body that has a node take a ring, the current key first.
     ring: fn(&[&str]) -> Value,
-    /// What users do meanwhile, and what shows that it was done.
+    /// The work of users during the change, and the proof that it was done.
     write: (&'static str, &'static str),
     read: &'static str,
 }
@@ -89,7 +89,7 @@ impl User {
     }
 }
 
-/// Waits until each user has written so many times more.
+/// Waits until each user has written this many times more.
 async fn wait_for_writes(users: &[User], more: u64) {
     let written = |user: &User| user.written.load(Ordering::Relaxed);
     let before: Vec<_> = users.iter().map(written).collect();

@@ -60,7 +60,7 @@ impl Service {
         &self.nodes[n % self.nodes.len()]
     }
 
-    /// Who is signed in, as every node sees a client with these cookies.
+    /// Returns the user whom every node sees in a client with these cookies.
     pub async fn users(&self, client: &Client) -> Vec<Option<String>> {
         let mut users = Vec::new();
         for node in &self.nodes {
@@ -86,7 +86,7 @@ impl Service {
         Self::over(&urls, options, secret).await
     }
 
-    /// A node for each of the URLs. They start at once: some wait for each other.
+    /// A node for each of the URLs. They start together, because some wait for each other.
     async fn over(stores: &[String], options: &[&str], behind: impl Any + Send + Sync) -> Self {
         let nodes = stores.iter().enumerate().map(|(n, store)| async move {
             let node = format!("n{}", n + 1);

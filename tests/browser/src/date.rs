@@ -73,7 +73,7 @@ fn month(token: &[u8]) -> Option<Month> {
     Month::try_from(u8::try_from(at + 1).ok()?).ok()
 }
 
-/// The number at the start of a token, if it has so many digits and not one more.
+/// The number at the start of a token, if it has exactly this many digits.
 fn digits(token: &[u8], least: usize, most: usize) -> Option<(u32, &[u8])> {
     let len = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = token.split_at(len);

@@ -1,4 +1,4 @@
-//! What a browser keeps (5.7), and what it sends (5.8).
+//! The cookies that a browser keeps (5.7) and sends (5.8).
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::url::{Site, Url};
 /// The cookies of a browser.
 #[derive(Clone, Debug, Default)]
 pub struct Jar {
-    /// In the order of their creation.
+    /// The cookies in the order of their creation.
     cookies: Vec<Cookie>,
 }
 
@@ -105,26 +105,26 @@ pub struct Cookie {
     pub name: Vec<u8>,
     /// Its value, perhaps empty.
     pub value: Vec<u8>,
-    /// When it expires; `None` for one that ends with the browser's session.
+    /// The time at which it expires; `None` for one that ends with the browser's session.
     pub expiry: Option<UtcDateTime>,
     /// The host it is for, or the domain.
     pub domain: String,
-    /// Whether subdomains are left out.
+    /// True if subdomains are left out.
     pub host_only: bool,
     /// The path below which it is sent.
     pub path: Vec<u8>,
-    /// Whether it goes over secure connections only.
+    /// True if it is sent over secure connections only.
     pub secure: bool,
-    /// Whether scripts do not see it.
+    /// True if scripts do not see it.
     pub http_only: bool,
-    /// When it goes along with requests that other sites cause.
+    /// The requests from other sites that carry it.
     pub same_site: SameSite,
     /// The site below which it counts, if it is partitioned.
     pub partition: Option<Site>,
 }
 
 impl Cookie {
-    /// What a request's answer sets (5.7, steps 2 to 15).
+    /// Stores the cookies that a response sets (5.7, steps 2 to 15).
     fn new(received: Received, request: &Request) -> Result<Self, Ignored> {
         let Received { name, value, attributes } = received;
         if name.is_empty() && value.is_empty() {
@@ -155,7 +155,8 @@ impl Cookie {
         })
     }
 
-    /// What other sites embed sets no cookie that would not go back there (5.7, steps 18 and 19).
+    /// A response to a page embedded in another site sets no cookie that would not be sent back there
+    /// (5.7, steps 18 and 19).
     fn check_same_site(&self, request: &Request) -> Result<(), Ignored> {
         if self.same_site == SameSite::None {
             return if self.secure { Ok(()) } else { Err(Ignored::InsecureSameSiteNone) };
@@ -187,7 +188,7 @@ impl Cookie {
         }
     }
 
-    /// Whether a request carries it (5.8.3, step 3).
+    /// Returns true if a request carries it (5.8.3, step 3).
     fn goes_with(&self, request: &Request) -> bool {
         let url = request.url();
         let is_host = match self.host_only {
@@ -207,7 +208,7 @@ impl Cookie {
             && self.partition.as_ref().is_none_or(|site| *site == request.partition())
     }
 
-    /// What there is at most one cookie of.
+    /// The identity of a cookie.
     fn identity(&self) -> (&[u8], &str, bool, &[u8], Option<&Site>) {
         (&self.name, &self.domain, self.host_only, &self.path, self.partition.as_ref())
     }
@@ -224,7 +225,7 @@ impl Cookie {
     }
 }
 
-/// Why a browser ignores a `Set-Cookie` line. The steps are those of 5.7.
+/// The reason for which a browser ignores a `Set-Cookie` line. The steps are those of 5.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ignored {
@@ -234,7 +235,7 @@ pub enum Ignored {
     Empty,
     /// Its name and its value are longer than 4096 bytes (step 4).
     TooLong,
-    /// Its domain is no domain (step 8).
+    /// Its domain is invalid (step 8).
     Domain,
     /// Its domain is a public suffix (step 9).
     PublicSuffix,
@@ -264,7 +265,7 @@ impl fmt::Display for Ignored {
 
 impl std::error::Error for Ignored {}
 
-/// Whose cookie it is, and whether subdomains are left out (5.7, steps 7 to 10).
+/// Returns the domain of a cookie, and true if subdomains are left out (5.7, steps 7 to 10).
 fn domain(attribute: &[u8], url: &Url) -> Result<(String, bool), Ignored> {
     let host = url.host();
     if attribute.is_empty() {
@@ -281,7 +282,7 @@ fn domain(attribute: &[u8], url: &Url) -> Result<(String, bool), Ignored> {
     }
 }
 
-/// Whether the host of an address domain-matches a domain (5.1.3).
+/// Returns true if the host of an address domain-matches a domain (5.1.3).
 fn is_within(url: &Url, domain: &str) -> bool {
     let host = url.host();
     host == domain || (!url.is_address() && domain_matches(&host, domain))
@@ -291,7 +292,7 @@ fn domain_matches(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether a request's path path-matches a cookie's (5.1.4).
+/// Returns true if a request's path path-matches a cookie's (5.1.4).
 fn path_matches(request: &[u8], cookie: &[u8]) -> bool {
     request
         .strip_prefix(cookie)

@@ -59,7 +59,7 @@ impl Request {
         self.is_by_script
     }
 
-    /// Whether no other site has a hand in it (5.2).
+    /// Returns true if no other site is involved (5.2).
     pub(crate) fn is_same_site(&self) -> bool {
         match &self.cause {
             Cause::User => true,
@@ -67,12 +67,12 @@ impl Request {
         }
     }
 
-    /// Whether the address the user sees becomes this one.
+    /// Returns true if the user's address bar changes to this address.
     pub(crate) fn is_navigation(&self) -> bool {
         !matches!(self.cause, Cause::Embedding(_))
     }
 
-    /// Whether cookies that are `Lax` go along, although another site causes it (5.8.3).
+    /// Returns true if cookies that are `Lax` go along, although another site causes it (5.8.3).
     pub(crate) fn is_lax(&self) -> bool {
         !self.is_by_script && self.is_safe && self.is_navigation()
     }

@@ -1,4 +1,4 @@
-//! How a `Set-Cookie` line is read (5.6).
+//! Parses a `Set-Cookie` line (5.6).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Received {
 pub(crate) struct Attributes {
     pub(crate) max_age: Option<UtcDateTime>,
     pub(crate) expires: Option<UtcDateTime>,
-    /// In lower case, without a leading dot.
+    /// The domain in lower case, without a leading dot.
     pub(crate) domain: Vec<u8>,
     pub(crate) path: Option<CookiePath>,
     pub(crate) secure: bool,
@@ -29,16 +29,16 @@ pub(crate) struct Attributes {
     pub(crate) partitioned: bool,
 }
 
-/// What a `Path` says.
+/// The parts of a `Path`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CookiePath {
-    /// Something that is no path: the request's directory counts.
+    /// An invalid path: the request's directory is used.
     Default,
     /// A path.
     Given(Vec<u8>),
 }
 
-/// When a cookie goes along with requests that other sites cause.
+/// The requests from other sites that carry a cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SameSite {
     /// The line said nothing, or nothing that is known: as `Lax`.
@@ -46,7 +46,7 @@ pub enum SameSite {
     Default,
     /// Never.
     Strict,
-    /// With navigations by a safe method.
+    /// Only navigations by a safe method.
     Lax,
     /// Always.
     None,
@@ -72,7 +72,7 @@ impl Received {
 }
 
 impl Attributes {
-    /// When the cookie expires; `None` for one that ends with the browser's session (5.7, step 6).
+    /// The time at which the cookie expires; `None` for one that ends with the browser's session (5.7, step 6).
     pub(crate) fn expiry(&self) -> Option<UtcDateTime> {
         self.max_age.or(self.expires)
     }
@@ -101,7 +101,7 @@ impl Attributes {
     }
 }
 
-/// When a `Max-Age` ends, if it is one (5.6.2).
+/// Returns the end of a `Max-Age`, if it is valid (5.6.2).
 fn max_age(value: &[u8], now: UtcDateTime) -> Option<UtcDateTime> {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -140,7 +140,7 @@ fn split_at_equals(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((trimmed(&text[..at]), trimmed(&text[at + 1..])))
 }
 
-/// Without the spaces and tabs at its ends.
+/// Trims spaces and tabs.
 fn trimmed(text: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let start = text.iter().position(is_text).unwrap_or(text.len());
@@ -150,7 +150,7 @@ fn trimmed(text: &[u8]) -> &[u8] {
 
 const MAX_NAME_AND_VALUE: usize = 4096;
 const MAX_ATTRIBUTE: usize = 1024;
-/// How long a cookie is kept at most (5.5).
+/// The longest time for which a cookie is kept (5.5).
 const LIMIT_DAYS: i64 = 400;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The address of a request, as far as cookies care.
+//! The parts of a request's address that matter to cookies.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,7 +46,7 @@ impl Url {
         Site { scheme: self.scheme.clone(), domain: domain.to_owned() }
     }
 
-    /// Whether the connection counts as secure (5.8.3): TLS, or this machine.
+    /// Returns true if the connection is secure (5.8.3): TLS, or this machine.
     pub fn is_secure(&self) -> bool {
         let is_local = match &self.host {
             Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
@@ -98,7 +98,7 @@ pub enum UrlError {
     Scheme,
     /// Its host is neither a name of letters, digits and hyphens nor an address.
     Host,
-    /// Its port is no number.
+    /// Its port is not a number.
     Port,
 }
 

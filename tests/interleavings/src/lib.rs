@@ -1,4 +1,4 @@
-//! What threads share, run in every order that a model checker can think of.
+//! The state that threads share, run in every order by a model checker.
 //!
 //! The files under test are those of the packages themselves: only their module `sync` is another
 //! one here, which takes locks and atomics from the checker. Each function in [`models`] is one

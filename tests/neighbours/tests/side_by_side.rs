@@ -35,7 +35,7 @@ async fn a_newer_postgres_record_is_left_unchanged() {
     outgrow(&format!("postgres://postgres@{}/postgres", server.address())).await;
 }
 
-/// Users of both nodes at once lose no write and no session, and what their sessions say of themselves
+/// Concurrent users of both nodes lose no write and no session, and what their sessions say of themselves
 /// stays as it is.
 async fn share(url: &str) {
     let nodes = Neighbours::start(url).await;
@@ -142,7 +142,7 @@ struct User {
     facts: &'static str,
 }
 
-/// What became of a user.
+/// The final state of a user.
 struct Counted {
     lost_writes: i64,
     signed_out: usize,
@@ -156,7 +156,7 @@ impl User {
         Self { name, client, facts }
     }
 
-    /// Adds at both nodes at once, and now and then replaces the token at one of them.
+    /// Adds at both nodes concurrently, and now and then replaces the token at one of them.
     async fn work(self, nodes: &Neighbours) -> Self {
         let at = |n| self.client.at(nodes.node(n));
         for round in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! Whether the committed code belongs to the definition.
+//! Checks that the committed code belongs to the definition.
 
 #[test]
 fn the_committed_code_is_what_is_generated() {

@@ -1,4 +1,4 @@
-//! How much memory bytes can take that no node would send.
+//! The memory that malicious bytes can take.
 
 use std::alloc::System;
 

@@ -80,5 +80,5 @@ fn join<T, const N: usize>(threads: [JoinHandle<T>; N]) -> [T; N] {
 }
 
 const START: Duration = Duration::ZERO;
-/// When a pause that began at the start is over.
+/// The end of a pause that began at the start.
 const LATER: Duration = Breaker::PAUSE;

@@ -86,7 +86,7 @@ pub fn an_id_is_given_once() {
     assert_eq!(count(|outcome| matches!(outcome, Outcome::Exists)), 1, "{outcomes:?}");
 }
 
-/// An account is closed while somebody signs in to it.
+/// An account is closed during a sign-in to it.
 pub fn a_revocation_ends_or_refuses_a_login() {
     let store = Store::with_room_for(9);
     let visitor = store.visitor(1);
@@ -113,7 +113,7 @@ pub fn a_cap_holds_among_logins() {
     assert_eq!((store.listed(), store.held()), (2, (2, 2)));
 }
 
-/// A session is handed to somebody else and back, while its first owner signs in elsewhere.
+/// A session is handed to another user and back, while its first owner signs in elsewhere.
 pub fn a_session_that_comes_back_is_listed_once() {
     let store = Store::with_room_for(9);
     let tokens: [Token; 4] = std::array::from_fn(|_| store.token(1));
@@ -325,7 +325,7 @@ impl Store {
         self.sessions.finish_evictions();
     }
 
-    /// Records, and those of them that somebody signed in to.
+    /// Records, and the signed-in ones among them.
     fn held(&self) -> (u64, u64) {
         let stats = self.sessions.cache.stats();
         (stats.records, stats.authenticated)
