@@ -272,7 +272,7 @@ impl Patch {
 }
 
 impl From<Writes> for Patch {
-    /// Returns a patch that changes nothing but values.
+    /// Returns a patch that only changes values.
     fn from(writes: Writes) -> Self {
         Self { writes, ..Self::default() }
     }

@@ -67,7 +67,7 @@ impl Endings for Queue {
     }
 }
 
-/// What a store needs to keep endings.
+/// The parts of a store that keep endings.
 pub(crate) struct Keeper {
     pub(crate) scripts: Scripts,
     queue: QueueScripts,
@@ -173,7 +173,7 @@ impl Sessions {
             let claimed = self.claim_from(keeper, &queue, limit, &mut endings).await;
             failure = failure.or(claimed.err());
         }
-        // What was claimed is reported, even if a server of a cluster does not answer.
+        // Claimed endings are reported, even if a server of a cluster does not answer.
         match failure {
             Some(error) if endings.is_empty() => Err(error),
             _ => Ok(endings),
@@ -304,7 +304,7 @@ impl Sessions {
     }
 }
 
-/// What became of a session with an entry in the queue.
+/// The state of a session with an entry in the queue.
 enum Fate {
     /// It is live until this deadline.
     Live(Timestamp),

@@ -44,7 +44,7 @@
 //!
 //! A sorted set has the time at which each session may have ended, and a claim looks at the records
 //! that are due. An expired record stays until its end is acknowledged, or for a day after its
-//! deadline. What the cap ends leaves a field with the user and the time, in the same atomic step.
+//! deadline. A session that the cap ends leaves a field with the user and the time, in the same atomic step.
 //! So a crash loses no ending.
 //!
 //! - A session is reported five minutes after its deadline, so that a node with a slow clock can

@@ -52,7 +52,7 @@ impl Scripts {
     }
 }
 
-/// What scripts do with sessions that end without a request.
+/// The way in which scripts treat sessions that end without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeping {
     /// They remove them.

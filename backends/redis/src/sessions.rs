@@ -336,7 +336,7 @@ impl Sessions {
     }
 }
 
-/// What [`Sessions::collect_one`] found.
+/// The result of [`Sessions::collect_one`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Collected {
     /// An expired record, which it removed.

@@ -73,7 +73,7 @@
 //! From the first call of `endings` on a node, that node keeps the end of each session that it owns and that
 //! expired, was evicted or exceeded a cap, until it is acknowledged; so call it on all nodes. The holders
 //! of a session hold its ending, too: where a node claims it and dies, the next owner hands it out. Each
-//! ending is told at least once, and by one node unless that one dies.
+//! ending is reported at least once, and by one node unless that one dies.
 //!
 //! An ending that is not acknowledged is dropped after 24 h. A node that holds 100,000 of them, for itself and
 //! as a backup, keeps no further ones. They count for no budget.

@@ -1,4 +1,4 @@
-//! Sessions that end without a request are told, also if a node dies.
+//! Sessions that end without a request are reported, also if a node dies.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -63,7 +63,7 @@ struct Terms {
     limits: Limits,
     budgets: Budgets,
     rules: Rules,
-    /// True from when the application wants to be told of sessions that end without a request.
+    /// True once the application wants reports of sessions that end without a request.
     keeps_endings: bool,
 }
 

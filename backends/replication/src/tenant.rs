@@ -64,7 +64,7 @@ pub struct Tenant {
 struct Terms {
     limits: Limits,
     rules: Rules,
-    /// True from when the application wants to be told of sessions that end without a request.
+    /// True once the application wants reports of sessions that end without a request.
     keeps_endings: bool,
     /// The first epoch that listed this node.
     born: EpochId,

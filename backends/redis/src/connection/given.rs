@@ -35,7 +35,7 @@ impl Given {
     }
 }
 
-/// What only a connection of the store's own can do.
+/// A feature that needs a connection of the store's own.
 #[derive(Debug, thiserror::Error)]
 #[error("a connection that was given to the store serves calls alone")]
 pub(super) struct CallsAlone;

@@ -80,7 +80,7 @@ pub(super) fn decide(asked: &Asked, beside: &Beside<'_>, cx: &Context<'_>) -> De
     if asked.call.number < lowest && cx.rules.keep(Rule::C2) {
         return Decision::Answer(Reply::Failed(Failure::GivenUp));
     }
-    // What has not ended yet cannot have been reported.
+    // A session that has not ended yet cannot have been reported.
     let is_report = matches!(asked.request, Request::MarkReported { .. });
     // Other calls see the end as a write of its own, which no later owner can undo.
     if let Some(write) = expiry(id, cx).filter(|_| !is_report) {
@@ -240,7 +240,7 @@ fn end(copy: &Copy, reason: EndReason, effect: Option<CallEffect>, cx: &Context<
     NewWrite::whole(Kept::Ended(Tombstone { stamp, until, reason, unreported }), effect)
 }
 
-/// The part of an end that the application is to be told, if no request asked for it (X3).
+/// The part of an end that the application gets as a report, if no request asked for it (X3).
 fn unreported(copy: &Copy, reason: EndReason, cx: &Context<'_>) -> Option<Unreported> {
     let has_room = cx.replicas.unreported() < UNREPORTED;
     let is_kept = cx.keeps_endings && Ending::is_kept(reason) && has_room;

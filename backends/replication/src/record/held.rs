@@ -92,11 +92,11 @@ pub struct Tombstone {
     pub until: Timestamp,
     /// The reason of the end.
     pub reason: EndReason,
-    /// What the application has not been told yet (X3).
+    /// The report that the application has not acknowledged yet (X3).
     pub unreported: Option<Box<Unreported>>,
 }
 
-/// The part of a session's end that the application is told.
+/// The part of a session's end that the application gets as a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreported {
     /// The user; `None` for a visitor.
@@ -120,7 +120,7 @@ impl Tombstone {
         Self { stamp, until, reason: self.reason, unreported: None }
     }
 
-    /// Returns what the application is told, if it has not been.
+    /// Returns the report for the application, unless it was made.
     pub fn ending(&self, id: RecordId) -> Option<Ending> {
         let Unreported { principal, at } = self.unreported.as_deref()?;
         Some(Ending { id, principal: principal.clone(), reason: self.reason, at: *at })

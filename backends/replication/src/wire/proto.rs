@@ -1245,7 +1245,7 @@ pub struct Tombstone {
     pub until: i64,
     #[prost(enumeration = "EndReason", tag = "3")]
     pub reason: i32,
-    /// Absent: nobody is to be told of it, or has been.
+    /// Absent: no report is due.
     #[prost(message, optional, tag = "4")]
     pub unreported: ::core::option::Option<Unreported>,
 }

@@ -147,7 +147,7 @@ fn by_id(endings: impl IntoIterator<Item = Ending>) -> Reported {
     endings.into_iter().map(|ending| (ending.id, ending)).collect()
 }
 
-/// Claims until there are so many endings. A store may take a moment after a collection.
+/// Claims until there are this many endings. A store may take a moment after a collection.
 async fn report(service: &Fixture, queues: &Queues, count: usize) -> Reported {
     let mut reported = Reported::new();
     for _ in 0..PATIENCE {

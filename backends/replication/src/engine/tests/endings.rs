@@ -1,4 +1,4 @@
-//! Sessions that end without a request, until the application is told.
+//! Sessions that end without a request, until the application has a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +99,7 @@ fn tell_over_a_crash(rules: Rules) -> (BTreeSet<RecordId>, Vec<RecordId>) {
     let mut told = BTreeSet::new();
     for step in 0..20 {
         if step == 10 {
-            // Its claims are lost with it: nobody was told.
+            // Its claims are lost with it: no report was made.
             nodes.crash(2);
             nodes.pass(2_000);
         }
