@@ -47,7 +47,7 @@ fn middleware(source: &str) -> String {
     format!("{before}let session_store = super::session_store().await;{after}")
 }
 
-/// What is in the module `tests` at the end of a file.
+/// Returns the contents of the module `tests` at the end of a file.
 fn tests_of(source: &str) -> String {
     let (_, tests) = source.split_once("mod tests {\n").expect("a module `tests` in the source");
     tests.trim_end().strip_suffix('}').expect("the module ends the file").to_owned()
@@ -92,7 +92,7 @@ impl Packages {
         Self(metadata["packages"].as_array().expect("a list of packages").clone())
     }
 
-    /// Where the source of a package is.
+    /// Returns the directory of a package's source.
     fn source(&self, name: &str, version: &str) -> PathBuf {
         let is_it = |package: &&Value| {
             package["name"] == name

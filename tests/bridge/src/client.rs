@@ -86,7 +86,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Where a redirect leads.
+    /// Returns the target of a redirect.
     pub fn location(&self) -> &str {
         self.headers.get(header::LOCATION).map_or("", |location| location.to_str().unwrap())
     }

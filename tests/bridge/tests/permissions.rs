@@ -1,4 +1,4 @@
-//! axum-login's example of permissions, over every store: three nodes, requests of a user at once, and
+//! axum-login's example of permissions, over every store: three nodes, concurrent requests of a user, and
 //! sign-outs in between.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
@@ -62,7 +62,7 @@ async fn load(service: Service) {
     assert_eq!((lost, undone, refused), (0, 0, updates));
 }
 
-/// How many acknowledged updates of a user are lost, whose pages write at once.
+/// Counts the lost acknowledged updates of a user whose pages write concurrently.
 async fn lost(client: &Client) -> usize {
     client.sign_in("ferris", "hunter42").await;
     let paths: Vec<_> = (0..AT_ONCE).map(|n| format!("/note?key=note{n}")).collect();
@@ -72,7 +72,7 @@ async fn lost(client: &Client) -> usize {
     acknowledged - client.get("/notes").await.body.parse::<usize>().unwrap()
 }
 
-/// How many late writes are refused, and how many sign-outs undone, of users who sign out while their
+/// Counts the refused late writes and the undone sign-outs of users who sign out while their
 /// pages are about to write.
 async fn undone(site: &Site, clients: &[Client]) -> (usize, usize) {
     let copies: Vec<_> = clients.iter().map(Client::fork).collect();
@@ -112,7 +112,7 @@ async fn administration(service: Service) {
     }
 }
 
-/// What a browser does on this site.
+/// The actions of a browser on this site.
 trait Browser {
     fn sign_in(&self, name: &str, password: &str) -> impl Future<Output = bridge::Reply>;
 }

@@ -1,4 +1,4 @@
-//! What the bridge promises beyond tower-sessions, over every store: sessions of requests on several
+//! The promises of the bridge beyond tower-sessions, over every store: sessions of requests on several
 //! nodes, step by step.
 
 #![allow(missing_docs, clippy::unwrap_used)]

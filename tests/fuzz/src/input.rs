@@ -1,6 +1,6 @@
 //! The bytes of a fuzz input, read piece by piece. Where they end, zeros follow.
 
-/// What is left of an input.
+/// The rest of an input.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);
 
@@ -10,7 +10,7 @@ impl<'a> Input<'a> {
         Self(data)
     }
 
-    /// Whether nothing is left.
+    /// Returns true if nothing is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What several fuzz targets share: reading their input, and a site to visit.
+//! Helpers of several fuzz targets: a reader of the input, and a site to visit.
 
 mod input;
 mod site;

@@ -29,7 +29,7 @@ pub struct Reply<T> {
     pub status: StatusCode,
     /// Its `Set-Cookie` lines.
     pub set_cookies: Vec<HeaderValue>,
-    /// What the handler returned, if that counted.
+    /// The result of the handler, if it was used.
     pub said: Option<T>,
 }
 
@@ -48,7 +48,7 @@ impl Site {
         self.store.env().now().into()
     }
 
-    /// How many loads the store has had.
+    /// Counts the loads of the store.
     pub fn loads(&self) -> u64 {
         self.store.calls(Call::Load)
     }

@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 });
 
 fn url(text: &str) -> Corpus {
-    // A file is no business of a fuzzer, and a password that is there already proves nothing.
+    // A fuzzer must not read files, and a password that is already in the text proves nothing.
     if text.starts_with('@') || text.to_ascii_lowercase().contains(PASSWORD) {
         return Corpus::Reject;
     }
@@ -118,7 +118,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// With a sign behind it that neither a scheme nor the name of a setting has.
+/// The password, followed by a sign that neither a scheme nor the name of a setting has.
 const PASSWORD: &str = "hunter2";
 
 const OTHER: [u8; 33] = [7; 33];

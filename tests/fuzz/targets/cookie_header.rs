@@ -43,7 +43,7 @@ static SITE: LazyLock<Planted> = LazyLock::new(|| {
 });
 
 impl Planted {
-    /// What a request with these candidates is to see.
+    /// Returns the session that a request with these candidates must see.
     fn expected(&self, tokens: &[Vec<u8>]) -> (Status, Option<i64>) {
         let live = self.live.each_ref().map(|live| tokens.iter().any(|t| t == live.as_bytes()));
         match live {

@@ -77,7 +77,7 @@ struct Shown {
     keys: u8,
 }
 
-/// What an authentication changes.
+/// The changes of an authentication.
 #[derive(Clone)]
 struct Login {
     absolute: Timestamp,
@@ -97,7 +97,7 @@ enum Write {
 enum Slot {
     Text(Vec<u8>),
     Number(i128),
-    /// Something was added to what is no integer.
+    /// An addition met a value that is not an integer.
     Spoilt,
 }
 
@@ -304,7 +304,7 @@ impl Known {
         }
     }
 
-    /// What a plan changes beside the values.
+    /// The changes of a plan beside the values.
     fn with(mut self, plan: &Plan, now: Timestamp) -> Self {
         let is_touch = plan.writes.is_empty() && plan.rotation.is_none() && !plan.owns;
         let moves = |(from, _): &(Shown, Hash)| from.hashes().any(|hash| hash == self.secret);

@@ -156,7 +156,7 @@ impl Tab {
         status.expect("the handler says it")
     }
 
-    /// Whether the browser still has a cookie that it got so long ago for `left`, which counts in whole
+    /// Returns true if the browser still has a cookie that it got so long ago for `left`, which counts in whole
     /// seconds if the cookie is persistent.
     #[track_caller]
     fn has_cookie(&mut self, wish: &Wish, ago: Duration, left: Duration) -> bool {

@@ -1,4 +1,4 @@
-//! Whether a history of one key is linearizable: whether every call can have had its effect at one
+//! Checks that a history of one key is linearizable: that every call can have had its effect at one
 //! moment between its invocation and its answer.
 //!
 //! The search is that of Wing and Gong, with the states that were visited remembered (Lowe). What was
@@ -10,13 +10,13 @@ use std::fmt;
 /// One call to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What it did.
+    /// The effect of the call.
     pub step: Step,
     /// Nanoseconds from a common beginning.
     pub invoked: u64,
-    /// Until when it had its effect, if it had any: its answer.
+    /// The latest time of its effect, if it had any: its answer.
     pub until: u64,
-    /// Whether it had its effect.
+    /// True if it certainly had its effect.
     pub is_certain: bool,
 }
 
@@ -32,7 +32,7 @@ impl Event {
     }
 }
 
-/// What a call did to its key, or asked of it. A key has one number at a time, at first 0.
+/// The effect or the question of a call. A key has one number at a time, at first 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It found this number.
@@ -41,21 +41,21 @@ pub enum Step {
     Write(i64),
     /// It replaced `from` by `to`; without an answer, if it found `from`.
     Replace {
-        /// What it found.
+        /// The value that it found.
         from: i64,
-        /// What it left.
+        /// The value that it left.
         to: i64,
     },
     /// It found another number than this.
     Missed(i64),
-    /// It added 1, and was told the sum if it was answered.
+    /// It added 1, and its answer, if any, has the sum.
     Count(Option<i64>),
 }
 
 /// A history that no single key can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotLinearizable {
-    /// How many calls fit at most, of those that were answered.
+    /// Returns the highest number of answered calls that fit.
     pub fitting: usize,
     /// A call that fits in no order of the others, tried last.
     pub stuck: Event,
@@ -95,7 +95,7 @@ fn search(mut events: Vec<Event>, limit: usize) -> Result<(), NotLinearizable> {
     Search { certain, doubtful, visited: HashSet::new(), best: None }.run(limit)
 }
 
-/// How many places are searched with all changes that were not answered: each may have happened or not, so
+/// The number of places that are searched with all unanswered changes: each may have happened or not, so
 /// that their number doubles with each of them.
 const PLACES: usize = 10_000;
 
@@ -257,12 +257,12 @@ impl Place {
 }
 
 impl Step {
-    /// Whether the number can be another one after it.
+    /// Returns true if the number may change.
     pub fn changes(self) -> bool {
         !matches!(self, Self::Read(_) | Self::Missed(_))
     }
 
-    /// Whether its number, or that it counted, shows in what others found.
+    /// Returns true if other calls saw its number or its addition.
     fn shows_in(self, found: &HashSet<i64>) -> bool {
         match self {
             Self::Read(_) | Self::Missed(_) => false,
@@ -271,7 +271,7 @@ impl Step {
         }
     }
 
-    /// The same without what its caller was told.
+    /// Returns the same call without its answer.
     #[must_use]
     pub fn untold(self) -> Self {
         match self {
@@ -280,7 +280,7 @@ impl Step {
         }
     }
 
-    /// What the key has after it, if it can have been done to what the key had.
+    /// Returns the state of the key after the call, if the call fits the state before.
     fn on(self, number: i64) -> Option<i64> {
         match self {
             Self::Read(found) => (found == number).then_some(number),

@@ -28,7 +28,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// So many late notes wait for each other, and for the test.
+    /// This many late notes wait for each other, and for the test.
     pub fn over(bridges: &[Bridge], late: usize) -> Self {
         let gate = Arc::new(Barrier::new(late + 1));
         let node = |bridge: &Bridge| router(bridge.clone()).layer(Extension(Arc::clone(&gate)));
@@ -102,7 +102,7 @@ async fn late(Extension(gate): Extension<Arc<Barrier>>, session: Session) {
     session.insert("late", true).await.unwrap();
 }
 
-/// How many notes there are.
+/// Returns the number of notes.
 async fn notes(session: Session) -> String {
     let mut notes = 0;
     for n in 0..100 {

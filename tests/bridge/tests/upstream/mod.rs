@@ -1,4 +1,4 @@
-//! What the tests of tower-sessions need in place of its own stores.
+//! Replacements of tower-sessions' own stores, for its tests.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
