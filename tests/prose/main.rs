@@ -48,6 +48,7 @@ const CLEAN: &[&str] = &[
     "tests/prose",
     "tests/security",
     "tests/strategies",
+    "tests/testkit",
     "tests/wire",
 ];
 

@@ -15,14 +15,14 @@ use tokio::net::TcpStream;
 use crate::client::{Client, Reply, read, request};
 use crate::eventually::eventually;
 
-/// How the node of a request is picked.
+/// The choice of the node for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Each request goes to the next node.
     RoundRobin,
-    /// To the first node that the route of the client names, else to the second, else to the next.
+    /// The first node that the route of the client names, else to the second, else to the next.
     Ranked,
-    /// To the node of this number, and to no other.
+    /// The node of this number only.
     At(usize),
 }
 
@@ -47,7 +47,7 @@ struct Upstream {
 
 type Connection = SendRequest<Full<Bytes>>;
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub struct Sent {
     /// The number of the node that got it.
@@ -68,14 +68,14 @@ pub enum Unanswered {
 }
 
 impl Balancer {
-    /// Before nodes, which are given by their labels and addresses.
+    /// Makes a balancer for nodes with these labels and addresses.
     pub fn new(nodes: impl IntoIterator<Item = (String, String)>) -> Self {
         let balancer = Self(Arc::new(Shared { nodes: Mutex::default(), turn: 0.into() }));
         balancer.add(nodes);
         balancer
     }
 
-    /// Before more nodes, too.
+    /// Adds nodes.
     pub fn add(&self, nodes: impl IntoIterator<Item = (String, String)>) {
         let upstream = |(label, address)| {
             let (is_out, busy) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -146,7 +146,7 @@ impl Balancer {
 
 impl Upstream {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, Unanswered> {
-        // Counted first, so that none is on its way once it is out and nobody is counted.
+        // Counted first, so that no request is in progress once the node is out and the count is zero.
         self.busy.fetch_add(1, Ordering::SeqCst);
         let answer = match self.is_out.load(Ordering::SeqCst) {
             true => Err(Unanswered::Refused),
@@ -205,5 +205,5 @@ impl Upstream {
 /// The cookie with the route, of the profile `host`.
 pub(crate) const ROUTE: &str = "__Host-id-route";
 
-/// How long an answer is waited for.
+/// The time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -82,7 +82,7 @@ impl Client {
         self.get("/peek").await.ok().json()
     }
 
-    /// Who is signed in, as the server sees this client.
+    /// Returns the user whom the server sees in this client.
     pub async fn user(&self) -> Option<String> {
         self.peek().await["user"].as_str().map(str::to_owned)
     }

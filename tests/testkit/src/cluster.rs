@@ -28,11 +28,11 @@ pub struct Cluster {
 /// A name and addresses, and the process there, if one runs.
 struct Member {
     label: String,
-    /// Where it serves.
+    /// The address at which it serves.
     address: String,
-    /// Where the other nodes reach it.
+    /// The address at which the other nodes reach it.
     peer_address: String,
-    /// Where it listens for them: its wire is between the two, if it has one.
+    /// The address at which it listens for them: its wire is between the two, if it has one.
     bound: String,
     server: Option<Server>,
 }
@@ -46,7 +46,7 @@ impl Member {
 }
 
 impl Cluster {
-    /// So many nodes with settings as in a URL, `copies=1` for example, all started at once. They are
+    /// Starts this many nodes with settings as in a URL, `copies=1` for example, all together. They are
     /// ready, and agree on who is there.
     pub async fn start(nodes: usize, settings: &str) -> Self {
         Self::start_over(None, nodes, settings, &[]).await
@@ -105,7 +105,7 @@ impl Cluster {
         server.ended().await;
     }
 
-    /// Ends a node as a deployment does: it drains. What it said on standard error.
+    /// Ends a node as a deployment does: it drains. Returns its standard error.
     pub async fn terminate(&mut self, n: usize) -> String {
         let server = self.members[n].server.take().expect("it runs");
         server.signal("TERM");
@@ -124,7 +124,7 @@ impl Cluster {
         self.node(n).signal("CONT");
     }
 
-    /// What is between the nodes, if they were started with it.
+    /// The faults between the nodes, if they were started with them.
     pub fn wires(&self) -> &Wires {
         self.wires.as_ref().expect("there are wires")
     }
@@ -179,7 +179,7 @@ impl Cluster {
         figures.iter().all(|of| wanted.iter().all(|(name, value)| of.get(*name) == Some(value)))
     }
 
-    /// What a node says of itself, once a second: the metrics that it publishes under its name alone,
+    /// Returns a node's own metrics, published once per second: the metrics that it publishes under its name alone,
     /// without `steadfast_` before their names.
     pub async fn figures(&self, n: usize) -> BTreeMap<String, f64> {
         let metrics = self.node(n).client().get("/metrics").await.ok().body;
@@ -191,7 +191,7 @@ impl Cluster {
         metrics.lines().filter_map(figure).collect()
     }
 
-    /// What every running node holds.
+    /// Returns the copies of every running node.
     pub async fn copies(&self) -> Copies {
         let dumps = self.running().into_iter().map(|n| async move {
             let dump = self.node(n).told("/dump").await;
@@ -201,7 +201,7 @@ impl Cluster {
         Copies { nodes: join_all(dumps).await.into_iter().collect() }
     }
 
-    /// Waits until each record is on so many nodes, and the same on all of them.
+    /// Waits until each record is on this many nodes, and the same on all of them.
     pub async fn at_rest(&self, holders: usize) {
         let started = Instant::now();
         loop {
@@ -246,7 +246,7 @@ impl Drop for Cluster {
 /// The records of all nodes at about the same time.
 #[derive(Debug)]
 pub struct Copies {
-    /// By the number of the node, then by the id of the record.
+    /// The copies by the number of the node, then by the id of the record.
     pub nodes: BTreeMap<usize, BTreeMap<String, Value>>,
 }
 
@@ -260,7 +260,7 @@ impl Copies {
         records
     }
 
-    /// What is not as it is at rest: records on more or fewer nodes than wanted, or different ones.
+    /// Returns the differences from the state at rest: records on more or fewer nodes than wanted, or different ones.
     pub fn faults(&self, holders: usize) -> Vec<String> {
         let is_sound =
             |copies: &[&Value]| copies.len() == holders && copies.iter().all(|c| *c == copies[0]);
@@ -268,7 +268,7 @@ impl Copies {
         faulty.map(|(id, copies)| format!("{id} on {}: {copies:?}", copies.len())).collect()
     }
 
-    /// Whether all of these nodes hold a record, and the same.
+    /// Returns true if all of these nodes hold a record, and the same one.
     pub fn are_the_same(&self, id: &str, nodes: &[usize]) -> bool {
         let copies: Vec<_> = nodes.iter().map(|node| self.nodes[node].get(id)).collect();
         copies.iter().all(|copy| copy.is_some() && *copy == copies[0])
@@ -279,8 +279,8 @@ fn id(record: &Value) -> String {
     record["id"].as_str().expect("a record has an id").to_owned()
 }
 
-/// How often a node publishes its figures, and a little more.
+/// The interval at which a node publishes its figures, and a little more.
 const PUBLISHED_EVERY: Duration = Duration::from_millis(1_200);
 
-/// How long nodes may differ that nobody writes to.
+/// The time for which nodes may differ without writes.
 const RESTS_WITHIN: Duration = Duration::from_secs(30);

@@ -57,7 +57,7 @@ impl Events {
         last
     }
 
-    /// Whether the stream comes to an end without another event.
+    /// Returns true if the stream ends without another event.
     pub async fn is_over(&mut self) -> bool {
         within(self.0.next_line()).await.unwrap().is_none()
     }

@@ -1,4 +1,4 @@
-//! Examples as they are run: a program that says where it listens, and ends when it is told to.
+//! Examples as they are run: a program that says where it listens, and ends on request.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub struct Example {
     _lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// How an example ended that was told to.
+/// The end of an example that was stopped.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -42,7 +42,7 @@ impl Example {
         Self { address, process, _lines: lines }
     }
 
-    /// Opens a stream as somebody who signed in, presses Ctrl-C, and waits for the end.
+    /// Opens a stream as a signed-in user, presses Ctrl-C, and waits for the end.
     pub async fn ends_with_a_stream_open(mut self) -> Ended {
         let client = Client::new(&self.address);
         let form = ("content-type", "application/x-www-form-urlencoded");

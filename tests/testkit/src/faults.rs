@@ -21,13 +21,13 @@ pub struct FaultProxy {
     accepting: JoinHandle<()>,
 }
 
-/// What breaks, and where.
+/// The fault, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The conversation, by its number since the last [`FaultProxy::mark`].
     pub conversation: usize,
     pub direction: Direction,
-    /// How many bytes pass in this direction before it happens, counted from that mark.
+    /// The number of bytes that pass in this direction before it happens, counted from that mark.
     pub after: u64,
     pub action: Action,
 }
@@ -39,7 +39,7 @@ pub enum Direction {
     ToClient,
 }
 
-/// What happens to a conversation.
+/// The fault of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Both sides see a reset.
@@ -52,22 +52,22 @@ pub enum Action {
     Swallow,
     /// The rest passes this much later.
     Delay(Duration),
-    /// The client sees a reset. What it had sent reaches the server this much later.
+    /// The client sees a reset. Its sent bytes reach the server this much later.
     Strand(Duration),
 }
 
-/// What passed in one conversation since the last mark.
+/// The traffic of one conversation since the last mark.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
     pub to_server: Stream,
     pub to_client: Stream,
 }
 
-/// What passed in one direction.
+/// The traffic of one direction.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
     pub bytes: Vec<u8>,
-    /// Where each piece ended that came at once, in bytes.
+    /// The end of each piece that came together, in bytes.
     pub ends: Vec<usize>,
 }
 
@@ -80,7 +80,7 @@ impl FaultProxy {
         Self { address, wire, accepting }
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -112,7 +112,7 @@ impl FaultProxy {
         self.was_struck()
     }
 
-    /// Whether the fault happened.
+    /// Returns true if the fault happened.
     pub fn was_struck(&self) -> bool {
         let state = self.wire.state();
         state.conversations.iter().any(|conversation| conversation.was_struck)
@@ -133,7 +133,7 @@ impl FaultProxy {
         }
     }
 
-    /// What passed since the last mark, one conversation each.
+    /// Returns the traffic since the last mark, one entry per conversation.
     pub fn heard(&self) -> Vec<Heard> {
         let state = self.wire.state();
         state.conversations.iter().map(|conversation| conversation.heard.clone()).collect()
@@ -150,9 +150,9 @@ impl Drop for FaultProxy {
 #[derive(Default)]
 struct Wire {
     state: Mutex<State>,
-    /// How often a fault was armed.
+    /// The number of faults that were armed.
     armed: watch::Sender<u64>,
-    /// How many pieces are late.
+    /// The number of late pieces.
     late: watch::Sender<u64>,
 }
 
@@ -194,7 +194,7 @@ impl Wire {
         }
     }
 
-    /// How many of these bytes pass, which is written down, and what happens after them.
+    /// Records the bytes that pass, and returns their number and the fault after them.
     ///
     /// Before they pass: as soon as they have, the other side may act on them.
     fn passing(&self, key: u64, direction: Direction, bytes: &[u8]) -> (usize, Option<Action>) {
@@ -227,7 +227,7 @@ impl Wire {
 }
 
 impl State {
-    /// How many bytes are left in a direction before the fault, if it is there.
+    /// Returns the number of bytes in a direction before the fault, if it is there.
     fn left(&self, key: u64, direction: Direction) -> Option<u64> {
         let fault = self.fault.as_ref().filter(|fault| fault.direction == direction)?;
         let conversation = self.conversations.get(fault.conversation)?;
@@ -310,9 +310,9 @@ async fn converse(
     }
 }
 
-/// How a direction ended, or both.
+/// The end of a direction, or of both.
 enum End {
-    /// By itself.
+    /// It ended without a fault.
     Finished,
     Reset,
     Close,
@@ -378,7 +378,7 @@ impl Passage<'_> {
     async fn pass(&mut self, bytes: &[u8]) -> Option<End> {
         let (passing, action) = self.wire.passing(self.key, self.direction, bytes);
         let (now, rest) = bytes.split_at(passing);
-        // What the other side does not take any more is lost; it may still have something to say.
+        // Bytes that the other side no longer accepts are lost; it may still send.
         if self.to.write_all(now).await.is_err() {
             drain(self.from).await;
             return Some(End::Finished);
@@ -439,7 +439,7 @@ fn reset(half: OwnedWriteHalf) {
     half.forget();
 }
 
-/// What arrived and was not read yet.
+/// The bytes that arrived and were not read yet.
 fn received(from: &OwnedReadHalf) -> Vec<u8> {
     let (mut received, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
     while let Ok(read @ 1..) = from.try_read(&mut buffer) {

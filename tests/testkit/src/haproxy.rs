@@ -18,7 +18,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// With a configuration in which `LISTEN` is where it is to listen.
+    /// Starts it with a configuration in which `LISTEN` is the address at which it listens.
     pub async fn start(configuration: &str) -> Self {
         let address = free_address().await;
         let directory = fresh_directory("haproxy");

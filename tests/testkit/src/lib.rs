@@ -1,4 +1,4 @@
-//! What the end-to-end tests are made of: the reference server as a process, and clients that drive it
+//! The parts of the end-to-end tests: the reference server as a process, and clients that drive it
 //! over HTTP.
 //!
 //! Everything that is started here ends with the value that stands for it. A test that uses it belongs

@@ -1,7 +1,7 @@
-//! Users at work behind a [`Balancer`], and an oracle that remembers what they were told.
+//! Users at work behind a [`Balancer`], and an oracle that remembers the answers.
 //!
 //! Each user has a session and writes numbers to it that grow: a write that was acknowledged has to be
-//! seen by every later read. What was answered 503, or not at all, may have happened or not; a read
+//! seen by every later read. A request that was answered 503, or not at all, may have happened or not; a read
 //! that sees it settles that.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 impl Load {
-    /// So many users sign in. Then each, again and again, writes, reads what was written, and thinks
+    /// Signs this many users in. Then each, again and again, writes, reads what was written, and thinks
     /// for a while; one in eight also signs out and in again now and then.
     pub async fn start(
         balancer: &Balancer,
@@ -49,7 +49,7 @@ impl Load {
         Self { users, shared }
     }
 
-    /// Waits for as many rounds as there are users, so many times.
+    /// Waits for this many rounds of all users.
     pub async fn rounds(&self, rounds: usize) {
         let done = || self.shared.rounds.load(Ordering::SeqCst);
         let enough = done() + rounds * self.users.len();
@@ -63,7 +63,7 @@ impl Load {
     }
 }
 
-/// Users after work, who know what they were told.
+/// Users after their work, with the answers that they got.
 pub struct Witnesses(Vec<User>);
 
 impl Witnesses {
@@ -81,11 +81,11 @@ impl Witnesses {
     }
 }
 
-/// What the oracle found.
+/// The findings of the oracle.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     pub sessions: usize,
-    /// Sessions that are not there any more, though nobody ended them.
+    /// Sessions that are missing although no request ended them.
     pub lost_sessions: usize,
     pub acknowledged: usize,
     /// Writes that were acknowledged and are not there in the end, on any of the nodes.
@@ -108,9 +108,9 @@ pub struct Verdict {
     pub slowest: Duration,
     /// The same for signing in and out.
     pub slowest_login: Duration,
-    /// For how long somebody was not served, at most.
+    /// The longest time for which a user was not served.
     pub longest_outage: Duration,
-    /// What else was wrong, for people.
+    /// Other faults, as text.
     pub notes: Vec<String>,
 }
 
@@ -154,7 +154,7 @@ impl Verdict {
     }
 }
 
-/// Somebody with a session, and what was told about it.
+/// A user with a session, and the answers about it.
 pub struct User {
     name: String,
     client: Client,
@@ -171,7 +171,7 @@ pub struct User {
     shared: Arc<Shared>,
 }
 
-/// What is known of a number that grows.
+/// The knowledge about a growing number.
 #[derive(Default)]
 struct Series {
     /// The last one that was attempted.
@@ -183,13 +183,13 @@ struct Series {
 }
 
 impl Series {
-    /// Whether what was read can be, which settles what happened.
+    /// Returns true if a read value is possible, and settles the doubtful writes.
     fn sees(&mut self, number: u64) -> bool {
         let is_open = self.open.contains(&number);
         let can_be = number == self.known || is_open;
         if can_be {
             self.known = self.known.max(number);
-            // What was overtaken may have happened before.
+            // An overtaken write may have happened before.
             self.open.retain(|open| *open > number);
         }
         can_be
@@ -287,7 +287,7 @@ impl User {
             self.note(&format!("a count of {value}, not from {least} to {most}"));
         }
         self.count.known = value;
-        // So many of the open ones turned out to have happened.
+        // This many of the open ones turned out to have happened.
         for _ in least..value {
             self.count.open.pop_first();
         }
@@ -405,7 +405,7 @@ impl User {
         }
     }
 
-    /// What a node says, as soon as it is able to.
+    /// Returns a node's answer, as soon as there is one.
     async fn told(&self, node: usize, client: &Client, path: &str) -> Reply {
         let balancer = &self.shared.balancer;
         within(async {
@@ -421,5 +421,5 @@ impl User {
     }
 }
 
-/// How many users are looked after at once, before and after the load.
+/// The number of users that are handled concurrently, before and after the load.
 const AT_ONCE: usize = 32;

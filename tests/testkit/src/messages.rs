@@ -1,8 +1,8 @@
-//! Where messages end in what a conversation carried.
+//! Finds the ends of messages in the bytes of a conversation.
 
 use crate::faults::Direction;
 
-/// What a conversation is made of.
+/// The protocol of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Redis,

@@ -1,8 +1,8 @@
 //! The wires between nodes: what one node sends to another passes here, is written down, and is held
 //! for as long as that direction is cut.
 //!
-//! What is held is not lost. It arrives when the wire is mended, as TCP would send it again, and
-//! nobody hears of a connection that the other side closed meanwhile. This needs no privilege, only
+//! Held data is not lost. It arrives when the wire is mended, as TCP would send it again, and a node
+//! does not notice that the other side closed a connection in that time. This needs no privilege, only
 //! the `/proc` of Linux, which says whose a connection is.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::ports::own_addresses;
 
-/// Wires between nodes, which are known by their numbers. What they carry ends with them.
+/// Wires between nodes, which are known by their numbers. Their connections end with them.
 #[derive(Default)]
 pub struct Wires {
     shared: Arc<Shared>,
@@ -28,14 +28,14 @@ pub struct Wires {
 
 #[derive(Default)]
 struct Shared {
-    /// Where the nodes are bound, which their command lines say, and those of no other process.
+    /// The addresses of the nodes, which their command lines say, and those of no other process.
     bound: Mutex<Vec<String>>,
     /// Directions in which nothing passes.
     cuts: watch::Sender<BTreeSet<Way>>,
     streams: Mutex<Vec<Vec<u8>>>,
 }
 
-/// From one node to another.
+/// The link from one node to another.
 type Way = (usize, usize);
 
 impl Wires {
@@ -61,7 +61,7 @@ impl Wires {
         self.shared.cuts.send_modify(BTreeSet::clear);
     }
 
-    /// What passed, one direction of a connection each.
+    /// The traffic, one entry per direction of a connection.
     pub fn streams(&self) -> Vec<Vec<u8>> {
         self.shared.streams.lock().unwrap().clone()
     }
@@ -106,7 +106,7 @@ async fn carry(dialled: TcpStream, to: usize, shared: Arc<Shared>) {
     let (near, far) = (dialled.local_addr().unwrap(), dialled.peer_addr());
     let nodes = bound.clone();
     let dialler = move || dialler(far.ok()?, near, &nodes);
-    // Whoever is gone already has nothing to say.
+    // A closed side sends nothing.
     let Some(from) = tokio::task::spawn_blocking(dialler).await.unwrap() else { return };
     // Shaking hands takes both directions.
     if !shared.open(&[(from, to), (to, from)]).await {
@@ -147,7 +147,7 @@ fn dialler(from: SocketAddr, to: SocketAddr, bound: &[String]) -> Option<usize> 
     })
 }
 
-/// What the system calls the socket of a connection from one address to another.
+/// Returns the system's number for the socket of a connection between two addresses.
 fn socket(from: SocketAddr, to: SocketAddr) -> Option<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
     let ends = format!(" {} {} ", hexadecimal(from), hexadecimal(to));
@@ -174,5 +174,5 @@ fn owns(process: &std::path::Path, socket: &str) -> bool {
     targets.any(|target| target.as_os_str() == socket)
 }
 
-/// Where the number of a socket stands in a line of that table, counted from its addresses on.
+/// The column of a socket's number in that table, counted from its addresses.
 const INODE: usize = 8;

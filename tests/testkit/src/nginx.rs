@@ -18,7 +18,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// With the directives of one server, which is to listen at `LISTEN`, and of the `http` block
+    /// Starts it with the directives of one server, which listens at `LISTEN`, and of the `http` block
     /// around it; `DIRECTORY` is its own to keep files in.
     pub async fn start(http: &str) -> Self {
         let address = free_address().await;

@@ -1,17 +1,17 @@
-//! Where servers may listen, and keep their files.
+//! Addresses and directories for servers.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::TcpListener;
 
-/// An address on which nobody listens.
+/// Returns a free address.
 pub async fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// Free addresses on a host of loopback that nobody else listens on or connects from, so that a server
+/// Free addresses on a host of loopback that no other process listens on or connects from, so that a server
 /// that ended finds its ports free when it returns.
 pub fn own_addresses<const N: usize>() -> [String; N] {
     static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -41,7 +41,7 @@ impl Raw {
         within(head(&mut self.read)).await
     }
 
-    /// Sends requests at once, and sees the answers in turn.
+    /// Sends requests together, and returns the answers in order.
     async fn batch(
         &mut self,
         numbers: std::ops::Range<usize>,
@@ -141,5 +141,5 @@ async fn head(read: &mut BufReader<OwnedReadHalf>) -> Option<Answer> {
 
 const CONNECTIONS: usize = 8;
 
-/// Requests on the way at once on one connection: few enough for the answers to fit into its buffers.
+/// The number of concurrent requests on one connection: few enough for the answers to fit into its buffers.
 const BATCH: usize = 100;

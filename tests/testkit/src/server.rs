@@ -13,19 +13,19 @@ use crate::eventually::{eventually, within};
 /// The program, serving on ports of its own. It is killed when this is dropped.
 pub struct Server {
     process: Child,
-    /// What it says on standard error, once it has ended.
+    /// Its standard error, once it has ended.
     said: JoinHandle<String>,
     pub address: String,
     control: Option<String>,
 }
 
 impl Server {
-    /// With a control port.
+    /// Starts it with a control port.
     pub async fn start(options: &[&str]) -> Self {
         Self::run(program(options)).await
     }
 
-    /// With a control port, and with what else the program is to be started with.
+    /// Starts it with a control port and further options.
     pub async fn run(mut program: Command) -> Self {
         Self::launch(program.args(["--control", "127.0.0.1:0"])).await.controlled().await
     }
@@ -41,7 +41,7 @@ impl Server {
         Started::of(&mut program).await.server
     }
 
-    /// With a control port, at an address where another one was before.
+    /// Starts it with a control port, at an address that another server used before.
     pub async fn start_at(address: &str, options: &[&str]) -> Self {
         let mut program = program(options);
         program.args(["--control", "127.0.0.1:0", "--listen", address]);
@@ -57,7 +57,7 @@ impl Server {
         Client::new(&self.address)
     }
 
-    /// A client with somebody signed in.
+    /// A client with a signed-in user.
     pub async fn member(&self, user: &str) -> Client {
         let client = self.client();
         client.post(&format!("/login?u={user}")).await.ok();
@@ -76,7 +76,7 @@ impl Server {
         exchange(address, request("GET", path, &[("accept", "text/html,*/*;q=0.8")], "")).await
     }
 
-    /// What the control port says.
+    /// Returns the answer of the control port.
     pub async fn told(&self, path: &str) -> Value {
         self.control("GET", path).await.ok().json()
     }
@@ -134,7 +134,7 @@ impl Started {
         started
     }
 
-    /// With the address of its control port.
+    /// Adds the address of its control port.
     async fn controlled(mut self) -> Server {
         self.server.control = Some(self.announced("control on http://").await);
         self.server
@@ -157,7 +157,7 @@ pub fn program(options: &[&str]) -> Command {
     program
 }
 
-/// What a program that refuses its options says on standard error.
+/// Returns the standard error of a program that refuses its options.
 pub async fn refusal(mut program: Command) -> String {
     let output = within(program.output()).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

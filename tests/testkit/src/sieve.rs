@@ -30,17 +30,17 @@ impl Sieve {
         Self { address, held, accepting }
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Loses whatever comes from the server with this text in it, from now on.
+    /// Drops all data from the server that contains this text, from now on.
     pub fn hold_back(&self, text: String) {
         *self.held.text.lock().unwrap() = Some(text);
     }
 
-    /// How often something was lost.
+    /// Counts the drops.
     pub fn lost(&self) -> usize {
         *self.held.count.lock().unwrap()
     }
@@ -64,7 +64,7 @@ impl Held {
 
 async fn accept(listener: TcpListener, server: String, held: Arc<Held>) {
     while let Ok((client, _)) = listener.accept().await {
-        // A server that is away is told as it would be without this.
+        // A server that is away looks the same to clients as without this proxy.
         let Ok(server) = TcpStream::connect(&server).await else { continue };
         let (mut from_client, to_client) = client.into_split();
         let (from_server, mut to_server) = server.into_split();

@@ -17,7 +17,7 @@ pub use certificates::Certificates;
 pub use pgbouncer::PgBouncer;
 pub use proxy::{Proxy, Traffic};
 
-/// A running server. It ends with this value, and with the process, whatever becomes of that.
+/// A running server. It ends with this value, and with the process in any case.
 pub struct Postgres {
     dir: PathBuf,
     port: u16,
@@ -48,7 +48,7 @@ impl Postgres {
         Self::serve(dir, self.settings.clone())
     }
 
-    /// Where it listens on TCP, `127.0.0.1:PORT`.
+    /// Its TCP address, `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -97,7 +97,7 @@ impl Postgres {
         self.sql("postgres", database, DUMP)
     }
 
-    /// Ends every process of it at once, as a power cut does.
+    /// Ends all of its processes together, as a power cut does.
     pub fn kill(&self) {
         self.signal("STOP");
         let processes = self.signal("KILL");
@@ -199,7 +199,7 @@ fn send(signal: &str, processes: &[String]) {
         Command::new("kill").args(["-s", signal]).args(processes).stderr(Stdio::null()).status();
 }
 
-/// Whether a process is gone, or in one of these states.
+/// Returns true if a process is gone, or in one of these states.
 fn is_in_state(process: &str, states: &[char]) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(states))
@@ -241,8 +241,8 @@ fn fresh_dir() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
 }
 
-/// In the directory that `POSTGRES_BIN` names, if it has the program: some packages have a server and no
-/// clients. Debian keeps the server's programs out of the way.
+/// Returns the path in the directory that `POSTGRES_BIN` names, if it has the program: some packages have
+/// a server and no clients. Debian keeps the server's programs out of the way.
 fn binary(name: &str) -> PathBuf {
     let chosen = std::env::var_os("POSTGRES_BIN").map(|dir| Path::new(&dir).join(name));
     if let Some(path) = chosen.filter(|path| path.exists()) {
@@ -274,7 +274,7 @@ fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// What is left of a process whose parent has not asked how it ended.
+/// The state of a process whose parent has not yet collected it.
 const DEAD: [char; 2] = ['Z', 'X'];
 
 const STOPPED: [char; 3] = ['T', 'Z', 'X'];
@@ -316,7 +316,7 @@ SELECT format('COPY %I.%I TO STDOUT', schemaname, tablename) FROM pg_tables
     WHERE schemaname NOT IN ('pg_catalog', 'information_schema') \gexec
 ";
 
-/// SIGQUIT ends a server at once, and SIGCONT lets one that was stopped hear of it.
+/// SIGQUIT ends a server immediately, and SIGCONT lets a stopped one receive it.
 const KEEPER: &str = r#"
 dir=$1
 shift

@@ -17,7 +17,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// With its defaults, and what else it is told. It lets these roles in, and no others.
+    /// Starts it with its defaults and these settings. It lets these roles in, and no others.
     pub fn start(server: &Postgres, roles: &[&str], settings: &[&str]) -> Self {
         let (dir, port) = (fresh_dir(), free_port());
         let configuration = format!(
@@ -46,7 +46,7 @@ impl PgBouncer {
         until(|| std::net::TcpStream::connect(self.address()).is_ok());
     }
 
-    /// Where it listens on TCP, `127.0.0.1:PORT`.
+    /// Its TCP address, `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Stands between clients and a server. What it carries ends with it.
+/// Stands between clients and a server. Its connections end with it.
 pub struct Proxy {
     address: String,
     wire: Arc<Wire>,
     accepting: JoinHandle<()>,
 }
 
-/// What passed so far.
+/// The traffic so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub connections: u64,
@@ -26,7 +26,7 @@ pub struct Traffic {
     pub sent: u64,
     /// Bytes from the server.
     pub received: u64,
-    /// How often somebody sent something after an answer, or first.
+    /// Counts the messages that were sent after an answer, or first.
     pub round_trips: u64,
 }
 
@@ -39,7 +39,7 @@ impl Proxy {
         Self { address, wire, accepting }
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -55,7 +55,7 @@ impl Proxy {
         }
     }
 
-    /// Lets nothing pass any more, without a word to anybody.
+    /// Silently lets nothing pass any more.
     pub fn stop(&self) {
         self.wire.stopped.send_replace(true);
     }

@@ -2,7 +2,7 @@
 
 use super::{PASSWORD, Redis, USER, free_port, wait_until};
 
-/// Six servers: three primaries, and behind each a replica.
+/// Six servers: three primaries with a replica each.
 pub struct RedisCluster {
     pub servers: Vec<Redis>,
 }
@@ -78,7 +78,7 @@ fn introduce(server: &Redis, other: &Redis) {
     }
 }
 
-/// Whether a server knows all six, and has met them.
+/// Returns true if a server knows all six, and has met them.
 fn knows_all(server: &Redis) -> bool {
     let nodes = server.ask(&["CLUSTER", "NODES"]).text();
     nodes.lines().count() == 6 && !nodes.contains("handshake")
@@ -88,7 +88,7 @@ fn is_ok(server: &Redis) -> bool {
     server.ask(&["CLUSTER", "INFO"]).text().contains("cluster_state:ok")
 }
 
-/// Whether a server knows of three primaries with a replica each, and is in step if it is one.
+/// Returns true if a server knows of three primaries with a replica each, and is in step if it is one.
 fn is_complete(server: &Redis) -> bool {
     let nodes = server.ask(&["CLUSTER", "NODES"]).text();
     let replicas = nodes.lines().filter(|line| line.contains("slave")).count();

@@ -1,7 +1,7 @@
-//! Redis as it is deployed: one server, a primary behind sentinels, a cluster, with TLS.
+//! Redis as it is deployed: one server, a primary with sentinels, a cluster, with TLS.
 //!
 //! Every server knows the user of a store with the rights that its documentation names, and an
-//! administrator for the tests themselves; nobody comes in without a password. The user `default` is
+//! administrator for the tests themselves; no client is accepted without a password. The user `default` is
 //! off, with rights all the same: as that user a server replays its own file.
 
 mod admin;
@@ -79,7 +79,7 @@ impl Redis {
         redis
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -124,7 +124,7 @@ impl Redis {
         wait_until(has_noticed);
     }
 
-    /// What it says if it can be reached as the administrator.
+    /// Returns its answer to the administrator, if it is reachable.
     pub fn try_to_ask(&self, command: &[&str]) -> Option<Reply> {
         admin::ask(self.port, Some((ADMIN, ADMIN_PASSWORD)), command).ok()
     }
@@ -218,7 +218,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
     panic!("it takes too long");
 }
 
-/// Who the store is.
+/// The user of the store.
 pub const USER: &str = "sessions";
 pub const PASSWORD: &str = "store-pass";
 

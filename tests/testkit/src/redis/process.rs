@@ -1,4 +1,4 @@
-//! A server as a process that outlives nobody.
+//! A server as a process that ends with its owner.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::fresh_dir;
 
-/// A server, and a shell that ends it when this process does, in whatever way, and removes what it left
-/// behind: the shell reads from a pipe that is closed then.
+/// A server, and a shell that ends it when this process ends in any way, and removes its
+/// files: the shell reads from a pipe that is closed then.
 pub(super) struct Process {
     shell: Child,
     id: String,

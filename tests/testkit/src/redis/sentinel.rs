@@ -19,7 +19,7 @@ impl RedisWithSentinels {
         started
     }
 
-    /// The URL of a store behind the sentinels.
+    /// The URL of a store that uses the sentinels.
     pub fn url(&self) -> String {
         let addresses: Vec<_> =
             self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
@@ -36,7 +36,7 @@ impl RedisWithSentinels {
         self.sentinels[0].0.signal("STOP");
     }
 
-    /// Which of the servers is the primary, as the sentinels have it.
+    /// Returns the server that the sentinels regard as the primary.
     pub fn primary(&self) -> usize {
         let address = self.ask(2, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).list();
         let port = address[1].text();
@@ -59,7 +59,7 @@ impl RedisWithSentinels {
         role.is_some_and(|role| role.list()[0].is("master"))
     }
 
-    /// Whether the sentinels know each other and the replica, which follows its primary.
+    /// Returns true if the sentinels know each other and the replica, which follows its primary.
     fn is_complete(&self) -> bool {
         let info = self.servers[self.primary()].ask(&["INFO", "replication"]).text();
         info.contains("state=online")
@@ -93,5 +93,5 @@ fn sentinel(primary: u16) -> (Process, u16) {
     (process, port)
 }
 
-/// What the sentinels call the service.
+/// The sentinels' name of the service.
 pub const SERVICE: &str = "sessions";

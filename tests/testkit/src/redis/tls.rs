@@ -12,7 +12,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// For a server of this name.
+    /// Makes a certificate for a server of this name.
     pub fn of(name: &str) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
