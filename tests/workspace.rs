@@ -159,6 +159,10 @@ fn public_methods(text: &str) -> Vec<(String, String)> {
 
 /// The files whose public methods users call.
 const WITH_EXAMPLES: &[&str] = &[
+    "backends/memory/src/store.rs",
+    "backends/postgres/src/store.rs",
+    "backends/redis/src/store.rs",
+    "backends/sticky/src/store.rs",
     "src/cookie/profile.rs",
     "src/layer.rs",
     "src/session/csrf.rs",

@@ -32,11 +32,30 @@ pub struct MemoryStore(Arc<Sessions>);
 
 impl MemoryStore {
     /// Creates a store with the default budgets and limits, and the system's clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Limits, SessionStore};
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// assert_eq!(MemoryStore::new().limits(), &Limits::default());
+    /// ```
     pub fn new() -> Self {
         Self::builder().build()
     }
 
     /// Returns a builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Budget;
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let visitors = Budget { records: 50_000, bytes: 64 << 20 };
+    /// let store = MemoryStore::builder().anonymous(visitors).build();
+    /// ```
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder::default()
     }
@@ -65,30 +84,82 @@ pub struct MemoryStoreBuilder {
 
 impl MemoryStoreBuilder {
     /// Sets the clock and the source of randomness. Default: the system's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Clock, Env, ManualClock, SessionStore};
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let clock = ManualClock::default();
+    /// let store = MemoryStore::builder().env(Env::with_clock(clock.clone())).build();
+    /// assert_eq!(store.env().now(), clock.now());
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
     /// Sets the limits of a record. Default: [`Limits::default`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Limits, SessionStore};
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let limits = Limits { keys: 8, ..Limits::default() };
+    /// let store = MemoryStore::builder().limits(limits).build();
+    /// assert_eq!(store.limits().keys, 8);
+    /// ```
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
     /// Sets the budget of anonymous sessions. Default: [`Budget::ANONYMOUS`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Budget;
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let budget = Budget { records: 50_000, bytes: 64 << 20 };
+    /// let store = MemoryStore::builder().anonymous(budget).build();
+    /// ```
     #[must_use]
     pub fn anonymous(self, anonymous: Budget) -> Self {
         Self { anonymous, ..self }
     }
 
     /// Sets the budget of signed-in sessions. Default: [`Budget::AUTHENTICATED`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Budget;
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let budget = Budget { records: 50_000, bytes: 64 << 20 };
+    /// let store = MemoryStore::builder().authenticated(budget).build();
+    /// ```
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
         Self { authenticated, ..self }
     }
 
     /// Builds the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Limits, SessionStore};
+    /// use steadfast_memory::MemoryStore;
+    ///
+    /// let store = MemoryStore::builder().build();
+    /// assert_eq!(store.limits().keys, Limits::default().keys);
+    /// ```
     pub fn build(self) -> MemoryStore {
         let cache = ShardedLru::new(self.anonymous, self.authenticated);
         MemoryStore(Arc::new(Sessions::new(self.env, self.limits, cache)))

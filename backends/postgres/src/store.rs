@@ -54,6 +54,14 @@ impl PostgresStore {
     /// The parts are percent-encoded. With several hosts, the writable one is used. A host may be
     /// the directory of a socket, `%2Frun%2Fpostgresql`. A missing user, password or database is
     /// taken from `PGUSER`, `PGPASSWORD` and `PGDATABASE`. The default port is 5432.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connections(20);
+    /// ```
     pub fn builder(address: &str) -> PostgresStoreBuilder {
         PostgresStoreBuilder {
             address: address.to_owned(),
@@ -117,12 +125,30 @@ pub struct PostgresStoreBuilder {
 
 impl PostgresStoreBuilder {
     /// Sets the clock and the source of randomness. Default: the system's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Env, ManualClock};
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").env(Env::with_clock(ManualClock::default()));
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
     /// Sets the limits of a record. Default: [`Limits::default`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Limits;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").limits(Limits { keys: 8, ..Limits::default() });
+    /// ```
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -130,6 +156,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the protection of connections. Default: [`Tls::VerifyFull`], or [`Tls::Off`] if every
     /// host is on this machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::{PostgresStore, Tls};
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").tls(Tls::VerifyCa);
+    /// ```
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls.mode = Some(tls);
@@ -137,6 +171,14 @@ impl PostgresStoreBuilder {
     }
 
     /// Trusts the authorities in this PEM file instead of the system's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").root_certificate("/etc/ssl/db-ca.pem");
+    /// ```
     #[must_use]
     pub fn root_certificate(mut self, file: impl AsRef<Path>) -> Self {
         self.tls.roots = Roots::File(file.as_ref().to_owned());
@@ -145,6 +187,14 @@ impl PostgresStoreBuilder {
 
     /// Starts connections with TLS immediately instead of negotiating it, which saves a round trip.
     /// Default: off. Servers support it since PostgreSQL 17.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").direct_tls(true);
+    /// ```
     #[must_use]
     pub fn direct_tls(mut self, is_direct: bool) -> Self {
         self.tls.is_direct = is_direct;
@@ -152,6 +202,14 @@ impl PostgresStoreBuilder {
     }
 
     /// Presents this client certificate, from PEM files with the certificate and its key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").client_certificate("/etc/ssl/app.pem", "/etc/ssl/app.key");
+    /// ```
     #[must_use]
     pub fn client_certificate(mut self, file: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.tls.client = Some((file.as_ref().to_owned(), key.as_ref().to_owned()));
@@ -159,6 +217,14 @@ impl PostgresStoreBuilder {
     }
 
     /// Sets the binding of logins to their TLS connections. Default: [`Binding::Prefer`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::{Binding, PostgresStore};
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").channel_binding(Binding::Require);
+    /// ```
     #[must_use]
     pub fn channel_binding(self, binding: Binding) -> Self {
         Self { binding, ..self }
@@ -166,12 +232,28 @@ impl PostgresStoreBuilder {
 
     /// Sets the name of this application in `pg_stat_activity`. Default: `steadfast/2`, where the
     /// number is the format that it writes. Nodes of release 0.1 are named `steadfast`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").application_name("shop");
+    /// ```
     #[must_use]
     pub fn application_name(self, name: &str) -> Self {
         Self { application_name: name.to_owned(), ..self }
     }
 
     /// Sets server settings for each connection: `-c name=value -c name=value`. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").session_options("-c work_mem=8MB");
+    /// ```
     #[must_use]
     pub fn session_options(self, options: &str) -> Self {
         Self { options: Some(options.to_owned()), ..self }
@@ -179,6 +261,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the kind of pooler between this store and the server. Default: none. A pooler must be
     /// declared, because it shares a server connection among clients.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::{Pooler, PostgresStore};
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").pooler(Pooler::Transaction);
+    /// ```
     #[must_use]
     pub fn pooler(self, pooler: Pooler) -> Self {
         Self { pooler: Some(pooler), ..self }
@@ -186,6 +276,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the address of the server itself, for the connection that listens to changes, if the
     /// other address is that of a pooler. Default: the same address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").listen_at("postgres://app@db-1:5432/shop");
+    /// ```
     #[must_use]
     pub fn listen_at(self, address: &str) -> Self {
         Self { listen_at: Some(address.to_owned()), ..self }
@@ -193,6 +291,15 @@ impl PostgresStoreBuilder {
 
     /// Sets the time to open a connection to a host, 1 ms to 60 s. Default: 2 s. Other hosts are
     /// tried after 200 ms.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connect_timeout(Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
@@ -200,6 +307,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the keepalive probes of idle connections. Default: [`Keepalive::default`]. `None`
     /// disables them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").keepalive(None);
+    /// ```
     #[must_use]
     pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
         self.network.keepalive = keepalive;
@@ -208,6 +323,15 @@ impl PostgresStoreBuilder {
 
     /// Sets the time that sent data may remain unacknowledged before the operating system closes a
     /// connection. Default: the system's. Linux only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").tcp_user_timeout(Duration::from_secs(10));
+    /// ```
     #[must_use]
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
         self.network.user_timeout = timeout;
@@ -215,6 +339,14 @@ impl PostgresStoreBuilder {
     }
 
     /// Sets the schema of the tables: 1 to 31 of `a-z 0-9 _`. Default: `steadfast`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").schema("shop");
+    /// ```
     #[must_use]
     pub fn schema(self, schema: &str) -> Self {
         Self { schema: schema.to_owned(), ..self }
@@ -222,6 +354,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the table of the records: 1 to 31 of `a-z 0-9 _`. Default: `sessions`. The other tables
     /// and the functions are named after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").table("visits");
+    /// ```
     #[must_use]
     pub fn table(self, table: &str) -> Self {
         Self { table: table.to_owned(), ..self }
@@ -229,6 +369,14 @@ impl PostgresStoreBuilder {
 
     /// Sets the highest number of connections, 1 to 1,000. Default: 10. A statement takes one while
     /// it runs. Listening to changes takes one more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connections(20);
+    /// ```
     #[must_use]
     pub fn connections(self, connections: usize) -> Self {
         Self { connections, ..self }
@@ -236,6 +384,15 @@ impl PostgresStoreBuilder {
 
     /// Sets the time limit of a call, here and at the server, 1 ms to 60 s. Default: 5 s. The
     /// middleware's timeout is shorter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").timeout(Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -243,6 +400,14 @@ impl PostgresStoreBuilder {
 
     /// Sets whether changes are reported to listening stores on all nodes. Default: true. Changes
     /// are only recorded while a store listens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").tell_changes(false);
+    /// ```
     #[must_use]
     pub fn tell_changes(self, tells_changes: bool) -> Self {
         Self { tells_changes, ..self }
@@ -250,6 +415,15 @@ impl PostgresStoreBuilder {
 
     /// Sets how often this node removes expired records. Default: about once per minute. `None`
     /// leaves it to calls of [`Operate::collect`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").sweep_every(Some(Duration::from_secs(10)));
+    /// ```
     #[must_use]
     pub fn sweep_every(self, sweep_every: Option<Duration>) -> Self {
         Self { sweep_every, ..self }
@@ -258,6 +432,17 @@ impl PostgresStoreBuilder {
     /// Creates the tables and functions, or migrates them to this version. It may be called
     /// repeatedly and from several nodes concurrently, by a role that may create a schema, or that
     /// owns it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_postgres::{PostgresStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// PostgresStore::builder("postgres://owner@db-1/shop").migrate().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -270,6 +455,17 @@ impl PostgresStoreBuilder {
 
     /// Builds the store, after checking that the database answers, has the tables, and lets this
     /// role run every statement. The check leaves no trace.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_postgres::{PostgresStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// let store = PostgresStore::builder("postgres://app@db-1,db-2/shop").build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

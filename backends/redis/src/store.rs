@@ -45,12 +45,33 @@ pub struct RedisStore(pub(crate) Arc<Sessions>);
 
 impl RedisStore {
     /// Returns a builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().password("correct horse battery staple");
+    /// ```
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder::default()
     }
 
-    /// A store over a connection that the application has already, with the defaults: see
+    /// Builds a store, with the defaults, on a connection that the application already has: see
     /// [`RedisStoreBuilder::with_connection`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://localhost")?;
+    /// let connection = client.get_multiplexed_async_connection().await?;
+    /// let store = RedisStore::with_connection(connection);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_connection(
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -80,12 +101,30 @@ pub struct RedisStoreBuilder {
 
 impl RedisStoreBuilder {
     /// Sets the clock and the source of randomness. Default: the system's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Env, ManualClock};
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().env(Env::with_clock(ManualClock::default()));
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
     /// Sets the limits of a record. Default: [`Limits::default`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Limits;
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().limits(Limits { keys: 8, ..Limits::default() });
+    /// ```
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -93,12 +132,29 @@ impl RedisStoreBuilder {
 
     /// Sets the prefix of all keys. Default: `steadfast`. Applications that share a server need
     /// different prefixes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::{Prefix, RedisStore};
+    ///
+    /// let builder = RedisStore::builder().prefix("shop".parse().unwrap());
+    /// assert!("a prefix".parse::<Prefix>().is_err());
+    /// ```
     #[must_use]
     pub fn prefix(self, prefix: Prefix) -> Self {
         Self { prefix, ..self }
     }
 
     /// Sets the credentials for the servers. Default: the user `default` without a password.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().user("sessions", "correct horse battery staple");
+    /// ```
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.login = self.login.set_username(name).set_password(password);
@@ -106,6 +162,14 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the password of the user `default`, for servers without named users.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().password("correct horse battery staple");
+    /// ```
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.login = self.login.set_password(password);
@@ -113,6 +177,14 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the credentials for the sentinels. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().sentinel_user("sessions", "correct horse battery staple");
+    /// ```
     #[must_use]
     pub fn sentinel_user(mut self, name: &str, password: &str) -> Self {
         self.sentinel_login = self.sentinel_login.set_username(name).set_password(password);
@@ -120,6 +192,14 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the number of the database. Default: 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().database(2);
+    /// ```
     #[must_use]
     pub fn database(mut self, number: u32) -> Self {
         self.login = self.login.set_db(number.into());
@@ -127,6 +207,17 @@ impl RedisStoreBuilder {
     }
 
     /// Encrypts the connections to servers and sentinels. Default: plain TCP.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::{RedisStore, SetupError, Tls};
+    ///
+    /// # fn main() -> Result<(), SetupError> {
+    /// let builder = RedisStore::builder().tls(Tls::system()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
         Self { tls: Some(tls), ..self }
@@ -138,6 +229,15 @@ impl RedisStoreBuilder {
     /// that it was done.
     ///
     /// 0 replicas disable it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().wait(1, Duration::from_millis(500));
+    /// ```
     #[must_use]
     pub fn wait(self, replicas: usize, within: Duration) -> Self {
         Self { copies: (replicas > 0).then_some(Copies { replicas, within }), ..self }
@@ -146,12 +246,31 @@ impl RedisStoreBuilder {
     /// Treats one address as several servers with some of the keys each: for a proxy, or a service
     /// that hides its shards. Every command then has one key, as in a cluster, and a login costs
     /// one more round trip. Default: one server has all keys.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_redis::RedisStore;
+    ///
+    /// let builder = RedisStore::builder().split();
+    /// ```
     #[must_use]
     pub fn split(self) -> Self {
         Self { is_split: true, ..self }
     }
 
     /// Builds a store on one server.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::{Address, RedisStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// let store = RedisStore::builder().standalone(Address::new("localhost", 6379))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -209,6 +328,17 @@ impl RedisStoreBuilder {
 
     /// Builds a store on one server of this machine, by the path of its Unix socket.
     ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::{RedisStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// let store = RedisStore::builder().unix_socket("/run/redis/redis.sock")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error when the settings are invalid, for example with TLS.
@@ -223,6 +353,18 @@ impl RedisStoreBuilder {
     }
 
     /// Builds a store on the primary of a service, as the sentinels report it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::{Address, RedisStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// let sentinels = vec![Address::new("sentinel-1", 26379), Address::new("sentinel-2", 26379)];
+    /// let store = RedisStore::builder().sentinel(sentinels, "sessions")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -245,6 +387,18 @@ impl RedisStoreBuilder {
     }
 
     /// Builds a store on the cluster that these servers belong to.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use steadfast_redis::{Address, RedisStore, SetupError};
+    ///
+    /// # async fn open() -> Result<(), SetupError> {
+    /// let seeds = vec![Address::new("redis-1", 6379), Address::new("redis-2", 6379)];
+    /// let store = RedisStore::builder().cluster(seeds)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

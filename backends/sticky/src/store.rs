@@ -50,6 +50,17 @@ enum Place {
 
 impl StickyStore {
     /// Returns a builder for the node with this label.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(label: RouteLabel) -> StickyStoreBuilder {
         StickyStoreBuilder {
             label,
@@ -68,6 +79,18 @@ impl StickyStore {
     }
 
     /// Returns the label of this node.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).build();
+    /// assert_eq!(store.label().as_str(), "n1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn label(&self) -> &RouteLabel {
         &self.label
     }
@@ -81,6 +104,21 @@ impl StickyStore {
     /// the load balancer keeps its own routes. A second call cancels moves that have not happened
     /// yet.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast_memory::MemoryStore;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backup = Arc::new(MemoryStore::new());
+    /// let store = StickyStore::builder("n1".parse()?).backup(backup).peers(["n2".parse()?]).build();
+    /// assert_eq!(store.rehome(0.5)?, 0, "this node has no sessions yet");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`StoreError::Unsupported`] without a backup: the sessions are nowhere else.
@@ -89,6 +127,21 @@ impl StickyStore {
     }
 
     /// Moves a share of this node's sessions to these nodes, for example to one that just joined.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast_memory::MemoryStore;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backup = Arc::new(MemoryStore::new());
+    /// let store = StickyStore::builder("n1".parse()?).backup(backup).peers(["n2".parse()?]).build();
+    /// assert_eq!(store.rehome_to(0.5, &["n2".parse()?])?, 0, "this node has no sessions yet");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -134,6 +187,22 @@ impl StickyStoreBuilder {
     ///
     /// Every change is a patch to the backup. Its clock, limits and index become those of this
     /// store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast_core::SessionStore;
+    /// use steadfast_memory::MemoryStore;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let backup = Arc::new(MemoryStore::new());
+    /// let store = StickyStore::builder("n1".parse()?).backup(backup).build();
+    /// assert!(store.places_sessions());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn backup(self, backup: Arc<dyn Store>) -> Self {
         Self { backup: Some(backup), ..self }
@@ -141,12 +210,42 @@ impl StickyStoreBuilder {
 
     /// Sets the clock and the source of randomness of a node without a backup. Default: the
     /// system's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Clock, Env, ManualClock, SessionStore};
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let clock = ManualClock::default();
+    /// let env = Env::with_clock(clock.clone());
+    /// let store = StickyStore::builder("n1".parse()?).env(env).build();
+    /// assert_eq!(store.env().now(), clock.now());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
     /// Sets the store of a node without a backup. Default: a [`MemoryStore`] with its defaults.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Limits, SessionStore};
+    /// use steadfast_memory::MemoryStore;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let memory = MemoryStore::builder().limits(Limits { keys: 8, ..Limits::default() }).build();
+    /// let store = StickyStore::builder("n1".parse()?).memory(memory).build();
+    /// assert_eq!(store.limits().keys, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn memory(self, memory: MemoryStore) -> Self {
         Self { memory: Some(memory), ..self }
@@ -155,6 +254,20 @@ impl StickyStoreBuilder {
     /// Sets the labels of the nodes, which may include this one. Default: none. They are the targets
     /// of [`rehome`](StickyStore::rehome) and of a drain, and they distinguish a route to another
     /// node from a route to an unknown node.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Routed, SessionStore};
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).peers(["n1".parse()?, "n2".parse()?]).build();
+    /// assert_eq!(store.routed(&["n2".parse()?]), Some(Routed::Misrouted));
+    /// assert_eq!(store.routed(&["n9".parse()?]), Some(Routed::Unknown));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn peers(self, peers: impl IntoIterator<Item = RouteLabel>) -> Self {
         Self { peers: peers.into_iter().collect(), ..self }
@@ -166,6 +279,18 @@ impl StickyStoreBuilder {
     /// is served for at most this long, however it ended, and usually only until the change feed
     /// reports its end. With 0, every request asks the backup. A backup in this process, such as
     /// `MemoryStore`, reports every change, so its copies need no checks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).recheck(Duration::from_millis(500)).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn recheck(mut self, recheck: Duration) -> Self {
         self.settings.recheck = recheck;
@@ -174,6 +299,17 @@ impl StickyStoreBuilder {
 
     /// Sets whether to follow the backup's change feed. Default: true. Without it, changes made
     /// elsewhere show after [`recheck`](Self::recheck).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).follow_changes(false).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn follow_changes(mut self, follow: bool) -> Self {
         self.settings.follows_changes = follow;
@@ -190,6 +326,18 @@ impl StickyStoreBuilder {
     /// Without a crash, an acknowledged write is lost if another node wrote to the same key,
     /// another user signed in to the session, or the backup rejects it. Each loss is counted in
     /// `steadfast_write_behind_lost_total` and logged with the session's id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).write_behind(Duration::from_secs(1)).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn write_behind(mut self, window: Duration) -> Self {
         self.settings.write_behind = Some(window);
@@ -198,6 +346,18 @@ impl StickyStoreBuilder {
 
     /// Sets the time that a drain waits for the backup to get all deferred writes. Default: 10 s.
     /// Writes that are still missing then are lost, and [`Drained::lost`] counts their sessions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).drain_within(Duration::from_secs(5)).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn drain_within(mut self, time: Duration) -> Self {
         self.settings.drain_within = time;
@@ -206,6 +366,17 @@ impl StickyStoreBuilder {
 
     /// Sets the memory for local copies in bytes. Default: 256 MiB. Evicted copies are loaded
     /// again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).copies(64 << 20).build();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn copies(mut self, bytes: u64) -> Self {
         self.settings.copies = bytes;
@@ -213,6 +384,19 @@ impl StickyStoreBuilder {
     }
 
     /// Builds the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Routed, SessionStore};
+    /// use steadfast_sticky::StickyStore;
+    ///
+    /// # fn main() -> Result<(), steadfast_core::RouteLabelError> {
+    /// let store = StickyStore::builder("n1".parse()?).build();
+    /// assert_eq!(store.routed(&["n1".parse()?]), Some(Routed::Hit));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(self) -> StickyStore {
         let Self { label, backup, env, memory, peers, settings } = self;
         let peers = Arc::new(Peers::new(&label, peers));
