@@ -55,11 +55,30 @@ impl Health {
     pub const WITHIN: Duration = Duration::from_secs(1);
 
     /// Makes the health routes of a node that keeps its sessions in this store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast::{Health, MemoryStore};
+    ///
+    /// let health = Health::of(Arc::new(MemoryStore::new()));
+    /// ```
     pub fn of(store: impl Operate) -> Self {
         Self(Arc::new(Node { store: Box::new(store), is_draining: AtomicBool::new(false) }))
     }
 
     /// Returns a router with the two routes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast::{Health, MemoryStore};
+    ///
+    /// let health = Health::of(Arc::new(MemoryStore::new()));
+    /// let app: axum::Router = health.router();
+    /// ```
     pub fn router<S>(&self) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,
@@ -71,6 +90,21 @@ impl Health {
     }
 
     /// Takes no new clients from now on, and drains the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use steadfast::{Health, MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let health = Health::of(Arc::new(MemoryStore::new()));
+    /// // On SIGTERM, before the server stops:
+    /// health.drain().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -545,15 +545,15 @@ impl SessionLayer {
     /// Calls `listener` for every session that is created, changes hands or ends, for example to keep an
     /// audit log, or to send a mail about a new device. Drop events whose id you have seen.
     ///
-    /// - **What a request or an administrator does** is reported once, on the node that did it, after the
+    /// - **An action of a request or an administrator** is reported once, on the node that did it, after the
     ///   store confirmed the change. If the process dies at that moment, the event is lost. The listener
     ///   runs within the request, so it must return quickly: send the event to a task. If it panics, the
     ///   panic is logged and the request goes on.
-    /// - **What no request does** (a session expired, was evicted, or ended because its user had too many)
+    /// - **An end without a request** (a session expired, was evicted, or ended because its user had too many)
     ///   is reported at least once, by one node. The store keeps such an ending until the listener has
     ///   returned: if it panics, or the process dies, the event is reported again after 30 s, perhaps on
-    ///   another node. Many endings of the same moment are spread over seconds. What a store cannot report
-    ///   is in the documentation of [`Endings`](steadfast_core::Endings).
+    ///   another node. Many endings of the same moment are spread over seconds. The documentation of
+    ///   [`Endings`](steadfast_core::Endings) says which ends a store cannot report.
     ///
     /// Layers that share a store share its endings: any one of them reports the endings of all realms. Give
     /// such layers the same listener, which finds the realm in [`SessionEvent::user`].

@@ -163,14 +163,20 @@ const WITH_EXAMPLES: &[&str] = &[
     "backends/postgres/src/store.rs",
     "backends/redis/src/store.rs",
     "backends/sticky/src/store.rs",
+    "src/bridge/mod.rs",
+    "src/connect/mod.rs",
     "src/cookie/profile.rs",
+    "src/health.rs",
     "src/layer.rs",
+    "src/seal/keys.rs",
     "src/session/csrf.rs",
     "src/session/flash.rs",
+    "src/session/key.rs",
     "src/session/login.rs",
     "src/session/mod.rs",
     "src/session/signed_in.rs",
     "src/sessions.rs",
+    "src/testing/mod.rs",
 ];
 
 #[test]

@@ -99,6 +99,14 @@ type UserOf = dyn Fn(&HashMap<String, Value>) -> Option<String> + Send + Sync;
 
 impl Bridge {
     /// Makes a bridge over `store`, with users as axum-login has them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// let store = Bridge::new(MemoryStore::new());
+    /// ```
     pub fn new(store: impl SessionStore) -> Self {
         let memory = Memory {
             next_load: AtomicU64::new(1),
@@ -119,12 +127,28 @@ impl Bridge {
     }
 
     /// Sets the realm of the sessions: `session` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore, Realm};
+    ///
+    /// let store = Bridge::new(MemoryStore::new()).realm(Realm::new("shop").unwrap());
+    /// ```
     #[must_use]
     pub fn realm(self, realm: Realm) -> Self {
         self.with(|state| state.realm = realm)
     }
 
     /// Sets the keys for hashing ids. By default they are hashed without a key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, Keyring, MemoryStore};
+    ///
+    /// let store = Bridge::new(MemoryStore::new()).keyring(Keyring::keyed("2026-11", &[7; 32]).unwrap());
+    /// ```
     #[must_use]
     pub fn keyring(self, keyring: Keyring) -> Self {
         self.with(|state| state.keyring = Arc::new(keyring))
@@ -132,6 +156,16 @@ impl Bridge {
 
     /// Sets the absolute lifetime of a session, from its creation or its last sign-in: [`Lifetime::MAX`] by
     /// default, because tower-sessions has no such bound.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// assert!(Bridge::new(MemoryStore::new()).absolute_lifetime(Duration::from_secs(86_400)).is_ok());
+    /// assert!(Bridge::new(MemoryStore::new()).absolute_lifetime(Duration::ZERO).is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -143,12 +177,30 @@ impl Bridge {
 
     /// Sets how many sessions a user may have, at least 1: 1,000 by default. Beyond that, the sessions with the
     /// oldest sign-in end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// let store = Bridge::new(MemoryStore::new()).max_per_user(5);
+    /// ```
     #[must_use]
     pub fn max_per_user(self, sessions: usize) -> Self {
         self.with(|state| state.max_per_user = sessions.max(1))
     }
 
     /// Sets how long a request waits for the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::{Bridge, MemoryStore, Timeouts};
+    ///
+    /// let timeouts = Timeouts::default().normal(Duration::from_millis(500));
+    /// let store = Bridge::new(MemoryStore::new()).timeouts(timeouts);
+    /// ```
     #[must_use]
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
         self.with(|state| state.client.timeouts = timeouts)
@@ -156,6 +208,14 @@ impl Bridge {
 
     /// Sets the key under which axum-login keeps its data: the one given to `with_data_key`, and
     /// `axum-login.data` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// let store = Bridge::new(MemoryStore::new()).data_key("shop.login");
+    /// ```
     #[must_use]
     pub fn data_key(self, key: &'static str) -> Self {
         self.users(move |data| axum_login_user(data, key))
@@ -180,6 +240,19 @@ impl Bridge {
 
     /// Returns the live sessions of a user, in no particular order.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Bridge::new(MemoryStore::new());
+    /// assert!(store.list("alice").await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the store cannot be asked, or the user's id has the wrong form.
@@ -190,6 +263,20 @@ impl Bridge {
 
     /// Ends a session of a [list](Bridge::list), and returns whether it was live.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore, RecordId, store::Env};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Bridge::new(MemoryStore::new());
+    /// let unknown = RecordId::random(&Env::system())?;
+    /// assert!(!store.end(unknown).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When it is not confirmed that the session is dead on every node.
@@ -199,6 +286,19 @@ impl Bridge {
     }
 
     /// Ends all sessions of a user, and returns how many were live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Bridge, MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Bridge::new(MemoryStore::new());
+    /// assert_eq!(store.end_all("alice").await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -106,11 +106,38 @@ pub struct Connect {
 
 impl Connect {
     /// Names the store by this URL, or by the URL in the file after an `@`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Connect};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(Connect::new("memory:").open().await.is_ok());
+    /// assert!(Connect::new("@/nowhere/url").open().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), env: Env::system(), node: None }
     }
 
     /// Sets the clock and the randomness of the store: the system's by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::store::{Env, ManualClock};
+    /// use steadfast::{Connect};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let env = Env::with_clock(ManualClock::default());
+    /// let store = Connect::new("memory:").env(env).open().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
@@ -118,12 +145,39 @@ impl Connect {
 
     /// Sets the label by which others know this node, for stores that place sessions on nodes: none by
     /// default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Connect, SessionStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Connect::new("sticky:").node("n1".parse()?).open().await?;
+    /// assert!(store.places_sessions());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn node(self, label: RouteLabel) -> Self {
         Self { node: Some(label), ..self }
     }
 
     /// Opens the store, and returns once it responds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Connect};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Connect::new("memory:?anonymous-records=50000").open().await?;
+    /// let error = Connect::new("memory:?records=1").open().await.unwrap_err();
+    /// assert!(error.to_string().contains("\"records\""));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -53,6 +53,15 @@ pub struct SealKeys {
 impl SealKeys {
     /// Seals values under the key of this name, and opens those that it sealed.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{SealKeys};
+    ///
+    /// assert!(SealKeys::new("2026-11", &[7; 32]).is_ok());
+    /// assert!(SealKeys::new("2026-11", &[7; 16]).is_err());
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the key is not 32 bytes long, or the name is not 1 to 16 of `A-Z a-z 0-9 . _ -`.
@@ -62,6 +71,16 @@ impl SealKeys {
     }
 
     /// Also opens values that were sealed under another key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{SealKeys};
+    ///
+    /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap();
+    /// assert!(keys.clone().accept("2026-05", &[5; 32]).is_ok());
+    /// assert!(keys.accept("2026-11", &[5; 32]).is_err(), "the name is taken");
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,6 +96,14 @@ impl SealKeys {
 
     /// Also accepts values that are not sealed: for a service that had none sealed so far, until the
     /// absolute lifetime is over. Without it, such a value does not open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{SealKeys};
+    ///
+    /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap().accept_plain();
+    /// ```
     #[must_use]
     pub fn accept_plain(self) -> Self {
         Self { accepts_plain: true, ..self }
@@ -84,6 +111,14 @@ impl SealKeys {
 
     /// Seals nothing yet, and accepts values that are not sealed: the first step of switching sealing on,
     /// while other nodes cannot open what this one would seal, and the first of switching it off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{SealKeys};
+    ///
+    /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap().write_plain();
+    /// ```
     #[must_use]
     pub fn write_plain(self) -> Self {
         Self { accepts_plain: true, writes_plain: true, ..self }

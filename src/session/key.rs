@@ -32,16 +32,34 @@ pub struct Key<T> {
 }
 
 impl<T> Key<T> {
-    /// A key of this name: 1 to 128 bytes of UTF-8 without control characters.
+    /// Makes a key of this name: 1 to 128 bytes of UTF-8 without control characters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Key, KeyName};
+    ///
+    /// const CART: Key<Vec<String>> = Key::new("cart");
+    /// assert_eq!(CART.name(), "cart");
+    /// ```
     pub const fn new(name: &'static str) -> Self {
         Self { name, pre_auth: false, value: PhantomData }
     }
 
-    /// A key for a value from before a login, which removes it: a value that an attacker planted in a victim's
-    /// browser must not follow the victim into their account.
+    /// Makes a key for a value from before a login, which removes it: a value that an attacker planted in a
+    /// victim's browser must not follow the victim into their account.
     ///
     /// It is stored under its name with a `~` in front. Every key that begins with `~` is dropped by
     /// a login.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast::{Key, KeyName};
+    ///
+    /// const STATE: Key<String> = Key::pre_auth("oauth_state");
+    /// assert_eq!(STATE.name(), "~oauth_state");
+    /// ```
     pub const fn pre_auth(name: &'static str) -> Self {
         Self { name, pre_auth: true, value: PhantomData }
     }

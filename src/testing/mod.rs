@@ -87,6 +87,21 @@ impl<S> Site<S> {
     ///
     /// `app` gets the layer, and has to use it as it is: clients sign in through it. For a layer with other
     /// settings, see [`over`](Self::over).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// let reply = site.visitor().get("/").await;
+    /// assert_eq!(reply.status, 404, "the router has no routes");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(app: impl FnOnce(SessionLayer) -> S) -> Self {
         let clock = Clock::default();
         Self::over(layer(&clock), clock, app)
@@ -112,29 +127,108 @@ impl<S> Site<S> {
     }
 
     /// The clock of the store: [`advance`](Clock::advance) it to have sessions time out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// let alice = site.signed_in("alice").await;
+    /// site.clock().advance(Duration::from_secs(31 * 60));
+    /// assert_eq!(alice.session(|session| async move { session.principal().await }).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// The layer of the application.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// site.signed_in("alice").await;
+    /// assert_eq!(site.sessions().sessions().count("alice").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sessions(&self) -> &SessionLayer {
         &self.sessions
     }
 
     /// Waits until everything is done that responses left behind: deadlines that are moved, and commits
     /// whose client went away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// site.signed_in("alice").await;
+    /// site.settled().await;
+    /// assert!(!site.sessions().has_pending_work());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn settled(&self) {
         self.sessions.join().await;
     }
 }
 
 impl<S: Clone> Site<S> {
-    /// A client that has never been here.
+    /// Returns a client that has never visited the site.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// let visitor = site.visitor();
+    /// assert_eq!(visitor.session(|session| async move { session.principal().await }).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn visitor(&self) -> Client<S> {
         Client::new(self.clone())
     }
 
-    /// A client with a session of its own that this user is signed in to.
+    /// Returns a client with a separate session, to which this user is signed in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use steadfast::{testing::Site};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let site = Site::new(|sessions| Router::<()>::new().layer(sessions));
+    /// let alice = site.signed_in("alice").await;
+    /// let user = alice.session(|session| async move { session.principal().await }).await?;
+    /// assert_eq!(user.unwrap().id(), "alice");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///

@@ -28,7 +28,6 @@ const CLEAN: &[&str] = &[
     "examples/app",
     "examples/balancer",
     "examples/chat",
-    "examples/compare",
     "examples/memory",
     "examples/migration",
     "examples/postgres",
