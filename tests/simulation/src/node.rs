@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::{Limits, RecordId, Revocation};
+use steadfast_core::{Ending, Limits, RecordId, Revocation};
 use steadfast_replication::budget::{Budgets, Class};
 use steadfast_replication::call;
 use steadfast_replication::cluster::{self, Timing};
@@ -35,25 +35,52 @@ pub struct Node {
     /// The addresses that have answered since it began.
     answered: BTreeSet<String>,
     drain: Option<Drain>,
+    reports: Reports,
     /// The epoch of which the digest was computed last.
     known: Option<(Arc<Epoch>, KnownEpoch)>,
     effects: Vec<Effect<Packet>>,
 }
+
+/// What its application does with the ends of sessions.
+#[derive(Debug, Default)]
+struct Reports {
+    are_wanted: bool,
+    /// Claimed, and not told yet.
+    claimed: Vec<RecordId>,
+    /// When it claimed last.
+    at: Duration,
+}
+
+/// The time from a claim to the report, in which the process may end.
+const REPORTS: Duration = Duration::from_secs(1);
+/// How many ends are claimed at a time.
+const CLAIMED: usize = 64;
 
 impl Process for Node {
     type Packet = Packet;
     type Hello = Hello;
 
     fn start(start: &Start, now: Now) -> Self {
-        let Start { name, boot, address, zone, settings, budgets, seed, rules } = start.clone();
+        let Start { name, boot, address, zone, settings, budgets, seed, rules, is_told } =
+            start.clone();
         let mut bytes = [7; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let member = Member::joining(name, boot, address, zone);
         let identity = Identity { member, settings, seed: bytes };
         let membership = Membership::new(identity, Timing::DEFAULT, rules, now.mono);
-        let engine = Engine::new(membership, Limits::default(), budgets, rules);
-        let answered = BTreeSet::new();
-        Self { engine, budgets, answered, drain: None, known: None, effects: Vec::new() }
+        let mut engine = Engine::new(membership, Limits::default(), budgets, rules);
+        if is_told {
+            engine.keep_endings();
+        }
+        Self {
+            engine,
+            budgets,
+            answered: BTreeSet::new(),
+            drain: None,
+            reports: Reports { are_wanted: is_told, ..Reports::default() },
+            known: None,
+            effects: Vec::new(),
+        }
     }
 
     fn hello(&self) -> Hello {
@@ -100,6 +127,7 @@ impl Process for Node {
 
     fn tick(&mut self, now: Now) {
         self.engine.tick(now.into());
+        self.report(now);
         let is_drained = self.engine.tenant().is_none() || self.engine.is_drained();
         if self.drain == Some(Drain::Restart) && is_drained {
             self.effects.push(Effect::Drained);
@@ -199,6 +227,14 @@ impl Process for Node {
         ]
     }
 
+    fn endings(&self) -> Vec<RecordId> {
+        let is_ending = |held: &Held| match held.confirmed.as_ref().map(|entry| &entry.kept) {
+            Some(Kept::Ended(tombstone)) => Ending::is_kept(tombstone.reason),
+            _ => false,
+        };
+        self.held().filter(|(_, held)| is_ending(held)).map(|(id, _)| id).collect()
+    }
+
     fn outcomes(&self) -> usize {
         let confirmed = self.held().filter_map(|(_, held)| held.confirmed.as_ref());
         confirmed.map(|entry| entry.done.len()).sum()
@@ -219,6 +255,21 @@ impl Process for Node {
 }
 
 impl Node {
+    /// Tells the application what was claimed before, and reports it; claims again.
+    fn report(&mut self, now: Now) {
+        if !self.reports.are_wanted || now.mono < self.reports.at + REPORTS {
+            return;
+        }
+        self.reports.at = now.mono;
+        for id in std::mem::take(&mut self.reports.claimed) {
+            self.effects.push(Effect::Told(id));
+            let report = call::Request::MarkReported { id };
+            self.engine.call(now.into(), report, Duration::from_secs(2));
+        }
+        let claimed = self.engine.claim_endings(now.into(), CLAIMED);
+        self.reports.claimed = claimed.into_iter().map(|ending| ending.id).collect();
+    }
+
     /// How many sessions of visitors are too many, and could end.
     fn above_budget(&self) -> usize {
         let Some(tenant) = self.engine.tenant() else { return 0 };

@@ -209,6 +209,10 @@ impl<const WRONG: u8> Process for Primary<WRONG> {
         vec![("open calls", self.calls.len()), ("answers", kept)]
     }
 
+    fn endings(&self) -> Vec<RecordId> {
+        Vec::new()
+    }
+
     fn outcomes(&self) -> usize {
         0
     }

@@ -88,6 +88,9 @@ pub trait Process: Sized {
     /// What has to be empty at rest: open calls, queues, tentative copies; with counts.
     fn open(&self) -> Vec<(&'static str, usize)>;
 
+    /// The sessions that ended without a request, for all it remembers.
+    fn endings(&self) -> Vec<RecordId>;
+
     /// How many outcomes of calls it remembers.
     fn outcomes(&self) -> usize;
 
@@ -123,6 +126,8 @@ pub struct Start {
     pub seed: u64,
     /// The rules that it keeps.
     pub rules: Rules,
+    /// Whether its application wants to be told of sessions that end without a request.
+    pub is_told: bool,
 }
 
 /// What discovery came to.
@@ -141,6 +146,8 @@ pub enum Effect<P> {
     Send(Boot, P),
     /// The answer to a call.
     Answer(u64, Reply),
+    /// Its application was told that a session ended without a request.
+    Told(RecordId),
     /// It may end: nothing is lost with it.
     Drained,
     /// It ends itself.

@@ -13,10 +13,10 @@ use steadfast_replication::placement::Replication;
 use steadfast_replication::rules::{Rule, Rules};
 
 use crate::faults::{Fault, Faults, Level, Plan};
-use crate::history::Told;
 use crate::history::checks::{answers_from_copies, check_history, is_available};
 use crate::history::clients::{Clients, Habits, PATIENCE};
 use crate::history::sides::check_sides;
+use crate::history::{Told, reports};
 use crate::process::{Holding, Measure, Process, Start};
 use crate::random::Random;
 use crate::world::{self, Clock, Node, World};
@@ -58,6 +58,8 @@ pub struct Machines {
     pub hides_zones: bool,
     /// Whether the ends of sessions are remembered for seconds only.
     pub forgets_soon: bool,
+    /// Whether applications want to be told of sessions that end without a request.
+    pub are_told: bool,
     /// How many of a hundred reads at least are answered without asking another node.
     pub answers: usize,
 }
@@ -121,6 +123,7 @@ impl Setup {
         setup.plan.pause = random.millis(500, 5_000);
         setup.visitors = random.one_in(4).then(|| 3 + random.draw() % 4);
         setup.machines.forgets_soon = seed % 4 == 1;
+        setup.machines.are_told = seed % 3 == 0;
         setup
     }
 }
@@ -138,6 +141,8 @@ pub struct Ran {
     pub found: u64,
     /// Outcomes of calls that nodes remember at rest.
     pub outcomes: u64,
+    /// Ends of sessions that applications were told of.
+    pub told: u64,
     /// What happened in the world.
     pub events: u64,
     /// Simulated seconds.
@@ -158,6 +163,7 @@ impl Ran {
         self.unknown += other.unknown;
         self.found += other.found;
         self.outcomes += other.outcomes;
+        self.told += other.told;
         self.events += other.events;
         self.seconds += other.seconds;
         self.trace ^= other.trace;
@@ -170,13 +176,16 @@ impl Ran {
 
 impl fmt::Display for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, calls, unknown, found, outcomes, events, seconds, trace, .. } = self;
+        let Self { runs, calls, unknown, found, outcomes, told, events, seconds, trace, .. } = self;
         writeln!(
             f,
             "{runs} runs, {seconds} simulated seconds, {events} events, trace {trace:016x}"
         )?;
         writeln!(f, "{calls} calls, {unknown} without an answer; {found} reads found a session")?;
         writeln!(f, "{outcomes} outcomes of calls are remembered at rest")?;
+        if *told > 0 {
+            writeln!(f, "{told} ends of sessions were told")?;
+        }
         if let (bytes, records @ 1..) = self.most {
             writeln!(f, "at most {bytes} bytes and {records} records to a node in a step")?;
         }
@@ -228,6 +237,9 @@ const STEP: Duration = Duration::from_millis(5);
 const STARTS: Duration = Duration::from_secs(30);
 /// The time without faults in which no call may fail.
 const CALM: Duration = Duration::from_secs(3);
+
+/// The time in which the end of a session is told.
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Looks at a service at rest, at most.
 const LOOKS: usize = 5;
@@ -308,6 +320,9 @@ impl<P: Process> Run<P> {
     }
 
     fn judge(&mut self, since: Duration) -> Result<(), String> {
+        if self.setup.machines.are_told {
+            self.judge_reports()?;
+        }
         let history = self.clients.history();
         is_available(history, since)?;
         answers_from_copies(history, self.setup.machines.answers)?;
@@ -319,6 +334,21 @@ impl<P: Process> Run<P> {
             // What is lost is not checked, but that all nodes and lists agree on the rest.
             Level::Beyond => check_sides(history, false),
         }
+    }
+
+    /// Each end that is remembered was told; where nothing is lost, each that happened, and no other.
+    fn judge_reports(&mut self) -> Result<(), String> {
+        let up = self.world.nodes().iter().filter_map(Node::process);
+        let ended: Vec<_> = up.flat_map(Process::endings).collect();
+        // Sessions end at rest, too, and are told a moment later.
+        self.go_on(REPORTED_WITHIN, false, false)?;
+        let (history, told) = (self.clients.history(), self.world.told());
+        reports::are_told(told, ended.into_iter())?;
+        let is_covered = matches!(self.setup.plan.level, Level::Covered(_));
+        if is_covered && !self.setup.may_split() {
+            reports::check(history, told)?;
+        }
+        Ok(())
     }
 
     fn go_on(&mut self, span: Duration, breaks: bool, asks: bool) -> Result<(), String> {
@@ -414,6 +444,7 @@ impl<P: Process> Run<P> {
             unknown: count(|told| matches!(told, Told::Nothing(_))),
             found: count(|told| matches!(told, Told::Found(_))),
             outcomes: self.outcomes(),
+            told: self.world.told().len() as u64,
             events: self.world.trace().events(),
             seconds: self.world.time().as_secs() - 1_000,
             trace: self.world.trace().digest(),
@@ -430,7 +461,7 @@ fn budgets(setup: &Setup) -> Budgets {
 
 fn start(setup: &Setup, n: usize) -> Start {
     let name = format!("n{n}").parse().expect("the name of the node is right");
-    let Machines { zones, hides_zones, forgets_soon, .. } = setup.machines;
+    let Machines { zones, hides_zones, forgets_soon, are_told, .. } = setup.machines;
     let rules = setup.without.map_or(Rules::default(), Rules::without);
     Start {
         name,
@@ -441,5 +472,6 @@ fn start(setup: &Setup, n: usize) -> Start {
         budgets: budgets(setup),
         seed: 0,
         rules: if forgets_soon { rules.that_forget_soon() } else { rules },
+        is_told: are_told,
     }
 }

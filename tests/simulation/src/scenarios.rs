@@ -118,6 +118,18 @@ impl Scenario {
             },
         },
         Self {
+            name: "reports",
+            what: "more visitors than a budget allows, and owners that are killed before ends are reported",
+            setup: |setup| {
+                setup.machines.are_told = true;
+                setup.visitors = Some(6);
+                setup.habits.sessions = 24;
+                setup.habits.short_life = Duration::from_secs(4);
+                setup.plan.kinds =
+                    vec![Fault::Crash, Fault::QuickRestart, Fault::Stall, Fault::Drain];
+            },
+        },
+        Self {
             name: "late ticks",
             what: "nodes stand still, and judge deadlines before they handle what waits",
             setup: |setup| {
@@ -196,6 +208,7 @@ impl Scenario {
             what: "any number of faults at a time: what is left has to agree, and to serve again",
             setup: |setup| {
                 setup.plan.level = Level::Beyond;
+                setup.machines.are_told = true;
                 setup.plan.pause = Duration::from_millis(1_500);
                 setup.settles = Duration::from_secs(120);
             },
@@ -273,6 +286,7 @@ impl Scenario {
 /// Cuts, and what goes on under `Degrade` while they last.
 fn split(setup: &mut Setup) {
     setup.settings.policy = Some(PartitionPolicy::Degrade);
+    setup.machines.are_told = true;
     setup.plan.kinds = vec![Fault::Isolate, Fault::CutPair, Fault::ShortStall];
     setup.settles = Duration::from_secs(40);
 }

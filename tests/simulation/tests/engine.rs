@@ -4,6 +4,7 @@
 
 use simulation::node::Node;
 use simulation::run::{Ran, Setup, run};
+use simulation::scenarios::Scenario;
 use steadfast_replication::rules::Rule;
 
 #[test]
@@ -31,6 +32,20 @@ fn budgets_end_sessions_of_visitors_only() {
     for rule in [Rule::B1, Rule::B2] {
         assert!((0..5).any(|seed| broken(seed, Some(rule)).is_some()), "{rule:?}");
     }
+}
+
+#[test]
+fn ends_are_told_over_crashes() {
+    let broken = |seed, without| {
+        let mut setup = Scenario::named("reports").unwrap().setup(Some(3));
+        setup.without = without;
+        run::<Node>(&setup, seed, false).err()
+    };
+    for seed in 0..2 {
+        assert!(broken(seed, None).is_none_or(|broken| panic!("{broken:?}")));
+    }
+    let found = (0..3).find_map(|seed| broken(seed, Some(Rule::X3)));
+    assert!(found.is_some_and(|broken| broken.what.contains("no application was told")));
 }
 
 #[test]

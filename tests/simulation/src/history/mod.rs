@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod clients;
 mod principals;
+pub mod reports;
 pub mod sides;
 mod versions;
 

@@ -38,6 +38,8 @@ pub struct World<P: Process> {
     /// Nodes that were told that the address of another one refuses, after so many starts of it.
     refused: BTreeSet<(usize, usize, u64)>,
     watch: Watch,
+    /// The sessions of which an application was told that they ended, and when.
+    told: Vec<(RecordId, Duration)>,
     random: Random,
     habits: Habits,
 }
@@ -120,6 +122,7 @@ impl<P: Process> World<P> {
             closing: BTreeSet::new(),
             refused: BTreeSet::new(),
             watch: Watch::default(),
+            told: Vec::new(),
             random: Random::new(seed, 1),
             habits,
         };
@@ -274,6 +277,11 @@ impl<P: Process> World<P> {
         self.watch.note(time, || format!("{at} is to have {settings:?}"), ("configure", at, 0));
         self.nodes.iter_mut().for_each(|node| node.configure(settings));
         self.with(at, |process, now| process.reconfigure(now, settings));
+    }
+
+    /// The sessions of which an application was told that they ended without a request, and when.
+    pub fn told(&self) -> &[(RecordId, Duration)] {
+        &self.told
     }
 
     /// The most that a node sent to another one in a step, if that is measured.
@@ -615,6 +623,11 @@ impl<P: Process> World<P> {
                 }
             }
             Effect::Answer(number, reply) => self.answered(at, number, reply),
+            Effect::Told(id) => {
+                let time = self.time;
+                self.watch.note(time, || format!("{at} is told that {id} ended"), ("told", at, 0));
+                self.told.push((id, time));
+            }
             Effect::Drained => self.nodes[at].ends(End::Drained),
             Effect::Ended(why) => {
                 let time = self.time;
