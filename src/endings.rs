@@ -83,6 +83,7 @@ fn event(ending: &Ending) -> SessionEvent {
     SessionEvent {
         id: format!("{id}.ended"),
         at: (*at).into(),
+        realm: principal.as_ref().map(|principal| principal.realm().clone()),
         user: principal.clone(),
         kind: SessionEventKind::Ended { session: *id, reason: *reason, by: Actor::System },
     }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use serde::{Serialize, Serializer};
-use steadfast_core::{EndReason, Principal, RecordId};
+use steadfast_core::{EndReason, Principal, Realm, RecordId};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// A change to sessions that the store confirmed: see
 /// [`SessionLayer::on_event`](crate::SessionLayer::on_event).
 ///
-/// It serializes to one flat object: `id`, `at` (RFC 3339), `user`, `event`, and the fields of the kind.
+/// It serializes to one flat object: `id`, `at` (RFC 3339), `realm`, `user`, `event`, and the fields of the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SessionEvent {
@@ -22,7 +22,11 @@ pub struct SessionEvent {
     /// The time of the event. A session that expired ended at its deadline, and is reported later.
     #[serde(serialize_with = "rfc3339")]
     pub at: UtcDateTime,
-    /// Whose session it is; `None` for a visitor's.
+    /// The realm of the layer. `None` for a visitor's session that ended without a request: stores do not
+    /// know its realm.
+    #[serde(serialize_with = "realm")]
+    pub realm: Option<Realm>,
+    /// The user of the session; `None` for a visitor's.
     #[serde(serialize_with = "user")]
     pub user: Option<Principal>,
     /// The kind of event, with its details.
@@ -81,14 +85,15 @@ pub enum SessionEventKind {
 }
 
 /// The actor that ended a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Actor {
     /// A request of this session. It may be the session that ended.
     Session(RecordId),
-    /// The application, through [`Sessions`](crate::Sessions).
-    Administrator,
+    /// The application, through [`Sessions`](crate::Sessions), for the administrator that
+    /// [`Sessions::acting_as`](crate::Sessions::acting_as) named.
+    Administrator(Option<Arc<str>>),
     /// No one: a deadline passed, the user had too many sessions, or the store needed room.
     System,
 }
@@ -164,4 +169,8 @@ fn rfc3339<S: Serializer>(at: &UtcDateTime, serializer: S) -> Result<S::Ok, S::E
 
 fn user<S: Serializer>(user: &Option<Principal>, serializer: S) -> Result<S::Ok, S::Error> {
     user.as_ref().map(Principal::id).serialize(serializer)
+}
+
+fn realm<S: Serializer>(realm: &Option<Realm>, serializer: S) -> Result<S::Ok, S::Error> {
+    realm.as_ref().map(Realm::as_str).serialize(serializer)
 }

@@ -556,7 +556,7 @@ impl SessionLayer {
     ///   [`Endings`](steadfast_core::Endings) says which ends a store cannot report.
     ///
     /// Layers that share a store share its endings: any one of them reports the endings of all realms. Give
-    /// such layers the same listener, which finds the realm in [`SessionEvent::user`].
+    /// such layers the same listener, which finds the realm in [`SessionEvent::realm`].
     ///
     /// A sign-in with labels lists the user's sessions once, in the background, to find out which labels
     /// are new. The layer and its clones keep the listener, and with it a channel that it sends to.

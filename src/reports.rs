@@ -72,7 +72,7 @@ impl LayerState {
         session: RecordId,
         user: Option<&Principal>,
         reason: EndReason,
-        by: Actor,
+        by: &Actor,
     ) {
         Event::Logout.emit(Some(session));
         self.tell_ended(session, user, reason, by);
@@ -83,7 +83,7 @@ impl LayerState {
     fn over_the_cap(&self, user: &Principal, ended: &[RecordId]) {
         if !ended.is_empty() && self.client.store.endings().is_none() {
             for session in ended {
-                self.tell_ended(*session, Some(user), EndReason::Cap, Actor::System);
+                self.tell_ended(*session, Some(user), EndReason::Cap, &Actor::System);
             }
         }
     }
@@ -93,10 +93,10 @@ impl LayerState {
         session: RecordId,
         user: Option<&Principal>,
         reason: EndReason,
-        by: Actor,
+        by: &Actor,
     ) {
         self.tell(user, || {
-            let kind = SessionEventKind::Ended { session, reason, by };
+            let kind = SessionEventKind::Ended { session, reason, by: by.clone() };
             (format!("{session}.ended"), kind)
         });
     }
@@ -107,11 +107,11 @@ impl LayerState {
         count: u64,
         except: Option<RecordId>,
         reason: EndReason,
-        by: Actor,
+        by: &Actor,
     ) {
         let Ok(once) = RecordId::random(self.client.store.env()) else { return };
         self.tell(Some(user), || {
-            let kind = SessionEventKind::AllEnded { count, except, reason, by };
+            let kind = SessionEventKind::AllEnded { count, except, reason, by: by.clone() };
             (format!("{once}.all_ended"), kind)
         });
     }
@@ -120,7 +120,8 @@ impl LayerState {
         if let Some(listener) = &self.listener {
             let (id, kind) = event();
             let at = self.client.store.env().now().into();
-            listener.tell(&SessionEvent { id, at, user: user.cloned(), kind });
+            let realm = Some(self.realm.clone());
+            listener.tell(&SessionEvent { id, at, realm, user: user.cloned(), kind });
         }
     }
 

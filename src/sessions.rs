@@ -52,11 +52,39 @@ use crate::store_client::Purpose;
 #[derive(Clone)]
 pub struct Sessions {
     layer: Arc<LayerState>,
+    actor: Actor,
 }
 
 impl Sessions {
     pub(crate) fn new(layer: Arc<LayerState>) -> Self {
-        Self { layer }
+        Self { layer, actor: Actor::Administrator(None) }
+    }
+
+    /// Names the administrator in events: see [`Actor::Administrator`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use steadfast::{Actor, Error, MemoryStore, SessionEventKind, SessionLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let log = Arc::new(Mutex::new(Vec::new()));
+    /// let events = Arc::clone(&log);
+    /// let layer = SessionLayer::new(MemoryStore::new()).on_event(move |event| {
+    ///     if let SessionEventKind::AllEnded { by, .. } = &event.kind {
+    ///         events.lock().unwrap().push(by.clone());
+    ///     }
+    /// });
+    /// layer.sessions().acting_as("root").end_all("alice", None).await?;
+    /// assert_eq!(*log.lock().unwrap(), [Actor::Administrator(Some("root".into()))]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn acting_as(self, administrator: impl Into<Arc<str>>) -> Self {
+        Self { actor: Actor::Administrator(Some(administrator.into())), ..self }
     }
 
     /// Returns the live sessions of a user, in no particular order.
@@ -155,7 +183,7 @@ impl Sessions {
         let all = Revocation { epoch, ..Revocation::for_reason(EndReason::Admin) };
         self.detached(move |this| async move {
             let count = this.layer.client.delete_all(&user, all).await?;
-            this.layer.all_ended(&user, count, None, EndReason::Admin, Actor::Administrator);
+            this.layer.all_ended(&user, count, None, EndReason::Admin, &this.actor);
             Ok(count)
         })
         .await
@@ -383,8 +411,8 @@ impl Sessions {
             let this_sign_in = Deletion { sign_in: Some(record.sign_in), ..ADMIN };
             match client.delete(id, &this_sign_in).await? {
                 Deleted::Ended => {
-                    let (user, by) = (record.principal.as_ref(), Actor::Administrator);
-                    self.layer.ended(id, user, EndReason::Admin, by);
+                    let user = record.principal.as_ref();
+                    self.layer.ended(id, user, EndReason::Admin, &self.actor);
                     return Ok(true);
                 }
                 Deleted::Gone => return Ok(false),

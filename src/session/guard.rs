@@ -282,7 +282,7 @@ impl<'a> SessionGuard<'a> {
         if by_this_request {
             let own = self.state.live().filter(|live| live.id == id);
             let user = own.and_then(|live| live.record.principal.as_ref());
-            self.inner.layer.ended(id, user, EndReason::Logout, Actor::Session(id));
+            self.inner.layer.ended(id, user, EndReason::Logout, &Actor::Session(id));
         }
         let was_presented = self.inner.tokens().iter().any(|presented| presented.id == id);
         self.state.discard();

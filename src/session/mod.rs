@@ -1020,7 +1020,7 @@ impl Session {
             let layer = &session.inner.layer;
             let is_ended = layer.client.delete(handle, &Deletion::LOGOUT).await?.is_ended();
             if is_ended {
-                let (why, by) = (EndReason::Logout, Actor::Session(this));
+                let (why, by) = (EndReason::Logout, &Actor::Session(this));
                 layer.ended(handle, user.as_ref(), why, by);
             }
             Ok(is_ended)
@@ -1304,7 +1304,7 @@ impl Session {
         by: Option<RecordId>,
     ) {
         if let Some(by) = by {
-            let by = Actor::Session(by);
+            let by = &Actor::Session(by);
             self.inner.layer.all_ended(user, count, except, EndReason::Logout, by);
         }
     }

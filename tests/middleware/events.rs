@@ -106,8 +106,10 @@ async fn sessions_that_expire_are_reported_once() {
         reported.iter().map(|event| event.user.as_ref().map(|user| user.id())).collect();
     assert_eq!(users, [None, Some("alice")].into());
     for event in &reported {
-        let SessionEventKind::Ended { reason, by, .. } = event.kind else { panic!("{event:?}") };
-        assert_eq!((reason, by), (EndReason::Expired, Actor::System));
+        let SessionEventKind::Ended { reason, by, .. } = &event.kind else { panic!("{event:?}") };
+        assert_eq!((reason, by), (&EndReason::Expired, &Actor::System));
+        let realm = event.user.as_ref().map(|user| user.realm().clone());
+        assert_eq!(event.realm, realm);
         assert_eq!(event.at, start + IDLE, "the deadline, not the time of the report");
     }
     site.clock.advance(Duration::from_secs(60));
@@ -170,14 +172,14 @@ async fn a_dropped_layer_reports_nothing() {
 async fn an_administrator_is_named_as_one() {
     let (site, told) = site();
     let alice = site.member("alice").await;
-    let sessions = site.layer.sessions();
+    let sessions = site.layer.sessions().acting_as("root");
     told.take();
     sessions.end(alice.id().await).await.unwrap();
     sessions.end_all("alice", None).await.unwrap();
     let is_by_one = |event: SessionEvent| match event.kind {
         SessionEventKind::Ended { reason, by, .. }
         | SessionEventKind::AllEnded { reason, by, .. } => {
-            (reason, by) == (EndReason::Admin, Actor::Administrator)
+            (reason, by) == (EndReason::Admin, Actor::Administrator(Some("root".into())))
         }
         _ => false,
     };

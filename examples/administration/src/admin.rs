@@ -15,25 +15,30 @@ use subtle::ConstantTimeEq;
 use time::UtcDateTime;
 use time::macros::format_description;
 
-use crate::audit::Audit;
 use crate::page::{escape, page};
 
 /// The routes, to which the caller adds the layer of administrators.
-pub(crate) fn router(users: Sessions, password: &str, audit: Audit) -> Router {
+pub(crate) fn router(users: Sessions, password: &str) -> Router {
     Router::new()
         .route("/", get(devices))
         .route("/end", post(end))
         .route("/end-all", post(end_all))
         .route("/sign-in", get(sign_in_page).post(sign_in))
         .route("/sign-out", post(sign_out))
-        .with_state(Admin { users, password: password.into(), audit })
+        .with_state(Admin { users, password: password.into() })
 }
 
 #[derive(Clone)]
 struct Admin {
     users: Sessions,
     password: Arc<str>,
-    audit: Audit,
+}
+
+impl Admin {
+    /// Returns the sessions of users; the audit log names the administrator who ends them.
+    fn acting_as(&self, administrator: &SignedIn) -> Sessions {
+        self.users.clone().acting_as(administrator.id())
+    }
 }
 
 /// The application's own check: the session of an administrator, whose realm no user signs in to.
@@ -88,8 +93,7 @@ async fn end(
     Form(one): Form<One>,
 ) -> Result<Redirect, Error> {
     me.session().verify_csrf(&one.csrf).await?;
-    admin.audit.act(me.id(), "end", &one.session.to_string());
-    let note = match admin.users.end(one.session).await? {
+    let note = match admin.acting_as(&me).end(one.session).await? {
         true => "The session has ended.",
         false => "The session had ended before.",
     };
@@ -109,8 +113,7 @@ async fn end_all(
     Form(all): Form<All>,
 ) -> Result<Redirect, Error> {
     me.session().verify_csrf(&all.csrf).await?;
-    admin.audit.act(me.id(), "end_all", &all.user);
-    let count = admin.users.end_all(&all.user, None).await?;
+    let count = admin.acting_as(&me).end_all(&all.user, None).await?;
     me.session().flash(format!("Sessions that have ended: {count}.")).await?;
     Ok(back_to(&all.user))
 }

@@ -2,66 +2,26 @@
 
 use std::io;
 
-use serde::Serialize;
-use steadfast::{Actor, Realm, SessionEvent, SessionEventKind};
-use time::UtcDateTime;
-use time::format_description::well_known::Rfc3339;
+use steadfast::{Realm, SessionEvent, SessionEventKind};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The way into the log: a channel, because a listener of events must not wait.
 #[derive(Clone, Debug)]
-pub struct Audit(UnboundedSender<Entry>);
-
-/// An entry of the log.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Entry {
-    /// An event of a session of a realm.
-    #[allow(missing_docs)]
-    Event {
-        realm: String,
-        #[serde(flatten)]
-        event: SessionEvent,
-    },
-    /// The action that an administrator begins: events do not say which one it was.
-    #[allow(missing_docs)]
-    Act { at: String, administrator: String, act: &'static str, to: String },
-}
+pub struct Audit(UnboundedSender<SessionEvent>);
 
 impl Audit {
-    /// The log, and the entries that [`write()`] writes.
-    pub fn new() -> (Self, UnboundedReceiver<Entry>) {
-        let (entries, queue) = unbounded_channel();
-        (Self(entries), queue)
+    /// Returns the log, and the events that [`write()`] writes.
+    pub fn new() -> (Self, UnboundedReceiver<SessionEvent>) {
+        let (events, queue) = unbounded_channel();
+        (Self(events), queue)
     }
 
-    /// Returns the listener of a realm.
-    ///
-    /// Sessions that end without a request are reported by the layer of any realm. So the realm is that of
-    /// the user, and what became of a visitor is not logged.
-    pub(crate) fn listener(&self, realm: &Realm) -> impl Fn(&SessionEvent) + Send + Sync + 'static {
-        let (audit, realm) = (self.clone(), realm.clone());
-        move |event| {
-            let by_request =
-                !matches!(event.kind, SessionEventKind::Ended { by: Actor::System, .. });
-            let realm = match &event.user {
-                Some(user) => user.realm(),
-                None if by_request => &realm,
-                None => return,
-            };
-            audit.add(Entry::Event { realm: realm.as_str().into(), event: event.clone() });
-        }
-    }
-
-    pub(crate) fn act(&self, administrator: &str, act: &'static str, to: &str) {
-        let at = UtcDateTime::now().format(&Rfc3339).expect("the year has four digits");
-        self.add(Entry::Act { at, administrator: administrator.into(), act, to: to.into() });
-    }
-
-    fn add(&self, entry: Entry) {
+    /// Returns the listener of a layer.
+    pub(crate) fn listener(&self) -> impl Fn(&SessionEvent) + Send + Sync + 'static {
+        let events = self.0.clone();
         // Without a task that writes, there is no log to add to.
-        self.0.send(entry).ok();
+        move |event| drop(events.send(event.clone()))
     }
 }
 
@@ -71,14 +31,14 @@ impl Audit {
 ///
 /// When a line cannot be written.
 pub async fn write(
-    mut queue: UnboundedReceiver<Entry>,
+    mut queue: UnboundedReceiver<SessionEvent>,
     mut log: impl AsyncWrite + Unpin,
     mut mails: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    while let Some(entry) = queue.recv().await {
-        log.write_all(format!("{}\n", serde_json::to_string(&entry)?).as_bytes()).await?;
+    while let Some(event) = queue.recv().await {
+        log.write_all(format!("{}\n", serde_json::to_string(&event)?).as_bytes()).await?;
         log.flush().await?;
-        if let Some(mail) = mail(&entry) {
+        if let Some(mail) = mail(&event) {
             mails.write_all(mail.as_bytes()).await?;
             mails.flush().await?;
         }
@@ -87,8 +47,7 @@ pub async fn write(
 }
 
 /// The mail to a user who signed in on a device that no other session of theirs has.
-fn mail(entry: &Entry) -> Option<String> {
-    let Entry::Event { event, .. } = entry else { return None };
+fn mail(event: &SessionEvent) -> Option<String> {
     let SessionEventKind::SignedIn { new_labels: Some(labels), .. } = &event.kind else {
         return None;
     };

@@ -40,15 +40,14 @@ impl Realms {
     pub fn over(store: impl SessionStore, audit: &Audit) -> anyhow::Result<Self> {
         let store: Arc<dyn SessionStore> = Arc::new(store);
         let layer = || SessionLayer::new(Arc::clone(&store));
-        let (users, admin) = (Realm::default(), Realm::new("admin")?);
         let administrators = layer()
-            .realm(admin.clone())
+            .realm(Realm::new("admin")?)
             .cookie(CookieProfile::host().name("__Host-admin"))?
             .lifetime(Lifetime::OWASP_HIGH_VALUE);
         let remembered = Lifetime::new(backchannel::REMEMBERED, backchannel::REMEMBERED)?;
         Ok(Self {
-            users: layer().index_labels(["sid"])?.on_event(audit.listener(&users)),
-            administrators: administrators.on_event(audit.listener(&admin)),
+            users: layer().index_labels(["sid"])?.on_event(audit.listener()),
+            administrators: administrators.on_event(audit.listener()),
             used_tokens: layer().realm(Realm::new("logout-tokens")?).lifetime(remembered),
         })
     }
@@ -60,10 +59,10 @@ impl Realms {
 }
 
 /// The application: its users sign in at this provider, its administrators with this password.
-pub fn router(realms: &Realms, provider: Provider, password: &str, audit: Audit) -> Router {
+pub fn router(realms: &Realms, provider: Provider, password: &str) -> Router {
     let users = realms.users.sessions();
     let provider = Arc::new(provider);
-    let admin = admin::router(users.clone(), password, audit).layer(realms.administrators.clone());
+    let admin = admin::router(users.clone(), password).layer(realms.administrators.clone());
     let accounts = accounts::router(Arc::clone(&provider)).layer(realms.users.clone());
     let used = realms.used_tokens.sessions();
     // The provider is another site, so its request passes no check of where a form came from.

@@ -21,12 +21,12 @@ async fn main() -> anyhow::Result<()> {
 
     let password = password()?;
     println!("/admin has the password {password}");
-    let app = router(&realms, provider, &password, audit);
+    let app = router(&realms, provider, &password);
     let users = realms.users.clone();
     example_app::serve(listener, app, users, example_app::ctrl_c()).await?;
     realms.join().await;
-    // The last way into the log: its writer ends when it has written what is left.
-    drop(realms);
+    // The last ways into the log: its writer ends when it has written what is left.
+    drop((realms, audit));
     Ok(writer.await??)
 }
 

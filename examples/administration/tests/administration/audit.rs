@@ -17,7 +17,7 @@ async fn the_log_has_a_line_per_event() {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let lines: Vec<_> = lines.collect();
     let seen = |line: &Value| {
-        ["realm", "administrator", "event", "act", "user", "to"]
+        ["realm", "event", "user"]
             .map(|field| line[field].as_str().map(str::to_owned))
             .into_iter()
             .flatten()
@@ -31,11 +31,11 @@ async fn the_log_has_a_line_per_event() {
             "session signed_in alice",
             "admin created root",
             "admin signed_in root",
-            "root end_all alice",
             "session all_ended alice",
         ]
     );
-    assert_eq!((&lines[5]["count"], &lines[5]["by"]), (&1.into(), &"administrator".into()));
+    let by_root = serde_json::json!({ "administrator": "root" });
+    assert_eq!((&lines[4]["count"], &lines[4]["by"]), (&1.into(), &by_root));
 }
 
 #[tokio::test]
@@ -48,7 +48,6 @@ async fn the_log_has_expired_sessions_of_users() {
     let (log, _) = written(node).await;
     let ended = log.lines().filter(|line| line.contains("\"reason\":\"expired\"")).count();
     assert_eq!(ended, 2, "{log}");
-    assert!(log.lines().all(|line| !line.contains("\"user\":null")), "{log}");
 }
 
 #[tokio::test]

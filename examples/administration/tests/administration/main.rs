@@ -11,18 +11,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::Request;
 use axum::http::header::COOKIE;
-use example_administration::audit::{Audit, Entry};
+use example_administration::audit::Audit;
 use example_administration::issuer::Issuer;
 use example_administration::{Provider, Realms, router};
 use steadfast::testing::{self, Client, Clock, Site};
-use steadfast::{Login, SessionStore};
+use steadfast::{Login, SessionEvent, SessionStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A node of the application, whose clients sign in as administrators.
 struct Node {
     realms: Realms,
     site: Site<Router>,
-    queue: UnboundedReceiver<Entry>,
+    queue: UnboundedReceiver<SessionEvent>,
 }
 
 impl Node {
@@ -37,7 +37,7 @@ impl Node {
         let realms = Realms::over(store, &audit).unwrap();
         let keys = format!("{issuer}/keys").parse().unwrap();
         let provider = Provider::new(issuer, keys, Issuer::CLIENT);
-        let app = router(&realms, provider, "open sesame", audit);
+        let app = router(&realms, provider, "open sesame");
         let site = Site::over(realms.administrators.clone(), clock, |_| app);
         Self { realms, site, queue }
     }
