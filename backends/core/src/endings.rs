@@ -17,12 +17,12 @@ use crate::token::RecordId;
 /// [acknowledged](Self::acknowledge). A node that claims it and stops does not lose it: the claim lapses
 /// after [`CLAIMED_FOR`], and another node can claim it. So each ending is reported at least once.
 ///
-/// A store keeps endings from the first call of [`SessionStore::endings`](crate::SessionStore::endings) on
-/// any of its nodes. Nodes that share sessions share the queue.
+/// A node keeps endings from its first call of [`SessionStore::endings`](crate::SessionStore::endings) on, so
+/// every node should call it. Nodes that share sessions share the queue.
 ///
 /// # What may be missing
 ///
-/// - What ended before the first call, and what an earlier release stored.
+/// - What a node ended before its first call, and what an earlier release stored.
 /// - What the store itself lost: with a process that keeps sessions in memory, with the last copy, or
 ///   because a server evicted it or failed over.
 /// - The oldest endings, if none is acknowledged for a day, or if there are more than the store has room
