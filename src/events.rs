@@ -93,7 +93,7 @@ pub enum Actor {
     Session(RecordId),
     /// The application, through [`Sessions`](crate::Sessions), for the administrator that
     /// [`Sessions::acting_as`](crate::Sessions::acting_as) named.
-    Administrator(Option<Arc<str>>),
+    Administrator(#[serde(serialize_with = "name")] Option<Arc<str>>),
     /// No one: a deadline passed, the user had too many sessions, or the store needed room.
     System,
 }
@@ -173,4 +173,8 @@ fn user<S: Serializer>(user: &Option<Principal>, serializer: S) -> Result<S::Ok,
 
 fn realm<S: Serializer>(realm: &Option<Realm>, serializer: S) -> Result<S::Ok, S::Error> {
     realm.as_ref().map(Realm::as_str).serialize(serializer)
+}
+
+fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().serialize(serializer)
 }
