@@ -110,7 +110,7 @@ impl Connect {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Connect};
+    /// use steadfast::Connect;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -129,7 +129,7 @@ impl Connect {
     ///
     /// ```
     /// use steadfast::store::{Env, ManualClock};
-    /// use steadfast::{Connect};
+    /// use steadfast::Connect;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -168,7 +168,7 @@ impl Connect {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{Connect};
+    /// use steadfast::Connect;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

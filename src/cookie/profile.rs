@@ -41,7 +41,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert_eq!(CookieProfile::host().cookie_name(), "__Host-id");
     /// ```
@@ -63,7 +63,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::domain("example.org").check().is_ok());
     /// assert!(CookieProfile::domain("org").check().is_err());
@@ -78,7 +78,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// let embedded = CookieProfile::partitioned();
     /// assert!(embedded.check().is_ok());
@@ -95,7 +95,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert_eq!(CookieProfile::dev().cookie_name(), "id-dev");
     /// ```
@@ -108,7 +108,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::host().name("__Host-shop").check().is_ok());
     /// assert!(CookieProfile::host().name("my shop").check().is_err());
@@ -123,7 +123,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::dev().path("/shop").check().is_ok());
     /// assert!(CookieProfile::host().path("/shop").check().is_err(), "__Host- requires Path=/");
@@ -138,7 +138,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::dev().secure(true).check().is_ok());
     /// assert!(CookieProfile::host().secure(false).check().is_err());
@@ -172,7 +172,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::host().persistent().check().is_ok());
     /// ```
@@ -186,7 +186,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert!(CookieProfile::host().check().is_ok());
     /// let error = CookieProfile::host().path("/a").check().unwrap_err();
@@ -218,7 +218,7 @@ impl CookieProfile {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{CookieProfile};
+    /// use steadfast::CookieProfile;
     ///
     /// assert_eq!(CookieProfile::domain("example.org").cookie_name(), "__Secure-id");
     /// ```

@@ -56,7 +56,7 @@ impl SealKeys {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{SealKeys};
+    /// use steadfast::SealKeys;
     ///
     /// assert!(SealKeys::new("2026-11", &[7; 32]).is_ok());
     /// assert!(SealKeys::new("2026-11", &[7; 16]).is_err());
@@ -75,7 +75,7 @@ impl SealKeys {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{SealKeys};
+    /// use steadfast::SealKeys;
     ///
     /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap();
     /// assert!(keys.clone().accept("2026-05", &[5; 32]).is_ok());
@@ -100,7 +100,7 @@ impl SealKeys {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{SealKeys};
+    /// use steadfast::SealKeys;
     ///
     /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap().accept_plain();
     /// ```
@@ -115,7 +115,7 @@ impl SealKeys {
     /// # Examples
     ///
     /// ```
-    /// use steadfast::{SealKeys};
+    /// use steadfast::SealKeys;
     ///
     /// let keys = SealKeys::new("2026-11", &[7; 32]).unwrap().write_plain();
     /// ```

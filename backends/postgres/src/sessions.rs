@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::{
-    Absence, Applied, AtCap, ClientState, Deleted, Deletion, Env, Event, Facts, Found, Limits,
-    LoginPolicy, Lookup, Outcome, Patch, Principal, Probe, Proof, Record, RecordId, Rejection,
-    Revocation, Scan, Scanned, SessionInfo, Stats, StoreError, Timestamp, Verdict, Version,
+    Absence, Applied, AtCap, CLAIMED_FOR, ClientState, Deleted, Deletion, Ending, Env, Event,
+    Facts, Found, Limits, LoginPolicy, Lookup, Outcome, Patch, Principal, Probe, Proof, Record,
+    RecordId, Rejection, Revocation, Scan, Scanned, SessionInfo, Stats, StoreError, Timestamp,
+    Verdict, Version,
 };
 
 use crate::changes::Changes;
 use crate::connection::{Argument, Malformed, Row};
-use crate::endings::Keeper;
+use crate::endings::{self, Keeper};
 use crate::patches::{Arguments, ended, non_empty, to_i64_saturating};
 use crate::pool::{Pool, Resend};
 use crate::rows::{self, compared, text};
@@ -172,11 +173,30 @@ impl Sessions {
             ("known", &i32::from(Record::FORMAT)),
             ("tells", &self.tells()),
         ];
-        self.keeper.ready(self).await?;
+        self.endings_are_kept().await?;
         let rows = self.pool.rows(Resend::Freely, &self.statements.collect, &arguments).await?;
         let row = one(rows)?;
         let is_all: bool = row.get(2).map_err(StoreError::refused)?;
         Ok((self.take_note(&row, 0, 1)?, !is_all))
+    }
+
+    /// Claims endings, and asks the database to keep further ones.
+    pub(crate) async fn claim_endings(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        let now = self.env.now();
+        let arguments: [Argument<'_>; 3] = [
+            ("now", &now.as_millis()),
+            ("until", &(now + CLAIMED_FOR).as_millis()),
+            ("limit", &to_i64_saturating(limit)),
+        ];
+        // A claim whose answer was lost lapses.
+        let rows = self.pool.rows(Resend::Freely, &self.statements.claim, &arguments).await?;
+        rows.iter().map(|row| endings::ending(row).map_err(StoreError::refused)).collect()
+    }
+
+    pub(crate) async fn acknowledge_endings(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        let ids: Vec<_> = ids.iter().map(RecordId::as_uuid).collect();
+        let statement = &self.statements.acknowledge;
+        self.pool.rows(Resend::Freely, statement, &[("ids", &ids)]).await.map(drop)
     }
 
     pub(crate) async fn scan(
@@ -212,6 +232,12 @@ impl Sessions {
         Ok(self.pool.rows(Resend::Freely, &self.statements.load, &[("id", &id)]).await?.pop())
     }
 
+    /// Returns once the database keeps endings, if this node wants them. Every call that can end a
+    /// session without a request waits for this first.
+    async fn endings_are_kept(&self) -> Result<(), StoreError> {
+        self.keeper.ready(|| async { self.claim_endings(0).await.map(drop) }).await
+    }
+
     fn tells(&self) -> bool {
         self.changes.is_some()
     }
@@ -242,7 +268,7 @@ impl Sessions {
         record: Option<RecordId>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.keeper.ready(self).await?;
+        self.endings_are_kept().await?;
         let mut shares = Vec::with_capacity(2);
         if let Some(principal) = principal {
             shares.push(self.shares.of(principal).await?);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use steadfast_core::{
-    ChangeStream, Deleted, Deletion, Endings, Env, Limits, LoginPolicy, Lookup, Operate, Outcome,
-    Patch, Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan, SessionInfo,
-    SessionStore, Stats, StoreError,
+    ChangeStream, Deleted, Deletion, Ending, Endings, Env, Limits, LoginPolicy, Lookup, Operate,
+    Outcome, Patch, Principal, Probe, Proof, Record, RecordId, RequestHint, Revocation, Scan,
+    SessionInfo, SessionStore, Stats, StoreError,
 };
 
 use crate::address::{Address, Pooler};
@@ -87,7 +87,7 @@ impl PostgresStore {
 
 impl PostgresStore {
     /// Returns the shared state, and keeps the background sweep running.
-    pub(crate) fn sessions(&self) -> &Sessions {
+    fn sessions(&self) -> &Sessions {
         if let Some(sweeper) = &self.sweeper {
             sweeper.keep_going(&self.sessions);
         }
@@ -622,6 +622,17 @@ impl SessionStore for PostgresStore {
     fn endings(&self) -> Option<Arc<dyn Endings>> {
         self.sessions.keeper.want();
         Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Endings for PostgresStore {
+    async fn claim(&self, limit: usize) -> Result<Vec<Ending>, StoreError> {
+        self.sessions().claim_endings(limit).await
+    }
+
+    async fn acknowledge(&self, ids: &[RecordId]) -> Result<(), StoreError> {
+        self.sessions().acknowledge_endings(ids).await
     }
 }
 

@@ -13,8 +13,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -26,10 +24,11 @@ use steadfast_core::{
 use crate::change::Change;
 use crate::changes::UNSTAMPED;
 use crate::codec::{HEAD, Head, Unpacked, principal};
+use crate::keeper::Keeper;
 use crate::keys::hex;
 use crate::reply;
 use crate::request::reason;
-use crate::script::{Call, Keeping, QueueScripts, Scripts};
+use crate::script::{Call, SPARED, Scripts};
 use crate::script_reply::unexpected;
 use crate::sessions::{Collected, Sessions};
 
@@ -64,39 +63,6 @@ impl Endings for Queue {
             Some(keeper) => self.0.acknowledge(keeper, ids).await,
             None => Ok(()),
         }
-    }
-}
-
-/// The parts of a store that keep endings.
-pub(crate) struct Keeper {
-    pub(crate) scripts: Scripts,
-    queue: QueueScripts,
-    /// The number of queues: a cluster spreads them over its servers.
-    queues: u8,
-    /// The queue that the next claim begins with.
-    next: AtomicU8,
-}
-
-impl Keeper {
-    fn new(is_split: bool) -> Self {
-        let keeping = if is_split { Keeping::Elsewhere } else { Keeping::Here };
-        Self {
-            scripts: Scripts::new(keeping),
-            queue: QueueScripts::new(),
-            queues: if is_split { QUEUES } else { 1 },
-            next: AtomicU8::new(0),
-        }
-    }
-
-    /// Returns the number of a record's queue. Ids are random.
-    fn queue_of(&self, id: RecordId) -> u8 {
-        id.as_bytes()[15] % self.queues
-    }
-
-    /// Returns the numbers of all queues, beginning with another one at each call.
-    fn all(&self) -> impl Iterator<Item = u8> + use<> {
-        let (first, count) = (self.next.fetch_add(1, Ordering::Relaxed), self.queues);
-        (0..count).map(move |n| first.wrapping_add(n) % count)
     }
 }
 
@@ -349,17 +315,6 @@ fn earliest_end(change: &Change<'_>) -> Option<Timestamp> {
 
 /// The field in place of a record that the cap ended.
 const REMAINS: &str = "x!";
-
-/// The time after its deadline at which a session is reported. A node with a slow clock may use it
-/// until then.
-pub(crate) const SPARED: Duration = Duration::from_secs(5 * 60);
-
-/// The interval at which a claim looks at a session that is live for longer. It is shorter than the
-/// time that an expired record is kept.
-pub(crate) const LOOKED_AT: Duration = Duration::from_secs(12 * 60 * 60);
-
-/// The number of queues in a cluster.
-const QUEUES: u8 = 16;
 
 /// The number of entries that are claimed or acknowledged together.
 const PAGE: usize = 500;

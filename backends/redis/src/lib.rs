@@ -110,7 +110,7 @@
 //! | --- | --- |
 //! | `store` | [`RedisStore`], its builder and the store traits |
 //! | `sessions`, `index` | operations on one record, and on the sessions of a principal |
-//! | `endings` | the queue of sessions that ended without a request |
+//! | `endings`, `keeper` | the queue of sessions that ended without a request |
 //! | `operate`, `changes` | administration, and the change feed |
 //! | `keys`, `codec` | the names of keys, and the encoding of records |
 //! | `script`, `request`, `outcome` | the scripts, their arguments and their answers |
@@ -126,6 +126,7 @@ mod sessions;
 mod seen;
 mod change;
 mod index;
+mod keeper;
 mod endings;
 mod operate;
 mod feed;

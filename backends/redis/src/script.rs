@@ -8,7 +8,6 @@ use redis::{Arg, Cmd};
 use steadfast_core::Record;
 
 use crate::codec::Packed;
-use crate::endings::{LOOKED_AT, SPARED};
 use crate::error::Fault;
 use crate::request::{KEPT_MILLIS, MARGIN_MILLIS};
 
@@ -252,3 +251,11 @@ const WHILE_THERE_IS_ROOM: &str = "#!lua\n";
 
 /// The first line of a script that ends sessions or reads, which must work while memory is full.
 const ALWAYS: &str = "#!lua flags=allow-oom\n";
+
+/// The time after its deadline at which a session is reported. A node with a slow clock may use it
+/// until then.
+pub(crate) const SPARED: Duration = Duration::from_secs(5 * 60);
+
+/// The interval at which a claim looks at a session that is live for longer. It is shorter than the
+/// time that an expired record is kept.
+const LOOKED_AT: Duration = Duration::from_secs(12 * 60 * 60);

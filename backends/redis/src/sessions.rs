@@ -12,7 +12,7 @@ use crate::change::{Change, Login, is_elevation};
 use crate::changes::{Changes, Numbered};
 use crate::codec::{self, Corrupt, Packed, Unreadable, newer};
 use crate::connection::Servers;
-use crate::endings::Keeper;
+use crate::keeper::Keeper;
 use crate::keys::{Prefix, name};
 use crate::outcome::{Left, ScriptOutcome, trouble};
 use crate::request::{self, LoginContext};
