@@ -9,6 +9,7 @@
 //! [streams]: guide::streams
 //! [operating]: guide::operating
 //! [metrics]: guide::metrics
+//! [stores]: guide::stores
 //! [upgrading]: guide::upgrading
 //!
 #![doc = include_str!("../README.md")]

@@ -100,7 +100,7 @@ pub enum ConnectError {
     #[error("the store cannot be set up")]
     Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not answer.
-    #[error("the store does not respond")]
+    #[error("the store does not answer")]
     Unavailable(#[source] StoreError),
 }
 

@@ -14,6 +14,7 @@
 //! | [`operating`] | alerts, a dashboard, and runbooks |
 //! | [`metrics`] | every metric, event and span |
 //! | `migrating` | coming from tower-sessions or axum-login, with the features of these names |
+//! | [`stores`] | how to write a store, and how to know that it is right |
 //! | [`upgrading`] | formats of stored records, and how to move between releases |
 //! | [`glossary`] | the terms of the public API |
 
@@ -50,6 +51,9 @@ pub mod operating {}
 
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
+
+#[doc = include_str!("stores.md")]
+pub mod stores {}
 
 #[doc = include_str!("upgrading.md")]
 pub mod upgrading {}
