@@ -162,6 +162,7 @@ const WITH_EXAMPLES: &[&str] = &[
     "backends/memory/src/store.rs",
     "backends/postgres/src/store.rs",
     "backends/redis/src/store.rs",
+    "backends/replicated/src/open.rs",
     "backends/sticky/src/store.rs",
     "src/bridge/mod.rs",
     "src/connect/mod.rs",

@@ -27,7 +27,21 @@ use crate::{
 };
 
 impl ReplicatedStore {
-    /// A store to be set up.
+    /// Returns a builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> ReplicatedStoreBuilder {
         ReplicatedStoreBuilder::new()
     }
@@ -76,7 +90,21 @@ impl ReplicatedStoreBuilder {
         }
     }
 
-    /// The address of the cluster port: a free one of loopback by default.
+    /// Sets the address of the cluster port: a free one of loopback by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).bind("127.0.0.1:0".parse()?).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn bind(self, bind: SocketAddr) -> Self {
         Self { bind, ..self }
@@ -84,26 +112,83 @@ impl ReplicatedStoreBuilder {
 
     /// Sets the `host:port` at which others reach this node: by default the bound address, if that
     /// is specific.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).advertise("127.0.0.1:7946").open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn advertise(self, address: impl Into<String>) -> Self {
         Self { advertise: Some(address.into()), ..self }
     }
 
-    /// Addresses, as `host:port`, at which other nodes may be found; looked up again and again.
+    /// Sets the addresses, as `host:port`, at which other nodes may be found; looked up again and again.
     /// Without seeds, this node immediately founds a service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // No node runs at this seed, so none is joined.
+    /// let alone = ReplicatedStore::builder().secret([7; 32]).seeds(["127.0.0.1:9"]);
+    /// assert!(alone.join_timeout(Duration::from_millis(100)).open().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn seeds(self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { seeds: seeds.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// The name of this node, which it keeps over restarts, and by which balancers know it: a hash of
+    /// Sets the name of this node, which it keeps over restarts, and by which balancers know it: a hash of
     /// its address by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).name("n1".parse()?).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(self, name: RouteLabel) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// The name of the service, for several that share a secret: `default` by default.
+    /// Sets the name of the service, for several that share a secret: `default` by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).cluster("shop").open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cluster(self, cluster: impl Into<String>) -> Self {
         Self { cluster: cluster.into(), ..self }
@@ -116,6 +201,19 @@ impl ReplicatedStoreBuilder {
     /// other: with the old secret and then the new one, with the new one and then the old one, and
     /// with the new one alone. From then on, a process that only knows the old one is not accepted
     /// as a peer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert!(ReplicatedStore::builder().secret([7; 32]).open().await.is_ok());
+    /// assert!(ReplicatedStore::builder().secret([7; 8]).open().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secrets.push(Secret::new(secret));
@@ -124,6 +222,20 @@ impl ReplicatedStoreBuilder {
 
     /// Turns TLS off. Only for tests, and only on loopback: any process that reaches the port is
     /// accepted as a node.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().insecure_plaintext_for_tests().open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn insecure_plaintext_for_tests(self) -> Self {
         Self { is_plaintext: true, ..self }
@@ -131,12 +243,40 @@ impl ReplicatedStoreBuilder {
 
     /// Sets the zone in which this node runs, up to 64 bytes: the holders of a record are in
     /// different zones, if there are enough zones. None by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).zone("eu-1a").open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn zone(self, zone: impl Into<String>) -> Self {
         Self { zone: Some(zone.into()), ..self }
     }
 
     /// Sets the number of nodes that hold a record: by default the owner and one other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::{ReplicatedStore, Replication};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).replication(Replication::Full).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn replication(self, replication: Replication) -> Self {
         Self { replication, ..self }
@@ -144,6 +284,20 @@ impl ReplicatedStoreBuilder {
 
     /// Sets the number of acknowledgements that a write waits for: by default that of one other
     /// node.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::{Acknowledgements, ReplicatedStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).acknowledgements(Acknowledgements::All).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn acknowledgements(self, acknowledgements: Acknowledgements) -> Self {
         Self { acknowledgements, ..self }
@@ -151,24 +305,88 @@ impl ReplicatedStoreBuilder {
 
     /// Sets what a node does without a majority: by default, [`PartitionPolicy::Fail`] once the
     /// service has had three nodes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::{PartitionPolicy, ReplicatedStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).partition(PartitionPolicy::Degrade).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn partition(self, partition: PartitionPolicy) -> Self {
         Self { partition: Some(partition), ..self }
     }
 
     /// Sets the purpose of a drain: by default a restart.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::{DrainMode, ReplicatedStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).drain(DrainMode::Leave).open().await?;
+    /// store.ready().await?;
+    /// // The service has no other node that could hold the sessions.
+    /// assert_eq!(store.drain().await?.moved, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn drain(self, drain: DrainMode) -> Self {
         Self { drain, ..self }
     }
 
-    /// The clock and the randomness: the system's by default.
+    /// Sets the clock and the randomness: the system's by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_core::{Env, ManualClock, SessionStore};
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::default();
+    /// let env = Env::with_clock(clock.clone());
+    /// let store = ReplicatedStore::builder().secret([7; 32]).env(env).open().await?;
+    /// let before = store.env().now();
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(store.env().now(), before + Duration::from_secs(60));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env(self, env: Env) -> Self {
         Self { env, ..self }
     }
 
     /// Sets the limits of a record: by default [`Limits::default`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Limits, SessionStore};
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limits = Limits { keys: 10, ..Limits::default() };
+    /// let store = ReplicatedStore::builder().secret([7; 32]).limits(limits).open().await?;
+    /// assert_eq!(store.limits().keys, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
@@ -176,6 +394,20 @@ impl ReplicatedStoreBuilder {
 
     /// Sets the budget for anonymous sessions on this node, as owner and as backup: by default
     /// [`Budget::ANONYMOUS`]. Give all nodes the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Budget, Operate};
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).anonymous(Budget { records: 10_000, bytes: 16 << 20 }).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn anonymous(self, anonymous: Budget) -> Self {
         Self { budgets: Budgets { visitors: anonymous, ..self.budgets }, ..self }
@@ -183,12 +415,41 @@ impl ReplicatedStoreBuilder {
 
     /// Sets the budget for users' sessions on this node, as owner and as backup: by default
     /// [`Budget::AUTHENTICATED`]. Give all nodes the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::{Budget, Operate};
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).authenticated(Budget { records: 100_000, bytes: 1 << 30 }).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn authenticated(self, authenticated: Budget) -> Self {
         Self { budgets: Budgets { users: authenticated, ..self.budgets }, ..self }
     }
 
     /// Sets how long [`open`](Self::open) waits for this node to join: by default 60 s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let alone = ReplicatedStore::builder().secret([7; 32]).seeds(["127.0.0.1:9"]);
+    /// let opened = alone.join_timeout(Duration::from_millis(100)).open().await;
+    /// assert!(opened.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn join_timeout(self, within: Duration) -> Self {
         Self { join: within, ..self }
@@ -199,6 +460,20 @@ impl ReplicatedStoreBuilder {
     /// # Errors
     ///
     /// When the port cannot be opened or may not be, or no service is joined in time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use steadfast_core::Operate;
+    /// use steadfast_replicated::ReplicatedStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ReplicatedStore::builder().secret([7; 32]).open().await?;
+    /// store.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(self) -> Result<ReplicatedStore, OpenError> {
         let credentials = self.credentials()?;
         self.open_with(credentials).await
