@@ -83,6 +83,19 @@ use crate::version::Version;
 ///   changed, and can be deleted.
 /// - **A corrupt record** is absent to `load` and [`StoreError::Corrupt`] to `update`. It can be
 ///   deleted, with any answer, and is otherwise left unchanged.
+///
+/// # Examples
+///
+/// `examples/store` in the repository implements a store. To use one, no type has to be named:
+///
+/// ```
+/// use steadfast_core::{Principal, SessionStore, StoreError};
+///
+/// /// Counts the live sessions of a user, in any store.
+/// async fn count(store: &dyn SessionStore, user: &Principal) -> Result<usize, StoreError> {
+///     Ok(store.list(user).await?.len())
+/// }
+/// ```
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the store's clock and randomness, which the middleware shares.
