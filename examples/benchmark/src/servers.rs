@@ -1,8 +1,8 @@
 //! The servers that sessions are kept on: of this process's own, on loopback.
 
+use serde::{Deserialize, Serialize};
 use testkit::redis::Monitor;
 use testkit::{Postgres, redis::Redis};
-use serde::{Deserialize, Serialize};
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

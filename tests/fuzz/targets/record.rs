@@ -13,8 +13,8 @@ use fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use steadfast::store::{
-    LoginPolicy, Authentication, Counters, Facts, Op, Patch, Patched, Principal, Proof, RawJson,
-    Record, ApplyError, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
+    ApplyError, Authentication, Counters, Facts, LoginPolicy, Op, Patch, Patched, Principal, Proof,
+    RawJson, Record, Rehash, Rotation, SecretHash, Timestamp, Token, Values,
 };
 use steadfast::{Keyring, Limits, Realm};
 

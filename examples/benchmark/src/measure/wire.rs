@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Router;
-use testkit::postgres::{Proxy, Traffic};
 use serde::{Deserialize, Serialize};
+use testkit::postgres::{Proxy, Traffic};
 
 use super::connected_runtime;
 use crate::cases::Case;
