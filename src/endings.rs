@@ -20,8 +20,8 @@ impl LayerState {
 
     fn start_following(self: &Arc<Self>, listener: &Listener) {
         // A layer can be built before its runtime. The first request starts the task then.
-        let Ok(runtime) = Handle::try_current() else { return };
         if let Some(permit) = listener.try_follow()
+            && let Ok(runtime) = Handle::try_current()
             && let Some(queue) = self.client.store.endings()
         {
             runtime.spawn(follow(Arc::downgrade(self), queue, permit));
