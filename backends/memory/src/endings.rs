@@ -44,8 +44,9 @@ impl EndingQueue {
             return Vec::new();
         };
         let mut queue = lock(queue);
-        while let Some((_, lapsed)) = queue.claimed.pop_front_if(|(until, _)| *until <= now) {
-            queue.waiting.push_front(lapsed);
+        while queue.claimed.front().is_some_and(|(until, _)| *until <= now) {
+            let lapsed = queue.claimed.pop_front();
+            queue.waiting.extend(lapsed.map(|(_, ending)| ending));
         }
         let count = limit.min(queue.waiting.len());
         let claimed: Vec<_> = queue.waiting.drain(..count).collect();

@@ -84,8 +84,10 @@ pub const DEFAULT: Case = Case {
 
 type Set = fn(&mut Case, f64);
 
-/// Names, the bounds of values, meanings, and what they set.
-const OPTIONS: [(&str, (f64, f64), &str, Option<Set>); 7] = [
+/// The name of an option, the bounds of its value, its meaning, and what it sets.
+type PredictOption = (&'static str, (f64, f64), &'static str, Option<Set>);
+
+const OPTIONS: [PredictOption; 7] = [
     ("--nodes", (2.0, 1_000.0), "nodes, 2 to 1000 (10)", Some(|case, nodes| case.nodes = nodes)),
     (
         "--sessions",

@@ -4,7 +4,7 @@ use crate::measures::Measured;
 
 /// The median of each figure, with the lowest and the highest. Everything else is that of the first run.
 /// `None` without runs.
-pub fn merge(runs: Vec<Measured>) -> Option<Measured> {
+pub fn merge(runs: &[Measured]) -> Option<Measured> {
     let mut merged = runs.first()?.clone();
     if runs.len() == 1 {
         return Some(merged);
@@ -37,12 +37,12 @@ mod tests {
     #[test]
     fn repeats_have_a_median_and_a_range() {
         let runs = [9.0, 4.0, 5.0].map(|value| measured("Redis", &[("read_p99_ms", value)]));
-        let merged = merge(runs.to_vec()).unwrap();
+        let merged = merge(&runs).unwrap();
         assert_eq!(merged.figure("read_p99_ms"), Some(5.0));
         assert_eq!(merged.ranges["read_p99_ms"], (4.0, 9.0));
         assert!(!merged.ranges.contains_key("stale_reads"), "no run has it");
-        assert!(merge(runs[..1].to_vec()).unwrap().ranges.is_empty());
-        assert!(merge(Vec::new()).is_none());
+        assert!(merge(&runs[..1]).unwrap().ranges.is_empty());
+        assert!(merge(&[]).is_none());
     }
 
     #[test]

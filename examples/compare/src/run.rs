@@ -66,8 +66,8 @@ impl Run<'_> {
             }
         }
         for strategy in &options.strategies {
-            let of = all.iter().filter(|one| one.id == strategy.id()).cloned().collect();
-            report.strategies.extend(repeats::merge(of));
+            let of: Vec<_> = all.iter().filter(|one| one.id == strategy.id()).cloned().collect();
+            report.strategies.extend(repeats::merge(&of));
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Setup {
         setup.plan.pause = random.millis(500, 5_000);
         setup.visitors = random.one_in(4).then(|| 3 + random.draw() % 4);
         setup.machines.forgets_soon = seed % 4 == 1;
-        setup.machines.are_told = seed % 3 == 0;
+        setup.machines.are_told = seed.is_multiple_of(3);
         setup
     }
 }

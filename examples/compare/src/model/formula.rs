@@ -172,12 +172,11 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Option<Vec<f64>> {
         if rows[i][i].abs() <= size * SINGULAR {
             return None;
         }
-        for j in 0..n {
-            if j != i {
-                let factor = rows[j][i] / rows[i][i];
-                for k in i..=n {
-                    rows[j][k] -= factor * rows[i][k];
-                }
+        let reduced = rows[i].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / reduced[i];
+            for (value, subtracted) in row.iter_mut().zip(&reduced).skip(i) {
+                *value -= factor * subtracted;
             }
         }
     }

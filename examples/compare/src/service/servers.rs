@@ -112,7 +112,7 @@ impl Running {
         tokio::task::block_in_place(|| match self {
             Self::Redis(redis) => redis.resume(),
             Self::Postgres(postgres) | Self::PostgresWithStandby([postgres, _]) => {
-                postgres.resume()
+                postgres.resume();
             }
             Self::RedisWithReplica(redis) => redis.servers[redis.primary()].resume(),
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::RecordId;
 
-use super::{Asked, History, Told};
+use super::{Asked, Call, History, Told};
 
 /// All of these were told.
 ///
@@ -41,7 +41,7 @@ pub fn check(history: &History, told: &[(RecordId, Duration)]) -> Result<(), Str
 
 /// Whether a visitor's session was created, and ended without a request.
 fn is_gone(history: &History, session: usize) -> bool {
-    let is_created = history.creation(session).is_some_and(|call| call.is_applied());
+    let is_created = history.creation(session).is_some_and(Call::is_applied);
     let is_ended = |asked: &Asked, told: &Told| {
         *asked == Asked::Delete && !matches!(told, Told::Absent | Told::Superseded)
     };
