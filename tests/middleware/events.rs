@@ -103,7 +103,7 @@ async fn sessions_that_expire_are_reported_once() {
     let seen: BTreeSet<_> = reported.iter().map(|event| event.id.clone()).collect();
     assert_eq!(seen, ids.map(|id| format!("{id}.ended")).into());
     let users: BTreeSet<_> =
-        reported.iter().map(|event| event.user.as_ref().map(|user| user.id())).collect();
+        reported.iter().map(|event| event.user.as_ref().map(steadfast::Principal::id)).collect();
     assert_eq!(users, [None, Some("alice")].into());
     for event in &reported {
         let SessionEventKind::Ended { reason, by, .. } = &event.kind else { panic!("{event:?}") };
