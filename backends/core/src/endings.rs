@@ -62,7 +62,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Returns true if endings for this reason are kept: nobody else reports them.
+    /// Returns true if endings for this reason are kept, because no request reports them.
     pub const fn is_kept(reason: EndReason) -> bool {
         matches!(reason, EndReason::Expired | EndReason::Evicted | EndReason::Cap)
     }

@@ -15,7 +15,7 @@ pub(crate) struct EndingQueue(OnceLock<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// The oldest is the first.
+    /// The next one to claim is the first. Those whose claim lapsed wait at the end again.
     waiting: VecDeque<Ending>,
     /// Each with the time at which its claim lapses. The earliest is the first, unless the clock was
     /// set back.

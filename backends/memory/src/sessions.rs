@@ -22,8 +22,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 /// The state that a store shares with its clones.
 ///
 /// Locks are taken in this order: a shard of the index, one slot, a leaf. The leaves are the shards
-/// of the cache, the queue of deadlines, the queues of leaving sessions, the change feed and the
-/// queue of endings. A
+/// of the cache, the change feed, and the queues of deadlines, of leaving sessions and of endings. A
 /// thread never holds two shards or two slots.
 pub(crate) struct Sessions {
     pub(crate) env: Env,

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use crate::connection::{Malformed, Row};
 use crate::rows;
 
-/// Whether this node wants endings, and has asked the database to keep them.
+/// Makes the database keep endings, once this node asks for them.
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     is_wanted: AtomicBool,

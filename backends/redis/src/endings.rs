@@ -9,7 +9,7 @@
 //! On a single server, a script that moves a deadline also moves the entry. In a cluster, the queue
 //! is in other slots, and an entry is written before its record. An entry may be early or have no
 //! record, but never be missing: the node that claims it looks at the record, and settles entries
-//! of sessions that are live or were ended by a request.
+//! of sessions that are live or that a request ended.
 
 use std::fmt;
 use std::sync::Arc;

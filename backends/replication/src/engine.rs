@@ -56,7 +56,7 @@ pub struct Engine {
     step: Step,
 }
 
-/// What a node goes by.
+/// The settings of a node.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     me: Boot,

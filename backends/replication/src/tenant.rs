@@ -59,7 +59,7 @@ pub struct Tenant {
     terms: Terms,
 }
 
-/// What a member goes by.
+/// The settings of a member.
 #[derive(Debug)]
 struct Terms {
     limits: Limits,

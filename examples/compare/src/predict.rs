@@ -142,11 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_report_predicts_within_a_second() {
-        let started = std::time::Instant::now();
+    fn the_committed_report_predicts_every_strategy() {
         let arguments = ["--nodes=50", "--sessions", "5e6", "--reads=2e4"].map(str::to_owned);
         let table = predict(&arguments).unwrap();
-        assert!(started.elapsed() < std::time::Duration::from_secs(1));
         assert!(table.starts_with("50 nodes, 5,000,000 sessions, 20,000 reads/s"), "{table}");
         for strategy in crate::strategy::Strategy::choices() {
             assert!(table.contains(&format!("\n{} ", strategy.id())), "{table}");

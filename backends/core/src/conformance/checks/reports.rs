@@ -56,7 +56,7 @@ pub async fn a_session_over_the_cap_is_reported(subject: &impl Subject) {
     assert_nothing_is_reported(&service, &queues).await;
 }
 
-/// What a node claimed and did not acknowledge can be claimed again, but not before the claim lapses.
+/// An ending that was claimed and not acknowledged can be claimed again once the claim lapses, and not before.
 pub async fn a_claim_lapses_unless_acknowledged(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let Some(queues) = queues(&service) else {
