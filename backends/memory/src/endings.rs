@@ -32,7 +32,8 @@ impl EndingQueue {
     pub(crate) fn keep(&self, ending: impl FnOnce() -> Ending) {
         if let Some(queue) = self.0.get() {
             let mut queue = lock(queue);
-            if queue.waiting.len() == KEPT {
+            // More than that wait after claims lapsed.
+            while queue.waiting.len() >= KEPT {
                 queue.waiting.pop_front();
             }
             queue.waiting.push_back(ending());

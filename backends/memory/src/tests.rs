@@ -6,13 +6,40 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use steadfast_core::{
-    Absence, Applied, Authentication, Budget, Change, Deleted, Deletion, EndReason, Env, Keyring,
-    Limits, LoginPolicy, Lookup, ManualClock, Outcome, Patch, Principal, Proof, RawJson, Realm,
-    Record, RecordId, Rejection, Revocation, Rotation, SecretHash, Timestamp, Token, Version,
+    Absence, Applied, Authentication, Budget, CLAIMED_FOR, Change, Deleted, Deletion, EndReason,
+    Ending, Env, Keyring, Limits, LoginPolicy, Lookup, ManualClock, Outcome, Patch, Principal,
+    Proof, RawJson, Realm, Record, RecordId, Rejection, Revocation, Rotation, SecretHash,
+    Timestamp, Token, Version,
 };
 
+use crate::endings::{EndingQueue, KEPT};
 use crate::lru_cache::ShardedLru;
 use crate::sessions::Sessions;
+
+mod reports {
+    use super::*;
+
+    #[test]
+    fn the_oldest_endings_beyond_the_bound_are_dropped() {
+        let queue = EndingQueue::default();
+        queue.listen();
+        let keep = |count: usize| (0..count).for_each(|_| queue.keep(ending));
+        keep(KEPT);
+        let start = Timestamp::UNIX_EPOCH;
+        assert_eq!(queue.claim(10, start).len(), 10);
+        keep(10);
+        // The ten that were claimed wait again, beside as many as there is room for.
+        assert_eq!(queue.claim(0, start + CLAIMED_FOR).len(), 0);
+        keep(1);
+        assert_eq!(queue.claim(usize::MAX, start + CLAIMED_FOR).len(), KEPT);
+    }
+
+    fn ending() -> Ending {
+        let id = RecordId::random(&Env::system()).unwrap();
+        let at = Timestamp::UNIX_EPOCH;
+        Ending { id, principal: None, reason: EndReason::Expired, at }
+    }
+}
 
 mod budgets {
     use super::*;
