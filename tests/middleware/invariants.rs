@@ -1,4 +1,4 @@
-//! The invariants, one test each, by number and name. 11 and 12 take more than one node.
+//! One test for each invariant of `ARCHITECTURE.md`. Numbers 11 and 12 need more than one node, and are tested elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use steadfast::{Error, Session};
 
 use crate::site::{Browser, Site};
 
+/// Invariant 1.
 #[tokio::test]
-async fn invariant_01_after_delete_returned_no_token_of_that_record_is_live() {
+async fn a_deleted_record_has_no_live_token() {
     let site = Site::new();
     let browser = site.visitor().await;
     let tokens = rotate_through(&browser).await;
@@ -29,8 +30,9 @@ async fn invariant_01_after_delete_returned_no_token_of_that_record_is_live() {
     assert_eq!(live(&site, &tokens).await, [false; 5]);
 }
 
+/// Invariant 2.
 #[tokio::test]
-async fn invariant_02_at_most_one_secret_of_a_record_is_live() {
+async fn at_most_one_secret_is_live() {
     let site = Site::new();
     let browser = site.visitor().await;
     let tokens = rotate_through(&browser).await;
@@ -38,8 +40,9 @@ async fn invariant_02_at_most_one_secret_of_a_record_is_live() {
     assert_eq!(live(&site, &tokens).await, [false, false, false, false, true]);
 }
 
+/// Invariant 3.
 #[tokio::test]
-async fn invariant_03_update_never_creates() {
+async fn an_update_never_creates_a_record() {
     let site = Site::new();
     let browser = site.visitor().await;
     let stale = browser.fork();
@@ -49,8 +52,9 @@ async fn invariant_03_update_never_creates() {
     assert!(stale.token() != browser.token(), "it starts a session of its own");
 }
 
+/// Invariant 4.
 #[tokio::test]
-async fn invariant_04_an_expired_record_never_lives_again() {
+async fn an_expired_record_never_lives_again() {
     let site = Site::new();
     let browser = site.visitor().await;
     let born = site.clock.now();
@@ -60,8 +64,9 @@ async fn invariant_04_an_expired_record_never_lives_again() {
     assert_eq!(browser.value("seed").await, None, "not even when the clock goes back");
 }
 
+/// Invariant 5.
 #[tokio::test]
-async fn invariant_05_the_absolute_deadline_moves_by_authentication_only() {
+async fn only_authentication_moves_the_absolute_deadline() {
     let site = Site::new();
     let browser = site.member("alice").await;
     for (step, moves) in [(0, false), (1, false), (2, false), (3, false), (4, true), (5, true)] {
@@ -82,8 +87,9 @@ async fn invariant_05_the_absolute_deadline_moves_by_authentication_only() {
     }
 }
 
+/// Invariant 6.
 #[tokio::test]
-async fn invariant_06_a_request_sees_one_record_and_its_own() {
+async fn a_request_sees_only_its_own_record() {
     let site = Site::new();
     let (alice, bob) = (site.member("alice").await, site.member("bob").await);
     assert_eq!(
@@ -98,8 +104,9 @@ async fn invariant_06_a_request_sees_one_record_and_its_own() {
     reply.await.ok();
 }
 
+/// Invariant 7.
 #[tokio::test]
-async fn invariant_07_a_response_sets_the_token_at_most_once_and_it_opens_a_live_record() {
+async fn a_response_sets_at_most_one_live_token() {
     let site = Site::new();
     for status in [200, 302, 404, 500] {
         let browser = site.browser();
@@ -114,8 +121,9 @@ async fn invariant_07_a_response_sets_the_token_at_most_once_and_it_opens_a_live
     }
 }
 
+/// Invariant 8.
 #[tokio::test]
-async fn invariant_08_an_operation_happens_whole_or_not_at_all_and_503_says_not_confirmed() {
+async fn an_operation_is_atomic_or_unconfirmed() {
     for (fault, happened) in [(Fault::Down, None), (Fault::AckLost, Some(1))] {
         let site = Site::new();
         let browser = site.visitor().await;
@@ -129,8 +137,9 @@ async fn invariant_08_an_operation_happens_whole_or_not_at_all_and_503_says_not_
     }
 }
 
+/// Invariant 9.
 #[tokio::test]
-async fn invariant_09_a_flood_of_visitors_ends_no_session_of_a_user() {
+async fn a_flood_of_visitors_ends_no_users_session() {
     let site = Site::with_budget(1_000);
     let members = [site.member("alice").await, site.member("bob").await];
     let visitor = site.visitor().await;
@@ -145,8 +154,9 @@ async fn invariant_09_a_flood_of_visitors_ends_no_session_of_a_user() {
     assert!(site.member("late").await.user().await.is_some(), "DS-04: one can still sign in");
 }
 
+/// Invariant 10.
 #[tokio::test]
-async fn invariant_10_no_secret_is_kept_or_shown() {
+async fn no_secret_is_kept_or_shown() {
     let site = Site::new();
     let browser = site.visitor().await;
     let tokens = rotate_through(&browser).await;
@@ -164,8 +174,9 @@ async fn invariant_10_no_secret_is_kept_or_shown() {
     }
 }
 
+/// Invariant 13.
 #[tokio::test]
-async fn invariant_13_a_wrong_proof_changes_nothing() {
+async fn a_wrong_proof_never_changes_a_record() {
     let site = Site::new();
     let browser = site.member("alice").await;
     let before = record(&site, &browser).await;

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_saturates() {
+    fn arithmetic_saturates_at_the_bounds() {
         assert_eq!(Timestamp::UNIX_EPOCH + Duration::MAX, Timestamp::MAX);
         assert_eq!(Timestamp::UNIX_EPOCH - Duration::MAX, Timestamp::MIN);
         assert_eq!(Timestamp::MIN.since(Timestamp::MAX), Duration::ZERO);

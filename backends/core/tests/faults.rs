@@ -58,7 +58,7 @@ async fn a_corrupt_record_is_absent_or_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_store_answers_late_and_one_that_hangs_never() {
+async fn a_slow_store_answers_a_hung_one_never() {
     let store = faulty();
     let begin = tokio::time::Instant::now();
     store.set(Call::Load, Fault::Slow(Duration::from_secs(2)));

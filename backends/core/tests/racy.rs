@@ -38,7 +38,7 @@ fn saving_the_whole_record_is_caught() {
         deadlines::of_several_touches_the_latest_counts => "the latest counts",
         deadlines::touches_and_patches_keep_each_other => "undoes no",
         secrets::a_rotation_under_way_loses_no_write => "a rotation loses no update",
-        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded => "compare-and-set",
+        secrets::one_of_two_concurrent_rotations_is_superseded => "compare-and-set",
     );
 }
 
@@ -64,12 +64,12 @@ fn an_update_that_creates_is_caught() {
 fn a_create_that_overwrites_is_caught() {
     caught!(
         Flaw::CreatesInTwoSteps,
-        creation::of_creates_at_once_under_one_id_one_is_applied => "create never overwrites",
+        creation::one_of_several_concurrent_creates_is_applied => "create never overwrites",
     );
     caught!(
         Flaw::CreatesOverOthers,
-        creation::a_create_under_a_taken_id_is_refused_and_overwrites_nothing => "has this id",
-        creation::a_create_sent_twice_is_applied_and_overwrites_nothing => "overwrites nothing",
+        creation::a_create_under_a_taken_id_is_refused => "has this id",
+        creation::a_create_sent_twice_overwrites_nothing => "overwrites nothing",
     );
     caught_by_the_model(Flaw::CreatesOverOthers);
 }
@@ -78,7 +78,7 @@ fn a_create_that_overwrites_is_caught() {
 fn a_proof_checked_separately_is_caught() {
     caught!(
         Flaw::ProvesBeforeTheStep,
-        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded => "compare-and-set",
+        secrets::one_of_two_concurrent_rotations_is_superseded => "compare-and-set",
     );
 }
 
@@ -126,7 +126,7 @@ fn a_minimum_epoch_checked_separately_is_caught() {
 fn an_index_that_loses_logins_is_caught() {
     caught!(
         Flaw::PrunesLoginsUnderWay,
-        principals::a_delete_all_ends_a_login_under_way_or_precedes_it => "no other",
+        principals::a_delete_all_ends_or_precedes_concurrent_logins => "no other",
     );
 }
 
@@ -175,10 +175,10 @@ fn the_same_checks_pass_without_a_flaw() {
         let store = Flawed(Flaw::None);
         patches::patches_to_different_keys_all_survive(&store).await;
         patches::concurrent_additions_are_exact(&store).await;
-        secrets::of_two_rotations_at_once_one_is_applied_and_one_superseded(&store).await;
+        secrets::one_of_two_concurrent_rotations_is_superseded(&store).await;
         endings::no_update_under_way_revives_a_deleted_record(&store).await;
         principals::the_cap_holds_under_parallel_logins(&store).await;
-        principals::a_delete_all_ends_a_login_under_way_or_precedes_it(&store).await;
+        principals::a_delete_all_ends_or_precedes_concurrent_logins(&store).await;
         cancellation::a_dropped_patch_is_whole_or_nothing(&store).await;
     });
     model_check(&Flawed(Flaw::None), 256);

@@ -37,7 +37,7 @@ fn an_unchecked_sign_in_is_caught() {
         sign_ins::what_saw_another_sign_in_changes_nothing => "another sign-in is superseded",
         sign_ins::a_write_is_before_the_login_or_superseded => "an applied write",
         sign_ins::a_deletion_is_before_the_login_or_superseded => "before the login or superseded",
-        sign_ins::no_pre_auth_value_under_way_survives_a_login => "survives a login",
+        sign_ins::no_overtaken_pre_auth_write_survives_a_login => "survives a login",
     );
     caught_by_the_model(Flaw::IgnoresTheSignIn);
     caught!(
@@ -54,7 +54,7 @@ fn a_sign_in_checked_separately_is_caught() {
         Flaw::ComparesTheSignInBeforeTheStep,
         sign_ins::a_write_is_before_the_login_or_superseded => "an applied write",
         sign_ins::a_deletion_is_before_the_login_or_superseded => "before the login or superseded",
-        sign_ins::no_pre_auth_value_under_way_survives_a_login => "survives a login",
+        sign_ins::no_overtaken_pre_auth_write_survives_a_login => "survives a login",
     );
 }
 
@@ -63,7 +63,7 @@ fn a_sign_in_checked_too_early_is_caught() {
     caught!(
         Flaw::JudgesTheSignInFirst,
         sign_ins::a_wrong_proof_learns_nothing_of_sign_ins => "a wrong proof finds",
-        sign_ins::a_login_sent_again_is_applied_and_counts_once => "was applied before",
+        sign_ins::a_login_sent_again_counts_once => "was applied before",
     );
     caught_by_the_model(Flaw::JudgesTheSignInFirst);
 }
@@ -72,21 +72,21 @@ fn a_sign_in_checked_too_early_is_caught() {
 fn a_miscounted_sign_in_is_caught() {
     caught!(
         Flaw::CountsEveryRotation,
-        sign_ins::a_login_of_another_principal_raises_the_sign_in => "is a sign-in",
+        sign_ins::another_principals_login_raises_the_sign_in => "is a sign-in",
     );
     caught_by_the_model(Flaw::CountsEveryRotation);
     caught!(
         Flaw::CountsEveryLogin,
-        sign_ins::a_login_of_another_principal_raises_the_sign_in => "is a sign-in",
+        sign_ins::another_principals_login_raises_the_sign_in => "is a sign-in",
     );
     caught_by_the_model(Flaw::CountsEveryLogin);
     caught!(
         Flaw::CountsNoLogin,
-        sign_ins::a_login_of_another_principal_raises_the_sign_in => "is a sign-in",
+        sign_ins::another_principals_login_raises_the_sign_in => "is a sign-in",
     );
     caught!(
         Flaw::CountsInDoubles,
-        sign_ins::a_sign_in_continues_where_the_created_record_stood => "is kept as created",
+        sign_ins::a_sign_in_continues_the_created_records_number => "is kept as created",
     );
 }
 
@@ -105,12 +105,12 @@ fn a_rehash_that_is_a_rotation_is_caught() {
 fn a_rehash_that_is_misapplied_is_caught() {
     caught!(
         Flaw::RehashesEveryHash,
-        keys::a_rehash_that_finds_another_hash_applies_the_rest => "the other hash stays",
+        keys::a_rehash_of_another_hash_applies_the_rest => "the other hash stays",
     );
     caught_by_the_model(Flaw::RehashesEveryHash);
     caught!(
         Flaw::RefusesOtherHashes,
-        keys::a_rehash_that_finds_another_hash_applies_the_rest => "is applied",
+        keys::a_rehash_of_another_hash_applies_the_rest => "is applied",
         keys::of_rehashes_at_once_every_patch_is_applied => "is applied",
     );
     caught_by_the_model(Flaw::RefusesOtherHashes);
@@ -131,7 +131,7 @@ fn a_key_that_loses_its_name_is_caught() {
     caught!(
         Flaw::ForgetsTheNamesOfKeys,
         keys::a_hash_keeps_the_name_of_its_key => "the new one",
-        keys::a_hash_under_an_unknown_key_is_an_error => "names the key that is missing",
+        keys::hashes_under_an_unknown_key_are_errors => "names the key that is missing",
     );
 }
 
@@ -139,13 +139,13 @@ fn a_key_that_loses_its_name_is_caught() {
 fn an_unknown_key_that_is_absent_is_caught() {
     caught!(
         Flaw::UnknownKeysAreWrong,
-        keys::a_hash_under_an_unknown_key_is_an_error => "is an error",
-        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "is an error",
+        keys::hashes_under_an_unknown_key_are_errors => "is an error",
+        keys::a_replaced_hash_needs_a_known_key => "is an error",
     );
     caught_by_the_model(Flaw::UnknownKeysAreWrong);
     caught!(
         Flaw::UnknownReplacedKeysAreWrong,
-        keys::a_replaced_hash_under_an_unknown_key_is_an_error => "is an error",
+        keys::a_replaced_hash_needs_a_known_key => "is an error",
     );
     caught_by_the_model(Flaw::UnknownReplacedKeysAreWrong);
 }
@@ -154,12 +154,12 @@ fn an_unknown_key_that_is_absent_is_caught() {
 fn a_login_with_pre_auth_leftovers_is_caught() {
     caught!(
         Flaw::ClearsPreAuthAsSeen,
-        sign_ins::no_pre_auth_value_that_overtakes_a_login_survives_it => "survives a login",
+        sign_ins::no_early_pre_auth_write_survives_a_login => "survives a login",
     );
     caught!(
         Flaw::KeepsPreAuth,
-        sign_ins::a_login_removes_pre_auth_values_seen_or_not => "removes pre-auth values",
-        sign_ins::a_login_keeps_the_pre_auth_values_it_writes => "keeps what it writes itself",
+        sign_ins::a_login_removes_even_unseen_pre_auth_values => "removes pre-auth values",
+        sign_ins::a_login_keeps_pre_auth_values_it_writes => "keeps what it writes itself",
         sign_ins::no_copy_outlives_a_login => "no copy keeps pre-auth values",
     );
     caught_by_the_model(Flaw::KeepsPreAuth);
@@ -169,7 +169,7 @@ fn a_login_with_pre_auth_leftovers_is_caught() {
 fn a_login_that_removes_too_much_is_caught() {
     caught!(
         Flaw::ClearsPreAuthLast,
-        sign_ins::a_login_keeps_the_pre_auth_values_it_writes => "keeps what it writes itself",
+        sign_ins::a_login_keeps_pre_auth_values_it_writes => "keeps what it writes itself",
     );
     caught_by_the_model(Flaw::ClearsPreAuthLast);
     caught!(
@@ -179,15 +179,15 @@ fn a_login_that_removes_too_much_is_caught() {
     caught_by_the_model(Flaw::ClearsPreAuthWithEveryRotation);
     caught!(
         Flaw::CountsWhatALoginRemoves,
-        sign_ins::a_login_at_the_limit_replaces_pre_auth_values => "is applied",
+        sign_ins::a_login_frees_pre_auth_values_at_limits => "is applied",
     );
 }
 
 #[test]
-fn a_cap_that_ends_what_it_should_not_is_caught() {
+fn a_cap_that_never_refuses_is_caught() {
     caught!(
         Flaw::NeverRefuses,
-        principals::a_login_at_the_cap_is_refused_where_asked => "at the cap is refused",
+        principals::a_login_at_a_refusing_cap_is_refused => "at the cap is refused",
     );
     caught_by_the_model(Flaw::NeverRefuses);
 }
@@ -196,7 +196,7 @@ fn a_cap_that_ends_what_it_should_not_is_caught() {
 fn an_idle_life_that_is_outlasted_is_caught() {
     caught!(
         Flaw::OutlastsItsIdleLife,
-        deadlines::no_patch_outlasts_an_idle_life_of_its_own => "bounds every patch",
+        deadlines::no_patch_outlasts_the_records_idle_lifetime => "bounds every patch",
         deadlines::a_login_shortens_the_idle_life => "may shorten the idle life",
     );
     caught_by_the_model(Flaw::OutlastsItsIdleLife);
@@ -226,19 +226,19 @@ fn facts_that_are_not_kept_are_caught() {
 fn an_ignored_format_is_caught() {
     caught!(
         Flaw::NewerIsAbsent,
-        formats::a_record_of_a_newer_format_is_left_alone => "of a newer format is an error",
+        formats::records_of_a_newer_format_stay_unchanged => "of a newer format is an error",
     );
     caught!(
         Flaw::NewerIsPatched,
-        formats::a_record_of_a_newer_format_is_left_alone => "of a newer format is an error",
+        formats::records_of_a_newer_format_stay_unchanged => "of a newer format is an error",
     );
     caught!(
         Flaw::NewerIsCollected,
-        formats::a_record_of_a_newer_format_is_left_alone => "it is still there",
+        formats::records_of_a_newer_format_stay_unchanged => "it is still there",
     );
     caught!(
         Flaw::NewerIsLocked,
-        formats::a_record_of_a_newer_format_is_left_alone => "can be deleted",
+        formats::records_of_a_newer_format_stay_unchanged => "can be deleted",
     );
 }
 
@@ -261,7 +261,7 @@ fn a_feed_that_says_too_little_is_caught() {
     caught!(
         Flaw::TellsOfLogoutsOnly,
         operation::changes_tell_why_a_session_ended => "why a session ended",
-        operation::changes_tell_why_the_sessions_of_a_principal_ended => "why a session ended",
+        operation::changes_tell_why_a_principals_sessions_ended => "why a session ended",
     );
 }
 
@@ -294,10 +294,10 @@ fn the_same_checks_pass_without_a_flaw() {
         let store = Flawed::with(Flaw::None);
         sign_ins::a_write_is_before_the_login_or_superseded(&store).await;
         sign_ins::a_deletion_is_before_the_login_or_superseded(&store).await;
-        sign_ins::no_pre_auth_value_under_way_survives_a_login(&store).await;
+        sign_ins::no_overtaken_pre_auth_write_survives_a_login(&store).await;
         sign_ins::no_copy_outlives_a_login(&store).await;
         keys::of_rehashes_at_once_every_patch_is_applied(&store).await;
-        formats::a_record_of_a_newer_format_is_left_alone(&Flawed::with(Flaw::None)).await;
+        formats::records_of_a_newer_format_stay_unchanged(&Flawed::with(Flaw::None)).await;
         principals::a_full_cap_is_exact(&store).await;
     });
     model_check(&Flawed::with(Flaw::None), CASES);

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_up_in_order_and_a_few_at_a_time() {
+    fn due_entries_come_in_order_and_batches() {
         let expiry = Expiry::new();
         for second in [3, 1, 2, 9] {
             expiry.insert(id(second), at(second));

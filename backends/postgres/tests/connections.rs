@@ -180,7 +180,7 @@ async fn a_dropped_call_keeps_its_connection() {
 
 /// Shows ST-09.
 #[tokio::test]
-async fn a_hung_server_costs_a_call_its_time_and_the_next_ones_none() {
+async fn only_the_first_calls_wait_for_hung_servers() {
     let (service, proxy) = (Service::new(), Proxy::start(&server().address()).await);
     let timeout = Duration::from_millis(200);
     let builder = through(&service, &proxy).connections(4).timeout(timeout);
@@ -254,7 +254,7 @@ async fn a_locked_row_costs_a_call_its_timeout() {
 }
 
 #[tokio::test]
-async fn of_several_hosts_the_one_that_can_be_written_to_serves() {
+async fn the_writable_host_of_several_is_used() {
     let mut primary = Postgres::start(&[]);
     let standby = primary.standby();
     let hosts = format!("{},{}", standby.address(), primary.address());

@@ -54,7 +54,7 @@ async fn writes_stay_hot_and_idle_touches_are_skipped() {
 
 /// Shows AR-01.
 #[tokio::test]
-async fn no_secret_is_in_the_database_in_any_encoding() {
+async fn the_database_has_no_secret_in_any_encoding() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let alice = Principal::new(Realm::default(), "alice").unwrap();
@@ -98,7 +98,7 @@ async fn what_is_stored_opens_nothing() {
 
 /// Shows AR-08.
 #[tokio::test]
-async fn the_application_may_do_no_more_than_it_has_to() {
+async fn the_role_of_the_application_has_minimal_rights() {
     let service = Service::new();
     for sql in [
         "CREATE TABLE {sessions}_more ()",
@@ -177,7 +177,7 @@ async fn two_stores_in_one_schema_keep_apart() {
 
 /// Shows IN-05.
 #[tokio::test]
-async fn a_nul_in_json_survives_and_one_in_text_is_an_error() {
+async fn a_nul_survives_in_json_but_not_text() {
     let store = Service::new().store(Env::system()).await;
     let id = create(&store).await;
     let mut patch = Patch::new();
@@ -234,7 +234,7 @@ async fn hostile_text_is_kept_as_it_is() {
 
 /// Shows IN-06.
 #[tokio::test]
-async fn whatever_is_wrong_with_a_row_it_is_a_corrupt_record() {
+async fn any_malformed_row_is_a_corrupt_record() {
     let service = Service::new();
     let store = service.store(Env::with_clock(ManualClock::default())).await;
     for wrong in [
@@ -279,7 +279,7 @@ async fn the_table_rejects_an_invalid_row() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
+async fn logins_that_end_each_others_sessions_never_deadlock() {
     let service = Service::new();
     let store = service.store(Env::system()).await;
     let principals = ["alice", "bob"].map(|id| Principal::new(Realm::default(), id).unwrap());
@@ -301,7 +301,7 @@ async fn logins_that_end_each_others_sessions_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_login_at_the_cap_costs_twice_at_most() {
+async fn login_at_the_cap_costs_at_most_double() {
     const LOGINS: usize = 100;
     let service = Service::new();
     let store = service.store(Env::system()).await;

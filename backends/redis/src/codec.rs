@@ -453,7 +453,7 @@ mod tests {
 
     /// Shows IN-06.
     #[test]
-    fn a_field_that_is_cut_or_missing_is_corrupt() {
+    fn a_truncated_or_missing_field_is_corrupt() {
         let whole = fields(&full());
         for length in 0..whole[1].len() - full().facts.as_bytes().len() {
             let mut cut = whole.clone();

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_message_is_missing_at_the_next_beat() {
+    async fn the_next_beat_reveals_a_lost_message() {
         for lost in 1..=3 {
             let (mut numbers, mut ledger) = (Numbers::default(), Ledger::default());
             for _ in 0..3 {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_beat_is_a_gap_unless_it_is_repeated() {
+    async fn a_lost_beat_is_a_gap_unless_repeated() {
         let (mut numbers, mut ledger) = (Numbers::default(), Ledger::default());
         let mut next = async |ledger: &mut Ledger| {
             let number = publish(&mut numbers);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_listener_there_are_no_beats_and_nothing_is_kept() {
+    async fn nothing_is_sent_or_kept_without_a_listener() {
         let mut numbers = Numbers::default();
         for _ in 0..1_000 {
             let number = numbers.begin(Instant::now());

@@ -63,7 +63,7 @@ async fn an_operator_sees_that_a_node_is_lost() {
 }
 
 #[tokio::test]
-async fn an_operator_sees_what_the_budgets_hold_and_end() {
+async fn metrics_show_what_budgets_hold_and_evict() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let seen = Seen(recorder.handle());

@@ -619,7 +619,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_member_that_is_aside_leaves_without_a_vote() {
+    fn a_member_set_aside_leaves_without_a_vote() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let leave = [Change::Leave(boot(2))];
         assert!(next(&aside, &leave).is_err(), "it votes");

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_leaves_moves_its_own_slots_only() {
+    fn a_leaving_member_moves_only_its_slots() {
         let members: Vec<_> = (0..4).map(full).collect();
         let before = placement(&members, Replication::Backups(1));
         let after = placement(&members[..3], Replication::Backups(1));

@@ -625,7 +625,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_page_leaves_out_what_no_owner_sent_since() {
+    fn a_page_omits_copies_unsent_since() {
         let mut replicas = replicas();
         let slot = replicas.slot_of(id(1));
         replicas.put(id(1), confirmed(5, 1));

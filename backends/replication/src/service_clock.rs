@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_are_moved_one_after_the_other_count() {
+    fn clocks_moved_in_turn_are_followed() {
         let mut clock = ServiceClock::default();
         hear(&mut clock, 1, 5_000);
         hear(&mut clock, 2, 1_000);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_of_another_clock_is_known_once_heard() {
+    fn a_peers_clock_offset_is_known_once_heard() {
         let mut clock = ServiceClock::default();
         hear(&mut clock, 1, 1_000);
         hear(&mut clock, 2, 1_007);

@@ -227,7 +227,7 @@ mod tests {
     use crate::replicas::tests::{confirmed, id};
 
     #[test]
-    fn a_holder_gets_so_many_bytes_at_a_time() {
+    fn a_holder_gets_a_bounded_batch() {
         let mut replicas = Replicas::new(key());
         let ids = (0..4_000_000).map(id).filter(|id| Slot::of(*id, &key()).index() < 20);
         ids.for_each(|id| replicas.put(id, confirmed(5, 1)));

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_complete_feed_is_trusted_from_its_opening_on() {
+    async fn a_complete_feed_is_trusted_when_it_opens() {
         let feed = feed();
         let start = Instant::now();
         open(&feed, [Poll::Pending, CHANGE, Poll::Pending, Poll::Pending]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_gap_a_feed_is_trusted_from_then_on() {
+    async fn a_feed_is_trusted_again_after_gaps() {
         let feed = feed();
         open(&feed, [CHANGE, Poll::Ready(Change::Missed), Poll::Pending]);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_feed_that_is_down_is_trusted_once_it_is_back() {
+    async fn a_feed_is_trusted_again_once_back() {
         let feed = feed();
         let (down, missed) = (Poll::Ready(Change::Down), Poll::Ready(Change::Missed));
         open(&feed, [CHANGE, down, Poll::Pending, CHANGE, Poll::Pending, missed, Poll::Pending]);

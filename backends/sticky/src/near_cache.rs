@@ -237,7 +237,7 @@ mod tests {
 
     /// Shows RC-11.
     #[test]
-    fn a_read_from_before_an_end_is_not_kept() {
+    fn a_read_older_than_an_end_is_dropped() {
         let copies = NearCache::new(1 << 20);
         let epoch = copies.read_epoch(ID, Instant::now());
         copies.forget(ID);

@@ -35,7 +35,7 @@ fn no_peer_allocates_less() -> Result<()> {
 }
 
 #[test]
-fn an_untouched_session_allocates_no_more_than_its_handle() -> Result<()> {
+fn an_untouched_session_allocates_only_its_handle() -> Result<()> {
     let plan = allocations::Plan { requests: 50 };
     let figures: Allocations = ask(COUNTING, &CountingJob::Allocations(plan))?;
     for case in [Case::Anon, Case::Untouched] {
@@ -46,7 +46,7 @@ fn an_untouched_session_allocates_no_more_than_its_handle() -> Result<()> {
 }
 
 #[test]
-fn a_request_takes_as_few_round_trips_as_there_can_be() -> Result<()> {
+fn a_request_takes_the_fewest_round_trips() -> Result<()> {
     let wires: Wires = ask(PROBE, &Job::Wire(wire::Plan { requests: 50 }))?;
     for server in ["steadfast Redis", "steadfast PostgreSQL"] {
         let trips = Case::REMOTE.map(|case| (case, wires[server][&case].round_trips));
@@ -56,7 +56,7 @@ fn a_request_takes_as_few_round_trips_as_there_can_be() -> Result<()> {
 }
 
 #[test]
-fn a_session_is_small_and_its_memory_is_given_back() -> Result<()> {
+fn a_small_session_gives_its_memory_back() -> Result<()> {
     let (peer, lifetime) = (Steadfast.name().to_owned(), Duration::from_secs(3));
     let plan = memory::Plan { peer, sessions: 2_000, lifetime };
     let memory: Memory = ask(COUNTING, &CountingJob::Memory(plan))?;
@@ -65,7 +65,7 @@ fn a_session_is_small_and_its_memory_is_given_back() -> Result<()> {
 }
 
 #[test]
-fn nodes_say_no_more_to_each_other_than_they_have_to() -> Result<()> {
+fn nodes_exchange_little_traffic() -> Result<()> {
     let plan = cluster::Plan { requests: 200, idle: Duration::from_secs(6), sessions: 200 };
     let traffic = cluster::traffic(PROBE, plan, 3, Some(1))?;
     assert!(traffic.small_write <= 450.0 && traffic.idle <= 5_000.0, "{traffic:?}");
@@ -76,7 +76,7 @@ fn nodes_say_no_more_to_each_other_than_they_have_to() -> Result<()> {
 }
 
 #[test]
-fn results_without_a_figure_are_written_all_the_same() -> Result<()> {
+fn results_with_missing_figures_are_written() -> Result<()> {
     let place = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
     let table = write(&Results::default(), &place)?;
     assert!(table.contains(Steadfast.name()));

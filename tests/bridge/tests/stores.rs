@@ -45,13 +45,13 @@ over_all!(
     a_cleared_session_loses_every_key,
     a_cycled_session_keeps_what_others_saved,
     a_save_under_a_replaced_id_fails,
-    a_logout_under_a_replaced_id_ends_the_session,
+    a_logout_with_a_replaced_id_works,
     a_logout_between_cycle_and_save_counts,
     a_revocation_between_cycle_and_save_counts,
     a_cycled_session_that_is_flushed_is_gone,
     a_user_is_listed_and_ended,
     a_user_who_replaces_another_is_listed_alone,
-    a_second_sign_in_with_a_stale_id_gets_a_session,
+    a_stale_id_can_sign_in_again,
     an_earlier_expiry_ends_a_session,
 );
 
@@ -136,7 +136,7 @@ async fn a_save_under_a_replaced_id_fails(nodes: Nodes) {
     assert_eq!(seen.get::<i64>("b").await.unwrap(), None);
 }
 
-async fn a_logout_under_a_replaced_id_ends_the_session(nodes: Nodes) {
+async fn a_logout_with_a_replaced_id_works(nodes: Nodes) {
     let id = nodes.begin().await;
     let one = nodes.opened(0, id).await;
     let other = nodes.opened(1, id).await;
@@ -208,7 +208,7 @@ async fn a_user_who_replaces_another_is_listed_alone(nodes: Nodes) {
 }
 
 /// As when a login form is sent twice.
-async fn a_second_sign_in_with_a_stale_id_gets_a_session(nodes: Nodes) {
+async fn a_stale_id_can_sign_in_again(nodes: Nodes) {
     let (id, user) = (nodes.begin().await, nodes.user());
     let both = [nodes.opened(0, id).await, nodes.opened(1, id).await];
     for session in &both {

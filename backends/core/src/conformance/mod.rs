@@ -136,12 +136,12 @@ macro_rules! conformance_tests {
             $subject, $cases;
             creation {
                 a_created_record_is_found_on_every_node,
-                a_create_sent_twice_is_applied_and_overwrites_nothing,
-                a_create_under_a_taken_id_is_refused_and_overwrites_nothing,
-                of_creates_at_once_under_one_id_one_is_applied,
+                a_create_sent_twice_overwrites_nothing,
+                a_create_under_a_taken_id_is_refused,
+                one_of_several_concurrent_creates_is_applied,
                 a_record_over_a_limit_is_not_created,
                 an_update_never_creates,
-                what_is_not_there_is_absent_and_no_error,
+                a_missing_record_is_not_an_error,
                 a_version_continues_where_the_created_record_stood,
                 minted_ids_are_distinct,
             }
@@ -153,52 +153,52 @@ macro_rules! conformance_tests {
                 concurrent_additions_are_exact,
                 an_expectation_guards_its_key_and_no_other,
                 a_conflict_changes_nothing,
-                a_clear_removes_what_came_before_and_keeps_what_comes_after,
+                a_clear_removes_only_what_came_before,
                 values_are_kept_byte_for_byte,
                 a_patch_over_a_limit_is_rejected_whole,
                 an_addition_that_cannot_be_is_rejected_whole,
-                a_counter_has_the_whole_range_of_an_i64,
+                a_counter_has_the_range_of_i64,
                 the_version_grows_with_every_change,
             }
             secrets {
                 the_right_proof_opens_the_record,
                 a_wrong_proof_changes_nothing_and_learns_nothing,
-                a_proof_under_an_earlier_key_opens_the_record,
+                a_proof_under_an_earlier_key_is_accepted,
                 a_rotation_replaces_the_secret_in_place,
                 a_replaced_secret_is_superseded_for_a_minute,
                 a_secret_replaced_twice_is_unknown,
                 a_rotation_sent_twice_is_applied,
-                of_two_rotations_at_once_one_is_applied_and_one_superseded,
-                a_write_with_the_old_secret_is_before_the_rotation_or_superseded,
+                one_of_two_concurrent_rotations_is_superseded,
+                a_write_precedes_the_rotation_or_is_superseded,
                 a_rotation_under_way_loses_no_write,
             }
             keys {
                 of_rehashes_at_once_every_patch_is_applied,
                 a_rehash_replaces_no_secret,
-                a_rehash_that_finds_another_hash_applies_the_rest,
+                a_rehash_of_another_hash_applies_the_rest,
                 a_hash_never_moves_back,
                 a_touch_moves_the_hash_too,
                 a_refused_patch_moves_no_hash,
                 a_moved_secret_can_be_replaced,
                 a_hash_keeps_the_name_of_its_key,
-                a_hash_under_an_unknown_key_is_an_error,
-                a_replaced_hash_under_an_unknown_key_is_an_error,
+                hashes_under_an_unknown_key_are_errors,
+                a_replaced_hash_needs_a_known_key,
             }
             sign_ins {
-                a_login_of_another_principal_raises_the_sign_in,
-                a_sign_in_continues_where_the_created_record_stood,
+                another_principals_login_raises_the_sign_in,
+                a_sign_in_continues_the_created_records_number,
                 what_saw_another_sign_in_changes_nothing,
                 a_wrong_proof_learns_nothing_of_sign_ins,
                 a_deletion_with_the_replaced_secret_is_superseded,
                 a_write_is_before_the_login_or_superseded,
                 a_deletion_is_before_the_login_or_superseded,
-                a_login_sent_again_is_applied_and_counts_once,
-                a_login_removes_pre_auth_values_seen_or_not,
-                a_login_keeps_the_pre_auth_values_it_writes,
-                a_login_at_the_limit_replaces_pre_auth_values,
+                a_login_sent_again_counts_once,
+                a_login_removes_even_unseen_pre_auth_values,
+                a_login_keeps_pre_auth_values_it_writes,
+                a_login_frees_pre_auth_values_at_limits,
                 only_a_login_removes_pre_auth_values,
-                no_pre_auth_value_under_way_survives_a_login,
-                no_pre_auth_value_that_overtakes_a_login_survives_it,
+                no_overtaken_pre_auth_write_survives_a_login,
+                no_early_pre_auth_write_survives_a_login,
                 no_copy_outlives_a_login,
             }
             endings {
@@ -213,21 +213,21 @@ macro_rules! conformance_tests {
                 a_corrupt_record_is_absent_and_deletable,
             }
             deadlines {
-                a_touch_moves_the_idle_deadline_and_nothing_else,
+                a_touch_moves_only_the_idle_deadline,
                 of_several_touches_the_latest_counts,
                 touches_and_patches_keep_each_other,
                 a_touch_never_passes_the_absolute_deadline,
                 the_absolute_deadline_moves_with_an_authentication_only,
-                no_patch_outlasts_an_idle_life_of_its_own,
+                no_patch_outlasts_the_records_idle_lifetime,
                 a_login_shortens_the_idle_life,
             }
             principals {
                 a_list_shows_live_sessions_only,
                 a_list_says_what_the_record_says,
-                a_login_as_another_principal_leaves_the_first_ones_list,
-                a_delete_all_ends_every_session_of_its_principal,
+                a_login_as_another_principal_changes_lists,
+                a_delete_all_ends_only_its_principals_sessions,
                 a_delete_all_leaves_the_excepted_session,
-                a_delete_all_ends_a_login_under_way_or_precedes_it,
+                a_delete_all_ends_or_precedes_concurrent_logins,
                 a_floor_rejects_logins_below_it,
                 a_floor_lasts_for_a_day,
                 a_floor_holds_against_logins_under_way,
@@ -236,7 +236,7 @@ macro_rules! conformance_tests {
                 the_cap_counts_live_sessions_only,
                 the_cap_counts_elevations,
                 a_full_cap_is_exact,
-                a_login_at_the_cap_is_refused_where_asked,
+                a_login_at_a_refusing_cap_is_refused,
                 a_refusing_cap_holds_under_parallel_logins,
             }
             cancellation {
@@ -249,17 +249,17 @@ macro_rules! conformance_tests {
                 a_dropped_load_changes_nothing,
             }
             resending {
-                a_create_is_sent_again_after_a_lost_answer,
-                a_patch_is_sent_again_after_a_lost_answer,
-                a_rotation_is_sent_again_after_a_lost_answer,
-                a_login_is_sent_again_after_a_lost_answer,
-                a_delete_is_sent_again_after_a_lost_answer,
-                a_delete_all_is_sent_again_after_a_lost_answer,
+                a_create_is_repeatable_after_a_lost_answer,
+                a_patch_is_repeatable_after_a_lost_answer,
+                a_rotation_is_repeatable_after_a_lost_answer,
+                a_login_is_repeatable_after_a_lost_answer,
+                a_delete_is_repeatable_after_a_lost_answer,
+                a_delete_all_is_repeatable_after_lost_answers,
             }
             formats {
                 facts_are_kept_byte_for_byte,
                 facts_change_with_an_authentication_only,
-                a_record_of_a_newer_format_is_left_alone,
+                records_of_a_newer_format_stay_unchanged,
             }
             operation {
                 an_owner_changes_only_under_the_expected_fence,
@@ -270,7 +270,7 @@ macro_rules! conformance_tests {
                 changes_tell_of_patches_and_ends,
                 changes_tell_of_sign_ins,
                 changes_tell_why_a_session_ended,
-                changes_tell_why_the_sessions_of_a_principal_ended,
+                changes_tell_why_a_principals_sessions_ended,
             }
             reports {
                 an_expired_session_is_reported_until_acknowledged,

@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_hangs_holds_up_the_next_for_a_moment() {
+    async fn a_hung_address_delays_the_next_one_briefly() {
         let start = tokio::time::Instant::now();
         let attempts =
             [None, Some(Err("refused")), Some(Ok(3))].into_iter().map(|end| async move {

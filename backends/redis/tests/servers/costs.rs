@@ -210,7 +210,7 @@ async fn a_small_session_takes_few_bytes() {
 }
 
 #[tokio::test]
-async fn a_login_at_the_cap_costs_twice_at_most() {
+async fn login_at_the_cap_costs_at_most_double() {
     let server = Redis::start();
     let store = store(&server);
     let cap = LoginPolicy::default().cap;

@@ -247,7 +247,7 @@ async fn a_shortened_session_is_reported_in_time() {
 }
 
 #[tokio::test]
-async fn a_shortened_session_of_a_cluster_is_reported_in_time() {
+async fn a_cluster_reports_a_shortened_session_in_time() {
     let (clock, env) = clock();
     shorten(&clock, &across(&CLUSTER, builder().env(env))).await;
 }

@@ -11,7 +11,7 @@ use testkit::within;
 use crate::fixture::{Visitor, across, behind, builder, until_ok};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_follows_the_primary_and_a_confirmed_logout_stays_done() {
+async fn a_confirmed_logout_survives_a_change_of_primary() {
     let mut servers = RedisWithSentinels::start();
     let store = behind(&servers, builder().wait(1, Duration::from_secs(2)));
     let [live, out] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
@@ -52,7 +52,7 @@ async fn without_wait_a_failover_may_undo_a_logout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
+async fn wait_refuses_a_logout_without_a_replica() {
     let servers = RedisWithSentinels::start();
     let store = behind(&servers, builder().wait(1, Duration::from_millis(200)));
     let visitor = Visitor::arrive(&store).await;
@@ -65,7 +65,7 @@ async fn with_wait_a_logout_that_no_replica_has_is_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_call_is_confirmed_by_a_replica_too() {
+async fn a_replica_also_confirms_a_repeated_call() {
     let servers = RedisWithSentinels::start();
     let store = behind(&servers, builder().wait(1, Duration::from_millis(50)));
     let [out, member] = [Visitor::arrive(&store).await, Visitor::arrive(&store).await];
@@ -89,7 +89,7 @@ async fn a_repeated_call_is_confirmed_by_a_replica_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_was_replaced_while_it_hung_is_asked_no_more() {
+async fn a_hung_primary_is_abandoned_once_replaced() {
     let servers = RedisWithSentinels::start();
     let both = builder();
     let (idle, busy) = (behind(&servers, both.clone()), behind(&servers, both));
@@ -104,7 +104,7 @@ async fn a_primary_that_was_replaced_while_it_hung_is_asked_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sentinel_that_hangs_keeps_nobody_from_the_new_primary() {
+async fn a_hung_sentinel_does_not_hide_the_primary() {
     let mut servers = RedisWithSentinels::start();
     let store = behind(&servers, builder());
     let visitor = Visitor::arrive(&store).await;
@@ -116,7 +116,7 @@ async fn a_sentinel_that_hangs_keeps_nobody_from_the_new_primary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_a_primary_that_hangs_is_left_once_it_is_replaced() {
+async fn a_hung_cluster_primary_is_abandoned_once_replaced() {
     let cluster = RedisCluster::start();
     let store = across(&cluster, builder());
     let mut visitors = Vec::new();
@@ -132,7 +132,7 @@ async fn in_a_cluster_a_primary_that_hangs_is_left_once_it_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_one_dead_primary_is_replaced_and_the_others_go_on() {
+async fn a_cluster_survives_the_loss_of_a_primary() {
     let mut cluster = RedisCluster::start();
     let store = across(&cluster, builder());
     let mut visitors = Vec::new();

@@ -24,7 +24,7 @@ async fn a_store_over_a_given_connection_opens_none() {
 }
 
 #[tokio::test]
-async fn a_load_over_a_given_connection_is_one_command() {
+async fn one_command_loads_over_a_given_connection() {
     let server = Redis::start();
     let store = RedisStore::with_connection(connect(&server).await);
     let visitor = Visitor::arrive(&store).await;

@@ -92,7 +92,7 @@ async fn callers_of_a_dead_server_make_no_storm() {
 
 /// Shows ST-05.
 #[tokio::test]
-async fn what_counts_is_sent_once_and_its_lost_answer_is_no_success() {
+async fn an_increment_without_an_answer_is_not_repeated() {
     let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let through = proxy.store();
@@ -106,7 +106,7 @@ async fn what_counts_is_sent_once_and_its_lost_answer_is_no_success() {
 
 /// Shows ST-05.
 #[tokio::test]
-async fn what_can_be_repeated_is_sent_again_after_a_lost_answer() {
+async fn idempotent_calls_are_repeated_after_a_lost_answer() {
     let server = Redis::start();
     let proxy = Proxy::start(&server).await;
     let through = proxy.store();
@@ -132,7 +132,7 @@ async fn what_can_be_repeated_is_sent_again_after_a_lost_answer() {
 
 /// Shows ST-07.
 #[tokio::test]
-async fn a_full_memory_fails_writes_and_a_policy_that_evicts_is_warned_of() {
+async fn full_memory_fails_writes_and_eviction_is_reported() {
     let server = Redis::start();
     let store = store(&server);
     let visitor = Visitor::arrive(&store).await;

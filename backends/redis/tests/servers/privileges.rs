@@ -9,7 +9,7 @@ use crate::fixture::{Visitor, builder, on, store};
 
 /// Shows AR-08.
 #[tokio::test]
-async fn the_users_rights_end_at_its_own_keys_and_channels() {
+async fn the_user_has_only_its_keys_and_channels() {
     let server = Redis::start();
     server.ask(&["SET", "other", "1"]);
     for forbidden in [
@@ -49,7 +49,7 @@ async fn the_users_rights_end_at_its_own_keys_and_channels() {
 
 /// Shows ID-09.
 #[tokio::test]
-async fn no_secret_is_in_a_dump_in_any_encoding() {
+async fn a_dump_has_no_secret_in_any_encoding() {
     let server = Redis::start();
     let store = store(&server);
     let mut secrets = Vec::new();

@@ -11,7 +11,7 @@ async fn a_session_is_served_while_its_slot_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_name_no_host_are_on_the_one_that_was_asked() {
+async fn servers_without_a_host_use_the_dialled_one() {
     let cluster = RedisCluster::start();
     for server in &cluster.servers {
         let endpoint = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"];

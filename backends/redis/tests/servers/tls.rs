@@ -30,7 +30,7 @@ async fn another_authority_or_name_is_refused() {
 
 /// Shows ST-10.
 #[tokio::test]
-async fn a_server_without_tls_is_sent_nothing_in_the_clear() {
+async fn a_server_without_tls_gets_no_plaintext() {
     let certificates = Certificates::of("localhost");
     let server = Redis::start();
     let monitor = server.monitor();

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_dialled_until_its_node_is_linked() {
+    fn an_address_is_dialled_until_it_is_linked() {
         let mut addresses = Addresses::default();
         addresses.learn(["a:1".to_owned()]);
         assert_eq!(addresses.due(Duration::ZERO, |_| false), ["a:1"]);

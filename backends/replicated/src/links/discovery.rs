@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_looked_up_is_silent() {
+    fn an_unresolvable_name_counts_as_silent() {
         let mut found = Found::new(&["sessions:1"]);
         found.seeds.found("sessions:1", Vec::new());
         let silent = vec!["sessions:1".to_owned()];

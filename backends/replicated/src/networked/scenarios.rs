@@ -6,7 +6,7 @@ use super::{Phase, Setup, Simulation, World};
 use crate::{PartitionPolicy, ReplicatedStore};
 
 #[test]
-fn links_stay_as_they_are_while_nothing_is_wrong() {
+fn links_stay_up_while_nothing_fails() {
     let mut simulation = begin(PartitionPolicy::Fail);
     let settled = Duration::from_secs(1);
     simulation.while_it_holds(settled, |_| true).unwrap();
@@ -45,7 +45,7 @@ fn a_node_reached_through_a_relay_stays() {
 }
 
 #[test]
-fn a_node_that_was_cut_off_is_back_soon() {
+fn a_node_that_was_cut_off_returns_soon() {
     let mut simulation = begin(PartitionPolicy::Fail);
     simulation.begin_phase(Phase::Busy);
     simulation.sim.partition("n2", "n0");

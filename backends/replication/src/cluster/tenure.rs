@@ -169,7 +169,7 @@ mod tests {
     use crate::epoch::tests::{after, boot, grown, next};
 
     #[test]
-    fn a_lease_counts_from_when_it_was_asked_for() {
+    fn a_lease_runs_from_its_request() {
         let mut tenure = ready(&[1]);
         let (number, _) = tenure.ask(ms(100));
         grant(&mut tenure, 0, number, &[1]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_of_an_earlier_request_counts_for_nothing() {
+    fn a_grant_of_an_earlier_request_is_ignored() {
         let mut tenure = ready(&[1]);
         let (first, _) = tenure.ask(ms(0));
         grant(&mut tenure, 0, first, &[1]);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_what_was_asked_for_and_granted() {
+    fn the_state_shows_requests_and_grants() {
         let mut tenure = ready(&[1]);
         let state = |tenure: &Tenure| tenure.state(Timing::DEFAULT);
         assert!(state(&tenure).has_news && state(&tenure).asked.is_none());

@@ -110,7 +110,7 @@ mod tests {
     use crate::epoch::tests::{boot, grown};
 
     #[test]
-    fn a_lower_ballot_is_refused_with_the_higher_one() {
+    fn a_refusal_names_the_higher_ballot() {
         let mut voter = Voter::default();
         assert!(voter.prepare(ballot(2), NOW).is_ok());
         assert_eq!(voter.prepare(ballot(1), NOW), Err(ballot(2)));

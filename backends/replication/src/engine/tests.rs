@@ -132,7 +132,7 @@ fn sessions_end_once_the_service_is_late() {
 }
 
 #[test]
-fn the_next_call_sees_that_all_clocks_were_moved() {
+fn the_next_call_sees_all_clocks_move() {
     let mut nodes = Nodes::new(3);
     let id = nodes.create_until(0, 1, 600);
     for node in 0..3 {
@@ -404,7 +404,7 @@ fn a_repeated_login_names_the_same_evictions() {
 }
 
 #[test]
-fn a_login_at_a_high_cap_costs_little_more() {
+fn a_high_cap_adds_little_cost() {
     let mut nodes = Nodes::new(3);
     let first: Vec<_> = (0..991).map(|n| nodes.begin_sign_in(n as usize % 3, n, 1_000)).collect();
     nodes.pass(5_000);
@@ -430,7 +430,7 @@ fn a_login_at_a_high_cap_costs_little_more() {
 }
 
 #[test]
-fn a_long_list_travels_in_parts_after_a_crash() {
+fn a_long_list_is_sent_in_parts() {
     let mut nodes = Nodes::new(3);
     nodes.put_list(20_000);
     let lost = (0..3).find(|n| nodes.list_of(*n).is_some() && nodes.owner(alices(&nodes)) != *n);

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_does_not_answer_is_waited_for() {
+    fn founding_waits_for_a_silent_address() {
         let silent = named(&["10.0.0.9:7000"]);
         assert!(!founds(&[hello(1)], &silent));
         let waiting = Hello { is_waiting: true, ..hello(1) };

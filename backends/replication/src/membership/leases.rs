@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_renews_it_when_two_thirds_are_over() {
+    fn a_call_renews_a_lease_after_two_thirds() {
         assert!(!is_due(Some(1_100), GRANTED, 1_199));
         assert!(is_due(Some(1_100), GRANTED, 1_200));
         assert!(!is_due(Some(900), GRANTED, 1_200), "no call since");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_request_is_repeated_while_a_call_waits() {
+    fn a_waiting_call_repeats_a_lost_request() {
         let lost = LeaseState { is_granted: false, ..GRANTED };
         assert!(is_due(Some(900), lost, 1_100));
         assert!(!is_due(Some(900), lost, 1_900));

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_the_epoch_has_to_be_there() {
+    fn founding_needs_a_node_of_the_epoch() {
         let (three, terms) = (grown(3), (false, Rules::default()));
         let peers = heard(&[&renewed(1), &renewed(2)]);
         assert!(founders(&three, (&reborn(0), None), &peers, NOW, terms).is_err());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_that_was_listed_is_no_newer_one() {
+    fn a_boot_listed_earlier_is_not_newer() {
         let three = grown(3);
         let listed = Hello { listed_in: Some(grown(2).id()), ..renewed(2) };
         assert!(founders_with(&three, &[&hello(1), &listed]).is_err());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_without_a_vote_has_to_answer_too() {
+    fn a_member_without_a_vote_must_answer() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let two = next(&aside, &[Change::LoseVote(boot(2))]).unwrap();
         assert!(founders_with(&two, &[&hello(1)]).is_err(), "it may know a later epoch");

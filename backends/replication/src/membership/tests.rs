@@ -16,7 +16,7 @@ fn a_boot_that_was_replaced_ends() {
 }
 
 #[test]
-fn without_its_rule_a_replaced_boot_asks_to_join() {
+fn a_replaced_boot_asks_to_join_without_i2() {
     let three = grown(3);
     let aside = next(&three, &[Change::SetAside(boot(1))]).unwrap();
     let replaced = next(&aside, &[Change::Join(reborn(1))]).unwrap();
@@ -65,7 +65,7 @@ fn leaving_a_lineage_pauses_grants() {
 }
 
 #[test]
-fn a_ping_through_a_relay_is_answered_through_it() {
+fn a_relayed_ping_is_answered_through_its_relay() {
     let mut one = member(&grown(3), 1, Rules::default());
     let ping = Frame { from: boot(2), epoch: None, message: Message::Ping };
     let relay = Message::Relay { to: boot(1), frame: Box::new(ping.clone()) };

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_counts_from_when_a_change_is_wanted() {
+    fn a_turn_starts_when_a_change_is_wanted() {
         let (mut turns, second) = (Turns::default(), Wish { rank: 1, ..WISH });
         let idle = Wish { is_wanted: false, ..second };
         assert!(!turns.is_due(second, ms(0), Rules::default()));

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_long_aside_loses_its_vote() {
+    fn a_member_long_aside_loses_its_vote() {
         let aside = next(&grown(3), &[Change::SetAside(boot(2))]).unwrap();
         let (none, long) = (BTreeSet::new(), BTreeSet::from([boot(1), boot(2)]));
         let situation =

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_key_the_later_write_or_removal_counts() {
+    fn the_later_write_or_removal_wins() {
         let start = copy(&[("a", "0"), ("b", "0")]);
         let left = patched(&start, stamp(5, 1), |p| p.remove("a").unwrap());
         let right = patched(&start, stamp(4, 2), |p| {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_removes_what_was_written_before_it_elsewhere() {
+    fn a_clear_removes_earlier_writes_of_other_copies() {
         let start = copy(&[("a", "0")]);
         let left = patched(&start, stamp(4, 1), Patch::clear);
         let right = patched(&start, stamp(3, 2), |p| p.put("b", json("1")).unwrap());
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_went_on_alone_keeps_its_version() {
+    fn a_copy_that_diverged_alone_keeps_its_version() {
         let start = copy(&[("a", "0")]);
         let later = patched(&start, stamp(2, 1), |p| p.put("a", json("1")).unwrap());
         assert_eq!(later.merged(&start, LATER), None);

@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_at_the_cap_waits_for_another_one() {
+    fn a_login_at_the_cap_awaits_another() {
         let list = list(&[(1, 1), (2, 2)]);
         assert_eq!(list.above_cap(id(9), 3), Some(vec![]));
         assert_eq!(list.above_cap(id(9), 2), None, "none of them is settled");
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_remembered_as_long_as_its_floor() {
+    fn a_list_lives_as_long_as_its_floor() {
         let floor = Floor { epoch: 3, until: at(100) };
         let list = list(&[]).changed(&change(ListStep::Raise(floor)));
         assert_eq!((list.is_empty(), list.until()), (false, at(100)));

@@ -94,7 +94,7 @@ fn a_call_asked_again_is_applied_once() {
 }
 
 #[test]
-fn a_call_that_its_caller_gave_up_is_refused() {
+fn a_call_that_was_given_up_is_refused() {
     let counted = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -142,7 +142,7 @@ fn an_heir_waits_for_a_complete_holder() {
 }
 
 #[test]
-fn an_old_copy_of_a_holder_is_no_evidence() {
+fn a_stale_copy_is_not_evidence() {
     let is_back = |rules| {
         let (mut members, [owner, backup], id) = with_stale_backup(rules);
         members.leave_only(backup, id);
@@ -159,7 +159,7 @@ fn an_old_copy_of_a_holder_is_no_evidence() {
 }
 
 #[test]
-fn an_owner_that_was_no_holder_replaces_its_copies() {
+fn an_owner_new_to_a_slot_replaces_copies() {
     let is_back = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -175,7 +175,7 @@ fn an_owner_that_was_no_holder_replaces_its_copies() {
 }
 
 #[test]
-fn a_holder_drops_what_its_owner_does_not_have() {
+fn a_holder_drops_copies_its_owner_lacks() {
     let is_kept = |rules| {
         let mut members = Members::with(3, 1, rules);
         let id = members.create(0);
@@ -300,7 +300,7 @@ fn only_an_owner_that_serves_says_absent() {
 }
 
 #[test]
-fn a_read_lease_ends_with_that_of_the_owner() {
+fn a_read_lease_ends_with_the_owners() {
     let reads = |rules| {
         let mut members = Members::with(3, 1, rules);
         members.lease = Duration::from_millis(100);
@@ -332,7 +332,7 @@ fn sessions_near_their_deadline_need_the_owner() {
 }
 
 #[test]
-fn an_end_is_remembered_until_all_holders_have_it() {
+fn a_tombstone_lasts_until_all_holders_have_it() {
     let is_kept = |rules| {
         let mut members = Members::with(3, 2, rules);
         let id = members.create(0);
@@ -437,7 +437,7 @@ fn an_end_waits_for_readers() {
 }
 
 #[test]
-fn an_end_waits_for_no_reader_of_other_slots() {
+fn an_end_ignores_readers_of_other_slots() {
     let mut members = Members::new(3, 1);
     let id = members.create(0);
     let [owner, backup] = members.holders(id)[..] else { panic!("two holders") };
@@ -459,7 +459,7 @@ fn an_end_waits_for_no_reader_of_other_slots() {
 }
 
 #[test]
-fn a_session_whose_deadline_is_over_ends_for_all() {
+fn an_expired_session_ends_on_every_holder() {
     let mut members = Members::new(3, 1);
     let id = members.create(0);
     members.pass(3_700_000);
@@ -601,7 +601,7 @@ fn a_copy_that_was_not_heard_is_dropped() {
 }
 
 #[test]
-fn an_entry_that_is_not_settled_is_asked_about() {
+fn an_owner_asks_about_unsettled_entries() {
     let asks = |rules| {
         let mut members = Members::with(3, 1, rules);
         let principal = Principal::new(Realm::default(), "alice").unwrap();

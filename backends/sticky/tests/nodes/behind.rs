@@ -34,7 +34,7 @@ async fn what_was_queued_arrives_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_where_a_queue_ends_and_the_next_begins() {
+async fn no_write_is_lost_between_two_queues() {
     let service = behind();
     let id = service.session().await;
     let mut writers = tokio::task::JoinSet::new();
@@ -93,7 +93,7 @@ async fn a_write_without_an_answer_is_applied_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_late_does_not_overwrite_the_next_one() {
+async fn a_late_write_does_not_overwrite_newer_ones() {
     let service = behind();
     let id = service.session().await;
     // The patch is sent, but is on its way for so long that the node retries.
@@ -110,7 +110,7 @@ async fn a_write_that_is_late_does_not_overwrite_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backup_that_is_away_is_asked_ever_less_often() {
+async fn retries_to_an_absent_backup_slow_down() {
     let service = behind();
     let ids = [service.session().await, service.session().await, service.session().await];
     service.backup.set_all(&Fault::Down);
@@ -134,7 +134,7 @@ async fn a_backup_that_is_away_is_asked_ever_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_gives_up_and_says_what_is_lost() {
+async fn a_drain_that_gives_up_reports_losses() {
     let service = Service::with(1, |node| {
         node.write_behind(WINDOW).recheck(LONG).drain_within(Duration::from_secs(3))
     });
@@ -152,7 +152,7 @@ async fn a_drain_gives_up_and_says_what_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_waits_for_a_backup_that_comes_back() {
+async fn a_drain_waits_for_the_backup_to_return() {
     let service = behind();
     let id = service.session().await;
     service.backup.set_all(&Fault::Down);
@@ -191,7 +191,7 @@ fn writes_outlive_the_runtime_they_were_made_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writes_wait_again_once_the_window_is_used_up() {
+async fn writes_wait_once_the_window_is_full() {
     let service = behind();
     let id = service.session().await;
     service.backup.set(Call::Update, Fault::Down);

@@ -8,7 +8,7 @@ use steadfast_core::{Deletion, Lookup, Outcome, RequestHint, SessionStore, Versi
 use crate::service::{Node, Service, add, hash, proof, put, rotate};
 
 #[tokio::test(start_paused = true)]
-async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_complete() {
+async fn a_complete_feed_saves_backup_calls() {
     let service = Service::new();
     let id = service.session().await;
     let node = &service.nodes[0];
@@ -28,7 +28,7 @@ async fn a_local_hit_costs_no_backup_operation_while_the_feed_is_complete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_feed_that_is_not_complete_spares_no_check() {
+async fn an_incomplete_feed_saves_no_check() {
     let (service, server) = Service::over_a_server(2, |node| node);
     let (id, other) = (service.session().await, service.session().await);
     let start = tokio::time::Instant::now();
@@ -58,7 +58,7 @@ async fn requests_of_one_session_share_its_check() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_is_cut_off_holds_nobody_up() {
+async fn a_cancelled_check_blocks_no_other() {
     let (service, _) = Service::over_a_server(1, |node| node);
     let id = service.session().await;
     tokio::time::advance(RECHECK).await;
@@ -73,7 +73,7 @@ async fn a_check_that_is_cut_off_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_feed_a_copy_counts_for_as_long_as_it_may() {
+async fn without_a_feed_copies_last_one_recheck() {
     let service = Service::with(1, |node| node.follow_changes(false));
     let id = service.session().await;
     let cost = async || {
@@ -110,7 +110,7 @@ async fn a_live_feed_ends_copies_on_all_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_ended_on_one_node_is_dead_on_all_within_recheck_without_the_feed() {
+async fn an_end_reaches_all_nodes_within_recheck() {
     let service = Service::with(2, |node| node.follow_changes(false));
     let id = service.session().await;
     service.nodes[1].delete(id, &Deletion::LOGOUT).await.unwrap().is_ended();
@@ -131,7 +131,7 @@ async fn a_replaced_secret_opens_on_no_node() {
 
 /// Shows RC-11.
 #[tokio::test]
-async fn a_read_that_began_before_the_end_revives_nothing() {
+async fn an_earlier_read_revives_no_ended_session() {
     let service = Service::new();
     let id = service.fresh().await;
     let pause = service.backup.pause_after(Call::Load);

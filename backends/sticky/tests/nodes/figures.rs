@@ -35,7 +35,7 @@ async fn an_operator_sees_that_a_backup_tells_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_sees_what_is_behind_and_what_is_lost() {
+async fn metrics_show_queued_and_lost_writes() {
     let (_guard, seen) = recorder();
     let service = Service::with(1, |node| node.write_behind(Duration::from_secs(5)));
     let id = service.session().await;

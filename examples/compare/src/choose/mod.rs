@@ -263,7 +263,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_choice_has_reasons_and_what_would_change_it() {
+    fn a_choice_has_reasons_and_alternatives() {
         let report = everything();
         let chooser = Chooser::new(&report).unwrap();
         for answers in all_answers() {

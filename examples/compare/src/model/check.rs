@@ -170,7 +170,7 @@ mod tests {
     use crate::model::tests::measured;
 
     #[test]
-    fn a_seed_draws_every_strategy_and_sizes_beyond_the_fit() {
+    fn a_seed_draws_all_strategies_and_larger_sizes() {
         let drawn = draw(1, DRAWN);
         assert_eq!(drawn, draw(1, DRAWN));
         assert_ne!(drawn, draw(2, DRAWN));

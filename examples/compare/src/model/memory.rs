@@ -45,7 +45,7 @@ mod tests {
     use crate::strategy::Strategy;
 
     #[test]
-    fn what_load_takes_is_not_part_of_a_session() {
+    fn memory_under_load_belongs_to_no_session() {
         // 5 MB without sessions, 1 MB that load takes, and 1,000 sessions of 400 bytes.
         let mut report = report(vec![measured("Redis", &[("node_mb", 6.12e6 / 1_048_576.0)])]);
         report.units = units(Strategy::Redis, |_| 0.0);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_calm_load_units_stay_as_they_are() {
+    fn units_stay_without_a_calm_load() {
         let mut report = report(Vec::new());
         report.units = units(Strategy::Redis, |_| 0.0);
         assert_eq!(under_load(&report)[0].node_session, 500.0);

@@ -301,7 +301,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_node_on_its_own_machine_has_all_of_the_program() {
+    fn a_node_alone_has_the_whole_program() {
         let mut units = measured(Strategy::Redis, |_| 0.0);
         units.iter_mut().for_each(|one| one.node_base = 1e6 + 6e6 / one.nodes as f64);
         let model = Model::fit(&units);

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_what_a_strategy_takes_and_risks() {
+    fn a_row_shows_costs_and_risks() {
         let model = Model::fit(&measured(Strategy::Sticky, |_| 0.0));
         let (nodes, sessions, value_bytes) = (50.0, 5e6, 100.0);
         let case = Case { nodes, sessions, reads: 1e4, writes: 1e3, turnovers: 0.0, value_bytes };

@@ -277,7 +277,7 @@ mod tests {
     use crate::model::check::draw;
 
     #[test]
-    fn the_page_answers_what_is_cheapest_at_fifty_nodes() {
+    fn the_page_names_the_cheapest_strategy() {
         let html = sections(&everything());
         assert!(html.contains("Cheapest at 50 nodes:</b> Sticky ("), "{html}");
         assert!(html.contains("lose no session when a node dies, Sticky + backup"));

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_repeat_is_an_order_of_magnitude() {
+    fn unrepeatable_figures_are_orders_of_magnitude() {
         assert_eq!(ranged(Some(5.0), Some((4.8, 5.2))), "5<small>4.80–5.20</small>");
         assert_eq!(ranged(Some(47.0), Some((20.0, 90.0))), "≈\u{202f}50<small>20–90</small>");
         assert_eq!(ranged(Some(0.0), Some((0.0, 0.0))), "0");

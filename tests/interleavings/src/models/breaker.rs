@@ -47,7 +47,7 @@ pub fn one_of_many_is_the_probe() {
 }
 
 /// A sign-out is answered while a probe fails.
-pub fn a_failing_probe_and_an_answered_sign_out_leave_it_usable() {
+pub fn a_failing_probe_leaves_the_breaker_usable() {
     let breaker = failed(Breaker::LEAST);
     let probe = breaker.admit(LATER).expect("the pause is over");
     let failing = spawn(&breaker, move |breaker| fail(breaker, probe, LATER));

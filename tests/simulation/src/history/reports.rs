@@ -61,7 +61,7 @@ mod tests {
     use crate::history::{Call, Session, State, Subject};
 
     #[test]
-    fn an_end_that_nobody_is_told_of_is_found() {
+    fn an_unreported_end_is_found() {
         let mut history = history();
         history.calls.push(call(5, load(), Told::Absent));
         assert!(check(&history, &[(ID, secs(4))]).is_ok());

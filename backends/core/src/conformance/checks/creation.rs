@@ -35,7 +35,7 @@ pub async fn a_created_record_is_found_on_every_node(subject: &impl Subject) {
 }
 
 /// A create that is sent again with the same hash is `Applied`, and keeps what was written since.
-pub async fn a_create_sent_twice_is_applied_and_overwrites_nothing(subject: &impl Subject) {
+pub async fn a_create_sent_twice_overwrites_nothing(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
     service.apply(visitor.id, &put(&[("n", "2")])).await;
@@ -46,7 +46,7 @@ pub async fn a_create_sent_twice_is_applied_and_overwrites_nothing(subject: &imp
 }
 
 /// A create with another hash under a taken id is `Exists` and changes nothing.
-pub async fn a_create_under_a_taken_id_is_refused_and_overwrites_nothing(subject: &impl Subject) {
+pub async fn a_create_under_a_taken_id_is_refused(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
     let before = service.snapshot(visitor.id).await;
@@ -60,7 +60,7 @@ pub async fn a_create_under_a_taken_id_is_refused_and_overwrites_nothing(subject
 }
 
 /// Exactly one of many concurrent creates under one id, with different hashes, is `Applied`.
-pub async fn of_creates_at_once_under_one_id_one_is_applied(subject: &impl Subject) {
+pub async fn one_of_several_concurrent_creates_is_applied(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let id = service.id();
     let outcomes = at_once((0..8).map(|_| {
@@ -106,7 +106,7 @@ pub async fn an_update_never_creates(subject: &impl Subject) {
 
 /// A missing record is not an error: the answers are `Absent`, `false`, an empty list and zero
 /// ended.
-pub async fn what_is_not_there_is_absent_and_no_error(subject: &impl Subject) {
+pub async fn a_missing_record_is_not_an_error(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let stranger = service.stranger();
     assert!(service.is_absent(stranger.id).await, "an unknown record is absent");

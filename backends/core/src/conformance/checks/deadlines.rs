@@ -13,7 +13,7 @@ use crate::patch::{Authentication, LoginPolicy, Patch};
 use crate::record::Record;
 
 /// A touch moves the idle deadline and nothing else, not even the version.
-pub async fn a_touch_moves_the_idle_deadline_and_nothing_else(subject: &impl Subject) {
+pub async fn a_touch_moves_only_the_idle_deadline(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("n", "1")]).await;
     let before = service.snapshot(visitor.id).await;
@@ -98,7 +98,7 @@ pub async fn the_absolute_deadline_moves_with_an_authentication_only(subject: &i
 }
 
 /// If a record's facts contain an idle lifetime, no patch moves the idle deadline further.
-pub async fn no_patch_outlasts_an_idle_life_of_its_own(subject: &impl Subject) {
+pub async fn no_patch_outlasts_the_records_idle_lifetime(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for blind in [false, true] {
         let visitor = service.stranger();

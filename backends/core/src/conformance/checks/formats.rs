@@ -72,7 +72,7 @@ pub async fn facts_change_with_an_authentication_only(subject: &impl Subject) {
 /// changed, and can be deleted.
 ///
 /// Checks nothing if [`Subject::set_format`] cannot make one.
-pub async fn a_record_of_a_newer_format_is_left_alone(subject: &impl Subject) {
+pub async fn records_of_a_newer_format_stay_unchanged(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.member(&alice).await;

@@ -62,7 +62,7 @@ pub async fn a_rehash_replaces_no_secret(subject: &impl Subject) {
 }
 
 /// If the record has none of the hashes that a re-hash names, the rest of the patch is applied.
-pub async fn a_rehash_that_finds_another_hash_applies_the_rest(subject: &impl Subject) {
+pub async fn a_rehash_of_another_hash_applies_the_rest(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
     let moved = Holder::create(&service, &rings.new, &[("n", "1")]).await;
@@ -174,7 +174,7 @@ pub async fn a_hash_keeps_the_name_of_its_key(subject: &impl Subject) {
 }
 
 /// If a proof has no hash under the record's key, every call is an error and changes nothing.
-pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
+pub async fn hashes_under_an_unknown_key_are_errors(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (rings, plain) = (Rings::new(), Keyring::unkeyed());
     for (at, stranger) in [(&rings.old, &rings.new), (&rings.new, &plain), (&plain, &rings.both)] {
@@ -198,7 +198,7 @@ pub async fn a_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
 
 /// A proof that does not match the current hash, and has no hash under the key of the replaced one,
 /// is an error as long as the replaced hash is kept. The request may have raced with the rotation.
-pub async fn a_replaced_hash_under_an_unknown_key_is_an_error(subject: &impl Subject) {
+pub async fn a_replaced_hash_needs_a_known_key(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let rings = Rings::new();
     let old = Holder::create(&service, &rings.old, &[("n", "1")]).await;

@@ -165,7 +165,7 @@ pub async fn changes_tell_why_a_session_ended(subject: &impl Subject) {
 }
 
 /// A change feed reports the reasons of sessions ended together and of a session ended by a cap.
-pub async fn changes_tell_why_the_sessions_of_a_principal_ended(subject: &impl Subject) {
+pub async fn changes_tell_why_a_principals_sessions_ended(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };

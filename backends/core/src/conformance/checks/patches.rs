@@ -138,7 +138,7 @@ pub async fn a_conflict_changes_nothing(subject: &impl Subject) {
 
 /// `clear` removes everything applied before it, seen or not. Values that the patch puts after it
 /// stay.
-pub async fn a_clear_removes_what_came_before_and_keeps_what_comes_after(subject: &impl Subject) {
+pub async fn a_clear_removes_only_what_came_before(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("seen", "1")]).await;
     let mut patch = put(&[("early", "1")]);
@@ -214,7 +214,7 @@ pub async fn an_addition_that_cannot_be_is_rejected_whole(subject: &impl Subject
 }
 
 /// Counters are exact over the whole range of `i64`, and a missing one starts at 0.
-pub async fn a_counter_has_the_whole_range_of_an_i64(subject: &impl Subject) {
+pub async fn a_counter_has_the_range_of_i64(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
     // An `f64` cannot represent 2^53 + 1. A store that counts with doubles fails here.

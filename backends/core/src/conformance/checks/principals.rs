@@ -62,7 +62,7 @@ pub async fn a_list_says_what_the_record_says(subject: &impl Subject) {
 }
 
 /// A login as another principal moves the session to that principal's list.
-pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &impl Subject) {
+pub async fn a_login_as_another_principal_changes_lists(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };
@@ -77,7 +77,7 @@ pub async fn a_login_as_another_principal_leaves_the_first_ones_list(subject: &i
 }
 
 /// `delete_all` ends exactly the sessions of the principal, on every node.
-pub async fn a_delete_all_ends_every_session_of_its_principal(subject: &impl Subject) {
+pub async fn a_delete_all_ends_only_its_principals_sessions(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };
@@ -112,7 +112,7 @@ pub async fn a_delete_all_leaves_the_excepted_session(subject: &impl Subject) {
 }
 
 /// A login that runs during `delete_all` is ended by it, or comes after it.
-pub async fn a_delete_all_ends_a_login_under_way_or_precedes_it(subject: &impl Subject) {
+pub async fn a_delete_all_ends_or_precedes_concurrent_logins(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };
@@ -333,7 +333,7 @@ pub async fn the_cap_counts_live_sessions_only(subject: &impl Subject) {
 }
 
 /// Where a login at the cap is to be refused, it is rejected whole, and nothing ends for it.
-pub async fn a_login_at_the_cap_is_refused_where_asked(subject: &impl Subject) {
+pub async fn a_login_at_a_refusing_cap_is_refused(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };

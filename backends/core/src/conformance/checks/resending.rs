@@ -14,7 +14,7 @@ use crate::store::{Lookup, RequestHint, SessionStore};
 use crate::token::RecordId;
 
 /// A create that is sent again after a lost answer is `Applied`, and there is one record.
-pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_create_is_repeatable_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.stranger();
@@ -30,7 +30,7 @@ pub async fn a_create_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
 }
 
 /// A patch that puts and removes has the same result when it is sent again.
-pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_patch_is_repeatable_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("a", "1"), ("b", "1")]).await;
     let mut patch = proven(put(&[("a", "2")]), visitor);
@@ -42,7 +42,7 @@ pub async fn a_patch_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
 }
 
 /// A rotation that is sent again after a lost answer is `Applied`, and one secret is live.
-pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_rotation_is_repeatable_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let old = service.visitor(&[]).await;
     let secret = service.secret();
@@ -54,7 +54,7 @@ pub async fn a_rotation_is_sent_again_after_a_lost_answer(subject: &impl Subject
 }
 
 /// A login that is sent again after a lost answer is `Applied` and counts once.
-pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_login_is_repeatable_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
@@ -66,7 +66,7 @@ pub async fn a_login_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
 }
 
 /// A delete whose answer was lost took effect, and sending it again is not an error.
-pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_delete_is_repeatable_after_a_lost_answer(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
     let store = losing(&service, Call::Delete);
@@ -81,7 +81,7 @@ pub async fn a_delete_is_sent_again_after_a_lost_answer(subject: &impl Subject) 
 }
 
 /// A `delete_all` whose answer was lost took effect, and sending it again is not an error.
-pub async fn a_delete_all_is_sent_again_after_a_lost_answer(subject: &impl Subject) {
+pub async fn a_delete_all_is_repeatable_after_lost_answers(subject: &impl Subject) {
     let Some(service) = Fixture::with_index(subject).await else {
         return;
     };

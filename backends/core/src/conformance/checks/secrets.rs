@@ -44,7 +44,7 @@ pub async fn a_wrong_proof_changes_nothing_and_learns_nothing(subject: &impl Sub
 
 /// A secret that was hashed under an earlier key opens the record while that key is accepted, and
 /// can be re-hashed.
-pub async fn a_proof_under_an_earlier_key_opens_the_record(subject: &impl Subject) {
+pub async fn a_proof_under_an_earlier_key_is_accepted(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let realm = Realm::default();
     let ring = |name, key| Keyring::keyed(name, &[key; 32]).expect("a key of 32 bytes");
@@ -130,7 +130,7 @@ pub async fn a_rotation_sent_twice_is_applied(subject: &impl Subject) {
 
 /// When two rotations replace the same secret, one is `Applied` and the other `Superseded`. One secret is
 /// live.
-pub async fn of_two_rotations_at_once_one_is_applied_and_one_superseded(subject: &impl Subject) {
+pub async fn one_of_two_concurrent_rotations_is_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
         let old = service.visitor(&[]).await;
@@ -154,9 +154,7 @@ pub async fn of_two_rotations_at_once_one_is_applied_and_one_superseded(subject:
 }
 
 /// A write that proves the old secret is applied before the rotation, or is `Superseded`.
-pub async fn a_write_with_the_old_secret_is_before_the_rotation_or_superseded(
-    subject: &impl Subject,
-) {
+pub async fn a_write_precedes_the_rotation_or_is_superseded(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
         let old = service.visitor(&[("kept", "1")]).await;

@@ -15,7 +15,7 @@ use crate::store::Lookup;
 
 /// A login of another principal increments the number of the sign-in. Other rotations,
 /// authentications of the same principal, and writes keep it.
-pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subject) {
+pub async fn another_principals_login_raises_the_sign_in(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let (alice, bob) = (principal("alice"), principal("bob"));
     let mut visitor = service.visitor(&[]).await;
@@ -38,7 +38,7 @@ pub async fn a_login_of_another_principal_raises_the_sign_in(subject: &impl Subj
 }
 
 /// A record created with a sign-in number keeps it, and the next login continues from it.
-pub async fn a_sign_in_continues_where_the_created_record_stood(subject: &impl Subject) {
+pub async fn a_sign_in_continues_the_created_records_number(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     // An `f64` cannot represent this integer. A store that counts with doubles fails here.
     let far = (1 << 53) + 1;
@@ -205,7 +205,7 @@ pub async fn a_deletion_is_before_the_login_or_superseded(subject: &impl Subject
 
 /// A login that is sent again is `Applied`, although it requires the previous sign-in, and counts
 /// once.
-pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subject) {
+pub async fn a_login_sent_again_counts_once(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let alice = principal("alice");
     let visitor = service.visitor(&[]).await;
@@ -224,7 +224,7 @@ pub async fn a_login_sent_again_is_applied_and_counts_once(subject: &impl Subjec
 }
 
 /// A login removes exactly the values whose keys begin with `~`, whether the request saw them or not.
-pub async fn a_login_removes_pre_auth_values_seen_or_not(subject: &impl Subject) {
+pub async fn a_login_removes_even_unseen_pre_auth_values(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let kept = [("cart", "1"), ("a~b", "1"), ("}", "1"), ("%", "1"), ("_", "1")];
     let visitor = service.visitor(&kept).await;
@@ -241,7 +241,7 @@ pub async fn a_login_removes_pre_auth_values_seen_or_not(subject: &impl Subject)
 }
 
 /// A login keeps the pre-auth values that its own patch writes. Its counters start from 0.
-pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject) {
+pub async fn a_login_keeps_pre_auth_values_it_writes(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[("~old", "1"), ("~both", "1"), ("~n", "5"), ("n", "5")]).await;
     let mut login =
@@ -261,7 +261,7 @@ pub async fn a_login_keeps_the_pre_auth_values_it_writes(subject: &impl Subject)
 }
 
 /// Limits apply to the values after a login: the ones it removes make room for the ones it writes.
-pub async fn a_login_at_the_limit_replaces_pre_auth_values(subject: &impl Subject) {
+pub async fn a_login_frees_pre_auth_values_at_limits(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     let visitor = service.visitor(&[]).await;
     let keys = service.node().limits().keys;
@@ -300,7 +300,7 @@ pub async fn only_a_login_removes_pre_auth_values(subject: &impl Subject) {
 }
 
 /// A pre-auth write that a login overtakes leaves no value after the login.
-pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject) {
+pub async fn no_overtaken_pre_auth_write_survives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
         let visitor = service.visitor(&[("kept", "1")]).await;
@@ -323,7 +323,7 @@ pub async fn no_pre_auth_value_under_way_survives_a_login(subject: &impl Subject
 }
 
 /// A pre-auth write that overtakes a login leaves no value after the login.
-pub async fn no_pre_auth_value_that_overtakes_a_login_survives_it(subject: &impl Subject) {
+pub async fn no_early_pre_auth_write_survives_a_login(subject: &impl Subject) {
     let service = Fixture::open(subject).await;
     for polls in HELD_AFTER {
         let visitor = service.visitor(&[("kept", "1")]).await;

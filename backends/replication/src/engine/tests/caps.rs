@@ -10,7 +10,7 @@ use super::{Nodes, alice, id, login, principal, record, signed_in};
 use crate::call::{Reply, Request};
 
 #[test]
-fn a_login_at_the_cap_is_refused_where_asked() {
+fn a_login_at_a_refusing_cap_is_refused() {
     let mut nodes = Nodes::new(3);
     let refuses = refusing(2);
     let ids = [1, 2].map(|n| nodes.admit(n as usize, n, refuses).expect("there is room"));
@@ -34,7 +34,7 @@ fn parallel_logins_fill_the_cap_exactly() {
 }
 
 #[test]
-fn a_login_is_not_refused_for_sessions_that_expired() {
+fn expired_sessions_leave_room_for_a_login() {
     let mut nodes = Nodes::new(3);
     let refuses = refusing(2);
     let first = nodes.sign_in_until(0, 1, 600);

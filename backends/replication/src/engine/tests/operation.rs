@@ -145,7 +145,7 @@ fn sessions_expire_while_nothing_is_asked() {
 }
 
 #[test]
-fn a_scan_pages_through_the_copies_of_a_node() {
+fn a_scan_pages_through_a_nodes_copies() {
     let mut nodes = Nodes::new(1);
     let ids: Vec<_> = (0..25).map(|n| nodes.create(0, n)).collect();
     nodes.sign_in(0, 25, 9, None);
@@ -215,7 +215,7 @@ fn a_node_is_ready_while_it_has_leases() {
 }
 
 #[test]
-fn a_node_with_a_wrong_clock_is_not_ready() {
+fn a_wrong_clock_makes_a_node_unready() {
     let mut nodes = Nodes::new(3);
     nodes.ahead.insert(boot(1), Duration::from_secs(3));
     for _ in 0..7 {

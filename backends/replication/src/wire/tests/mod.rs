@@ -71,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn a_kind_that_a_later_version_adds_is_skipped() {
+fn an_unknown_message_kind_is_skipped() {
     for body in [&[][..], &field(15, &[1, 2, 3]), &field(5_000, &[])] {
         assert!(decode(body, ENDS).unwrap().is_none());
     }
