@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod names;
 mod patterns;
 mod text;
 
