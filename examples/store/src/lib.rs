@@ -1,8 +1,10 @@
-//! A store of your own: the least that the middleware needs, and all that the conformance kit checks.
+//! A store of your own: the least that the middleware needs, and everything that the conformance
+//! kit checks.
 //!
-//! [`MapStore`] is a map under a lock, so each call is one atomic step. A store over a server makes the
-//! same decisions in a transaction or a script. The decisions themselves are not the store's: they are
-//! [`Record::verify`], [`Record::apply`] and [`Record::delete`], and must be the same everywhere.
+//! [`MapStore`] is a map under a lock, so each call is one atomic step. A store over a server makes
+//! the same decisions in a transaction or a script. The decisions themselves are made by
+//! [`Record::verify`], [`Record::apply`] and [`Record::delete`], which are the same for every
+//! store.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +52,7 @@ impl State {
         live.map(|(id, record)| SessionInfo::of(*id, record)).collect()
     }
 
-    /// Returns the reason for which a sign-in is rejected, if there is one.
+    /// Returns the reason to reject a sign-in, if there is one.
     fn reject(
         &self,
         id: RecordId,
@@ -65,7 +67,7 @@ impl State {
         policy.refuses(others).then_some(Rejection::AtCap)
     }
 
-    /// Ends the oldest sessions of a principal beyond the cap, but not the one that signed in.
+    /// Ends the oldest sessions of a principal beyond the cap, except the one that signed in.
     fn enforce_cap(
         &mut self,
         newest: RecordId,
@@ -100,7 +102,7 @@ impl SessionStore for MapStore {
     ) -> Result<Outcome, StoreError> {
         let (now, mut state) = self.begin();
         if let Some(there) = state.records.get(&id) {
-            // With the same secret, it is this call that was sent twice.
+            // The same secret shows that this call was sent twice.
             let is_this = there.secret == record.secret && !there.is_expired(now);
             let applied = is_this.then(|| Outcome::Applied(Applied::at(there.version)));
             return Ok(applied.unwrap_or(Outcome::Exists));
@@ -160,7 +162,7 @@ impl SessionStore for MapStore {
             Applied { counters: patched.counters, ..Applied::at(patched.record.version) };
         let rotation = patch.rotation();
         if rotation.is_some_and(|rotation| rotation.hash == record.secret) {
-            // The rotation was sent twice, and was admitted the first time.
+            // The rotation was sent twice. The first one was admitted.
             return Ok(Outcome::Applied(applied));
         }
         let authentication = rotation.and_then(|rotation| rotation.authentication.as_ref());
@@ -212,7 +214,8 @@ impl SessionStore for MapStore {
 
 #[async_trait]
 impl Operate for MapStore {
-    /// Frees the memory of expired records. Call it from time to time: the store does not.
+    /// Frees the memory of expired records. The store does not call it: the application does, from
+    /// time to time.
     async fn collect(&self) -> Result<u64, StoreError> {
         let (now, mut state) = self.begin();
         let before = state.records.len();

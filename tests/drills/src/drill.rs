@@ -1,4 +1,4 @@
-//! What is done to the nodes, and a run of it.
+//! Drills: the faults that are injected, and how a run injects them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,44 +13,44 @@ use crate::history::{History, Journal, Run, What};
 use crate::load::{Load, Recorder};
 use crate::network::Network;
 use crate::plan::Plan;
-use crate::service::{Service, Site};
+use crate::service::{Launcher, Service};
 
-/// What is done to the nodes.
+/// A fault to inject into the nodes of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drill {
-    /// A node is killed, and started again.
+    /// Kills a node, and starts it again.
     Kill,
-    /// A node stands still for 10 s.
+    /// Stops a node for 10 s.
     Stop,
-    /// Two nodes do not reach each other for 10 s.
+    /// Cuts two nodes off from each other for 10 s.
     Cut,
-    /// A node does not reach another one for 10 s, which reaches it.
+    /// Cuts the route from one node to another for 10 s. The opposite route stays up.
     OneWay,
-    /// Each node drains and is started again, one after the other.
+    /// Drains and restarts each node in turn.
     Restarts,
-    /// Two nodes join, and leave again.
+    /// Adds two nodes, and removes them again.
     Resize,
-    /// A node's clock jumps 2 h ahead, and later 2 min behind.
+    /// Moves a node's clock 2 h ahead, and later 2 min back.
     Clock,
 }
 
-/// How much load there is, how long each part of a run takes, and where the files are.
+/// The load, the duration of each part of a run, and the location of the files.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub program: PathBuf,
     pub out: PathBuf,
     pub users: usize,
     pub rate: u64,
-    /// How long the load runs before a fault, and after the last one was mended.
+    /// Time under load before the fault, and again after its repair.
     pub calm: Duration,
-    /// How long a killed node stays away.
+    /// Time for which a killed node stays away.
     pub down: Duration,
-    /// How long a node is stopped or cut off.
+    /// Time for which a node is stopped or cut off.
     pub broken: Duration,
 }
 
 impl Settings {
-    /// 400 users with 200 requests per second.
+    /// Returns settings for 400 users who send 200 requests per second.
     pub fn new(program: PathBuf, out: PathBuf) -> Self {
         let [calm, down, broken] = [3, 4, 10].map(Duration::from_secs);
         Self { program, out, users: 400, rate: 200, calm, down, broken }
@@ -80,16 +80,16 @@ impl Drill {
         }
     }
 
-    /// Where the history of a run is.
+    /// Returns the path of the history of a run.
     pub fn path(self, out: &Path, number: u64) -> PathBuf {
         out.join(self.name()).join(format!("{number:03}.jsonl"))
     }
 
-    /// The runs up to a number that were not completed yet.
+    /// Returns the numbers of the runs that are not completed yet.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn missing(self, out: &Path, runs: u64) -> std::io::Result<Vec<u64>> {
         let mut missing = Vec::new();
         for number in 1..=runs {
@@ -100,45 +100,46 @@ impl Drill {
         Ok(missing)
     }
 
-    /// Runs it, and leaves its history.
+    /// Performs one run, and writes its history.
     ///
     /// # Errors
     ///
-    /// When the nodes do not do what they are told to. The run is not complete then.
+    /// Returns an error if the nodes do not do as instructed. The run is then incomplete.
     pub async fn run(self, number: u64, settings: &Settings) -> anyhow::Result<()> {
         let path = self.path(&settings.out, number);
         let Settings { users, rate, calm, .. } = *settings;
         let run = Run { drill: self.name().to_owned(), number, users, rate };
         let recorder = Arc::new(Recorder::new(Journal::begin(&path, run)?));
-        let site = Site { program: settings.program.clone(), base: path.with_extension("") };
-        let network = self.needs_network().then(|| Network::lay(NODES)).transpose()?;
-        let service = Service::start(site, NODES, network).await?;
+        let launcher =
+            Launcher { program: settings.program.clone(), base: path.with_extension("") };
+        let network = self.cuts_links().then(|| Network::create(NODES)).transpose()?;
+        let service = Service::start(launcher, NODES, network).await?;
         let plan = Plan { seed: number, users, rate };
         let load = Load::start(service.balancer(), plan, &recorder).await;
         sleep(calm).await;
-        let mut scene = Scene { service, recorder, settings };
-        self.play(number as usize % NODES, &mut scene).await?;
+        let mut execution = Execution { service, recorder, settings };
+        self.inject(number as usize % NODES, &mut execution).await?;
         sleep(calm).await;
-        let witnesses = load.finish().await?;
-        scene.service.settled().await?;
-        witnesses.look(&scene.service.running()).await;
-        Ok(scene.recorder.complete()?)
+        let users = load.finish().await?;
+        execution.service.settled().await?;
+        users.read_all(&execution.service.running()).await;
+        Ok(execution.recorder.complete()?)
     }
 
-    fn needs_network(self) -> bool {
+    fn cuts_links(self) -> bool {
         matches!(self, Self::Cut | Self::OneWay)
     }
 
-    async fn play(self, n: usize, scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    async fn inject(self, n: usize, execution: &mut Execution<'_>) -> anyhow::Result<()> {
         let other = (n + 1) % NODES;
         match self {
-            Self::Kill => scene.kill(n).await,
-            Self::Stop => scene.stop(n).await,
-            Self::Cut => scene.cut(&[(n, other), (other, n)]).await,
-            Self::OneWay => scene.cut(&[(n, other)]).await,
-            Self::Restarts => scene.restart_in_turn().await,
-            Self::Resize => scene.resize().await,
-            Self::Clock => scene.move_clock(n).await,
+            Self::Kill => execution.kill(n).await,
+            Self::Stop => execution.stop(n).await,
+            Self::Cut => execution.cut(&[(n, other), (other, n)]).await,
+            Self::OneWay => execution.cut(&[(n, other)]).await,
+            Self::Restarts => execution.restart_in_turn().await,
+            Self::Resize => execution.resize().await,
+            Self::Clock => execution.move_clock(n).await,
         }
     }
 }
@@ -155,19 +156,19 @@ impl FromStr for Drill {
     fn from_str(name: &str) -> anyhow::Result<Self> {
         match Self::ALL.into_iter().find(|drill| drill.name() == name) {
             Some(drill) => Ok(drill),
-            None => bail!("there is no drill {name:?}"),
+            None => bail!("unknown drill {name:?}"),
         }
     }
 }
 
-/// Nodes under load, and what is written down of them.
-struct Scene<'s> {
+/// A service under load, with the recorder of its history.
+struct Execution<'s> {
     service: Service,
     recorder: Arc<Recorder>,
     settings: &'s Settings,
 }
 
-impl Scene<'_> {
+impl Execution<'_> {
     async fn kill(&mut self, n: usize) -> anyhow::Result<()> {
         self.recorder.event(What::Out(n));
         self.service.kill(n).await?;
@@ -197,10 +198,10 @@ impl Scene<'_> {
         let relayed = self.service.relayed().await - before;
         self.recorder.event(What::Note(format!("{relayed} messages relayed")));
         for (from, to) in ways {
-            self.service.network()?.mend(*from, *to)?;
+            self.service.network()?.repair(*from, *to)?;
         }
-        self.recorder.event(What::Note("mended".to_owned()));
-        ensure!(relayed > 0.0, "the cut was not noticed");
+        self.recorder.event(What::Note("repaired".to_owned()));
+        ensure!(relayed > 0.0, "no message was relayed, so the nodes did not notice the cut");
         self.service.settled().await
     }
 
@@ -208,23 +209,23 @@ impl Scene<'_> {
         for n in 0..NODES {
             self.drain(n).await?;
             self.service.restart(n).await?;
-            self.service.balancer().put_in(n);
+            self.service.balancer().enable(n);
             self.recorder.event(What::Back(n));
             self.service.settled().await?;
         }
         Ok(())
     }
 
-    /// Sends a node no requests any more, and ends it.
+    /// Stops sending requests to a node, and terminates it.
     async fn drain(&mut self, n: usize) -> anyhow::Result<()> {
-        self.service.balancer().take_out(n).await;
+        self.service.balancer().disable(n).await;
         self.recorder.event(What::Out(n));
         self.service.terminate(n).await
     }
 
     async fn resize(&mut self) -> anyhow::Result<()> {
         for n in [NODES, NODES + 1] {
-            self.service.grow().await?;
+            self.service.add_node().await?;
             self.recorder.event(What::Note(format!("{n} joined")));
         }
         self.service.settled().await?;
@@ -247,7 +248,7 @@ impl Scene<'_> {
     }
 }
 
-/// How many nodes a service has at first.
+/// The number of nodes with which a run starts.
 const NODES: usize = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The raw history of a run: a file with a line of JSON for each call.
+//! The raw history of a run: a file with one line of JSON per call.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-/// What a file has, line by line.
+/// A line of a history file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Line {
@@ -15,11 +15,11 @@ pub enum Line {
     Run(Run),
     Event(Event),
     Call(Call),
-    /// The last line: a file without it is of a run that was stopped.
+    /// The last line. It is missing if the run was interrupted.
     Complete,
 }
 
-/// Which run it is.
+/// The identity and the load of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub drill: String,
@@ -28,7 +28,7 @@ pub struct Run {
     pub rate: u64,
 }
 
-/// What happened to the nodes, or to the load. Times are microseconds from the start of the run.
+/// An event of a node or of the load. Times are microseconds since the start of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub at: u64,
@@ -38,28 +38,28 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
-    /// All users are signed in; requests come at their rate from now on.
+    /// All users are signed in. Requests are sent at the planned rate from now on.
     Begins,
     /// A node is broken, or is about to be.
     Out(usize),
-    /// It takes clients again.
+    /// The node accepts clients again.
     Back(usize),
-    /// Something else, for people.
+    /// A note for human readers.
     Note(String),
     /// The last request was answered.
     Ends,
 }
 
-/// One call. Nodes are counted from 0.
+/// One call. Node numbers start at 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// When it was to be sent, and when it was.
+    /// The time at which it was due, and the time at which it was sent.
     pub due: u64,
     pub start: u64,
     pub end: u64,
     pub node: usize,
     pub session: u64,
-    /// The nodes that held the session, by what its client was told last: `n1.n2`.
+    /// The nodes that held the session according to the client's last response: `n1.n2`.
     pub route: String,
     pub operation: Operation,
     pub answer: Answer,
@@ -82,26 +82,26 @@ pub enum Answer {
     Told {
         status: u16,
         body: String,
-        /// Whether the node set the session's cookie: at a login as it should, elsewhere because it
-        /// knows no session of that token.
+        /// True if the node set the session's cookie. A login does so as intended. Any other call
+        /// does so only if the node knows no session for the token.
         token: bool,
     },
-    /// No node took the connection: it did not happen.
+    /// No node accepted the connection, so the call had no effect.
     Refused,
-    /// The connection ended before an answer.
+    /// The connection closed before the response.
     Cut,
-    /// There was no answer for 15 s.
+    /// No response arrived within 15 s.
     Late,
 }
 
 impl Answer {
-    /// Whether the application did what it was asked for.
+    /// Returns true if the application performed the operation.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Told { status: 200, .. })
     }
 }
 
-/// A run as its file has it.
+/// The contents of a history file.
 #[derive(Clone, Debug)]
 pub struct History {
     pub run: Run,
@@ -110,11 +110,11 @@ pub struct History {
 }
 
 impl History {
-    /// Reads a file; `None` where there is none of a run that was completed.
+    /// Reads a file. Returns `None` if it is missing or its run was not completed.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -126,7 +126,7 @@ impl History {
     }
 
     fn of(lines: &[Vec<u8>]) -> Option<Self> {
-        // The last line of a run that was stopped may be half of one.
+        // An interrupted run may leave an incomplete last line.
         let mut lines = lines.iter().map_while(|line| serde_json::from_slice(line).ok());
         let Some(Line::Run(run)) = lines.next() else { return None };
         let mut history = Self { run, events: Vec::new(), calls: Vec::new() };
@@ -141,7 +141,7 @@ impl History {
         None
     }
 
-    /// The calls of the load: neither the first logins, nor the looks at what is left.
+    /// Returns the calls of the load, without the first logins and the final reads.
     pub fn load(&self) -> impl Iterator<Item = &Call> {
         let at = |what: &What| self.events.iter().find(|event| event.what == *what);
         let begins = at(&What::Begins).map_or(0, |event| event.at);
@@ -149,7 +149,7 @@ impl History {
         self.calls.iter().filter(move |call| begins <= call.start && call.start < ends)
     }
 
-    /// The calls of the load at nodes that were not broken from their start to their end.
+    /// Returns the calls of the load at nodes that were healthy for the whole call.
     pub fn elsewhere(&self) -> impl Iterator<Item = &Call> {
         let outages = self.outages();
         self.load().filter(move |call| {
@@ -158,14 +158,14 @@ impl History {
         })
     }
 
-    /// Whether a node that was broken held the session of a call, by what its client knew.
+    /// Returns true if, as far as the client knew, a broken node held the session of a call.
     pub fn was_held_by_a_broken_node(&self, call: &Call) -> bool {
         let outages = self.outages();
         let mut labels = outages.iter().map(|outage| format!("n{}", outage.node + 1));
         labels.any(|label| call.route.split('.').any(|holder| holder == label))
     }
 
-    /// Whether a call was under way within a time of a fault, or of its mending.
+    /// Returns true if a call was in progress within this time of a fault or of its repair.
     pub fn is_near_a_change(&self, call: &Call, within: u64) -> bool {
         let changes = self.events.iter();
         let mut changes = changes
@@ -195,16 +195,16 @@ struct Outage {
     until: u64,
 }
 
-/// A file that is being written.
+/// A history file that is being written.
 #[derive(Debug)]
 pub struct Journal(Mutex<BufWriter<File>>);
 
 impl Journal {
-    /// Begins a file, over what a run left there that was stopped.
+    /// Starts a file. Overwrites the file of an interrupted run.
     ///
     /// # Errors
     ///
-    /// When there can be no such file.
+    /// Returns an error if the file cannot be created.
     pub fn begin(path: &Path, run: Run) -> io::Result<Self> {
         std::fs::create_dir_all(path.parent().unwrap_or(path))?;
         let journal = Self(Mutex::new(BufWriter::new(File::create(path)?)));
@@ -216,7 +216,7 @@ impl Journal {
     ///
     /// # Panics
     ///
-    /// When the disk is full: a history with a gap proves nothing.
+    /// Panics if the disk is full, because a history with a gap proves nothing.
     pub fn append(&self, line: &Line) {
         let mut text = serde_json::to_vec(line).expect("a line is JSON");
         text.push(b'\n');
@@ -224,11 +224,11 @@ impl Journal {
         file.write_all(&text).expect("the history can be written");
     }
 
-    /// Ends the file of a run that was completed.
+    /// Finishes the file of a completed run.
     ///
     /// # Errors
     ///
-    /// When not everything could be written.
+    /// Returns an error if a line could not be written.
     pub fn complete(&self) -> io::Result<()> {
         self.append(&Line::Complete);
         self.0.lock().expect("no writer panicked").flush()
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_and_first_logins_are_no_load() {
+    fn final_reads_and_first_logins_are_not_load() {
         let events = vec![event(10, What::Begins), event(20, What::Ends)];
         let calls = [5, 15, 25].map(|start| call(0, start, start + 1)).to_vec();
         let history = History { run: run(), events, calls };
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!([is_near(111, 120), is_near(205, 220)], [false, true]);
     }
 
-    /// The second node is out for a while.
+    /// A history in which the second node is broken for a while.
     fn broken() -> History {
         let events = vec![event(100, What::Out(1)), event(200, What::Back(1))];
         History { run: run(), events, calls: Vec::new() }

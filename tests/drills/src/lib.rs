@@ -1,5 +1,5 @@
-//! Real processes of the reference application are killed, stopped and cut off from each other under
-//! load, and the history of every call is checked.
+//! Drills: real processes of the reference application are killed, stopped and cut off from each
+//! other under load, and the history of all calls is checked.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "these are tests")]
 

@@ -1,4 +1,4 @@
-//! Users at work. Requests come at their rate, whether earlier ones are answered or not.
+//! Users who send requests at a fixed rate, without waiting for earlier responses.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::history::{Answer, Call, Event, Journal, Line, Operation, What};
 use crate::plan::{Kind, Plan};
 
-/// Users at work.
+/// A load that is in progress.
 pub struct Load {
     users: Arc<Users>,
     at_work: JoinHandle<()>,
@@ -23,33 +23,33 @@ struct Users {
     balancer: Balancer,
     plan: Plan,
     recorder: Arc<Recorder>,
-    seats: Vec<Mutex<Seat>>,
-    /// All sessions that were ever opened, the ended ones too.
+    sign_ins: Vec<Mutex<SignIn>>,
+    /// All sessions that were ever opened, including those that ended.
     opened: Mutex<Vec<Session>>,
     ended: Mutex<Vec<Session>>,
     next_session: AtomicU64,
     is_over: AtomicBool,
 }
 
-/// Where a user is.
-enum Seat {
-    Empty,
-    /// The login is under way.
-    Arriving,
-    Seated(Session),
+/// A user's sign-in state.
+enum SignIn {
+    Absent,
+    /// The login is in progress.
+    InProgress,
+    Done(Session),
 }
 
-/// What a client knows of a session. Clones share it.
+/// A client's view of a session. Clones share it.
 #[derive(Clone)]
 struct Session {
     number: u64,
     token: String,
     route: Arc<Mutex<String>>,
-    /// The highest version that an answer carried.
+    /// The highest version that a response carried.
     seen: Arc<AtomicU64>,
 }
 
-/// Writes down what happens, with the time.
+/// Records events and calls with their times.
 pub struct Recorder {
     journal: Journal,
     started: Instant,
@@ -67,60 +67,60 @@ impl Recorder {
 
     /// # Errors
     ///
-    /// When not everything could be written.
+    /// Returns an error if a line could not be written.
     pub fn complete(&self) -> std::io::Result<()> {
         self.journal.complete()
     }
 
-    /// Microseconds since the run started.
+    /// Returns the microseconds since the start of the run.
     fn now(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
     }
 }
 
 impl Load {
-    /// All users sign in, and begin their work.
+    /// Signs in all users, and starts to send requests.
     pub async fn start(balancer: &Balancer, plan: Plan, recorder: &Arc<Recorder>) -> Self {
         let users = Arc::new(Users {
             balancer: balancer.clone(),
             plan,
             recorder: Arc::clone(recorder),
-            seats: (0..plan.users).map(|_| Mutex::new(Seat::Empty)).collect(),
+            sign_ins: (0..plan.users).map(|_| Mutex::new(SignIn::Absent)).collect(),
             opened: Mutex::default(),
             ended: Mutex::default(),
             next_session: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
-        let arriving = (0..plan.users).map(|user| users.arrive(user, recorder.now()));
-        stream::iter(arriving).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        let sign_ins = (0..plan.users).map(|user| users.sign_in(user, recorder.now()));
+        stream::iter(sign_ins).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
         recorder.event(What::Begins);
         let at_work = tokio::spawn(Arc::clone(&users).work());
         Self { users, at_work }
     }
 
-    /// Sends no further request, and waits for the answers.
+    /// Stops sending requests, and waits for the outstanding responses.
     ///
     /// # Errors
     ///
-    /// When a user panicked.
-    pub async fn finish(self) -> anyhow::Result<Witnesses> {
+    /// Returns an error if a user's task panicked.
+    pub async fn finish(self) -> anyhow::Result<FinishedUsers> {
         self.users.is_over.store(true, Ordering::SeqCst);
         self.at_work.await?;
         self.users.recorder.event(What::Ends);
-        Ok(Witnesses(self.users))
+        Ok(FinishedUsers(self.users))
     }
 }
 
-/// Users after work, who know what they were told.
-pub struct Witnesses(Arc<Users>);
+/// The sessions after the load, which are compared with what the clients were told.
+pub struct FinishedUsers(Arc<Users>);
 
-impl Witnesses {
-    /// Asks each of these nodes what is left of each session.
-    pub async fn look(self, nodes: &[usize]) {
+impl FinishedUsers {
+    /// Reads every session from each of these nodes.
+    pub async fn read_all(self, nodes: &[usize]) {
         let opened = lock(&self.0.opened).clone();
         let pairs = opened.iter().flat_map(|session| nodes.iter().map(move |n| (session, *n)));
-        let looks = pairs.map(|(session, node)| self.0.look(session, node));
-        stream::iter(looks).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        let reads = pairs.map(|(session, node)| self.0.read_final(session, node));
+        stream::iter(reads).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     }
 }
 
@@ -146,15 +146,15 @@ impl Users {
         tokio::time::sleep_until(at.into()).await;
     }
 
-    /// The next request of a user: to sign in, without a session.
+    /// Sends the next request of a user. A user without a session signs in instead.
     async fn serve(&self, number: u64, due: u64) {
         let request = self.plan.request(number);
         if request.kind == Kind::Replay {
             return self.replay(number, due).await;
         }
-        let Some(user) = self.awake(request.user) else { return };
-        let Some(session) = self.seated(user, request.kind) else {
-            return self.arrive(user, due).await;
+        let Some(user) = self.available(request.user) else { return };
+        let Some(session) = self.session_of(user, request.kind) else {
+            return self.sign_in(user, due).await;
         };
         let operation = match request.kind {
             Kind::Put => Operation::Put(number as i64 + 1),
@@ -166,31 +166,31 @@ impl Users {
         let is_known = self.ask(Policy::RoundRobin, &session, due, operation).await;
         match operation {
             Operation::Logout => lock(&self.ended).extend(is_known.then_some(session)),
-            _ if !is_known => self.lose(user, &session),
+            _ if !is_known => self.sign_out(user, &session),
             _ => {}
         }
     }
 
-    /// This user, or the next one who is not just signing in.
-    fn awake(&self, user: usize) -> Option<usize> {
-        let all = (0..self.seats.len()).map(|n| (user + n) % self.seats.len());
-        all.into_iter().find(|user| !matches!(*lock(&self.seats[*user]), Seat::Arriving))
+    /// Returns this user, or the next one who is not signing in at the moment.
+    fn available(&self, user: usize) -> Option<usize> {
+        let all = (0..self.sign_ins.len()).map(|n| (user + n) % self.sign_ins.len());
+        all.into_iter().find(|user| !matches!(*lock(&self.sign_ins[*user]), SignIn::InProgress))
     }
 
-    /// The session of a user; one that is to end is nobody's from now on.
-    fn seated(&self, user: usize, kind: Kind) -> Option<Session> {
-        let mut seat = lock(&self.seats[user]);
-        let Seat::Seated(session) = &*seat else { return None };
+    /// Returns the session of a user. If the request ends it, the user is signed out from now on.
+    fn session_of(&self, user: usize, kind: Kind) -> Option<Session> {
+        let mut sign_in = lock(&self.sign_ins[user]);
+        let SignIn::Done(session) = &*sign_in else { return None };
         let session = session.clone();
         if kind == Kind::Logout {
-            *seat = Seat::Empty;
+            *sign_in = SignIn::Absent;
         }
         Some(session)
     }
 
     /// Signs a user in.
-    async fn arrive(&self, user: usize, due: u64) {
-        *lock(&self.seats[user]) = Seat::Arriving;
+    async fn sign_in(&self, user: usize, due: u64) {
+        *lock(&self.sign_ins[user]) = SignIn::InProgress;
         let number = self.next_session.fetch_add(1, Ordering::SeqCst);
         let client = Client::new("");
         let start = self.recorder.now();
@@ -202,10 +202,10 @@ impl Users {
         if is_done {
             lock(&self.opened).push(session.clone());
         }
-        *lock(&self.seats[user]) = if is_done { Seat::Seated(session) } else { Seat::Empty };
+        *lock(&self.sign_ins[user]) = if is_done { SignIn::Done(session) } else { SignIn::Absent };
     }
 
-    /// Comes with the token of a session whose end was confirmed.
+    /// Sends the token of a session whose end was confirmed.
     async fn replay(&self, number: u64, due: u64) {
         if let Some(session) = self.one_that_ended(number) {
             self.ask(Policy::RoundRobin, &session, due, Operation::Peek).await;
@@ -217,16 +217,16 @@ impl Users {
         ended.get(number as usize % ended.len().max(1)).cloned()
     }
 
-    /// The user has no session any more, unless it is another one by now.
-    fn lose(&self, user: usize, session: &Session) {
-        let mut seat = lock(&self.seats[user]);
-        if matches!(&*seat, Seat::Seated(seated) if seated.number == session.number) {
-            *seat = Seat::Empty;
+    /// Marks the user as signed out, unless the user has a newer session.
+    fn sign_out(&self, user: usize, session: &Session) {
+        let mut sign_in = lock(&self.sign_ins[user]);
+        if matches!(&*sign_in, SignIn::Done(current) if current.number == session.number) {
+            *sign_in = SignIn::Absent;
         }
     }
 
-    /// What a node has of a session, as soon as it is able to tell.
-    async fn look(&self, session: &Session, node: usize) {
+    /// Reads a session from a node, as soon as the node can answer.
+    async fn read_final(&self, session: &Session, node: usize) {
         for operation in [Operation::Peek, Operation::Count] {
             for _ in 0..TRIES {
                 let (policy, now) = (Policy::At(node), self.recorder.now());
@@ -239,7 +239,8 @@ impl Users {
         }
     }
 
-    /// Whether the session was confirmed to have ended, for a logout; else whether it is still known.
+    /// Sends one operation. Returns, for a logout, whether the end was confirmed, and otherwise
+    /// whether the session is still known.
     async fn ask(&self, policy: Policy, session: &Session, due: u64, operation: Operation) -> bool {
         let sent = self.send(policy, session, due, operation).await;
         match operation {
@@ -273,7 +274,7 @@ impl Users {
 }
 
 impl Session {
-    /// What a client knows after it signed in.
+    /// Creates the view of a client that just signed in.
     fn of(number: u64, client: &Client) -> Self {
         let cookie = |name| client.cookie(name).unwrap_or_default();
         let (token, route) = (cookie(TOKEN), Arc::new(Mutex::new(cookie(ROUTE))));
@@ -281,7 +282,7 @@ impl Session {
         Self { number, token, route, seen }
     }
 
-    /// A client that asks once.
+    /// Returns a client that sends each request once.
     fn client(&self) -> Client {
         let client = Client::new("");
         client.set_cookie(TOKEN, &self.token);
@@ -290,7 +291,7 @@ impl Session {
         client
     }
 
-    /// Keeps what an answer carries, unless a later one carried more.
+    /// Keeps the version and the route of a response, unless a newer response was seen.
     fn learn(&self, sent: &Sent) {
         let Ok(reply) = &sent.answer else { return };
         if sets_token(reply) {
@@ -306,7 +307,7 @@ impl Session {
 }
 
 impl Operation {
-    /// The method, the path and the body.
+    /// Returns the method, the path and the body.
     fn request(self, session: u64) -> (&'static str, String, String) {
         let (method, path) = match self {
             Self::Login => return ("POST", format!("/login?u=s{session}"), String::new()),
@@ -337,7 +338,7 @@ fn is_done(sent: &Sent) -> bool {
     sent.answer.as_ref().is_ok_and(|reply| reply.status == 200)
 }
 
-/// Whether an answer replaces the token, or takes it away.
+/// Returns true if a response replaces or removes the token.
 fn sets_token(reply: &Reply) -> bool {
     set_cookie(reply, TOKEN).is_some()
 }
@@ -352,13 +353,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The cookies of the profile `host`: the secret, where the session lives, the version last seen.
+/// The cookies of the profile `host`: the secret, the route and the last version.
 const TOKEN: &str = "__Host-id";
 const ROUTE: &str = "__Host-id-route";
 const SEEN: &str = "__Host-id-seen";
 
-/// How many users are looked after at once, before and after the load.
+/// The number of users or sessions that are handled concurrently before and after the load.
 const AT_ONCE: usize = 32;
 
-/// How often a node is asked what is left of a session.
+/// The number of attempts to read a session from a node after the load.
 const TRIES: usize = 50;

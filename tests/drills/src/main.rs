@@ -1,7 +1,7 @@
 //! Runs drills, and writes their report.
 //!
-//! A run that was completed is not run again: what was stopped goes on where it was. Only processes and
-//! namespaces that this program started are ended, also at Ctrl-C.
+//! Completed runs are not repeated: after an interruption, the same command continues where it
+//! stopped. The program ends only processes and namespaces that it started, also at Ctrl-C.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,13 +23,13 @@ async fn main() -> anyhow::Result<()> {
     }
     let (mut interrupted, mut terminated) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // What runs ends with the future that started it.
+    // Dropping the future ends the processes that it started.
     let done = tokio::select! {
         done = run(&options) => Some(done),
         _ = interrupted.recv() => None,
         _ = terminated.recv() => None,
     };
-    done.context("it was stopped, and goes on where it was when it is started again")?
+    done.context("interrupted: run the same command again to continue")?
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {
@@ -48,7 +48,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A run that fails is told of, and is run again by the next command.
+/// A failed run is reported, and repeated by the next command.
 async fn run_once(drill: Drill, number: u64, settings: &Settings) {
     let done = drill.run(number, settings).await;
     let read = done.and_then(|()| Ok(History::read(&drill.path(&settings.out, number))?));
@@ -62,20 +62,20 @@ async fn run_once(drill: Drill, number: u64, settings: &Settings) {
     }
 }
 
-/// Builds the reference application as this program was built: where it is.
+/// Builds the reference application in the profile of this program, and returns its path.
 fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").context("run it by cargo, or give --reference")?;
+    let cargo = std::env::var_os("CARGO").context("run this with cargo, or set --reference")?;
     let mut command = Command::new(cargo);
     command.args(["build", "-p", "reference", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the reference application cannot be built");
+    ensure!(output.status.success(), "failed to build the reference application");
     let messages = String::from_utf8(output.stdout)?;
     let values = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
     let executable = |value: serde_json::Value| value["executable"].as_str().map(PathBuf::from);
-    values.filter_map(executable).next_back().context("cargo names no program")
+    values.filter_map(executable).next_back().context("cargo reported no executable")
 }
 
 fn write_report(out: &Path, report: &Path) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ impl Options {
             "--reference" => self.reference = Some(value.into()),
             "--out" => self.out = value.into(),
             "--report" => self.report = value.into(),
-            _ => bail!("there is no such option\n{USAGE}"),
+            _ => bail!("unknown option\n{USAGE}"),
         }
         Ok(())
     }

@@ -1,29 +1,29 @@
-//! Nodes in network namespaces of their own, between which routes are cut. This needs root.
+//! Nodes in network namespaces of their own, between which routes can be cut. Needs root.
 
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// A bridge, and a namespace for each node. They are removed when this is dropped.
+/// A bridge, and one namespace per node. Dropping it removes them.
 #[derive(Debug)]
 pub struct Network {
-    /// What all names begin with, no other run's do.
+    /// The prefix of all names, unique to this run.
     prefix: String,
     subnet: String,
     nodes: usize,
 }
 
 impl Network {
-    /// Lays a network for so many nodes.
+    /// Creates a network for this number of nodes.
     ///
     /// # Errors
     ///
-    /// Without the privilege to do so.
-    pub fn lay(nodes: usize) -> anyhow::Result<Self> {
+    /// Returns an error without the privilege to create one.
+    pub fn create(nodes: usize) -> anyhow::Result<Self> {
         let id = std::process::id();
         let (prefix, subnet) = (format!("dr{id}"), format!("10.213.{}", id % 256));
         let network = Self { prefix, subnet, nodes };
-        // Of an earlier process of this id that was killed.
+        // A killed process with the same id may have left a network.
         network.remove();
         let (bridge, host) = (network.bridge(), network.host(HOST));
         ip(&format!("link add {bridge} type bridge"))?;
@@ -43,31 +43,32 @@ impl Network {
         ip(&format!("-n {space} link set lo up"))
     }
 
-    /// Where a node is, as the others and its clients reach it.
+    /// Returns the address at which other nodes and clients reach a node.
     pub fn address(&self, node: usize) -> String {
         self.host(HOST + 1 + node)
     }
 
-    /// What a program is started with so that it runs where the node is. The process keeps its id.
-    pub fn entry(&self, node: usize) -> [String; 4] {
+    /// Returns the command prefix that runs a program in a node's namespace. The process keeps its
+    /// id.
+    pub fn command_prefix(&self, node: usize) -> [String; 4] {
         ["ip", "netns", "exec", &self.space(node)].map(str::to_owned)
     }
 
-    /// Lets nothing pass from one node to another any more, without a word to either of them.
+    /// Drops all packets from one node to another. Neither is notified.
     ///
     /// # Errors
     ///
-    /// When it is cut already.
+    /// Returns an error if the route is already cut.
     pub fn cut(&self, from: usize, to: usize) -> anyhow::Result<()> {
         ip(&format!("-n {} route add blackhole {}/32", self.space(from), self.address(to)))
     }
 
-    /// Lets everything pass again.
+    /// Delivers packets again.
     ///
     /// # Errors
     ///
-    /// When it was not cut.
-    pub fn mend(&self, from: usize, to: usize) -> anyhow::Result<()> {
+    /// Returns an error if the route is not cut.
+    pub fn repair(&self, from: usize, to: usize) -> anyhow::Result<()> {
         ip(&format!("-n {} route del blackhole {}/32", self.space(from), self.address(to)))
     }
 
@@ -85,7 +86,7 @@ impl Network {
 
     fn remove(&self) {
         for node in 0..self.nodes {
-            // The name of one end goes at once, the namespace when its last process has ended.
+            // The interface disappears immediately, the namespace only with its last process.
             let _ = ip(&format!("link del {}", self.space(node)));
             let _ = ip(&format!("netns del {}", self.space(node)));
         }
@@ -100,11 +101,11 @@ impl Drop for Network {
 }
 
 fn ip(words: &str) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).output().context("ip cannot be run")?;
+    let output = Command::new("ip").args(words.split(' ')).output().context("cannot run `ip`")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {words}: {}", said.trim());
     Ok(())
 }
 
-/// The number of the bridge in the subnet; those of the nodes follow.
+/// The host number of the bridge in the subnet. The nodes have the next ones.
 const HOST: usize = 1;

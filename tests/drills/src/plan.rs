@@ -1,41 +1,41 @@
-//! What is asked, request by request.
+//! The requests of a run.
 
-/// The requests of a run. The same seed gives the same ones.
+/// The requests of a run. The same seed gives the same requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
-    /// How many users there are, each with a session at a time.
+    /// The number of users. Each has one session at a time.
     pub users: usize,
     /// Requests per second.
     pub rate: u64,
 }
 
-/// Who asks for what.
+/// A user, and the kind of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub user: usize,
     pub kind: Kind,
 }
 
-/// What a user does with the session.
+/// An operation on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Puts a number.
+    /// Sets the number.
     Put,
     /// Adds 1 to the counter.
     Add,
-    /// Sees who is signed in, and the number.
+    /// Reads the user and the number.
     Peek,
     /// Reads the counter.
     Count,
     /// Ends the session.
     Logout,
-    /// Comes with the token of a session that was ended.
+    /// Sends the token of a session that ended.
     Replay,
 }
 
 impl Plan {
-    /// When a request is due, in microseconds from the first one.
+    /// Returns the time at which a request is due, in microseconds since the first one.
     pub fn due(&self, number: u64) -> u64 {
         number * 1_000_000 / self.rate
     }
@@ -47,7 +47,7 @@ impl Plan {
     }
 }
 
-/// Half of the requests change the session: one in fifty ends it, and one in ten adds.
+/// Half of the requests change the session: of all, one in fifty ends it, and one in ten adds.
 fn kind(of_fifty: u64) -> Kind {
     match of_fifty {
         0 => Kind::Logout,
@@ -59,7 +59,7 @@ fn kind(of_fifty: u64) -> Kind {
     }
 }
 
-/// Where a number lands, by splitmix64.
+/// Maps a number to a pseudorandom one, by splitmix64.
 fn scattered(seed: u64, number: u64) -> u64 {
     let mut mixed = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,11 +1,11 @@
-//! A picture of the slowest answer of each run.
+//! A chart of the slowest response of each run.
 
 use std::fmt::Write;
 
 use crate::report::Chapter;
 use crate::statistics::Latencies;
 
-/// One panel for each drill: its runs in the order of their slowest answer at the other nodes.
+/// Draws one panel per drill. Its runs are sorted by their slowest response at healthy nodes.
 pub fn svg(chapters: &[Chapter]) -> String {
     let height = TOP + chapters.len() * PANEL;
     let mut picture = format!(
@@ -45,7 +45,7 @@ fn dots(picture: &mut String, top: usize, slowest: &Latencies) {
     }
 }
 
-/// Where a latency is drawn: one above the scale at its upper edge.
+/// Returns the vertical position of a latency. One beyond the scale is drawn at the upper edge.
 fn height_of(top: usize, micros: u64) -> f64 {
     let share = micros.min(SCALE) as f64 / SCALE as f64;
     (top + PANEL - BELOW) as f64 - share * (PANEL - BELOW - ABOVE) as f64
@@ -56,12 +56,12 @@ const LEFT: usize = 70;
 const RIGHT: usize = WIDTH - 20;
 const TOP: usize = 30;
 
-/// The height of a panel, and what is left free in it for its title and below the scale.
+/// The height of a panel, and the space in it for the title and below the scale.
 const PANEL: usize = 170;
 const ABOVE: usize = 24;
 const BELOW: usize = 16;
 
-/// The greatest latency that is told apart, in microseconds.
+/// The highest latency on the scale, in microseconds.
 const SCALE: u64 = 1_500_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The figures of all runs, as tables.
+//! Tables with the figures of all runs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::history::History;
 use crate::statistics::{A_SECOND, Figures, HALF_A_SECOND, Latencies};
 use crate::verdict::Verdict;
 
-/// The runs of one drill that were completed.
+/// The completed runs of one drill.
 #[derive(Clone, Debug)]
 pub struct Chapter {
     pub drill: Drill,
@@ -18,11 +18,11 @@ pub struct Chapter {
 }
 
 impl Chapter {
-    /// Reads the histories of all drills that were run.
+    /// Reads the histories of all drills.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn all(out: &Path) -> anyhow::Result<Vec<Self>> {
         let chapters = Drill::ALL.into_iter().map(|drill| Self::read(drill, out));
         let chapters = chapters.collect::<anyhow::Result<Vec<_>>>()?;
@@ -42,7 +42,8 @@ impl Chapter {
         Ok(Self { drill, runs })
     }
 
-    /// The slowest answer at the other nodes of each run in microseconds, the fastest run first.
+    /// Returns the slowest response of each run at healthy nodes, in microseconds and ascending
+    /// order.
     pub fn slowest(&self) -> Latencies {
         self.runs.iter().map(|run| run.latencies.slowest()).collect()
     }
@@ -56,7 +57,7 @@ impl Chapter {
     }
 }
 
-/// One row of figures for each drill.
+/// Writes one row of figures per drill.
 pub fn tables(chapters: &[Chapter]) -> String {
     let mut text = format!("{SPEED}\n");
     for chapter in chapters {
@@ -110,7 +111,7 @@ fn slow(chapter: &Chapter) -> String {
     format!("| {} | {answers} | {of_broken} | {near} |\n", chapter.drill)
 }
 
-/// A run in one line.
+/// Writes a run as one line.
 pub fn line(figures: &Figures) -> String {
     let Figures { latencies, failed, lag, verdict, .. } = figures;
     let (calls, slowest) = (latencies.count(), millis(latencies.slowest()));
@@ -122,18 +123,20 @@ pub fn line(figures: &Figures) -> String {
     )
 }
 
-/// Puts tables into a page, in the place of those that stand there.
+/// Replaces the tables of a page.
 ///
 /// # Errors
 ///
-/// When it has no place for them.
+/// Returns an error if the page has no markers for them.
 pub fn insert(page: &str, tables: &str) -> anyhow::Result<String> {
-    let (before, rest) = page.split_once(START).context("the page has no place for the figures")?;
-    let (_, after) = rest.split_once(END).context("the place for the figures has no end")?;
+    let (before, rest) =
+        page.split_once(START).context("the page has no marker for the start of the figures")?;
+    let (_, after) =
+        rest.split_once(END).context("the page has no marker for the end of the figures")?;
     Ok(format!("{before}{START}\n\n{tables}\n{END}{after}"))
 }
 
-/// Milliseconds with one digit.
+/// Formats milliseconds with one digit.
 fn millis(micros: u64) -> String {
     format!("{}.{}", micros / 1_000, micros / 100 % 10)
 }

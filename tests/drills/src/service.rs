@@ -1,4 +1,4 @@
-//! Processes of the reference application that are one service.
+//! A service of several processes of the reference application.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,23 +14,23 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::network::Network;
 
-/// Nodes that keep their names and addresses over their ends and starts. The processes are killed when
-/// this is dropped.
+/// Nodes that keep their names and addresses across restarts. Dropping the service kills the
+/// processes.
 pub struct Service {
     nodes: Vec<Node>,
     balancer: Balancer,
-    /// Asks also a node that gets no requests of users.
+    /// Also reaches nodes that get no requests of users.
     prober: Balancer,
     seeds: String,
-    site: Site,
+    launcher: Launcher,
     network: Option<Network>,
 }
 
-/// The program that runs, and where it leaves its logs and finds the secret.
+/// The program to run, and the place of its logs and its secret.
 #[derive(Clone, Debug)]
-pub struct Site {
+pub struct Launcher {
     pub program: PathBuf,
-    /// Files get this name with an extension.
+    /// The path of all files, without their extensions.
     pub base: PathBuf,
 }
 
@@ -44,22 +44,28 @@ struct Node {
 struct Process {
     child: Child,
     control: String,
-    /// Read no further, and open for as long as the program writes.
+    /// Kept open, unread, for as long as the program writes.
     _lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Service {
-    /// So many nodes, all started at once. They agree on who is there.
+    /// Starts all nodes concurrently, and waits until they agree on the members.
     ///
     /// # Errors
     ///
-    /// When they cannot be started.
-    pub async fn start(site: Site, nodes: usize, network: Option<Network>) -> anyhow::Result<Self> {
-        std::fs::write(site.secret(), "a secret of the nodes, and of no other process")?;
+    /// Returns an error if a node does not start.
+    pub async fn start(
+        launcher: Launcher,
+        nodes: usize,
+        network: Option<Network>,
+    ) -> anyhow::Result<Self> {
+        std::fs::write(launcher.secret(), "a secret of the nodes, and of no other process")?;
         let nodes: Vec<_> = (0..nodes).map(|n| Node::new(n, network.as_ref())).collect();
         let seeds: Vec<_> = nodes.iter().map(|node| node.peer_address.clone()).collect();
-        let [balancer, prober] = [(); 2].map(|()| Balancer::new(nodes.iter().map(Node::place)));
-        let mut service = Self { nodes, balancer, prober, seeds: seeds.join(","), site, network };
+        let [balancer, prober] =
+            [(); 2].map(|()| Balancer::new(nodes.iter().map(Node::label_and_address)));
+        let mut service =
+            Self { nodes, balancer, prober, seeds: seeds.join(","), launcher, network };
         let processes = (0..service.nodes.len()).map(|n| service.launch(n));
         let processes = try_join_all(processes).await?;
         for (node, process) in service.nodes.iter_mut().zip(processes) {
@@ -69,57 +75,57 @@ impl Service {
         Ok(service)
     }
 
-    /// Sends requests to the nodes, one after the other.
+    /// Returns the balancer, which sends requests to the nodes in turn.
     pub fn balancer(&self) -> &Balancer {
         &self.balancer
     }
 
-    /// The numbers of the nodes that run.
+    /// Returns the numbers of the running nodes.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|n| self.nodes[*n].process.is_some()).collect()
     }
 
-    /// Ends a node as a power cut does.
+    /// Kills a node, as a power cut does.
     ///
     /// # Errors
     ///
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub async fn kill(&mut self, n: usize) -> anyhow::Result<()> {
-        let mut process = self.nodes[n].process.take().context("it does not run")?;
-        process.child.kill().await.context("it cannot be killed")
+        let mut process = self.nodes[n].process.take().context("the node is not running")?;
+        process.child.kill().await.context("failed to kill the node")
     }
 
-    /// Ends a node as a deployment does: it drains.
+    /// Terminates a node, as a deployment does. The node drains.
     ///
     /// # Errors
     ///
-    /// When it does not run, or fails.
+    /// Returns an error if it is not running, or fails.
     pub async fn terminate(&mut self, n: usize) -> anyhow::Result<()> {
         self.signal(n, "TERM")?;
-        let mut process = self.nodes[n].process.take().context("it does not run")?;
+        let mut process = self.nodes[n].process.take().context("the node is not running")?;
         let status = tokio::time::timeout(PATIENCE, process.child.wait()).await??;
-        ensure!(status.success(), "it ends with {status}");
+        ensure!(status.success(), "the node exited with {status}");
         Ok(())
     }
 
-    /// Starts a node again, and waits until it takes clients.
+    /// Starts a node again, and waits until it accepts clients.
     ///
     /// # Errors
     ///
-    /// When it does not.
+    /// Returns an error if it does not within [`PATIENCE`].
     pub async fn restart(&mut self, n: usize) -> anyhow::Result<()> {
         self.nodes[n].process = Some(self.launch(n).await?);
         self.ready(n).await
     }
 
-    /// One more node, which takes clients from now on.
+    /// Adds a node, and waits until it accepts clients.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
-    pub async fn grow(&mut self) -> anyhow::Result<()> {
+    /// Returns an error if it does not start.
+    pub async fn add_node(&mut self) -> anyhow::Result<()> {
         let node = Node::new(self.nodes.len(), self.network.as_ref());
-        let place = node.place();
+        let place = node.label_and_address();
         self.nodes.push(node);
         let n = self.nodes.len() - 1;
         self.nodes[n].process = Some(self.launch(n).await?);
@@ -129,54 +135,54 @@ impl Service {
         Ok(())
     }
 
-    /// Sends a node a signal, by its name without the `SIG`.
+    /// Sends a node a signal. The name has no `SIG` prefix.
     ///
     /// # Errors
     ///
-    /// When it does not run.
+    /// Returns an error if the node is not running.
     pub fn signal(&self, n: usize, name: &str) -> anyhow::Result<()> {
-        let id = self.process(n)?.child.id().context("it has ended")?.to_string();
+        let id = self.process(n)?.child.id().context("the node has exited")?.to_string();
         let status = std::process::Command::new("kill").args(["-s", name, &id]).status()?;
         ensure!(status.success(), "kill -s {name} {id}: {status}");
         Ok(())
     }
 
-    /// The routes between the nodes.
+    /// Returns the network of the nodes.
     ///
     /// # Errors
     ///
-    /// When they are on the host's own network.
+    /// Returns an error if the nodes are on the host's own network.
     pub fn network(&self) -> anyhow::Result<&Network> {
-        self.network.as_ref().context("the nodes have no network of their own")
+        self.network.as_ref().context("this drill needs a network for the nodes")
     }
 
-    /// Moves the clock of a node by so many seconds.
+    /// Moves the clock of a node by this number of seconds.
     ///
     /// # Errors
     ///
-    /// When it does not run.
+    /// Returns an error if the node is not running.
     pub async fn advance_clock(&self, n: usize, seconds: i64) -> anyhow::Result<()> {
         let control = Client::new(&self.process(n)?.control);
         control.post(&format!("/clock/advance?s={seconds}")).await.ok();
         Ok(())
     }
 
-    /// Waits until a node takes clients.
+    /// Waits until a node accepts clients.
     ///
     /// # Errors
     ///
-    /// When it does not within [`PATIENCE`].
+    /// Returns an error if it does not within [`PATIENCE`].
     pub async fn ready(&self, n: usize) -> anyhow::Result<()> {
-        let is_ready = async || self.asked(n, "/readyz").await.is_some();
+        let is_ready = async || self.get(n, "/readyz").await.is_some();
         eventually(is_ready).await.with_context(|| format!("node {n} is not ready"))
     }
 
-    /// Waits until those that run are the members, agreed on, and miss no copy; by more than one
-    /// publication of their figures, so that what they say is not from before.
+    /// Waits until the running nodes are the agreed members and no copy is missing. Waits for more
+    /// than one publication of their metrics, so that none of them is stale.
     ///
     /// # Errors
     ///
-    /// When they are not within [`PATIENCE`].
+    /// Returns an error if this takes longer than [`PATIENCE`].
     pub async fn settled(&self) -> anyhow::Result<()> {
         let mut since = Instant::now();
         eventually(async || {
@@ -186,7 +192,7 @@ impl Service {
             since.elapsed() > PUBLISHED_EVERY
         })
         .await
-        .context("the nodes do not settle")
+        .context("the nodes do not agree on the members and their copies")
     }
 
     async fn is_settled(&self) -> bool {
@@ -194,7 +200,7 @@ impl Service {
         let wanted = [("members", nodes.len() as f64), ("under_replicated", 0.0)];
         for n in nodes {
             for (name, value) in wanted {
-                if self.figure(n, name).await != Some(value) {
+                if self.metric(n, name).await != Some(value) {
                     return false;
                 }
             }
@@ -202,44 +208,44 @@ impl Service {
         true
     }
 
-    /// How many messages of other nodes the nodes passed on.
+    /// Returns the number of messages that nodes relayed for other nodes.
     pub async fn relayed(&self) -> f64 {
         let mut sum = 0.0;
         for n in self.running() {
-            sum += self.figure(n, "relayed_messages_total").await.unwrap_or(0.0);
+            sum += self.metric(n, "relayed_messages_total").await.unwrap_or(0.0);
         }
         sum
     }
 
-    /// A metric that a node publishes under its name alone.
-    async fn figure(&self, n: usize, name: &str) -> Option<f64> {
-        let metrics = self.asked(n, "/metrics").await?;
+    /// Returns a metric that a node publishes without labels.
+    async fn metric(&self, n: usize, name: &str) -> Option<f64> {
+        let metrics = self.get(n, "/metrics").await?;
         let start = format!("steadfast_{name}{{node=\"{}\"}}", self.nodes[n].label);
         metrics.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok())
     }
 
-    /// What a node answers, if it is well.
-    async fn asked(&self, n: usize, path: &str) -> Option<String> {
+    /// Returns a node's response, if it was successful.
+    async fn get(&self, n: usize, path: &str) -> Option<String> {
         let sent = self.prober.send(Policy::At(n), &Client::new(""), "GET", path, "").await;
         sent.answer.ok().filter(|reply| reply.status == 200).map(|reply| reply.body)
     }
 
     fn process(&self, n: usize) -> anyhow::Result<&Process> {
-        self.nodes[n].process.as_ref().context("it does not run")
+        self.nodes[n].process.as_ref().context("the node is not running")
     }
 
     async fn launch(&self, n: usize) -> anyhow::Result<Process> {
         let node = &self.nodes[n];
         let Node { label, address, peer_address, .. } = node;
-        let (seeds, secret) = (&self.seeds, self.site.secret());
+        let (seeds, secret) = (&self.seeds, self.launcher.secret());
         let secret = secret.display();
         let store =
             format!("replicated:?copies=1&bind={peer_address}&seeds={seeds}&secret-file={secret}");
-        let entry = self.network.as_ref().map(|network| network.entry(n));
-        let mut command = self.site.command(entry.iter().flatten());
+        let entry = self.network.as_ref().map(|network| network.command_prefix(n));
+        let mut command = self.launcher.command(entry.iter().flatten());
         command.args(["--store", &store, "--node", label, "--listen", address]);
-        command.args(["--control", "127.0.0.1:0"]).stderr(self.site.log(label)?);
-        Process::start(&mut command).await.with_context(|| format!("{label} does not start"))
+        command.args(["--control", "127.0.0.1:0"]).stderr(self.launcher.log(label)?);
+        Process::start(&mut command).await.with_context(|| format!("failed to start {label}"))
     }
 }
 
@@ -252,8 +258,8 @@ impl Node {
         Self { label: format!("n{}", n + 1), address, peer_address, process: None }
     }
 
-    /// Its label, and where it serves.
-    fn place(&self) -> (String, String) {
+    /// Returns the node's label and its address.
+    fn label_and_address(&self) -> (String, String) {
         (self.label.clone(), self.address.clone())
     }
 }
@@ -261,7 +267,7 @@ impl Node {
 impl Process {
     async fn start(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command.spawn()?;
-        let stdout = child.stdout.take().context("it has a standard output")?;
+        let stdout = child.stdout.take().context("the standard output is piped")?;
         let mut lines = BufReader::new(stdout).lines();
         announced(&mut lines, "listening on http://").await?;
         let control = announced(&mut lines, "control on http://").await?;
@@ -275,14 +281,15 @@ async fn announced(
 ) -> anyhow::Result<String> {
     match tokio::time::timeout(PATIENCE, lines.next_line()).await?? {
         Some(line) => {
-            let rest = line.strip_prefix(start).with_context(|| format!("it says {line:?}"))?;
+            let rest =
+                line.strip_prefix(start).with_context(|| format!("unexpected output {line:?}"))?;
             Ok(rest.to_owned())
         }
-        None => bail!("it ends: its log says why"),
+        None => bail!("the process exited: see its log"),
     }
 }
 
-impl Site {
+impl Launcher {
     fn secret(&self) -> PathBuf {
         self.base.with_extension("secret")
     }
@@ -292,7 +299,8 @@ impl Site {
         Ok(File::options().create(true).append(true).open(path)?)
     }
 
-    /// The program with nothing of this one's environment, after words that say where it runs.
+    /// Returns the program with an empty environment, prefixed by the words that enter its
+    /// namespace.
     fn command<'w>(&self, entry: impl Iterator<Item = &'w String>) -> Command {
         let mut words: Vec<&Path> = entry.map(Path::new).collect();
         words.push(&self.program);
@@ -310,11 +318,11 @@ async fn eventually(mut is_so: impl AsyncFnMut() -> bool) -> anyhow::Result<()> 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.context("it takes too long")
+    tokio::time::timeout(PATIENCE, wait).await.context("timed out")
 }
 
-/// How long a node may take for what it was told to.
+/// The time within which a node has to do as instructed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a node publishes its figures, and a little more.
+/// The interval at which a node publishes its metrics, with a margin.
 const PUBLISHED_EVERY: Duration = Duration::from_millis(1_200);

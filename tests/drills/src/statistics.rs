@@ -1,9 +1,9 @@
-//! Latencies and failures at the nodes that were not broken.
+//! Latencies and failures at healthy nodes.
 
 use crate::history::{Answer, Call, History};
 use crate::verdict::Verdict;
 
-/// How long calls took, in microseconds, the fastest first.
+/// Durations of calls in microseconds, in ascending order.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies(Vec<u64>);
 
@@ -16,7 +16,8 @@ impl FromIterator<u64> for Latencies {
 }
 
 impl Latencies {
-    /// The least one that so many percent of all do not exceed; 0 if there is none.
+    /// Returns the lowest latency that this percentage of all does not exceed, or 0 if there is
+    /// none.
     pub fn percentile(&self, percent: usize) -> u64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).copied().unwrap_or(0)
@@ -26,7 +27,7 @@ impl Latencies {
         self.0.last().copied().unwrap_or(0)
     }
 
-    /// How many took longer.
+    /// Returns the number of calls that took longer.
     pub fn over(&self, limit: u64) -> usize {
         self.0.len() - self.0.partition_point(|latency| *latency <= limit)
     }
@@ -40,18 +41,18 @@ impl Latencies {
     }
 }
 
-/// What is known of the answers that were slow.
+/// Facts about the slow responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slow {
     pub answers: usize,
-    /// Of sessions that a broken node held.
+    /// Those of sessions that a broken node held.
     pub of_broken: usize,
-    /// Under way within a second of a fault, or of its mending.
+    /// Those in progress within a second of a fault or of its repair.
     pub near: usize,
 }
 
 impl Slow {
-    /// Of the answers at the other nodes that took longer than a limit.
+    /// Counts the responses of healthy nodes that took longer than a limit.
     fn of(history: &History, limit: u64) -> Self {
         let slow: Vec<_> =
             history.elsewhere().filter(|call| call.end - call.start > limit).collect();
@@ -66,11 +67,11 @@ impl Slow {
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// Of the answers at the other nodes, also of those that failed.
+    /// Latencies at healthy nodes, including those of failed calls.
     pub latencies: Latencies,
-    /// Calls at the other nodes that were answered by an error, or not at all.
+    /// Calls at healthy nodes that got an error or no response.
     pub failed: usize,
-    /// How much too late a call was sent at most, because the machine was busy.
+    /// The longest delay of a request by the test itself, because the machine was busy.
     pub lag: u64,
     pub slow: Slow,
     pub verdict: Verdict,

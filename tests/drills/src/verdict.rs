@@ -1,8 +1,8 @@
-//! What a history proves: whether one server that never fails could have told the clients this.
+//! Checks whether a single server that never fails could have given the clients these responses.
 //!
-//! Each session has three keys, and each of them has to be linearizable: whether the session lives, its
-//! number, its counter. A client carries the version that it saw last, so none of its reads may be older
-//! than what it was told.
+//! Each session has three keys: its life, its number and its counter. Each of them has to be
+//! linearizable. A client carries the version that it saw last, so none of its reads may be older
+//! than that version.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use serde_json::Value;
 
 use crate::history::{Answer, Call, History, Operation, What};
 
-/// What was found in a history.
+/// The result of checking a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub sessions: usize,
-    /// Writes that were acknowledged.
+    /// Acknowledged writes.
     pub acknowledged: usize,
-    /// Numbers and counters that lack an acknowledged write, or have one too many, at the end.
+    /// Numbers and counters that, at the end, lack an acknowledged write or have a surplus one.
     pub lost_writes: usize,
-    /// Those that are right at the end, but were read wrongly on the way.
+    /// Numbers and counters that are right at the end, but were read wrongly before.
     pub misread: usize,
     /// Sessions that a node showed after it had confirmed their end.
     pub revived: usize,
-    /// Sessions that were gone, though nobody had ended them.
+    /// Sessions that were gone although no call had ended them.
     pub lost_sessions: usize,
-    /// The faults, for people.
+    /// Descriptions of the faults, for human readers.
     pub notes: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Verdict {
         let ends = history.events.iter().find(|event| event.what == What::Ends);
         let over = ends.map_or(0, |event| event.at);
         let mut verdict = Self::default();
-        // Of a login that was not confirmed, the client has no token.
+        // Without a confirmed login, the client has no token.
         sessions.retain(|_, calls| calls.iter().any(|call| is_login(call)));
         sessions.values_mut().for_each(drop_ambiguous);
         for (session, calls) in sessions {
@@ -93,22 +93,22 @@ fn is_login(call: &Call) -> bool {
     call.operation == Operation::Login && call.answer.is_done()
 }
 
-/// A counter that is not there is one that was never added to, or that of no session: it says nothing
-/// once the session may have ended.
+/// A missing counter was either never added to, or belongs to no session. It proves nothing once
+/// the session may have ended.
 fn drop_ambiguous(calls: &mut Vec<&Call>) {
     let ends = calls.iter().filter(|call| call.operation == Operation::Logout);
     let end = ends.map(|call| call.start).min().unwrap_or(u64::MAX);
     calls.retain(|call| call.end < end || !call.shows_no_counter());
 }
 
-/// Whether it was seen after its end was confirmed.
+/// Returns true if the session was seen after its end was confirmed.
 fn is_revived(events: &[Event]) -> bool {
     let ends = events.iter().filter(|event| event.step == ENDED && event.is_certain);
     let end = ends.map(|event| event.until).min().unwrap_or(u64::MAX);
     events.iter().any(|event| event.step == ALIVE && event.invoked > end)
 }
 
-/// 0 before the login, 1 while it lives, 2 from its end on.
+/// 0 before the login, 1 while the session lives, 2 after its end.
 fn life(call: &Call) -> Option<Event> {
     let step = match call.operation {
         Operation::Login => Step::Replace { from: 0, to: 1 },
@@ -137,7 +137,7 @@ fn counter(call: &Call) -> Option<Event> {
 }
 
 impl Call {
-    /// What was told in the body, or null.
+    /// Returns the value in the response body, or null.
     fn told(&self) -> Value {
         match &self.answer {
             Answer::Told { body, .. } => serde_json::from_str(body).unwrap_or_default(),
@@ -145,7 +145,7 @@ impl Call {
         }
     }
 
-    /// Whether it was done, and to no session, or to another one than it was meant for.
+    /// Returns true if the call was answered for no session, or for another one.
     fn shows_no_session(&self) -> bool {
         let has_new_token = matches!(self.answer, Answer::Told { token: true, .. });
         has_new_token || self.operation == Operation::Peek && self.told()["user"].is_null()
@@ -167,7 +167,7 @@ impl Call {
         shows.then(|| self.event(Step::Read(self.told()[field].as_i64().unwrap_or(0)))).flatten()
     }
 
-    /// What was not answered may have happened, unless no node took it.
+    /// A call without a response may have taken effect, unless no node accepted its connection.
     fn event(&self, step: Step) -> Option<Event> {
         match &self.answer {
             Answer::Refused => None,
@@ -284,7 +284,7 @@ mod tests {
         Verdict::of(&history(calls))
     }
 
-    /// Calls one after another, of which the last one looks at what is left.
+    /// Builds a history of sequential calls, the last of which is a final read.
     fn history(calls: &[(Operation, &str)]) -> History {
         let run = Run { drill: "kill".to_owned(), number: 1, users: 1, rate: 1 };
         let events = vec![Moment { at: 10 * calls.len() as u64 - 10, what: What::Ends }];

@@ -1,4 +1,4 @@
-//! A drill as the program runs it: a node is killed under load.
+//! A short drill: a node is killed under load.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

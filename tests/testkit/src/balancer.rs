@@ -84,14 +84,15 @@ impl Balancer {
         self.0.nodes.lock().unwrap().extend(nodes.into_iter().map(upstream));
     }
 
-    /// Sends no request to a node from now on, and waits until none is there.
-    pub async fn take_out(&self, node: usize) {
+    /// Sends no more requests to a node, and waits until none is in progress there.
+    pub async fn disable(&self, node: usize) {
         let upstream = self.node(node);
         upstream.is_out.store(true, Ordering::SeqCst);
         eventually(async || upstream.busy.load(Ordering::SeqCst) == 0).await;
     }
 
-    pub fn put_in(&self, node: usize) {
+    /// Sends requests to a disabled node again.
+    pub fn enable(&self, node: usize) {
         self.node(node).is_out.store(false, Ordering::SeqCst);
     }
 

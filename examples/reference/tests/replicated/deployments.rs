@@ -47,7 +47,7 @@ async fn a_service_grows_and_shrinks_under_load() {
     cluster.settled().await;
     for n in [4, 3] {
         cluster.terminate(n).await;
-        balancer.take_out(n).await;
+        balancer.disable(n).await;
     }
     load.rounds(2).await;
     let witnesses = load.finish().await;

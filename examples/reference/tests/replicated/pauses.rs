@@ -53,11 +53,11 @@ async fn a_stalled_node_serves_no_stale_session() {
 
 /// Lets a node stand still. Its balancer sends it nothing during that time, and resumes immediately afterwards.
 async fn pause(cluster: &Cluster, balancer: &Balancer, n: usize, time: Duration) {
-    balancer.take_out(n).await;
+    balancer.disable(n).await;
     cluster.pause(n);
     tokio::time::sleep(time).await;
     cluster.resume(n);
-    balancer.put_in(n);
+    balancer.enable(n);
 }
 
 async fn are_holders_the_same(cluster: &Cluster, routes: &BTreeMap<String, Vec<String>>) -> bool {
