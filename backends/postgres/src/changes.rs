@@ -18,13 +18,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::connection::{Argument, Connection, Malformed, Row, Statement};
+use crate::connection::{Argument, Connection, Failed, Malformed, Row, Statement};
+use crate::database::{Database, Resend};
 use crate::error::Failure;
+use crate::given::GivenPool;
 use crate::hosts::Hosts;
-use crate::pool::{Pool, Resend};
 use crate::statements::Feed;
 
-/// The listeners of this process. They share one connection, opened for the first of them.
+/// The listeners of this process. They share one line to the database, opened for the first of
+/// them.
 #[derive(Clone)]
 pub(crate) struct Changes(Arc<Shared>);
 
@@ -39,11 +41,18 @@ struct Shared {
 /// The source of changes.
 #[derive(Clone)]
 struct Source {
-    hosts: Arc<Hosts>,
-    /// True if connections to these hosts receive notifications.
-    can_be_rung: bool,
+    access: Access,
     feed: Feed,
     env: Env,
+}
+
+/// How a listener reaches the database.
+#[derive(Clone)]
+pub(crate) enum Access {
+    /// On a separate connection, which receives notifications if `can_be_rung`.
+    Own { hosts: Arc<Hosts>, can_be_rung: bool },
+    /// On any connection of the application's pool, for one statement at a time.
+    Given(GivenPool),
 }
 
 /// The task that listens for all, on the runtime that first asked for it.
@@ -53,9 +62,9 @@ struct Relay {
 }
 
 impl Changes {
-    pub(crate) fn new(hosts: Arc<Hosts>, can_be_rung: bool, feed: Feed, env: Env) -> Self {
+    pub(crate) fn new(access: Access, feed: Feed, env: Env) -> Self {
         Self(Arc::new(Shared {
-            source: Source { hosts, can_be_rung, feed, env },
+            source: Source { access, feed, env },
             relay: Mutex::default(),
             is_up: Arc::default(),
             bell: Arc::default(),
@@ -71,11 +80,11 @@ impl Changes {
     }
 
     /// Notifies the listeners soon, once for all changes until then.
-    pub(crate) fn ring(&self, pool: &Pool) {
+    pub(crate) fn ring(&self, database: &Database) {
         let bell = &self.0.bell;
         if bell.swap(RUNG, Ordering::SeqCst) == SILENT {
             let ringing = Ringing(Some(Arc::clone(bell)));
-            tokio::spawn(ringing.ring(pool.clone(), self.0.source.feed.clone()));
+            tokio::spawn(ringing.ring(database.clone(), self.0.source.feed.clone()));
         }
     }
 }
@@ -166,25 +175,19 @@ async fn keep_relaying(source: Source, up: Up, sender: Sender<Change>) {
 }
 
 impl Source {
-    /// Registers a listener on a separate connection to the primary. Once it returns, every change
-    /// is reported to it.
+    /// Registers a listener. Once it returns, every change is reported to it.
     async fn open(&self) -> Result<Reader, Failure> {
         let opening = async {
-            let opened = self.hosts.connect().await;
-            let mut connection = opened.map_err(|error| Failure::Connection(error.into()))?;
-            if self.can_be_rung {
-                connection.batch(&format!("LISTEN \"{}\"", self.feed.channel)).await?;
-            }
+            let mut line = self.access.open(&self.feed).await?;
             let mut random = [0; 16];
             self.env.fill(&mut random).map_err(|error| Failure::Connection(error.into()))?;
             let listener = Uuid::from_bytes(random);
-            run(&mut connection, &self.feed.register, &[("listener", &listener)]).await?;
-            let row = one(run(&mut connection, &self.feed.writers, &[]).await?)?;
+            run(&mut line, &self.feed.register, &[("listener", &listener)]).await?;
+            let row = one(run(&mut line, &self.feed.writers, &[]).await?)?;
             let seen: String = row.get(0).map_err(malformed)?;
             let writers: Option<Vec<String>> = row.get(1).map_err(malformed)?;
-            let (feed, can_be_rung) = (self.feed.clone(), self.can_be_rung);
             let passed = VecDeque::from([(Instant::now(), seen.clone())]);
-            let reader = Reader { connection, feed, can_be_rung, listener, seen, passed };
+            let reader = Reader { line, feed: self.feed.clone(), listener, seen, passed };
             Ok((reader, writers.unwrap_or_default()))
         };
         let opened = timeout(ANSWERS_WITHIN, opening).await;
@@ -197,11 +200,49 @@ impl Source {
     }
 }
 
+impl Access {
+    async fn open(&self, feed: &Feed) -> Result<Line, Failure> {
+        let (hosts, can_be_rung) = match self {
+            Self::Own { hosts, can_be_rung } => (hosts, *can_be_rung),
+            Self::Given(pool) => return Ok(Line::Given(pool.clone())),
+        };
+        let opened = hosts.connect().await;
+        let mut connection = opened.map_err(|error| Failure::Connection(error.into()))?;
+        if !can_be_rung {
+            return Ok(Line::Own(Box::new(connection)));
+        }
+        connection.batch(&format!("LISTEN \"{}\"", feed.channel)).await?;
+        Ok(Line::Rung(Box::new(connection)))
+    }
+}
+
+/// The line of a listener to the database.
+enum Line {
+    /// A connection that receives notifications.
+    Rung(Box<Connection>),
+    Own(Box<Connection>),
+    Given(GivenPool),
+}
+
+impl Line {
+    async fn run(
+        &mut self,
+        statement: &Statement,
+        arguments: &[Argument<'_>],
+    ) -> Result<Vec<Row>, Failed> {
+        match self {
+            Self::Rung(connection) | Self::Own(connection) => {
+                connection.run(statement, arguments).await
+            }
+            Self::Given(pool) => pool.run(statement, arguments).await,
+        }
+    }
+}
+
 /// A registered listener.
 struct Reader {
-    connection: Connection,
+    line: Line,
     feed: Feed,
-    can_be_rung: bool,
     listener: Uuid,
     /// The snapshot of the last poll, in the database's own notation.
     seen: String,
@@ -226,7 +267,7 @@ impl Reader {
     /// Returns the changes committed since the last poll.
     async fn look(&mut self) -> Result<Vec<Change>, Failure> {
         let arguments: [Argument<'_>; 2] = [("listener", &self.listener), ("seen", &self.seen)];
-        let rows = run(&mut self.connection, &self.feed.poll, &arguments).await?;
+        let rows = run(&mut self.line, &self.feed.poll, &arguments).await?;
         let first = rows.first().ok_or(NO_ROW)?;
         self.seen = first.get(0).map_err(malformed)?;
         if first.get::<Option<bool>>(1).map_err(malformed)? != Some(true) {
@@ -241,11 +282,11 @@ impl Reader {
 
     /// Waits for a notification, or for the polling interval.
     async fn wait(&mut self) -> Result<(), Failure> {
-        if !self.can_be_rung {
+        let Line::Rung(connection) = &mut self.line else {
             sleep(LOOKS_EVERY).await;
             return Ok(());
-        }
-        if let Ok(rung) = timeout(LOOKS_UNRUNG_EVERY, self.connection.notified()).await {
+        };
+        if let Ok(rung) = timeout(LOOKS_UNRUNG_EVERY, connection.notified()).await {
             rung?;
             sleep(LOOKS_AT_MOST_EVERY).await;
         }
@@ -254,7 +295,7 @@ impl Reader {
 
     async fn are_writing(&mut self, writers: &Vec<String>) -> Result<bool, Failure> {
         let arguments: [Argument<'_>; 1] = [("writers", writers)];
-        let row = one(run(&mut self.connection, &self.feed.are_writing, &arguments).await?)?;
+        let row = one(run(&mut self.line, &self.feed.are_writing, &arguments).await?)?;
         row.get(0).map_err(malformed)
     }
 
@@ -264,7 +305,7 @@ impl Reader {
             return Ok(());
         }
         let arguments: [Argument<'_>; 1] = [("listener", &self.listener)];
-        if run(&mut self.connection, &self.feed.renew, &arguments).await?.is_empty() {
+        if run(&mut self.line, &self.feed.renew, &arguments).await?.is_empty() {
             return Err(LAPSED);
         }
         self.passed.push_back((Instant::now(), self.seen.clone()));
@@ -280,7 +321,7 @@ impl Reader {
         }
         let Some((_, seen)) = past else { return Ok(()) };
         let arguments: [Argument<'_>; 1] = [("seen", &seen)];
-        run(&mut self.connection, &self.feed.forget, &arguments).await.map(drop)
+        run(&mut self.line, &self.feed.forget, &arguments).await.map(drop)
     }
 }
 
@@ -288,10 +329,10 @@ impl Reader {
 struct Ringing(Option<Arc<AtomicU8>>);
 
 impl Ringing {
-    async fn ring(mut self, pool: Pool, feed: Feed) {
+    async fn ring(mut self, database: Database, feed: Feed) {
         while !self.is_done() {
             // A failure does no harm: listeners also poll.
-            let _ = pool.rows(Resend::Freely, &feed.ring, &[("channel", &feed.channel)]).await;
+            let _ = database.rows(Resend::Freely, &feed.ring, &[("channel", &feed.channel)]).await;
             sleep(RINGS_AT_MOST_EVERY).await;
         }
     }
@@ -326,11 +367,11 @@ const RUNG: u8 = 1;
 const RINGING: u8 = 2;
 
 async fn run(
-    connection: &mut Connection,
+    line: &mut Line,
     statement: &Statement,
     arguments: &[Argument<'_>],
 ) -> Result<Vec<Row>, Failure> {
-    let answer = timeout(ANSWERS_WITHIN, connection.run(statement, arguments)).await;
+    let answer = timeout(ANSWERS_WITHIN, line.run(statement, arguments)).await;
     answer.map_err(|_| Failure::Hung)?.map_err(|failed| failed.failure)
 }
 

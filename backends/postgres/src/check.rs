@@ -7,7 +7,8 @@ use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 use steadfast_core::{Env, Record, RecordId};
 use uuid::Uuid;
 
-use crate::connection::{Argument, Connection, Statement};
+use crate::connection::{Argument, Statement};
+use crate::database::AnyConnection;
 use crate::error::{Failure, SetupError};
 use crate::names::Names;
 use crate::statements::Statements;
@@ -18,7 +19,7 @@ use crate::statements::Statements;
 /// that call a function are run, because the privileges inside a function are only checked then: a
 /// session is created, signed in and ended while a listener is registered.
 pub(crate) async fn check(
-    connection: &mut Connection,
+    connection: &mut AnyConnection,
     statements: &Statements,
     names: &Names,
     role: &str,
@@ -49,7 +50,7 @@ fn object_of(message: &str) -> Option<(&str, &str)> {
 }
 
 struct Trial<'a> {
-    connection: &'a mut Connection,
+    connection: &'a mut AnyConnection,
     names: &'a Names,
     role: &'a str,
     now: i64,

@@ -35,6 +35,15 @@ pub enum SetupError {
     /// No host is a writable primary.
     #[error("no host of the database can be written to")]
     Unreachable(#[from] Unreachable),
+    /// The application's pool gives no connection.
+    #[error("the pool gives no connection")]
+    Pool(#[source] Failure),
+    /// A setting concerns connections, which the application's pool opens itself.
+    #[error(
+        "the store runs on the application's pool: set hosts, TLS, timeouts to connect and the number \
+         of connections on that pool"
+    )]
+    PoolSettings,
     /// The database has another encoding than UTF8.
     #[error("the database has the encoding {encoding}; create one with UTF8")]
     Encoding {
@@ -148,10 +157,15 @@ impl Failure {
                 _ => {}
             }
         }
+        Self::of(code, message, severity == "FATAL" || severity == "PANIC")
+    }
+
+    /// Creates an error of the server, without a message that may quote data.
+    pub(crate) fn of(code: String, mut message: String, is_fatal: bool) -> Self {
         if let Some((_, meaning)) = ABOUT_DATA.iter().find(|(class, _)| code.starts_with(class)) {
             message = (*meaning).to_owned();
         }
-        Self::Server { code, message, is_fatal: severity == "FATAL" || severity == "PANIC" }
+        Self::Server { code, message, is_fatal }
     }
 
     /// The peer closed the connection.

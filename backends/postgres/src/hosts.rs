@@ -41,7 +41,7 @@ pub(crate) struct Terms {
 }
 
 /// The operating system's settings for dead connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
     /// `None` disables keepalive probes.
     pub(crate) keepalive: Option<Keepalive>,

@@ -42,17 +42,17 @@
 //! With several hosts, the writable one is used. When it fails, the others are tried, and a promoted
 //! standby is found within a second.
 //!
-//! # With a pool of the application
+//! # Connections
 //!
-//! The store uses its own connections, even if the application has a pool. After a failure, it must
-//! know what exactly was sent and answered before it can repeat a statement, and a pool does not report
-//! that. A slow report in the application's pool would also delay the sessions of all requests.
+//! Each node opens at most [`connections`](PostgresStoreBuilder::connections), 10 by default, and one
+//! that listens unless [`tell_changes`](PostgresStoreBuilder::tell_changes) is off. A statement takes one
+//! while it runs, so a service with little traffic needs two or three. A pooler in front of the server
+//! can serve both the store and the application's pool.
 //!
-//! Plan for these connections: each node opens at most
-//! [`connections`](PostgresStoreBuilder::connections), 10 by default, and one that listens unless
-//! [`tell_changes`](PostgresStoreBuilder::tell_changes) is off. A statement takes one while it runs, so a
-//! service with little traffic needs two or three. A pooler in front of the server can serve both the
-//! store and the application's pool.
+//! With the feature `sqlx-0_8`, `PostgresStore::with_pool` runs the store on a pool of the application
+//! instead. That saves connections and costs certainty: a pool does not report what was sent before a
+//! connection broke, so that more interrupted writes fail, and a slow query of the application delays
+//! the sessions of all requests.
 //!
 //! # Deployment caveats
 //!
@@ -72,12 +72,14 @@
 //! | --- | --- |
 //! | `store`, `address` | [`PostgresStore`], its builder and the store traits; the address of a database |
 //! | `sessions`, `patches`, `rows` | the operations, their arguments and their answers |
-//! | `pool`, `shares` | connections and repeated statements; the limit on connections per record |
+//! | `database`, `given` | repeated statements, over the store's own connections or the application's pool |
+//! | `pool`, `shares`, `settings` | the store's own connections; the limit on connections per record |
 //! | `connection`, `hosts` | one connection, and the search for the primary |
 //! | `changes`, `endings` | the change feed, and the queue of sessions that ended without a request |
 //! | `schema`, `check` | migrations, and the check of privileges; `sql/functions.sql` applies patches |
 
 mod store;
+mod settings;
 mod address;
 mod error;
 
@@ -87,6 +89,8 @@ mod rows;
 mod sweep;
 mod endings;
 
+mod database;
+mod given;
 mod pool;
 mod metrics;
 mod shares;

@@ -7,7 +7,7 @@ use steadfast_core::{
 use uuid::Uuid;
 
 use crate::connection::{Argument, Malformed, Row, Statement};
-use crate::pool::{Pool, Resend};
+use crate::database::{Database, Resend};
 use crate::rows::{self, compared, text};
 
 /// Arguments that are computed from the whole patch.
@@ -81,7 +81,7 @@ impl<'p> Arguments<'p> {
 
     pub(crate) async fn send(
         &self,
-        pool: &Pool,
+        database: &Database,
         statement: &Statement,
         tells: bool,
         id: RecordId,
@@ -129,7 +129,7 @@ impl<'p> Arguments<'p> {
             ("idle", &patch.idle_deadline().map(Timestamp::as_millis)),
             ("owner", &patch.owner().map(RouteLabel::as_str)),
         ];
-        pool.rows(self.resend(), statement, &arguments).await
+        database.rows(self.resend(), statement, &arguments).await
     }
 
     /// Parses the outcome: the effects of the patch, or the reason why it had none.

@@ -28,7 +28,6 @@ struct Shared {
     hosts: Arc<Hosts>,
     /// The highest number of connections.
     most: usize,
-    timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -72,18 +71,9 @@ struct Waiter {
     lease: oneshot::Sender<Result<Lease, Arc<Unreachable>>>,
 }
 
-/// Whether a statement may be sent again while the fate of the first attempt is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resend {
-    /// Always: a repetition has no further effect, and neither has a first attempt that arrives
-    /// after all others.
-    Freely,
-    Never,
-}
-
 impl Pool {
     /// Creates a pool without connections.
-    pub(crate) fn new(hosts: Arc<Hosts>, most: usize, timeout: Duration) -> Self {
+    pub(crate) fn new(hosts: Arc<Hosts>, most: usize) -> Self {
         let state = State {
             idle: Vec::new(),
             open: 0,
@@ -97,42 +87,31 @@ impl Pool {
             generation: 0,
             shown: Shown::default(),
         };
-        Self(Arc::new(Shared { hosts, most, timeout, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { hosts, most, state: Mutex::new(state) }))
     }
 
     /// Adds a connection that was opened for another purpose.
-    pub(crate) fn adopt(&self, connection: Connection) {
+    pub(crate) fn adopt(&self, connection: Box<Connection>) {
         self.state().open += 1;
-        self.put_back(self.lend(Box::new(connection), 0));
+        self.put_back(self.lend(connection, 0));
     }
 
-    /// Runs a statement. Repeats it if that is safe and may help.
-    pub(crate) async fn rows(
+    pub(crate) fn hosts(&self) -> &Arc<Hosts> {
+        &self.0.hosts
+    }
+
+    /// Returns the highest number of connections.
+    pub(crate) fn size(&self) -> usize {
+        self.0.most
+    }
+
+    /// Runs a statement on a connection that seems to work.
+    pub(crate) async fn run(
         &self,
-        resend: Resend,
         statement: &Statement,
         arguments: &[Argument<'_>],
-    ) -> Result<Vec<Row>, StoreError> {
-        let run = async {
-            let mut attempts = 0;
-            loop {
-                attempts += 1;
-                let failed = match self.lease().await?.run(statement, arguments).await {
-                    Ok(rows) => return Ok(rows),
-                    Err(failed) => failed,
-                };
-                let may_resend = failed.had_no_effect || resend == Resend::Freely;
-                if !may_resend || attempts == ATTEMPTS || !self.may_help(&failed.failure) {
-                    return Err(failed.failure.into());
-                }
-            }
-        };
-        timeout(self.0.timeout, run).await.unwrap_or(Err(StoreError::Timeout))
-    }
-
-    /// Returns true if a failed statement may succeed when it is sent again.
-    fn may_help(&self, failure: &Failure) -> bool {
-        failure.is_passing() && (!failure.is_demotion() || self.0.hosts.are_several())
+    ) -> Result<Result<Vec<Row>, Failed>, StoreError> {
+        Ok(self.lease().await?.run(statement, arguments).await)
     }
 
     /// Borrows a connection that seems to work, as soon as there is one.
@@ -528,9 +507,6 @@ fn unreachable(failure: Arc<Unreachable>) -> StoreError {
         StoreError::unavailable(failure)
     }
 }
-
-/// The highest number of attempts of a statement.
-const ATTEMPTS: u32 = 3;
 
 /// The time that callers share a failure to connect.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,14 +1,15 @@
 //! The tables and functions, and their migrations.
 
 use crate::check;
-use crate::connection::{Column, Connection, Statement};
+use crate::connection::{Column, Statement};
+use crate::database::AnyConnection;
 use crate::error::{Failure, SetupError};
 use crate::names::Names;
 
 /// Migrates the tables and functions of a store to this version. Concurrent callers wait for each
 /// other.
 pub(crate) async fn migrate(
-    connection: &mut Connection,
+    connection: &mut AnyConnection,
     names: &Names,
     role: &str,
 ) -> Result<(), SetupError> {
@@ -42,7 +43,7 @@ pub(crate) async fn migrate(
 
 /// Checks that the tables and functions exist and have at least this version.
 pub(crate) async fn check(
-    connection: &mut Connection,
+    connection: &mut AnyConnection,
     names: &Names,
     role: &str,
 ) -> Result<(), SetupError> {
@@ -58,7 +59,7 @@ pub(crate) async fn check(
     Ok(())
 }
 
-async fn check_encoding(connection: &mut Connection) -> Result<(), SetupError> {
+async fn check_encoding(connection: &mut AnyConnection) -> Result<(), SetupError> {
     let encoding = first::<String>(connection, "SELECT current_setting('server_encoding')").await;
     match encoding.map_err(SetupError::Refused)? {
         encoding if encoding == "UTF8" => Ok(()),
@@ -66,17 +67,17 @@ async fn check_encoding(connection: &mut Connection) -> Result<(), SetupError> {
     }
 }
 
-async fn version(connection: &mut Connection, names: &Names) -> Result<i32, Failure> {
+async fn version(connection: &mut AnyConnection, names: &Names) -> Result<i32, Failure> {
     first(connection, &names.fill("SELECT coalesce(max(version), 0) FROM {migrations}")).await
 }
 
-async fn batch(connection: &mut Connection, sql: &str) -> Result<(), SetupError> {
+async fn batch(connection: &mut AnyConnection, sql: &str) -> Result<(), SetupError> {
     connection.batch(sql).await.map_err(SetupError::Refused)
 }
 
 /// Returns the only column of the only row.
 async fn first<T: for<'r> Column<'r>>(
-    connection: &mut Connection,
+    connection: &mut AnyConnection,
     sql: &str,
 ) -> Result<T, Failure> {
     let rows = connection.run(&Statement::once(sql, &[]), &[]).await;

@@ -12,9 +12,9 @@ use steadfast_core::{
 
 use crate::changes::Changes;
 use crate::connection::{Argument, Malformed, Row};
+use crate::database::{Database, Resend};
 use crate::endings::{self, Keeper};
 use crate::patches::{Arguments, ended, non_empty, to_i64_saturating};
-use crate::pool::{Pool, Resend};
 use crate::rows::{self, compared, text};
 use crate::shares::{Share, Shares};
 use crate::statements::Statements;
@@ -23,7 +23,7 @@ use crate::statements::Statements;
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,
-    pub(crate) pool: Pool,
+    pub(crate) database: Database,
     pub(crate) shares: Arc<Shares>,
     pub(crate) statements: Statements,
     /// `None` if changes are not recorded.
@@ -84,7 +84,7 @@ impl Sessions {
         let login = patch.rotation().and_then(|rotation| rotation.authentication.as_ref());
         let principal = login.and_then(|login| login.principal.as_ref());
         let (statement, now) = (&self.statements.patch, self.env.now());
-        let sending = arguments.send(&self.pool, statement, self.tells(), id, now);
+        let sending = arguments.send(&self.database, statement, self.tells(), id, now);
         let row = one(self.locking(principal, Some(id), sending).await?)?;
         self.take_note(&row, 4, 5)?;
         let outcome = arguments.outcome(&row);
@@ -108,7 +108,7 @@ impl Sessions {
             ("reason", &deletion.reason.name()),
         ];
         // Ids are never reused, so a late delete can only find the record it was meant for.
-        let ending = self.pool.rows(Resend::Freely, &self.statements.end, &arguments);
+        let ending = self.database.rows(Resend::Freely, &self.statements.end, &arguments);
         let row = one(self.locking(None, Some(id), ending).await?)?;
         self.ring_if_told(&row, 1)?;
         match row.get(0).map_err(StoreError::refused)? {
@@ -133,7 +133,7 @@ impl Sessions {
             ("principal", &principal.id()),
             ("now", &self.env.now().as_millis()),
         ];
-        let rows = self.pool.rows(Resend::Freely, &self.statements.list, &arguments).await?;
+        let rows = self.database.rows(Resend::Freely, &self.statements.list, &arguments).await?;
         Ok(rows.iter().filter_map(|row| rows::session(row).ok()).collect())
     }
 
@@ -154,7 +154,7 @@ impl Sessions {
             ("reason", &revocation.reason.name()),
         ];
         // A late repetition would end sessions that began after the first attempt.
-        let ending = self.pool.rows(Resend::Never, &self.statements.end_all, &arguments);
+        let ending = self.database.rows(Resend::Never, &self.statements.end_all, &arguments);
         let row = one(self.locking(Some(principal), None, ending).await?)?;
         self.take_note(&row, 1, 2)?;
         Ok(row.get::<i64>(0).map_err(StoreError::refused)? as u64)
@@ -174,7 +174,7 @@ impl Sessions {
             ("tells", &self.tells()),
         ];
         self.endings_are_kept().await?;
-        let rows = self.pool.rows(Resend::Freely, &self.statements.collect, &arguments).await?;
+        let rows = self.database.rows(Resend::Freely, &self.statements.collect, &arguments).await?;
         let row = one(rows)?;
         let is_all: bool = row.get(2).map_err(StoreError::refused)?;
         Ok((self.take_note(&row, 0, 1)?, !is_all))
@@ -189,14 +189,14 @@ impl Sessions {
             ("limit", &to_i64_saturating(limit)),
         ];
         // A claim whose answer was lost lapses.
-        let rows = self.pool.rows(Resend::Freely, &self.statements.claim, &arguments).await?;
+        let rows = self.database.rows(Resend::Freely, &self.statements.claim, &arguments).await?;
         rows.iter().map(|row| endings::ending(row).map_err(StoreError::refused)).collect()
     }
 
     pub(crate) async fn acknowledge_endings(&self, ids: &[RecordId]) -> Result<(), StoreError> {
         let ids: Vec<_> = ids.iter().map(RecordId::as_uuid).collect();
         let statement = &self.statements.acknowledge;
-        self.pool.rows(Resend::Freely, statement, &[("ids", &ids)]).await.map(drop)
+        self.database.rows(Resend::Freely, statement, &[("ids", &ids)]).await.map(drop)
     }
 
     pub(crate) async fn scan(
@@ -208,7 +208,7 @@ impl Sessions {
             ("after", &after.map(|id| id.as_uuid())),
             ("limit", &to_i64_saturating(limit).saturating_add(1)),
         ];
-        let rows = self.pool.rows(Resend::Freely, &self.statements.scan, &arguments).await?;
+        let rows = self.database.rows(Resend::Freely, &self.statements.scan, &arguments).await?;
         let scanned = rows.iter().take(limit).map(|row| {
             let id = rows::id(row).map_err(StoreError::refused)?;
             Ok(Scanned { id, record: rows::record(row).ok().map(Arc::new) })
@@ -219,7 +219,7 @@ impl Sessions {
     }
 
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
-        let row = one(self.pool.rows(Resend::Freely, &self.statements.stats, &[]).await?)?;
+        let row = one(self.database.rows(Resend::Freely, &self.statements.stats, &[]).await?)?;
         let count = |column: usize| {
             let count = row.get::<i64>(column).map_err(StoreError::refused)?;
             Ok::<_, StoreError>(count as u64)
@@ -229,7 +229,7 @@ impl Sessions {
 
     async fn row(&self, id: RecordId) -> Result<Option<Row>, StoreError> {
         let id = id.as_uuid();
-        Ok(self.pool.rows(Resend::Freely, &self.statements.load, &[("id", &id)]).await?.pop())
+        Ok(self.database.rows(Resend::Freely, &self.statements.load, &[("id", &id)]).await?.pop())
     }
 
     /// Returns once the database keeps endings, if this node wants them. Every call that can end a
@@ -255,7 +255,7 @@ impl Sessions {
     fn ring_if_told(&self, row: &Row, is_told: usize) -> Result<(), StoreError> {
         let is_told: Option<bool> = row.get(is_told).map_err(StoreError::refused)?;
         if let Some(changes) = self.changes.as_ref().filter(|_| is_told == Some(true)) {
-            changes.ring(&self.pool);
+            changes.ring(&self.database);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl<'r> New<'r> {
             ("refuses", &(self.policy.at_cap == AtCap::Refuse)),
         ];
         // A late repetition would bring back a record that was ended after the first attempt.
-        sessions.pool.rows(Resend::Never, &sessions.statements.create, &arguments).await
+        sessions.database.rows(Resend::Never, &sessions.statements.create, &arguments).await
     }
 
     fn outcome(&self, row: &Row) -> Result<Outcome, Malformed> {

@@ -12,17 +12,20 @@ use steadfast_core::{
     SessionInfo, SessionStore, Stats, StoreError,
 };
 
-use crate::address::{Address, Pooler};
+use crate::address::Pooler;
 use crate::changes::Changes;
 use crate::check;
-use crate::connection::{Binding, Login, Roots, Tls, TlsSettings};
+use crate::connection::{Binding, Roots, Tls};
+use crate::database::{Connections, Database};
 use crate::endings::Keeper;
 use crate::error::SetupError;
-use crate::hosts::{Hosts, Keepalive, Network, Terms};
+use crate::given::GivenPool;
+use crate::hosts::Keepalive;
 use crate::names::Names;
 use crate::pool::Pool;
 use crate::schema;
 use crate::sessions::Sessions;
+use crate::settings::{Settings, is_in_bounds};
 use crate::shares::Shares;
 use crate::statements::Statements;
 use crate::sweep::{self, Sweeper};
@@ -63,25 +66,38 @@ impl PostgresStore {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connections(20);
     /// ```
     pub fn builder(address: &str) -> PostgresStoreBuilder {
-        PostgresStoreBuilder {
-            address: address.to_owned(),
-            env: Env::system(),
-            limits: Limits::default(),
-            tls: TlsSettings::default(),
-            binding: Binding::default(),
-            application_name: format!("steadfast/{}", Record::FORMAT),
-            options: None,
-            pooler: None,
-            listen_at: None,
-            connect_timeout: Duration::from_secs(2),
-            network: Network::default(),
-            schema: "steadfast".to_owned(),
-            table: "sessions".to_owned(),
-            connections: 10,
-            timeout: Duration::from_secs(5),
-            tells_changes: true,
-            sweep_every: Some(Duration::from_secs(60)),
-        }
+        PostgresStoreBuilder::new(Target::Address(address.to_owned()))
+    }
+
+    /// Returns a builder for a store that runs on the application's own pool, instead of opening
+    /// connections.
+    ///
+    /// The pool must lead to the primary of a database, as a role with the privileges that the
+    /// crate's page lists. It keeps its settings, so those of the builder that concern connections
+    /// must not be set. A statement takes a connection of the pool while it runs. Changes are
+    /// polled ten times per second while anything listens.
+    ///
+    /// A pool does not report what was sent before a connection broke. A write that was interrupted
+    /// therefore fails more often than with [`builder`](Self::builder), and only reads, touches,
+    /// deletions and rotations are repeated. While the server is down, calls wait for the pool: set
+    /// its `acquire_timeout` to about 2 s.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use sqlx_0_8::PgPool;
+    /// use steadfast_postgres::PostgresStore;
+    ///
+    /// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPool::connect("postgres://app:secret@db-1/shop").await?;
+    /// let store = PostgresStore::with_pool(pool).build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "sqlx-0_8")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sqlx-0_8")))]
+    pub fn with_pool(pool: sqlx_0_8::PgPool) -> PostgresStoreBuilder {
+        PostgresStoreBuilder::new(Target::Pool(Arc::new(pool)))
     }
 }
 
@@ -104,26 +120,40 @@ impl fmt::Debug for PostgresStore {
 /// Configures a [`PostgresStore`], or migrates its tables.
 #[derive(Clone)]
 pub struct PostgresStoreBuilder {
-    address: String,
+    target: Target,
+    settings: Settings,
     env: Env,
     limits: Limits,
-    tls: TlsSettings,
-    binding: Binding,
-    application_name: String,
-    options: Option<String>,
-    pooler: Option<Pooler>,
-    listen_at: Option<String>,
-    connect_timeout: Duration,
-    network: Network,
     schema: String,
     table: String,
-    connections: usize,
     timeout: Duration,
     tells_changes: bool,
     sweep_every: Option<Duration>,
 }
 
+/// The database to use.
+#[derive(Clone)]
+enum Target {
+    Address(String),
+    #[cfg_attr(not(feature = "sqlx-0_8"), expect(dead_code, reason = "a feature constructs it"))]
+    Pool(GivenPool),
+}
+
 impl PostgresStoreBuilder {
+    fn new(target: Target) -> Self {
+        Self {
+            target,
+            settings: Settings::default(),
+            env: Env::system(),
+            limits: Limits::default(),
+            schema: "steadfast".to_owned(),
+            table: "sessions".to_owned(),
+            timeout: Duration::from_secs(5),
+            tells_changes: true,
+            sweep_every: Some(Duration::from_secs(60)),
+        }
+    }
+
     /// Sets the clock and the source of randomness. Default: the system's.
     ///
     /// # Examples
@@ -166,7 +196,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls.mode = Some(tls);
+        self.settings.tls.mode = Some(tls);
         self
     }
 
@@ -181,7 +211,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn root_certificate(mut self, file: impl AsRef<Path>) -> Self {
-        self.tls.roots = Roots::File(file.as_ref().to_owned());
+        self.settings.tls.roots = Roots::File(file.as_ref().to_owned());
         self
     }
 
@@ -197,7 +227,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn direct_tls(mut self, is_direct: bool) -> Self {
-        self.tls.is_direct = is_direct;
+        self.settings.tls.is_direct = is_direct;
         self
     }
 
@@ -212,7 +242,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn client_certificate(mut self, file: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.tls.client = Some((file.as_ref().to_owned(), key.as_ref().to_owned()));
+        self.settings.tls.client = Some((file.as_ref().to_owned(), key.as_ref().to_owned()));
         self
     }
 
@@ -226,8 +256,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").channel_binding(Binding::Require);
     /// ```
     #[must_use]
-    pub fn channel_binding(self, binding: Binding) -> Self {
-        Self { binding, ..self }
+    pub fn channel_binding(mut self, binding: Binding) -> Self {
+        self.settings.binding = binding;
+        self
     }
 
     /// Sets the name of this application in `pg_stat_activity`. Default: `steadfast/2`, where the
@@ -241,8 +272,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").application_name("shop");
     /// ```
     #[must_use]
-    pub fn application_name(self, name: &str) -> Self {
-        Self { application_name: name.to_owned(), ..self }
+    pub fn application_name(mut self, name: &str) -> Self {
+        self.settings.application_name = name.to_owned();
+        self
     }
 
     /// Sets server settings for each connection: `-c name=value -c name=value`. Default: none.
@@ -255,8 +287,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").session_options("-c work_mem=8MB");
     /// ```
     #[must_use]
-    pub fn session_options(self, options: &str) -> Self {
-        Self { options: Some(options.to_owned()), ..self }
+    pub fn session_options(mut self, options: &str) -> Self {
+        self.settings.options = Some(options.to_owned());
+        self
     }
 
     /// Sets the kind of pooler between this store and the server. Default: none. A pooler must be
@@ -270,8 +303,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").pooler(Pooler::Transaction);
     /// ```
     #[must_use]
-    pub fn pooler(self, pooler: Pooler) -> Self {
-        Self { pooler: Some(pooler), ..self }
+    pub fn pooler(mut self, pooler: Pooler) -> Self {
+        self.settings.pooler = Some(pooler);
+        self
     }
 
     /// Sets the address of the server itself, for the connection that listens to changes, if the
@@ -285,8 +319,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").listen_at("postgres://app@db-1:5432/shop");
     /// ```
     #[must_use]
-    pub fn listen_at(self, address: &str) -> Self {
-        Self { listen_at: Some(address.to_owned()), ..self }
+    pub fn listen_at(mut self, address: &str) -> Self {
+        self.settings.listen_at = Some(address.to_owned());
+        self
     }
 
     /// Sets the time to open a connection to a host, 1 ms to 60 s. Default: 2 s. Other hosts are
@@ -301,8 +336,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connect_timeout(Duration::from_secs(1));
     /// ```
     #[must_use]
-    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self { connect_timeout, ..self }
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.settings.connect_timeout = connect_timeout;
+        self
     }
 
     /// Sets the keepalive probes of idle connections. Default: [`Keepalive::default`]. `None`
@@ -317,7 +353,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
-        self.network.keepalive = keepalive;
+        self.settings.network.keepalive = keepalive;
         self
     }
 
@@ -334,7 +370,7 @@ impl PostgresStoreBuilder {
     /// ```
     #[must_use]
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
-        self.network.user_timeout = timeout;
+        self.settings.network.user_timeout = timeout;
         self
     }
 
@@ -378,8 +414,9 @@ impl PostgresStoreBuilder {
     /// let builder = PostgresStore::builder("postgres://app@db-1,db-2/shop").connections(20);
     /// ```
     #[must_use]
-    pub fn connections(self, connections: usize) -> Self {
-        Self { connections, ..self }
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.settings.connections = connections;
+        self
     }
 
     /// Sets the time limit of a call, here and at the server, 1 ms to 60 s. Default: 5 s. The
@@ -449,8 +486,8 @@ impl PostgresStoreBuilder {
     /// Returns an error when the settings are invalid, or the database is unreachable or refuses.
     pub async fn migrate(&self) -> Result<(), SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
-        let hosts = self.hosts(&self.address, self.pooler)?;
-        schema::migrate(&mut hosts.connect().await?, &names, hosts.role()).await
+        let database = self.database()?;
+        schema::migrate(&mut database.connect().await?, &names, &database.role()).await
     }
 
     /// Builds the store, after checking that the database answers, has the tables, and lets this
@@ -477,20 +514,23 @@ impl PostgresStoreBuilder {
     /// Panics outside of a Tokio runtime.
     pub async fn build(self) -> Result<PostgresStore, SetupError> {
         let names = Names::new(&self.schema, &self.table)?;
-        let hosts = Arc::new(self.hosts(&self.address, self.pooler)?);
         let statements = Statements::new(&names);
-        let changes =
-            if self.tells_changes { Some(self.changes(&hosts, &statements)?) } else { None };
-        let mut connection = hosts.connect().await?;
-        schema::check(&mut connection, &names, hosts.role()).await?;
-        check::check(&mut connection, &statements, &names, hosts.role(), &self.env).await?;
-        let pool = Pool::new(hosts, self.connections, self.timeout);
-        pool.adopt(connection);
+        let database = self.database()?;
+        let changes = if self.tells_changes {
+            let access = database.access(&self.settings, self.timeout)?;
+            Some(Changes::new(access, statements.feed.clone(), self.env.clone()))
+        } else {
+            None
+        };
+        let mut connection = database.connect().await?;
+        schema::check(&mut connection, &names, &database.role()).await?;
+        check::check(&mut connection, &statements, &names, &database.role(), &self.env).await?;
+        database.adopt(connection);
         let sessions = Arc::new(Sessions {
             env: self.env,
             limits: self.limits,
-            pool,
-            shares: Shares::new(self.connections),
+            shares: Shares::new(database.size()),
+            database,
             statements,
             changes,
             keeper: Keeper::default(),
@@ -502,55 +542,29 @@ impl PostgresStoreBuilder {
         Ok(store)
     }
 
-    fn changes(&self, hosts: &Arc<Hosts>, statements: &Statements) -> Result<Changes, SetupError> {
-        let (hosts, can_be_rung) = match &self.listen_at {
-            Some(address) => (Arc::new(self.hosts(address, None)?), true),
-            None => (Arc::clone(hosts), self.pooler != Some(Pooler::Transaction)),
-        };
-        Ok(Changes::new(hosts, can_be_rung, statements.feed.clone(), self.env.clone()))
-    }
-
-    fn hosts(&self, address: &str, pooler: Option<Pooler>) -> Result<Hosts, SetupError> {
-        let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
-        let mut times = [self.timeout, self.connect_timeout].into_iter();
-        let fits = (1..=1_000).contains(&self.connections)
-            && times.all(|time| (least..=most).contains(&time));
-        if !fits {
+    fn database(&self) -> Result<Database, SetupError> {
+        if !is_in_bounds(self.timeout) {
             return Err(SetupError::Bounds);
         }
-        let Address { hosts, user, password, database, is_local } = Address::parse(address)?;
-        let default = if is_local { Tls::Off } else { Tls::VerifyFull };
-        let mode = self.tls.mode.unwrap_or(default);
-        if mode != Tls::Off {
-            // Checked here, so that an error names the file.
-            self.tls.config(mode)?;
-        }
-        let login = Login {
-            user,
-            password,
-            database,
-            application_name: self.application_name.clone(),
-            options: self.options.clone(),
-            binding: self.binding,
+        let connections = match &self.target {
+            Target::Address(address) => {
+                let hosts = Arc::new(self.settings.hosts(address, self.timeout)?);
+                Connections::Own(Pool::new(hosts, self.settings.connections))
+            }
+            Target::Pool(_) if self.settings != Settings::default() => {
+                return Err(SetupError::PoolSettings);
+            }
+            Target::Pool(pool) => Connections::Given(pool.clone()),
         };
-        let terms = Terms {
-            login,
-            mode,
-            tls: self.tls.clone(),
-            pooler,
-            opens_within: self.connect_timeout,
-            statement_timeout: self.timeout,
-            network: self.network,
-        };
-        Ok(Hosts::new(hosts, terms))
+        Ok(Database::new(connections, self.timeout))
     }
 }
 
 impl fmt::Debug for PostgresStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStoreBuilder")
-            .field("tls", &self.tls)
-            .field("pooler", &self.pooler)
+            .field("tls", &self.settings.tls)
+            .field("pooler", &self.settings.pooler)
             .field("schema", &self.schema)
             .field("table", &self.table)
             .finish_non_exhaustive()

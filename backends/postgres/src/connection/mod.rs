@@ -122,7 +122,7 @@ impl Connection {
         arguments: &[Argument<'_>],
     ) -> Result<Vec<Row>, Failed> {
         if let Err(failure) = self.compose(statement, arguments) {
-            return Err(Failed { failure, had_no_effect: true });
+            return Err(Failed::without_effect(failure));
         }
         self.is_owed_an_answer = true;
         let mut answer = Answer::default();
@@ -294,6 +294,13 @@ impl Connection {
     }
 }
 
+impl Failed {
+    /// Creates a failure before anything was sent.
+    pub(crate) fn without_effect(failure: Failure) -> Self {
+        Self { failure, had_no_effect: true }
+    }
+}
+
 impl Statement {
     /// Creates a statement that is not kept.
     pub(crate) fn once(sql: &str, takes: &[(&'static str, Type)]) -> Self {
@@ -304,6 +311,12 @@ impl Statement {
     /// checks when they run.
     pub(crate) fn is_call(&self) -> bool {
         self.sql.contains(" => $1")
+    }
+
+    /// Returns true if the statement is prepared once per connection.
+    #[cfg(feature = "sqlx-0_8")]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.bit() != 0
     }
 
     fn bit(&self) -> u64 {

@@ -22,6 +22,18 @@ impl Row {
         Ok(Self { bytes: body.buffer_bytes().clone(), columns: body.ranges().collect()? })
     }
 
+    /// Copies the columns of a row.
+    #[cfg(feature = "sqlx-0_8")]
+    pub(crate) fn of(values: &[Option<&[u8]>]) -> Self {
+        let mut bytes = Vec::with_capacity(values.iter().flatten().map(|value| value.len()).sum());
+        let mut append = |value: &[u8]| {
+            bytes.extend_from_slice(value);
+            bytes.len() - value.len()..bytes.len()
+        };
+        let columns = values.iter().map(|value| value.map(&mut append)).collect();
+        Self { bytes: bytes.into(), columns }
+    }
+
     pub(crate) fn get<'r, T: Column<'r>>(&'r self, index: usize) -> Result<T, Malformed> {
         let range = self.columns.get(index).ok_or("a column is missing")?;
         T::from_sql_nullable(&T::TYPE, range.clone().map(|range| &self.bytes[range]))

@@ -54,7 +54,7 @@ pub enum Binding {
 }
 
 /// The trusted authorities.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Roots {
     #[default]
     System,
@@ -62,7 +62,7 @@ pub(crate) enum Roots {
 }
 
 /// The TLS settings of a store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsSettings {
     pub(crate) mode: Option<Tls>,
     pub(crate) roots: Roots,
