@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -94,7 +95,7 @@ async fn wait_for_writes(users: &[User], more: u64) {
     let written = |user: &User| user.written.load(Ordering::Relaxed);
     let before: Vec<_> = users.iter().map(written).collect();
     while users.iter().zip(&before).any(|(user, before)| written(user) < before + more) {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
