@@ -1,4 +1,9 @@
-//! A small balancer for examples of several nodes. A node that is not there is left for the next one.
+//! A small balancer for examples of several nodes. It skips a node that is not there, tells each node which
+//! ones run, and has routes on which they are stopped and started.
+
+mod nodes;
+mod operator;
+mod switch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +14,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper_util::client::legacy::Client;
@@ -17,13 +22,23 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 
+pub use nodes::{NodeState, nodes};
+pub use switch::Switch;
+
 /// Sends each request to one of several nodes.
 #[derive(Debug)]
 pub struct Balancer {
-    nodes: Vec<(String, SocketAddr)>,
+    nodes: Vec<Node>,
     policy: Policy,
     client: Client<HttpConnector, Body>,
     turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Node {
+    label: String,
+    address: SocketAddr,
+    switch: Switch,
 }
 
 /// The choice of the first node for a request.
@@ -38,13 +53,23 @@ pub enum Policy {
 impl Balancer {
     /// Makes a balancer for nodes with these labels and addresses.
     pub fn new(policy: Policy, nodes: impl IntoIterator<Item = (String, SocketAddr)>) -> Self {
+        let node = |(label, address)| Node { label, address, switch: Switch::on() };
         Self {
-            nodes: nodes.into_iter().collect(),
+            nodes: nodes.into_iter().map(node).collect(),
             policy,
             // A connection that is kept would outlive the node that was killed.
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns the switch of a node, for its supervisor, if there is such a node.
+    pub fn switch(&self, label: &str) -> Option<&Switch> {
+        self.nodes.iter().find(|node| node.label == label).map(|node| &node.switch)
+    }
+
+    fn switches(&self) -> impl Iterator<Item = &Switch> {
+        self.nodes.iter().map(|node| &node.switch)
     }
 
     /// Says where it listens, and serves until `stop` resolves. Responses under way may take
@@ -75,25 +100,27 @@ impl Balancer {
     pub const PATIENCE: Duration = Duration::from_secs(10);
 
     fn router(self) -> Router {
-        Router::new().fallback(pass_on).with_state(Arc::new(self))
+        Router::new().merge(operator::routes()).fallback(pass_on).with_state(Arc::new(self))
     }
 
     /// Every node once, in the order in which a request tries them.
     fn order(&self, headers: &HeaderMap) -> impl Iterator<Item = SocketAddr> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
-        let mut nodes = self.nodes.clone();
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
         nodes.rotate_left(turn);
         if self.policy == Policy::Sticky {
             let route = route(headers).unwrap_or_default();
-            nodes.sort_by_key(|(label, _)| label != route);
+            nodes.sort_by_key(|node| node.label != route);
         }
-        nodes.into_iter().map(|(_, address)| address)
+        nodes.into_iter().map(|node| node.address)
     }
 }
 
 /// Sends a request on. Only one that reached no node is sent to another: it may have been done.
 async fn pass_on(State(balancer): State<Arc<Balancer>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let states = balancer.nodes.iter().map(|node| (node.label.as_str(), node.switch.is_up()));
+    nodes::describe(&mut parts.headers, states);
     let Ok(body) = axum::body::to_bytes(body, LARGEST).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
@@ -101,11 +128,22 @@ async fn pass_on(State(balancer): State<Arc<Balancer>>, request: Request) -> Res
         match balancer.client.request(directed(&parts, address, &body)).await {
             Ok(response) => return response.map(Body::new),
             Err(error) if error.is_connect() => {}
-            Err(_) => return StatusCode::BAD_GATEWAY.into_response(),
+            Err(_) => return failure(StatusCode::BAD_GATEWAY, &parts.method),
         }
     }
-    StatusCode::SERVICE_UNAVAILABLE.into_response()
+    failure(StatusCode::SERVICE_UNAVAILABLE, &parts.method)
 }
+
+/// What a browser shows while no node answers. It asks again for a page, and repeats no other request.
+fn failure(status: StatusCode, method: &Method) -> Response {
+    let mut response = (status, [(header::RETRY_AFTER, "1")], NO_ANSWER).into_response();
+    if *method == Method::GET {
+        response.headers_mut().insert(header::REFRESH, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+const NO_ANSWER: &str = "No node answered. Please try again in a moment.\n";
 
 fn directed(parts: &Parts, to: SocketAddr, body: &Bytes) -> Request {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -174,6 +212,58 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_stops_on_an_order() {
+        let balancer = Balancer::new(Policy::RoundRobin, [node("n1").await, node("n2").await]);
+        let supervised = balancer.switch("n1").unwrap().clone();
+        tokio::spawn(async move {
+            supervised.wanted(false).await;
+            supervised.is_now(false);
+        });
+        let balancer = balancer.router();
+        for (session, leads) in
+            [("session=0a-1b", "/?stopped=n1&session=0a-1b"), ("session=%26x", "/?stopped=n1")]
+        {
+            let response = order(&balancer, "/nodes/n1/stop", session, &[]).await;
+            assert_eq!(response.headers()[header::LOCATION], leads);
+        }
+        assert_eq!(states(&balancer).await, "n1=down n2=up");
+        let response = order(&balancer, "/nodes/n9/stop", "", &[]).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn the_last_node_starts_again() {
+        let balancer = Balancer::new(Policy::RoundRobin, [node("n1").await]);
+        let supervised = balancer.switch("n1").unwrap().clone();
+        let stops = tokio::spawn(async move {
+            supervised.wanted(false).await;
+            supervised.is_now(false);
+            supervised.wanted(true).await;
+            supervised.is_now(true);
+        });
+        let balancer = balancer.router();
+        order(&balancer, "/nodes/n1/stop", "", &[]).await;
+        stops.await.unwrap();
+        assert_eq!(states(&balancer).await, "n1=up");
+    }
+
+    #[tokio::test]
+    async fn another_site_stops_no_node() {
+        let balancer = balancer(Policy::RoundRobin, &[node("n1").await]);
+        let foreign = [("sec-fetch-site", "cross-site")];
+        let response = order(&balancer, "/nodes/n1/stop", "", &foreign).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_client_cannot_describe_the_nodes() {
+        let balancer = balancer(Policy::RoundRobin, &[node("n1").await]);
+        let request = Request::get("/nodes").header("x-nodes", "n7=up").body(Body::empty());
+        let response = balancer.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(text(response).await, "n1=up");
+    }
+
+    #[tokio::test]
     async fn a_delivered_request_is_not_sent_again() {
         let nodes = [breaking("breaks").await, node("n1").await];
         let balancer = balancer(Policy::Sticky, &nodes);
@@ -189,16 +279,45 @@ mod tests {
         let request = Request::builder().header(header::COOKIE, format!("a=b; {ROUTE}{route}"));
         let request = request.body(Body::empty()).unwrap();
         let response = balancer.clone().oneshot(request).await.unwrap();
-        let status = response.status();
+        match response.status() {
+            StatusCode::OK => (StatusCode::OK, text(response).await),
+            status => (status, String::new()),
+        }
+    }
+
+    /// Posts a form to a route of the operator.
+    async fn order(
+        balancer: &Router,
+        path: &str,
+        form: &str,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        balancer.clone().oneshot(request.body(Body::from(form.to_owned())).unwrap()).await.unwrap()
+    }
+
+    /// What a node is told about all of them.
+    async fn states(balancer: &Router) -> String {
+        let request = Request::get("/nodes").body(Body::empty()).unwrap();
+        text(balancer.clone().oneshot(request).await.unwrap()).await
+    }
+
+    async fn text(response: Response) -> String {
         let body = axum::body::to_bytes(response.into_body(), LARGEST).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     /// A node that answers with its label.
     async fn node(label: &'static str) -> (String, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let node = (label.to_owned(), listener.local_addr().unwrap());
-        let app = Router::new().route("/", get(label));
+        let told =
+            get(async move |headers: HeaderMap| headers["x-nodes"].to_str().unwrap().to_owned());
+        let app = Router::new().route("/", get(label)).route("/nodes", told);
         tokio::spawn(axum::serve(listener, app).into_future());
         node
     }

@@ -1,5 +1,6 @@
 //! A node: the shop, over a store that shares its sessions with the other nodes.
 
+use example_app::Strategy;
 use steadfast::store::Operate;
 use steadfast::{Connect, SessionLayer};
 use tokio::net::TcpListener;
@@ -17,7 +18,7 @@ pub(crate) async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let store = Connect::new(store).node(name.parse()?).open().await?;
     let sessions = SessionLayer::new(store.clone());
-    let app = example_app::router_on(name).layer(sessions.clone());
+    let app = example_app::router(STRATEGY, name, &sessions);
 
     let listener = TcpListener::bind(address).await?;
     let (tell, hands_on) = oneshot::channel();
@@ -33,3 +34,14 @@ pub(crate) async fn run(
     }
     Ok(())
 }
+
+const STRATEGY: Strategy = Strategy {
+    name: "Session clustering",
+    summary: "The nodes hold sessions together: each one has an owner and a backup, and any node serves it.",
+    roles: &["owner", "backup"],
+    beside: None,
+    survives: "Two nodes had every change before it was confirmed. If one of them stops, the other goes on, \
+               and gets a new backup.",
+    lost: "All nodes that held it were stopped before another one had a copy. A new copy takes a few \
+           seconds.",
+};

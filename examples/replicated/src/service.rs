@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use example_balancer::{Balancer, Policy};
+use example_balancer::{Balancer, Policy, Switch};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +29,8 @@ pub(crate) async fn run(address: &str) -> anyhow::Result<()> {
     let started: Vec<_> = nodes.iter().map(Node::start).collect::<Result<_, _>>()?;
     for (node, mut process) in nodes.into_iter().zip(started) {
         node.serves(&mut process).await?;
-        kept.spawn(node.keep(process, stopping.clone()));
+        let switch = balancer.switch(node.name).expect("it has this node").clone();
+        kept.spawn(node.keep(process, switch, stopping.clone()));
     }
     println!("{TO_TRY}");
     let stop = async move {
@@ -102,24 +103,36 @@ impl Node {
         Ok(())
     }
 
-    /// Starts it again a while after it ended, as a supervisor does, until that fails. Once the service
-    /// stops, the node notices, and ends by itself.
-    async fn keep(self, mut process: Child, mut stopping: watch::Receiver<bool>) -> anyhow::Error {
+    /// Kills it when its switch says so, and starts it again a while after it ended, as a supervisor does,
+    /// or earlier on an order, until that fails. Once the service stops, the node notices, and ends by
+    /// itself.
+    async fn keep(
+        self,
+        mut process: Child,
+        switch: Switch,
+        mut stopping: watch::Receiver<bool>,
+    ) -> anyhow::Error {
         loop {
             // Open for as long as the service is there; waiting alone would close it.
             let stdin = process.stdin.take();
-            tokio::select! {
-                status = process.wait() => match status {
-                    Ok(status) => println!("{} ended ({status}); it starts again in 10 s", self.name),
-                    Err(error) => return error.into(),
-                },
+            let ended = tokio::select! {
+                status = process.wait() => status,
+                () = switch.wanted(false) => kill(&mut process).await,
                 () = told(&mut stopping) => {
                     drop(stdin);
                     let _ = process.wait().await;
                     return std::future::pending().await;
                 }
+            };
+            match ended {
+                Ok(status) => println!("{} ended ({status}); it starts again in 10 s", self.name),
+                Err(error) => return error.into(),
             }
-            tokio::time::sleep(BACK_AFTER).await;
+            switch.is_now(false);
+            tokio::select! {
+                () = tokio::time::sleep(BACK_AFTER) => {}
+                () = switch.wanted(true) => {}
+            }
             process = match self.start() {
                 Ok(process) => process,
                 Err(error) => return error,
@@ -127,8 +140,14 @@ impl Node {
             if let Err(error) = self.serves(&mut process).await {
                 return error;
             }
+            switch.is_now(true);
         }
     }
+}
+
+async fn kill(process: &mut Child) -> io::Result<ExitStatus> {
+    process.start_kill()?;
+    process.wait().await
 }
 
 /// Resolves once a service stops.
@@ -172,8 +191,8 @@ const BACK_AFTER: Duration = Duration::from_secs(10);
 
 const TO_TRY: &str = "
 Open the address below, and reload: the visits go up, and each time another node serves.
-Then let one crash, with kill -9 and its process, and reload again: the session stays. Within two
-seconds of the crash a page can be late, or say 503; reload once more then.
+Then stop the owner of your session on the page, which is a kill -9 of its process: the session stays.
+Within two seconds a page can be late, or ask for a moment.
 A kill without -9 is what a deployment does: the node hands its sessions on first.
 Ctrl-C ends everything.
 ";

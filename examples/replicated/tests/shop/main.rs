@@ -8,6 +8,8 @@ mod readme;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
+use testkit::Shopper;
+
 use crate::example::{Example, send};
 
 #[tokio::test]
@@ -49,6 +51,27 @@ async fn a_session_survives_the_crash_of_its_node() {
         served.insert(page.node);
     }
     assert!(served.contains(&owner), "{served:?}");
+}
+
+#[tokio::test]
+async fn a_session_outlives_its_owner() {
+    let mut example = Example::start().await;
+    let shopper = Shopper::new(&example.address);
+    let page = shopper.signs_in_with_a_tea().await;
+    let route = shopper.route();
+    let (owner, backup) = route.split_once('.').expect("an owner and a backup");
+    page.says(&format!("{owner} (owner) and {backup} (backup) hold your session."));
+
+    let page = shopper.orders(&page, owner, "stop").await;
+    page.says(&format!("{owner} was stopped. {} serves you now.", page.node()));
+    page.says(
+        "Your session survived. You are still signed in as alice, and the basket still has 1 tea.",
+    );
+    assert!(example.says(owner).await.contains("SIGKILL"));
+    let page = shopper.orders(&page, owner, "start").await;
+    page.says(&format!("{owner} runs again."));
+    page.says("Hello, alice.");
+    assert!(example.says(owner).await.contains("is process"));
 }
 
 #[tokio::test]
