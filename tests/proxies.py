@@ -1,8 +1,9 @@
 """Drives the configurations of examples/sticky for Caddy, Varnish, Apache and Envoy, before real nodes.
 
-    cargo build -p reference && python3 tests/proxies.py [caddy varnish apache envoy]
+    cargo build -p reference && python3 tests/proxies.py [caddy varnish apache envoy caddy-cookie envoy-cookie]
 
-Each proxy keeps clients at their nodes, leaves a node that is killed, and lets one drain. HAProxy and nginx have the
+Each proxy keeps clients at their nodes, leaves a node that is killed, and lets one drain. `caddy-cookie` and
+`envoy-cookie` set cookies of their own, instead of following the nodes'. HAProxy and nginx have the
 same tests in examples/reference/tests/sticky. Needs redis-server, and the proxies as MISSING says. Prints a line for
 each claim; the exit status is 1 if one does not hold, and 2 if a program is missing.
 """
@@ -134,8 +135,9 @@ class Processes:
 class Nodes:
     """Three nodes over a backup in Redis."""
 
-    def __init__(self, processes):
-        self.processes, self.addresses, self.controls, self.running = processes, {}, {}, {}
+    def __init__(self, processes, affinity="cookie"):
+        self.processes, self.affinity = processes, affinity
+        self.addresses, self.controls, self.running = {}, {}, {}
         port = free_port()
         processes.start(program("redis-server"), "--port", str(port), "--save", "", "--dir", processes.directory, log="redis.log")
         self.store = f"sticky:?backup=redis://127.0.0.1:{port}&peers={','.join(LABELS)}"
@@ -145,7 +147,8 @@ class Nodes:
 
     def start(self, label):
         listen = self.addresses.get(label, "127.0.0.1:0")
-        command = (program(REFERENCE), "--node", label, "--listen", listen, "--control", "127.0.0.1:0", "--store", self.store)
+        command = (program(REFERENCE), "--node", label, "--listen", listen, "--control", "127.0.0.1:0",
+                   "--store", self.store, "--affinity", self.affinity)
         process = self.processes.start(*command, log=f"{label}.log", stdout=subprocess.PIPE)
         self.addresses[label] = process.stdout.readline().strip().split("//")[1]
         self.controls[label] = process.stdout.readline().strip().split("//")[1]
@@ -180,8 +183,8 @@ def shipped(name):
         return file.read()
 
 
-def caddy(nodes, port):
-    config = nodes.place("Caddyfile", "{\n\tadmin off\n}\n\n" + shipped("caddy/Caddyfile"), port)
+def caddy(nodes, port, configuration="Caddyfile"):
+    config = nodes.place("Caddyfile", "{\n\tadmin off\n}\n\n" + shipped(f"caddy/{configuration}"), port)
     environment = {"HOME": nodes.processes.directory, "PATH": os.environ["PATH"]}
     nodes.processes.start(program("caddy"), "run", "--adapter", "caddyfile", "--config", config, log="caddy.log", env=environment)
 
@@ -205,12 +208,21 @@ def apache(nodes, port):
     nodes.processes.start(program("apache2"), "-f", config, "-DFOREGROUND", log="apache.log")
 
 
-def envoy(nodes, port):
-    config = nodes.place("route.yaml", shipped("envoy/route.yaml"), port)
+def envoy(nodes, port, configuration="route.yaml"):
+    config = nodes.place("envoy.yaml", shipped(f"envoy/{configuration}"), port)
     nodes.processes.start(program("envoy"), "-c", config, "--disable-hot-restart", "--concurrency", "1", "-l", "warn", log="envoy.log")
 
 
-PROXIES = {"caddy": caddy, "varnish": varnish, "apache": apache, "envoy": envoy}
+def caddy_cookie(nodes, port):
+    caddy(nodes, port, "cookie.Caddyfile")
+
+
+def envoy_cookie(nodes, port):
+    envoy(nodes, port, "stateful_session.yaml")
+
+
+PROXIES = {"caddy": caddy, "varnish": varnish, "apache": apache, "envoy": envoy,
+           "caddy-cookie": caddy_cookie, "envoy-cookie": envoy_cookie}
 
 
 class Drill:
@@ -340,6 +352,42 @@ class Drill:
         self.claim("the last of them go on elsewhere when it ended", moved and tied.stays() and self.is_member(tied, "tied", 13), tied.node())
 
 
+class OwnCookieDrill(Drill):
+    """A proxy that sets a cookie of its own: it moves clients by itself, and the backup keeps their sessions."""
+
+    def run(self):
+        started = eventually(lambda: self.newcomers() == set(LABELS))
+        self.claim("new clients come to every node", started, sorted(map(str, self.newcomers())))
+        members = [self.member(f"member{n}") for n in range(9)]
+        stay = [client.stays() is not None and client.route() is None for client in members]
+        self.claim("a client stays at its node", all(stay), f"{sum(stay)} of {len(stay)} clients")
+        if started and all(stay):
+            self.loses_a_node()
+            self.loses_a_node_that_drains()
+        return not any(proxy == self.proxy for proxy, _ in failures)
+
+    def loses_a_node(self):
+        alice = self.member("alice")
+        first = alice.node()
+        self.nodes.kill(first)
+        status, _ = alice.ask("POST", "/incr")
+        moved = eventually(lambda: alice.stays() not in (first, None))
+        self.claim("a client of a killed node goes on elsewhere", status == 200 and moved and self.is_member(alice, "alice", 4), status)
+        self.nodes.start(first)
+        self.claim("the node gets clients when it is back", eventually(lambda: first in self.newcomers()))
+
+    def loses_a_node_that_drains(self):
+        carol = self.member("carol")
+        node = carol.node()
+        drained, _ = self.nodes.drain(node)
+        served = [carol.ask("POST", "/incr")[0] for _ in range(10)]
+        self.claim("a draining node gets no new clients", drained == 200 and eventually(lambda: node not in self.newcomers()))
+        moved = eventually(lambda: carol.stays() not in (node, None))
+        self.claim("its clients are served all the time, elsewhere in the end", moved and served == [200] * 10)
+        self.nodes.stop(node)
+        self.claim("they stay signed in when it ended", self.is_member(carol, "carol", 13))
+
+
 # These read one label.
 FIRST_LABEL_ONLY = {"apache"}
 
@@ -349,7 +397,8 @@ def run(proxy):
     os.chmod(directory, 0o755)
     processes, holds = Processes(directory), False
     try:
-        holds = Drill(proxy, Nodes(processes)).run()
+        own_cookie = proxy.endswith("-cookie")
+        holds = OwnCookieDrill(proxy, Nodes(processes, "none")).run() if own_cookie else Drill(proxy, Nodes(processes)).run()
     finally:
         processes.end()
         if holds:
@@ -363,7 +412,7 @@ if __name__ == "__main__":
     for unknown in set(chosen) - set(PROXIES):
         sys.exit(f"unknown proxy {unknown!r}; expected some of {', '.join(PROXIES)}")
     for name in ("redis-server", REFERENCE, *chosen):
-        program({"varnish": "varnishd", "apache": "apache2"}.get(name, name))
+        program({"varnish": "varnishd", "apache": "apache2"}.get(name, name.removesuffix("-cookie")))
     for name in chosen:
         run(name)
     print(f"{len(failures)} claims do not hold" if failures else "every claim holds")
