@@ -938,6 +938,10 @@ impl Standing for Membership {
         Self::suspects(self, boot)
     }
 
+    fn is_lost(&self, boot: Boot, now: Duration) -> bool {
+        Self::is_lost(self, boot, now)
+    }
+
     fn lease_left(&self, now: Duration) -> Duration {
         Self::lease_left(self, now)
     }

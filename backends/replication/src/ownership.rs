@@ -240,10 +240,12 @@ impl Ownership {
         hopeless
     }
 
-    /// Skips suspected members in slots that were given up.
-    pub fn lose(&mut self, is_suspected: impl Fn(Boot) -> bool, cx: &mut Context<'_>) -> Vec<Slot> {
+    /// Waits no longer, in slots that were given up, for members that were asked for so long, or are lost for
+    /// another reason. Any other one may have what nobody else has, also if it is aside.
+    pub fn lose(&mut self, is_lost: impl Fn(Boot) -> bool, cx: &mut Context<'_>) -> Vec<Slot> {
+        let is_late = self.patience.asked >= ASKED;
         let members = cx.view.epoch.members().iter().map(|member| member.boot);
-        let lost: Vec<_> = members.filter(|boot| is_suspected(*boot)).collect();
+        let lost: Vec<_> = members.filter(|boot| is_late || is_lost(*boot)).collect();
         let given_up = self.taking_over.keys().filter(|slot| cx.view.epoch.is_given_up(**slot));
         for slot in given_up.copied().collect::<Vec<_>>() {
             for boot in &lost {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use steadfast_core::RecordId;
 
 use crate::epoch::Epoch;
-use crate::member::{Boot, Role};
+use crate::member::Boot;
 use crate::message::Message;
 use crate::record::Held;
 use crate::replicas::{Inspection, Mark, Page, Replicas, Summary};
@@ -186,7 +186,7 @@ impl TakeOver {
     }
 
     /// All holders when last served but as many as a write did without, and one of them has everything
-    /// (T2, T3). In a slot that was given up: all members that are there.
+    /// (T2, T3). In a slot that was given up: all members that can still be heard.
     fn has_heard_enough(&self) -> bool {
         let Sources { last, boots, spare, is_given_up, lost } = &self.sources;
         let missing = boots.iter().filter(|boot| !self.heard.contains_key(boot));
@@ -368,10 +368,8 @@ impl Sources {
     fn of(slot: Slot, epoch: &Epoch) -> Self {
         let last = epoch.last_served(slot);
         let is_given_up = epoch.is_given_up(slot);
-        let is_there = |boot: &Boot| epoch.member(*boot).is_some_and(|m| m.role != Role::Aside);
-        let members = epoch.members().iter().map(|member| member.boot);
         let boots = match is_given_up {
-            true => members.filter(is_there).collect(),
+            true => epoch.members().iter().map(|member| member.boot).collect(),
             false => last.holders(slot).into_iter().collect(),
         };
         let spare = last.acknowledgements(slot);

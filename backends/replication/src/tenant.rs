@@ -39,6 +39,9 @@ pub trait Standing {
     fn is_clear(&self, slot: Slot, now: Duration) -> bool;
     /// Returns true if this node does not reach a boot.
     fn suspects(&self, boot: Boot) -> bool;
+    /// Returns true if a member was aside for so long, and not heard in this time, that nothing is expected of
+    /// it.
+    fn is_lost(&self, boot: Boot, now: Duration) -> bool;
     /// Returns the remaining time of this node's lease.
     fn lease_left(&self, now: Duration) -> Duration;
 }
@@ -646,7 +649,7 @@ impl Tenant {
         if cx.rules.keep(Rule::Q1) {
             told.extend(owner.fence(&unsettled, &cx));
         }
-        let mut settled = ownership.lose(|boot| standing.suspects(boot), &mut cx);
+        let mut settled = ownership.lose(|boot| standing.is_lost(boot, now.mono), &mut cx);
         settled.extend(ownership.name(&mut cx));
         let ready = ownership.make_ready(&world, &cx);
         told.extend(self.settled(&settled, standing, now));

@@ -230,6 +230,16 @@ fn slots_without_holders_are_given_up() {
 }
 
 #[test]
+fn slots_of_dead_machines_are_served_again() {
+    let mut nodes = Nodes::new(5);
+    let ids: Vec<_> = (0..40).map(|n| nodes.create(n as usize % 5, n)).collect();
+    [1, 2].into_iter().for_each(|n| nodes.crash(n));
+    nodes.pass(64_000);
+    let left = ids.iter().filter(|id| nodes.try_count(0, **id).is_some()).count();
+    assert!(left > 20 && left < 40, "every call is answered: {left}");
+}
+
+#[test]
 fn a_node_that_leaves_ends() {
     let mut nodes = Nodes::new(3);
     let ids: Vec<_> = (0..9).map(|n| nodes.create(n as usize % 3, n)).collect();

@@ -338,6 +338,13 @@ impl Membership {
         self.suspicion.suspects(boot)
     }
 
+    /// Returns true if a member was aside for 60 s, and not heard in this time (G1).
+    pub fn is_lost(&self, boot: Boot, now: Duration) -> bool {
+        let is_long = |since: &Duration| now.saturating_sub(*since) >= HEARD;
+        self.agenda.aside.get(&boot).is_some_and(is_long)
+            && self.agenda.heard.get(&boot).is_none_or(is_long)
+    }
+
     /// Returns the reason why this node is not ready, if it is not.
     pub fn problem(&self, now: Duration) -> Option<Problem> {
         if self.place.has_ended {

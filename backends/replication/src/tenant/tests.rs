@@ -584,6 +584,25 @@ fn old_copies_do_not_return_to_lost_slots() {
 }
 
 #[test]
+fn a_member_aside_is_asked_for_lost_slots() {
+    let mut members = Members::new(3, 1);
+    let id = members.create(0);
+    let holders = members.holders(id);
+    members.deaf.extend(&holders);
+    let aside: Vec<_> = holders.iter().map(|boot| Change::SetAside(*boot)).collect();
+    members.give_up(id, &aside);
+    members.run();
+    let owner = members.holders(id)[0];
+    members.ask(owner, 9, load(id));
+    members.run();
+    assert!(members.answer(owner, 9).is_none(), "they may be there again");
+    members.deaf.clear();
+    members.give_up(id, &[]);
+    members.run();
+    assert_eq!(members.count(id), 1);
+}
+
+#[test]
 fn a_copy_that_was_not_heard_is_dropped() {
     let is_kept = |rules| {
         let mut members = Members::with(3, 1, rules);
@@ -674,6 +693,10 @@ impl Standing for Leased {
 
     fn suspects(&self, boot: Boot) -> bool {
         self.2.contains(&boot)
+    }
+
+    fn is_lost(&self, _: Boot, _: Duration) -> bool {
+        false
     }
 
     fn lease_left(&self, _: Duration) -> Duration {
