@@ -5,6 +5,8 @@
 //! | [`explore`] | reaches every state of a model, breadth first |
 //! | [`cluster`] | the real cluster component of several nodes, as such a model |
 //! | [`membership`] | several memberships on a network with faults |
+//! | [`mishaps`] | memberships through one mishap each |
+//! | [`tenants`] | the records of several members, under epochs that follow each other fast |
 //! | [`process`] | what the simulation drives |
 //! | [`world`] | nodes, clocks, links and time |
 //! | [`faults`] | what breaks |
@@ -17,6 +19,8 @@
 pub mod cluster;
 pub mod explore;
 pub mod membership;
+pub mod mishaps;
+pub mod tenants;
 
 pub mod process;
 pub mod random;

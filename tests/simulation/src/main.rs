@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use simulation::cluster::{Bounds, ClusterModel};
 use simulation::explore::{Explored, explore, walk};
 use simulation::faults::{Fault, Level};
-use simulation::membership::storm;
+use simulation::membership;
+use simulation::mishaps::Mishap;
 use simulation::node::Node;
 use simulation::run::{Broken, Ran, Setup, run};
 use simulation::scenarios::Scenario;
+use simulation::tenants::plots::Plot;
+use simulation::tenants::storm;
 use steadfast_replication::rules::{Rule, Rules};
 
 const USAGE: &str = "\
@@ -22,11 +25,16 @@ happened until then.
 
 simulation scenarios
 
-Lists the scenarios.
+Lists the scenarios, the mishaps and the plots.
 
-simulation membership NODES FROM TO
+simulation membership [--seeds A..B] [--nodes N] [--mishap NAME] [--without RULE]
 
-Runs memberships through random faults, once for each seed.
+Runs memberships through random faults, once for each seed; or through one mishap.
+
+simulation tenants [--seed N | --seeds A..B] [--plot NAME] [--without RULE]
+
+Runs the records of several members through take-overs, late messages and crashes, once for each seed; with
+a plot, through one kind of accident.
 
 simulation cluster [--nodes N] [--epochs N] [--attempts N] [--leases N] [--restarts N] [--ticks N]
     [--served 1]
@@ -39,17 +47,17 @@ fn main() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1).peekable();
     match arguments.peek().map(String::as_str) {
         Some("cluster") => cluster(arguments.skip(1)),
-        Some("membership") => {
-            let numbers =
-                arguments.skip(1).map(|word| number(&word)).collect::<Result<Vec<_>, _>>();
-            let [nodes, from, to] = numbers?[..] else {
-                return Err(USAGE.to_owned());
-            };
-            storms(nodes as usize, from..to)
-        }
+        Some("membership") => memberships(arguments.skip(1)),
+        Some("tenants") => tenants(arguments.skip(1)),
         Some("scenarios") => {
             for scenario in Scenario::ALL {
                 println!("{}: {}", scenario.name, scenario.what);
+            }
+            for mishap in Mishap::ALL {
+                println!("mishap {}: {}", mishap.name, mishap.what);
+            }
+            for plot in Plot::ALL {
+                println!("plot {}: {}", plot.name, plot.what);
             }
             Ok(())
         }
@@ -92,10 +100,7 @@ impl Options {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "--seed" => self.seeds = number(value)?..number(value)? + 1,
-            "--seeds" => {
-                let (from, to) = value.split_once("..").ok_or("seeds are given as A..B")?;
-                self.seeds = number(from)?..number(to)?;
-            }
+            "--seeds" => self.seeds = range(value)?,
             "--nodes" => self.nodes = Some(number(value)? as usize),
             "--scenario" => {
                 let scenario = Scenario::named(value);
@@ -149,6 +154,11 @@ fn service(options: &Options) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{} seeds broke something: {broken:?}", broken.len())),
     }
+}
+
+fn range(value: &str) -> Result<Range<u64>, String> {
+    let (from, to) = value.split_once("..").ok_or("seeds are given as A..B")?;
+    Ok(number(from)?..number(to)?)
 }
 
 fn number(value: &str) -> Result<u64, String> {
@@ -224,18 +234,72 @@ fn cluster(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
     Err(violation.what)
 }
 
-/// Runs memberships through faults, and names the seeds that broke something.
-fn storms(nodes: usize, seeds: Range<u64>) -> Result<(), String> {
-    let (mut broken, mut longest) = (0, Duration::ZERO);
+/// Runs members through storms.
+fn tenants(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
+    let (mut seeds, mut without, mut plot) = (0..50, None, None);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+        match name.as_str() {
+            "--seed" => seeds = number(&value)?..number(&value)? + 1,
+            "--seeds" => seeds = range(&value)?,
+            "--without" => without = Some(rule(&value)?),
+            "--plot" => {
+                plot = Some(Plot::named(&value).ok_or_else(|| format!("no plot is {value:?}"))?);
+            }
+            _ => return Err(format!("unknown option {name}\n{USAGE}")),
+        }
+    }
+    let (start, mut broken, mut sum) = (Instant::now(), Vec::new(), (0, 0));
     for seed in seeds {
-        match storm(seed, nodes) {
+        let ran = plot.map_or_else(|| storm::storm(seed, without), |plot| plot.run(seed, without));
+        match ran {
+            Ok((epochs, calls)) => sum = (sum.0 + epochs, sum.1 + calls),
+            Err(what) => {
+                println!("seed {seed}: {what}");
+                broken.push(seed);
+            }
+        }
+    }
+    println!("{} epochs, {} calls; {:.1} s", sum.0, sum.1, start.elapsed().as_secs_f32());
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} seeds broke something: {broken:?}", broken.len())),
+    }
+}
+
+/// Runs memberships through faults, or one mishap, and names the seeds that broke something.
+fn memberships(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
+    let (mut seeds, mut nodes, mut rules, mut mishap) = (0..50, 3, Rules::default(), None);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+        match name.as_str() {
+            "--seeds" => seeds = range(&value)?,
+            "--nodes" => nodes = number(&value)? as usize,
+            "--without" => rules = Rules::without(rule(&value)?),
+            "--mishap" => {
+                let named = Mishap::named(&value);
+                mishap = Some(named.ok_or_else(|| format!("no mishap is {value:?}"))?);
+            }
+            _ => return Err(format!("unknown option {name}\n{USAGE}")),
+        }
+    }
+    let (mut broken, mut longest) = (Vec::new(), Duration::ZERO);
+    for seed in seeds {
+        let ran = match mishap {
+            Some(mishap) => mishap.run(seed, rules).map(|()| Duration::ZERO),
+            None => membership::storm(seed, nodes, rules),
+        };
+        match ran {
             Ok(took) => longest = longest.max(took),
             Err(what) => {
                 println!("seed {seed}: {what}");
-                broken += 1;
+                broken.push(seed);
             }
         }
     }
     println!("agreed within {longest:?} at the latest");
-    if broken == 0 { Ok(()) } else { Err(format!("{broken} seeds broke something")) }
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} seeds broke something: {broken:?}", broken.len())),
+    }
 }

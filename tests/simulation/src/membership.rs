@@ -54,6 +54,7 @@ pub struct World {
     under_load: bool,
     /// Whether names without a process get a new one.
     restarts: bool,
+    rules: Rules,
     history: History,
 }
 
@@ -117,7 +118,13 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 impl World {
     /// So many names, and no process yet.
     pub fn new(seed: u64, nodes: usize) -> Self {
+        Self::with(seed, nodes, Rules::default())
+    }
+
+    /// So many names, whose processes keep these rules.
+    pub fn with(seed: u64, nodes: usize, rules: Rules) -> Self {
         Self {
+            rules,
             now: Duration::from_secs(1),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             processes: (0..nodes).map(|_| None).collect(),
@@ -132,7 +139,7 @@ impl World {
     /// Starts a new process of each of these names.
     pub fn start_all(&mut self, nodes: impl IntoIterator<Item = usize>) {
         for node in nodes {
-            self.start(node, Configuration::default());
+            self.start(node, Configuration { rules: self.rules, ..Configuration::default() });
         }
     }
 
@@ -683,8 +690,8 @@ fn kind(message: &Message) -> &'static str {
 /// # Errors
 ///
 /// What broke.
-pub fn storm(seed: u64, nodes: usize) -> Result<Duration, String> {
-    let mut world = World::new(seed, nodes);
+pub fn storm(seed: u64, nodes: usize, rules: Rules) -> Result<Duration, String> {
+    let mut world = World::with(seed, nodes, rules);
     world.start_all(0..nodes);
     if world.draw(2) == 0 {
         world.run(Duration::from_secs(3));

@@ -105,20 +105,17 @@ impl Process for Node {
 
     fn call(&mut self, now: Now, request: Request, within: Duration) -> u64 {
         let now = now.into();
-        let request = match request {
-            Request::Create { id, record, policy } => call::Request::Create { id, record, policy },
-            Request::Load { id, proof, seen } => call::Request::Load { id, proof, seen },
-            Request::Update { id, patch } => call::Request::Update { id, patch },
-            Request::Delete { id, proof, reason } => {
-                call::Request::Delete { id, proof, sign_in: None, reason }
-            }
-            Request::List { principal } => return self.engine.list(now, principal, within),
+        match request {
+            Request::List { principal } => self.engine.list(now, principal, within),
             Request::DeleteAll { principal, except, epoch } => {
                 let revocation = Revocation { except, epoch, ..Revocation::LOGOUT };
-                return self.engine.delete_all(now, principal, revocation, within);
+                self.engine.delete_all(now, principal, revocation, within)
             }
-        };
-        self.engine.call(now, request, within)
+            request => {
+                let request = self::request(request).expect("it is about a record");
+                self.engine.call(now, request, within)
+            }
+        }
     }
 
     fn receive(&mut self, now: Now, link: Boot, packet: Packet) {
@@ -223,6 +220,7 @@ impl Process for Node {
             ("open calls", self.engine.open_calls()),
             ("calls and writes under way", under_way),
             ("tentative writes", tentative),
+            ("lists with entries that are not settled", self.unsettled()),
             ("sessions of visitors above its budget", self.above_budget()),
         ]
     }
@@ -283,6 +281,15 @@ impl Node {
         let above = visitors().count().saturating_sub(self.budgets.visitors.records as usize);
         // The session that was used last stays.
         above.min(own.saturating_sub(1))
+    }
+
+    /// Lists of which it is not known whether a session is the principal's.
+    fn unsettled(&self) -> usize {
+        let is_open = |held: &Held| {
+            let list = held.confirmed.as_ref().and_then(|entry| entry.kept.list());
+            list.is_some_and(|list| list.open().next().is_some())
+        };
+        self.held().filter(|(_, held)| is_open(held)).count()
     }
 
     fn held(&self) -> impl Iterator<Item = (RecordId, &Held)> {
@@ -349,7 +356,20 @@ fn effect(effect: engine::Effect) -> Option<Effect<Packet>> {
     }
 }
 
-fn answer(reply: call::Reply) -> Reply {
+/// What the owner of a record is asked; `None` for what is asked of many.
+pub(crate) fn request(request: Request) -> Option<call::Request> {
+    Some(match request {
+        Request::Create { id, record, policy } => call::Request::Create { id, record, policy },
+        Request::Load { id, proof, seen } => call::Request::Load { id, proof, seen },
+        Request::Update { id, patch } => call::Request::Update { id, patch },
+        Request::Delete { id, proof, reason } => {
+            call::Request::Delete { id, proof, sign_in: None, reason }
+        }
+        Request::List { .. } | Request::DeleteAll { .. } => return None,
+    })
+}
+
+pub(crate) fn answer(reply: call::Reply) -> Reply {
     match reply {
         call::Reply::Outcome(outcome) => Reply::Outcome(outcome),
         call::Reply::Lookup(lookup) => Reply::Lookup(lookup),
@@ -362,7 +382,7 @@ fn answer(reply: call::Reply) -> Reply {
 }
 
 /// What may be shown of a record. What is tentative alone is open, not held.
-fn holding(held: &Held) -> Holding {
+pub(crate) fn holding(held: &Held) -> Holding {
     match held.confirmed.as_ref().map(|entry| (entry, &entry.kept)) {
         Some((entry, Kept::Live(copy))) => {
             Holding::Live(digest(&(entry.revision, Shown(&copy.record))))

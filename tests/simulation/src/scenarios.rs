@@ -85,6 +85,18 @@ impl Scenario {
             },
         },
         Self {
+            name: "logins",
+            what: "logins of few principals and little else, while processes are killed again and again",
+            setup: |setup| {
+                setup.habits.principals = 2;
+                setup.habits.sessions = 400;
+                setup.habits.rate = 300;
+                setup.lasts = Duration::from_secs(8);
+                setup.plan.pause = Duration::from_millis(500);
+                setup.plan.kinds = vec![Fault::QuickRestart];
+            },
+        },
+        Self {
             name: "rolled back",
             what: "creates and logins are interrupted by take-overs, again and again",
             setup: |setup| {

@@ -8,12 +8,13 @@ use simulation::membership::{Configuration, World, storm};
 use steadfast_replication::epoch::{Acknowledgements, Settings};
 use steadfast_replication::member::{Role, Versions};
 use steadfast_replication::membership::{Drain, End, Membership, Refusal};
+use steadfast_replication::rules::Rules;
 
 #[test]
 fn nodes_agree_again_after_any_faults() {
     for nodes in [2, 3, 5] {
         for seed in 0..50 {
-            let result = storm(seed, nodes);
+            let result = storm(seed, nodes, Rules::default());
             assert!(result.is_ok(), "seed {seed}, {nodes} nodes: {result:?}");
         }
     }

@@ -79,6 +79,54 @@ struct Known {
     counts: bool,
 }
 
+/// A service that clients call.
+pub trait Service {
+    /// True time.
+    fn time(&self) -> Duration;
+    /// How many machines there are.
+    fn machines(&self) -> usize;
+    /// Watches who serves a record.
+    fn watch(&mut self, id: RecordId);
+    /// Whether a balancer sends calls to a node.
+    fn takes_calls(&self, at: usize) -> bool;
+    /// Whether a process stood still at a time, or later.
+    fn stood_still(&self, at: usize, since: Duration) -> bool;
+    /// Asks a node; `None` if nothing runs there.
+    fn call(&mut self, at: usize, request: Request, within: Duration) -> Option<u64>;
+    /// The answers since the last time.
+    fn take_answers(&mut self) -> Vec<Answer>;
+}
+
+impl<P: Process> Service for World<P> {
+    fn time(&self) -> Duration {
+        self.time()
+    }
+
+    fn machines(&self) -> usize {
+        self.nodes().len()
+    }
+
+    fn watch(&mut self, id: RecordId) {
+        self.watch(id);
+    }
+
+    fn takes_calls(&self, at: usize) -> bool {
+        self.takes_calls(at)
+    }
+
+    fn stood_still(&self, at: usize, since: Duration) -> bool {
+        self.stood_still(at, since)
+    }
+
+    fn call(&mut self, at: usize, request: Request, within: Duration) -> Option<u64> {
+        self.call(at, request, within)
+    }
+
+    fn take_answers(&mut self) -> Vec<Answer> {
+        self.take_answers()
+    }
+}
+
 /// How long a call may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How much later than its deadline a call may be answered.
@@ -121,11 +169,11 @@ impl Clients {
     }
 
     /// Makes the calls that are due.
-    pub fn act<P: Process>(&mut self, world: &mut World<P>) {
-        while self.next_at <= world.time() {
+    pub fn act<S: Service>(&mut self, service: &mut S) {
+        while self.next_at <= service.time() {
             let pause = 2_000_000 / u64::from(self.habits.rate);
-            self.next_at = world.time() + Duration::from_micros(self.random.draw() % pause);
-            self.call(world);
+            self.next_at = service.time() + Duration::from_micros(self.random.draw() % pause);
+            self.call(service);
         }
     }
 
@@ -134,44 +182,44 @@ impl Clients {
     /// # Errors
     ///
     /// When one came too late, or is the answer to another kind of call.
-    pub fn hear<P: Process>(&mut self, world: &mut World<P>) -> Result<(), String> {
-        for answer in world.take_answers() {
+    pub fn hear<S: Service>(&mut self, service: &mut S) -> Result<(), String> {
+        for answer in service.take_answers() {
             if let Some(at) = self.open.remove(&answer.ticket) {
-                self.told(world, at, answer)?;
+                self.told(service, at, answer)?;
             }
         }
-        self.keep_deadlines(world)
+        self.keep_deadlines(service)
     }
 
     /// Loads every session through every node, and lists every principal's.
-    pub fn look_at_everything<P: Process>(&mut self, world: &mut World<P>) {
-        for node in 0..world.nodes().len() {
+    pub fn look_at_everything<S: Service>(&mut self, service: &mut S) {
+        for node in 0..service.machines() {
             for session in 0..self.known.len() {
                 let replaced = self.known[session].replaced;
-                self.ask(world, node, Subject::Session(session), load(None, None));
+                self.ask(service, node, Subject::Session(session), load(None, None));
                 if replaced.is_some() {
-                    self.ask(world, node, Subject::Session(session), load(replaced, None));
+                    self.ask(service, node, Subject::Session(session), load(replaced, None));
                 }
             }
             for principal in 0..self.floors.len() {
-                self.ask(world, node, Subject::Principal(principal), Asked::List);
+                self.ask(service, node, Subject::Principal(principal), Asked::List);
             }
         }
     }
 
-    fn call<P: Process>(&mut self, world: &mut World<P>) {
+    fn call<S: Service>(&mut self, service: &mut S) {
         let live = self.known.iter().filter(|known| known.is_live).count();
         if live < self.habits.sessions || self.random.one_in(60) {
-            self.create(world);
+            self.create(service);
         } else if self.random.one_in(12) && !self.floors.is_empty() {
-            self.call_for_principal(world);
+            self.call_for_principal(service);
         } else {
             let session = self.random.below(self.known.len());
-            self.call_for_session(world, session);
+            self.call_for_session(service, session);
         }
     }
 
-    fn create<P: Process>(&mut self, world: &mut World<P>) {
+    fn create<S: Service>(&mut self, service: &mut S) {
         let secret = self.number();
         let is_login = !self.floors.is_empty() && self.random.one_in(3);
         let principal = is_login.then(|| self.random.below(self.floors.len()));
@@ -180,7 +228,7 @@ impl Clients {
         let is_short = self.random.one_in(4);
         let idle = if is_short { self.habits.short_life } else { 50 * HOUR };
         let id = session_id(self.random.bytes());
-        world.watch(id);
+        service.watch(id);
         self.history.sessions.push(Session { id, principal, idle });
         self.known.push(Known {
             is_live: true,
@@ -188,41 +236,41 @@ impl Clients {
             replaced: None,
             version: None,
             keys: [0, 0],
-            touch_at: world.time() + idle / 4,
+            touch_at: service.time() + idle / 4,
             counts: self.random.one_in(3),
         });
         let session = self.known.len() - 1;
-        self.ask_any(world, Subject::Session(session), Asked::Create { secret, epoch });
+        self.ask_any(service, Subject::Session(session), Asked::Create { secret, epoch });
     }
 
-    fn call_for_principal<P: Process>(&mut self, world: &mut World<P>) {
+    fn call_for_principal<S: Service>(&mut self, service: &mut S) {
         let principal = self.random.below(self.floors.len());
         let mut asked = Asked::List;
         if self.random.one_in(8) {
             self.floors[principal] += 1;
             asked = Asked::DeleteAll(self.floors[principal]);
         }
-        self.ask_any(world, Subject::Principal(principal), asked);
+        self.ask_any(service, Subject::Principal(principal), asked);
     }
 
-    fn call_for_session<P: Process>(&mut self, world: &mut World<P>, session: usize) {
+    fn call_for_session<S: Service>(&mut self, service: &mut S, session: usize) {
         let known = self.known[session].clone();
         if !known.is_live {
             // What ended is looked at again, but not for ever.
             let is_seen = session + 40 > self.known.len() && self.random.one_in(3);
             if is_seen {
-                self.ask_any(world, Subject::Session(session), load(None, None));
+                self.ask_any(service, Subject::Session(session), load(None, None));
             }
             return;
         }
-        let asked = match known.touch_at <= world.time() {
-            true => self.touch(world.time(), session),
+        let asked = match known.touch_at <= service.time() {
+            true => self.touch(service.time(), session),
             false => self.draw(&known),
         };
         if asked == Asked::Delete {
             self.known[session].is_live = false;
         }
-        self.ask_any(world, Subject::Session(session), asked);
+        self.ask_any(service, Subject::Session(session), asked);
     }
 
     /// Touches a session. Sometimes its client stays away until shortly before its end.
@@ -259,8 +307,8 @@ impl Clients {
         self.last
     }
 
-    fn ask_any<P: Process>(&mut self, world: &mut World<P>, subject: Subject, asked: Asked) {
-        let nodes = world.nodes().len();
+    fn ask_any<S: Service>(&mut self, service: &mut S, subject: Subject, asked: Asked) {
+        let nodes = service.machines();
         let home = match subject {
             Subject::Session(n) | Subject::Principal(n) if self.habits.is_sticky => n % nodes,
             _ if self.habits.only_reads => 0,
@@ -268,27 +316,21 @@ impl Clients {
         };
         // A balancer goes on to the next node where nothing listens, or that is about to end.
         let turns = (0..nodes).map(|turn| (home + turn) % nodes);
-        let takes = |node: &usize| world.takes_calls(*node);
+        let takes = |node: &usize| service.takes_calls(*node);
         if let Some(node) = turns.into_iter().find(takes) {
-            self.ask(world, node, subject, asked);
+            self.ask(service, node, subject, asked);
         }
     }
 
-    fn ask<P: Process>(
-        &mut self,
-        world: &mut World<P>,
-        node: usize,
-        subject: Subject,
-        asked: Asked,
-    ) {
-        let request = self.request(subject, &asked, world.time());
-        let Some(ticket) = world.call(node, request, PATIENCE) else {
+    fn ask<S: Service>(&mut self, service: &mut S, node: usize, subject: Subject, asked: Asked) {
+        let request = self.request(subject, &asked, service.time());
+        let Some(ticket) = service.call(node, request, PATIENCE) else {
             return;
         };
         if let (Asked::Rotate(..), Subject::Session(session)) = (&asked, subject) {
             self.known[session].secret = None;
         }
-        let begin = world.time();
+        let begin = service.time();
         let told = Told::Nothing("not answered".to_owned());
         self.open.insert(ticket, self.history.calls.len());
         self.history.calls.push(Call { subject, asked, node, begin, end: begin, told });
@@ -342,12 +384,7 @@ impl Clients {
         }
     }
 
-    fn told<P: Process>(
-        &mut self,
-        world: &World<P>,
-        at: usize,
-        answer: Answer,
-    ) -> Result<(), String> {
+    fn told<S: Service>(&mut self, service: &S, at: usize, answer: Answer) -> Result<(), String> {
         let is_reply = answer.reply.is_some();
         let call = &mut self.history.calls[at];
         call.end = answer.at;
@@ -361,7 +398,7 @@ impl Clients {
         }
         self.are_known(&call);
         match is_reply {
-            true => self.is_in_time(world, &call),
+            true => self.is_in_time(service, &call),
             false => Ok(()),
         }
     }
@@ -375,23 +412,23 @@ impl Clients {
         }
     }
 
-    fn is_in_time<P: Process>(&self, world: &World<P>, call: &Call) -> Result<(), String> {
+    fn is_in_time<S: Service>(&self, service: &S, call: &Call) -> Result<(), String> {
         let is_late = call.end > call.begin + PATIENCE + GRACE;
-        match is_late && !world.stood_still(call.node, call.begin) {
+        match is_late && !service.stood_still(call.node, call.begin) {
             true => Err(format!("a call was answered after its deadline: {call:?}")),
             false => Ok(()),
         }
     }
 
     /// A client gives up on a call that is not answered, and so does not know what came of it.
-    fn keep_deadlines<P: Process>(&mut self, world: &World<P>) -> Result<(), String> {
+    fn keep_deadlines<S: Service>(&mut self, service: &S) -> Result<(), String> {
         let calls = &mut self.history.calls;
         for at in self.open.values() {
-            calls[*at].end = world.time();
+            calls[*at].end = service.time();
         }
         let late = self.open.values().map(|at| &calls[*at]).find(|call| {
-            world.time() > call.begin + PATIENCE + 2 * GRACE
-                && !world.stood_still(call.node, call.begin)
+            service.time() > call.begin + PATIENCE + 2 * GRACE
+                && !service.stood_still(call.node, call.begin)
         });
         late.map_or(Ok(()), |call| Err(format!("a call was never answered: {call:?}")))
     }
