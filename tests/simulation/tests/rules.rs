@@ -44,7 +44,7 @@ fn plots_find_the_rules_that_are_missing() {
 
 #[test]
 fn storms_find_the_rules_that_are_missing() {
-    for (rule, seed) in [(Rule::C1, 2), (Rule::R2, 2)] {
+    for (rule, seed) in [(Rule::C1, 2), (Rule::R2, 2), (Rule::V1, 5)] {
         storm(seed, None).unwrap();
         assert!(storm(seed, Some(rule)).is_err(), "{rule:?} is not missed");
     }
