@@ -241,7 +241,7 @@ impl Ownership {
     }
 
     /// Waits no longer, in slots that were given up, for members that were asked for so long, or are lost for
-    /// another reason. Any other one may have what nobody else has, also if it is aside.
+    /// another reason. Any other one may have what no other node has, also if it is aside.
     pub fn lose(&mut self, is_lost: impl Fn(Boot) -> bool, cx: &mut Context<'_>) -> Vec<Slot> {
         let is_late = self.patience.asked >= ASKED;
         let members = cx.view.epoch.members().iter().map(|member| member.boot);

@@ -27,7 +27,7 @@ impl Plot {
     pub const ALL: &'static [Self] = &[
         Self {
             name: "missed write",
-            what: "one of two backups acknowledges; the other one takes over, and hears nobody",
+            what: "one of two backups acknowledges; the other one takes over, and hears no other node",
             terms: |terms| terms.nodes = 4,
             happens: missed_write,
         },
@@ -115,7 +115,7 @@ impl Plot {
         },
         Self {
             name: "old copies",
-            what: "a member comes back with sessions whose end nobody remembers, and gets slots at once",
+            what: "a member comes back with sessions whose end no node remembers, and gets slots at once",
             terms: |terms| {
                 terms.nodes = 4;
                 terms.replication = Replication::Backups(1);
@@ -128,7 +128,7 @@ impl Plot {
         },
         Self {
             name: "forgotten end",
-            what: "a backup that is being filled misses an end, until nobody remembers that",
+            what: "a backup that is being filled misses an end, until no node remembers it",
             terms: |terms| {
                 terms.forgets_soon = true;
                 terms.habits.ends = 40;
