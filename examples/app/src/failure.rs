@@ -50,8 +50,8 @@ pub(crate) async fn ask_again(request: Request, next: Next) -> Response {
 }
 
 const NOT_CONFIRMED: &str = "The place that holds your session does not answer yet, so the shop cannot \
-                             tell who you are, and does not guess. You are not signed out. Please try \
-                             again in a second.";
+                             tell who you are, and does not guess. This does not sign you out. Please \
+                             try again in a second.";
 
 #[cfg(test)]
 mod tests {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_page_out_of_reach_is_asked_for_again() {
+    async fn a_page_out_of_reach_is_retried() {
         let page = answer(Method::GET, || async { Failure(Error::Poisoned) }).await;
         assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(page.headers()[header::REFRESH], "1");

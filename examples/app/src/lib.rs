@@ -3,7 +3,7 @@
 //!
 //! | file | what it has |
 //! | --- | --- |
-//! | `strategy.rs` | what an example says about its store |
+//! | `strategy.rs` | the description of a store, which an example gives to the page |
 //! | `routes.rs` | the handlers |
 //! | `page/mod.rs` | the page, and below it a file for each of its parts |
 //! | `device.rs` | names for browsers |

@@ -21,7 +21,7 @@ use crate::page::{HEADERS, View, notice::Change};
 use crate::{Strategy, device};
 
 /// The shop on a node, with its session layer.
-pub fn router(strategy: Strategy, node: &str, sessions: &SessionLayer) -> Router {
+pub fn router(strategy: Strategy, node: &str, sessions: SessionLayer) -> Router {
     let here = Here { strategy, node: node.to_owned(), sessions: sessions.clone() };
     Router::new()
         .route("/", get(page))
@@ -36,7 +36,7 @@ pub fn router(strategy: Strategy, node: &str, sessions: &SessionLayer) -> Router
         .layer(CsrfLayer::new())
         .layer(from_fn(ask_again))
         .with_state(Arc::new(here))
-        .layer(sessions.clone())
+        .layer(sessions)
 }
 
 /// The node that a request reached.

@@ -17,7 +17,7 @@ pub use example_balancer::Policy;
 /// The shop on several nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Shop {
-    /// Where sessions are kept.
+    /// The description of the store.
     pub strategy: Strategy,
     /// The labels of the nodes.
     pub nodes: &'static [&'static str],
@@ -85,7 +85,7 @@ impl Node {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         println!("{label} on http://{address}");
-        let app = router(strategy, label, &sessions);
+        let app = router(strategy, label, sessions.clone());
         let server = tokio::spawn(axum::serve(listener, app).into_future());
         Ok(Self { strategy, label, address, sessions, server })
     }

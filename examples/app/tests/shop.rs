@@ -191,5 +191,5 @@ fn shop(sessions: SessionLayer) -> Router {
         survives: "Because it is kept.",
         lost: "Because it was lost.",
     };
-    example_app::router(strategy, "n1", &sessions)
+    example_app::router(strategy, "n1", sessions)
 }

@@ -134,7 +134,7 @@ async fn pass_on(State(balancer): State<Arc<Balancer>>, request: Request) -> Res
     failure(StatusCode::SERVICE_UNAVAILABLE, &parts.method)
 }
 
-/// What a browser shows while no node answers. It asks again for a page, and repeats no other request.
+/// The answer while no node responds. A browser asks again for a page, and repeats no other request.
 fn failure(status: StatusCode, method: &Method) -> Response {
     let mut response = (status, [(header::RETRY_AFTER, "1")], NO_ANSWER).into_response();
     if *method == Method::GET {
@@ -300,7 +300,7 @@ mod tests {
         balancer.clone().oneshot(request.body(Body::from(form.to_owned())).unwrap()).await.unwrap()
     }
 
-    /// What a node is told about all of them.
+    /// The nodes, as one of them sees them.
     async fn states(balancer: &Router) -> String {
         let request = Request::get("/nodes").body(Body::empty()).unwrap();
         text(balancer.clone().oneshot(request).await.unwrap()).await

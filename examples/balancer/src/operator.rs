@@ -47,7 +47,7 @@ async fn start(State(balancer): State<Arc<Balancer>>, Path(label): Path<String>)
     Redirect::to(&format!("/?started={label}")).into_response()
 }
 
-/// What the page knew.
+/// The form of the page.
 #[derive(Deserialize)]
 struct Before {
     /// The handle of the session, which opens nothing.

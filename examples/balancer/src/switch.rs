@@ -22,12 +22,12 @@ impl Switch {
         reaches(&self.is_up, on).await;
     }
 
-    /// For the supervisor: returns when the node is to run or to stop.
+    /// Returns when the node is to run or to stop. Its supervisor waits for this.
     pub async fn wanted(&self, on: bool) {
         reaches(&self.is_wanted, on).await;
     }
 
-    /// For the supervisor: reports that the node runs or has stopped, on an order or without one.
+    /// Reports that the node runs or has stopped, on an order or without one. Its supervisor calls this.
     pub fn is_now(&self, on: bool) {
         self.is_wanted.send_replace(on);
         self.is_up.send_replace(on);

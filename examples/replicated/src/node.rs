@@ -18,7 +18,7 @@ pub(crate) async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let store = Connect::new(store).node(name.parse()?).open().await?;
     let sessions = SessionLayer::new(store.clone());
-    let app = example_app::router(STRATEGY, name, &sessions);
+    let app = example_app::router(STRATEGY, name, sessions.clone());
 
     let listener = TcpListener::bind(address).await?;
     let (tell, hands_on) = oneshot::channel();
@@ -37,7 +37,7 @@ pub(crate) async fn run(
 
 const STRATEGY: Strategy = Strategy {
     name: "Session clustering",
-    summary: "The nodes hold sessions together: each one has an owner and a backup, and any node serves it.",
+    summary: "Each session has an owner and a backup among the nodes, and any node serves it.",
     roles: &["owner", "backup"],
     beside: None,
     survives: "Two nodes had every change before it was confirmed. If one of them stops, the other goes on, \

@@ -52,7 +52,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 const STRATEGY: Strategy = Strategy {
     name: "Sticky sessions",
-    summary: "The balancer sends you to the node that has your session; a backup store outlives it.",
+    summary: "The balancer sends you to the node that has your session. A backup store outlives that node.",
     roles: &["working copy"],
     beside: Some("the backup store"),
     survives: "The backup store had every change before it was confirmed, and this node took the session \

@@ -14,7 +14,7 @@ use time::UtcDateTime;
 use crate::Strategy;
 use notice::Change;
 
-/// What the page shows.
+/// The contents of the page.
 pub(crate) struct View<'v> {
     pub(crate) strategy: Strategy,
     /// The node that serves.

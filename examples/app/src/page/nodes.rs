@@ -18,7 +18,7 @@ impl View<'_> {
         )
     }
 
-    /// For example: `n1 (owner) and n2 (backup) hold your session.`
+    /// A sentence such as `n1 (owner) and n2 (backup) hold your session.`
     fn holding(&self) -> String {
         let nodes = self.holders.iter().zip(self.strategy.roles);
         let nodes = nodes.map(|(label, role)| format!("{} ({role})", escape(label)));

@@ -1,10 +1,10 @@
-//! What became of the session when a node was stopped.
+//! The fate of the session after a node was stopped.
 
 use serde::Deserialize;
 
 use super::{View, escape};
 
-/// What just happened to a node, and the session that the page showed before.
+/// The last order to a node, and the session that the page showed before it.
 #[derive(Default, Deserialize)]
 pub(crate) struct Change {
     stopped: Option<String>,
