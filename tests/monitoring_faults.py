@@ -14,6 +14,7 @@ import math
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -496,3 +497,4 @@ finally:
         process.wait()
     for network in Network.laid:
         network.remove()
+    shutil.rmtree(directory, ignore_errors=True)
