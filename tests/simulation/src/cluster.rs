@@ -1,11 +1,11 @@
-//! The cluster component of several nodes, with every order of messages: C13 (one epoch of a number
-//! exists) and C14 (at most one node serves a slot).
+//! A model of the cluster component of several nodes, under every order of messages. It checks C13
+//! (an epoch number is used once) and C14 (at most one node serves a slot).
 //!
 //! The nodes run the code that applications run. Messages are delivered in any order, any number of
-//! times, or never; so cuts, one-way cuts and pauses are among what happens. Time passes in ticks for all
-//! nodes alike: a lease runs for two of them, and two are waited for, as if a slow clock and a fast one had
-//! used up the margin. A node that restarts is another boot. Steps 2 and 3 of a take-over are left out,
-//! so that an owner may serve more often than it could.
+//! times, or never, which includes cuts, one-way cuts and pauses. Time passes in ticks, equally for
+//! all nodes: a lease lasts two of them and the wait for it also lasts two, as if a slow clock and
+//! a fast one had used up the margin. A node that restarts is a new boot. Steps 2 and 3 of a
+//! take-over are left out, so an owner serves more often than it could.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash};
@@ -21,31 +21,32 @@ use steadfast_replication::slots::{HashKey, Slot, SlotSet};
 
 use crate::explore::{Mixer, Model, Step, Steps};
 
-/// How much may happen.
+/// The bounds of an exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How many nodes there are: 3 to 5.
+    /// The number of nodes: 3 to 5.
     pub nodes: usize,
-    /// How many epochs follow the first one.
+    /// The number of epochs after the first one.
     pub epochs: u64,
-    /// How often a node tries to have an epoch chosen.
+    /// The number of times a node tries to get an epoch chosen.
     pub attempts: u8,
-    /// How often an owner asks for a lease.
+    /// The number of times an owner asks for a lease.
     pub leases: u8,
-    /// How often a node ends, and another boot of its name begins.
+    /// The number of times a node ends and a new boot with its name begins.
     pub restarts: u8,
-    /// How much time passes.
+    /// The number of ticks that pass.
     pub ticks: u8,
-    /// Whether the owner has a lease when it begins, granted by all.
+    /// True if the owner starts with a lease that all nodes granted.
     pub is_served: bool,
 }
 
-/// The model.
+/// The model of the cluster component.
 #[derive(Debug)]
 pub struct ClusterModel {
     bounds: Bounds,
     rules: Rules,
-    /// Whether a node that restarts keeps its boot, and so is trusted to remember: what rule I1 forbids.
+    /// True if a node that restarts keeps its boot, and is thus trusted to remember. Rule I1
+    /// forbids this.
     keeps_boots: bool,
     clusters: Interned<Cluster>,
     frames: Interned<(Boot, Frame)>,
@@ -53,11 +54,11 @@ pub struct ClusterModel {
     results: HashMap<(u32, Input), Arc<Outcome>, BuildHasherDefault<Mixer>>,
 }
 
-/// Where all nodes are. Nodes, frames and epochs are numbers, so that it is small.
+/// The state of all nodes. Nodes, frames and epochs are numbers, which keeps it small.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     nodes: Vec<u32>,
-    /// What was sent, in order: it may arrive at any time, and again.
+    /// The frames that were sent, in order. Each may arrive at any time, any number of times.
     frames: Vec<u32>,
     /// The epochs that were chosen.
     chosen: Vec<u32>,
@@ -65,7 +66,7 @@ pub struct State {
     left: Left,
 }
 
-/// What may still happen.
+/// The remaining numbers of attempts, leases, restarts and ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Left {
     attempts: u8,
@@ -73,7 +74,7 @@ struct Left {
     restarts: u8,
 }
 
-/// What happens to one node at one time.
+/// An input of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Input {
     Frame(u32, u8),
@@ -99,7 +100,7 @@ enum Wish {
     Join(usize, Boot),
 }
 
-/// What an input leads to.
+/// The result of an input.
 #[derive(Debug)]
 struct Outcome {
     cluster: u32,
@@ -108,19 +109,20 @@ struct Outcome {
 }
 
 impl ClusterModel {
-    /// All rules are kept.
+    /// Creates a model that keeps all rules.
     pub fn new(bounds: Bounds) -> Self {
         Self::with(bounds, Rules::default(), false)
     }
 
-    /// A model that lacks a rule; `keeps_boots` is the lack of rule I1.
+    /// Creates a model without a rule. `keeps_boots` leaves out rule I1.
     pub fn with(bounds: Bounds, rules: Rules, keeps_boots: bool) -> Self {
         let (clusters, frames) = (Interned::default(), Interned::default());
         let (epochs, results) = (Interned::default(), HashMap::default());
         Self { bounds, rules, keeps_boots, clusters, frames, epochs, results }
     }
 
-    /// A node handles something, once: the same again leads to the same.
+    /// Handles an input of a node. The result is cached, because the same input has the same
+    /// result.
     fn step(&mut self, node: u32, input: &Input) -> Arc<Outcome> {
         if let Some(step) = self.results.get(&(node, input.clone())) {
             return Arc::clone(step);
@@ -130,7 +132,7 @@ impl ClusterModel {
         let (mut sent, mut learned) = (Vec::new(), None);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                // To itself, a node need not send anything.
+                // A node need not send anything to itself.
                 Effect::Send(to, frame) if to == cluster.me() => {
                     effects.extend(cluster.receive(frame, now(input.time())));
                 }
@@ -160,7 +162,7 @@ impl ClusterModel {
         }
     }
 
-    /// The state after an input of a node, or what it breaks.
+    /// Returns the state after an input of a node, or the violation that it causes.
     fn after(
         &mut self,
         state: &State,
@@ -190,7 +192,7 @@ impl ClusterModel {
         Some(self.check(&next).map(|()| next))
     }
 
-    /// Leaves out frames that no node listens to any more.
+    /// Removes frames that no node listens to any more.
     fn forget(&self, state: &mut State) {
         let epochs = state.nodes.iter().map(|node| self.clusters.get(*node).epoch().id().number);
         let least = epochs.min().unwrap_or_default();
@@ -201,7 +203,7 @@ impl ClusterModel {
         state.frames.retain(news);
     }
 
-    /// The owner asks for a lease, and all grant it.
+    /// Lets the owner ask for a lease, and all nodes grant it.
     fn lease(&mut self, mut nodes: Vec<u32>) -> Vec<u32> {
         let owner = first_epoch(self.bounds.nodes).placement().owner(slot());
         let is_owner = |node: &u32| Some(self.clusters.get(*node).me()) == owner;
@@ -249,7 +251,7 @@ impl ClusterModel {
                 None => wishes.push(Some(Wish::Join(n, boot))),
             }
         }
-        // Of a boot that is gone.
+        // The boot has ended.
         let is_gone = |member: &&Member| {
             let there = |node: &u32| self.clusters.get(*node).me() == member.boot;
             !state.nodes.iter().any(there) && member.role != Role::Aside
@@ -259,7 +261,7 @@ impl ClusterModel {
         wishes
     }
 
-    /// Ends a node, and begins another one that knows the epoch of some node.
+    /// Ends a node, and starts another boot that knows the epoch of some node.
     fn restart(&mut self, state: &State, node: usize) -> State {
         let old = self.clusters.get(state.nodes[node]).me();
         let boot = if self.keeps_boots { old } else { next_boot(old) };
@@ -342,7 +344,7 @@ impl Model for ClusterModel {
 }
 
 impl State {
-    /// Notes that an epoch was chosen.
+    /// Records that an epoch was chosen.
     fn learn(&mut self, number: u64, epoch: u32) -> Result<(), String> {
         match self.chosen.get(number as usize - 1) {
             Some(chosen) if *chosen != epoch => Err("C13: two epochs have one number".to_owned()),
@@ -365,7 +367,7 @@ impl Wish {
     }
 }
 
-/// Values with numbers.
+/// Values that are replaced by numbers.
 #[derive(Debug)]
 struct Interned<T> {
     values: Vec<Arc<T>>,
@@ -405,7 +407,7 @@ fn told(frame: &Frame) -> String {
     format!("{what} of {:?} in epoch {}", frame.from, frame.epoch.number)
 }
 
-/// A service of full members.
+/// The first epoch of a service of full members.
 fn first_epoch(nodes: usize) -> Epoch {
     let settings = Settings {
         replication: Replication::Backups(1),
@@ -444,5 +446,5 @@ fn now(time: u8) -> Duration {
     Duration::from_secs(time.into())
 }
 
-/// A tick is a second here.
+/// A tick is one second here.
 const TIMING: Timing = Timing { lease: Duration::from_secs(2), wait: Duration::from_secs(2) };

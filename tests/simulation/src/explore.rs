@@ -1,59 +1,61 @@
-//! Reaches every state of a model, breadth first, so that the trace of a violation is a shortest one.
+//! Visits every state of a model, breadth first, so that the trace of a violation is as short as
+//! possible.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
-/// Something with states, and steps between them.
+/// A state machine to explore.
 pub trait Model {
-    /// Small, since a whole generation of them is kept.
+    /// Should be small, because a whole generation of states is kept.
     type State: Clone + Hash;
 
-    /// Where everything begins.
+    /// Returns the initial state.
     fn first(&mut self) -> Self::State;
 
-    /// Everything that can happen next; steps are named if `tells`.
+    /// Adds every possible next step. Steps get names if `tells` is true.
     fn steps(&mut self, state: &Self::State, tells: bool, steps: &mut Steps<Self::State>);
 }
 
 /// The steps from one state.
 pub type Steps<S> = Vec<Step<S>>;
 
-/// A step.
+/// A step to a next state.
 #[derive(Debug)]
 pub struct Step<S> {
-    /// What it is called.
+    /// A description for traces.
     pub name: String,
-    /// How often a walk takes it, compared with others.
+    /// The relative probability with which a walk takes it.
     pub weight: u32,
-    /// Where it leads, or what it breaks.
+    /// The next state, or the property that the step violates.
     pub to: Result<S, String>,
 }
 
-/// What was found.
+/// The result of an exploration.
 #[derive(Debug, Default)]
 pub struct Explored {
-    /// Different states; two that share a fingerprint of 64 bits count as one.
+    /// The number of different states. Two states with the same 64-bit fingerprint count as one.
     pub states: usize,
-    /// Steps between them.
+    /// The number of steps between them.
     pub transitions: u64,
-    /// The length of the longest of all shortest ways to a state.
+    /// The greatest distance of a state from the initial one.
     pub depth: usize,
-    /// Whether there are no other states within the bounds of the model.
+    /// True if the model has no further states within its bounds.
     pub is_exhausted: bool,
-    /// What is broken, and how it came to that.
+    /// The violation, if one was found.
     pub violation: Option<Violation>,
 }
 
-/// A broken property.
+/// A violated property.
 #[derive(Debug)]
 pub struct Violation {
     /// The property.
     pub what: String,
-    /// The steps that lead to it.
+    /// The steps that lead to the violation.
     pub trace: Vec<String>,
 }
 
-/// Explores a model until a property is broken, there is nothing left, or that many states are reached.
+/// Explores a model until a property is violated, every state was visited, or the limit of states
+/// is reached.
 pub fn explore<M: Model>(model: &mut M, most: usize) -> Explored {
     let first = model.first();
     let mut parents = Parents::default();
@@ -97,10 +99,10 @@ pub fn explore<M: Model>(model: &mut M, most: usize) -> Explored {
     explored
 }
 
-/// Takes one step after the other, drawn by a number; the trace, if that breaks a property.
+/// Takes random steps, chosen by a seed. Returns the trace if they violate a property.
 pub fn walk<M: Model>(model: &mut M, seed: u64, longest: usize) -> Option<Violation> {
     let what = go(model, seed, longest, &mut None)?;
-    // Names are made where they are needed only.
+    // Names are built only when they are needed.
     let mut trace = Some(Vec::new());
     go(model, seed, longest, &mut trace);
     Some(Violation { what, trace: trace.unwrap_or_default() })
@@ -130,7 +132,7 @@ fn go<M: Model>(
     None
 }
 
-/// Takes one of the steps, by their weights, and clears the rest.
+/// Removes one of the steps at random, by weight, and clears the rest.
 fn draw<S>(steps: &mut Steps<S>, random: u64) -> Step<S> {
     let sum: u64 = steps.iter().map(|step| u64::from(step.weight)).sum();
     let mut left = random % sum;
@@ -147,10 +149,10 @@ fn draw<S>(steps: &mut Steps<S>, random: u64) -> Step<S> {
     step
 }
 
-/// From which state each one was first reached.
+/// The parent of each state: the state from which it was first reached.
 type Parents = HashMap<u64, u64, BuildHasherDefault<Identity>>;
 
-/// Goes the way to a state once more, to name its steps.
+/// Repeats the path to a state, to name its steps.
 fn retrace<M: Model>(model: &mut M, parents: &Parents, last: u64, what: &str) -> Vec<String> {
     let mut way = vec![last];
     while let Some(parent) = parents.get(way.last().expect("it begins with one"))
@@ -180,7 +182,7 @@ fn fingerprint(state: &impl Hash) -> u64 {
     BuildHasherDefault::<Mixer>::default().hash_one(state).max(1)
 }
 
-/// A fast hash of 64 bits, for values that no adversary chooses.
+/// A fast 64-bit hash for values that no adversary chooses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mixer(u64);
 
@@ -204,7 +206,7 @@ impl Hasher for Mixer {
     }
 }
 
-/// What is hashed is a hash.
+/// A pass-through hasher. Its keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
 struct Identity(u64);
 
@@ -226,7 +228,7 @@ impl Hasher for Identity {
 mod tests {
     use super::*;
 
-    /// Two counters that never meet at three, where that is a rule.
+    /// Two counters. A rule forbids that both reach three.
     struct Counters {
         breaks: bool,
     }

@@ -1,8 +1,8 @@
-//! What goes wrong, and when it is repaired.
+//! Faults, and their repair.
 //!
-//! Faults that cost a process its memory, or the others its answers, come one after the other, repair
-//! time apart, as many together as the settings promise to survive. All others overlap with them and
-//! with each other. [`Level::Beyond`] lets all of them overlap.
+//! Faults that cost a process its memory, or other nodes its responses, are limited: no more of
+//! them are active together than the settings promise to survive, and there is time for repair in
+//! between. All other faults overlap freely. With [`Level::Beyond`], all faults do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,42 +17,42 @@ use crate::world::{Clock, Direction, End, World};
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A process is killed, and started again after a while; its machine's clock may be wrong then.
+    /// A process is killed, and restarted after a while, possibly with a wrong clock.
     Crash,
-    /// A process is killed and started again within milliseconds.
+    /// A process is killed and restarted within milliseconds.
     QuickRestart,
-    /// A process stands still for 300 ms to 10 s.
+    /// A process stops for 300 ms to 10 s.
     Stall,
-    /// A process stands still for 50 to 250 ms.
+    /// A process stops for 50 to 250 ms.
     ShortStall,
-    /// Two nodes do not reach each other.
+    /// Two nodes cannot reach each other.
     CutPair,
-    /// Nothing gets from one node to another.
+    /// Packets from one node to another are held back.
     CutOneWay,
-    /// A node reaches no other.
+    /// A node cannot reach any other.
     Isolate,
     /// A link breaks.
     Reset,
     /// A node is slow.
     Slow,
-    /// A wall clock jumps, by seconds or hours, and later back.
+    /// A wall clock jumps by seconds or hours, and later back.
     ClockJump,
-    /// Nodes suspect one that is well.
+    /// Nodes suspect a healthy node.
     Suspicion,
-    /// A second process starts under the name of a living one.
+    /// A second process starts under the name of a running one.
     Twin,
     /// A new node joins, and leaves later.
     Join,
-    /// A process drains, ends, and is started again.
+    /// A process drains, exits and is restarted.
     Drain,
-    /// All processes of a zone are killed, and started again.
+    /// All processes of a zone are killed and restarted.
     Zone,
-    /// An operator asks for other settings, with which processes are started from then on.
+    /// An operator changes the settings. Later processes start with the new ones.
     Reconfigure,
 }
 
 impl Fault {
-    /// Every kind that strikes any service.
+    /// Every kind of fault that suits any service.
     pub const ALL: [Self; 14] = [
         Self::Crash,
         Self::QuickRestart,
@@ -70,7 +70,7 @@ impl Fault {
         Self::Drain,
     ];
 
-    /// The kind of a name.
+    /// Finds a kind of fault by its name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -78,7 +78,7 @@ impl Fault {
             .find(|fault| format!("{fault:?}") == name)
     }
 
-    /// Whether a node is in trouble until everything is repaired.
+    /// Returns true if the node is impaired until everything is repaired.
     fn is_grave(self) -> bool {
         matches!(
             self,
@@ -95,39 +95,39 @@ impl Fault {
     }
 }
 
-/// How much goes wrong at a time.
+/// The number of concurrent faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// At most so many nodes are in grave trouble.
+    /// At most this number of nodes are impaired.
     Covered(usize),
-    /// Any number.
+    /// Any number of nodes.
     Beyond,
 }
 
-/// What goes wrong in a run.
+/// The faults of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The kinds of faults, of which each is as likely.
+    /// The kinds of faults, each with the same probability.
     pub kinds: Vec<Fault>,
-    /// How much of it at a time.
+    /// The number of concurrent faults.
     pub level: Level,
-    /// The time from one fault to the next, at most.
+    /// The longest pause between two faults.
     pub pause: Duration,
-    /// In how many zones the machines are.
+    /// The number of zones of the machines.
     pub zones: usize,
 }
 
-/// What goes wrong, and when it is repaired.
+/// Injects faults, and repairs them.
 #[derive(Debug)]
 pub struct Faults {
     plan: Plan,
     random: Random,
-    /// Machines that belong to the service; those after them join and leave.
+    /// The machines that belong to the service. Those after them join and leave.
     nodes: usize,
     repairs: Vec<(Duration, Repair)>,
     in_trouble: BTreeSet<usize>,
     next_at: Duration,
-    /// When it looks next whether all is well again.
+    /// The time of the next check whether everything has recovered.
     looks_at: Duration,
     counts: BTreeMap<Fault, u64>,
 }
@@ -136,19 +136,19 @@ pub struct Faults {
 enum Repair {
     Start(usize),
     Heal(Vec<Direction>),
-    /// Ends it as soon as it is drained; it is started again if it belongs to the service.
+    /// Ends a process once it is drained. It is restarted if it belongs to the service.
     Stop(usize),
-    /// Ends it, for good.
+    /// Ends a process for good.
     Remove(usize),
     Hurry(usize),
     SetClock(usize),
     Leave(usize),
-    /// Asks until the service has these settings.
+    /// Repeats a request until the service has these settings.
     Configure(Settings),
 }
 
 impl Faults {
-    /// Nothing is broken yet.
+    /// Creates a plan in which nothing is broken yet.
     pub fn new(seed: u64, nodes: usize, plan: Plan) -> Self {
         Self {
             plan,
@@ -162,12 +162,12 @@ impl Faults {
         }
     }
 
-    /// How many faults of each kind there were.
+    /// Returns the number of faults of each kind.
     pub fn counts(&self) -> &BTreeMap<Fault, u64> {
         &self.counts
     }
 
-    /// Repairs what is due, and breaks something now and then.
+    /// Repairs what is due, and sometimes injects a fault.
     pub fn act<P: Process>(&mut self, world: &mut World<P>) {
         self.repair_what_is_due(world);
         let is_due = self.repairs.is_empty() && world.time() >= self.looks_at;
@@ -184,7 +184,7 @@ impl Faults {
         }
     }
 
-    /// Repairs everything but drains, which come to their end by themselves.
+    /// Repairs everything except drains, which finish by themselves.
     pub fn end<P: Process>(&mut self, world: &mut World<P>) {
         world.heal_all();
         for (at, repair) in std::mem::take(&mut self.repairs) {
@@ -198,12 +198,12 @@ impl Faults {
         }
     }
 
-    /// Whether nothing has to be repaired any more.
+    /// Returns true if nothing is left to repair.
     pub fn is_over(&self) -> bool {
         self.repairs.is_empty()
     }
 
-    /// Repairs what is due. A process that ended itself is started again.
+    /// Repairs what is due. Restarts processes that exited.
     pub fn repair_what_is_due<P: Process>(&mut self, world: &mut World<P>) {
         let now = world.time();
         let ended =
@@ -256,7 +256,7 @@ impl Faults {
         self.random.one_of(&up.collect::<Vec<_>>())
     }
 
-    /// Whether the fault was possible.
+    /// Returns true if the fault was possible.
     fn strike_at<P: Process>(&mut self, world: &mut World<P>, fault: Fault, victim: usize) -> bool {
         let lasts = self.random.millis(100, 6_000);
         match fault {
@@ -333,7 +333,7 @@ impl Faults {
         self.later(world, lasts, Repair::Start(victim));
     }
 
-    /// One clock is wrong at a time: the others agree.
+    /// Only one clock is wrong at a time, so that the other ones agree.
     fn jump<P: Process>(&mut self, world: &mut World<P>, victim: usize, lasts: Duration) -> bool {
         if world.nodes().iter().any(|node| !node.clock().is_right()) {
             return false;
@@ -394,7 +394,7 @@ impl Faults {
         }
     }
 
-    /// Asks for more copies or for fewer, and for as many acknowledgements; one change at a time.
+    /// Changes the number of copies and of acknowledgements. One change at a time.
     fn reconfigure<P: Process>(&mut self, world: &mut World<P>) -> bool {
         let is_open = |(_, repair): &(Duration, Repair)| matches!(repair, Repair::Configure(_));
         if self.repairs.iter().any(is_open) {

@@ -1,4 +1,4 @@
-//! Runs the simulation, or explores the models within the given bounds.
+//! Runs the simulation, or explores the models within given bounds.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn main() -> Result<(), String> {
     }
 }
 
-/// What is run, and how.
+/// The command line.
 #[derive(Default)]
 struct Options {
     seeds: Range<u64>,
@@ -74,7 +74,7 @@ struct Options {
     faults: Option<Vec<Fault>>,
     is_beyond: bool,
     without: Option<Rule>,
-    /// What else is left out.
+    /// True if rule I1 is left out.
     keeps_boots: bool,
     hides_zones: bool,
     is_traced: bool,
@@ -134,7 +134,7 @@ impl Options {
     }
 }
 
-/// Runs each seed, and sums up.
+/// Runs each seed, and prints a summary.
 fn service(options: &Options) -> Result<(), String> {
     let start = Instant::now();
     let (mut sum, mut broken) = (Ran::default(), Vec::new());
@@ -174,7 +174,7 @@ fn rule(name: &str) -> Result<Rule, String> {
     rule.copied().ok_or_else(|| format!("there is no rule {name}"))
 }
 
-/// Explores the cluster component, or walks through it.
+/// Explores the cluster component, or takes random walks through it.
 fn cluster(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
     let mut bounds = Bounds {
         nodes: 3,

@@ -1,10 +1,10 @@
-//! Several memberships on a network that loses, delays and reorders, with crashes, cuts and stalls: C13
-//! (one epoch of a number exists), C14 (at most one node serves a slot), and that the nodes agree again
-//! once the faults are over.
+//! Several memberships on a network that loses, delays and reorders frames, with crashes, cuts and
+//! stalls. It checks C13 (an epoch number is used once), C14 (at most one node serves a slot), and
+//! that the nodes agree again after the faults.
 //!
-//! Time passes in steps of 5 ms. Each node has its own clock, up to 5 % fast or slow. Steps 2 and 3 of a
-//! take-over are left out: a node makes every own slot ready that is clear, so it serves more often than
-//! it could.
+//! Time passes in steps of 5 ms. Each node has its own clock, up to 5 % fast or slow. Steps 2 and 3
+//! of a take-over are left out: a node marks each of its own clear slots as ready, so it serves
+//! more often than it could.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use steadfast_replication::placement::Replication;
 use steadfast_replication::rules::Rules;
 use steadfast_replication::slots::{Slot, SlotSet};
 
-/// What a node is started with.
+/// The configuration of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration {
     /// Its settings.
@@ -48,11 +48,11 @@ pub struct World {
     now: Duration,
     random: u64,
     processes: Vec<Option<Process>>,
-    /// The names that discovery knows.
+    /// The names that discovery returns.
     named: BTreeSet<usize>,
     network: Network,
     under_load: bool,
-    /// Whether names without a process get a new one.
+    /// True if names without a process get a new one.
     restarts: bool,
     rules: Rules,
     history: History,
@@ -62,45 +62,45 @@ pub struct World {
 struct Process {
     membership: Membership,
     boot: Boot,
-    /// How fast its clock is, in thousandths.
+    /// The speed of its clock, in thousandths.
     rate: u32,
-    /// When its clock showed nothing, as an offset.
+    /// The offset of its clock: the time at which the clock showed zero.
     offset: Duration,
     stalled_until: Duration,
     waiting: Vec<Frame>,
-    /// The owners whose answers it awaits.
+    /// The owners whose answers it waits for.
     calls: BTreeSet<Boot>,
 }
 
 #[derive(Debug, Default)]
 struct Network {
-    /// By when they arrive.
+    /// Ordered by arrival.
     frames: BTreeMap<(Duration, u64), (Boot, Frame)>,
     sent: u64,
-    /// Pairs of processes, and since when each end could not be heard.
+    /// Pairs of processes, with the time since which each end has been unreachable.
     links: BTreeMap<(Boot, Boot), Option<Duration>>,
-    /// From one node to another.
+    /// Directions between two nodes.
     cuts: BTreeSet<(usize, usize)>,
-    /// Of a thousand frames.
+    /// Lost frames, per thousand.
     lost: u64,
     /// The longest delay.
     delay: Duration,
 }
 
-/// What happened so far.
+/// Returns the events so far.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Every epoch that was learned.
+    /// Every epoch that a node learned.
     pub epochs: BTreeMap<EpochId, Arc<Epoch>>,
-    /// Who ended by itself, and why.
+    /// Nodes that exited by themselves, with the reason.
     pub ended: Vec<(usize, End)>,
-    /// Who was not admitted, and why; by the node that logged it.
+    /// Nodes that were refused, with the reason; by the node that logged it.
     pub refused: Vec<(usize, Refusal)>,
-    /// How many pairs of services met that an operator has to sort out.
+    /// The number of times two services met that an operator has to reconcile.
     pub conflicts: usize,
-    /// The kinds of what was sent since it was last looked at.
+    /// The number of frames of each kind since the last reset.
     pub sent: BTreeMap<&'static str, u64>,
-    /// What broke.
+    /// The violation, if there is one.
     pub broken: Option<String>,
 }
 
@@ -109,14 +109,14 @@ const STEP: Duration = Duration::from_millis(5);
 /// Nodes tick every 20 ms.
 const TICK: u32 = 4;
 
-/// How many slots are watched.
+/// The number of slots that are checked.
 const SLOTS: usize = 8;
 
-/// After this silence of the other end, a link ends.
+/// A link closes after the other end was silent for this long.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 impl World {
-    /// So many names, and no process yet.
+    /// Creates a world with this number of names, and no process yet.
     pub fn new(seed: u64, nodes: usize) -> Self {
         Self::with(seed, nodes, Rules::default())
     }
@@ -136,14 +136,14 @@ impl World {
         }
     }
 
-    /// Starts a new process of each of these names.
+    /// Starts a new process for each of these names.
     pub fn start_all(&mut self, nodes: impl IntoIterator<Item = usize>) {
         for node in nodes {
             self.start(node, Configuration { rules: self.rules, ..Configuration::default() });
         }
     }
 
-    /// Starts a new process of a name, unless there is one.
+    /// Starts a new process for a name, unless it has one.
     pub fn start(&mut self, node: usize, configuration: Configuration) {
         if self.processes[node].is_some() {
             return;
@@ -172,12 +172,12 @@ impl World {
         self.discover(node);
     }
 
-    /// Ends a process: its kernel closes its sockets.
+    /// Kills a process. Its kernel closes the sockets.
     pub fn kill(&mut self, node: usize) {
         let Some(process) = self.processes[node].take() else {
             return;
         };
-        // What arrived before the end of the connection was handled before it.
+        // Everything that arrived before the connection closed was handled first.
         self.network.frames.retain(|_, (_, frame)| frame.from != process.boot);
         let links: Vec<_> = self.network.links.keys().copied().collect();
         for (one, other) in links {
@@ -199,12 +199,12 @@ impl World {
         }
     }
 
-    /// Ends a process without a trace: its machine lost its power.
+    /// Kills a process without a trace, as if its machine lost power.
     pub fn cut_the_power(&mut self, node: usize) {
         self.processes[node] = None;
     }
 
-    /// Lets a process stand still.
+    /// Stops a process for a while.
     pub fn stall(&mut self, node: usize, time: Duration) {
         let until = self.now + time;
         if let Some(process) = &mut self.processes[node] {
@@ -217,7 +217,7 @@ impl World {
         self.network.cuts.insert((from, to));
     }
 
-    /// Cuts a pair of nodes.
+    /// Cuts both directions between two nodes.
     pub fn cut(&mut self, one: usize, other: usize) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);
@@ -236,7 +236,7 @@ impl World {
         (self.network.lost, self.network.delay) = (0, Duration::from_millis(4));
     }
 
-    /// Whether calls arrive at the nodes.
+    /// Sets whether the nodes receive calls.
     pub fn set_load(&mut self, under_load: bool) {
         self.under_load = under_load;
     }
@@ -249,23 +249,23 @@ impl World {
         }
     }
 
-    /// What happened so far.
+    /// Returns the events so far.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The membership of a node's process.
+    /// Returns the membership of a node's process.
     pub fn membership(&self, node: usize) -> Option<&Membership> {
         self.processes[node].as_ref().map(|process| &process.membership)
     }
 
-    /// The time of a node's clock.
+    /// Returns the time of a node's clock.
     pub fn local(&self, node: usize) -> Duration {
         let process = self.processes[node].as_ref();
         process.map_or(self.now, |process| process.local(self.now))
     }
 
-    /// Lets a node's membership do something.
+    /// Calls a function on a node's membership.
     pub fn on_node(
         &mut self,
         node: usize,
@@ -279,7 +279,7 @@ impl World {
         self.carry_out(node, effects);
     }
 
-    /// Lets time pass, until something breaks.
+    /// Lets time pass until a rule is violated.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end && self.history.broken.is_none() {
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until the nodes agree; says how long it took.
+    /// Lets time pass until the nodes agree. Returns the time that it took.
     pub fn run_until_agreed(&mut self, within: Duration) -> Result<Duration, String> {
         let begin = self.now;
         loop {
@@ -305,8 +305,8 @@ impl World {
         }
     }
 
-    /// Why the nodes do not agree: all that live are to share one epoch, in which each of them is full or
-    /// joining, and a majority of the voters lives.
+    /// Returns the reason why the nodes do not agree. All live nodes have to share one epoch, be
+    /// full or joining in it, and include a majority of the voters.
     pub fn disagreement(&self) -> Option<String> {
         let lives = || self.processes.iter().flatten();
         let mut epochs = BTreeSet::new();
@@ -329,7 +329,7 @@ impl World {
         (voters < epoch.quorum()).then(|| format!("{voters} voters live of {:?}", epoch.voters()))
     }
 
-    /// What each node knows.
+    /// Describes the state of each node.
     fn description(&self) -> String {
         let mut lines = Vec::new();
         for (node, process) in self.processes.iter().enumerate() {
@@ -351,14 +351,14 @@ impl World {
         lines.join("\n")
     }
 
-    /// Lets processes that stand still go on.
+    /// Resumes stopped processes.
     pub fn wake_all(&mut self) {
         for process in self.processes.iter_mut().flatten() {
             process.stalled_until = self.now;
         }
     }
 
-    /// The frames sent since this was asked last, by kind.
+    /// Returns the number of frames sent since the last call, by kind.
     pub fn take_sent(&mut self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.history.sent)
     }
@@ -372,7 +372,7 @@ impl World {
         (mixed ^ (mixed >> 31)) % below.max(1)
     }
 
-    /// Sets how many of a thousand frames are lost, and the longest delay.
+    /// Sets the number of lost frames per thousand, and the longest delay.
     pub fn disturb(&mut self, lost: u64, delay: Duration) {
         (self.network.lost, self.network.delay) = (lost, delay);
     }
@@ -415,7 +415,7 @@ impl World {
         });
     }
 
-    /// A node calls the owner of some slot, and needs a lease for an own one.
+    /// Lets a node call the owner of some slot. A slot of its own needs a lease.
     fn call(&mut self, node: usize) {
         let slot = Slot::at(self.draw(SLOTS as u64) as usize);
         self.on_node(node, |membership, now| {
@@ -437,7 +437,7 @@ impl World {
         }
     }
 
-    /// Calls are answered if there is a way to the owner and back.
+    /// Answers the calls whose owner is reachable in both directions.
     fn answer(&mut self, node: usize) {
         let Some(process) = &mut self.processes[node] else {
             return;
@@ -453,7 +453,7 @@ impl World {
         }
     }
 
-    /// Directly, or through a third node.
+    /// Returns true if a frame gets through, directly or through a third node.
     fn has_a_way(&self, from: usize, to: usize) -> bool {
         let others = 0..self.processes.len();
         let mut others = others.filter(|other| self.processes[*other].is_some());
@@ -493,7 +493,7 @@ impl World {
         }
     }
 
-    /// Nodes that stood still handle the frames that waited.
+    /// Lets resumed nodes handle the frames that waited.
     fn resume(&mut self) {
         for node in 0..self.processes.len() {
             if self.is_stalled(node) {
@@ -506,7 +506,8 @@ impl World {
         }
     }
 
-    /// Links begin where both ends reach each other, and end where they do not for a while.
+    /// Opens links between nodes that reach each other, and closes those that have been cut for a
+    /// while.
     fn mend_links(&mut self) {
         let links: Vec<_> = self.network.links.keys().copied().collect();
         for (one, other) in links {
@@ -612,7 +613,7 @@ impl World {
         if is_lost {
             return;
         }
-        // Some overtake others, and some arrive twice.
+        // Some frames overtake others, and some arrive twice.
         let copies = if self.network.lost > 0 && self.draw(50) == 0 { 2 } else { 1 };
         for _ in 0..copies {
             let longest = self.network.delay.as_micros() as u64;
@@ -637,7 +638,7 @@ impl World {
         self.processes.iter().position(is_it)
     }
 
-    /// C14, sides that split under `Degrade` apart.
+    /// Checks C14. Under `Degrade`, sides of a split are exempt.
     fn check(&mut self) {
         for slot in (0..SLOTS).map(Slot::at) {
             let running = self.processes.iter().flatten();
@@ -685,11 +686,11 @@ fn kind(message: &Message) -> &'static str {
     }
 }
 
-/// Runs a world through random faults, and then until it agrees and rests.
+/// Runs a world through random faults, until it agrees and is at rest.
 ///
 /// # Errors
 ///
-/// What broke.
+/// Returns the violated rule.
 pub fn storm(seed: u64, nodes: usize, rules: Rules) -> Result<Duration, String> {
     let mut world = World::with(seed, nodes, rules);
     world.start_all(0..nodes);
@@ -719,7 +720,7 @@ pub fn storm(seed: u64, nodes: usize, rules: Rules) -> Result<Duration, String> 
     }
 }
 
-/// One random fault, or the end of others.
+/// Injects one random fault, or ends the others.
 fn disturb(world: &mut World, nodes: usize) {
     let node = world.draw(nodes as u64) as usize;
     let other = (node + 1 + world.draw((nodes as u64).max(2) - 1) as usize) % nodes;

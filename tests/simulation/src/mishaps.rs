@@ -12,7 +12,7 @@ use crate::membership::World;
 /// A kind of mishap.
 #[derive(Clone, Copy, Debug)]
 pub struct Mishap {
-    /// By which it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
     /// What happens in it.
     pub what: &'static str,

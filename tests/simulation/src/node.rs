@@ -1,4 +1,4 @@
-//! The engine of a node, as the simulation drives it.
+//! The engine of a node, as a simulated process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -32,28 +32,28 @@ use crate::process::{
 pub struct Node {
     engine: Engine,
     budgets: Budgets,
-    /// The addresses that have answered since it began.
+    /// The addresses that have answered since the start.
     answered: BTreeSet<String>,
     drain: Option<Drain>,
     reports: Reports,
-    /// The epoch of which the digest was computed last.
+    /// The last epoch for which a digest was computed.
     known: Option<(Arc<Epoch>, KnownEpoch)>,
     effects: Vec<Effect<Packet>>,
 }
 
-/// What its application does with the ends of sessions.
+/// The application's side of ended sessions.
 #[derive(Debug, Default)]
 struct Reports {
     are_wanted: bool,
-    /// Claimed, and not told yet.
+    /// Claimed, but not yet passed to the application.
     claimed: Vec<RecordId>,
-    /// When it claimed last.
+    /// The time of the last claim.
     at: Duration,
 }
 
-/// The time from a claim to the report, in which the process may end.
+/// The time from a claim to its acknowledgement, in which the process may end.
 const REPORTS: Duration = Duration::from_secs(1);
-/// How many ends are claimed at a time.
+/// The number of ends that are claimed together.
 const CLAIMED: usize = 64;
 
 impl Process for Node {
@@ -253,7 +253,7 @@ impl Process for Node {
 }
 
 impl Node {
-    /// Tells the application what was claimed before, and reports it; claims again.
+    /// Passes the claimed ends to the application, acknowledges them, and claims more.
     fn report(&mut self, now: Now) {
         if !self.reports.are_wanted || now.mono < self.reports.at + REPORTS {
             return;
@@ -268,7 +268,7 @@ impl Node {
         self.reports.claimed = claimed.into_iter().map(|ending| ending.id).collect();
     }
 
-    /// How many sessions of visitors are too many, and could end.
+    /// Returns the number of visitors' sessions above the budget that could end.
     fn above_budget(&self) -> usize {
         let Some(tenant) = self.engine.tenant() else { return 0 };
         let is_visitor = |held: &Held| {
@@ -326,7 +326,7 @@ fn is_word_of_holder(message: &message::Message) -> bool {
         || matches!(message, Reply { .. })
 }
 
-/// How many records a message carries, or lists.
+/// Returns the number of records that a message carries or lists.
 fn records(message: &message::Message) -> usize {
     use message::Message::{Confirm, Fetch, Forget, Page, Records, Want};
     match message {
@@ -381,7 +381,8 @@ pub(crate) fn answer(reply: call::Reply) -> Reply {
     }
 }
 
-/// What may be shown of a record. What is tentative alone is open, not held.
+/// Returns the confirmed part of a record. A record that is only tentative counts as open, not as
+/// held.
 pub(crate) fn holding(held: &Held) -> Holding {
     match held.confirmed.as_ref().map(|entry| (entry, &entry.kept)) {
         Some((entry, Kept::Live(copy))) => {
@@ -393,7 +394,7 @@ pub(crate) fn holding(held: &Held) -> Holding {
     }
 }
 
-/// Hashes what `Debug` shows.
+/// Hashes the `Debug` output of a value.
 struct Shown<T>(T);
 
 impl<T: fmt::Debug> Hash for Shown<T> {

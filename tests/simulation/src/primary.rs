@@ -1,5 +1,5 @@
-//! A service whose first node keeps everything, and whose other nodes ask it. It is right, or wrong in
-//! one way, to show what the simulation notices.
+//! A service whose first node stores everything, and whose other nodes forward calls to it. It is
+//! either right, or wrong in one way, which shows what the simulation notices.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,34 +15,34 @@ use crate::process::{
     Discovery, Effect, Holding, KnownEpoch, Measure, Now, Process, Reply, Request, Start,
 };
 
-/// It is right.
+/// The service is right.
 pub const RIGHT: u8 = 0;
-/// What is asked again is done again.
+/// A repeated call is executed again.
 pub const REPEATS: u8 = 1;
-/// Nodes answer reads from what they saw before.
+/// Nodes answer reads from an old cache.
 pub const STALE: u8 = 2;
-/// Now and then a change is acknowledged and not made.
+/// Some changes are acknowledged but not made.
 pub const LOSES: u8 = 3;
-/// A node that does not reach the first one says that sessions are absent.
+/// A node that cannot reach the first one says that sessions are absent.
 pub const ABSENT: u8 = 4;
-/// A node that does not reach the first one does not answer.
+/// A node that cannot reach the first one does not answer.
 pub const SILENT: u8 = 5;
-/// All nodes say that they serve.
+/// All nodes claim to serve.
 pub const ALL_SERVE: u8 = 6;
 /// Nodes disagree on the epoch.
 pub const DISAGREES: u8 = 7;
-/// Calls that were answered stay open.
+/// Answered calls stay open.
 pub const LEAKS: u8 = 8;
-/// A revocation forgets one session.
+/// A revocation misses one session.
 pub const FORGETS_ONE: u8 = 9;
-/// A replaced secret opens the session.
+/// A replaced secret still opens the session.
 pub const OLD_SECRETS: u8 = 10;
 /// A principal may have any number of sessions.
 pub const NO_CAP: u8 = 11;
-/// A revocation sets no floor.
+/// A revocation sets no minimum epoch.
 pub const NO_FLOOR: u8 = 12;
 
-/// One node.
+/// One node of the service.
 #[derive(Debug)]
 pub struct Primary<const WRONG: u8> {
     start: Start,
@@ -51,7 +51,7 @@ pub struct Primary<const WRONG: u8> {
     first: Option<Boot>,
     calls: BTreeMap<u64, Open>,
     last: u64,
-    /// What was answered to calls of others, so that what is asked again is not done again.
+    /// The answers to calls of other nodes, so that a repeated call is not executed again.
     answered: BTreeMap<(Boot, u64), Reply>,
     cache: BTreeMap<RecordId, Lookup>,
     effects: Vec<Effect<Packet>>,
@@ -64,12 +64,12 @@ struct Open {
     asked_at: Duration,
 }
 
-/// What nodes send each other.
+/// A message between nodes.
 #[derive(Clone, Debug)]
 pub enum Packet {
     /// A call for the first node.
     Ask(u64, Box<Request>),
-    /// Its answer.
+    /// The first node's answer.
     Answer(u64, Reply),
 }
 

@@ -1,4 +1,4 @@
-//! What the simulation drives: one process of a service, as a state machine without I/O.
+//! The interface of a simulated process: a state machine without I/O.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,151 +15,151 @@ use steadfast_replication::rules::Rules;
 
 /// A process that serves sessions together with others.
 pub trait Process: Sized {
-    /// What processes send each other.
+    /// A packet between processes.
     type Packet: Clone + Debug;
-    /// What a process says of itself on a new link.
+    /// A process's introduction on a new link.
     type Hello: Clone + Debug;
 
-    /// Starts a process, which remembers nothing.
+    /// Starts a process without any memory.
     fn start(start: &Start, now: Now) -> Self;
 
-    /// What it says on a link that opens now.
+    /// Returns the introduction for a link that opens now.
     fn hello(&self) -> Self::Hello;
 
-    /// A link to another process is open.
+    /// Handles a new link to another process.
     fn connected(&mut self, now: Now, hello: Self::Hello);
 
-    /// The link to a boot is closed. `was_refused` says that its address refuses new links, so that
-    /// the process has ended.
+    /// Handles the end of the link to a boot. `was_refused` is true if the boot's address refuses
+    /// new links, which means that the process has ended.
     fn disconnected(&mut self, now: Now, boot: Boot, was_refused: bool);
 
-    /// What discovery names, and what came of it.
+    /// Handles a result of discovery.
     fn discovered(&mut self, now: Now, discovery: &Discovery);
 
-    /// A client's call, to be answered within a time; returns the number under which it is.
+    /// Handles a client's call with its timeout. Returns the number of the call.
     fn call(&mut self, now: Now, request: Request, within: Duration) -> u64;
 
-    /// A packet came over the link to a boot.
+    /// Handles a packet from the link to a boot.
     fn receive(&mut self, now: Now, link: Boot, packet: Self::Packet);
 
-    /// Time has passed. Comes every 10 to 25 ms, unless the process stands still.
+    /// Handles the passage of time. Called every 10 to 25 ms while the process runs.
     fn tick(&mut self, now: Now);
 
-    /// The process is to end: its sessions go elsewhere.
+    /// Asks the process to end, and to move its sessions elsewhere.
     fn drain(&mut self, now: Now, leaves: bool);
 
-    /// An operator asks for other settings.
+    /// Handles an operator's request for other settings.
     fn reconfigure(&mut self, now: Now, settings: Settings);
 
-    /// The process is made to suspect another one, which is well.
+    /// Makes the process suspect another one, which is healthy.
     fn suspect(&mut self, now: Now, boot: Boot);
 
-    /// What came of the inputs since the last time.
+    /// Returns the effects since the last call.
     fn take_effects(&mut self) -> Vec<Effect<Self::Packet>>;
 
-    /// The epoch it knows.
+    /// Returns the epoch that the process knows.
     fn epoch(&self) -> Option<KnownEpoch>;
 
-    /// The settings of its epoch.
+    /// Returns the settings of its epoch.
     fn settings(&self) -> Option<Settings>;
 
-    /// How much a packet is that goes to a boot.
+    /// Returns the size of a packet to a boot.
     fn measure(&self, to: Boot, packet: &Self::Packet) -> Measure;
 
-    /// The epoch in which a packet counts as the word of this process: a vote, a lease, an answer, or what it
-    /// holds.
+    /// Returns the epoch in which a packet is this process's vote, lease, answer or copy, if it is
+    /// one of these.
     fn word_in(&self, packet: &Self::Packet) -> Option<([u8; 16], u64)>;
 
-    /// Whether it may answer for a record now.
+    /// Returns true if the process may answer for a record now.
     fn serves(&self, now: Now, id: RecordId) -> bool;
 
-    /// Whether it says that it is ready.
+    /// Returns true if the process reports that it is ready.
     fn is_ready(&self, now: Now) -> bool;
 
-    /// Whether nothing is left to take over or to sync, for all it knows.
+    /// Returns true if the process knows of nothing left to take over or to sync.
     fn is_settled(&self, now: Now) -> bool;
 
-    /// Whether the epoch makes it a holder of a record.
+    /// Returns true if the epoch makes the process a holder of a record.
     fn is_holder(&self, id: RecordId) -> bool;
 
-    /// The confirmed records that it holds, each with a digest of its state, and the tombstones.
+    /// Returns the confirmed records with a digest of their states, and the tombstones.
     fn holdings(&self) -> BTreeMap<RecordId, Holding>;
 
-    /// What has to be empty at rest: open calls, queues, tentative copies; with counts.
+    /// Returns what has to be empty at rest, with its size: open calls, queues, tentative copies.
     fn open(&self) -> Vec<(&'static str, usize)>;
 
-    /// The sessions that ended without a request, for all it remembers.
+    /// Returns the sessions that the process remembers to have ended without a request.
     fn endings(&self) -> Vec<RecordId>;
 
-    /// How many outcomes of calls it remembers.
+    /// Returns the number of outcomes that the process remembers.
     fn outcomes(&self) -> usize;
 
-    /// Why it is not ready, for traces.
+    /// Returns the reason why the process is not ready, for traces.
     fn describe(&self, now: Now) -> String;
 }
 
 /// The clocks of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// A clock that only goes forward, at its own rate.
+    /// A monotonic clock with a rate of its own.
     pub mono: Duration,
-    /// The clock on the wall, which may jump.
+    /// The wall clock, which may jump.
     pub wall: Timestamp,
 }
 
-/// How a process is started.
+/// The start parameters of a process.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Stable over restarts.
+    /// Its name, which survives restarts.
     pub name: Name,
-    /// Which process it is.
+    /// Its boot, which identifies the process.
     pub boot: Boot,
-    /// Where others reach it.
+    /// The address at which others reach it.
     pub address: String,
-    /// Where it runs.
+    /// Its zone.
     pub zone: Option<String>,
     /// Its configuration.
     pub settings: Settings,
-    /// How much it may hold.
+    /// Its budgets.
     pub budgets: Budgets,
-    /// What its random numbers depend on.
+    /// The seed of its random numbers.
     pub seed: u64,
     /// The rules that it keeps.
     pub rules: Rules,
-    /// Whether its application wants to be told of sessions that end without a request.
+    /// True if its application wants reports of sessions that end without a request.
     pub is_told: bool,
 }
 
-/// What discovery came to.
+/// A result of discovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
-    /// The addresses of others that it names.
+    /// The addresses of other nodes.
     pub named: Vec<String>,
-    /// Those of them to which no link is open.
+    /// Those addresses that have no open link.
     pub unanswered: Vec<String>,
 }
 
-/// What a process wants done.
+/// An effect that a process requests.
 #[derive(Clone, Debug)]
 pub enum Effect<P> {
-    /// A packet goes over the link to a boot.
+    /// Sends a packet over the link to a boot.
     Send(Boot, P),
     /// The answer to a call.
     Answer(u64, Reply),
-    /// Its application was told that a session ended without a request.
+    /// Reports to the application that a session ended without a request.
     Told(RecordId),
-    /// It may end: nothing is lost with it.
+    /// The process has drained, and may end without a loss.
     Drained,
-    /// It ends itself.
+    /// The process exits by itself, for this reason.
     Ended(String),
 }
 
-/// How much a packet is.
+/// The size of a packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measure {
     /// Its bytes on the wire.
     pub bytes: usize,
-    /// The records that it carries, or lists.
+    /// The number of records that it carries or lists.
     pub records: usize,
 }
 
@@ -170,22 +170,22 @@ pub struct KnownEpoch {
     pub lineage: [u8; 16],
     /// Its number in the lineage.
     pub number: u64,
-    /// A digest of all that it says.
+    /// A digest of its contents.
     pub digest: u64,
 }
 
-/// What a process holds under an id.
+/// The copy that a process holds under an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holding {
     /// A session, with the digest of its confirmed state.
     Live(u64),
-    /// The remains of one.
+    /// The tombstone of a session.
     Tombstone,
-    /// A list or another record of the process's own, with its digest.
+    /// A list or another internal record, with its digest.
     Other(u64),
 }
 
-/// A call of a client.
+/// A client's call.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Stores a new record.
@@ -194,14 +194,14 @@ pub enum Request {
         id: RecordId,
         /// The record.
         record: Box<Record>,
-        /// On which terms its principal gets it.
+        /// The policy for its principal's sessions.
         policy: LoginPolicy,
     },
-    /// Looks a record up.
+    /// Looks up a record.
     Load {
         /// Its id.
         id: RecordId,
-        /// What opens it.
+        /// The proof that opens it.
         proof: Option<Proof>,
         /// The version that the client carries.
         seen: Option<Version>,
@@ -217,23 +217,23 @@ pub enum Request {
     Delete {
         /// Its id.
         id: RecordId,
-        /// What opens it.
+        /// The proof that opens it.
         proof: Option<Proof>,
-        /// The reason that listeners are given.
+        /// The reason that listeners get.
         reason: EndReason,
     },
     /// Lists the sessions of a principal.
     List {
-        /// Whose.
+        /// The principal.
         principal: Principal,
     },
     /// Ends the sessions of a principal.
     DeleteAll {
-        /// Whose.
+        /// The principal.
         principal: Principal,
-        /// All but this one.
+        /// A session to keep.
         except: Option<RecordId>,
-        /// Logins below it are refused from then on.
+        /// The epoch below which logins are refused from then on.
         epoch: Option<u64>,
     },
 }
@@ -241,16 +241,16 @@ pub enum Request {
 /// The answer to a call.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// To a create or an update.
+    /// The answer to a create or an update.
     Outcome(Outcome),
-    /// To a load.
+    /// The answer to a load.
     Lookup(Lookup),
-    /// To a delete.
+    /// The answer to a delete.
     Deleted(Deleted),
-    /// To a list.
+    /// The answer to a list.
     Listed(Vec<SessionInfo>),
-    /// To a `delete_all`: how many were live.
+    /// The answer to a `delete_all`: the number of sessions that were live.
     Count(u64),
-    /// It is not known what came of it.
+    /// The outcome is unknown.
     Failed(String),
 }

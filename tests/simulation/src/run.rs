@@ -1,5 +1,5 @@
-//! One run: a service starts, clients call it, things break and are repaired, and what clients were told
-//! is checked.
+//! One run: a service starts, clients call it, faults are injected and repaired, and the clients'
+//! answers are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,63 +21,65 @@ use crate::process::{Holding, Measure, Process, Start};
 use crate::random::Random;
 use crate::world::{self, Clock, Node, World};
 
-/// What is run.
-// Ten fields: each is drawn or set by itself.
+/// The setup of a run.
+// Ten fields, because each is drawn or set by itself.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// How many nodes the service has.
+    /// The number of nodes of the service.
     pub nodes: usize,
-    /// How many more may join and leave.
+    /// The number of further nodes that may join and leave.
     pub spares: usize,
-    /// How all of them are configured.
+    /// The configuration of all nodes.
     pub settings: Settings,
-    /// How many sessions of visitors a node may hold; `None`: as many as by default, which is never reached.
+    /// The number of visitors' sessions that a node may hold. `None` is the default, which no run
+    /// reaches.
     pub visitors: Option<u64>,
-    /// What breaks.
+    /// The faults.
     pub plan: Plan,
-    /// For how long things break.
+    /// The time in which faults are injected.
     pub lasts: Duration,
-    /// How long everything may take to be repaired after that.
+    /// The time that recovery may take after that.
     pub settles: Duration,
-    /// How clients behave.
+    /// The behaviour of clients.
     pub habits: Habits,
-    /// How machines behave.
+    /// The behaviour of machines.
     pub machines: Machines,
     /// The rule that is left out.
     pub without: Option<Rule>,
 }
 
-/// How machines behave.
+/// The behaviour of machines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Machines {
-    /// What the world does with them.
+    /// Their settings in the world.
     pub habits: world::Habits,
-    /// In how many zones they are; 0 and 1 are none.
+    /// The number of zones. Neither 0 nor 1 makes any.
     pub zones: usize,
-    /// Whether processes do not know their zones.
+    /// True if processes do not know their zones.
     pub hides_zones: bool,
-    /// Whether the ends of sessions are remembered for seconds only.
+    /// True if the ends of sessions are remembered for seconds only.
     pub forgets_soon: bool,
-    /// Whether applications want to be told of sessions that end without a request.
+    /// True if applications want reports of sessions that end without a request.
     pub are_told: bool,
-    /// How many of a hundred reads at least are answered without asking another node.
+    /// The smallest percentage of reads that are answered without asking another node.
     pub answers: usize,
 }
 
 impl Setup {
-    /// Whether sides go on by themselves when they do not reach each other.
+    /// Returns true if the sides of a split may serve independently.
     pub fn may_split(&self) -> bool {
         self.settings.policy == Some(PartitionPolicy::Degrade) && self.nodes > 1
     }
 
-    /// Whether no process loses its memory.
+    /// Returns true if no process loses its memory.
     fn is_lossless(&self) -> bool {
         let loses =
             |fault: &Fault| matches!(fault, Fault::Crash | Fault::QuickRestart | Fault::Twin);
         !self.plan.kinds.iter().any(loses)
     }
 
-    /// A service of so many nodes with the default settings, and all kinds of faults.
+    /// Creates a service of this number of nodes with the default settings, and all kinds of
+    /// faults.
     pub fn of(nodes: usize) -> Self {
         Self {
             nodes,
@@ -102,7 +104,7 @@ impl Setup {
         }
     }
 
-    /// The setup of a seed: nodes, settings and habits are drawn.
+    /// Draws a setup from a seed: nodes, settings and behaviour.
     pub fn drawn(seed: u64, nodes: Option<usize>) -> Self {
         let mut random = Random::new(seed, 5);
         let drawn = random.one_of(&[3, 3, 3, 4, 5, 5, 6, 7, 9]).unwrap_or(3);
@@ -128,35 +130,35 @@ impl Setup {
     }
 }
 
-/// What a run came to.
+/// Figures of one or more runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
-    /// How many runs.
+    /// The number of runs.
     pub runs: u64,
-    /// Calls that clients made.
+    /// The calls that clients made.
     pub calls: u64,
-    /// Calls of which it is not known what came of them.
+    /// The calls with an unknown outcome.
     pub unknown: u64,
-    /// Reads that found a session.
+    /// The reads that found a session.
     pub found: u64,
-    /// Outcomes of calls that nodes remember at rest.
+    /// The outcomes of calls that nodes remember at rest.
     pub outcomes: u64,
-    /// Ends of sessions that applications were told of.
+    /// The ends of sessions that were reported to applications.
     pub told: u64,
-    /// What happened in the world.
+    /// The events of the world.
     pub events: u64,
     /// Simulated seconds.
     pub seconds: u64,
     /// The digest of every event.
     pub trace: u64,
-    /// The most that a node sent to another one in a step, where that is measured.
+    /// The most bytes and records that a node sent to another one in a step, if measured.
     pub most: (usize, usize),
-    /// How often things broke.
+    /// The number of faults of each kind.
     pub faults: BTreeMap<Fault, u64>,
 }
 
 impl Ran {
-    /// Adds another run.
+    /// Adds the figures of another run.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.calls += other.calls;
@@ -195,14 +197,14 @@ impl fmt::Display for Ran {
     }
 }
 
-/// A run that broke a rule.
+/// A run that violated a rule.
 #[derive(Clone, Debug)]
 pub struct Broken {
     /// Its seed.
     pub seed: u64,
-    /// What was seen.
+    /// The violation.
     pub what: String,
-    /// What happened until then, if it was wanted.
+    /// The events before it, if they were requested.
     pub trace: Vec<String>,
 }
 
@@ -210,7 +212,7 @@ pub struct Broken {
 ///
 /// # Errors
 ///
-/// What must not be.
+/// Returns the first violation.
 pub fn run<P: Process>(setup: &Setup, seed: u64, is_traced: bool) -> Result<Ran, Broken> {
     let mut run = Run::<P>::new(setup, seed);
     if is_traced {
@@ -233,18 +235,18 @@ struct Run<P: Process> {
 }
 
 const STEP: Duration = Duration::from_millis(5);
-/// How long nodes that start together take until they are ready.
+/// The time that nodes which start together take until they are ready.
 const STARTS: Duration = Duration::from_secs(30);
-/// The time without faults in which no call may fail.
+/// A time without faults, in which no call may fail.
 const CALM: Duration = Duration::from_secs(3);
 
-/// The time in which the end of a session is told.
+/// The time within which the end of a session is reported.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Looks at a service at rest, at most.
+/// The number of checks for rest.
 const LOOKS: usize = 5;
 
-/// The time in which an end that was under way is confirmed.
+/// The time within which an end that is in progress is confirmed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 impl<P: Process> Run<P> {
@@ -308,7 +310,7 @@ impl<P: Process> Run<P> {
         self.world.are_ready(self.setup.nodes) && self.world.is_settled()
     }
 
-    /// Nothing is asked until everything rests; then all of it is read.
+    /// Stops the clients until the service is at rest, and then reads everything.
     fn rest(&mut self, since: Duration) -> Result<(), String> {
         self.go_on(PATIENCE + Duration::from_secs(1), false, false)?;
         let late = (since + Duration::from_secs(11)).saturating_sub(self.world.time());
@@ -340,7 +342,7 @@ impl<P: Process> Run<P> {
     fn judge_reports(&mut self) -> Result<(), String> {
         let up = self.world.nodes().iter().filter_map(Node::process);
         let ended: Vec<_> = up.flat_map(Process::endings).collect();
-        // Sessions end at rest, too, and are told a moment later.
+        // Sessions also end at rest, and are reported a moment later.
         self.go_on(REPORTED_WITHIN, false, false)?;
         let (history, told) = (self.clients.history(), self.world.told());
         reports::are_told(told, ended.into_iter())?;
@@ -384,7 +386,8 @@ impl<P: Process> Run<P> {
         Ok(())
     }
 
-    /// Sessions also expire at rest, and each end is a write: one of several looks must find none under way.
+    /// Waits for rest. Sessions also expire at rest, and each end is a write, so one of several
+    /// checks has to find none in progress.
     fn comes_to_rest(&mut self) -> Result<(), String> {
         for _ in 1..LOOKS {
             if self.rests().is_ok() {
@@ -395,7 +398,8 @@ impl<P: Process> Run<P> {
         self.rests()
     }
 
-    /// At rest, holders hold the same, no other node holds anything, and nothing is open.
+    /// Checks that, at rest, holders hold the same, no other node holds anything, and nothing is
+    /// open.
     fn rests(&self) -> Result<(), String> {
         let up = || self.world.nodes().iter().filter(|node| node.is_up());
         for node in up() {

@@ -1,4 +1,4 @@
-//! What went wrong in the first edition, each as a setup of its own.
+//! Failures of the first edition of the protocol, each as a setup of its own.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use steadfast_replication::placement::Replication;
 use crate::faults::{Fault, Level};
 use crate::run::Setup;
 
-/// A setup that a name stands for.
+/// A named setup.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// By which it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What happens in it.
+    /// A description.
     pub what: &'static str,
     setup: fn(&mut Setup),
 }
 
 impl Scenario {
-    /// Every scenario.
+    /// All scenarios.
     pub const ALL: &'static [Self] = &[
         Self {
             name: "identity",
@@ -252,7 +252,7 @@ impl Scenario {
             setup: |setup| {
                 split(setup);
                 setup.plan.kinds = Fault::ALL.to_vec();
-                // Merges go by clocks, and one name is one process.
+                // Merging relies on clocks, and on one process per name.
                 let is_left_out = |fault: &Fault| matches!(fault, Fault::ClockJump | Fault::Twin);
                 setup.plan.kinds.retain(|fault| !is_left_out(fault));
             },
@@ -281,12 +281,12 @@ impl Scenario {
         },
     ];
 
-    /// The scenario of a name.
+    /// Finds a scenario by its name.
     pub fn named(name: &str) -> Option<&'static Self> {
         Self::ALL.iter().find(|scenario| scenario.name == name)
     }
 
-    /// What is run.
+    /// Returns the setup of its runs.
     pub fn setup(&self, nodes: Option<usize>) -> Setup {
         let mut setup = Setup::of(3);
         (self.setup)(&mut setup);
@@ -295,7 +295,7 @@ impl Scenario {
     }
 }
 
-/// Cuts, and what goes on under `Degrade` while they last.
+/// Adds cuts, during which both sides continue under `Degrade`.
 fn split(setup: &mut Setup) {
     setup.settings.policy = Some(PartitionPolicy::Degrade);
     setup.machines.are_told = true;

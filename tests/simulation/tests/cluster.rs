@@ -1,5 +1,5 @@
-//! The cluster component under every order of messages, within bounds; and the rules without which an
-//! order is found that breaks it.
+//! The cluster component under every order of messages, within bounds. Without some rules, one of
+//! these orders violates a property.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

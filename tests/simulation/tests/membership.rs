@@ -1,4 +1,4 @@
-//! Several memberships through faults, and what operators do to them.
+//! Several memberships under faults and operators' changes.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ fn a_killed_node_is_aside_within_700_ms() {
     for seed in 0..20 {
         for has_power in [true, false] {
             let mut world = founded(seed, 3);
-            // What it sent is under way no more.
+            // Nothing that it sent is in transit any more.
             world.run(ms(100));
             let boot = world.membership(1).unwrap().me();
             if has_power {
@@ -154,7 +154,7 @@ fn the_protocol_is_raised_after_the_last_restart() {
     assert_eq!(world.membership(0).unwrap().epoch().unwrap().protocol(), 2);
 }
 
-/// A service of so many full nodes.
+/// A service of this number of full nodes.
 fn founded(seed: u64, nodes: usize) -> World {
     let mut world = World::new(seed, nodes);
     world.start_all(0..nodes);
@@ -162,7 +162,7 @@ fn founded(seed: u64, nodes: usize) -> World {
     world
 }
 
-/// Waits until so many nodes are full and agree.
+/// Waits until this number of nodes are full and agree.
 fn all_full(world: &mut World, nodes: usize) {
     for _ in 0..100 {
         world.run(ms(100));
@@ -180,7 +180,7 @@ fn all_full(world: &mut World, nodes: usize) {
     panic!("{:?}; {:#?}", world.disagreement(), epoch.map(|epoch| epoch.members()));
 }
 
-/// The role of a node, as another one knows it.
+/// Returns the role of a node, as another node knows it.
 fn role_of(world: &World, by: usize, of: usize) -> Option<Role> {
     let epoch = world.membership(by)?.epoch()?;
     let name = format!("n{of}").parse().unwrap();

@@ -1,4 +1,4 @@
-//! The simulation of a service that is right, and of services that are wrong in one way each.
+//! The simulation of a service that is right, and of services that are each wrong in one way.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The simulation of services that go apart, and of what is left after a loss.
+//! The simulation of services that split, and of their state after a loss.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

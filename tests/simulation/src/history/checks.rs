@@ -1,9 +1,8 @@
-//! Whether a history can be that of one server.
+//! Checks whether a single server could have produced a history.
 //!
-//! Each part of a session is a key with a history of its own that has to be linearizable: whether it
-//! lives, its secret, each of its values, its counter. A read may be answered by a copy, so that the
-//! values it shows may be as old as the version that its client carries. Whether the session lives, and
-//! which secret opens it, may not be old.
+//! Each part of a session is a key with a history of its own that has to be linearizable: its life,
+//! its secret, each of its values, its counter. A copy may answer a read, so its values may be as
+//! old as the version that the client carries. The life and the secret may not be old.
 
 use std::time::Duration;
 
@@ -11,11 +10,11 @@ use linearizability::{Event, Step, check};
 
 use super::{Asked, Call, History, Key, Told, principals, versions};
 
-/// What is wrong with a history.
+/// Checks a history.
 ///
 /// # Errors
 ///
-/// The first thing that no server could have told.
+/// Returns the first response that no single server could have given.
 pub fn check_history(history: &History) -> Result<(), String> {
     for session in 0..history.sessions.len() {
         let told = |what: &str| {
@@ -36,21 +35,22 @@ pub fn check_history(history: &History) -> Result<(), String> {
     })
 }
 
-/// Every call that began after a time was answered.
+/// Checks that every call that began after this time was answered.
 ///
 /// # Errors
 ///
-/// The first one that was not.
+/// Returns the first call that was not.
 pub fn is_available(history: &History, since: Duration) -> Result<(), String> {
     let failed = history.calls.iter().find(|call| call.begin >= since && !call.is_answered());
     failed.map_or(Ok(()), |call| Err(format!("C19: nothing is broken, and a call fails: {call:?}")))
 }
 
-/// So many of a hundred reads were answered where they were asked, at the moment at which they were.
+/// Checks that at least this percentage of reads were answered immediately, by the node that
+/// received them.
 ///
 /// # Errors
 ///
-/// When there were fewer.
+/// Returns an error if there were fewer.
 pub fn answers_from_copies(history: &History, percent: usize) -> Result<(), String> {
     let is_read = |call: &&Call| matches!(call.asked, Asked::Load { .. }) && call.is_answered();
     let reads = history.calls.iter().filter(is_read);
@@ -70,7 +70,7 @@ fn is_linearizable(events: &[Event]) -> Result<(), String> {
     })
 }
 
-/// How long after everything is well again an unanswered call may still have its effect.
+/// The longest time after recovery in which an unanswered call may still take effect.
 pub(super) const LATE: Duration = Duration::from_secs(10);
 
 fn nanos(time: Duration) -> u64 {
@@ -78,7 +78,8 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl History {
-    /// What a call did, between its beginning and its answer, or at any time later or never.
+    /// Returns the effect of a call: between its start and its answer, or at any later time or
+    /// never.
     fn event(&self, call: &Call, step: Step) -> Event {
         if call.is_answered() {
             return Event::answered(step, nanos(call.begin), nanos(call.end));
@@ -92,7 +93,7 @@ impl History {
     }
 }
 
-/// 0 before its creation, 1 while it lives, 2 from its end on.
+/// 0 before the creation, 1 while the session lives, 2 after its end.
 fn life(history: &History, session: usize) -> Vec<Event> {
     const CREATED: Step = Step::Replace { from: 0, to: 1 };
     const ENDED: Step = Step::Replace { from: 1, to: 2 };
@@ -121,13 +122,15 @@ fn life(history: &History, session: usize) -> Vec<Event> {
     events
 }
 
-/// When a budget may end a session: at any time, if it is a visitor's.
+/// Returns the time at which a budget may end a session: any time for a visitor's, never for a
+/// user's.
 fn eviction(history: &History, session: usize) -> Option<(Duration, Option<Duration>)> {
     let is_visitor = history.sessions[session].principal.is_none();
     (history.evicts && is_visitor).then_some((Duration::ZERO, None))
 }
 
-/// When a session may expire: never before the latest deadline of which its client knows.
+/// Returns the time at which a session may expire: never before the latest deadline that its client
+/// knows.
 fn expiry(history: &History, session: usize) -> Option<(Duration, Option<Duration>)> {
     let deadline = history.of_session(session).filter_map(|call| match call.asked {
         Asked::Touch(until) => call.is_applied().then_some(until),
@@ -185,7 +188,7 @@ fn counter(history: &History, session: usize) -> Vec<Event> {
     calls.filter_map(|call| Some(shown(history, session, call, step(call)?))).collect()
 }
 
-/// A read of values may show what was there at any time since the carried version was written.
+/// A read may show any values that existed since the carried version was written.
 fn shown(history: &History, session: usize, call: &Call, step: Step) -> Event {
     let event = history.event(call, step);
     let Asked::Load { carried, .. } = call.asked else {
@@ -197,7 +200,7 @@ fn shown(history: &History, session: usize, call: &Call, step: Step) -> Event {
     Event { invoked: event.invoked.min(since), ..event }
 }
 
-/// What was added and acknowledged is there, and no more than was asked for.
+/// Checks that every acknowledged addition is present, and none that was not requested.
 fn additions(history: &History, session: usize) -> Result<(), String> {
     let adds = history.of_session(session).filter(|call| call.asked == Asked::Add);
     let acknowledged = adds.clone().filter(|call| call.is_applied()).count() as i64;
@@ -223,7 +226,7 @@ fn additions(history: &History, session: usize) -> Result<(), String> {
 }
 
 impl Asked {
-    /// A secret that may not be the session's, so that "absent" says nothing of the session.
+    /// Returns a secret that may be wrong. "Absent" then says nothing about the session.
     fn wrong_secret(&self) -> Option<u64> {
         match self {
             Self::Load { secret, .. } => *secret,
@@ -339,7 +342,7 @@ mod tests {
         let mut history = history(&[&[put][..], &reads].concat());
         assert_eq!(check_history(&history), Ok(()));
         history.well_since = Some(ms(100));
-        // The first read may be old, but the other client had it carried.
+        // The first read may be old, but the second client carries its version.
         history.calls[2].asked = load(Some(Version(1)));
         history.calls.push(call((Asked::Put(Key::A, 6), 10_500, 10_600, applied(2))));
         assert_is_wrong(&history, "does not show in its version");
@@ -354,7 +357,7 @@ mod tests {
 
     type Told4 = (Asked, u64, u64, Told);
 
-    /// A session that lives for 100 s, with secret 7, and calls about it.
+    /// Builds a history of calls to a session that lives for 100 s and has secret 7.
     fn history(calls: &[Told4]) -> History {
         let id = RecordId::from_bytes([1; 16]);
         let session = Session { id, principal: None, idle: ms(100_000) };

@@ -1,4 +1,4 @@
-//! Clients that call the nodes, and write down what they are told.
+//! Clients that call the nodes and record the answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use crate::process::{Process, Reply, Request};
 use crate::random::Random;
 use crate::world::{Answer, Clock, World};
 
-/// How clients behave.
+/// The behaviour of clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
-    /// About how many calls are made a second.
+    /// The approximate number of calls per second.
     pub rate: u32,
-    /// How many sessions are live at a time.
+    /// The number of concurrent sessions.
     pub sessions: usize,
-    /// How many principals log in.
+    /// The number of principals that log in.
     pub principals: usize,
-    /// Whether a client stays with a node as long as that is up.
+    /// True if a client stays with a node as long as the node is up.
     pub is_sticky: bool,
-    /// The idle life of every fourth session.
+    /// The idle lifetime of every fourth session.
     pub short_life: Duration,
-    /// Whether nothing but reads is asked of the first node only.
+    /// True if the first node gets reads only.
     pub only_reads: bool,
-    /// One of how many calls of a session ends it, about.
+    /// About one of this number of calls ends its session.
     pub ends: usize,
-    /// The bytes of a value that is written beside others, at most.
+    /// The largest size in bytes of the extra value that is written beside the others.
     pub blob: usize,
 }
 
@@ -50,23 +50,23 @@ impl Default for Habits {
     }
 }
 
-/// Clients that call the nodes, and write down what they are told.
+/// Clients that call the nodes and record the answers.
 #[derive(Debug)]
 pub struct Clients {
     habits: Habits,
     random: Random,
     history: History,
-    /// What clients know of their sessions.
+    /// The clients' view of their sessions.
     known: Vec<Known>,
-    /// The calls that are not answered, by ticket: their places in the history.
+    /// The unanswered calls: the ticket, and the index in the history.
     open: BTreeMap<u64, usize>,
     floors: Vec<u64>,
-    /// The last number that was given to a value or a secret.
+    /// The last number that was used for a value or a secret.
     last: u64,
     next_at: Duration,
 }
 
-/// What a client knows of its session.
+/// A client's view of its session.
 #[derive(Clone, Debug)]
 struct Known {
     is_live: bool,
@@ -75,7 +75,8 @@ struct Known {
     version: Option<Version>,
     keys: [i64; 2],
     touch_at: Duration,
-    /// It only counts: what is cleared cannot be counted exactly.
+    /// True if the session is only counted. A session that is also cleared cannot be counted
+    /// exactly.
     counts: bool,
 }
 
@@ -85,15 +86,15 @@ pub trait Service {
     fn time(&self) -> Duration;
     /// How many machines there are.
     fn machines(&self) -> usize;
-    /// Watches who serves a record.
+    /// Watches which nodes serve a record.
     fn watch(&mut self, id: RecordId);
     /// Whether a balancer sends calls to a node.
     fn takes_calls(&self, at: usize) -> bool;
-    /// Whether a process stood still at a time, or later.
+    /// Returns true if a process was stopped at this time or later.
     fn stood_still(&self, at: usize, since: Duration) -> bool;
     /// Asks a node; `None` if nothing runs there.
     fn call(&mut self, at: usize, request: Request, within: Duration) -> Option<u64>;
-    /// The answers since the last time.
+    /// Returns the answers since the last call.
     fn take_answers(&mut self) -> Vec<Answer>;
 }
 
@@ -127,13 +128,13 @@ impl<P: Process> Service for World<P> {
     }
 }
 
-/// How long a call may take.
+/// The deadline of a call.
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// How much later than its deadline a call may be answered.
+/// The longest delay of an answer after the deadline of its call.
 const GRACE: Duration = Duration::from_millis(250);
 
 impl Clients {
-    /// Clients without sessions.
+    /// Creates clients without sessions.
     pub fn new(seed: u64, habits: Habits) -> Self {
         let caps = (0..habits.principals).map(|n| [3, 1_000][n % 2]).collect();
         Self {
@@ -148,22 +149,22 @@ impl Clients {
         }
     }
 
-    /// What was asked and told.
+    /// Returns the calls and their answers.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Nodes end sessions of visitors for their budgets.
+    /// Allows nodes to end sessions of visitors for their budgets.
     pub fn expect_evictions(&mut self) {
         self.history.evicts = true;
     }
 
-    /// Nothing is broken from now on.
+    /// Records that nothing is broken from this time on.
     pub fn all_is_well(&mut self, since: Duration) {
         self.history.well_since = Some(since);
     }
 
-    /// How many calls are not answered.
+    /// Returns the number of unanswered calls.
     pub fn open(&self) -> usize {
         self.open.len()
     }
@@ -181,7 +182,7 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// When one came too late, or is the answer to another kind of call.
+    /// Returns an answer that was too late or did not match its call.
     pub fn hear<S: Service>(&mut self, service: &mut S) -> Result<(), String> {
         for answer in service.take_answers() {
             if let Some(at) = self.open.remove(&answer.ticket) {
@@ -191,7 +192,7 @@ impl Clients {
         self.keep_deadlines(service)
     }
 
-    /// Loads every session through every node, and lists every principal's.
+    /// Loads every session through every node, and lists the sessions of every principal.
     pub fn look_at_everything<S: Service>(&mut self, service: &mut S) {
         for node in 0..service.machines() {
             for session in 0..self.known.len() {
@@ -256,7 +257,7 @@ impl Clients {
     fn call_for_session<S: Service>(&mut self, service: &mut S, session: usize) {
         let known = self.known[session].clone();
         if !known.is_live {
-            // What ended is looked at again, but not for ever.
+            // Ended sessions are read again for a while.
             let is_seen = session + 40 > self.known.len() && self.random.one_in(3);
             if is_seen {
                 self.ask_any(service, Subject::Session(session), load(None, None));
@@ -273,7 +274,7 @@ impl Clients {
         self.ask_any(service, Subject::Session(session), asked);
     }
 
-    /// Touches a session. Sometimes its client stays away until shortly before its end.
+    /// Touches a session. Sometimes its client waits until shortly before the deadline.
     fn touch(&mut self, time: Duration, session: usize) -> Asked {
         let idle = self.history.sessions[session].idle;
         let wait = if self.random.one_in(4) { idle * 3 / 4 } else { idle / 4 };
@@ -314,7 +315,7 @@ impl Clients {
             _ if self.habits.only_reads => 0,
             _ => self.random.below(nodes),
         };
-        // A balancer goes on to the next node where nothing listens, or that is about to end.
+        // A balancer skips nodes that are down, or about to end.
         let turns = (0..nodes).map(|turn| (home + turn) % nodes);
         let takes = |node: &usize| service.takes_calls(*node);
         if let Some(node) = turns.into_iter().find(takes) {
@@ -403,7 +404,7 @@ impl Clients {
         }
     }
 
-    /// What a cap ended is not used any more.
+    /// Forgets sessions that a cap ended.
     fn are_known(&mut self, call: &Call) {
         if let Told::Applied { ended, .. } = &call.told {
             for (session, known) in self.history.sessions.iter().zip(&mut self.known) {
@@ -420,7 +421,7 @@ impl Clients {
         }
     }
 
-    /// A client gives up on a call that is not answered, and so does not know what came of it.
+    /// Gives up on overdue calls. Their outcome is unknown.
     fn keep_deadlines<S: Service>(&mut self, service: &S) -> Result<(), String> {
         let calls = &mut self.history.calls;
         for at in self.open.values() {
@@ -529,7 +530,7 @@ impl Key {
 const COUNTER: &str = "n";
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The clients' clock is right.
+/// Returns the time of the clients, whose clock is right.
 fn wall(time: Duration) -> Timestamp {
     Clock::BEGINNING + time
 }

@@ -1,4 +1,5 @@
-//! What clients asked and were told, and whether one server could have told it.
+//! The calls of clients with their answers, and checks whether a single server could have given
+//! these.
 
 pub mod checks;
 pub mod clients;
@@ -11,18 +12,19 @@ use std::time::Duration;
 
 use steadfast_core::{RecordId, Version};
 
-/// All calls of all clients, with what is known of the sessions.
+/// All calls of all clients, and the facts about their sessions.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// The sessions, in the order in which they were created.
+    /// The sessions, in order of creation.
     pub sessions: Vec<Session>,
-    /// How many sessions each principal may have.
+    /// The cap of each principal's sessions.
     pub caps: Vec<usize>,
-    /// The calls, in the order in which they began.
+    /// The calls, in order of their start.
     pub calls: Vec<Call>,
-    /// Whether nodes end sessions of visitors for their budgets.
+    /// True if nodes end sessions of visitors for their budgets.
     pub evicts: bool,
-    /// Since when nothing is broken: what is not answered by then has its effect soon or never.
+    /// The time since which nothing is broken. A call that is unanswered by then takes effect soon
+    /// or never.
     pub well_since: Option<Duration>,
 }
 
@@ -31,147 +33,148 @@ pub struct History {
 pub struct Session {
     /// The id of its record.
     pub id: RecordId,
-    /// Whose it is.
+    /// Its principal.
     pub principal: Option<usize>,
-    /// How long it lives without a touch.
+    /// Its idle lifetime.
     pub idle: Duration,
 }
 
-/// One call, from its beginning to its end.
+/// One call, from its start to its end.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// About which session, or which principal.
+    /// The session or the principal that it concerns.
     pub subject: Subject,
-    /// What was asked.
+    /// The request.
     pub asked: Asked,
-    /// Through which node.
+    /// The node that received it.
     pub node: usize,
-    /// When it began.
+    /// The time at which it started.
     pub begin: Duration,
-    /// When it was answered, or given up.
+    /// The time at which it was answered or abandoned.
     pub end: Duration,
-    /// What its client was told.
+    /// The answer that its client got.
     pub told: Told,
 }
 
-/// What a call is about.
+/// The subject of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A session, by its place in the history.
+    /// A session, by its index in the history.
     Session(usize),
     /// A principal.
     Principal(usize),
 }
 
-/// What a client asked for. Secrets and values are numbers, each of which is given once.
+/// A client's request. Secrets and values are numbers, each of which is used once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// A new session, with a secret; a login if the session has a principal, in this epoch of it.
+    /// Creates a session with a secret. With a principal, it is a login in this epoch of the
+    /// principal.
     Create {
         /// The first secret.
         secret: u64,
         /// The principal's epoch.
         epoch: Option<u64>,
     },
-    /// To put a number under a key.
+    /// Sets a key to a number.
     Put(Key, i64),
-    /// To remove a key.
+    /// Removes a key.
     Remove(Key),
-    /// To remove both keys.
+    /// Removes both keys.
     Clear,
-    /// To put a number if another one is there.
+    /// Replaces the first number of a key by the second.
     Swap(Key, i64, i64),
-    /// To add 1 to the counter.
+    /// Adds 1 to the counter.
     Add,
-    /// To live until a time.
+    /// Extends the life to a time.
     Touch(Duration),
-    /// To replace a secret by another one.
+    /// Replaces the first secret by the second.
     Rotate(u64, u64),
-    /// To end it.
+    /// Ends the session.
     Delete,
-    /// To see it, with a secret and the version that is carried.
+    /// Reads the session, with a secret and the carried version.
     Load {
-        /// What opens it; `None` for a request that opened it before.
+        /// The secret, or `None` if an earlier request showed it.
         secret: Option<u64>,
-        /// The version that the client was told last.
+        /// The last version that the client saw.
         carried: Option<Version>,
     },
-    /// The principal's sessions.
+    /// Lists the principal's sessions.
     List,
-    /// To end all sessions of the principal, and to refuse logins of an earlier epoch.
+    /// Ends all sessions of the principal, and refuses logins of an earlier epoch.
     DeleteAll(u64),
 }
 
-/// A key with values of a client.
+/// A key with values of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// One.
+    /// The first key.
     A,
-    /// The other.
+    /// The second key.
     B,
 }
 
-/// What a client was told.
+/// The answer that a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// Nothing, or that it is not known.
+    /// No answer, or a failure that leaves the outcome unknown.
     Nothing(String),
-    /// It was done.
+    /// The request was applied.
     Applied {
         /// The version from then on.
         version: Version,
-        /// The counter, if it was added to.
+        /// The counter, if the request added to it.
         counter: Option<i64>,
         /// The sessions that a cap ended.
         ended: Vec<RecordId>,
     },
-    /// The session as it is.
+    /// The session was found.
     Found(State),
-    /// There is no such session.
+    /// The session does not exist.
     Absent,
-    /// The secret was right until a moment ago, or another sign-in began.
+    /// The secret was replaced recently, or another sign-in began.
     Superseded,
     /// An expectation was not met.
     Conflict,
-    /// The id is taken.
+    /// The id is in use.
     Exists,
     /// The principal's epoch is too low.
     StaleEpoch,
-    /// No new sessions are taken.
+    /// The node drains, and creates no sessions.
     Draining,
-    /// It was live, and ended.
+    /// The session was live, and ended.
     Ended,
-    /// These sessions are live.
+    /// The live sessions.
     Listed(Vec<RecordId>),
-    /// So many sessions ended.
+    /// The number of sessions that ended.
     Count(u64),
 }
 
-/// A session as it was shown.
+/// A session as an answer showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Its version.
     pub version: Version,
-    /// Its keys; 0 if they are not there.
+    /// Its keys, or 0 where they are missing.
     pub keys: [i64; 2],
-    /// Its counter; 0 if it is not there.
+    /// Its counter, or 0 if it is missing.
     pub counter: i64,
     /// The secret that opens it.
     pub secret: u64,
 }
 
 impl Call {
-    /// Whether the client knows what came of it.
+    /// Returns true if the client knows the outcome.
     pub fn is_answered(&self) -> bool {
         !matches!(self.told, Told::Nothing(_))
     }
 
-    /// Whether it is known to have changed something.
+    /// Returns true if the request is known to have had an effect.
     pub fn is_applied(&self) -> bool {
         matches!(self.told, Told::Applied { .. } | Told::Ended | Told::Count(_))
     }
 
-    /// Whether the session was live for the client.
+    /// Returns true if the client saw a live session.
     fn saw_life(&self) -> bool {
         matches!(
             self.told,
@@ -179,7 +182,7 @@ impl Call {
         )
     }
 
-    /// The version that its client was told.
+    /// Returns the version in the answer.
     pub fn version(&self) -> Option<Version> {
         match &self.told {
             Told::Applied { version, .. } => Some(*version),
@@ -190,17 +193,17 @@ impl Call {
 }
 
 impl History {
-    /// The calls about a session.
+    /// Returns the calls that concern a session.
     pub fn of_session(&self, session: usize) -> impl Iterator<Item = &Call> + Clone {
         self.calls.iter().filter(move |call| call.subject == Subject::Session(session))
     }
 
-    /// The calls about a principal, not about its sessions.
+    /// Returns the calls that concern a principal as a whole.
     pub fn of_principal(&self, principal: usize) -> impl Iterator<Item = &Call> + Clone {
         self.calls.iter().filter(move |call| call.subject == Subject::Principal(principal))
     }
 
-    /// The call that created a session.
+    /// Returns the call that created a session.
     pub fn creation(&self, session: usize) -> Option<&Call> {
         self.of_session(session).find(|call| matches!(call.asked, Asked::Create { .. }))
     }

@@ -1,4 +1,4 @@
-//! What may be said of the sessions of a principal.
+//! Checks of the sessions of a principal.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use steadfast_core::RecordId;
 
 use super::{Asked, Call, History, Subject, Told};
 
-/// Lists, caps, floors, and ends of all sessions.
+/// Checks lists, caps, minimum epochs, and ends of all sessions.
 pub(super) fn check(history: &History, principal: usize) -> Result<(), String> {
     for call in history.of_principal(principal) {
         match (&call.asked, &call.told) {
@@ -18,7 +18,7 @@ pub(super) fn check(history: &History, principal: usize) -> Result<(), String> {
     logins_are_above_the_floor(history, principal)
 }
 
-/// When something other than a call about it may have ended a session, and until when it did if so.
+/// Returns the intervals in which something other than a call for this session may have ended it.
 pub(super) fn ends(history: &History, session: usize) -> Vec<(Duration, Option<Duration>)> {
     let Some(principal) = history.sessions[session].principal else {
         return Vec::new();
@@ -31,7 +31,8 @@ pub(super) fn ends(history: &History, session: usize) -> Vec<(Duration, Option<D
     ends
 }
 
-/// Other logins of the principal, where there may have been as many as it may have before one was answered.
+/// Returns the other logins of the principal that may have found the cap reached before they were
+/// answered.
 fn evictions(
     history: &History,
     principal: usize,
@@ -76,7 +77,7 @@ fn is_right(
     Ok(())
 }
 
-/// By when a session had surely ended.
+/// Returns the time by which a session had certainly ended.
 fn ended_by(history: &History, principal: usize, session: usize) -> Option<Duration> {
     let id = history.sessions[session].id;
     let own = history.of_session(session).filter(|call| call.told == Told::Ended);
@@ -91,7 +92,8 @@ fn ended_by(history: &History, principal: usize, session: usize) -> Option<Durat
     own.chain(all).chain(capped).map(|call| call.end).min()
 }
 
-/// Whether a session lives during a whole call, because nothing has begun that could end it.
+/// Returns true if a session certainly lives during a whole call, because nothing had begun that
+/// could end it.
 fn is_surely_live(history: &History, session: usize, during: &Call) -> bool {
     let Some(creation) = history.creation(session) else {
         return false;
@@ -108,7 +110,7 @@ fn is_surely_live(history: &History, session: usize, during: &Call) -> bool {
         && !history.of_session(session).any(may_end)
 }
 
-/// Whoever logged in before all sessions were ended is signed out.
+/// Checks that everyone who logged in before all sessions were ended is signed out.
 fn all_are_dead(history: &History, principal: usize, all: &Call) -> Result<(), String> {
     for session in sessions_of(history, principal) {
         let creation = history.creation(session);
@@ -147,7 +149,7 @@ fn logins_are_above_the_floor(history: &History, principal: usize) -> Result<(),
 }
 
 impl Call {
-    /// The call, if it is a login, and the principal's epoch that it names.
+    /// Returns the call and the principal's epoch, if the call is a login.
     fn epoch(&self) -> Option<(&Self, u64)> {
         match (&self.asked, self.subject) {
             (Asked::Create { epoch: Some(epoch), .. }, Subject::Session(_)) => Some((self, *epoch)),

@@ -1,4 +1,4 @@
-//! Whether applications were told of the sessions that ended without a request.
+//! Checks that applications learn of the sessions that end without a request.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use steadfast_core::RecordId;
 
 use super::{Asked, Call, History, Told};
 
-/// All of these were told.
+/// Checks that all of these ends were reported.
 ///
 /// # Errors
 ///
-/// The first one that was not.
+/// Returns the first one that was not.
 pub fn are_told(
     told: &[(RecordId, Duration)],
     mut endings: impl Iterator<Item = RecordId>,
@@ -21,11 +21,12 @@ pub fn are_told(
     missing.map_or(Ok(()), |id| Err(format!("X3: {id} ended, and no application was told")))
 }
 
-/// No session lives after it was told, and each visitor's that is gone was, unless a client ended it.
+/// Checks that no session lives after its reported end, and that the end of each visitor's session
+/// was reported unless a client ended it.
 ///
 /// # Errors
 ///
-/// The first one for which this is not so.
+/// Returns the first session that violates this.
 pub fn check(history: &History, told: &[(RecordId, Duration)]) -> Result<(), String> {
     for (session, known) in history.sessions.iter().enumerate() {
         let ended = told.iter().find(|(id, _)| *id == known.id);
@@ -39,7 +40,7 @@ pub fn check(history: &History, told: &[(RecordId, Duration)]) -> Result<(), Str
     are_told(told, gone.map(|session| history.sessions[session].id))
 }
 
-/// Whether a visitor's session was created, and ended without a request.
+/// Returns true if a visitor's session was created, and ended without a request.
 fn is_gone(history: &History, session: usize) -> bool {
     let is_created = history.creation(session).is_some_and(Call::is_applied);
     let is_ended = |asked: &Asked, told: &Told| {

@@ -1,7 +1,9 @@
-//! What holds under `Degrade`, where sides of a split go on by themselves and are merged when they meet.
+//! Checks of `Degrade`, under which the sides of a split serve independently, and are merged when
+//! they meet.
 //!
-//! After everything is well again, all nodes say the same. Where no process lost its memory, what ended on
-//! any side has ended, what was written on any side is there, and of each value the latest write counts.
+//! After recovery, all nodes show the same. If no process lost its memory, a session that ended on
+//! one side has ended, every write of each side is present, and the latest write of each value
+//! wins.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,11 +11,11 @@ use std::time::Duration;
 use super::checks::LATE;
 use super::{Asked, Call, History, Key, State, Told};
 
-/// What is wrong with a history of sides that went apart.
+/// Checks a history with split sides.
 ///
 /// # Errors
 ///
-/// The first thing that merging does not explain.
+/// Returns the first thing that merging does not explain.
 pub fn check_sides(history: &History, is_lossless: bool) -> Result<(), String> {
     let mut live = BTreeSet::new();
     for session in 0..history.sessions.len() {
@@ -28,7 +30,7 @@ pub fn check_sides(history: &History, is_lossless: bool) -> Result<(), String> {
     (0..history.caps.len()).try_for_each(|principal| lists(history, principal, &live))
 }
 
-/// The calls that are made once everything is well, and rests.
+/// Returns the calls made at rest, after recovery.
 fn last_calls<'h>(
     history: &History,
     calls: impl Iterator<Item = &'h Call>,
@@ -37,7 +39,7 @@ fn last_calls<'h>(
     calls.filter(move |call| call.begin > since && call.is_answered())
 }
 
-/// What all nodes show of a session at the end; `None` if it is absent.
+/// Returns the session that all nodes show at the end, or `None` if it is absent.
 fn agreed(history: &History, session: usize) -> Result<Option<&State>, String> {
     let is_look = |call: &&Call| matches!(call.asked, Asked::Load { secret: None, carried: None });
     let looks = last_calls(history, history.of_session(session)).filter(is_look);
@@ -54,7 +56,8 @@ fn agreed(history: &History, session: usize) -> Result<Option<&State>, String> {
     }
 }
 
-/// What ended on a side has ended, and what nothing could end is there.
+/// Checks that a session that ended on one side has ended, and that one that nothing could end is
+/// present.
 fn lives(history: &History, session: usize, last: Option<&State>) -> Result<(), String> {
     let id = history.sessions[session].id;
     let end = history.calls.iter().find(|call| match &call.told {
@@ -78,7 +81,7 @@ fn may_end(history: &History, session: usize) -> bool {
     is_deleted || is_short || history.sessions[session].principal.is_some()
 }
 
-/// Of each value, the latest write counts.
+/// Checks that the latest write of each value won.
 fn values(history: &History, session: usize, last: &State) -> Result<(), String> {
     for key in [Key::A, Key::B] {
         let shown = last.keys[key as usize];
@@ -100,10 +103,10 @@ fn values(history: &History, session: usize, last: &State) -> Result<(), String>
     .map_err(|why| format!("secret: {why}"))
 }
 
-/// What a call wrote, if it wrote.
+/// The write of a call, if it wrote.
 enum Written {
     This(i64),
-    /// It is not known.
+    /// It is unknown.
     Any,
 }
 
@@ -118,7 +121,7 @@ fn written(call: &Call, key: Key) -> Option<Written> {
     }
 }
 
-/// Whether a value was written by a call after which no other call surely wrote.
+/// Returns true if a call wrote the value, and no other call certainly wrote later.
 fn is_latest(
     history: &History,
     session: usize,
@@ -140,7 +143,7 @@ fn is_latest(
         !write.is_answered() || writes.iter().find(later).is_none()
     };
     let by = writes.iter().filter(|(_, written)| is_it(written)).collect::<Vec<_>>();
-    // Nothing wrote 0: it was never there.
+    // No call writes 0. The key never existed.
     let is_first = shown == 0 && writes.iter().all(|(call, _)| !call.is_applied());
     match is_first || by.iter().any(|(call, _)| is_last(call)) {
         true => Ok(()),
@@ -152,7 +155,7 @@ fn first<'h>(by: &[&(&'h Call, Written)]) -> Option<&'h Call> {
     by.first().map(|(call, _)| *call)
 }
 
-/// A list has the sessions that live, and no other.
+/// Checks that a list has exactly the sessions that live.
 fn lists(history: &History, principal: usize, live: &BTreeSet<usize>) -> Result<(), String> {
     let listed = last_calls(history, history.of_principal(principal));
     for call in listed {
@@ -170,10 +173,10 @@ fn lists(history: &History, principal: usize, live: &BTreeSet<usize>) -> Result<
     Ok(())
 }
 
-/// The life of sessions that do not expire in a run.
+/// The lifetime of sessions that do not expire in a run.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// How far the service's time may be apart on two sides, at most.
+/// The greatest difference between the service times of two sides.
 const APART: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

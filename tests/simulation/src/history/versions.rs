@@ -1,4 +1,4 @@
-//! What the versions say that clients were told.
+//! Checks of the versions in answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use steadfast_core::Version;
 
 use super::{Asked, Call, History, State, Told};
 
-/// Versions order the states of a session, and no two states share one.
+/// Checks that versions order the states of a session, and that no two states share one.
 pub(super) fn check(history: &History, session: usize) -> Result<(), String> {
     let calls: Vec<_> = history.of_session(session).collect();
     states_differ_in_version(&calls)?;
@@ -44,7 +44,7 @@ fn writes_have_versions_of_their_own(calls: &[&Call]) -> Result<(), String> {
     Ok(())
 }
 
-/// A write that begins after another one was answered has a higher version.
+/// Checks that a write that begins after the answer to another one has a higher version.
 fn versions_grow(calls: &[&Call]) -> Result<(), String> {
     let writes = calls.iter().filter(|call| call.asked.is_write());
     let mut answered: Vec<_> =
@@ -62,7 +62,7 @@ fn versions_grow(calls: &[&Call]) -> Result<(), String> {
     Ok(())
 }
 
-/// The highest version that was answered before a time.
+/// Returns the highest version in the answers before a time.
 fn highest_until(answered: &[(Duration, Version)]) -> impl Fn(Duration) -> Option<Version> {
     let mut highest = Vec::with_capacity(answered.len());
     for (at, version) in answered {
@@ -87,7 +87,7 @@ fn reads_follow_what_is_carried(calls: &[&Call]) -> Result<(), String> {
     Ok(())
 }
 
-/// What was written under a version is there in it.
+/// Checks that a state contains the write of its version.
 fn writes_show(calls: &[&Call]) -> Result<(), String> {
     let mut states = BTreeMap::new();
     for call in calls {
@@ -105,7 +105,7 @@ fn writes_show(calls: &[&Call]) -> Result<(), String> {
 }
 
 impl Asked {
-    /// Whether a version of its own comes of it.
+    /// Returns true if the call creates a version.
     fn is_write(&self) -> bool {
         matches!(
             self,

@@ -24,7 +24,7 @@ pub(super) struct Terms {
     pub(super) nodes: usize,
     pub(super) replication: Replication,
     pub(super) acknowledgements: Acknowledgements,
-    /// Whether the ends of sessions are remembered for seconds only.
+    /// True if the ends of sessions are remembered for seconds only.
     pub(super) forgets_soon: bool,
     /// One of how many grants of a lease is lost.
     pub(super) lost_grants: usize,
@@ -387,7 +387,8 @@ impl Field {
         Ok(())
     }
 
-    /// Sessions also expire at rest, and each end is a write: one of several looks must find none under way.
+    /// Waits for rest. Sessions also expire at rest, and each end is a write, so one of several
+    /// checks has to find none in progress.
     fn comes_to_rest(&mut self) -> Result<(), String> {
         for _ in 1..LOOKS {
             if self.rests().is_ok() {

@@ -75,7 +75,7 @@ struct Calls {
 }
 
 impl Tenants {
-    /// A service of full members.
+    /// The first epoch of a service of full members.
     pub fn new(nodes: usize, settings: Settings, rules: Rules) -> Self {
         let full = |n| Member { role: Role::Full, votes: true, ..member(n, boot(n, 0)) };
         let members = (0..nodes).map(full).collect();

@@ -13,7 +13,7 @@ use crate::random::Random;
 /// A kind of accident.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot {
-    /// By which it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
     /// What happens in it.
     pub what: &'static str,

@@ -9,35 +9,36 @@ use crate::process::Now;
 /// The clocks of one machine.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// How much faster the monotonic clock is than true time, in millionths; negative if slower.
+    /// The drift of the monotonic clock from true time, in millionths. Negative if it is slow.
     drift: i64,
-    /// How far the wall clock is ahead.
+    /// The lead of the wall clock over true time.
     ahead: Duration,
     behind: Duration,
 }
 
 impl Clock {
-    /// Where true time begins.
+    /// The start of true time.
     pub const BEGINNING: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    /// A clock that is right but for its rate.
+    /// Creates a clock that is right except for its rate.
     pub fn new(drift: i64) -> Self {
         Self { drift, ahead: Duration::ZERO, behind: Duration::ZERO }
     }
 
-    /// What it shows at a time. Only the monotonic clock drifts: the other one is corrected.
+    /// Returns the clocks at a time. Only the monotonic clock drifts, because the wall clock is
+    /// corrected.
     pub fn at(&self, time: Duration) -> Now {
         let micros = time.as_micros() as i64;
         let mono = Duration::from_micros((micros + micros / 1_000 * self.drift / 1_000) as u64);
         Now { mono, wall: Self::BEGINNING + time + self.ahead - self.behind }
     }
 
-    /// Sets the wall clock ahead of true time, and behind it.
+    /// Sets the lead and the lag of the wall clock relative to true time.
     pub fn set_wall(&mut self, ahead: Duration, behind: Duration) {
         (self.ahead, self.behind) = (ahead, behind);
     }
 
-    /// Whether the wall clock shows roughly true time.
+    /// Returns true if the wall clock shows roughly true time.
     pub fn is_right(&self) -> bool {
         self.ahead.max(self.behind) < Duration::from_secs(1)
     }

@@ -1,6 +1,6 @@
-//! Nodes with clocks of their own, the links between them, and time, driven by events.
+//! Nodes with their own clocks, the links between them, and time, driven by events.
 //!
-//! A run depends on its seed alone: the same seed gives the same [trace](World::trace).
+//! A run depends only on its seed: the same seed gives the same [trace](World::trace).
 
 mod clock;
 mod network;
@@ -25,7 +25,7 @@ use self::watch::Watch;
 use crate::process::{Discovery, Effect, Measure, Now, Process, Reply, Request, Start};
 use crate::random::Random;
 
-/// All of it.
+/// The simulated world.
 pub struct World<P: Process> {
     time: Duration,
     nodes: Vec<Node<P>>,
@@ -33,31 +33,31 @@ pub struct World<P: Process> {
     events: BTreeMap<(Duration, u64), Event<P>>,
     last_event: u64,
     calls: Calls,
-    /// Nodes that have yet to see that their link to another one is closed.
+    /// Nodes that have not yet noticed that their link to another one is closed.
     closing: BTreeSet<Direction>,
-    /// Nodes that were told that the address of another one refuses, after so many starts of it.
+    /// Nodes that know that the address of another one refuses links, and after which start of it.
     refused: BTreeSet<(usize, usize, u64)>,
     watch: Watch,
-    /// The sessions of which an application was told that they ended, and when.
+    /// The sessions whose ends were reported to an application, with the time.
     told: Vec<(RecordId, Duration)>,
     random: Random,
     habits: Habits,
 }
 
-/// How machines behave.
+/// The settings of machines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {
-    /// A process that stood still ticks before it handles what waits.
+    /// True if a resumed process ticks before it handles waiting packets.
     pub ticks_first: bool,
-    /// A process that restarts has the boot of the one before (I1 is left out).
+    /// True if a restarted process keeps its boot, which leaves out I1.
     pub keeps_boots: bool,
-    /// What is sent is measured, and may not be too much.
+    /// True if packets are measured and limited.
     pub measures: bool,
 }
 
-/// What happens at a time.
+/// An event at a time.
 enum Event<P: Process> {
-    /// Links are dialled, and those break whose packets wait for too long.
+    /// Dials links, and breaks those whose packets wait too long.
     Dial,
     Tick {
         to: usize,
@@ -70,7 +70,7 @@ enum Event<P: Process> {
     },
 }
 
-/// What happens to a node; it waits while the node stands still.
+/// An input of a node. It waits while the node is stopped.
 enum Input<P: Process> {
     Opened { from: usize, link: u64, hello: P::Hello },
     Closed { from: usize, link: u64, boot: Boot },
@@ -78,25 +78,25 @@ enum Input<P: Process> {
     Call { ticket: u64, request: Box<Request>, within: Duration },
 }
 
-/// The calls of clients that are not answered yet, and answers that were not taken yet.
+/// The unanswered calls of clients, and the answers that were not taken yet.
 #[derive(Debug, Default)]
 struct Calls {
     last: u64,
-    /// By ticket: the node.
+    /// The node of each ticket.
     open: BTreeMap<u64, usize>,
-    /// By node and number: the ticket.
+    /// The ticket of each node and number.
     numbers: BTreeMap<(usize, u64), u64>,
     answers: Vec<Answer>,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub struct Answer {
-    /// Of the call.
+    /// The ticket of the call.
     pub ticket: u64,
-    /// When.
+    /// The time of the answer.
     pub at: Duration,
-    /// `None` if the process ended before it answered.
+    /// The answer, or `None` if the process ended first.
     pub reply: Option<Reply>,
 }
 
@@ -106,11 +106,11 @@ impl<P: Process> fmt::Debug for World<P> {
     }
 }
 
-/// How often nodes try to connect.
+/// The interval at which nodes try to connect.
 const DIAL: Duration = Duration::from_millis(20);
 
 impl<P: Process> World<P> {
-    /// Nodes that are started one by one.
+    /// Creates a world whose nodes are started one by one.
     pub fn new(seed: u64, habits: Habits) -> Self {
         let mut world = Self {
             time: Duration::from_secs(1_000),
@@ -130,44 +130,44 @@ impl<P: Process> World<P> {
         world
     }
 
-    /// Adds a machine, on which nothing runs yet. Discovery names it while a process runs there, or
+    /// Adds a machine without a process. Discovery returns it while a process runs there, or
     /// always.
     pub fn add(&mut self, start: Start, clock: Clock, is_named: bool) -> usize {
         self.nodes.push(Node::new(start, clock, is_named));
         self.nodes.len() - 1
     }
 
-    /// True time.
+    /// Returns the true time.
     pub fn time(&self) -> Duration {
         self.time
     }
 
-    /// The nodes.
+    /// Returns the nodes.
     pub fn nodes(&self) -> &[Node<P>] {
         &self.nodes
     }
 
-    /// Digest of what happened so far, and what was seen that must not be.
+    /// Returns the digest of the events so far, and the violation if there is one.
     pub fn trace(&self) -> &Trace {
         self.watch.trace()
     }
 
-    /// Writes down each event from now on.
+    /// Records each event from now on.
     pub fn keep_trace(&mut self) {
         self.watch.keep();
     }
 
-    /// Watches who serves a record.
+    /// Watches which nodes serve a record.
     pub fn watch(&mut self, id: RecordId) {
         self.watch.add(id);
     }
 
-    /// Sides that are cut off may each serve from now on.
+    /// Allows separated sides to serve from now on.
     pub fn allow_splits(&mut self) {
         self.watch.allow_splits();
     }
 
-    /// What was seen that must not be.
+    /// Returns the violation, if there is one.
     pub fn violation(&self) -> Option<&str> {
         self.watch.violation()
     }
@@ -187,7 +187,7 @@ impl<P: Process> World<P> {
         self.discover(at);
     }
 
-    /// Ends a process. Packets on their way may get through first, or be lost.
+    /// Kills a process. Packets in transit may arrive first, or be lost.
     pub fn crash(&mut self, at: usize) {
         if !self.nodes[at].is_up() {
             return;
@@ -203,7 +203,7 @@ impl<P: Process> World<P> {
         }
     }
 
-    /// Stops a process for a while; its sockets stay open.
+    /// Stops a process for a while. Its sockets stay open.
     pub fn stall(&mut self, at: usize, duration: Duration) {
         let until = self.time + duration;
         let time = self.time;
@@ -212,12 +212,12 @@ impl<P: Process> World<P> {
         self.later(duration, Event::Wake(at));
     }
 
-    /// Makes a node slow: it stands still for a moment after some inputs.
+    /// Makes a node slow: it stops for a moment after some inputs.
     pub fn set_slow(&mut self, at: usize, is_slow: bool) {
         self.nodes[at].set_slow(is_slow);
     }
 
-    /// Sets a machine's clock on the wall ahead of true time, and behind it.
+    /// Sets the lead and the lag of a machine's wall clock.
     pub fn set_wall(&mut self, at: usize, ahead: Duration, behind: Duration) {
         let time = self.time;
         self.watch.note(time, || format!("{at}'s clock +{ahead:?} -{behind:?}"), ("wall", at, 0));
@@ -231,19 +231,19 @@ impl<P: Process> World<P> {
         self.network.cut(directions);
     }
 
-    /// Heals them.
+    /// Ends cuts of these directions.
     pub fn heal(&mut self, directions: &[Direction]) {
         let time = self.time;
         self.watch.note(time, || format!("healed {directions:?}"), ("heal", directions.len(), 0));
         self.network.heal(directions);
     }
 
-    /// Heals all cuts.
+    /// Ends all cuts.
     pub fn heal_all(&mut self) {
         self.network.heal_all();
     }
 
-    /// Breaks a link: what is on its way is lost.
+    /// Breaks a link. Packets in transit are lost.
     pub fn reset(&mut self, a: usize, b: usize) {
         let time = self.time;
         self.watch.note(time, || format!("link {a}-{b} breaks"), ("reset", a, b));
@@ -271,7 +271,7 @@ impl<P: Process> World<P> {
         self.with(at, |process, now| process.drain(now, leaves));
     }
 
-    /// An operator asks for other settings, with which processes are started from then on.
+    /// Changes the settings, as an operator would. Later processes start with the new ones.
     pub fn reconfigure(&mut self, at: usize, settings: Settings) {
         let time = self.time;
         self.watch.note(time, || format!("{at} is to have {settings:?}"), ("configure", at, 0));
@@ -279,17 +279,18 @@ impl<P: Process> World<P> {
         self.with(at, |process, now| process.reconfigure(now, settings));
     }
 
-    /// The sessions of which an application was told that they ended without a request, and when.
+    /// Returns the sessions whose end without a request was reported to an application, with the
+    /// time.
     pub fn told(&self) -> &[(RecordId, Duration)] {
         &self.told
     }
 
-    /// The most that a node sent to another one in a step, if that is measured.
+    /// Returns the most that a node sent to another one in a step, if measured.
     pub fn most_sent(&self) -> Measure {
         self.watch.most()
     }
 
-    /// A client's call; `None` if nothing runs there.
+    /// Makes a client's call. Returns `None` if no process runs there.
     pub fn call(&mut self, at: usize, request: Request, within: Duration) -> Option<u64> {
         if !self.nodes[at].is_up() {
             return None;
@@ -301,31 +302,32 @@ impl<P: Process> World<P> {
         Some(ticket)
     }
 
-    /// Whether a balancer sends calls to a node: it runs, does not drain, and is the first of its name.
+    /// Returns true if a balancer sends calls to a node: it runs, does not drain, and is the first
+    /// with its name.
     pub fn takes_calls(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         node.is_up() && !node.is_draining() && self.is_of_its_own(at)
     }
 
-    /// Whether no machine before it was given its name.
+    /// Returns true if no earlier machine has its name.
     pub fn is_of_its_own(&self, at: usize) -> bool {
         let name = |node: &Node<P>| node.configuration().name.clone();
         self.nodes[..at].iter().all(|node| name(node) != name(&self.nodes[at]))
     }
 
-    /// Whether a process stood still at a time, or later.
+    /// Returns true if a process was stopped at this time or later.
     pub fn stood_still(&self, at: usize, since: Duration) -> bool {
         self.nodes[at].is_stalled(since)
     }
 
-    /// Whether the first so many nodes are ready.
+    /// Returns true if the first nodes, up to this number, are ready.
     pub fn are_ready(&self, nodes: usize) -> bool {
         self.nodes[..nodes]
             .iter()
             .all(|node| node.process().is_some_and(|process| process.is_ready(node.now(self.time))))
     }
 
-    /// Whether nothing is left to take over or to sync anywhere.
+    /// Returns true if no node has anything left to take over or to sync.
     pub fn is_settled(&self) -> bool {
         let epochs = self.nodes.iter().filter_map(Node::process).map(Process::epoch);
         if epochs.collect::<BTreeSet<_>>().len() > 1 {
@@ -335,7 +337,7 @@ impl<P: Process> World<P> {
         up.all(|(node, process)| process.is_settled(node.now(self.time)))
     }
 
-    /// Why nodes are not ready.
+    /// Returns the reasons why nodes are not ready.
     pub fn describe(&self) -> String {
         let told = |node: &Node<P>| {
             let process = node.process();
@@ -345,12 +347,12 @@ impl<P: Process> World<P> {
         self.nodes.iter().map(told).collect::<Vec<_>>().join("; ")
     }
 
-    /// The answers since the last time.
+    /// Returns the answers since the last call.
     pub fn take_answers(&mut self) -> Vec<Answer> {
         std::mem::take(&mut self.calls.answers)
     }
 
-    /// Lets so much time pass.
+    /// Lets time pass.
     pub fn pass(&mut self, span: Duration) {
         let end = self.time + span;
         while let Some(((at, n), _)) = self.events.first_key_value()
@@ -400,7 +402,7 @@ impl<P: Process> World<P> {
         self.with(at, Process::tick);
     }
 
-    /// What waited is handled, and the tick that was missed before it or after.
+    /// Handles the inputs that waited, and the missed tick before or after them.
     fn wake(&mut self, at: usize) {
         if self.nodes[at].is_stalled(self.time) || !self.nodes[at].is_up() {
             return;
@@ -482,14 +484,14 @@ impl<P: Process> World<P> {
         self.with(at, |process, now| process.disconnected(now, boot, was_refused));
     }
 
-    /// Lets through what waited for a cut to heal.
+    /// Delivers the packets that waited for the end of a cut.
     fn release(&mut self) {
         for ((from, to), packet) in self.network.released() {
             self.send(from, to, packet);
         }
     }
 
-    /// Breaks the links on which packets waited for too long, and those whose other end is gone.
+    /// Breaks the links whose packets waited too long, and those whose other end is gone.
     fn break_links(&mut self) {
         let half = self.network.half_open();
         let seen = half.into_iter().filter(|(at, from)| self.network.is_reached(*at, *from));
@@ -500,7 +502,7 @@ impl<P: Process> World<P> {
         }
     }
 
-    /// Connects what can be connected, and finds out whose address refuses.
+    /// Connects nodes that can reach each other, and notices addresses that refuse links.
     fn dial(&mut self) {
         for a in 0..self.nodes.len() {
             for b in 0..self.nodes.len() {
@@ -542,8 +544,8 @@ impl<P: Process> World<P> {
         }
     }
 
-    /// Closes a node's end of a link; the other end sees it after what is on its way, unless that is
-    /// lost.
+    /// Closes a node's end of a link. The other end notices after the packets in transit, unless
+    /// these are lost.
     fn close(&mut self, from: usize, to: usize, is_abrupt: bool) {
         let Some((link, _, seen)) = self.network.close(from, to, self.time) else {
             return;
@@ -662,7 +664,7 @@ impl<P: Process> World<P> {
 }
 
 impl Calls {
-    /// The process that was asked is gone.
+    /// Fails a call whose process is gone.
     fn lose(&mut self, at: usize, time: Duration) {
         let lost = self.open.iter().filter(|(_, node)| **node == at).map(|(ticket, _)| *ticket);
         for ticket in lost.collect::<Vec<_>>() {

@@ -1,7 +1,7 @@
 //! The links between nodes.
 //!
-//! A link keeps the order of its packets, and loses none while it is open. In a direction that is cut,
-//! packets wait; if that takes too long, the link breaks, and they are lost.
+//! A link keeps the order of its packets, and loses none while it is open. In a cut direction,
+//! packets wait. If that takes too long, the link breaks and they are lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,21 +10,21 @@ use steadfast_replication::member::Boot;
 
 use crate::random::Random;
 
-/// From one node to another.
+/// A pair of nodes: from, to.
 pub type Direction = (usize, usize);
 
-/// The open ends of links, and the directions in which nothing gets through.
+/// The open ends of links, and the cut directions.
 #[derive(Debug)]
 pub(super) struct Network<P> {
     ends: BTreeMap<Direction, End<P>>,
     cuts: BTreeMap<Direction, u32>,
     last_link: u64,
-    /// How long packets take in each direction, at least.
+    /// The smallest delay of packets in each direction.
     distances: BTreeMap<Direction, Duration>,
     random: Random,
 }
 
-/// One end of a link, from which packets go in one direction.
+/// One end of a link, which sends packets in one direction.
 #[derive(Debug)]
 struct End<P> {
     link: u64,
@@ -32,23 +32,23 @@ struct End<P> {
     peer: Boot,
     last_arrival: Duration,
     waiting: Vec<P>,
-    /// Since when packets wait, and how long they may.
+    /// The time since which packets wait, and the longest time that they may.
     stuck: Option<(Duration, Duration)>,
 }
 
-/// What becomes of a packet that is sent.
+/// The fate of a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sent<P> {
     /// It arrives over a link, at a time.
     Arrives(u64, Duration, P),
-    /// It waits in a direction that is cut.
+    /// It waits for a cut to end.
     Waits,
     /// There is no link.
     Lost,
 }
 
 impl<P> Network<P> {
-    /// No links.
+    /// Creates a network without links.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             ends: BTreeMap::new(),
@@ -59,14 +59,14 @@ impl<P> Network<P> {
         }
     }
 
-    /// Cuts these directions, until they are healed as often.
+    /// Cuts directions, until each cut is ended.
     pub(super) fn cut(&mut self, directions: &[Direction]) {
         for direction in directions {
             *self.cuts.entry(*direction).or_default() += 1;
         }
     }
 
-    /// Heals them once.
+    /// Ends one cut of each direction.
     pub(super) fn heal(&mut self, directions: &[Direction]) {
         for direction in directions {
             if let Some(times) = self.cuts.get_mut(direction) {
@@ -76,27 +76,27 @@ impl<P> Network<P> {
         self.cuts.retain(|_, times| *times > 0);
     }
 
-    /// Heals all.
+    /// Ends all cuts.
     pub(super) fn heal_all(&mut self) {
         self.cuts.clear();
     }
 
-    /// Whether nothing gets through in a direction.
+    /// Returns true if a direction is cut.
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cuts.contains_key(&(from, to))
     }
 
-    /// Whether packets go both ways.
+    /// Returns true if packets get through both ways.
     pub(super) fn is_reached(&self, a: usize, b: usize) -> bool {
         !self.is_cut(a, b) && !self.is_cut(b, a)
     }
 
-    /// Whether an end of a link is open at `from`.
+    /// Returns true if the end of a link at `from` is open.
     pub(super) fn is_open(&self, from: usize, to: usize) -> bool {
         self.ends.contains_key(&(from, to))
     }
 
-    /// The process at the other end, if the end at `from` belongs to this link.
+    /// Returns the process at the other end, if the end at `from` belongs to this link.
     pub(super) fn peer(&self, from: usize, to: usize, link: u64) -> Option<Boot> {
         self.ends.get(&(from, to)).filter(|end| end.link == link).map(|end| end.peer)
     }
@@ -114,15 +114,15 @@ impl<P> Network<P> {
         self.last_link
     }
 
-    /// Nothing arrives in a direction before a time.
+    /// Delays all arrivals in a direction until a time.
     pub(super) fn hold(&mut self, from: usize, to: usize, until: Duration) {
         if let Some(end) = self.ends.get_mut(&(from, to)) {
             end.last_arrival = end.last_arrival.max(until);
         }
     }
 
-    /// Closes the end at `from`: the link, the process at the other end, and when that sees it, if
-    /// packets get there.
+    /// Closes the end at `from`. Returns the link, the process at the other end, and the time at
+    /// which that notices, if packets get there.
     pub(super) fn close(
         &mut self,
         from: usize,
@@ -134,7 +134,7 @@ impl<P> Network<P> {
         Some((end.link, end.peer, seen))
     }
 
-    /// The ends whose other end is closed.
+    /// Returns the ends whose other end is closed.
     pub(super) fn half_open(&self) -> Vec<Direction> {
         let is_half = |(from, to): &&Direction| {
             let link = |at| self.ends.get(&at).map(|end| end.link);
@@ -143,7 +143,7 @@ impl<P> Network<P> {
         self.ends.keys().filter(is_half).copied().collect()
     }
 
-    /// The ends that are open at a node.
+    /// Returns the open ends at a node.
     pub(super) fn peers(&self, node: usize) -> Vec<usize> {
         self.ends.keys().filter(|(from, _)| *from == node).map(|(_, to)| *to).collect()
     }
@@ -166,14 +166,14 @@ impl<P> Network<P> {
         Sent::Arrives(end.link, arrival, packet)
     }
 
-    /// The directions whose packets have waited for too long: their links are broken.
+    /// Returns the directions whose packets have waited too long, so that their links are broken.
     pub(super) fn broken(&self, time: Duration) -> Vec<Direction> {
         let is_broken =
             |end: &End<P>| end.stuck.is_some_and(|(since, patience)| time >= since + patience);
         self.ends.iter().filter(|(_, end)| is_broken(end)).map(|(at, _)| *at).collect()
     }
 
-    /// The packets that waited for a cut to heal, each with its direction, in order.
+    /// Returns, in order, the packets whose cut has ended, with their directions.
     pub(super) fn released(&mut self) -> Vec<(Direction, P)> {
         let cuts: BTreeSet<_> = self.cuts.keys().copied().collect();
         let mut released = Vec::new();
@@ -184,7 +184,7 @@ impl<P> Network<P> {
         released
     }
 
-    /// Mostly short, now and then as long as a retransmission.
+    /// Draws a delay: mostly short, sometimes as long as a retransmission.
     pub(super) fn delay(&mut self, from: usize, to: usize) -> Duration {
         let distance = self.distances.get(&(from, to)).copied().unwrap_or_default();
         distance

@@ -11,11 +11,11 @@ use super::clock::Clock;
 use crate::process::{Now, Process, Start};
 
 /// One machine, and the process that runs on it.
-// More than eight fields: a machine has a process, a clock, and what waits for both.
+// More than eight fields, because a machine has a process, a clock, and inputs that wait for both.
 pub struct Node<P: Process> {
     process: Option<P>,
     start: Start,
-    /// How often a process was started here.
+    /// The number of processes that were started here.
     starts: u64,
     started_at: Duration,
     stalled_until: Duration,
@@ -26,20 +26,20 @@ pub struct Node<P: Process> {
     end: End,
 }
 
-/// How the last process of a machine came to its end, or is about to.
+/// The end of the last process of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It did not.
+    /// It has not ended.
     None,
-    /// It is asked to.
+    /// It is asked to end.
     Draining,
-    /// It may end: nothing is lost with it.
+    /// It has drained, and may end without a loss.
     Drained,
-    /// It ended itself.
+    /// It exited by itself.
     Itself,
 }
 
-/// What happened while a process stood still.
+/// Inputs that arrived while a process was stopped.
 pub(super) struct Waiting<P: Process> {
     pub(super) inputs: Vec<Input<P>>,
     pub(super) missed_tick: bool,
@@ -61,62 +61,62 @@ impl<P: Process> Node<P> {
         }
     }
 
-    /// Its process.
+    /// Returns the process.
     pub fn process(&self) -> Option<&P> {
         self.process.as_ref()
     }
 
-    /// Whether a process runs here.
+    /// Returns true if a process runs here.
     pub fn is_up(&self) -> bool {
         self.process.is_some()
     }
 
-    /// The boot of the process, or of the last one.
+    /// Returns the boot of the process, or of the last one.
     pub fn boot(&self) -> Boot {
         self.start.boot
     }
 
-    /// How it is started.
+    /// Returns its start parameters.
     pub fn configuration(&self) -> &Start {
         &self.start
     }
 
-    /// Whether discovery names it.
+    /// Returns true if discovery returns it.
     pub fn is_named(&self) -> bool {
         self.is_named || self.is_up()
     }
 
-    /// How its process ended, or is about to.
+    /// Returns how its process ended, or is about to.
     pub fn end(&self) -> End {
         self.end
     }
 
-    /// Whether it is about to end.
+    /// Returns true if it is about to end.
     pub fn is_draining(&self) -> bool {
         self.end != End::None
     }
 
-    /// When its process began.
+    /// Returns the start time of its process.
     pub(super) fn started_at(&self) -> Duration {
         self.started_at
     }
 
-    /// The settings with which the next process begins.
+    /// Sets the settings for the next process.
     pub(super) fn configure(&mut self, settings: Settings) {
         self.start.settings = settings;
     }
 
-    /// Its clocks.
+    /// Returns its clocks.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// What its clocks show.
+    /// Returns the time that its clocks show.
     pub fn now(&self, time: Duration) -> Now {
         self.clock.at(time)
     }
 
-    /// Whether its process stands still.
+    /// Returns true if its process is stopped.
     pub fn is_stalled(&self, time: Duration) -> bool {
         time < self.stalled_until
     }
@@ -129,7 +129,7 @@ impl<P: Process> Node<P> {
         self.process.as_mut()
     }
 
-    /// Starts a process, and returns which one it is.
+    /// Starts a process, and returns its boot.
     pub(super) fn start(&mut self, time: Duration, boot: [u8; 16], seed: u64) -> u64 {
         self.start.boot = Boot::new(boot);
         self.start.seed = seed;
@@ -179,7 +179,7 @@ impl<P: Process> Node<P> {
         self.waiting.missed_tick = true;
     }
 
-    /// Whether inputs wait that came before any other.
+    /// Returns true if earlier inputs are still waiting.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.inputs.is_empty()
     }

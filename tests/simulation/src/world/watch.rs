@@ -1,4 +1,4 @@
-//! What is seen of the nodes at every moment.
+//! Checks of the nodes after every event.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use steadfast_core::RecordId;
 use super::Node;
 use crate::process::{KnownEpoch, Measure, Process};
 
-/// What happened, in short and, where it is wanted, in words.
+/// The events: their digest and, if requested, their descriptions.
 #[derive(Debug, Default)]
 pub struct Trace {
     digest: u64,
@@ -17,17 +17,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Depends on every event and its time.
+    /// Returns a digest of every event and its time.
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// How many there were.
+    /// Returns the number of events.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// The last ones, if they are kept.
+    /// Returns the last descriptions, if they are kept.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().flatten().map(String::as_str)
     }
@@ -37,28 +37,28 @@ impl Trace {
     }
 }
 
-/// Watches for what must not be.
+/// Checks for violations.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     trace: Trace,
-    /// Records of which at most one node serves each, at any moment.
+    /// Records that at most one node may serve at any moment.
     records: Vec<RecordId>,
     next: usize,
-    /// Whether sides that were cut off may each serve.
+    /// True if separated sides may each serve.
     may_split: bool,
-    /// The digest of each epoch, and when a node learned it first.
+    /// The digest of each epoch, and the time at which a node first learned it.
     epochs: BTreeMap<([u8; 16], u64), (u64, Duration)>,
     known: BTreeMap<usize, KnownEpoch>,
     violation: Option<String>,
     most: Measure,
 }
 
-/// The most that a packet may take.
+/// The largest size of a packet.
 const FRAME: usize = 1 << 20;
 /// The most that a node may send to another one in a step.
 const STEP: Measure = Measure { bytes: 4 << 20, records: 8 * 512 };
 
-/// The lines of a trace that are kept, and their characters.
+/// The number of lines and characters of a trace that are kept.
 const KEPT: usize = 400_000;
 const WIDTH: usize = 400;
 
@@ -83,7 +83,7 @@ impl Watch {
         self.violation.as_deref()
     }
 
-    /// Writes down an event: the words, if they are wanted, and what it is in short.
+    /// Records an event: its description, if requested, and its digest.
     pub(super) fn note(
         &mut self,
         time: Duration,
@@ -103,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// Looks at a node after it handled an input, and at all others for one record.
+    /// Checks a node after it handled an input, and for one record all other nodes.
     pub(super) fn look<P: Process>(&mut self, time: Duration, nodes: &[Node<P>], at: usize) {
         self.look_at_epoch(time, nodes, at);
         let Some(id) = self.records.get(self.next).copied() else {
@@ -140,8 +140,8 @@ impl Watch {
         self.known.insert(at, epoch);
     }
 
-    /// A process speaks as a member of an epoch. One that began later has no part in it: it forgot what the
-    /// process before it knew (C16).
+    /// Checks a process that speaks as a member of an epoch. A process that began after the epoch
+    /// has no part in it, because it forgot what the process before it knew (C16).
     pub(super) fn spoke<P: Process>(
         &mut self,
         time: Duration,
@@ -155,7 +155,7 @@ impl Watch {
         }
     }
 
-    /// A node sent so much to one other in a step, in packets of at most so much.
+    /// Checks the amount that a node sent to another one in a step, and its largest packet.
     pub(super) fn sent<P: Process>(
         &mut self,
         time: Duration,
@@ -171,7 +171,7 @@ impl Watch {
         }
     }
 
-    /// The most that a node sent to another one in a step.
+    /// Returns the most that a node sent to another one in a step.
     pub(super) fn most(&self) -> Measure {
         self.most
     }
