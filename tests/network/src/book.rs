@@ -1,4 +1,4 @@
-//! The cases of one server, run side by side.
+//! The cases of one server, run concurrently.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,27 +15,27 @@ use crate::report::Report;
 use crate::scene::Operation;
 use crate::worker::Worker;
 
-/// One server, and how many cases it is put through at once.
+/// One server, and the number of cases that run concurrently on it.
 pub struct Book {
     pub deployment: Arc<Deployment>,
     direct: Arc<dyn SessionStore>,
     jobs: usize,
 }
 
-/// What one kind of call sends and receives where nothing fails.
+/// The bytes that one kind of call sends and receives when nothing fails.
 #[derive(Clone, Debug)]
 pub struct Script {
     situation: Situation,
     operation: Operation,
-    /// By conversation and direction.
+    /// One entry per conversation and direction.
     lines: BTreeMap<(usize, Direction), Line>,
 }
 
-/// What passes in one direction.
+/// The bytes in one direction.
 #[derive(Clone, Debug, Default)]
 struct Line {
     bytes: usize,
-    /// Where messages end, and 0.
+    /// The offsets at which messages end, and 0.
     ends: Vec<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Book {
         Self { deployment: Arc::new(deployment), direct, jobs }
     }
 
-    /// Listens to calls of one kind.
+    /// Records the conversation of one kind of call.
     pub async fn script(&self, situation: Situation, operation: Operation) -> Script {
         let mut script = Script { situation, operation, lines: BTreeMap::new() };
         if operation == Operation::Feed {
@@ -55,7 +55,7 @@ impl Book {
             return script;
         }
         let mut worker = Worker::start(&self.deployment, &self.direct).await;
-        // Signatures of TLS, and numbers, are a few bytes longer at times.
+        // TLS signatures and numbers sometimes differ in length by a few bytes.
         for _ in 0..3 {
             let heard = worker.listen(situation, operation).await;
             self.add(&mut script, 0, &heard);
@@ -76,7 +76,7 @@ impl Book {
         }
     }
 
-    /// Runs cases side by side, and says how each of them went.
+    /// Runs cases concurrently, and returns their reports.
     pub async fn run(&self, cases: Vec<Case>) -> Vec<Report> {
         let queue = Arc::new(Mutex::new(VecDeque::from(cases)));
         let workers = (0..self.jobs).map(|_| {
@@ -97,7 +97,8 @@ impl Book {
         all(workers).await
     }
 
-    /// The same for listeners, fewer of them: each has stores of its own, which are never idle.
+    /// Runs cases of listeners. Fewer run concurrently, because each has stores of its own that are
+    /// never idle.
     pub async fn run_feed(&self, cases: Vec<Case>) -> Vec<Report> {
         let queue = Arc::new(Mutex::new(VecDeque::from(cases)));
         let workers = (0..self.jobs.div_ceil(4)).map(|job| {
@@ -107,7 +108,7 @@ impl Book {
                 while let Some(case) = next(&queue) {
                     let worker = match &mut worker {
                         Some(worker) => worker,
-                        // Beside the spaces of calls, and of the listener that the script is from.
+                        // Calls, and the listener that recorded the script, use other spaces.
                         None => worker.insert(FeedWorker::start(&deployment, Space(2 + job)).await),
                     };
                     reports.push(worker.run(case).await);
@@ -131,17 +132,17 @@ fn next(queue: &Mutex<VecDeque<Case>>) -> Option<Case> {
 }
 
 impl Script {
-    /// Every fault at every byte.
+    /// Returns every fault at every byte.
     pub fn every_byte(&self, book: &Book) -> Vec<Case> {
         self.cases(book, |line| (0..=line.bytes).collect())
     }
 
-    /// Every fault between two messages.
+    /// Returns every fault between two messages.
     pub fn every_boundary(&self, book: &Book) -> Vec<Case> {
         self.cases(book, |line| line.ends.clone())
     }
 
-    /// A connection that ended before the first byte.
+    /// Returns cases in which the connection ended before the first byte.
     pub fn idle(book: &Book, operation: Operation) -> Vec<Case> {
         let (target, situation) = (book.deployment.target, Situation::Idle);
         let (conversation, direction, after) = (0, Direction::ToClient, 0);
@@ -162,7 +163,7 @@ impl Script {
         let target = book.deployment.target;
         let mut cases = Vec::new();
         for failure in Failure::ALL {
-            // A conversation in which nothing was said is that of something else.
+            // A conversation without bytes belongs to something else.
             for (&(conversation, direction), line) in
                 self.lines.iter().filter(|(_, line)| line.bytes > 0)
             {

@@ -15,36 +15,36 @@ pub struct Case {
     pub situation: Situation,
     pub operation: Operation,
     pub failure: Failure,
-    /// The number of the conversation: 0 for a call, which takes one.
+    /// The number of the conversation. It is 0 for a call, which has only one.
     pub conversation: usize,
     pub direction: Direction,
-    /// How many bytes pass in this direction before the fault.
+    /// The number of bytes that pass in this direction before the fault.
     pub after: u64,
 }
 
-/// What the call finds.
+/// The state of the connection before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Situation {
     /// A connection that has made such calls before.
     Warm,
-    /// None: it is the first of its store.
+    /// No connection: the call is the first one of its store.
     Cold,
-    /// A connection that ended a moment ago, while nothing was under way.
+    /// A connection that ended a moment ago, while no call was in progress.
     Idle,
 }
 
-/// How the network fails.
+/// A failure of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
     Reset,
     Close,
     HalfClose,
     Swallow,
-    /// For a fraction of the deadline.
+    /// Delays the rest by a fraction of the timeout.
     Delay,
-    /// For longer than the deadline.
+    /// Delays the rest beyond the timeout.
     Late,
-    /// The client sees a reset, the server is late to hear of it.
+    /// The client sees a reset. The server receives what the client had sent, and the end, late.
     Strand,
 }
 
@@ -71,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// Whether something may reach the server after the caller has its answer.
+    /// Returns true if bytes may reach the server after the caller has its answer.
     pub fn is_late(self) -> bool {
         matches!(self, Self::Delay | Self::Late | Self::Strand)
     }
@@ -82,7 +82,7 @@ impl Situation {
 }
 
 impl Failure {
-    /// Whether every byte arrives in the end, over the same connection.
+    /// Returns true if every byte finally arrives over the same connection.
     pub fn is_mere_delay(self) -> bool {
         matches!(self, Self::Delay | Self::Late)
     }
@@ -120,7 +120,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// A direction in words.
+/// Returns a direction in words.
 pub fn way(direction: Direction) -> &'static str {
     match direction {
         Direction::ToServer => "to the server",
@@ -128,5 +128,5 @@ pub fn way(direction: Direction) -> &'static str {
     }
 }
 
-/// Long for a network, short for a deadline.
+/// Long for a network, short for a timeout.
 const SOON: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! The servers of the tests, and stores on them.
+//! The servers of the tests, and stores that connect to them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use testkit::postgres::Postgres;
 use testkit::redis::{PASSWORD, Redis, USER};
 use testkit::within;
 
-/// What a store talks to, and how.
+/// A kind of server and connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     Redis,
@@ -45,7 +45,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A server of one kind, and the stores that are opened on it.
+/// A server of one kind, and the stores that connect to it.
 pub struct Deployment {
     pub target: Target,
     server: Server,
@@ -56,7 +56,7 @@ enum Server {
     Postgres(Postgres, Option<testkit::postgres::Certificates>),
 }
 
-/// Records that the stores of one space share.
+/// A number of a space. The stores of one space share its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space(pub usize);
 
@@ -81,17 +81,17 @@ impl Deployment {
         deployment
     }
 
-    /// Makes a space for records, which nothing but its own stores sees.
+    /// Creates a space for records that only its own stores see.
     pub async fn prepare(&self, space: Space) {
         if let Server::Postgres(server, certificates) = &self.server {
             let address = server.address();
             let builder = postgres(&address, certificates.as_ref(), space);
             let migrate = |builder: PostgresStoreBuilder| async move { builder.migrate().await };
-            patiently(|| migrate(builder.clone())).await;
+            retry(|| migrate(builder.clone())).await;
         }
     }
 
-    /// Where the server listens.
+    /// Returns the address of the server.
     pub fn address(&self) -> String {
         match &self.server {
             Server::Redis(server, _) => server.address(),
@@ -99,7 +99,7 @@ impl Deployment {
         }
     }
 
-    /// A store that reaches the server at an address, its own or that of a wire to it.
+    /// Opens a store that connects to an address: the server's own, or that of a proxy to it.
     pub async fn store(&self, address: &str, space: Space) -> Arc<dyn SessionStore> {
         match &self.server {
             Server::Redis(_, certificates) => {
@@ -107,18 +107,18 @@ impl Deployment {
             }
             Server::Postgres(_, certificates) => {
                 let builder = postgres(address, certificates.as_ref(), space);
-                Arc::new(patiently(|| builder.clone().build()).await)
+                Arc::new(retry(|| builder.clone().build()).await)
             }
         }
     }
 
-    /// A store without anything in between.
+    /// Opens a store that connects to the server directly.
     pub async fn direct(&self, space: Space) -> Arc<dyn SessionStore> {
         self.store(&self.address(), space).await
     }
 
-    /// Gives back what deleted records still hold.
-    pub fn tidy(&self) {
+    /// Frees what the server still keeps of deleted records.
+    pub fn free_deleted(&self) {
         if let Server::Postgres(server, _) = &self.server {
             server.sql("postgres", "postgres", "VACUUM");
         }
@@ -131,7 +131,7 @@ fn redis(
     Space(space): Space,
 ) -> RedisStore {
     let address: Address = address.parse().expect("an address");
-    let mut builder = RedisStore::builder().user(USER, PASSWORD).env(still());
+    let mut builder = RedisStore::builder().user(USER, PASSWORD).env(fixed_clock());
     builder = builder.prefix(format!("steadfast:{space}").parse().expect("a prefix"));
     let Some(certificates) = certificates else {
         return builder.standalone(address).expect("the store can be set up");
@@ -153,7 +153,7 @@ fn postgres(
     let builder = PostgresStore::builder(&format!("postgres://postgres@{host}/postgres"))
         .schema(&format!("space_{space}"))
         .sweep_every(None)
-        .env(still());
+        .env(fixed_clock());
     match certificates {
         None => builder,
         Some(certificates) => {
@@ -162,8 +162,8 @@ fn postgres(
     }
 }
 
-/// Tries again and again: the machine may be busy with other cases.
-async fn patiently<T, A>(attempt: impl Fn() -> A) -> T
+/// Repeats an attempt, because the machine may be busy with other cases.
+async fn retry<T, A>(attempt: impl Fn() -> A) -> T
 where
     A: Future<Output = Result<T, SetupError>>,
 {
@@ -179,6 +179,6 @@ where
 }
 
 /// A clock that stands still, so that every record is known to the millisecond.
-fn still() -> Env {
+fn fixed_clock() -> Env {
     Env::with_clock(ManualClock::default())
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Draw(u64);
 
 impl Draw {
-    /// From the seed in the environment variable `NETWORK_SEED`, or a fresh one. It is printed.
+    /// Uses the seed in the environment variable `NETWORK_SEED`, or a random one. Prints it.
     pub fn seeded() -> Self {
         let given = std::env::var("NETWORK_SEED").ok().and_then(|seed| seed.parse().ok());
         let fresh = || {
@@ -22,7 +22,7 @@ impl Draw {
         Self(seed)
     }
 
-    /// A number below a bound.
+    /// Returns a number below a bound.
     pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -31,7 +31,7 @@ impl Draw {
         ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
 
-    /// Some of these, in a drawn order.
+    /// Returns some of these, in random order.
     pub fn some<T>(&mut self, count: usize, mut from: Vec<T>) -> Vec<T> {
         let mut drawn = Vec::new();
         while drawn.len() < count && !from.is_empty() {

@@ -1,4 +1,5 @@
-//! A listener whose connection fails: it hears of every change, or that it missed something after it.
+//! A listener whose connection fails. It has to receive every change, or learn afterwards that it
+//! missed some.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::report::Report;
 use crate::scene::{hash, visitor};
 use crate::verdict::Effect;
 
-/// Runs cases of a listener one after another, in a space of its own.
+/// Runs cases of a listener sequentially, in a space of its own.
 pub struct FeedWorker {
     deployment: Arc<Deployment>,
     space: Space,
@@ -35,17 +36,16 @@ impl FeedWorker {
         Self { deployment: Arc::clone(deployment), space, direct, wire }
     }
 
-    /// What passes where nothing fails, one conversation each: a few changes, and what is said when there
-    /// are none.
+    /// Records the conversations of a healthy listener: a few changes, and a quiet time.
     pub async fn listen(&self, situation: Situation) -> Vec<Heard> {
         let store = self.store().await;
         let listener = self.listener(&store, situation).await;
         let mut changes = Changes::new(&*self.direct).await;
         if situation == Situation::Cold {
-            within(listener.hears(Change::Missed)).await;
+            within(listener.received(Change::Missed)).await;
         }
         for _ in 0..CHANGES {
-            within(listener.hears(changes.next(&*self.direct).await)).await;
+            within(listener.received(changes.next(&*self.direct).await)).await;
         }
         sleep(QUIET).await;
         self.wire.heard()
@@ -64,7 +64,7 @@ impl FeedWorker {
         match situation {
             Situation::Cold => {
                 tokio::select! {
-                    () = listener.hears(Change::Missed) => {}
+                    () = listener.received(Change::Missed) => {}
                     () = self.struck() => {}
                 }
             }
@@ -78,31 +78,33 @@ impl FeedWorker {
         let recovered = timeout(RECOVERS_WITHIN, self.recovery(&listener, &mut changes)).await;
         let verdict = match recovered {
             Ok(()) => changes.judge(&listener),
-            Err(_) => Err(format!("it hears nothing again; {}", changes.described(&listener))),
+            Err(_) => {
+                Err(format!("the listener did not recover; {}", changes.described(&listener)))
+            }
         };
         let (failed, was_retried, was_too_soon) = (false, false, false);
         let took = start.elapsed();
         Report { case, verdict, was_reached, failed, took, was_retried, was_too_soon }
     }
 
-    /// A store that does nothing but listen, without a connection.
+    /// Opens a store that only listens, and has no connection yet.
     async fn store(&self) -> Arc<dyn SessionStore> {
         let store = self.deployment.store(self.wire.address(), self.space).await;
         within(self.wire.end_all()).await;
         store
     }
 
-    /// A listener that has just begun, or one that hears of changes.
+    /// Returns a listener that has just started, or one that already receives changes.
     async fn listener(&self, store: &Arc<dyn SessionStore>, situation: Situation) -> Listener {
         let listener = Listener::start(Arc::clone(store));
         if situation == Situation::Cold {
             return listener;
         }
-        within(listener.hears(Change::Missed)).await;
+        within(listener.received(Change::Missed)).await;
         let mut changes = Changes::new(&*self.direct).await;
         loop {
             let open = self.wire.mark().await;
-            within(listener.hears(changes.next(&*self.direct).await)).await;
+            within(listener.received(changes.next(&*self.direct).await)).await;
             if self.wire.heard().len() == open && self.wire.mark().await == open {
                 return listener;
             }
@@ -111,22 +113,22 @@ impl FeedWorker {
 
     async fn struck(&self) {
         while !self.wire.was_struck() {
-            sleep(A_MOMENT).await;
+            sleep(SHORT_PAUSE).await;
         }
     }
 
-    /// Changes something now and then until the listener hears of it.
+    /// Makes a change from time to time until the listener receives it.
     async fn recovery(&self, listener: &Listener, changes: &mut Changes) {
         loop {
             let change = changes.next(&*self.direct).await;
-            if timeout(NOW_AND_THEN, listener.hears(change)).await.is_ok() {
+            if timeout(BETWEEN_CHANGES, listener.received(change)).await.is_ok() {
                 return;
             }
         }
     }
 }
 
-/// What one listener was told, and when.
+/// The events that one listener received, with their times.
 struct Listener {
     told: Arc<Told>,
     listening: JoinHandle<()>,
@@ -141,13 +143,13 @@ struct Told {
 impl Listener {
     fn start(store: Arc<dyn SessionStore>) -> Self {
         let told = Arc::new(Told::default());
-        let changes = store.changes().expect("the store tells of changes");
+        let changes = store.changes().expect("the store has a change feed");
         let listening = tokio::spawn(listen(store, changes, Arc::clone(&told)));
         Self { told, listening }
     }
 
-    /// Waits until it was told of a change.
-    async fn hears(&self, change: Change) {
+    /// Waits until the listener received a change.
+    async fn received(&self, change: Change) {
         loop {
             let more = self.told.more.notified();
             if self.told().iter().any(|(_, told)| *told == change) {
@@ -177,7 +179,7 @@ async fn listen(store: Arc<dyn SessionStore>, mut changes: ChangeStream, told: A
     drop(store);
 }
 
-/// Changes to a record, and when each of them was asked for.
+/// Changes of a record, with the time at which each was requested.
 struct Changes {
     id: RecordId,
     made: Vec<(Instant, Change)>,
@@ -190,7 +192,8 @@ impl Changes {
         Self { id, made: Vec::new() }
     }
 
-    /// Changes something: writes twice, then ends the record and goes on with another one.
+    /// Makes the next change: two writes, then the end of the record, then the same with another
+    /// one.
     async fn next(&mut self, store: &dyn SessionStore) -> Change {
         let start = Instant::now();
         let change = match self.made.len() % 3 {
@@ -215,7 +218,7 @@ impl Changes {
         change
     }
 
-    /// Whether the listener knows of each change, itself or by having missed something after it.
+    /// Checks that the listener received each change, or learned after it that it missed some.
     fn judge(&self, listener: &Listener) -> Result<Effect, String> {
         let told = listener.told();
         let mut effect = Effect::Whole;
@@ -226,7 +229,10 @@ impl Changes {
             effect = Effect::None;
             let is_covered = |(at, told): &(Instant, Change)| at >= made && *told == Change::Missed;
             if !told.iter().any(is_covered) {
-                return Err(format!("it never heard of {change:?}; {}", self.described(listener)));
+                return Err(format!(
+                    "the listener missed {change:?} without notice; {}",
+                    self.described(listener)
+                ));
             }
         }
         Ok(effect)
@@ -241,40 +247,40 @@ impl Changes {
             });
             events.collect::<Vec<_>>().join(", ")
         };
-        format!("made: {}; told: {}", at(&self.made), at(&listener.told()))
+        format!("made: {}; received: {}", at(&self.made), at(&listener.told()))
     }
 }
 
-/// Stores a new record, as soon as the server confirms it: a busy machine may keep a store waiting that
-/// has no connection yet.
+/// Creates a record, as soon as the server confirms it. On a busy machine, a store without a
+/// connection may have to wait.
 async fn create(store: &dyn SessionStore, id: RecordId) {
     let record = visitor(store, hash(store));
     within(async {
         loop {
             match store.create(id, record.clone(), LoginPolicy::default()).await {
                 Ok(Outcome::Applied(_)) => return,
-                Ok(other) => panic!("a create is answered {other:?}"),
-                Err(_) => sleep(A_MOMENT).await,
+                Ok(other) => panic!("unexpected answer to a create: {other:?}"),
+                Err(_) => sleep(SHORT_PAUSE).await,
             }
         }
     })
     .await;
 }
 
-/// How many changes come at once.
+/// The number of changes in a row.
 const CHANGES: usize = 2;
 
-/// How long a listener is left alone, to see what it says then.
+/// The quiet time for which a listener is observed.
 const QUIET: Duration = Duration::from_millis(600);
 
-/// Between two looks.
-const A_MOMENT: Duration = Duration::from_millis(20);
+/// The pause between two checks.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long it may take until a byte passes that passed before.
+/// The time within which a byte passes that passed in the recording.
 const STRIKES_WITHIN: Duration = Duration::from_secs(6);
 
-/// How long a listener may take to listen again, to a server that is silent first.
+/// The time within which a listener recovers, from a silent server in the worst case.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(25);
 
-/// Between two changes, while it is waited for.
-const NOW_AND_THEN: Duration = Duration::from_millis(700);
+/// The pause between two changes while a listener recovers.
+const BETWEEN_CHANGES: Duration = Duration::from_millis(700);

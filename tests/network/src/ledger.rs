@@ -1,4 +1,4 @@
-//! What was run so far, kept in a file, and the tables of it.
+//! The results so far, kept in a file, and their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
@@ -30,18 +30,18 @@ struct Row {
     direction: Direction,
 }
 
-/// The results so far. A chapter is there as a whole or not at all.
+/// The results so far. A chapter is either complete or missing.
 pub struct Ledger {
     path: PathBuf,
     rows: BTreeMap<Row, Tally>,
 }
 
 impl Ledger {
-    /// Goes on with a file, if it is there.
+    /// Opens a file, or starts a new one.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or holds something else.
+    /// Returns an error if the file cannot be read, or has other contents.
     pub fn open(path: &Path) -> io::Result<Self> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -59,7 +59,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn add(&mut self, chapter: Chapter, reports: &[Report]) -> io::Result<()> {
         let mut lines = String::new();
         let mut by_row = BTreeMap::<Row, Vec<&Report>>::new();
@@ -79,7 +79,7 @@ impl Ledger {
         file.write_all(lines.as_bytes())
     }
 
-    /// The tables, in Markdown.
+    /// Returns the tables, in Markdown.
     pub fn tables(&self) -> String {
         let mut text = String::new();
         self.write_summary(&mut text).expect("a string takes everything");
@@ -137,7 +137,7 @@ impl Display for Tally {
     }
 }
 
-/// What a row of the summary is about.
+/// Returns the key of a summary row.
 fn kind(chapter: Chapter) -> (Target, bool, Situation) {
     (chapter.target, chapter.operation == Operation::Feed, chapter.situation)
 }

@@ -1,4 +1,4 @@
-//! What a store makes of a network that fails, shown at every byte of every call.
+//! The behaviour of stores on a failing network, tested at every byte of every call.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "these are tests")]
 

@@ -1,6 +1,6 @@
 //! Runs every fault at every byte of every call, or failovers under load, and writes the tables.
 //!
-//! Faults go on where an earlier run was stopped: a kind of call that is in the file of results is done.
+//! An interrupted run of faults continues: a kind of call with results in the file is not repeated.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use network::case::Situation;
 use network::deployment::{Deployment, Target};
 use network::draw::Draw;
 use network::history::clients::Part;
-use network::history::failover::{Failover, Fall, Service, Toll};
+use network::history::failover::{Failover, Losses, PrimaryFailure, Service};
 use network::ledger::{Chapter, Ledger};
 use network::report::{Report, Tally};
 use network::scene::Operation;
@@ -22,7 +22,7 @@ async fn main() -> io::Result<()> {
     let (section, tables) = match options.what.as_str() {
         "faults" => ("faults", faults(&options).await?),
         "failovers" => ("failovers", failovers(&options).await),
-        other => panic!("there is no {other:?}\n{USAGE}"),
+        other => panic!("unknown command {other:?}\n{USAGE}"),
     };
     match &options.report {
         Some(path) => write(path, section, &tables),
@@ -50,7 +50,7 @@ impl Options {
                 "--report" => options.report = Some(value.into()),
                 "--only" => options.only = value,
                 "--runs" => options.runs = value.parse().expect("a number of runs"),
-                _ => panic!("{option} is unknown\n{USAGE}"),
+                _ => panic!("unknown option {option}\n{USAGE}"),
             }
         }
         options
@@ -89,7 +89,7 @@ fn chapters(target: Target) -> Vec<Chapter> {
 async fn run(target: Target, chapters: Vec<Chapter>, ledger: &mut Ledger) -> io::Result<()> {
     let jobs = match target {
         Target::Redis | Target::RedisOverTls => 128,
-        // Each of them has a process at the server, and more while it is cut off.
+        // Each of them has a server process, and temporarily more while it is cut off.
         Target::Postgres | Target::PostgresOverTls => 48,
     };
     let book = Book::open(Deployment::start(target).await, jobs).await;
@@ -109,7 +109,7 @@ async fn run(target: Target, chapters: Vec<Chapter>, ledger: &mut Ledger) -> io:
             start.elapsed()
         );
         ledger.add(chapter, &reports)?;
-        book.deployment.tidy();
+        book.deployment.free_deleted();
     }
     Ok(())
 }
@@ -133,8 +133,8 @@ async fn failovers(options: &Options) -> String {
         if !failover.to_string().contains(&options.only) {
             continue;
         }
-        for (part, toll) in sum(failover, options.runs, &mut draw).await {
-            let row = row(&failover, part, &toll);
+        for (part, losses) in sum(failover, options.runs, &mut draw).await {
+            let row = row(&failover, part, &losses);
             print!("{row}");
             table += &row;
         }
@@ -146,33 +146,34 @@ fn all_failovers() -> Vec<Failover> {
     let mut failovers = Vec::new();
     for service in [Service::Redis, Service::Postgres] {
         for is_confirmed in [false, true] {
-            let of = |fall| Failover { service, is_confirmed, fall, answers: 1_500 };
-            failovers.extend(falls(service).into_iter().map(of));
+            let of = |failure| Failover { service, is_confirmed, failure, answers: 1_500 };
+            failovers.extend(failures(service).into_iter().map(of));
         }
     }
     failovers
 }
 
-/// A primary of PostgreSQL that comes back as one is for an administrator to prevent.
-fn falls(service: Service) -> Vec<Fall> {
-    let killed = [Fall::Killed, Fall::KilledAfter(Duration::from_millis(400))];
-    let hung = (service == Service::Redis).then_some(Fall::Hung);
+/// An administrator has to prevent a PostgreSQL primary from returning as one, so none of these
+/// failures hangs it.
+fn failures(service: Service) -> Vec<PrimaryFailure> {
+    let killed = [PrimaryFailure::Killed, PrimaryFailure::KilledAfter(Duration::from_millis(400))];
+    let hung = (service == Service::Redis).then_some(PrimaryFailure::Hung);
     killed.into_iter().chain(hung).collect()
 }
 
-async fn sum(failover: Failover, runs: usize, draw: &mut Draw) -> Vec<(Part, Toll)> {
-    let mut sum = Part::ALL.map(|part| (part, Toll::default()));
+async fn sum(failover: Failover, runs: usize, draw: &mut Draw) -> Vec<(Part, Losses)> {
+    let mut sum = Part::ALL.map(|part| (part, Losses::default()));
     for _ in 0..runs {
-        let tolls = failover.run(draw.below(usize::MAX) as u64).await;
-        for ((_, sum), (_, toll)) in sum.iter_mut().zip(tolls) {
-            *sum = sum.plus(toll);
+        let losses = failover.run(draw.below(usize::MAX) as u64).await;
+        for ((_, sum), (_, losses)) in sum.iter_mut().zip(losses) {
+            *sum = sum.plus(losses);
         }
     }
     sum.to_vec()
 }
 
-fn row(failover: &Failover, part: Part, toll: &Toll) -> String {
-    let Toll { keys, calls, unanswered, losers, undone, oldest, broken, misread } = toll;
+fn row(failover: &Failover, part: Part, losses: &Losses) -> String {
+    let Losses { keys, calls, unanswered, losers, undone, oldest, broken, misread } = losses;
     let oldest = oldest.as_millis();
     format!(
         "| {failover} | {part} | {keys} | {calls} | {unanswered} | {losers} | {undone} | \
@@ -180,7 +181,7 @@ fn row(failover: &Failover, part: Part, toll: &Toll) -> String {
     )
 }
 
-/// Puts tables into a file, in the place of those that stand there.
+/// Replaces the tables in a file.
 fn write(path: &Path, section: &str, tables: &str) -> io::Result<()> {
     let text = std::fs::read_to_string(path)?;
     let (start, end) = (format!("<!-- {section} -->\n"), format!("<!-- end of {section} -->"));
@@ -188,12 +189,13 @@ fn write(path: &Path, section: &str, tables: &str) -> io::Result<()> {
         let (_, after) = rest.split_once(&end)?;
         Some((before, after))
     });
-    let (before, after) = parts.ok_or_else(|| io::Error::other(format!("{start} is missing")))?;
+    let (before, after) =
+        parts.ok_or_else(|| io::Error::other(format!("the marker {start} is missing")))?;
     std::fs::write(path, format!("{before}{start}\n{tables}\n{end}{after}"))
 }
 
-/// A connection is opened in the same way for all calls, of which there are three kinds: what only
-/// reads, what is sent once, and what may be sent again.
+/// All calls open a connection in the same way. These three stand for the kinds of calls: read
+/// only, sent once, repeatable.
 const FIRST: [Operation; 3] = [Operation::Load, Operation::BlindPatch, Operation::Login];
 
 const HEAD: &str = "| service | primary | part | keys | calls | unanswered | keys that lost changes | \

@@ -1,28 +1,28 @@
-//! How cases went, one by one and in sum.
+//! The results of cases, one by one and in total.
 
 use std::time::Duration;
 
 use crate::case::Case;
 use crate::verdict::Effect;
 
-/// How a case went.
+/// The result of a case.
 #[derive(Debug)]
 pub struct Report {
     pub case: Case,
-    /// What became of the call, or what is wrong.
+    /// The effect of the call, or a description of what is wrong.
     pub verdict: Result<Effect, String>,
-    /// Whether the fault happened. In a conversation that was shorter than the byte, it does not.
+    /// True if the fault happened. It does not if the conversation was too short to reach the byte.
     pub was_reached: bool,
-    /// Whether the caller was told that it failed.
+    /// True if the caller got an error.
     pub failed: bool,
     pub took: Duration,
-    /// Whether the next call needed another try.
+    /// True if the next call needed another attempt.
     pub was_retried: bool,
-    /// Whether the call may have come before its idle connection was dead.
+    /// True if the call may have started before its idle connection ended.
     pub was_too_soon: bool,
 }
 
-/// How many cases went how.
+/// Counts of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub cases: u64,

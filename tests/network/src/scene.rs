@@ -1,4 +1,4 @@
-//! What is there before a call, the call, and what has to be there after it.
+//! The records before a call, the call, and the expected records after it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use steadfast_core::{
 };
 use tokio::time::timeout;
 
-/// What a request asks of a store.
+/// A kind of call to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     Load,
@@ -29,12 +29,12 @@ pub enum Operation {
     DeleteAll,
     List,
     Touch,
-    /// Listening to changes: no call, but a connection that is open for long.
+    /// Listening to changes. This is not a call, but a connection that stays open.
     Feed,
 }
 
 impl Operation {
-    /// The calls.
+    /// The kinds of calls.
     pub const CALLS: [Self; 14] = [
         Self::Load,
         Self::BlindPatch,
@@ -52,7 +52,7 @@ impl Operation {
         Self::Touch,
     ];
 
-    /// How long the middleware waits for it.
+    /// Returns the timeout of the middleware for the call.
     pub fn deadline(self) -> Duration {
         let Timeouts { normal, critical, .. } = Timeouts::default();
         match self {
@@ -85,10 +85,10 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Records of one user, and what is about to happen to them.
+/// The records of one user, and the call that is about to change them.
 pub struct Scene {
     operation: Operation,
-    /// The record that the call is about.
+    /// The record of the call.
     id: RecordId,
     record: Record,
     who: Principal,
@@ -97,14 +97,14 @@ pub struct Scene {
     patch: Patch,
 }
 
-/// What is kept of a scene.
+/// The records of a scene in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     pub records: BTreeMap<RecordId, Option<Record>>,
     pub listed: Vec<RecordId>,
 }
 
-/// What a caller was told.
+/// The answer that a caller got.
 #[derive(Debug)]
 pub enum Answer {
     Loaded(Lookup),
@@ -116,9 +116,9 @@ pub enum Answer {
 }
 
 impl Scene {
-    /// Makes a call that finds nothing, so that a connection gets used to it, and says whether there was
-    /// an answer.
-    pub async fn rehearse(store: &dyn SessionStore, operation: Operation) -> bool {
+    /// Makes a call that finds nothing, so that the connection has made one of its kind. Returns
+    /// true if there was an answer.
+    pub async fn warm_up(store: &dyn SessionStore, operation: Operation) -> bool {
         let scene = Self::of(store, operation);
         match operation {
             Operation::ReadAndWrite => {
@@ -136,7 +136,7 @@ impl Scene {
         Self { operation, id, record, who, others: Vec::new(), patch }
     }
 
-    /// Stores what the call is about.
+    /// Creates the records for the call.
     pub async fn prepare(store: &dyn SessionStore, operation: Operation) -> Self {
         let mut scene = Self::of(store, operation);
         let others = match operation {
@@ -160,7 +160,7 @@ impl Scene {
         scene
     }
 
-    /// Makes the call, for as long as the middleware waits.
+    /// Makes the call, with the timeout of the middleware.
     pub async fn call(&self, store: &dyn SessionStore) -> Answer {
         let answer = timeout(self.operation.deadline(), self.ask(store)).await;
         answer.unwrap_or(Err(StoreError::Timeout)).unwrap_or_else(Answer::Failed)
@@ -192,7 +192,7 @@ impl Scene {
         }
     }
 
-    /// What the store has before the call.
+    /// Returns the expected records before the call.
     pub fn before(&self) -> World {
         let kept = (!self.operation.creates()).then(|| self.record.clone());
         let others = self.others.iter().map(|(id, record)| (*id, Some(record.clone())));
@@ -202,7 +202,7 @@ impl Scene {
         before
     }
 
-    /// What the store has.
+    /// Reads the records from the store.
     pub async fn observe(&self, store: &dyn SessionStore) -> World {
         let mut records = BTreeMap::new();
         for id in self.ids() {
@@ -212,13 +212,13 @@ impl Scene {
         World { records, listed }
     }
 
-    /// The first try of a request that comes after the call: what it finds.
+    /// Makes the first attempt of a later call, and returns the record that it finds.
     pub async fn next_call(&self, store: &dyn SessionStore) -> Result<Option<Record>, StoreError> {
         let load = timeout(Operation::Load.deadline(), record(store, self.id)).await;
         load.unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// What the records have to be after a call that happened.
+    /// Returns the expected records after a call that took effect.
     pub fn after(&self, before: &World) -> World {
         let mut after = before.clone();
         match self.operation {
@@ -241,7 +241,7 @@ impl Scene {
         after
     }
 
-    /// The sessions that a cap ends.
+    /// Returns the sessions that a cap ends.
     pub fn ended(&self) -> Vec<RecordId> {
         match self.operation {
             Operation::LoginAtTheCap => vec![self.others[0].0],
@@ -249,7 +249,7 @@ impl Scene {
         }
     }
 
-    /// How many sessions `delete_all` ends.
+    /// Returns the number of sessions that `delete_all` ends.
     pub fn count(&self) -> u64 {
         self.others.len() as u64
     }
@@ -258,13 +258,13 @@ impl Scene {
         self.id
     }
 
-    /// Whether the call may be made twice by the store itself.
+    /// Returns true if the store may repeat the call by itself.
     pub fn may_be_repeated(&self) -> bool {
         matches!(self.operation, Operation::BlindPatch | Operation::ReadAndWrite)
     }
 
-    /// Writes to the record as another request does that comes after the call, and says what has to be
-    /// there from then on.
+    /// Writes to the record, as a later request does, and returns the records that are expected
+    /// from then on.
     pub async fn overwrite(&self, store: &dyn SessionStore, found: &World) -> World {
         let mut expected = found.clone();
         let mut patch = Patch::new();
@@ -279,9 +279,9 @@ impl Scene {
         expected
     }
 
-    /// Removes everything.
+    /// Removes all records.
     pub async fn clear(&self, store: &dyn SessionStore) {
-        // What is left of one case is in no other's way.
+        // Leftovers do not disturb other cases.
         for id in self.ids() {
             let _ = store.delete(id, &Deletion::LOGOUT).await;
         }
@@ -291,7 +291,7 @@ impl Scene {
         self.others.iter().map(|(id, _)| *id).chain([self.id])
     }
 
-    /// Lists what has to be listed.
+    /// Adds the expected list of sessions.
     fn list_live(&self, world: &mut World) {
         let is_theirs = |record: &Record| record.principal.as_ref() == Some(&self.who);
         let live =
@@ -318,14 +318,14 @@ impl Scene {
 }
 
 impl Answer {
-    /// Whether the caller knows what happened.
+    /// Returns true if the caller knows the outcome.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Failed(_))
     }
 }
 
 impl World {
-    /// In what another one differs, without what is secret.
+    /// Describes the differences to another world, without secrets.
     pub fn difference(&self, other: &Self) -> String {
         let mut differences = Vec::new();
         for (id, record) in &self.records {
@@ -344,7 +344,7 @@ impl World {
     }
 }
 
-/// The fields in which a record differs from another one.
+/// Returns the fields in which two records differ.
 fn differing(one: &Record, other: &Record) -> Vec<String> {
     let mut fields = Vec::new();
     let mut compare = |name: &str, one: &dyn fmt::Debug, other: &dyn fmt::Debug| {
@@ -377,7 +377,7 @@ impl Operation {
         matches!(self, Self::CreateSignedIn | Self::Delete | Self::DeleteAll | Self::List)
     }
 
-    /// Whether it must not stay in doubt.
+    /// Returns true if its outcome must not stay unknown.
     fn is_critical(self) -> bool {
         let ends = matches!(self, Self::Delete | Self::DeleteAll);
         ends || self.creates() || self.replaces_the_secret()
@@ -392,13 +392,13 @@ impl Operation {
     }
 }
 
-/// A record after a patch, by the one function that decides it.
+/// Returns a record after a patch, according to `Record::apply`.
 fn applied(record: &Record, patch: &Patch) -> Record {
     let patched = record.apply(patch, record.created, &Limits::default());
     patched.expect("the patch can be applied").record
 }
 
-/// What a store has under an id.
+/// Returns the record of an id in a store.
 pub async fn record(store: &dyn SessionStore, id: RecordId) -> Result<Option<Record>, StoreError> {
     match store.load(id, None, &RequestHint::default()).await? {
         Lookup::Found(found) => Ok(Some((*found.record).clone())),
@@ -471,7 +471,7 @@ fn login(
     patch.rotate(record.secret.into(), Rotation { hash: hash(store), authentication });
 }
 
-/// A record that begins now, with a few values.
+/// Returns a record that begins now, with a few values.
 pub fn visitor(store: &dyn SessionStore, secret: SecretHash) -> Record {
     let (now, lifetime) = (store.env().now(), Lifetime::default());
     let record =
@@ -483,7 +483,7 @@ pub fn visitor(store: &dyn SessionStore, secret: SecretHash) -> Record {
     Record { values, ..record }
 }
 
-/// A record whose user signed in a while ago.
+/// Returns a record whose user signed in this number of seconds ago.
 pub fn member(store: &dyn SessionStore, who: &Principal, seconds: u64) -> Record {
     let record = visitor(store, hash(store));
     let authenticated = Some(record.created - Duration::from_secs(seconds));
@@ -504,5 +504,5 @@ fn text(text: &str) -> RawJson {
     RawJson::encode(text).expect("text is JSON")
 }
 
-/// How many sessions the user may have where there are as many.
+/// The user's cap, in calls that reach it.
 const CAP: usize = 3;

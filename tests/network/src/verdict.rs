@@ -1,24 +1,25 @@
-//! Whether a caller was told the truth, and a record is whole.
+//! Checks that a caller got a true answer, and that records are intact.
 
 use steadfast_core::{Applied, Deleted, Lookup, Outcome, Scope};
 
 use crate::scene::{Answer, Scene, World};
 
-/// What became of a call.
+/// The effect of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It had none, or has none by its nature.
+    /// It had no effect, or is a read.
     None,
-    /// It happened.
+    /// It took full effect.
     Whole,
 }
 
 impl Scene {
-    /// What became of the call, or what is wrong.
+    /// Returns the effect of the call.
     ///
     /// # Errors
     ///
-    /// What is neither as before nor as after, or told otherwise.
+    /// Returns a description if the records are neither as before nor as after the call, or
+    /// contradict the answer.
     pub fn judge(&self, answer: &Answer, before: &World, found: &World) -> Result<Effect, String> {
         let effect = self.effect(before, found)?;
         let is_whole = effect == Effect::Whole || self.after(before) == *before;
@@ -30,7 +31,7 @@ impl Scene {
             Answer::Changed(Outcome::Applied(applied)) => {
                 is_whole && self.is_what_happened(applied, found)
             }
-            // Sent a second time, it finds nothing.
+            // A repeated delete finds nothing.
             Answer::Deleted(Deleted::Ended | Deleted::Gone) => is_whole,
             Answer::DeletedAll(count) => is_whole && [0, self.count()].contains(count),
             Answer::Listed(listed) => *listed == before.listed,
@@ -38,21 +39,22 @@ impl Scene {
         };
         match is_true {
             true => Ok(effect),
-            false => {
-                Err(format!("told {answer:?}, found {effect:?}: {}", before.difference(found)))
-            }
+            false => Err(format!(
+                "the answer {answer:?} contradicts the effect {effect:?}: {}",
+                before.difference(found)
+            )),
         }
     }
 
     fn effect(&self, before: &World, found: &World) -> Result<Effect, String> {
         let after = self.after(before);
-        // Sent twice, a plain write is done twice, which shows in the version alone.
+        // A repeated plain write is applied twice, which only the version shows.
         let is_after = *found == after || self.is_repeated(&after, found);
         match is_after {
             true if after != *before => Ok(Effect::Whole),
             _ if found == before => Ok(Effect::None),
             _ => Err(format!(
-                "it is neither as before (but {}) nor as after (but {})",
+                "the records are neither as before (differences: {}) nor as after (differences: {})",
                 before.difference(found),
                 after.difference(found)
             )),
@@ -71,7 +73,7 @@ impl Scene {
             .counters
             .iter()
             .all(|(key, value)| record.values.get(key) == Some(value.to_string().as_bytes()));
-        // A call that was sent twice does not name again what its first time ended.
+        // A repeated call does not name again the sessions that its first attempt ended.
         let ends = applied.ended.is_empty() || applied.ended == self.ended();
         counts && ends && applied.version == record.version
     }

@@ -1,4 +1,4 @@
-//! Runs cases one after another, on a store and a wire of its own.
+//! Runs cases sequentially, with a store and a proxy of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::scene::{Answer, Operation, Scene, World, record};
 use crate::verdict::Effect;
 
-/// A store on the far side of a wire, and one that looks at the server itself.
+/// A store behind a proxy, and one that is connected to the server directly.
 pub struct Worker {
     deployment: Arc<Deployment>,
     direct: Arc<dyn SessionStore>,
@@ -29,7 +29,7 @@ impl Worker {
         Self { deployment, direct, wire, store: None }
     }
 
-    /// What passes where nothing fails.
+    /// Records the conversation of a call that does not fail.
     pub async fn listen(&mut self, situation: Situation, operation: Operation) -> Heard {
         let scene = Scene::prepare(&*self.direct, operation).await;
         let store = self.store(situation, operation).await;
@@ -41,11 +41,12 @@ impl Worker {
         heard.remove(0)
     }
 
-    /// Runs a case, again if the call takes another connection than the one that is to fail: a store may
-    /// give one up at any time. Again also where a call came too soon: before the proxy or the store had a
-    /// turn to end an idle connection, on a machine that is busy with other cases.
+    /// Runs a case. Repeats it if the call used another connection than the one that should fail,
+    /// because a store may close a connection at any time. Also repeats it if the call was too
+    /// early: on a busy machine, the proxy or the store may not have closed the idle connection
+    /// yet.
     pub async fn run(&mut self, case: Case) -> Report {
-        for _ in 0..A_FEW {
+        for _ in 0..TRIES_PER_STORE {
             let report = self.attempt(case).await;
             if (report.was_reached || report.verdict.is_err()) && !report.was_too_soon {
                 return report;
@@ -62,8 +63,8 @@ impl Worker {
         let action = failure.action(operation);
         self.wire.arm(Fault { conversation, direction, after, action });
         if situation == Situation::Idle {
-            // The store hears of it as soon as it is its turn.
-            sleep(A_MOMENT).await;
+            // The store notices as soon as its task runs.
+            sleep(SHORT_PAUSE).await;
         }
         let start = Instant::now();
         let answer = scene.call(&*store).await;
@@ -83,8 +84,8 @@ impl Worker {
         Report { case, verdict, was_reached, failed, took, was_retried, was_too_soon }
     }
 
-    /// Checks what the caller was told, and how things go on: what became of the call, and how many
-    /// tries the next one took.
+    /// Checks the caller's answer and the next call. Returns the effect of the call, and the number
+    /// of attempts of the next one.
     async fn check(
         &self,
         scene: &Scene,
@@ -107,16 +108,17 @@ impl Worker {
         loop {
             let found = scene.observe(&*self.direct).await;
             match scene.judge(&told.answer, before, &found) {
-                // Without an answer, it may be happening just now.
+                // A call without an answer may be in progress at the moment.
                 Err(_) if !told.answer.is_definite() && start.elapsed() < SETTLES_WITHIN => {
-                    sleep(A_MOMENT).await;
+                    sleep(SHORT_PAUSE).await;
                 }
                 verdict => return verdict,
             }
         }
     }
 
-    /// The same once everything that was late has arrived. What a caller knows cannot change any more.
+    /// Repeats the check after all late bytes have arrived. An outcome that a caller knows cannot
+    /// change any more.
     async fn judge_late(
         &self,
         scene: &Scene,
@@ -126,45 +128,45 @@ impl Worker {
     ) -> Result<Effect, String> {
         if !told.answer.is_definite() {
             self.wire.settled().await;
-            sleep(A_MOMENT).await;
+            sleep(SHORT_PAUSE).await;
             return self.judge(scene, told, before).await;
         }
         let found = scene.observe(&*self.direct).await;
         let expected = scene.overwrite(&*self.direct, &found).await;
         self.wire.settled().await;
-        sleep(A_MOMENT).await;
+        sleep(SHORT_PAUSE).await;
         let found = scene.observe(&*self.direct).await;
         match found == expected {
             true => Ok(effect),
-            false => Err(format!("what came late changed {}", expected.difference(&found))),
+            false => Err(format!("late bytes changed {}", expected.difference(&found))),
         }
     }
 
-    /// Whether a request that comes after the call finds what there is, and how many tries it takes.
+    /// Checks that a later call finds the records as they are. Returns the number of its attempts.
     async fn next_call(&self, scene: &Scene, store: &dyn SessionStore) -> Result<u32, String> {
         let (start, mut tries) = (Instant::now(), 0);
         loop {
             tries += 1;
             match scene.next_call(store).await {
-                // It may be happening just now.
-                Ok(found) if found == self.look(scene).await => return Ok(tries),
+                // The first call may be in progress at the moment.
+                Ok(found) if found == self.observe(scene).await => return Ok(tries),
                 Ok(found) if start.elapsed() > SETTLES_WITHIN => {
-                    return Err(format!("the next call finds {found:?}"));
+                    return Err(format!("the next call found {found:?}"));
                 }
                 Ok(_) => {}
                 Err(error) if start.elapsed() > RECOVERS_WITHIN => {
-                    return Err(format!("the next call fails: {error:?}"));
+                    return Err(format!("the next call failed: {error:?}"));
                 }
-                Err(_) => sleep(A_MOMENT).await,
+                Err(_) => sleep(SHORT_PAUSE).await,
             }
         }
     }
 
-    async fn look(&self, scene: &Scene) -> Option<Record> {
+    async fn observe(&self, scene: &Scene) -> Option<Record> {
         record(&*self.direct, scene.id()).await.expect("the server can be reached")
     }
 
-    /// A store in the situation that the call is to find.
+    /// Returns a store in the situation of the case.
     async fn store(&mut self, situation: Situation, operation: Operation) -> Arc<dyn SessionStore> {
         match situation {
             Situation::Cold => self.fresh().await,
@@ -172,37 +174,37 @@ impl Worker {
         }
     }
 
-    /// A store without a connection.
+    /// Returns a store without a connection.
     async fn fresh(&mut self) -> Arc<dyn SessionStore> {
         self.store = None;
         let store = self.deployment.store(self.wire.address(), Space(0)).await;
-        // What it opened to look at the server.
+        // Closes the connections that the store opened to check the server.
         within(self.wire.end_all()).await;
-        sleep(A_MOMENT).await;
+        sleep(SHORT_PAUSE).await;
         store
     }
 
-    /// A store whose calls go over one connection, which has made such calls before.
+    /// Returns a store with one connection that has made such calls before.
     async fn warm(&mut self, operation: Operation) -> Arc<dyn SessionStore> {
         for attempt in 1..=TRIES {
-            let kept = self.store.take().filter(|_| attempt % A_FEW != 0);
+            let kept = self.store.take().filter(|_| attempt % TRIES_PER_STORE != 0);
             let store = match kept {
                 Some(store) => store,
                 None => self.fresh().await,
             };
             self.wire.mark().await;
-            let is_answered = Scene::rehearse(&*store, operation).await;
+            let is_answered = Scene::warm_up(&*store, operation).await;
             let is_alone = self.wire.heard().len() == 1;
             self.store = Some(Arc::clone(&store));
             if is_answered && is_alone && self.wire.mark().await == 1 {
                 return store;
             }
         }
-        panic!("{operation} finds no connection");
+        panic!("failed to prepare a connection for {operation}");
     }
 }
 
-/// What a caller was told of a case, and how long that took.
+/// The caller's answer in a case, and its duration.
 struct Told {
     case: Case,
     answer: Answer,
@@ -214,41 +216,41 @@ impl Told {
         let within = self.case.operation.deadline() + MARGIN;
         match self.took <= within {
             true => Ok(()),
-            false => Err(format!("it took {:?}", self.took)),
+            false => Err(format!("the answer took {:?}", self.took)),
         }
     }
 
-    /// Whether the connection may have ended during the call rather than before it.
+    /// Returns true if the connection may have ended during the call instead of before it.
     fn may_be_too_soon(&self) -> bool {
         let failed = matches!(self.answer, Answer::Failed(_));
         failed && self.case.situation == Situation::Idle
     }
 
-    /// A connection that is known to be dead is in nothing's way.
+    /// Checks that a connection known to be closed does not fail the call.
     fn is_answered_if_idle(&self) -> Result<(), String> {
         match (self.case.situation, &self.answer) {
             (Situation::Idle, Answer::Failed(error)) => {
-                Err(format!("a dead connection: {error:?}"))
+                Err(format!("a closed idle connection failed the call: {error:?}"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// For what takes no round trip.
-const A_MOMENT: Duration = Duration::from_millis(20);
+/// A margin for steps without a round trip.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
-/// For a machine that is busy with other cases.
+/// A margin for a machine that is busy with other cases.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// How long a server may be at work on what its client has given up.
+/// The time that a server may spend on a call that its client abandoned.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long the next call may be tried for.
+/// The time within which the next call has to succeed.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a store is asked to get ready for a case.
+/// The number of attempts to prepare a store for a case.
 const TRIES: u32 = 40;
 
-/// After how many tries another store is taken.
-const A_FEW: u32 = 5;
+/// The number of attempts after which another store is used.
+const TRIES_PER_STORE: u32 = 5;

@@ -1,6 +1,7 @@
-//! Every fault of the network between two messages, and at drawn bytes, for every call of a store.
+//! Every network fault between two messages and at randomly chosen bytes, for every call of a
+//! store.
 //!
-//! The program of this package runs them at every byte.
+//! The program of this package runs every fault at every byte.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -51,7 +52,7 @@ async fn calls(target: Target) {
         cases.extend(Script::idle(&book, operation));
         cases.extend(draw.some(DRAWN, warm.every_byte(&book)));
     }
-    // A connection is opened in the same way for all of them.
+    // All calls open a connection in the same way.
     let cold = book.script(Situation::Cold, Operation::BlindPatch).await;
     cases.extend(cold.every_boundary(&book));
     cases.extend(draw.some(DRAWN, cold.every_byte(&book)));
@@ -68,13 +69,13 @@ async fn listeners(target: Target) {
         let mut cases = script.every_boundary(&book);
         cases.extend(draw.some(DRAWN_OF_A_FEED, script.every_byte(&book)));
         let cases = draw.some(cases.len(), cases);
-        // Beats and their numbers differ from run to run.
+        // Beats and their numbers differ between runs.
         let reached = judge(&book.run_feed(cases).await);
         assert!(reached > 0.5, "{reached} of them were reached");
     }
 }
 
-/// Asserts that nothing is wrong, and returns the share of the cases in which the fault happened.
+/// Asserts that no case is wrong, and returns the share of cases in which the fault happened.
 fn judge(reports: &[Report]) -> f64 {
     let said = |report: &Report| {
         let why = report.verdict.as_ref().err()?;
@@ -87,12 +88,12 @@ fn judge(reports: &[Report]) -> f64 {
     reached as f64 / reports.len() as f64
 }
 
-/// Cases at a time. Most of the time they wait.
+/// Concurrent cases. They wait most of the time.
 const JOBS: usize = 32;
 
-/// How many bytes are drawn for a kind of call, at each of four servers.
+/// The number of bytes drawn for each kind of call, on each of four servers.
 const DRAWN: usize = 100;
 
-/// How many bytes are drawn for a feed, whose cases take a second or more, at each server and for each
-/// kind of connection.
+/// The number of bytes drawn for a feed, for each server and kind of connection. A case takes a
+/// second or more.
 const DRAWN_OF_A_FEED: usize = 25;

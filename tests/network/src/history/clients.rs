@@ -1,4 +1,4 @@
-//! Clients that share records, and what they asked and were told.
+//! Clients that share records, and the history of their calls.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,16 +18,16 @@ use tokio::time::{sleep, timeout};
 use crate::draw::Draw;
 use crate::scene::{hash, member, principal, visitor};
 
-/// What is told apart of a record: each is a key with a history of its own.
+/// A part of a record. Each part is a key with a history of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// A value that is put, and replaced under an expectation.
+    /// A value that is set, and replaced under an expectation.
     Value,
     /// A counter.
     Counter,
     /// The secret, which rotations replace.
     Secret,
-    /// Whether the record lives.
+    /// Whether the record is live.
     Life,
 }
 
@@ -35,10 +35,10 @@ impl Part {
     pub const ALL: [Self; 4] = [Self::Value, Self::Counter, Self::Secret, Self::Life];
 }
 
-/// The calls to each part of each record.
+/// The calls for each part of each record.
 pub type Histories = BTreeMap<(Part, RecordId), Vec<Event>>;
 
-/// Clients at work, and their records.
+/// Active clients, and their records.
 pub struct Clients {
     shared: Arc<Shared>,
     working: JoinSet<()>,
@@ -52,7 +52,7 @@ struct Shared {
     ending: Mutex<VecDeque<RecordId>>,
     histories: Mutex<Histories>,
     stop: AtomicBool,
-    /// The next number that is written anywhere.
+    /// The next number to write.
     next: AtomicI64,
     answered: AtomicI64,
 }
@@ -60,12 +60,12 @@ struct Shared {
 /// A record, as the clients know it.
 struct Kept {
     id: RecordId,
-    /// The secrets that were ever given to it, and the number of each.
+    /// Every secret that it ever had, with its number.
     secrets: Vec<(SecretHash, i64)>,
 }
 
 impl Clients {
-    /// As many clients as asked for, each of them a customer of one of the stores.
+    /// Starts this number of clients. Each uses one of the stores.
     pub async fn start(stores: Vec<Arc<dyn SessionStore>>, clients: usize, seed: u64) -> Self {
         let mut records = Vec::new();
         for _ in 0..RECORDS {
@@ -95,28 +95,28 @@ impl Clients {
         Self { shared, working }
     }
 
-    /// How long they have been at work.
+    /// Returns the time since the start, in nanoseconds.
     pub fn now(&self) -> u64 {
         self.shared.now()
     }
 
-    /// Waits until there were as many answers more.
-    pub async fn go_on(&self, answers: i64) {
+    /// Waits until the clients got this number of further answers.
+    pub async fn wait_for_answers(&self, answers: i64) {
         let until = self.shared.answered.load(Ordering::Relaxed) + answers;
         while self.shared.answered.load(Ordering::Relaxed) < until {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Waits until a change of each of these parts was confirmed that is asked for from now on.
-    pub async fn go_on_changing(&self, parts: &[Part]) {
+    /// Waits until, for each of these parts, a change was confirmed that began after this call.
+    pub async fn wait_for_changes(&self, parts: &[Part]) {
         let now = self.now();
         while !parts.iter().all(|part| self.shared.has_changed(*part, now)) {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Stops the clients, looks at every record once more, and returns what happened.
+    /// Stops the clients, reads every record once more, and returns the histories.
     pub async fn stop(self) -> Histories {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.working.join_all().await;
@@ -154,7 +154,7 @@ impl Client {
 }
 
 impl Shared {
-    /// Reads a record, and says whether there was an answer.
+    /// Reads a record. Returns true if there was an answer.
     async fn read(&self, store: &dyn SessionStore, id: RecordId) -> bool {
         let invoked = self.now();
         let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
@@ -183,7 +183,7 @@ impl Shared {
         self.update(store, id, Part::Value, &patch, Step::Write(new), |_| Step::Write(new)).await;
     }
 
-    /// Reads, and writes if what was read is still there.
+    /// Reads a value, and replaces it if it is unchanged.
     async fn replace(&self, store: &dyn SessionStore, id: RecordId) {
         let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
         let Some(Lookup::Found(found)) = answer(load) else { return self.pause().await };
@@ -227,7 +227,7 @@ impl Shared {
             Some(Outcome::Superseded | Outcome::Gone) => {
                 self.note(Part::Secret, id, invoked, Step::Missed(from));
             }
-            Some(other) => panic!("a rotation is answered {other:?}"),
+            Some(other) => panic!("unexpected answer to a rotation: {other:?}"),
             None => {
                 self.note_unanswered(Part::Secret, id, invoked, step);
                 self.pause().await;
@@ -236,7 +236,7 @@ impl Shared {
         self.learn(store, record).await;
     }
 
-    /// Takes the secret that a record has for the last one, after a rotation that may have failed.
+    /// Reads the record's secret, after a rotation that may have failed.
     async fn learn(&self, store: &dyn SessionStore, record: &Mutex<Kept>) {
         let id = kept(record).id;
         let load = timeout(normal(), store.load(id, None, &RequestHint::default())).await;
@@ -251,7 +251,7 @@ impl Shared {
         }
     }
 
-    /// Ends a session that began a while ago, and begins another one.
+    /// Ends an older session, and begins a new one.
     async fn end_one(&self, store: &dyn SessionStore) {
         let waiting = self.ending().pop_front();
         if let Some(id) = waiting {
@@ -259,7 +259,7 @@ impl Shared {
             let delete = timeout(critical(), store.delete(id, &Deletion::LOGOUT)).await;
             let died = Step::Replace { from: ALIVE, to: DEAD };
             match answer(delete) {
-                // Sent a second time, it finds nothing.
+                // A repeated delete finds nothing.
                 Some(Deleted::Ended | Deleted::Gone) => self.note(Part::Life, id, invoked, died),
                 Some(Deleted::Superseded) => panic!("there was one sign-in"),
                 None => {
@@ -279,7 +279,7 @@ impl Shared {
         let create = store.create(id, member(store, &who, 0), LoginPolicy::default());
         match answer(timeout(critical(), create).await) {
             Some(Outcome::Applied(_)) => self.note(Part::Life, id, invoked, BORN),
-            Some(other) => panic!("a create is answered {other:?}"),
+            Some(other) => panic!("unexpected answer to a create: {other:?}"),
             None => {
                 self.note_unanswered(Part::Life, id, invoked, BORN);
                 return self.pause().await;
@@ -304,7 +304,7 @@ impl Shared {
             Some(outcome @ (Outcome::Applied(_) | Outcome::Conflict)) => {
                 self.note(part, id, invoked, answered(&outcome));
             }
-            Some(other) => panic!("a patch is answered {other:?}"),
+            Some(other) => panic!("unexpected answer to a patch: {other:?}"),
             None => {
                 self.note_unanswered(part, id, invoked, unanswered);
                 self.pause().await;
@@ -330,7 +330,7 @@ impl Shared {
         histories.iter().any(|((of, _), events)| *of == part && events.iter().any(is_new))
     }
 
-    /// As a client does that was told to try later.
+    /// Pauses, like a client that was asked to try later.
     async fn pause(&self) {
         sleep(Duration::from_millis(100)).await;
     }
@@ -354,14 +354,14 @@ impl Kept {
     }
 }
 
-/// A new record, as soon as the server confirms it.
+/// Creates a record, as soon as the server confirms it.
 async fn created(store: &dyn SessionStore) -> Kept {
     let (id, secret) = (store.mint().expect("there is randomness"), hash(store));
     let record = visitor(store, secret);
     loop {
         match store.create(id, record.clone(), LoginPolicy::default()).await {
             Ok(Outcome::Applied(_)) => return Kept { id, secrets: vec![(secret, 0)] },
-            Ok(other) => panic!("a create is answered {other:?}"),
+            Ok(other) => panic!("unexpected answer to a create: {other:?}"),
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
@@ -371,12 +371,12 @@ fn kept(record: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An answer, if there was one in time.
+/// Returns the answer, if there was one in time.
 fn answer<T>(call: Result<Result<T, StoreError>, tokio::time::error::Elapsed>) -> Option<T> {
     call.ok()?.ok()
 }
 
-/// A number as it stands in a record; 0 where there is none.
+/// Returns the number in a record, or 0 if it has none.
 fn number(value: Option<&[u8]>) -> i64 {
     let text = value.map(|value| std::str::from_utf8(value).expect("a number"));
     text.map_or(0, |text| text.parse().expect("a number"))
@@ -396,8 +396,8 @@ const ALIVE: i64 = 1;
 
 const BORN: Step = Step::Replace { from: DEAD, to: ALIVE };
 
-/// Few, so that clients meet.
+/// Few, so that clients use the same ones.
 const RECORDS: usize = 6;
 
-/// Enough that a session ends a while after it began.
+/// Many, so that a session ends well after its start.
 const ENDING: usize = 200;

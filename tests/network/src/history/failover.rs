@@ -1,4 +1,4 @@
-//! A primary is killed under load, and its replica takes over.
+//! Failovers: a primary is killed under load, and its replica takes over.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -18,126 +18,127 @@ use tokio::time::sleep;
 use super::clients::{Clients, Histories, Part};
 use super::loss::{Loss, loss};
 
-/// What is replaced, and how.
+/// The service and the kind of a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failover {
     pub service: Service,
-    /// Whether the replica has to confirm: what ends a session or replaces its secret in Redis, every
-    /// commit in PostgreSQL.
+    /// True if the replica has to confirm. In Redis this concerns calls that end a session or
+    /// replace its secret, in PostgreSQL every commit.
     pub is_confirmed: bool,
-    pub fall: Fall,
-    /// How many answers the clients get before the fall. They get a fifth of it afterwards.
+    pub failure: PrimaryFailure,
+    /// The number of answers before the failure. A fifth of it follows afterwards.
     pub answers: i64,
 }
 
-/// How the primary falls.
+/// The failure of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fall {
+pub enum PrimaryFailure {
     /// It is killed.
     Killed,
-    /// It is killed after the replica has followed no more for a while.
+    /// It is killed after replication was stopped for this long.
     KilledAfter(Duration),
-    /// It hangs, and goes on when another one has its place.
+    /// It hangs, and resumes after it was replaced.
     Hung,
 }
 
-/// What is replaced.
+/// The service whose primary fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// Behind three sentinels.
+    /// Redis with three sentinels.
     Redis,
-    /// With one standby, which an administrator promotes.
+    /// PostgreSQL with one standby, which an administrator promotes.
     Postgres,
 }
 
-/// What one failover did to the keys of one kind.
+/// The effect of one failover on the keys of one part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Toll {
+pub struct Losses {
     pub keys: u64,
     pub calls: u64,
-    /// Calls of which it is not known whether they happened.
+    /// Calls with an unknown outcome.
     pub unanswered: u64,
     /// Keys whose last confirmed changes were undone.
     pub losers: u64,
-    /// The changes.
+    /// The undone changes.
     pub undone: u64,
-    /// How long before the fall the oldest of them was confirmed.
+    /// The time between the confirmation of the oldest of them and the failure.
     pub oldest: Duration,
     /// Keys that lost confirmed changes in another way.
     pub broken: u64,
-    /// Keys that lost none, but for a moment were read as they were before, or as they never came to be.
+    /// Keys that lost nothing, but were read for a moment in an earlier state, or in one that never
+    /// existed.
     pub misread: u64,
 }
 
-/// What a failover did, by what is told apart of a record.
-pub type Tolls = Vec<(Part, Toll)>;
+/// The effect of a failover, by part.
+pub type LossesByPart = Vec<(Part, Losses)>;
 
 impl Failover {
-    /// Has the primary fall under load, and judges what the clients were told.
-    pub async fn run(self, seed: u64) -> Tolls {
+    /// Lets the primary fail under load, and checks the histories of the clients.
+    pub async fn run(self, seed: u64) -> LossesByPart {
         let mut servers = self.service.start(self.is_confirmed).await;
         let mut stores = Vec::new();
         for _ in 0..NODES {
             stores.push(servers.store(self.is_confirmed).await);
         }
         let clients = Clients::start(stores, CLIENTS, seed).await;
-        within(clients.go_on(self.answers)).await;
-        if let Fall::KilledAfter(lag) = self.fall {
-            block_in_place(|| servers.leave_behind());
+        within(clients.wait_for_answers(self.answers)).await;
+        if let PrimaryFailure::KilledAfter(lag) = self.failure {
+            block_in_place(|| servers.stop_replication());
             sleep(lag).await;
             if !self.is_confirmed {
-                within(clients.go_on_changing(&Part::ALL)).await;
+                within(clients.wait_for_changes(&Part::ALL)).await;
             }
         }
-        let fall = clients.now();
-        match self.fall {
-            Fall::Hung => servers.pause(),
+        let failure = clients.now();
+        match self.failure {
+            PrimaryFailure::Hung => servers.pause(),
             _ => block_in_place(|| servers.kill()),
         }
-        // Its last answers are still on their way.
-        sleep(A_MOMENT).await;
-        let fallen = fall..=clients.now();
+        // Its last answers are still in transit.
+        sleep(SHORT_PAUSE).await;
+        let failed = failure..=clients.now();
         block_in_place(|| servers.replace());
-        if self.fall == Fall::Hung {
+        if self.failure == PrimaryFailure::Hung {
             servers.resume();
         }
-        within(clients.go_on(self.answers / 5)).await;
+        within(clients.wait_for_answers(self.answers / 5)).await;
         let over = clients.now();
-        judge(&within(clients.stop()).await, &Times { fallen, over })
+        judge(&within(clients.stop()).await, &Times { failed, over })
     }
 }
 
-/// When what happened.
+/// The times of a failover.
 struct Times {
-    /// From when the primary fell until nothing of it was under way any more.
-    fallen: RangeInclusive<u64>,
-    /// When the clients had done, and looked at every record once more.
+    /// The time from the failure of the primary until none of its answers was in transit.
+    failed: RangeInclusive<u64>,
+    /// The time after which the clients had finished, and had read every record once more.
     over: u64,
 }
 
-/// Weighs every history on its own.
-fn judge(histories: &Histories, times: &Times) -> Tolls {
-    let toll = |part| {
-        let mut toll = Toll::default();
+/// Checks every history separately.
+fn judge(histories: &Histories, times: &Times) -> LossesByPart {
+    let losses = |part| {
+        let mut losses = Losses::default();
         for (_, events) in histories.iter().filter(|((of, _), _)| *of == part) {
-            toll.add(events, times);
+            losses.add(events, times);
         }
-        (part, toll)
+        (part, losses)
     };
-    Part::ALL.map(toll).to_vec()
+    Part::ALL.map(losses).to_vec()
 }
 
-impl Toll {
+impl Losses {
     fn add(&mut self, events: &[Event], times: &Times) {
         self.keys += 1;
         self.calls += events.len() as u64;
         self.unanswered += events.iter().filter(|event| !event.is_certain).count() as u64;
-        match loss(events, *times.fallen.end()) {
+        match loss(events, *times.failed.end()) {
             Ok(Loss { changes: 0, .. }) => {}
             Ok(Loss { changes, oldest }) => {
                 self.losers += 1;
                 self.undone += changes;
-                let age = Duration::from_nanos(times.fallen.start().saturating_sub(oldest));
+                let age = Duration::from_nanos(times.failed.start().saturating_sub(oldest));
                 self.oldest = self.oldest.max(age);
             }
             Err(_) if times.keep_changes(events) => self.misread += 1,
@@ -161,7 +162,7 @@ impl Toll {
 }
 
 impl Times {
-    /// Whether every confirmed change is there in the end, whatever was read before.
+    /// Returns true if every confirmed change is present at the end, regardless of earlier reads.
     fn keep_changes(&self, events: &[Event]) -> bool {
         let counts = |event: &&Event| event.step.changes() || event.invoked >= self.over;
         check(&events.iter().filter(counts).copied().collect::<Vec<_>>()).is_ok()
@@ -191,7 +192,7 @@ enum Servers {
 }
 
 impl Servers {
-    /// A store of a node.
+    /// Opens the store of a node.
     async fn store(&self, is_confirmed: bool) -> Arc<dyn SessionStore> {
         match self {
             Self::Redis(servers) => {
@@ -211,8 +212,8 @@ impl Servers {
         }
     }
 
-    /// Has the replica follow no more.
-    fn leave_behind(&self) {
+    /// Stops replication.
+    fn stop_replication(&self) {
         match self {
             Self::Redis(servers) => {
                 servers.servers[1].pause();
@@ -246,7 +247,7 @@ impl Servers {
         }
     }
 
-    /// Has the replica take over.
+    /// Promotes the replica.
     fn replace(&self) {
         match self {
             Self::Redis(servers) => {
@@ -280,15 +281,15 @@ impl fmt::Display for Failover {
             (Service::Postgres, false) => "PostgreSQL, asynchronous standby",
             (Service::Postgres, true) => "PostgreSQL, synchronous standby",
         };
-        write!(f, "{service} | {}", self.fall)
+        write!(f, "{service} | {}", self.failure)
     }
 }
 
-impl fmt::Display for Fall {
+impl fmt::Display for PrimaryFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed => f.write_str("killed"),
-            Self::KilledAfter(lag) => write!(f, "killed, the replica {lag:?} behind"),
+            Self::KilledAfter(lag) => write!(f, "killed with a replication lag of {lag:?}"),
             Self::Hung => f.write_str("hung, and came back"),
         }
     }
@@ -310,11 +311,11 @@ const SYNCHRONOUS: &str =
 
 const CUT_OFF: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
 
-/// Below the middleware's deadline.
+/// Shorter than the timeout of the middleware.
 const CONFIRMS_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long an answer is on its way at most.
-const A_MOMENT: Duration = Duration::from_millis(100);
+/// The longest transit time of an answer.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
 
 const NODES: usize = 3;
 

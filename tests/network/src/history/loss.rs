@@ -1,31 +1,31 @@
-//! What a failover undid of what was confirmed before it.
+//! The loss in a failover: the confirmed changes that it undid.
 
 use linearizability::{Event, NotLinearizable, check};
 
-/// What became of one key.
+/// The loss of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loss {
-    /// How many confirmed changes were undone, the last ones before the failover.
+    /// The number of undone changes. They are the last ones before the failover.
     pub changes: u64,
-    /// When the oldest of them was confirmed, in nanoseconds; 0 if there is none.
+    /// The time at which the oldest of them was confirmed, in nanoseconds, or 0 if there is none.
     pub oldest: u64,
 }
 
-/// What has to be forgotten of a history so that it is linearizable: the last calls that were answered
-/// before a failover, as few as possible. Their changes may have been kept or not, and what was read
-/// counts for nothing.
+/// Finds the smallest number of calls to drop, among the last ones answered before a failover, so
+/// that the history becomes linearizable. A dropped change may have been kept or not. A dropped
+/// read is ignored.
 ///
 /// # Errors
 ///
-/// When it is not linearizable even so.
+/// Returns an error if no such number makes it linearizable.
 pub fn loss(events: &[Event], failover: u64) -> Result<Loss, NotLinearizable> {
     let answered = events.iter().filter(|event| is_forgotten(event, 0, failover));
     let mut before: Vec<_> = answered.map(|event| event.until).collect();
     before.sort_unstable();
-    // Each moment from which on everything is forgotten, the latest first: none, and the answers.
+    // Each time from which on calls can be dropped, the latest first: never, then each answer.
     let moments: Vec<_> = std::iter::once(u64::MAX).chain(before.into_iter().rev()).collect();
     let fits = |moment: u64| check(&forget(events, moment, failover));
-    // Little is lost as a rule, and the less is forgotten, the faster it is to check.
+    // The loss is usually small, and a small number of dropped calls is faster to check.
     let (mut least, mut enough) = (0, 0);
     while let Err(why) = fits(moments[enough]) {
         if enough == moments.len() - 1 {

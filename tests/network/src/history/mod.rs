@@ -1,5 +1,5 @@
-//! What clients asked and were told while a primary was replaced, and whether one server could have
-//! told it.
+//! The history of clients during a failover, and the check whether a single server could have given
+//! their answers.
 
 pub mod clients;
 pub mod loss;
