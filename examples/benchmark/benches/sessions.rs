@@ -1,6 +1,6 @@
-//! The one command: `cargo bench` measures everything and writes `results/`; `cargo bench -- --quick`
-//! takes a few minutes and writes beside the build. `cargo bench -- cluster` measures what goes between
-//! nodes alone, and leaves all other results as they are.
+//! Measures everything and writes `results/`: `cargo bench`. `cargo bench -- --quick` takes a few
+//! minutes and writes beside the build. `cargo bench -- cluster` measures only the traffic between
+//! nodes, and keeps all other results.
 
 use std::iter;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How much of everything.
+/// The number of requests, rounds and sessions of each measurement.
 struct Effort {
     time: time::Plan,
     scaling: scaling::Plan,
@@ -98,13 +98,13 @@ fn measure(effort: &Effort) -> anyhow::Result<Results> {
     Ok(results)
 }
 
-/// What is measured with sessions on the nodes themselves.
+/// Measures sessions on the nodes themselves.
 fn cluster(effort: &Effort) -> anyhow::Result<cluster::Cluster> {
     progress("what goes between nodes");
     cluster::run(PROBE, COUNTING, effort.cluster)
 }
 
-/// What is measured with sessions on a server.
+/// Measures sessions on a server.
 fn measure_remote(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
     progress("the wire");
     results.wire = ask(PROBE, &Job::Wire(wire::Plan { requests: effort.requests }))?;
@@ -121,7 +121,8 @@ fn measure_remote(effort: &Effort, results: &mut Results) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The memory of everybody's sessions: at once, since most of it is waiting for them to expire.
+/// Measures the memory of every peer's sessions concurrently, because most of the time is spent
+/// waiting for them to expire.
 fn weigh(sessions: usize, lifetime: Duration) -> anyhow::Result<Vec<(String, Memory)>> {
     let weigh = |peer: String| {
         let plan = memory::Plan { peer: peer.clone(), sessions, lifetime };
@@ -134,7 +135,7 @@ fn weigh(sessions: usize, lifetime: Duration) -> anyhow::Result<Vec<(String, Mem
     })
 }
 
-/// Everything that callgrind counts: a process for each peer.
+/// Counts instructions with callgrind, in one process per peer.
 fn count(effort: &Effort, results: &mut Results) -> anyhow::Result<()> {
     let few = effort.sessions[0];
     let cases = Case::ALL.map(|case| Workload::of(case, few.max(effort.requests)));
@@ -166,7 +167,7 @@ fn progress(what: &str) {
     eprintln!("measuring {what}");
 }
 
-/// From one key to as many as a record may have.
+/// From one key to the most that a record may have.
 const KEYS: [usize; 4] = [1, 4, 16, 64];
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");

@@ -1,4 +1,4 @@
-//! What is measured: the handlers, the same for everybody, and the requests that ask for them.
+//! The handlers, which are the same for every peer, and the requests for them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ pub enum Case {
     Read,
     /// Reads a counter and writes it.
     Write,
-    /// The same counter by the best means there is: atomic, where that exists.
+    /// Increments the counter with the peer's best operation, atomic if it has one.
     Count,
-    /// A new token for the session, and one key.
+    /// Replaces the session's token, and writes one key.
     Login,
-    /// No cookie; a token for a session that begins with it, and one key.
+    /// Has no cookie. Starts a session with a token, and writes one key.
     FirstLogin,
-    /// No cookie; sets one key.
+    /// Has no cookie. Writes one key.
     New,
-    /// The end of the session.
+    /// Ends the session.
     Logout,
     /// `Read`, in a session of 4 KB.
     #[serde(rename = "read-4k")]
@@ -41,7 +41,7 @@ pub enum Case {
 }
 
 impl Case {
-    /// Those that are measured in memory.
+    /// The cases that are measured in memory.
     pub const ALL: [Self; 9] = [
         Self::Anon,
         Self::Untouched,
@@ -54,7 +54,7 @@ impl Case {
         Self::Write4k,
     ];
 
-    /// Those that are measured with sessions on a server.
+    /// The cases that are measured with sessions on a server.
     pub const REMOTE: [Self; 9] = [
         Self::Anon,
         Self::Untouched,
@@ -95,17 +95,17 @@ impl Case {
         }
     }
 
-    /// Whether its requests bring the cookie of a session.
+    /// Returns true if its requests send the cookie of a session.
     pub fn has_cookie(self) -> bool {
         !matches!(self, Self::Anon | Self::FirstLogin | Self::New)
     }
 
-    /// Whether a cookie serves for one request only.
+    /// Returns true if a cookie is valid for one request only.
     pub fn rotates(self) -> bool {
         matches!(self, Self::Login | Self::Logout)
     }
 
-    /// What its sessions hold.
+    /// Returns the size of its sessions.
     pub fn size(self) -> Size {
         match self {
             Self::Read4k | Self::Write4k => Size::LARGE,
@@ -114,10 +114,10 @@ impl Case {
     }
 }
 
-/// What a session holds: a counter `n`, and strings before it in the order of the keys.
+/// The contents of a session: a counter `n`, and strings before it in the order of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// The number of keys, the counter included.
+    /// The number of keys, including the counter.
     pub keys: usize,
     /// The length of each string.
     pub bytes: usize,
@@ -134,7 +134,7 @@ impl Size {
     }
 }
 
-/// What the handlers ask of a session, in the terms that every peer has.
+/// The operations that the handlers use, which every peer has.
 pub trait Visit: FromRequestParts<()> + Send + Sync + 'static {
     fn get(&self, key: &str) -> impl Future<Output = Option<i64>> + Send;
 
@@ -148,7 +148,7 @@ pub trait Visit: FromRequestParts<()> + Send + Sync + 'static {
 
     fn logout(&self) -> impl Future<Output = ()> + Send;
 
-    /// Adds one to a counter: read and written, unless there is something better.
+    /// Adds one to a counter. By default, reads and writes it.
     fn count(&self, key: &str) -> impl Future<Output = i64> + Send {
         async move {
             let n = self.get(key).await.unwrap_or_default() + 1;
@@ -158,7 +158,7 @@ pub trait Visit: FromRequestParts<()> + Send + Sync + 'static {
     }
 }
 
-/// The routes of all cases. The session layer goes around them.
+/// Returns the routes of all cases. The caller adds the session layer.
 pub fn routes<S: Visit>() -> Router {
     Router::new()
         .route("/plain", get(plain))
@@ -217,7 +217,7 @@ async fn seed<S: Visit>(session: S, Path((keys, bytes)): Path<(usize, usize)>) -
     "ok"
 }
 
-/// Every request has read the session before the first one writes.
+/// Lets every request read the session before the first one writes.
 async fn overlapping_put<S: Visit>(
     session: S,
     Path(key): Path<String>,
@@ -239,12 +239,12 @@ async fn overlapping_count<S: Visit>(
     "ok"
 }
 
-/// The number under a key; 0 if there is none.
+/// Returns the number of a key, or 0 if it is missing.
 async fn has<S: Visit>(session: S, Path(key): Path<String>) -> String {
     session.get(&key).await.unwrap_or_default().to_string()
 }
 
-/// A case whose session was not found measures nothing.
+/// The answer tells whether the session was found. Otherwise the case would measure nothing.
 fn answer(found: bool) -> &'static str {
     if found { "ok" } else { "lost" }
 }

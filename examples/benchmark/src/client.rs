@@ -1,4 +1,4 @@
-//! Sends requests to an application, without a network in between.
+//! Sends requests to an application without a network.
 
 use anyhow::{Context, ensure};
 use axum::Router;
@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use crate::cases::{Case, Size};
 
-/// An application and the visitors who have a session of it.
+/// An application, and visitors with sessions.
 #[derive(Clone, Debug)]
 pub struct Client {
     app: Router,
@@ -18,13 +18,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Takes the application as a server would: a router without `with_state` applies its layers
-    /// anew on every request.
+    /// Wraps the application like a server: without `with_state`, a router applies its layers again
+    /// on every request.
     pub fn new(app: Router) -> Self {
         Self { app: app.with_state(()), cookies: Vec::new() }
     }
 
-    /// The client with `sessions` more sessions of this size.
+    /// Adds this number of sessions of this size.
     pub async fn with_sessions(mut self, sessions: usize, size: Size) -> anyhow::Result<Self> {
         let path = size.path();
         for _ in 0..sessions {
@@ -34,7 +34,7 @@ impl Client {
         Ok(self)
     }
 
-    /// The client as visitors who bring these cookies.
+    /// Replaces the visitors by those with these cookies.
     pub fn with_cookies(self, cookies: Vec<HeaderValue>) -> Self {
         Self { cookies, ..self }
     }
@@ -43,7 +43,7 @@ impl Client {
         &self.cookies
     }
 
-    /// The application, warm, with sessions for so many requests of a case that nobody used yet.
+    /// Returns a warm client with unused sessions for this number of requests of a case.
     pub async fn warm(app: Router, case: Case, requests: usize) -> anyhow::Result<Self> {
         let client = Self::new(app).with_sessions(requests, case.size()).await?;
         if !case.rotates() {
@@ -53,19 +53,20 @@ impl Client {
         client.without_sessions().with_sessions(requests, case.size()).await
     }
 
-    /// The same application, with the `part`-th of `parts` equal shares of the sessions.
+    /// Returns a client of the same application, with the `part`-th of `parts` equal shares of the
+    /// sessions.
     pub fn share(&self, part: usize, parts: usize) -> Self {
         let len = self.cookies.len() / parts;
         let cookies = self.cookies[part * len..(part + 1) * len].to_vec();
         Self { app: self.app.clone(), cookies }
     }
 
-    /// The same application, as nobody who has a session of it.
+    /// Returns a client of the same application without sessions.
     pub fn without_sessions(&self) -> Self {
         Self { app: self.app.clone(), cookies: Vec::new() }
     }
 
-    /// Drops the cookies: they are the client's memory, and not the store's.
+    /// Drops the cookies, which are memory of the client and not of the store.
     pub fn forget(&mut self) {
         self.cookies = Vec::new();
     }
@@ -74,10 +75,14 @@ impl Client {
         self.cookies.len()
     }
 
-    /// Serves one request after the other, each of another session, in turn.
+    /// Sends requests sequentially, each with the next session in turn.
     pub async fn serve(&self, case: Case, requests: usize) -> anyhow::Result<()> {
         let sessions = self.sessions();
-        ensure!(!case.rotates() || requests <= sessions, "a token serves one {}", case.name());
+        ensure!(
+            !case.rotates() || requests <= sessions,
+            "a token is valid for one {}",
+            case.name()
+        );
         for n in 0..requests {
             let cookie = case.has_cookie().then(|| &self.cookies[n % sessions]);
             self.call(request(case.path(), cookie)).await?;
@@ -85,7 +90,7 @@ impl Client {
         Ok(())
     }
 
-    /// Checks that the case does what it is for. Not to be measured.
+    /// Checks that the case does what it should. Not measured.
     pub async fn check(&self, case: Case) -> anyhow::Result<()> {
         let cookie = case.has_cookie().then(|| &self.cookies[0]);
         let answer = self.call(request(case.path(), cookie)).await?;
@@ -94,12 +99,12 @@ impl Client {
         Ok(())
     }
 
-    /// One request of the n-th session, or of whose turn it is after the last.
+    /// Sends one request with the n-th session, counted in turns.
     pub async fn visit_as(&self, n: usize, path: &str) -> anyhow::Result<()> {
         self.call(request(path, self.cookies.get(n % self.sessions()))).await.map(drop)
     }
 
-    /// One request of the first session.
+    /// Sends one request with the first session.
     pub async fn visit(&self, path: &str) -> anyhow::Result<Response> {
         self.call(self.first(path)).await
     }
@@ -115,10 +120,10 @@ impl Client {
     }
 }
 
-/// The text of an answer, as a number.
+/// Parses the text of a response as a number.
 pub async fn number(response: Response) -> anyhow::Result<i64> {
     let text = to_bytes(response.into_body(), 1_024).await?;
-    std::str::from_utf8(&text)?.parse().context("the answer is no number")
+    std::str::from_utf8(&text)?.parse().context("the response is not a number")
 }
 
 fn request(path: &str, cookie: Option<&HeaderValue>) -> Request<Body> {
@@ -130,7 +135,8 @@ fn request(path: &str, cookie: Option<&HeaderValue>) -> Request<Body> {
     request
 }
 
-/// What a browser sends back. The floor sets no cookie; its requests bring one of that length.
+/// Returns the cookie that a browser sends back. The floor sets no cookie, so its requests send one
+/// of the same length.
 fn cookie(response: &Response) -> HeaderValue {
     let lines = response.headers().get_all(SET_COOKIE).iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()?.split(';').next());

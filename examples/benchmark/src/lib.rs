@@ -1,5 +1,5 @@
-//! Measures sessions: steadfast beside its peers, in one run. `README.md` says how, and what the
-//! figures mean.
+//! Measures the cost of sessions: steadfast beside its peers, in one run. `README.md` describes the
+//! methods and the figures.
 
 pub mod cases;
 pub mod client;

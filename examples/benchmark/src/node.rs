@@ -1,4 +1,4 @@
-//! A node of a replicated service, as a process that does what it is told on its standard input.
+//! A node of a replicated service: a process that executes orders from its standard input.
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::net::SocketAddr;
@@ -24,34 +24,34 @@ use crate::peers::hash_a_secret;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub name: String,
-    /// Of the cluster port.
+    /// The address of the cluster port.
     pub address: SocketAddr,
     pub seeds: Vec<String>,
-    /// All nodes hold everything, without.
+    /// The number of backups. With `None`, all nodes hold everything.
     pub backups: Option<u32>,
 }
 
-/// One line of the input. The answer is one of the output.
+/// An order is one line of the input. Its answer is one line of the output.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Waits until so many nodes hold sessions together.
+    /// Waits until this number of nodes hold sessions together.
     Join { nodes: usize },
-    /// Creates sessions by way of the middleware, and answers with their visitors.
+    /// Creates sessions through the middleware, and returns their visitors.
     Create { sessions: usize, size: Size, per_second: u32 },
-    /// Sends requests of visitors in turn, one after the other.
+    /// Sends requests of visitors sequentially, in turn.
     Visit { visitors: Vec<Visitor>, path: String, requests: usize, per_second: u32 },
-    /// Puts records into the store for the tokens of visitors.
+    /// Stores records for the tokens of visitors.
     Store { visitors: Vec<Visitor>, size: Size },
-    /// Answers with the bytes that are allocated.
+    /// Returns the number of allocated bytes.
     Heap,
 }
 
-/// Somebody who has a session: the cookies.
+/// A visitor with a session: the cookies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Visitor(String);
 
 impl Visitor {
-    /// The nodes that hold the session, the owner first.
+    /// Returns the nodes that hold the session, the owner first.
     pub fn route(&self) -> Vec<&str> {
         self.cookie("-route").map(|route| route.split('.').collect()).unwrap_or_default()
     }
@@ -68,7 +68,8 @@ impl Visitor {
 
 /// Serves until the input ends.
 pub fn run(plan: Plan, heap: Option<&dyn Fn() -> Heap>) -> anyhow::Result<()> {
-    // As many threads as a small machine has: a link is not served by the thread that fills it.
+    // As many threads as a small machine has. A link and the requests that fill it use different
+    // threads.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let node = runtime.block_on(Node::open(plan))?;
     say(&())?;
@@ -82,7 +83,7 @@ pub fn run(plan: Plan, heap: Option<&dyn Fn() -> Heap>) -> anyhow::Result<()> {
                 say(&runtime.block_on(node.visit(visitors, &path, requests, per_second))?)?;
             }
             Order::Store { visitors, size } => say(&runtime.block_on(node.keep(visitors, size))?)?,
-            Order::Heap => say(&heap.context("this binary does not count")?().live)?,
+            Order::Heap => say(&heap.context("this binary does not count allocations")?().live)?,
         }
     }
     Ok(())
@@ -146,7 +147,7 @@ impl Node {
         let (idle, absolute) = (lifetime.idle_deadline(now), lifetime.absolute_deadline(now));
         let hash = hash_a_secret();
         for visitor in visitors {
-            let id = visitor.id().context("a visitor without a session")?;
+            let id = visitor.id().context("the visitor has no session")?;
             let mut record = Record::new(hash(), now, idle, absolute);
             record.values = values(size);
             let outcome = self.store.create(id, record, LoginPolicy::default()).await?;
@@ -156,7 +157,7 @@ impl Node {
     }
 }
 
-/// Writes a string that is another one each time, of so many bytes with its quotes.
+/// Writes a new string each time, with this number of bytes including its quotes.
 async fn put(session: Session, Path(bytes): Path<usize>) -> &'static str {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let n = WRITTEN.fetch_add(1, Ordering::Relaxed);
@@ -171,7 +172,7 @@ fn values(size: Size) -> Values {
     strings.chain([("n".to_owned(), &b"1"[..])]).collect()
 }
 
-/// A request each so often, and none to make up for one that was late.
+/// An interval between requests. It does not catch up after a late one.
 fn pace(per_second: u32) -> Interval {
     let mut pace = interval(Duration::from_secs(1) / per_second);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The servers that sessions are kept on: of this process's own, on loopback.
+//! Servers for sessions, started by this process on loopback.
 
 use serde::{Deserialize, Serialize};
 use testkit::redis::Monitor;
@@ -13,7 +13,7 @@ pub enum Server {
 }
 
 impl Server {
-    /// What a store is told, for a server at an address or something in front of it.
+    /// Returns the URL of a store for a server at an address, or for a proxy in front of it.
     pub fn url(self, address: &str) -> String {
         let [name, password] = Redis::ADMINISTRATOR;
         match self {
@@ -23,14 +23,14 @@ impl Server {
     }
 }
 
-/// One of each kind. They end with this value.
+/// One server of each kind. Dropping this stops them.
 pub struct Servers {
     redis: Redis,
     postgres: Postgres,
 }
 
 impl Servers {
-    /// Starts them. Not within a runtime that has something else to do.
+    /// Starts the servers. Blocks the thread, so do not call it within a busy runtime.
     pub fn start() -> Self {
         let counting = "shared_preload_libraries=pg_stat_statements";
         let servers = Self { redis: Redis::start(), postgres: Postgres::start(&[counting]) };
@@ -45,7 +45,7 @@ impl Servers {
         }
     }
 
-    /// Has the server count what it is told from now on.
+    /// Starts to count the commands that the server receives.
     pub fn count(&self, server: Server) -> Count<'_> {
         match server {
             Server::Redis => Count::Commands(&self.redis, self.redis.monitor()),
@@ -61,14 +61,15 @@ impl Servers {
     }
 }
 
-/// A count that has begun.
+/// A count in progress.
 pub enum Count<'a> {
     Commands(&'a Redis, Monitor),
     Statements(&'a Servers),
 }
 
 impl Count<'_> {
-    /// The commands or statements since then. What a script or a function does is not among them.
+    /// Returns the commands or statements since the start of the count, without those that a script
+    /// or a function executes.
     pub fn end(self) -> usize {
         match self {
             Self::Commands(redis, monitor) => redis.seen(monitor).len(),

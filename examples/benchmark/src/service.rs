@@ -1,4 +1,4 @@
-//! A replicated service of several processes, and what the system counted of them.
+//! A replicated service of several processes, and its traffic and CPU time according to the system.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::measure::output;
 use crate::node::{Order, Plan, Visitor};
 
-/// Its nodes, `n1` first. They end with this value.
+/// The nodes, `n1` first. Dropping this stops them.
 #[derive(Debug)]
 pub struct Service {
     nodes: Vec<Node>,
@@ -27,7 +27,7 @@ struct Node {
     address: SocketAddr,
 }
 
-/// What was counted so far.
+/// Totals since the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted {
     at: Instant,
@@ -36,7 +36,7 @@ pub struct Counted {
     cpu: Duration,
 }
 
-/// What was counted from one time to another.
+/// The difference of two totals.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub bytes: f64,
@@ -45,8 +45,8 @@ pub struct Cost {
 }
 
 impl Service {
-    /// Starts so many nodes, and waits until they are one service. `job` is the argument that makes
-    /// a node of the binary.
+    /// Starts this number of nodes, and waits until they form one service. `job` builds the
+    /// argument that makes the binary a node.
     pub fn start<J: Serialize>(
         binary: &str,
         job: fn(Plan) -> J,
@@ -68,12 +68,12 @@ impl Service {
         Ok(service)
     }
 
-    /// Tells the n-th node what to do, and waits until it has.
+    /// Sends an order to the n-th node, and waits for its answer.
     pub fn ask<T: DeserializeOwned>(&mut self, n: usize, order: &Order) -> anyhow::Result<T> {
         self.nodes[n - 1].ask(order).with_context(|| format!("node {n} of {}", self.nodes.len()))
     }
 
-    /// Has the first node create sessions, and gives those of one route.
+    /// Lets the first node create sessions, and returns those with one route.
     pub fn visitors(&mut self, order: &Order, route: &[&str]) -> anyhow::Result<Vec<Visitor>> {
         let mut visitors: Vec<Visitor> = self.ask(1, order)?;
         visitors.retain(|visitor| visitor.route() == route);
@@ -81,7 +81,7 @@ impl Service {
         Ok(visitors)
     }
 
-    /// What the system counted between the nodes and of them so far.
+    /// Returns the totals of the traffic between the nodes and of their CPU time.
     pub fn counted(&self) -> anyhow::Result<Counted> {
         let ports =
             self.nodes.iter().map(|node| format!("sport = :{0} or dport = :{0}", node.port()));
@@ -100,14 +100,14 @@ impl Service {
         })
     }
 
-    /// What happens in a while in which nobody asks for anything.
+    /// Measures the service for a while without requests.
     pub fn idle(&self, time: Duration) -> anyhow::Result<Cost> {
         let before = self.counted()?;
         thread::sleep(time);
         self.counted()?.since(before)
     }
 
-    /// What an order costs, and what follows from it, without what would have happened anyhow.
+    /// Returns the cost of an order and of its consequences, without the cost of an idle service.
     pub fn cost(&mut self, n: usize, order: &Order, idle: Cost) -> anyhow::Result<Cost> {
         let before = self.counted()?;
         self.ask::<serde::de::IgnoredAny>(n, order)?;
@@ -136,7 +136,7 @@ impl Node {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, order: &Order) -> anyhow::Result<T> {
-        let orders = self.orders.as_mut().context("the node is ending")?;
+        let orders = self.orders.as_mut().context("the node is shutting down")?;
         writeln!(orders, "{}", serde_json::to_string(order)?)?;
         self.answer()
     }
@@ -147,7 +147,7 @@ impl Node {
         serde_json::from_str(&line).with_context(|| format!("a node answered {line:?}"))
     }
 
-    /// User and system time of all its threads, to the nanosecond.
+    /// Returns the user and system time of all its threads, in nanoseconds.
     fn cpu(&self) -> anyhow::Result<Duration> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()))?;
         let mut cpu = Duration::ZERO;
@@ -162,7 +162,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It ends with its input; a node that hangs does not outlive the service either.
+        // Closing the input ends the node. A node that hangs is killed.
         self.orders = None;
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -181,7 +181,7 @@ impl Counted {
 }
 
 impl Cost {
-    /// Bytes in a second.
+    /// Returns bytes per second.
     pub fn rate(&self) -> f64 {
         self.bytes / self.time.as_secs_f64()
     }
@@ -200,8 +200,8 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// By then, nodes that see each other agreed on who they are.
+/// The time within which connected nodes agree on the members.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
-/// By then, the last confirmation of a write went out and was counted.
+/// The time within which the last confirmation of a write is sent and counted.
 const QUIET_AFTER: Duration = Duration::from_millis(150);

@@ -1,4 +1,4 @@
-//! What the tables say of steadfast holds in a small run, too.
+//! A small run confirms the claims of the tables about steadfast.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -31,9 +31,9 @@ pub struct Contest {
     pub together: (u64, u64),
     /// The faults, each with its time since the start of its phase.
     pub faults: Vec<(Fault, Duration)>,
-    /// The things that an operator has to run.
+    /// The processes, ports and secrets that an operator has to handle.
     pub operations: Operations,
-    /// What one request and one session take, if the run weighs them.
+    /// The unit costs, if the run measures them.
     pub units: Option<Units>,
 }
 
@@ -54,7 +54,7 @@ pub struct Cost {
     pub others: f64,
 }
 
-/// The things that an operator has to run.
+/// The processes, ports and secrets that an operator has to handle.
 #[derive(Clone, Copy, Debug)]
 pub struct Operations {
     /// Nodes, balancer and server.
@@ -67,7 +67,7 @@ pub struct Operations {
     pub balancer_lines: usize,
 }
 
-/// The things that every contestant is run with.
+/// The settings that all contestants share.
 #[derive(Debug)]
 pub struct Setting<'a> {
     /// The comparison.
@@ -167,7 +167,8 @@ async fn calm(options: &Options, load: &Load) -> Cost {
     Cost { nodes_ms, balancer_ms, server_ms, node_kb, server_kb, others }
 }
 
-/// Load with a fault in it, and an audit. Returns the time of the fault since the start of the load.
+/// Runs load with a fault in it, and an audit. Returns the time of the fault since the start of the
+/// load.
 async fn inflict(
     setting: &Setting<'_>,
     load: &Load,

@@ -6,20 +6,20 @@ use anyhow::bail;
 
 use crate::strategy::{Program, Strategy};
 
-/// Something that goes wrong under load.
+/// A fault under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// One node is killed, as by a power cut, and does not come back.
     Kill,
-    /// One node stands still for a while, as a machine that swaps or a paused container does.
+    /// One node stops for a while, like a swapping machine or a paused container.
     Stop,
     /// One node ends as it does in a deployment: it drains and does not come back.
     Drain,
-    /// The server that sessions are on stands still for a while.
+    /// The server that stores the sessions stops for a while.
     Outage,
     /// Another node starts, and takes its share.
     Join,
-    /// The server that sessions are on is killed, and its replica takes over.
+    /// The server that stores the sessions is killed, and its replica takes over.
     Failover,
 }
 
@@ -28,7 +28,7 @@ impl Fault {
     pub const ALL: [Self; 6] =
         [Self::Kill, Self::Stop, Self::Drain, Self::Outage, Self::Join, Self::Failover];
 
-    /// Those of a run that has ten minutes.
+    /// The faults of a ten-minute run.
     pub const USUAL: [Self; 4] = [Self::Kill, Self::Stop, Self::Drain, Self::Outage];
 
     /// The name in options and in JSON.
@@ -43,7 +43,7 @@ impl Fault {
         }
     }
 
-    /// The event, as the heading of its measures and its timelines.
+    /// The heading of its measures and its timelines.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Kill => "A node is killed under load",
@@ -55,7 +55,7 @@ impl Fault {
         }
     }
 
-    /// The word at its moment in a timeline.
+    /// The label of its moment in a timeline.
     pub fn mark(self) -> &'static str {
         match self {
             Self::Kill | Self::Failover => "killed",

@@ -303,7 +303,7 @@ const OUTAGE: [Measure; 6] = of_fault!("outage", Fault::Outage);
 const JOIN: [Measure; 6] = of_fault!("join", Fault::Join);
 const FAILOVER: [Measure; 6] = of_fault!("failover", Fault::Failover);
 
-/// What one request and one session take.
+/// The costs of one request and of one session.
 const UNITS: [Measure; 8] = [
     Measure {
         key: "write_bytes",
@@ -399,7 +399,7 @@ const TO_RUN: [Measure; 4] = [
     },
 ];
 
-/// Rounds to what a single pass can tell apart: four digits.
+/// Rounds to four digits, since a single pass is not more precise.
 fn short(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;

@@ -1,14 +1,14 @@
-//! What a while of a service costs: bytes that its processes exchange, and processor time.
+//! The cost of a service over a period: the bytes that its processes exchange, and processor time.
 
 use std::time::{Duration, Instant};
 
 use crate::procfs::{Part, Usage};
 use crate::service::Service;
 
-/// The cost of a while.
+/// The cost of a period.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed {
-    /// The length of the while.
+    /// The length of the period.
     pub length: Duration,
     /// Bytes between nodes, and between nodes and server.
     pub bytes: f64,
@@ -25,11 +25,11 @@ pub struct Memory {
     pub server: f64,
 }
 
-/// Observes a service while something happens.
+/// Measures the cost of a service while a future runs.
 ///
 /// # Errors
 ///
-/// If the system does not tell the bytes.
+/// If the system does not report the bytes.
 pub async fn observe(
     service: &Service,
     happens: impl Future<Output = ()>,

@@ -124,7 +124,7 @@ impl Options {
         self.strategies.retain(|strategy| strategy.program() == Program::Reference);
     }
 
-    /// Measures everything there is, three times.
+    /// Measures everything, three times.
     fn take_time(&mut self) {
         self.is_full = true;
         self.repeats = 3;
@@ -134,13 +134,14 @@ impl Options {
         self.out = "target/compare-full".into();
     }
 
-    /// Measures what the model needs, and nothing else.
+    /// Measures only what the model needs.
     fn check_model(&mut self) {
         self.take_time();
         self.repeats = 0;
     }
 
-    /// The settings that decide the figures, as text. Parts of a run with others are not used.
+    /// The settings that affect the figures, as text. Parts of a run with other settings are not
+    /// used.
     pub fn settings(&self) -> String {
         let Self { nodes, workload, pace, faults, weighed, .. } = self;
         format!("{nodes} {workload:?} {pace:?} {faults:?} {weighed}")

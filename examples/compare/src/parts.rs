@@ -1,4 +1,4 @@
-//! The parts of a long run, kept as files, so that it resumes where it was stopped.
+//! The completed parts of a long run, kept as files, so that an interrupted run resumes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A directory with the parts that are done.
+/// A directory with the completed parts.
 #[derive(Debug)]
 pub struct Parts {
     /// `None` for a run that does not resume.
     directory: Option<PathBuf>,
-    /// The settings of the run: a part of other settings is not used.
+    /// The settings of the run. A part with other settings is not used.
     settings: String,
 }
 
@@ -51,7 +51,7 @@ impl Parts {
     pub fn keep<T: Serialize>(&self, name: &str, part: &T) -> anyhow::Result<()> {
         let Some(file) = self.file(name) else { return Ok(()) };
         let part = Part { settings: self.settings.clone(), part };
-        // A run that is stopped while it writes leaves no half of a part.
+        // A run that is interrupted while it writes leaves no incomplete part.
         let unfinished = file.with_extension("unfinished");
         let written = fs::write(&unfinished, serde_json::to_string(&part)?);
         let written = written.and_then(|()| fs::rename(&unfinished, &file));

@@ -1,4 +1,4 @@
-//! `predict`: what every strategy takes and risks at a size, from a report, without running anything.
+//! `predict`: the costs and risks of every strategy at a size, from a report, without a run.
 
 use std::fs;
 

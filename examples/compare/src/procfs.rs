@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Processor time and memory of a contestant's processes, by the part that they play.
+/// Processor time and memory of a contestant's processes, by their role.
 #[derive(Clone, Debug, Default)]
 pub struct Usage(BTreeMap<Part, Sum>);
 
@@ -108,7 +108,8 @@ impl Machine {
     }
 }
 
-/// The share of the machine since an earlier moment that others used, who had not these milliseconds.
+/// The share of the machine that other programs used since an earlier moment. `ours_ms` is the time
+/// that was ours.
 pub fn others(before: Machine, ours_ms: f64) -> f64 {
     let Some(now) = Machine::now() else { return 0.0 };
     let ours = ours_ms / now.milliseconds_since(&before).max(1) as f64;

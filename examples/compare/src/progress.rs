@@ -1,4 +1,4 @@
-//! Progress on standard error: what runs, and how much time is left.
+//! Progress on standard error: the current part, and the time left.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ pub struct Progress {
     started: Instant,
     /// The planned time of everything.
     length: Duration,
-    /// The planned time of what is done.
+    /// The planned time of the completed parts.
     done: Duration,
     is_terminal: bool,
 }
@@ -21,24 +21,24 @@ impl Progress {
         Self { started: Instant::now(), length, done: Duration::ZERO, is_terminal }
     }
 
-    /// A contestant begins a part of its run.
+    /// Shows that a contestant begins a part of its run.
     pub fn show(&self, contestant: &str, part: &str) {
         let percent = 100.0 * self.done.as_secs_f64() / self.length.as_secs_f64().max(1.0);
         let left = clock(self.left());
         self.print(&format!("[{percent:.0} %] {contestant}: {part}, about {left} left"));
     }
 
-    /// Something is done that was planned to take so long.
+    /// Counts a completed part with its planned time.
     pub fn pass(&mut self, planned: Duration) {
         self.done += planned;
     }
 
-    /// Something need not be done that was planned to take so long.
+    /// Skips a part with its planned time.
     pub fn skip(&mut self, planned: Duration) {
         self.length = self.length.saturating_sub(planned);
     }
 
-    /// Something worth reading that is not progress.
+    /// Shows a note beside the progress.
     pub fn note(&self, note: &str) {
         self.print(note);
         if self.is_terminal {
@@ -46,7 +46,7 @@ impl Progress {
         }
     }
 
-    /// The time left by the pace so far, or by plan at the beginning.
+    /// The time left according to the pace so far, or, at first, to the plan.
     fn left(&self) -> Duration {
         let (elapsed, left) = (self.started.elapsed(), self.length.saturating_sub(self.done));
         if self.done < PACED {
@@ -70,7 +70,7 @@ fn clock(time: Duration) -> String {
     format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
 }
 
-/// The planned time after which the pace tells more than the plan.
+/// The planned time after which the pace predicts better than the plan.
 const PACED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

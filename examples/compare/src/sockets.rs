@@ -5,14 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// What every socket at one of these addresses has received so far, in bytes.
+/// Returns the total bytes received by the sockets at one of these addresses.
 ///
-/// Both ends of a connection are on this machine, so this counts both directions, TLS included and
-/// headers of TCP excluded. A connection that closes takes its count along.
+/// Both ends of a connection are on this machine, so this counts both directions, including TLS and
+/// without TCP headers. A closed connection is no longer counted.
 ///
 /// # Errors
 ///
-/// If `ss`, of the Debian package iproute2, is not there.
+/// If `ss`, of the Debian package iproute2, is missing.
 pub fn received(addresses: &BTreeSet<String>) -> anyhow::Result<u64> {
     let shown = Command::new("ss").args(["-tinHO"]).output();
     let shown = shown.context("cannot start ss: is the Debian package iproute2 installed?")?;

@@ -34,7 +34,7 @@ pub enum Strategy {
 pub enum Program {
     /// `examples/reference`.
     Reference,
-    /// `examples/benchmark/peer`, with the same routes as far as tower-sessions can.
+    /// `examples/benchmark/peer`, with the same routes within the limits of tower-sessions.
     Peer,
 }
 
@@ -73,7 +73,7 @@ impl Strategy {
         Self::TowerPostgres,
     ];
 
-    /// Those that somebody may take: neither the control nor the baseline.
+    /// The strategies to choose from: neither the control nor the baseline.
     pub fn choices() -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()

@@ -1,5 +1,4 @@
-//! Unit costs: what one read, write or sign-in takes, what a session takes in memory, and what a service
-//! takes at rest.
+//! Unit costs: one read, write or sign-in, the memory of a session, and a service at rest.
 
 use std::time::Duration;
 
@@ -20,11 +19,11 @@ pub struct Units {
     pub nodes: usize,
     /// The size of the value in each session, in bytes.
     pub value_bytes: usize,
-    /// Sessions that were weighed.
+    /// The number of sessions whose memory was measured.
     pub sessions: usize,
-    /// A second in which nothing happens.
+    /// An idle second.
     pub rest: Cost,
-    /// A sign-in, with as many under way as the load allows.
+    /// A sign-in, with as many concurrent ones as the load allows.
     pub create: Cost,
     /// A read of a session, with [`READ_RATE`] of them in a second.
     pub read: Cost,
@@ -42,7 +41,7 @@ pub struct Units {
     pub server_session: f64,
 }
 
-/// The cost of one thing.
+/// The cost of one operation.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Cost {
     /// Bytes between nodes, and between nodes and server.
@@ -58,7 +57,7 @@ pub struct Size {
     pub nodes: usize,
     /// The size of the value in each session, in bytes.
     pub value_bytes: usize,
-    /// Sessions to weigh.
+    /// The number of sessions whose memory is measured.
     pub sessions: usize,
 }
 
@@ -74,7 +73,7 @@ pub async fn measure(
 ) -> anyhow::Result<Units> {
     let Size { nodes, value_bytes, sessions } = size;
     let (service, load) = setting.arrange(strategy, nodes, sessions, value_bytes).await?;
-    // Nodes that have just met have more to say to each other.
+    // Nodes that have just met exchange more than later.
     tokio::time::sleep(STARTING).await;
     let empty = Memory::now();
     let rest = observe(&service, tokio::time::sleep(REST)).await?;
@@ -110,7 +109,7 @@ pub async fn measure(
 }
 
 impl Observed {
-    /// What is left without what the same time costs at rest.
+    /// Subtracts the cost of the same time at rest.
     fn without(&self, rest: &Self) -> Self {
         let share = self.length.as_secs_f64() / rest.length.as_secs_f64();
         let left = |all: f64, rest: f64| (all - rest * share).max(0.0);
@@ -131,7 +130,7 @@ fn rounded(value: f64) -> f64 {
 /// Reads and writes per second while unit costs are taken.
 pub const READ_RATE: f64 = 300.0;
 
-/// Reads and writes of which the mean is taken.
+/// The number of reads or writes in an average.
 const PACED: usize = 1_200;
 
 const STARTING: Duration = Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! However a comparison ends, its processes end too.
+//! All processes of a comparison end with it, even if it is killed.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,6 +1,6 @@
-//! A server with tower-sessions, whose routes are those of the reference server as far as tower-sessions
-//! can do them: a user is a value in the session, an increment is a read and a write, and nothing is
-//! handed over when a node ends.
+//! A server with tower-sessions and the routes of the reference server, within the limits of
+//! tower-sessions: a user is a value in the session, an increment is a read and a write, and a node
+//! that ends hands nothing over.
 
 mod routes;
 
@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(axum::serve(listener, app).with_graceful_shutdown(ended).await?)
 }
 
-/// The routes over the store of a URL.
+/// Returns the routes over the store of a URL.
 async fn app(store: &str, node: &str) -> anyhow::Result<Router> {
     let routes = routes::routes(node);
     if store.starts_with("redis:") {
@@ -38,7 +38,7 @@ async fn app(store: &str, node: &str) -> anyhow::Result<Router> {
     }
     if store.starts_with("postgres:") {
         let store = PostgresStore::new(sqlx::PgPool::connect(store).await?);
-        // All nodes start together, and creating the same schema twice at a time is an error there.
+        // All nodes start together, and creating the same schema concurrently is an error there.
         let mut migrated = store.migrate().await;
         for _ in 0..20 {
             if migrated.is_ok() {
@@ -53,7 +53,7 @@ async fn app(store: &str, node: &str) -> anyhow::Result<Router> {
     bail!("invalid value {store:?} for --store: expected redis://… or postgres://…")
 }
 
-/// The command line of the reference server, as far as this one has it.
+/// The options of the reference server that this one supports.
 struct Options {
     listen: String,
     store: String,

@@ -1,4 +1,4 @@
-//! The routes that the comparison asks for.
+//! The routes that the comparison uses.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_sessions::Session;
 
-/// The routes of a node with a label.
+/// Returns the routes of a node with a label.
 pub(crate) fn routes(node: &str) -> Router {
     Router::new()
         .route("/ping", get(ping))
@@ -35,7 +35,7 @@ async fn peek(State(node): State<String>, session: Session) -> Answer {
     Ok(Json(json!({ "user": user, "n": n, "node": node })))
 }
 
-/// The key that a request is about.
+/// The key of a request.
 #[derive(Deserialize)]
 struct Key {
     #[serde(default = "n")]
@@ -56,7 +56,7 @@ async fn put(session: Session, Query(Key { k }): Query<Key>, Json(value): Json<V
     Ok(Json(json!({ "ok": true })))
 }
 
-/// There is nothing atomic, so two at the same moment can count as one.
+/// Increments are not atomic here, so two concurrent ones can count as one.
 async fn incr(session: Session, Query(Key { k }): Query<Key>) -> Answer {
     let value = session.get::<i64>(&k).await?.unwrap_or(0) + 1;
     session.insert(&k, value).await?;
@@ -82,7 +82,7 @@ async fn logout(session: Session) -> Answer {
     Ok(Json(json!({ "ok": true })))
 }
 
-/// A request that was not carried out.
+/// A failed request.
 struct Refused(StatusCode);
 
 impl From<tower_sessions::session::Error> for Refused {

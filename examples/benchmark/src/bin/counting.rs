@@ -1,4 +1,4 @@
-//! Does one job with an allocator that counts, which the others must not pay for.
+//! Does one job with a counting allocator, which would slow down the other jobs.
 
 use std::alloc::System;
 

@@ -11,11 +11,11 @@ use crate::peers::{self, LONG, Peer};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// What each serves of a case, each of another session.
+    /// The number of requests per peer and case, each with another session.
     pub requests: usize,
 }
 
-/// Allocations and reallocations of a request, by peer and case.
+/// Allocations and reallocations per request, by peer and case.
 pub type Allocations = BTreeMap<String, BTreeMap<Case, f64>>;
 
 pub fn run(plan: &Plan, heap: &dyn Fn() -> Heap) -> anyhow::Result<Allocations> {

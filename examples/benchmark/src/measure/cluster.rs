@@ -1,4 +1,4 @@
-//! What goes from node to node in a replicated service, and what a session takes on each of them.
+//! The traffic between the nodes of a replicated service, and the memory of a session on each node.
 
 use std::thread;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::cases::Size;
 use crate::node::{Order, Visitor};
 use crate::service::{Cost, Service};
 
-/// How much of everything.
+/// The number of requests and sessions, and the idle time.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub requests: usize,
-    /// How long nothing happens, to see what nothing costs.
+    /// The duration without requests, which shows the cost of an idle service.
     pub idle: Duration,
-    /// Sessions that are weighed.
+    /// The number of sessions whose memory is measured.
     pub sessions: usize,
 }
 
-/// A mode: how many backups a session has, or on all nodes without.
+/// A mode: the number of backups of a session, or `None` for copies on all nodes.
 pub type Backups = Option<u32>;
 
-/// The modes, and of how many nodes the services are.
+/// The modes.
 pub const MODES: [Backups; 2] = [None, Some(1)];
 pub const NODES: [usize; 4] = [2, 3, 4, 6];
 
@@ -33,45 +33,44 @@ pub struct Cluster {
     pub memory: Vec<Memory>,
 }
 
-/// Of a service at its pace: bytes in both directions of all links, TLS included, what an idle service
-/// sends left out.
+/// Bytes in both directions of all links, including TLS and without the traffic of an idle service.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Traffic {
     pub backups: Backups,
     pub nodes: usize,
-    /// Of a write of 100 bytes at the owner, for each copy beside its own.
+    /// A write of 100 bytes at the owner, for each further copy.
     pub small_write: f64,
-    /// The same of 4 KB.
+    /// A write of 4 KB at the owner, for each further copy.
     pub large_write: f64,
-    /// Of a write of 100 bytes at a node that holds no copy, for all of it.
+    /// A write of 100 bytes at a node without a copy, in total.
     pub forwarded_write: Option<f64>,
-    /// Of one more read at a holder that is not the owner.
+    /// One more read at a holder that is not the owner.
     pub read: f64,
-    /// Of the leases under which it answers, for a second with reads.
+    /// The leases under which that holder answers, per second with reads.
     pub leases: f64,
-    /// At a node that holds no copy.
+    /// A read at a node without a copy.
     pub read_elsewhere: Option<f64>,
-    /// Of a new session with 100 bytes in 3 keys, for each copy beside the owner's.
+    /// A new session with 100 bytes in 3 keys, for each copy beside the owner's.
     pub create: f64,
-    /// Bytes in a second in which nothing happens.
+    /// An idle service, in bytes per second.
     pub idle: f64,
-    /// Seconds of all nodes for 1,000 small writes at the owner.
+    /// CPU seconds of all nodes for 1,000 small writes at the owner.
     pub cpu: f64,
-    /// The same of a second in which nothing happens.
+    /// CPU seconds of all nodes in an idle second.
     pub idle_cpu: f64,
 }
 
-/// Bytes of the allocator for a session of 100 bytes, on each of three nodes.
+/// Allocated bytes per session of 100 bytes, on each of three nodes.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memory {
     pub backups: Backups,
     pub owner: f64,
     pub backup: f64,
-    /// On a node that does not hold it.
+    /// A node that holds no copy.
     pub other: Option<f64>,
 }
 
-/// Measures everything: of both modes at once, since most of it is waiting.
+/// Measures both modes concurrently, because most of the time is spent waiting.
 pub fn run(probe: &str, counting: &str, plan: Plan) -> anyhow::Result<Cluster> {
     let mut cluster = Cluster::default();
     for nodes in NODES {
@@ -96,7 +95,7 @@ fn of_both<T: Send>(
 pub fn traffic(probe: &str, plan: Plan, nodes: usize, backups: Backups) -> anyhow::Result<Traffic> {
     let mut service = Service::start(probe, Job::Node, nodes, backups)?;
     let copies = backups.map_or((nodes - 1) as f64, f64::from);
-    // All of one owner and one backup, so that this link is warm.
+    // All visitors share one owner and one backup, so that the link between these is warm.
     let visitors = service.visitors(&create(20 * nodes, Size::LARGE), &ROUTE)?;
     let idle = service.idle(plan.idle)?;
     let mut visited = Visited { service, visitors, idle };
@@ -126,7 +125,7 @@ pub fn traffic(probe: &str, plan: Plan, nodes: usize, backups: Backups) -> anyho
     })
 }
 
-/// A service, visitors of it, and what it costs to do nothing.
+/// A service, its visitors, and the cost of an idle second.
 struct Visited {
     service: Service,
     visitors: Vec<Visitor>,
@@ -134,7 +133,7 @@ struct Visited {
 }
 
 impl Visited {
-    /// What requests at a node cost, when it is warm.
+    /// Measures the cost of requests at a node with warm links.
     fn cost(
         &mut self,
         node: usize,
@@ -142,13 +141,14 @@ impl Visited {
         requests: usize,
         rate: u32,
     ) -> anyhow::Result<Cost> {
-        // Half a second, in which leases are had.
+        // Requests leases for half a second.
         self.service.ask::<()>(node, &visit(&self.visitors, path, rate as usize / 2, rate))?;
         self.service.cost(node, &visit(&self.visitors, path, requests, rate), self.idle)
     }
 
-    /// What one more read at the backup costs, and its leases in a second. The median of some rounds:
-    /// a node that the system stops for longer than a lease runs has to ask.
+    /// Measures the cost of one more read at the backup, and of its leases per second. Returns the
+    /// medians of several rounds, because a node that the system stops for longer than a lease has
+    /// to ask the owner.
     fn reads(&mut self, requests: usize) -> anyhow::Result<(f64, f64)> {
         let (mut reads, mut leases) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -166,10 +166,10 @@ impl Visited {
     }
 }
 
-/// Weighs sessions on three nodes.
+/// Measures the memory of sessions on three nodes.
 pub fn memory(probe: &str, counting: &str, plan: Plan, backups: Backups) -> anyhow::Result<Memory> {
-    // Where a session goes follows from its id and the names of the nodes, so one service tells which
-    // sessions of another have the same holders.
+    // The holders of a session follow from its id and the names of the nodes, so one service shows
+    // which sessions of another one share their holders.
     let visitors = {
         let mut scout = Service::start(probe, Job::Node, 3, backups)?;
         let order = Order::Create { sessions: 2 * plan.sessions, size: TINY, per_second: 10_000 };
@@ -198,7 +198,7 @@ fn visit(visitors: &[Visitor], path: &str, requests: usize, per_second: u32) -> 
     Order::Visit { visitors, path, requests, per_second }
 }
 
-/// Of the sessions that are asked for.
+/// The route of the sessions that requests use.
 const ROUTE: [&str; 2] = ["n1", "n2"];
 
 const SMALL: &str = "/put/100";
@@ -207,10 +207,10 @@ const READ: &str = "/read";
 
 const TINY: Size = Size { keys: 1, bytes: 0 };
 
-/// Requests in a second: a link is warm, and every write travels alone.
+/// Requests per second. At this rate a link is warm, and every write is sent separately.
 const PER_SECOND: u32 = 250;
 
 const ROUNDS: usize = 3;
 
-/// By then, nothing of a write is under way any more.
+/// The time after which no part of a write is in progress.
 const AT_REST_AFTER: Duration = Duration::from_secs(1);

@@ -1,5 +1,4 @@
-//! The time of a read from a server, as a multiple of what the driver alone takes for it within one
-//! interleaved run.
+//! The time of a read from a server, as a multiple of the driver's own time in one interleaved run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -16,13 +15,13 @@ use crate::servers::{Server, Servers};
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// How often everybody has a turn.
+    /// The number of rounds.
     pub rounds: usize,
-    /// What each reads in a turn.
+    /// The number of reads per peer and round.
     pub requests: usize,
 }
 
-/// Multiples of the driver's own read of as much, by peer.
+/// Multiples of the driver's own read of the same size, by peer.
 pub type Distances = BTreeMap<String, f64>;
 
 pub fn run(plan: &Plan) -> anyhow::Result<Distances> {
@@ -57,7 +56,7 @@ async fn from(plan: &Plan, servers: &Servers, server: Server) -> anyhow::Result<
     Ok(clients.into_iter().map(|(name, _, ratios)| (name.to_owned(), median(ratios))).collect())
 }
 
-/// A connection of the drivers that steadfast uses, and records of the size of a small session.
+/// A connection of one of steadfast's drivers, and records of the size of a small session.
 enum Driver {
     Redis(MultiplexedConnection),
     Postgres(PgConnection),

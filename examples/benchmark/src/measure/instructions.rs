@@ -1,8 +1,8 @@
 //! Instructions per request, counted by callgrind.
 //!
-//! The process runs one workload after the other, each prepared and warmed up first. Callgrind counts
-//! within [`counted`] alone, and writes down what it counted whenever that returns: start-up and
-//! preparation cancel.
+//! The process runs the workloads sequentially. Each is prepared and warmed up first. Callgrind
+//! counts only within [`counted`], and writes a dump whenever that returns, so start-up and
+//! preparation are not counted.
 
 use std::fs;
 use std::hint::black_box;
@@ -21,12 +21,12 @@ use crate::peers::{self, LONG};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub peer: String,
-    /// What is counted of each workload.
+    /// The number of requests per workload.
     pub requests: usize,
     pub workloads: Vec<Workload>,
 }
 
-/// Requests of a case in sessions of a size, with so many of them in the store.
+/// Requests of a case in sessions of a size, with this number of sessions in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Workload {
     Requests {
@@ -34,18 +34,18 @@ pub enum Workload {
         size: Size,
         sessions: usize,
     },
-    /// The SHA-256 of a secret, by callgrind's means.
+    /// The SHA-256 of a secret, as callgrind executes it.
     Hash,
 }
 
 impl Workload {
-    /// A case as the tables name it.
+    /// Returns the workload of a case in the tables.
     pub fn of(case: Case, sessions: usize) -> Self {
         Self::Requests { case, size: case.size(), sessions }
     }
 }
 
-/// Runs the workloads, and says how many there were. The figures are callgrind's to give.
+/// Runs the workloads, and returns their number. Callgrind writes the figures.
 pub fn run(plan: &Plan) -> anyhow::Result<usize> {
     let (peer, runtime) = (peers::named(&plan.peer)?, runtime());
     let mut filled: Option<(Size, Client)> = None;
@@ -54,9 +54,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<usize> {
             counted(&mut || hash(plan.requests));
             continue;
         };
-        // Where nothing is kept, more sessions are no more than more cookies.
+        // Without a store, more sessions are only more cookies.
         let sessions = if peer.has_sessions() { sessions } else { sessions.min(plan.requests) };
-        // A larger store of the same sessions is the smaller one with more of them.
+        // Adds sessions to the previous store, to get a larger one of the same kind.
         let client = match filled.take() {
             Some((known, client)) if known == size && client.sessions() <= sessions => client,
             _ => runtime.block_on(async { Client::new(peer.app(LONG)) }),
@@ -79,7 +79,7 @@ fn count(runtime: &Runtime, client: &Client, case: Case, requests: usize) -> any
     served
 }
 
-/// Callgrind knows this function by its name.
+/// Callgrind finds this function by its name.
 #[inline(never)]
 pub(super) fn counted(work: &mut dyn FnMut()) {
     work();
@@ -93,14 +93,14 @@ fn hash(times: usize) {
     }
 }
 
-/// Has the plan run under callgrind, and says how many instructions each workload took a request.
+/// Runs the plan under callgrind. Returns the instructions per request of each workload.
 pub fn count_with_callgrind(probe: &str, plan: &Plan, keep: &Path) -> anyhow::Result<Vec<f64>> {
     let dumps = keep.join(plan.peer.replace(' ', "-"));
     let counted = counts(probe, &Job::Instructions(plan.clone()), plan.workloads.len(), &dumps)?;
     Ok(counted.into_iter().map(|counted| counted / plan.requests as f64).collect())
 }
 
-/// The instructions of each of so many calls of [`counted`].
+/// Returns the instructions of each call of [`counted`].
 pub(super) fn counts(
     probe: &str,
     job: &Job,
@@ -120,11 +120,11 @@ pub(super) fn counts(
     (1..=calls).map(|n| instructions(&dumps.join(format!("dump.{n}")))).collect()
 }
 
-/// Says what is missing if there is no callgrind.
+/// Returns an error with the missing package if callgrind is not installed.
 pub fn check_callgrind() -> anyhow::Result<()> {
-    output(Command::new("valgrind").arg("--version"))
-        .map(drop)
-        .context("instructions are counted by valgrind, which is missing: apt-get install valgrind")
+    output(Command::new("valgrind").arg("--version")).map(drop).context(
+        "valgrind, which counts the instructions, is not installed: run `apt-get install valgrind`",
+    )
 }
 
 fn instructions(dump: &Path) -> anyhow::Result<f64> {
@@ -133,9 +133,9 @@ fn instructions(dump: &Path) -> anyhow::Result<f64> {
     let Some(counted) = line.and_then(|line| line.trim().parse().ok()) else {
         bail!("{} has no summary", dump.display());
     };
-    ensure!(counted > 0.0, "callgrind counted nothing: is {COUNTED} there?");
+    ensure!(counted > 0.0, "callgrind counted nothing: does {COUNTED} exist?");
     Ok(counted)
 }
 
-/// In full: with a wildcard callgrind would write nothing down in between.
+/// The full name. With a wildcard, callgrind would not write a dump per call.
 const COUNTED: &str = concat!(module_path!(), "::counted");

@@ -1,4 +1,4 @@
-//! What a session takes in memory, and what is given back once all of them expired.
+//! The memory of a session, and the memory that is freed after all of them expired.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::peers;
 pub struct Plan {
     pub peer: String,
     pub sessions: usize,
-    /// How long a session lives: longer than it takes to create all of them.
+    /// The lifetime of a session. It is longer than the creation of all sessions takes.
     pub lifetime: Duration,
 }
 
-/// Bytes of the allocator, for each session.
+/// Allocated bytes per session.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Memory {
     pub sessions: usize,
@@ -31,7 +31,8 @@ pub fn run(plan: &Plan, heap: &dyn Fn() -> Heap) -> anyhow::Result<Memory> {
     let peer = peers::named(&plan.peer)?;
     runtime().block_on(async {
         let client = Client::new(peer.app(plan.lifetime));
-        // Whatever is made once, or by the first request, is no part of a session.
+        // Memory that is allocated only once, or by the first request, does not belong to a
+        // session.
         let client = client.with_sessions(1, Size::SMALL).await?;
         let before = heap().live;
         let start = Instant::now();
@@ -52,5 +53,5 @@ pub fn run(plan: &Plan, heap: &dyn Fn() -> Heap) -> anyhow::Result<Memory> {
     })
 }
 
-/// In how many turns the traffic comes: a cache does its housekeeping at intervals of its own.
+/// The number of batches of requests, because a cache cleans up at its own intervals.
 const TURNS: usize = 5;

@@ -1,4 +1,4 @@
-//! How it is measured: each job in a process of its own, so that none sees what another left behind.
+//! Measurements. Each job runs in a process of its own, unaffected by others.
 
 pub mod allocations;
 pub mod cluster;
@@ -21,19 +21,19 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::node;
 
-/// What a process is started for. It prints its answer as JSON.
+/// The job of a process. It prints its result as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
     Time(time::Plan),
     Scaling(scaling::Plan),
     Overlap(overlap::Plan),
-    /// Under callgrind, which takes note of the answer.
+    /// Runs under callgrind, which writes the figures.
     Instructions(instructions::Plan),
-    /// Under callgrind, too.
+    /// Also runs under callgrind.
     RemoteInstructions(remote_instructions::Plan),
     Wire(wire::Plan),
     Distance(distance::Plan),
-    /// To the end of its input, by which it is told what to do.
+    /// Runs until its input ends, and executes the orders in it.
     Node(node::Plan),
 }
 
@@ -55,7 +55,7 @@ impl Job {
     }
 }
 
-/// What needs the allocator that counts.
+/// A job that needs the counting allocator.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CountingJob {
     Allocations(allocations::Plan),
@@ -64,7 +64,7 @@ pub enum CountingJob {
 }
 
 impl CountingJob {
-    /// Does the job in this process; `heap` says what was allocated so far.
+    /// Does the job in this process. `heap` returns the allocations so far.
     pub fn run(self, heap: &dyn Fn() -> Heap) -> anyhow::Result<String> {
         Ok(match self {
             Self::Allocations(plan) => serde_json::to_string(&allocations::run(&plan, heap)?)?,
@@ -74,22 +74,22 @@ impl CountingJob {
     }
 }
 
-/// What the allocator was asked for since the process began.
+/// The allocations since the process started.
 #[derive(Clone, Copy, Debug)]
 pub struct Heap {
     /// Allocations and reallocations.
     pub allocations: usize,
-    /// Bytes that are allocated now.
+    /// Bytes that are currently allocated.
     pub live: i64,
 }
 
-/// The job that a process was started for: its last argument.
+/// Returns the job of this process: its last argument.
 pub fn job<J: DeserializeOwned>() -> anyhow::Result<J> {
-    let text = std::env::args().next_back().context("a job is missing")?;
+    let text = std::env::args().next_back().context("missing argument: the job")?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Has a job done by another process.
+/// Runs a job in another process, and returns its result.
 pub fn ask<T: DeserializeOwned>(binary: &str, job: &impl Serialize) -> anyhow::Result<T> {
     let answer = output(Command::new(binary).arg(serde_json::to_string(job)?))?;
     serde_json::from_str(&answer).with_context(|| format!("{binary} answered {answer:?}"))
@@ -107,12 +107,12 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime needs nothing")
 }
 
-/// One that reaches servers.
+/// A runtime that can connect to servers.
 fn connected_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the system lets it wait for sockets")
 }
 
-/// Keeps this thread on one core, so that a run of one task does not wander.
+/// Pins this thread to one core, so that a run of one task stays there.
 fn pin(core: usize) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(core) = cores.get(core) {

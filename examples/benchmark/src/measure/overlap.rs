@@ -1,4 +1,4 @@
-//! Whether requests of one session that overlap lose each other's writes.
+//! Overlapping requests of one session: do they lose each other's writes?
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::peers::{self, LONG, Peer};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// How many overlap.
+    /// The number of overlapping requests.
     pub requests: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Kept {
-    /// Keys that are there afterwards; every request wrote one of its own.
+    /// The number of keys afterwards. Every request wrote its own key.
     pub keys: usize,
-    /// What a counter came to; every request added one.
+    /// The counter afterwards. Every request added one.
     pub count: i64,
 }
 

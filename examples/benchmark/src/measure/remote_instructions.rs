@@ -1,4 +1,5 @@
-//! Instructions per request with sessions on a server: those of this process, not of the server.
+//! Instructions per request with sessions on a server. They are those of this process, not of the
+//! server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,16 +15,16 @@ use crate::servers::Servers;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// One with its sessions on a server; without, the pass-through layer.
+    /// A peer with its sessions on a server, or `None` for the pass-through layer.
     pub peer: Option<String>,
-    /// What is counted of each case.
+    /// The number of requests per case.
     pub requests: usize,
 }
 
-/// Instructions of a request, by case.
+/// Instructions per request, by case.
 pub type Instructions = BTreeMap<Case, f64>;
 
-/// Serves every case, and says how many there were. The figures are callgrind's to give.
+/// Serves every case, and returns their number. Callgrind writes the figures.
 pub fn run(plan: &Plan) -> anyhow::Result<usize> {
     let runtime = connected_runtime();
     let remote = plan.peer.as_deref().map(remote_named).transpose()?;
@@ -43,7 +44,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<usize> {
     Ok(Case::REMOTE.len())
 }
 
-/// Has the plan run under callgrind.
+/// Runs the plan under callgrind.
 pub fn count_with_callgrind(probe: &str, plan: &Plan, keep: &Path) -> anyhow::Result<Instructions> {
     let name = plan.peer.as_deref().unwrap_or("pass-through");
     let dumps = keep.join(format!("remote-{}", name.replace([' ', ','], "-")));

@@ -1,4 +1,4 @@
-//! What a second thread adds: each serves sessions of its own, on a core of its own.
+//! The gain from a second thread. Each thread serves its own sessions on its own core.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -15,15 +15,15 @@ use crate::peers::{self, LONG};
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub rounds: usize,
-    /// What each thread serves in a round.
+    /// The number of requests per thread and round.
     pub requests: usize,
-    /// The sessions in each store.
+    /// The number of sessions in each store.
     pub sessions: usize,
 }
 
 pub const CASES: [Case; 3] = [Case::Untouched, Case::Read, Case::Write];
 
-/// Requests a second on two threads, for one on one thread, by peer and case.
+/// Throughput on two threads divided by that on one, by peer and case.
 pub type Scaling = BTreeMap<String, BTreeMap<Case, f64>>;
 
 pub fn run(plan: &Plan) -> anyhow::Result<Scaling> {
@@ -43,7 +43,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Scaling> {
     Ok(scaling)
 }
 
-/// The rounds of all peers, interleaved.
+/// Runs the rounds of all peers, interleaved.
 fn gains(plan: &Plan, case: Case, clients: &[Client]) -> anyhow::Result<Vec<Vec<f64>>> {
     let mut gains = vec![Vec::new(); clients.len()];
     for _ in 0..plan.rounds {
@@ -56,7 +56,7 @@ fn gains(plan: &Plan, case: Case, clients: &[Client]) -> anyhow::Result<Vec<Vec<
     Ok(gains)
 }
 
-/// How long it takes until each client has served its requests, on a thread each.
+/// Returns the time until each client has sent its requests, on one thread each.
 fn elapsed(plan: &Plan, case: Case, clients: &[Client]) -> anyhow::Result<Duration> {
     let ready = Barrier::new(clients.len());
     let serve = |core, client: &Client| {

@@ -1,5 +1,5 @@
-//! CPU time, as a ratio to the floor within one interleaved run: no absolute time is stable on a
-//! machine that is shared.
+//! CPU time, as a ratio to the floor within one interleaved run, because no absolute time is stable
+//! on a shared machine.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -15,11 +15,11 @@ use crate::peers::{self, LONG, Peer};
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// How often everybody has a turn.
+    /// The number of rounds.
     pub rounds: usize,
-    /// What each serves in a turn.
+    /// The number of requests per peer and round.
     pub requests: usize,
-    /// The sessions in each store.
+    /// The number of sessions in each store.
     pub sessions: usize,
 }
 
@@ -27,7 +27,7 @@ pub struct Plan {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Times {
     pub over_floor: BTreeMap<String, BTreeMap<Case, f64>>,
-    /// One SHA-256 of a secret, as a share of a floor's `anon` request.
+    /// One SHA-256 of a secret, as a fraction of the floor's `anon` request.
     pub hash: f64,
 }
 
@@ -45,7 +45,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Times> {
     Ok(times)
 }
 
-/// The median over all rounds of each peer's ratio to the floor of the same round.
+/// Returns, for each peer, the median over all rounds of its ratio to the floor of the same round.
 fn ratios(plan: &Plan, case: Case, runtime: &Runtime) -> anyhow::Result<Vec<f64>> {
     let sessions = if case.rotates() { plan.requests } else { plan.sessions };
     let mut clients = Vec::new();
@@ -78,12 +78,12 @@ async fn client(peer: &dyn Peer, case: Case, sessions: usize) -> anyhow::Result<
     Ok(client)
 }
 
-/// The same application, with tokens that nobody used yet.
+/// Returns a client of the same application, with unused tokens.
 async fn client_again(client: &Client, case: Case, sessions: usize) -> anyhow::Result<Client> {
     client.without_sessions().with_sessions(sessions, case.size()).await
 }
 
-/// Seconds of this thread's CPU.
+/// Returns the CPU seconds of this thread.
 fn spent(runtime: &Runtime, client: &Client, case: Case, requests: usize) -> anyhow::Result<f64> {
     let start = ThreadTime::now();
     runtime.block_on(client.serve(case, requests))?;

@@ -1,5 +1,5 @@
-//! What goes over the wire for a request, counted between the process and its server, and what the
-//! server says it was told.
+//! The traffic of a request between the process and its server, and the statements that the server
+//! counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::servers::Servers;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// What each serves of a case, each of another session.
+    /// The number of requests per peer and case, each with another session.
     pub requests: usize,
 }
 
-/// Of a request.
+/// The traffic of one request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Wire {
-    /// How often the process sent something after it was answered.
+    /// The number of times the process sent something after a response.
     pub round_trips: f64,
-    /// Commands of Redis, statements of PostgreSQL.
+    /// Redis commands, or PostgreSQL statements.
     pub commands: f64,
     /// Bytes to the server.
     pub sent: f64,
@@ -81,7 +81,7 @@ async fn wire(
     })
 }
 
-/// The traffic so far, once a pool has done what it does behind a request.
+/// Returns the traffic so far, once the pool has finished its background work.
 async fn once_quiet(proxy: &Proxy) -> anyhow::Result<Traffic> {
     let mut traffic = proxy.traffic();
     for _ in 0..MOST_LOOKS {
@@ -92,7 +92,7 @@ async fn once_quiet(proxy: &Proxy) -> anyhow::Result<Traffic> {
         }
         traffic = now;
     }
-    anyhow::bail!("the connections to the server do not come to rest")
+    anyhow::bail!("the connections to the server did not become idle")
 }
 
 /// Ten seconds.

@@ -1,4 +1,4 @@
-//! axum_session without a database: its sessions live in the process.
+//! axum_session without a database. Its sessions are in the process.
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Bare axum: what everybody else is measured against.
+//! Bare axum, the floor of all comparisons.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Peer for Floor {
     }
 }
 
-/// Keeps nothing and finds 1 everywhere, so that the handlers are the same.
+/// Stores nothing and reads 1 everywhere, so that the handlers are the same.
 #[derive(Debug)]
 pub(super) struct NoSession;
 

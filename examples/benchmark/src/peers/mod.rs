@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The session layers that are measured.
 
 mod floor;
 mod pass_through;
@@ -23,27 +23,28 @@ pub use steadfast::{Steadfast, hash_a_secret};
 
 use crate::cases::Case;
 
-/// Somebody who is measured. For one more: a file with this and `Visit`, and a line in [`ALL`].
+/// A session layer that is measured. To add one, write a file with this trait and `Visit`, and add
+/// a line to [`ALL`].
 pub trait Peer: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// The routes with the layer around them, and a fresh store whose sessions end after `lifetime`
-    /// without a request. Called within a runtime, which outlives the application.
+    /// Returns the routes with the layer around them, and an empty store whose sessions expire
+    /// after `lifetime` without a request. Called within a runtime that outlives the application.
     fn app(&self, lifetime: Duration) -> Router;
 
-    /// Whether there are sessions at all.
+    /// Returns true if the peer has sessions.
     fn has_sessions(&self) -> bool {
         true
     }
 
-    /// How many secrets a request of this case hashes.
+    /// Returns the number of secrets that a request of this case hashes.
     fn hashes(&self, case: Case) -> u32 {
         let _ = case;
         0
     }
 }
 
-/// Everybody, in the order of the tables. The first is the floor.
+/// All peers, in the order of the tables. The first one is the floor.
 pub const ALL: [&dyn Peer; 6] = [
     &Floor,
     &PassThrough,
@@ -53,14 +54,16 @@ pub const ALL: [&dyn Peer; 6] = [
     &Steadfast,
 ];
 
-/// Those who have sessions.
+/// Returns the peers with sessions.
 pub fn with_sessions() -> impl Iterator<Item = &'static dyn Peer> {
     ALL.into_iter().filter(|peer| peer.has_sessions())
 }
 
 pub fn named(name: &str) -> anyhow::Result<&'static dyn Peer> {
-    ALL.into_iter().find(|peer| peer.name() == name).with_context(|| format!("no peer {name:?}"))
+    ALL.into_iter()
+        .find(|peer| peer.name() == name)
+        .with_context(|| format!("unknown peer {name:?}"))
 }
 
-/// Long enough for every session to outlive its measurement.
+/// Longer than any measurement.
 pub const LONG: Duration = Duration::from_secs(24 * 60 * 60);

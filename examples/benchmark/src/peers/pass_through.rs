@@ -1,4 +1,4 @@
-//! A layer that does nothing: what every middleware pays.
+//! A layer that does nothing. It shows the cost of any middleware.
 
 use std::task::{Context, Poll};
 use std::time::Duration;

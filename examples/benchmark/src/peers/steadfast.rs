@@ -25,7 +25,7 @@ impl Peer for Steadfast {
         routes::<Session>().layer(SessionLayer::new(store.build()).lifetime(lifetime))
     }
 
-    /// The one that is presented, and the one that is handed out.
+    /// The presented secret, and the issued one.
     fn hashes(&self, case: Case) -> u32 {
         match case {
             Case::Anon | Case::Untouched => 0,
@@ -57,8 +57,8 @@ impl Visit for Session {
     }
 }
 
-/// What stores see of a secret: the one SHA-256 that a request costs more than its instructions tell,
-/// because callgrind has none of the processor's instructions for it.
+/// Returns a function that hashes a secret once. A request spends this SHA-256 in addition to its
+/// counted instructions, because callgrind lacks the processor's instructions for it.
 pub fn hash_a_secret() -> impl Fn() -> SecretHash {
     let token = Token::generate(RecordId::from_bytes([7; 16]), &Env::system());
     let token = token.expect("the system has randomness");
@@ -66,5 +66,5 @@ pub fn hash_a_secret() -> impl Fn() -> SecretHash {
     move || keyring.hash(&realm, token.secret())
 }
 
-/// Room for every session of every measurement.
+/// A budget for every session of every measurement.
 const ROOM: Budget = Budget { records: 4_000_000, bytes: 8 << 30 };

@@ -1,4 +1,4 @@
-//! tower-sessions with the store of its own.
+//! tower-sessions with its own memory store.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! tower-sessions with the store over moka, and in the version which that store is made for.
+//! tower-sessions with its store over moka, in the version that this store supports.
 
 use std::time::Duration;
 
@@ -45,5 +45,5 @@ impl Visit for Session {
     }
 }
 
-/// Room for every session of every measurement, with the bookkeeping of a bounded cache.
+/// A capacity for every session of every measurement, with the bookkeeping of a bounded cache.
 const CAPACITY: u64 = 4_000_000;

@@ -1,4 +1,4 @@
-//! The picture of the instructions: a group of bars for each case, readable on light and on dark.
+//! Charts of instructions: one group of bars per case, readable on light and dark backgrounds.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub(super) fn of(results: &Results) -> String {
     draw(TITLE, &peers, &CASES.map(|case| (case.name().to_owned(), bars(results, case))))
 }
 
-/// The same with sessions on a server.
+/// Draws the same chart for sessions on a server.
 pub(super) fn of_server(results: &Results, server: Server) -> String {
     let peers: Vec<_> = REMOTE.iter().filter(|peer| peer.server == server).collect();
     let of = |peer, case| results.remote_over_pass_through(peer, case).unwrap_or_default().max(0.0);
@@ -22,7 +22,7 @@ pub(super) fn of_server(results: &Results, server: Server) -> String {
     draw(SERVER, &names, &Case::REMOTE.map(|case| (case.name().to_owned(), bars(case))))
 }
 
-/// Bytes of a write between the nodes of a service.
+/// Draws the bytes of a write between the nodes of a service.
 pub(super) fn of_cluster(results: &Results) -> String {
     let bars = |nodes| (format!("{nodes} nodes"), cluster::writes(results, nodes));
     draw(CLUSTER, &MANAGERS, &NODES.map(bars))
@@ -49,7 +49,7 @@ fn draw(title: &str, peers: &[&str], groups: &[(String, Vec<f64>)]) -> String {
     svg
 }
 
-/// One's own is the last.
+/// The last peer is steadfast.
 fn colour(peer: usize, peers: usize) -> String {
     if peer + 1 == peers { "own".to_owned() } else { format!("p{peer}") }
 }
@@ -59,7 +59,7 @@ fn label(svg: &mut String, group: &str, y: usize) {
     put(svg, format_args!("<text class=\"case\" x=\"{x}\" y=\"{y}\">{group}</text>"));
 }
 
-/// What each peer with sessions takes for a case.
+/// Returns the figures of each peer with sessions for a case.
 fn bars(results: &Results, case: Case) -> Vec<f64> {
     let of = |peer| results.over_pass_through(peer, results.workload(case)?);
     peers::with_sessions().map(|peer| of(peer).unwrap_or_default().max(0.0)).collect()
@@ -100,7 +100,7 @@ fn put(svg: &mut String, element: std::fmt::Arguments<'_>) {
     writeln!(svg, "{element}").expect("a string takes any text");
 }
 
-/// The counter by the best means is the peers' `write` once more.
+/// `Count` is left out, because it is the same as `Write` for all other peers.
 const CASES: [Case; 8] = [
     Case::Anon,
     Case::Untouched,
@@ -135,7 +135,7 @@ const TOP: usize = 62;
 const BAR: usize = 14;
 const GAP: usize = 12;
 
-/// Colours that hold on both backgrounds; one's own is the one that stands out.
+/// Colours that are visible on both backgrounds. The one of steadfast stands out.
 const STYLE: &str = "<style>
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-size: 15px; font-weight: 600 }

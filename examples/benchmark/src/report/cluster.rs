@@ -1,4 +1,4 @@
-//! The tables of sessions on the nodes themselves, beside what was measured on Tomcat.
+//! The tables of sessions on the nodes themselves, beside figures of Tomcat.
 
 use super::Results;
 use super::table::{grouped, missing, row, table};
@@ -8,13 +8,13 @@ pub(super) fn of(results: &Results) -> String {
     [traffic(results), memory(results)].concat()
 }
 
-/// One figure of both modes.
+/// One figure, in both modes.
 struct Figure {
     name: &'static str,
     of: fn(&Traffic) -> Option<f64>,
     unit: fn(f64) -> String,
     goal: Option<(f64, &'static str)>,
-    /// With everything on all nodes, and with one backup.
+    /// With copies on all nodes, and with one backup.
     tomcat: [&'static str; 2],
 }
 
@@ -30,7 +30,7 @@ fn traffic(results: &Results) -> String {
     table("Sessions on the nodes: bytes of all links in both directions, and CPU", &header, &rows)
 }
 
-/// The row of a figure, unless there is none in this mode.
+/// Returns the row of a figure, if it exists in this mode.
 fn of_mode(results: &Results, figure: &Figure, backups: Backups) -> Option<String> {
     let of = |nodes: usize| {
         let mut known = results.cluster.traffic.iter();
@@ -71,7 +71,8 @@ fn name_of(backups: Backups) -> &'static str {
     if backups.is_some() { "one backup" } else { "all nodes" }
 }
 
-/// Bytes of a write of 100 B in the whole service, for the chart: Tomcat's two managers, and ours.
+/// Returns the bytes of a write of 100 B in the whole service, for the chart: Tomcat's two
+/// managers, and steadfast's modes.
 pub(super) fn writes(results: &Results, nodes: usize) -> Vec<f64> {
     let n = NODES.iter().position(|known| *known == nodes).unwrap_or_default();
     let own = MODES.map(|backups| {
@@ -164,13 +165,14 @@ fn millis(seconds: f64) -> String {
     format!("{:.1} ms", seconds * 1_000.0)
 }
 
-/// What is set beside: measured once on Tomcat 10.1.60, on loopback, as the bytes that its nodes sent
-/// each other for an attribute of that size, and as its heap. No part of a run.
+/// Figures of Tomcat 10.1.60, measured once on loopback and not part of a run: the bytes that its
+/// nodes sent each other for an attribute of that size, and its heap.
 ///
-/// Its DeltaManager keeps everything on all nodes. Bytes of a write of 100 B at 2, 3, 4 and 6 nodes:
+/// The DeltaManager keeps everything on all nodes. Bytes of a write of 100 B at 2, 3, 4 and 6
+/// nodes:
 const TOMCAT_DELTA: [f64; NODES.len()] = [900.0, 1_800.0, 2_800.0, 4_600.0];
 
-/// The same of its BackupManager, where every request reaches the owner.
+/// The same figure of the BackupManager, if every request reaches the owner.
 const TOMCAT_BACKUP: f64 = 1_200.0;
 
 const TOMCAT_MEMORY: [&str; MODES.len()] = ["1,160 B on each", "1,242 / 1,973 / 745 B"];

@@ -1,4 +1,4 @@
-//! What came of it: a table, the figures, and a picture.
+//! The results: tables, figures for programs, and charts.
 
 mod chart;
 mod cluster;
@@ -27,11 +27,11 @@ use crate::measure::wire::Wires;
 use crate::peers::{self, Floor, PassThrough, Peer, Remote};
 use crate::servers::Server;
 
-/// Everything that was measured. A peer or a kind of figure more is an entry more.
+/// All results. A further peer or kind of figure is one more entry.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
-    /// Of a request, by peer; the hash of a secret is among them.
+    /// Instructions per request, by peer, including the hash of a secret.
     pub instructions: BTreeMap<String, Vec<(Workload, f64)>>,
     pub allocations: Allocations,
     pub time: Times,
@@ -40,14 +40,15 @@ pub struct Results {
     pub overlap: BTreeMap<String, Kept>,
     pub wire: Wires,
     pub distance: Distances,
-    /// Of a request with sessions on a server, by peer; the pass-through layer is among them.
+    /// Instructions per request with sessions on a server, by peer, including the pass-through
+    /// layer.
     pub remote_instructions: BTreeMap<String, Instructions>,
-    /// Of sessions on the nodes themselves.
+    /// Sessions on the nodes themselves.
     #[serde(default)]
     pub cluster: Cluster,
 }
 
-/// Where it was measured.
+/// The machine on which the run took place.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     pub processor: String,
@@ -82,21 +83,21 @@ pub fn write(results: &Results, place: &Path) -> anyhow::Result<String> {
 }
 
 impl Results {
-    /// What an earlier run wrote.
+    /// Reads the results of an earlier run.
     pub fn read(place: &Path) -> anyhow::Result<Self> {
         let path = place.join("results.json");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Instructions of a request, as callgrind counted them.
+    /// Returns the instructions of a request, as callgrind counted them.
     fn instructions(&self, peer: &dyn Peer, workload: Workload) -> Option<f64> {
         let counted = self.instructions.get(peer.name())?;
         counted.iter().find(|(known, _)| *known == workload).map(|(_, counted)| *counted)
     }
 
-    /// What a peer adds to the pass-through layer, without the hashes of secrets: how callgrind counts
-    /// those says nothing about what they cost.
+    /// Returns the instructions that a peer adds to the pass-through layer. Hashes of secrets are
+    /// excluded, because callgrind's count of them does not reflect their cost.
     fn over_pass_through(&self, peer: &dyn Peer, workload: Workload) -> Option<f64> {
         let Workload::Requests { case, .. } = workload else { return None };
         let hash = self.instructions(peer, Workload::Hash)?;
@@ -104,19 +105,20 @@ impl Results {
         Some(own - self.instructions(&PassThrough, workload)?)
     }
 
-    /// What a peer with its sessions on a server adds to the pass-through layer, without hashes too.
+    /// Returns the instructions that a peer with its sessions on a server adds to the pass-through
+    /// layer, also without hashes.
     fn remote_over_pass_through(&self, peer: &Remote, case: Case) -> Option<f64> {
         let of = |name: &str| self.remote_instructions.get(name)?.get(&case).copied();
         let hash = self.instructions(&PassThrough, Workload::Hash)?;
         Some(of(peer.name)? - of(PassThrough.name())? - hash * f64::from((peer.hashes)(case)))
     }
 
-    /// What the floor takes for a request without a cookie.
+    /// Returns the instructions of the floor for a request without a cookie.
     fn floor(&self) -> Option<f64> {
         self.instructions(&Floor, self.workload(Case::Anon)?)
     }
 
-    /// The workload in which a case was counted for the tables.
+    /// Returns the workload of a case in the tables.
     fn workload(&self, case: Case) -> Option<Workload> {
         let counted = self.instructions.get(Floor.name())?;
         let is_it = |workload: &Workload| {
@@ -126,7 +128,7 @@ impl Results {
         counted.iter().map(|(workload, _)| *workload).find(is_it)
     }
 
-    /// The numbers of sessions, or of keys, that a case was counted with.
+    /// Returns the numbers of sessions, or of keys, with which a case was counted.
     fn grown(
         &self,
         case: Case,

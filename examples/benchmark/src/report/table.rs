@@ -179,7 +179,7 @@ pub(super) fn missing() -> String {
     "–".to_owned()
 }
 
-/// A whole number with a comma between thousands.
+/// Formats a whole number with a comma between thousands.
 pub(super) fn grouped(figure: f64) -> String {
     let digits = format!("{:.0}", figure.max(0.0));
     let mut text = String::new();

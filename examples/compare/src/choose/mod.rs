@@ -57,7 +57,7 @@ impl<'a> Chooser<'a> {
         Choice { strategy, reasons, changes: self.changes(answers, strategy) }
     }
 
-    /// What the answers leave, the least processor time first.
+    /// Returns the strategies that fit the answers, the one with the least processor time first.
     fn ranked(&self, answers: Answers) -> Vec<&Formulas> {
         let fits = |one: &&Formulas| why_not(one.strategy, answers).is_none();
         let mut left: Vec<_> = self.model.strategies.iter().filter(fits).collect();
@@ -122,7 +122,8 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// What the strategy lost when a node was killed, and what an outage of its server did.
+/// Describes the losses of the strategy when a node was killed, and the effect of an outage of its
+/// server.
 fn losses(measured: &Measured) -> Option<String> {
     let figure = |key| measured.figure(key);
     let lost = figure("kill_lost_sessions")?;

@@ -1,7 +1,7 @@
-//! The workload as a plan: when each request arrives, whose it is and what it does.
+//! The workload as a plan: the time, the session and the step of each request.
 //!
-//! Arrivals are open-loop. A request has its time whether or not earlier ones were answered, so that a
-//! stall shows as latency and does not thin out the load.
+//! Arrivals are open-loop. A request has its time whether or not earlier ones were answered, so a
+//! stall shows as latency and does not reduce the load.
 
 use std::time::Duration;
 

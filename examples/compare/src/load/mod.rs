@@ -1,4 +1,4 @@
-//! The load: visitors who carry out a plan over HTTP, and the records of what they met.
+//! The load: visitors who carry out a plan over HTTP, and the records of the responses.
 
 pub mod arrivals;
 pub mod http;
@@ -35,7 +35,7 @@ struct Shared {
     records: Mutex<Vec<Record>>,
 }
 
-/// The moment that a request belongs to: latency counts from there.
+/// The planned time of a request, from which its latency counts.
 #[derive(Clone, Copy)]
 struct Planned {
     phase: Phase,

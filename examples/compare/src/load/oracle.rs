@@ -11,7 +11,7 @@ pub struct Register {
 #[derive(Clone, Copy, Debug)]
 struct Write {
     sent: Duration,
-    /// `None` as long as it may happen or not.
+    /// `None` while the write may or may not have happened.
     acknowledged: Option<Duration>,
 }
 

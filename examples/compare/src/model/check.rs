@@ -1,4 +1,4 @@
-//! The check of the model: sizes that a seed draws before anything is fitted, measured afterwards.
+//! The check of the model: sizes are drawn from a seed before the fit, and measured afterwards.
 
 use std::time::Duration;
 
@@ -36,15 +36,15 @@ pub struct Drawn {
 pub struct Checked {
     /// The strategy and the size.
     pub drawn: Drawn,
-    /// The rates that the load had in fact.
+    /// The measured rates of the load.
     pub case: Case,
-    /// What was measured.
+    /// The measured values.
     pub measured: Taken,
     /// The share of the machine that other programs used, in percent.
     pub others_percent: f64,
 }
 
-/// A prediction beside what was measured.
+/// A prediction, and the measured value.
 #[derive(Clone, Debug)]
 pub struct Compared {
     /// The quantity, with its unit.
@@ -118,7 +118,7 @@ pub async fn measure(setting: &Setting<'_>, drawn: &Drawn) -> anyhow::Result<Che
 }
 
 impl Checked {
-    /// The predictions of a model beside what was measured, without what neither of them has.
+    /// Returns the predictions of a model with the measured values, where both exist.
     ///
     /// # Errors
     ///
@@ -141,18 +141,18 @@ impl Checked {
 }
 
 impl Compared {
-    /// The error of the prediction, as a share of what was measured.
+    /// The error of the prediction, relative to the measured value.
     pub fn error(&self) -> f64 {
         self.predicted / self.measured - 1.0
     }
 
-    /// True if the prediction is within 20 % of what was measured.
+    /// True if the prediction is within 20 % of the measured value.
     pub fn is_close(&self) -> bool {
         self.error().abs() <= CLOSE
     }
 }
 
-/// How far a prediction may be from what is measured.
+/// The largest relative error of a close prediction.
 pub const CLOSE: f64 = 0.2;
 
 /// Sizes that are drawn.

@@ -1,4 +1,5 @@
-//! Formulas: sums of terms, each a coefficient times something that a size decides, and their fit.
+//! Formulas: sums of terms, each a coefficient times a quantity that depends on the size, and their
+//! fit.
 
 use std::fmt;
 
@@ -13,14 +14,14 @@ pub struct At {
     pub reads: f64,
 }
 
-/// What a term grows with.
+/// The quantity that a term is proportional to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factor {
-    /// Nothing.
+    /// A constant.
     One,
     /// The nodes.
     Nodes,
-    /// Each node tells each other.
+    /// The ordered pairs of nodes.
     Pairs,
     /// Copies on all other nodes.
     Others,
@@ -36,20 +37,20 @@ pub enum Factor {
     Share,
     /// The share of sessions that a node holds, if two nodes hold each.
     TwoShares,
-    /// Each node to each other, by read: what flows for as long as there are reads, and not with each.
+    /// The ordered pairs of nodes, while there are reads, at any rate.
     PairsByRead,
 }
 
-/// A coefficient's companion.
+/// A term without its coefficient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// What it grows with.
+    /// The quantity that it is proportional to.
     pub factor: Factor,
-    /// True if it grows with the size of the value, too.
+    /// True if it is also proportional to the size of the value.
     pub is_by_byte: bool,
 }
 
-/// Something to expect, as a sum of terms.
+/// A predicted quantity, as a sum of terms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Formula(pub Vec<(f64, Term)>);
 
@@ -110,9 +111,9 @@ impl Formula {
         self.0.iter().map(|(coefficient, term)| coefficient * term.at(at)).sum()
     }
 
-    /// The sum of these terms that comes closest to the points, by relative error. No cost is negative,
-    /// so a term whose coefficient would be is left out. So is a term that the points cannot tell from
-    /// the others.
+    /// Fits the sum of these terms to the points, by relative error. No cost is negative, so a term
+    /// with a negative coefficient is left out. So is a term that the points cannot distinguish
+    /// from the others.
     pub fn fit(terms: &[Term], points: &[(At, f64)]) -> Self {
         let mut terms = terms.to_vec();
         while !terms.is_empty() {
@@ -143,7 +144,7 @@ fn least_squares(terms: &[Term], points: &[(At, f64)]) -> Option<Vec<f64>> {
         return Some(vec![0.0; n]);
     }
     for (at, value) in points {
-        // What is nearly nothing is not known to its last percent.
+        // The relative error of tiny values is not known precisely, so their weight is limited.
         let weight = value.abs().max(largest * 0.02).powi(-2);
         let row: Vec<_> = (0..n).map(|i| terms[i].at(*at) / scales[i]).collect();
         for i in 0..n {

@@ -1,12 +1,13 @@
-//! Memory that load takes, whatever the number of sessions: connections, and buffers that grow once.
+//! Memory that any load takes, independent of the number of sessions: connections, and buffers that
+//! grow once.
 //!
-//! Unit costs compare a service without load with one full of sessions, so they count that as part of the
-//! sessions. The calm load is the second, smaller filling, and tells it apart.
+//! Unit costs compare a service without load with one full of sessions, so they count this memory
+//! as part of the sessions. The calm load has fewer sessions, and so separates the two.
 
 use crate::report::Report;
 use crate::units::Units;
 
-/// The unit costs of a report with that memory as part of what a node and a server take without sessions.
+/// Returns the unit costs of a report, with that memory counted as part of an empty node or server.
 pub(super) fn under_load(report: &Report) -> Vec<Units> {
     let mut all = report.units.clone();
     for units in &mut all {
@@ -46,7 +47,7 @@ mod tests {
 
     #[test]
     fn memory_under_load_belongs_to_no_session() {
-        // 5 MB without sessions, 1 MB that load takes, and 1,000 sessions of 400 bytes.
+        // 5 MB without sessions, 1 MB under any load, and 1,000 sessions of 400 bytes.
         let mut report = report(vec![measured("Redis", &[("node_mb", 6.12e6 / 1_048_576.0)])]);
         report.units = units(Strategy::Redis, |_| 0.0);
         report.units.iter_mut().for_each(|one| one.node_session = 1_400.0);

@@ -27,7 +27,7 @@ pub struct Case {
     pub value_bytes: f64,
 }
 
-/// What a strategy takes at a size.
+/// The costs of a strategy at a size.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Taken {
     /// Bytes per second between nodes, and between nodes and server.
@@ -40,7 +40,7 @@ pub struct Taken {
     pub cpu_ms: f64,
 }
 
-/// What a strategy risks at a size.
+/// The risks of a strategy at a size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Risk {
     /// Sessions that end when a node dies.
@@ -67,7 +67,7 @@ pub struct Formulas {
     pub formulas: Vec<(Quantity, Formula)>,
 }
 
-/// Something that a formula tells.
+/// A quantity that a formula predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// Bytes per second at rest.
@@ -126,12 +126,13 @@ impl Formulas {
         Self { strategy, formulas: formulas.to_vec() }
     }
 
-    /// What the strategy takes at a size, with each node on a machine of its own.
+    /// Returns the costs at a size, with each node on a machine of its own.
     pub fn take(&self, case: Case) -> Taken {
         self.take_with(case, At { nodes: 1.0, value: case.value_bytes, reads: case.reads })
     }
 
-    /// The same with all nodes on one machine, where they share the memory of the program itself.
+    /// Returns the costs with all nodes on one machine, where they share the memory of the program
+    /// itself.
     pub fn take_on_one_machine(&self, case: Case) -> Taken {
         self.take_with(case, At { nodes: case.nodes, value: case.value_bytes, reads: case.reads })
     }
@@ -140,7 +141,7 @@ impl Formulas {
     fn take_with(&self, case: Case, sharers: At) -> Taken {
         let Case { nodes, sessions, reads, writes, turnovers, value_bytes: value } = case;
         let of = |quantity| self.of(quantity).at(At { nodes, value, reads });
-        // Reads that do not come cost nothing, not even what flows for as long as they do.
+        // Without reads, even their traffic at rest disappears.
         let read = |quantity| if reads > 0.0 { reads * of(quantity) } else { 0.0 };
         let sum = |rest, each, write, turnover| {
             of(rest) + read(each) + writes * of(write) + turnovers * of(turnover)
@@ -157,7 +158,7 @@ impl Formulas {
         Taken { traffic, node_memory, server_memory, cpu_ms }
     }
 
-    /// What the strategy risks at a size. This follows from where copies are, and is not fitted.
+    /// Returns the risks at a size. They follow from the places of copies, and are not fitted.
     pub fn risk(&self, case: Case) -> Risk {
         let Case { nodes, sessions, .. } = case;
         let (one_node, two_nodes) = match self.strategy {
@@ -232,7 +233,7 @@ impl Quantity {
         }
     }
 
-    /// The terms that a strategy's way of keeping copies suggests.
+    /// Returns the terms that follow from the strategy's way of keeping copies.
     fn terms(self, strategy: Strategy) -> Vec<Term> {
         use Factor::*;
         let (of, by_byte) = (Term::of, Term::by_byte);

@@ -46,7 +46,7 @@ fn article(answers: Answers, choice: &Choice) -> String {
     )
 }
 
-/// Shows the answer while its radio buttons are on.
+/// Shows the answer while its radio buttons are selected.
 fn rule(answers: Answers) -> String {
     let on = QUESTIONS.iter().zip(answers).map(|(question, answer)| {
         format!(":has(#{}-{}:checked)", question.id, question.answers[answer].0)
@@ -58,7 +58,7 @@ fn class(answers: Answers) -> String {
     answers.iter().fold("a".to_owned(), |class, answer| class + &answer.to_string())
 }
 
-/// When each strategy would be wrong, with what the run measured.
+/// Says when each strategy would be wrong, with the measured figures.
 fn wrong(report: &Report) -> String {
     let items = report.strategies.iter().filter_map(|one| {
         let strategy = Strategy::choices().find(|strategy| strategy.id() == one.id)?;
@@ -103,7 +103,7 @@ fn when_wrong(strategy: Strategy, one: &Measured, report: &Report) -> String {
     parts.join(" ")
 }
 
-/// What no run on one machine shows.
+/// Returns the price of a strategy that no run on one machine shows.
 fn price(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::Sticky => {
@@ -125,7 +125,7 @@ fn price(strategy: Strategy) -> &'static str {
     }
 }
 
-/// The answers that are on at first: a service of some nodes whose users must not notice a death.
+/// The preselected answers: a service of several nodes whose users must not notice the loss of one.
 const FIRST: Answers = [0, 0, 0, 1, 1];
 
 #[cfg(test)]

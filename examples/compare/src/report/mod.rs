@@ -1,4 +1,4 @@
-//! The report: what was measured, for people and for programs.
+//! The report, for people and for programs.
 
 mod page;
 mod verdict;
@@ -18,7 +18,7 @@ use crate::model::check::Checked;
 use crate::options::Options;
 use crate::units::Units;
 
-/// Everything that is shown, as it is in `report.json`.
+/// All contents of the report, as in `report.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The beginning of the run, in seconds since 1970.
@@ -31,7 +31,7 @@ pub struct Report {
     pub workload: Workload,
     /// Seconds of the calm load.
     pub calm_seconds: f64,
-    /// Seconds for which a node or a server stands still.
+    /// Seconds for which a node or a server is stopped.
     #[serde(default)]
     pub hold_seconds: f64,
     /// Seconds of load after a fault.
@@ -93,7 +93,7 @@ impl Report {
     ///
     /// If the text is no such report.
     pub fn parse(json: &str) -> anyhow::Result<Self> {
-        serde_json::from_str(json).context("this is not a report of a comparison")
+        serde_json::from_str(json).context("the file is not a report of a comparison")
     }
 
     /// The report that is kept in the repository.
@@ -138,7 +138,7 @@ pub(crate) mod tests {
     fn the_committed_report_is_read() {
         assert!(!Report::committed().strategies.is_empty());
         let error = Report::parse("{}").unwrap_err();
-        assert_eq!(error.to_string(), "this is not a report of a comparison");
+        assert_eq!(error.to_string(), "the file is not a report of a comparison");
     }
 
     #[test]

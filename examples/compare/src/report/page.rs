@@ -54,7 +54,7 @@ fn sentences(report: &Report) -> String {
     format!("<section class=\"verdict\">\n{}</section>\n", sentences.concat())
 }
 
-/// Notes that make the figures less certain than they look.
+/// Notes on the limits of the figures.
 fn warnings(report: &Report) -> String {
     let mut warnings = vec![match report.repeats {
         0 | 1 => format!(

@@ -18,7 +18,7 @@ pub(super) fn table(report: &Report) -> String {
     table
 }
 
-/// A figure as it is shown: without digits that a single pass cannot tell.
+/// A figure without digits beyond the precision of a single pass.
 pub(super) fn figure(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),

@@ -159,7 +159,8 @@ impl Service {
 
     /// Starts the node that the balancer knows already.
     async fn join(&mut self, workplace: &Workplace) -> anyhow::Result<()> {
-        let Joining { program, store, n } = self.joining.take().context("a node is to join")?;
+        let Joining { program, store, n } =
+            self.joining.take().context("no node is waiting to join")?;
         let mut node = Node::start(workplace, &program, &self.places, n, &store).await?;
         node.serves().await?;
         self.nodes.push(node);
@@ -206,7 +207,7 @@ impl Node {
     async fn serves(&mut self) -> anyhow::Result<()> {
         let line = self.leash.line().await?;
         if !line.starts_with("listening on http://") {
-            bail!("node {} says {line:?}", self.label);
+            bail!("unexpected output of node {}: {line:?}", self.label);
         }
         Ok(())
     }
@@ -311,7 +312,7 @@ async fn within(mut is_so: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("it takes more than 30 s")
+    bail!("timed out after 30 s")
 }
 
 /// The file with the secret of replicated nodes.

@@ -44,7 +44,7 @@ async fn build_program(
     let built = build.status().await.context("cannot start cargo")?;
     ensure!(built.success(), "cargo cannot build {name}");
     let program = into.map_or_else(target, Ok)?.join(PROFILE).join(name);
-    ensure!(program.exists(), "there is no {}", program.display());
+    ensure!(program.exists(), "cargo did not create {}", program.display());
     Ok(program)
 }
 

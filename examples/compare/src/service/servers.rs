@@ -1,4 +1,4 @@
-//! The server that some strategies keep sessions on.
+//! The servers that store sessions for some strategies.
 
 use std::time::Duration;
 
@@ -80,8 +80,9 @@ impl Running {
         }
     }
 
-    /// Kills the primary, and has the replica take over. Sentinels see to that for Redis; for PostgreSQL
-    /// this program does it after a second, as the tools for that would.
+    /// Kills the primary, and lets the replica take over. Sentinels promote the replica of Redis.
+    /// For PostgreSQL, this program promotes the standby after a second, like common failover
+    /// tools.
     pub(super) async fn fail_over(&mut self) -> anyhow::Result<()> {
         tokio::task::block_in_place(|| match self {
             Self::RedisWithReplica(redis) => {
@@ -98,7 +99,7 @@ impl Running {
         Ok(())
     }
 
-    /// Has it do nothing, and keep its connections.
+    /// Stops the server without closing its connections.
     pub(super) fn pause(&self) {
         tokio::task::block_in_place(|| match self {
             Self::Redis(redis) => redis.pause(),
@@ -133,5 +134,5 @@ impl std::fmt::Debug for Running {
     }
 }
 
-/// How long it takes the tools around PostgreSQL to notice that it is gone.
+/// The time after which a PostgreSQL failover tool notices the loss.
 const NOTICING: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! axum_session with its stores over redis_pool and sqlx. It keeps sessions in the process as well, an
-//! hour long.
+//! axum_session with its stores over redis_pool and sqlx. It also caches sessions in the process,
+//! for an hour.
 
 use std::fmt::Debug;
 

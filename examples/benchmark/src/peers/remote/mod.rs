@@ -1,4 +1,4 @@
-//! Those who keep sessions on a server.
+//! The peers that keep sessions on a server.
 
 mod axum_session;
 mod steadfast;
@@ -17,13 +17,13 @@ pub struct Remote {
     pub name: &'static str,
     pub server: Server,
     open: fn(String) -> Opening,
-    /// How many secrets a request of this case hashes.
+    /// Returns the number of secrets that a request of this case hashes.
     pub hashes: fn(Case) -> u32,
 }
 
 impl Remote {
-    /// The routes with the layer around them, and the store on the server at an address. To be called
-    /// within a runtime, which outlives the application.
+    /// Returns the routes with the layer around them, and the store on the server at an address.
+    /// Called within a runtime that outlives the application.
     pub async fn app(&self, address: &str) -> anyhow::Result<Router> {
         (self.open)(self.server.url(address)).await.context(self.name)
     }
@@ -31,7 +31,7 @@ impl Remote {
 
 type Opening = BoxFuture<'static, anyhow::Result<Router>>;
 
-/// Everybody with their stores, in the order of the tables.
+/// All peers with their stores, in the order of the tables.
 pub static REMOTE: [Remote; 6] = [
     Remote {
         name: "tower-sessions 0.14 Redis",
@@ -72,7 +72,7 @@ pub static REMOTE: [Remote; 6] = [
 ];
 
 pub fn remote_named(name: &str) -> anyhow::Result<&'static Remote> {
-    REMOTE.iter().find(|peer| peer.name == name).with_context(|| format!("no peer {name:?}"))
+    REMOTE.iter().find(|peer| peer.name == name).with_context(|| format!("unknown peer {name:?}"))
 }
 
 fn none(_: Case) -> u32 {

@@ -1,4 +1,4 @@
-//! Steadfast with the store that a URL names.
+//! Steadfast with the store of a URL.
 
 use ::steadfast::{Session, SessionLayer, connect};
 
@@ -13,7 +13,7 @@ pub(super) fn open(url: String) -> Opening {
     })
 }
 
-/// The store makes no difference to the secrets.
+/// The store does not affect the number of hashed secrets.
 pub(super) fn hashes(case: Case) -> u32 {
     Steadfast.hashes(case)
 }

@@ -1,4 +1,4 @@
-//! tower-sessions with its stores over fred and sqlx, in the version which those are made for.
+//! tower-sessions with its stores over fred and sqlx, in the version that these stores support.
 
 use sqlx::PgPool;
 use tower_sessions_of_stores::{Session, SessionManagerLayer};
