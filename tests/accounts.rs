@@ -1,5 +1,5 @@
-//! A password changes: what it opened ends, and what it is about to open never begins. As the guide has
-//! it.
+//! A changed password ends the sessions that the old one opened, and stops its sign-ins in progress, as in the
+//! guide.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ async fn a_late_sign_in_after_revocation_fails() {
     let late = site.visitor();
     let tab = late.clone();
     let under_way = tokio::spawn(async move { tab.post("/slow-login").await });
-    // The password was right, and the response is not under way yet.
+    // The password was accepted, but the response has not started.
     decided.wait().await;
     this.post("/password").await.ok();
     decided.wait().await;
@@ -42,7 +42,7 @@ async fn a_late_sign_in_after_revocation_fails() {
 
 type Store = Arc<MemoryStore>;
 
-/// An application whose slow sign-in waits twice for the test.
+/// An application whose slow sign-in waits for the test twice.
 fn site() -> (Site<Router>, Arc<Barrier>) {
     let (clock, decided) = (Clock::default(), Arc::new(Barrier::new(2)));
     let store: Store = Arc::new(MemoryStore::builder().env(Env::with_clock(clock.clone())).build());

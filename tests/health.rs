@@ -1,4 +1,4 @@
-//! What a balancer and an orchestrator see of a node.
+//! The health of a node, as balancers and orchestrators see it.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -48,7 +48,7 @@ async fn answers_are_not_cached_and_reveal_nothing() {
     }
 }
 
-/// What `/healthz` and `/readyz` answer, beside an application of its own state.
+/// Returns the statuses of `/healthz` and `/readyz` beside an application with a state of its own.
 async fn seen(health: &Health) -> [u16; 2] {
     let app = Router::<u8>::new().merge(health.router()).with_state(7);
     let client = Site::new(|_| app).visitor();

@@ -1,4 +1,4 @@
-"""What no schema says of a manifest: that its parts fit each other."""
+"""Checks what no schema can: that the parts of a manifest match each other."""
 
 import sys
 
@@ -35,7 +35,7 @@ def check(path):
 
 
 def check_nodes(documents, workload, container):
-    """The names under which nodes look for each other are those that they have."""
+    """Checks that nodes look for each other under their own names."""
     name, spec = workload["metadata"]["name"], workload["spec"]
     headless = next(d for d in documents if d["spec"].get("clusterIP") == "None")
     assert headless["metadata"]["name"] == spec["serviceName"]
@@ -51,4 +51,4 @@ def check_nodes(documents, workload, container):
 
 for manifest in sys.argv[1:]:
     check(manifest)
-    print(f"{manifest}: its parts fit")
+    print(f"{manifest}: its parts match")

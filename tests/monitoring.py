@@ -1,4 +1,4 @@
-"""What promtool does not check: that each alert has a test and a runbook, and that the dashboard's queries are PromQL.
+"""Checks what promtool does not: that each alert has a test and a runbook, and that the dashboard's queries are PromQL.
 
 Writes the queries as recording rules, which promtool can read.
 """
@@ -17,7 +17,7 @@ def load(name):
 
 
 def expected(test):
-    """The alerts that a unit test sees firing."""
+    """Returns the alerts that fire in a unit test."""
     return {check["alertname"] for check in test["alert_rule_test"] if check["exp_alerts"]}
 
 

@@ -219,7 +219,7 @@ class Load:
 
 
 class Prometheus:
-    """Prometheus with the rules, their durations divided by the factor by which the scrapes are faster."""
+    """Prometheus with the rules. Their durations are shortened by the factor by which scrapes are faster."""
 
     def __init__(self):
         self.jobs, self.address, self.started = {}, f"127.0.0.1:{free_port()}", time.time()
@@ -329,7 +329,7 @@ def sticky():
     ahead = dict(member, **{"__Host-id-seen": str(2**64 - 1)})
     expect("sticky", "SessionsRolledBack", during=lambda: call(server.address, "GET", "/peek", dict(ahead)))
     members = [server.member(f"user{n}") for n in range(200)]
-    # A load leaves a copy on the node, so that it can write without the backup.
+    # Loading a session leaves a copy on the node, so that it can write without the backup.
     [call(server.address, "GET", "/peek", member) for member in members]
     backup.kill()
     write = lambda: members and call(server.address, "POST", "/put", members.pop(), "1")
@@ -367,7 +367,7 @@ def slots():
     [nodes[0].member(f"user{n}") for n in range(30)]
     for node in nodes[3:]:
         node.process.kill()
-    # Slots whose owner and backup ended together wait for them for 60 s.
+    # Slots whose owner and backup ended together wait 60 s for them.
     expect("slots", "ReplicatedSlotsWait")
 
 

@@ -1,4 +1,4 @@
-//! What tests of applications are given.
+//! The helpers for tests of applications.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -165,7 +165,7 @@ fn app(sessions: SessionLayer) -> Router {
         .layer(sessions)
 }
 
-/// A store that can be made to fail, and its clock.
+/// A store that fails on demand, and its clock.
 fn store() -> (FaultyStore, Clock) {
     let clock = Clock::default();
     let memory = MemoryStore::builder().env(Env::with_clock(clock.clone())).build();

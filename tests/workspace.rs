@@ -1,4 +1,4 @@
-//! What must hold of the workspace as a whole: licences, minimum Rust version, layering.
+//! Rules for the whole workspace: licences, minimum Rust version, layering.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ fn every_dependency_has_a_permissive_licence() {
         let terms = licence.split(" AND ").all(|term| {
             term.split(" OR ").any(|choice| allowed.contains(&choice.trim_matches(['(', ')', ' '])))
         });
-        // The one exception: a copyleft of files, and none of them is changed.
+        // The one exception is a file-level copyleft, and none of its files is changed.
         let is_foca = package["name"] == "foca" && licence == "MPL-2.0";
         assert!(terms || is_foca, "{} is under {licence:?}", package["name"]);
         let source = package["source"].as_str().unwrap();
@@ -98,12 +98,12 @@ fn every_test_belongs_to_a_package() {
 }
 
 #[test]
-fn what_the_architecture_names_exists() {
+fn everything_that_the_architecture_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let named: BTreeSet<_> = text.split('`').skip(1).step_by(2).collect();
     let (paths, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|name| name.contains('/'));
-    assert!(paths.len() > 80 && others.len() > 60, "the page is not read as it is meant to be");
+    assert!(paths.len() > 80 && others.len() > 60, "too few names were found in ARCHITECTURE.md");
     let mut code = String::new();
     for path in paths {
         let path = root.join(path);
@@ -189,7 +189,7 @@ fn the_readme_has_at_most_700_words() {
     }
 }
 
-/// The name of a function in `Type::function`, or that of a test.
+/// Returns the name of the function in `Type::function`, or of a test.
 fn function(name: &str) -> Option<&str> {
     let function = name.rsplit("::").next()?;
     let is_snake = |text: &str| {
@@ -222,7 +222,7 @@ fn sources(package: &Value) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a package is built with, its tests left aside.
+/// Returns the packages that a package is built with, without its tests.
 fn tree(package: &str) -> BTreeSet<String> {
     let text = cargo(&["tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none"]);
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()

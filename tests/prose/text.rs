@@ -23,17 +23,13 @@ impl Passage {
     }
 }
 
-/// All passages of the files below a directory.
-pub(crate) fn passages(root: &Path, directory: &Path) -> Vec<Passage> {
-    let mut entries: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    entries.iter().flat_map(|path| passages_at(root, path)).collect()
-}
-
-fn passages_at(root: &Path, path: &Path) -> Vec<Passage> {
-    if path.is_dir() {
-        return if path.ends_with("target") { Vec::new() } else { passages(root, path) };
+/// Returns all passages of a file, or of the files below a directory.
+pub(crate) fn passages(root: &Path, path: &Path) -> Vec<Passage> {
+    if path.is_dir() && !path.ends_with("target") {
+        let entries = fs::read_dir(path).unwrap();
+        let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        return entries.iter().flat_map(|entry| passages(root, entry)).collect();
     }
     let kind = path.extension().and_then(|extension| extension.to_str());
     if !matches!(kind, Some("rs" | "md")) {
