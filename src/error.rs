@@ -20,7 +20,7 @@ use crate::store_client::BreakerOpen;
 #[non_exhaustive]
 pub enum Error {
     /// The store failed, so it is not confirmed that the call took effect. 503.
-    #[error("the session store failed: what was asked is not confirmed")]
+    #[error("the session store failed: the operation is not confirmed")]
     Store(#[source] StoreError),
     /// An earlier call of this request failed, so nothing of the request is kept. 503.
     #[error("the session cannot be used, because an earlier call to its store failed")]

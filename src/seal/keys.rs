@@ -94,8 +94,9 @@ impl SealKeys {
         Ok(self)
     }
 
-    /// Also accepts values that are not sealed: for a service that had none sealed so far, until the
-    /// absolute lifetime is over. Without it, such a value does not open.
+    /// Also accepts values that are not sealed. By default, reading such a value is an error.
+    ///
+    /// A service that enables sealing needs this until its oldest session has reached its absolute deadline.
     ///
     /// # Examples
     ///
@@ -109,8 +110,10 @@ impl SealKeys {
         Self { accepts_plain: true, ..self }
     }
 
-    /// Seals nothing yet, and accepts values that are not sealed: the first step of switching sealing on,
-    /// while other nodes cannot open what this one would seal, and the first of switching it off.
+    /// Writes values unsealed, and accepts values that are not sealed.
+    ///
+    /// This is the first step of enabling sealing, as long as other nodes cannot open sealed values, and the
+    /// first step of disabling it.
     ///
     /// # Examples
     ///

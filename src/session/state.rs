@@ -36,9 +36,9 @@ pub(crate) struct State {
 
 /// A value as a request sees it.
 pub(super) enum Value<'s> {
-    /// The request wrote it, and has not sent it yet.
+    /// Written by this request, and not sent to the store yet.
     Own(&'s [u8]),
-    /// The store has it under this record, maybe sealed.
+    /// Loaded from this record of the store, possibly sealed.
     Stored(RecordId, &'s [u8]),
 }
 

@@ -81,15 +81,15 @@ struct Browser {
     token: Option<Token>,
 }
 
-/// A request, and its handle, which lives on after the answer.
+/// A request and its handle, which outlives the response.
 struct Opened {
     layer: SessionLayer,
     browser: usize,
     session: Session,
-    /// Has the handler return.
+    /// Lets the handler return.
     gate: Option<oneshot::Sender<()>>,
     reply: Option<JoinHandle<Response<Body>>>,
-    /// A wait for the end of the session, since the request arrived.
+    /// Resolves when the session ends. The wait begins with the request.
     ended: Option<Wait>,
 }
 

@@ -297,5 +297,5 @@ where
     BoxCloneSyncService::new(service.map_response(|response| response.map(Body::new)))
 }
 
-const NOT_CONFIRMED: &str = "the session store failed: what was asked is not confirmed";
+const NOT_CONFIRMED: &str = "the session store failed: the operation is not confirmed";
 const LONG: Duration = Duration::from_secs(60);

@@ -84,7 +84,7 @@ async fn error_answers_say_nothing_of_the_store() {
             let body = reply.await.body;
             let known = [
                 "",
-                "the session store failed: what was asked is not confirmed",
+                "the session store failed: the operation is not confirmed",
                 "another request rotated the session's token",
                 "nobody is signed in",
             ];

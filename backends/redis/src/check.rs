@@ -178,7 +178,9 @@ async fn warn_of_eviction(server: &Server) {
             "Redis may end sessions early: set maxmemory-policy to noeviction"
         ),
         Ok(_) => {}
-        Err(fault) => tracing::debug!(target: "steadfast", ?fault, "the server does not say INFO"),
+        Err(fault) => {
+            tracing::debug!(target: "steadfast", ?fault, "failed to read INFO from the server")
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Sessions {
         };
         for id in ended {
             if let Err(error) = self.enqueue(keeper, *id, None).await {
-                tracing::debug!(target: "steadfast", %error, "the end of a session is reported late");
+                tracing::debug!(target: "steadfast", %error, "failed to queue the end of a session; it will be reported late");
             }
         }
     }

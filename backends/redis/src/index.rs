@@ -164,7 +164,7 @@ impl Sessions {
     /// principal, so the record is loaded.
     pub(crate) async fn relist(&self, id: RecordId) {
         if let Err(error) = self.try_to_relist(id).await {
-            tracing::debug!(target: "steadfast", %error, "an elevation is not in its index");
+            tracing::debug!(target: "steadfast", %error, "failed to index an elevation");
         }
     }
 

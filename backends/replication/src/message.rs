@@ -212,7 +212,7 @@ pub enum Write {
 }
 
 impl Message {
-    /// Takes calls with these numbers out of a message that is not sent yet, or is to be sent again.
+    /// Removes the calls with these numbers from a message that is not sent yet, or will be resent.
     pub fn retract(&mut self, numbers: &BTreeSet<u64>, lowest_open: u64) {
         match self {
             Self::Call { number, .. } if numbers.contains(number) => {

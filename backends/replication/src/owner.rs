@@ -597,7 +597,7 @@ impl Task {
         self.stage.is_none()
     }
 
-    /// Ends a pause, and gives up the steps of a call whose caller gave it up.
+    /// Ends a pause that is over, and abandons the steps of a call that its caller abandoned.
     fn give_up_steps(&mut self, now: Duration) {
         let is_given_up = self.queue.front().is_some_and(|asked| asked.until <= now);
         let is_over = match &self.stage {

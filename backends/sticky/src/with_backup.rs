@@ -275,7 +275,7 @@ impl WithBackup {
         patch.own(self.label.clone());
         let answer = self.backup.update(id, &patch, &RequestHint::default()).await;
         let Ok(Outcome::Applied(applied)) = answer else {
-            tracing::debug!(target: "steadfast", session = %id, ?answer, "not taken over");
+            tracing::debug!(target: "steadfast", session = %id, ?answer, "failed to take over a session");
             return None;
         };
         if let Some(owner) = &record.owner {

@@ -122,7 +122,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "small answers of a connection may be late");
+            tracing::debug!(%error, "failed to set TCP_NODELAY; small responses may be delayed");
         }
     });
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone());
@@ -132,7 +132,7 @@ async fn serve(
     };
     tokio::select! {
         served = server => served?,
-        () = patience => tracing::warn!("requests under way were cut"),
+        () = patience => tracing::warn!("cut off requests that were still in progress"),
     }
     Ok(())
 }

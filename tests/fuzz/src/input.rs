@@ -25,12 +25,12 @@ impl<'a> Input<'a> {
         u64::from_le_bytes(self.bytes())
     }
 
-    /// The next bytes, as a number that is rarely large.
+    /// Returns the next bytes as a number that is rarely large.
     pub fn small(&mut self) -> u32 {
         u32::from_le_bytes(self.bytes())
     }
 
-    /// A length, and so many bytes.
+    /// Reads a length, and returns that number of bytes.
     pub fn slice(&mut self) -> &'a [u8] {
         let len = usize::from(self.byte()).min(self.0.len());
         let (slice, rest) = self.0.split_at(len);
@@ -38,7 +38,7 @@ impl<'a> Input<'a> {
         slice
     }
 
-    /// A line, or all of the rest.
+    /// Returns the next line, or all remaining bytes if there is no line break.
     pub fn line(&mut self) -> String {
         let end = self.0.iter().position(|byte| *byte == b'\n').unwrap_or(self.0.len());
         let line = String::from_utf8_lossy(&self.0[..end]).into_owned();
@@ -46,7 +46,7 @@ impl<'a> Input<'a> {
         line
     }
 
-    /// All that is left.
+    /// Returns all remaining bytes.
     pub fn rest(self) -> &'a [u8] {
         self.0
     }

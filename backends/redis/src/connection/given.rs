@@ -37,5 +37,5 @@ impl Given {
 
 /// A feature that needs a connection of the store's own.
 #[derive(Debug, thiserror::Error)]
-#[error("a connection that was given to the store serves calls alone")]
+#[error("a connection of the application supports only calls, not subscriptions")]
 pub(super) struct CallsAlone;

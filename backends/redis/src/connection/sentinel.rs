@@ -102,7 +102,7 @@ impl Drop for Following {
 async fn follow(sentinels: Sentinels, sentinel: Address, server: Weak<Server>) {
     while server.strong_count() > 0 {
         if let Err(fault) = sentinels.hear(&sentinel, &server).await {
-            tracing::debug!(target: "steadfast", ?fault, %sentinel, "not heard");
+            tracing::debug!(target: "steadfast", ?fault, %sentinel, "lost the subscription to a sentinel");
         }
         tokio::time::sleep(PAUSE).await;
     }

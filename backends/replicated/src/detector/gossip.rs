@@ -34,16 +34,16 @@ impl Identity for Life {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GossipError {
     /// It cannot be read.
-    #[error("{len} bytes of gossip cannot be read")]
+    #[error("cannot decode {len} bytes of gossip")]
     Unreadable { len: usize },
     /// It names another sender than the node at the other end of the link.
-    #[error("gossip of {boot:?} came from another node")]
+    #[error("another node sent gossip in the name of {boot:?}")]
     Foreign { boot: Boot },
     /// It is malformed.
     #[error("malformed gossip message")]
     Refused(#[source] foca::Error),
     /// It is longer than a packet may be.
-    #[error("gossip of {len} bytes does not fit")]
+    #[error("a gossip message of {len} bytes does not fit into a packet")]
     TooLong { len: usize },
 }
 

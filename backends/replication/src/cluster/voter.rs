@@ -27,7 +27,7 @@ pub struct Promise {
     pub accepted: Option<(Ballot, Arc<Epoch>)>,
     /// The slots that it knows to be served, in the epoch whose successor is chosen.
     pub served: SlotSet,
-    /// The boots that it heard within 60 s: their absence is not a reason to give up a slot (G1).
+    /// The boots that it heard from within 60 s. Slots are not given up for lack of their copies (G1).
     pub heard: BTreeSet<Boot>,
 }
 

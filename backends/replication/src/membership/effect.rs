@@ -54,8 +54,8 @@ pub enum Problem {
     /// It is not admitted.
     #[error("it is not admitted")]
     Refused(#[source] Refusal),
-    /// No majority of the voters is in sight.
-    #[error("no majority of the voters of epoch {epoch:?} is in sight; missing: {missing:?}")]
+    /// No majority of the voters is reachable.
+    #[error("no majority of the voters of epoch {epoch:?} is reachable; missing: {missing:?}")]
     NoMajority {
         /// The epoch that an operator could found from.
         epoch: EpochId,

@@ -56,7 +56,7 @@ pub(super) enum Next {
     /// The session is admitted, and these ended for it; the others had ended before. `None`: it is not admitted
     /// yet, since there were too many to end at a time, or the list was full of others.
     Admitted { ended: Option<Vec<RecordId>>, gone: Vec<(RecordId, Principal)> },
-    /// The list knows that the session ended.
+    /// The session's end is on the list.
     Removed,
     /// The list cannot admit another session yet.
     Later,

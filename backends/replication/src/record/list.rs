@@ -68,7 +68,7 @@ impl ListEntry {
     }
 }
 
-/// The sessions of a list, and what ends for their logins.
+/// The sessions of a list, and those that end because of their logins.
 #[cfg(any(test, feature = "wire"))]
 type Contents = (Vec<(RecordId, ListEntry)>, Vec<(RecordId, Displaced)>);
 

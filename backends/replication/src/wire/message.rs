@@ -190,7 +190,7 @@ fn readers_bytes(readers: &[(Boot, Duration)]) -> Vec<u8> {
     bytes
 }
 
-/// The message. One of a kind that this version does not know keeps its place in the stream.
+/// Decodes a message. A message of an unknown kind counts in the stream, but has no effect.
 pub(super) fn decode(message: proto::Message) -> Result<Message, WireError> {
     match message.kind {
         Some(Kind::Bundle(bundle)) => {

@@ -318,14 +318,14 @@ fn node(answer: &Answer) -> Option<u8> {
 /// The header in which the balancer names the node.
 pub const SERVED_BY: &str = "x-served-by";
 
-/// Visitors who sign in or are audited at a time.
+/// The number of visitors who sign in or are audited concurrently.
 const AT_A_TIME: usize = 16;
 
-/// Sessions whose counter is added to.
+/// The number of sessions whose counters are incremented.
 const COUNTED: usize = 30;
 
-/// Additions to one counter at the same moment.
+/// The number of concurrent additions to one counter.
 const TOGETHER: usize = 8;
 
-/// Cookies of ended sessions that are tried again after a phase.
+/// The number of cookies of ended sessions that are replayed after a phase.
 const REPLAYED: usize = 100;

@@ -412,7 +412,7 @@ impl Ended {
         [self.old.fork(), bare]
     }
 
-    /// A node that is able to tell does not know the old cookie, and knows what there is instead.
+    /// Waits until the node can answer. Then it must not know the old cookie, and must know the new session.
     async fn assert_dead(&self, cluster: &Cluster, node: usize) {
         let knows = async |client: &Client| {
             let client = client.fork().at(cluster.node(node));
