@@ -58,7 +58,7 @@ impl SessionChanges {
                 return Ok(SessionChange::Ended(reason));
             }
             if !self.session.reload_for_stream().await {
-                // The store is away, or a copy of it is behind.
+                // The store is unreachable, or its copy lags.
                 sleep(RETRY).await;
             }
         }

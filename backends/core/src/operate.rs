@@ -127,7 +127,7 @@ struct Checked {
 }
 
 impl Probe {
-    /// The time that an answer is repeated: 1 s.
+    /// The time for which a result is reused: 1 s.
     pub const INTERVAL: Duration = Duration::from_secs(1);
 
     /// Checks that a sign-in works.

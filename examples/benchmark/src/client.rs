@@ -115,7 +115,7 @@ impl Client {
 
     pub async fn call(&self, request: Request<Body>) -> anyhow::Result<Response> {
         let response = self.app.clone().oneshot(request).await?;
-        ensure!(response.status() == StatusCode::OK, "answered {}", response.status());
+        ensure!(response.status() == StatusCode::OK, "unexpected status {}", response.status());
         Ok(response)
     }
 }

@@ -109,16 +109,16 @@ fn words(text: &str) {
     assert_eq!(principal.is_ok(), is_free(256));
 }
 
-/// The answer of a future that waits for nothing, as the memory store's do.
+/// Polls a future that is ready immediately, like those of the memory store.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(answer) => answer,
-        std::task::Poll::Pending => panic!("a memory store waits for nothing"),
+        std::task::Poll::Pending => panic!("a memory store is always ready"),
     }
 }
 
-/// The password, followed by a sign that neither a scheme nor the name of a setting has.
+/// A password that no generated scheme or setting contains by chance.
 const PASSWORD: &str = "hunter2";
 
 const OTHER: [u8; 33] = [7; 33];

@@ -45,7 +45,7 @@ impl Queue {
 }
 
 impl Frames {
-    /// The next frame; it waits until [`sent`](Self::sent) says otherwise.
+    /// Returns the next frame. Its bytes count as waiting until [`sent`](Self::sent) is called.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         self.frames.recv().await
     }

@@ -509,7 +509,7 @@ impl Membership {
         }
     }
 
-    /// Notes what a message says besides its content.
+    /// Tells the turn-taking of proposers about the ballot of a message.
     fn on_ballot(&mut self, message: &cluster::Message, now: Duration) {
         let turns = &mut self.agenda.turns;
         match message {

@@ -24,12 +24,12 @@ async fn a_stalled_node_catches_up() {
     let verdict = witnesses.judge(&cluster.running()).await;
     let figures = verdict.figures();
     eprintln!(
-        "10 s of standing still: holders alike {took:?} later, at rest {rested:?}: {figures}"
+        "stopped for 10 s: holders agreed after {took:?}, and were at rest after {rested:?}: {figures}"
     );
     verdict.assert_nothing_lost();
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(verdict.unanswered, 0);
-    // The second of the store, and some for a busy machine.
+    // The store's timeout is 1 s. The rest is a margin for a busy machine.
     assert!(verdict.slowest < Duration::from_millis(1_500), "{:?}", verdict.slowest);
     assert!(verdict.slowest_login < Duration::from_millis(6_500), "{:?}", verdict.slowest_login);
 }

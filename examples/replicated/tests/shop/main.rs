@@ -95,7 +95,7 @@ async fn the_secret_file_is_private_and_removed() {
         let secret = example.secret();
         let mode = secret.metadata().unwrap().permissions().mode();
         assert_eq!((mode & 0o777, secret.metadata().unwrap().len()), (0o600, 32));
-        // It has come so far as to listen to signals.
+        // A process that serves pages also handles signals.
         example.visitor().page().await.unwrap();
         send(signal, example.id());
         assert!(example.ended().await.success());

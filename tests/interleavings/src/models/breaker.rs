@@ -1,4 +1,4 @@
-//! The breaker before a store.
+//! The circuit breaker of a store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use shuttle::thread::{self, JoinHandle};
 
 use crate::breaker::{Breaker, Failure, Pass};
 
-/// An answer arrives while a failure opens the breaker.
+/// A call is answered while a failure opens the breaker. The next good probe closes it.
 pub fn a_good_probe_closes_it() {
     let breaker = failed(Breaker::LEAST - 1);
     let failing = spawn(&breaker, |breaker| fail(breaker, Pass::Call, START));
