@@ -62,6 +62,7 @@ const CLEAN: &[&str] = &[
     "tests/network",
     "tests/prose",
     "tests/security",
+    "tests/simulation",
     "tests/strategies",
     "tests/testing.rs",
     "tests/testkit",

@@ -1,20 +1,21 @@
-//! The replication protocol under every order of events, and under faults that overlap.
+//! The replication protocol under every order of events, and under overlapping faults.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`explore`] | reaches every state of a model, breadth first |
-//! | [`cluster`] | the real cluster component of several nodes, as such a model |
+//! | [`explore`] | visits every state of a model, breadth first |
+//! | [`cluster`] | a model of the cluster component of several nodes |
 //! | [`membership`] | several memberships on a network with faults |
 //! | [`mishaps`] | memberships through one mishap each |
 //! | [`tenants`] | the records of several members, under epochs that follow each other fast |
-//! | [`process`] | what the simulation drives |
+//! | [`process`] | the interface of a simulated process |
 //! | [`world`] | nodes, clocks, links and time |
-//! | [`faults`] | what breaks |
-//! | [`history`] | what clients were told, and whether one server could have told it |
+//! | [`faults`] | faults, and their repair |
+//! | [`history`] | the answers that clients got, and whether a single server could have given them
+//! |
 //! | [`run`] | one run of all of these |
-//! | [`scenarios`] | runs in which one thing goes wrong that once did |
-//! | [`node`] | the engine of a node, as the simulation drives it |
-//! | [`primary`] | a service that is right or wrong on demand, to test the simulation with |
+//! | [`scenarios`] | repetitions of earlier failures |
+//! | [`node`] | the engine of a node, as a simulated process |
+//! | [`primary`] | a service that is right or wrong on demand, which tests the simulation |
 
 pub mod cluster;
 pub mod explore;

@@ -121,7 +121,7 @@ impl World {
         Self::with(seed, nodes, Rules::default())
     }
 
-    /// So many names, whose processes keep these rules.
+    /// Creates a world with this number of names, whose processes keep these rules.
     pub fn with(seed: u64, nodes: usize, rules: Rules) -> Self {
         Self {
             rules,

@@ -14,7 +14,7 @@ use crate::membership::World;
 pub struct Mishap {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What happens in it.
+    /// A description.
     pub what: &'static str,
     happens: fn(&mut World) -> Result<(), String>,
 }
@@ -54,7 +54,7 @@ impl Mishap {
     ///
     /// # Errors
     ///
-    /// What must not be.
+    /// Returns the first violation.
     pub fn run(&self, seed: u64, rules: Rules) -> Result<(), String> {
         let mut world = World::with(seed, 6, rules);
         (self.happens)(&mut world)?;
@@ -136,7 +136,7 @@ fn missing_name(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// Starts so many nodes, until all of them are full.
+/// Starts this number of nodes, and waits until all of them are full.
 fn founded(world: &mut World, nodes: usize) -> Result<(), String> {
     world.name(0..nodes);
     world.start_all(0..nodes);

@@ -356,7 +356,7 @@ fn effect(effect: engine::Effect) -> Option<Effect<Packet>> {
     }
 }
 
-/// What the owner of a record is asked; `None` for what is asked of many.
+/// Returns the request to the owner of a record, or `None` if it concerns several records.
 pub(crate) fn request(request: Request) -> Option<call::Request> {
     Some(match request {
         Request::Create { id, record, policy } => call::Request::Create { id, record, policy },

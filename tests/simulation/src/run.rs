@@ -333,12 +333,14 @@ impl<P: Process> Run<P> {
                 check_sides(history, self.setup.is_lossless())
             }
             Level::Covered(_) => check_history(history),
-            // What is lost is not checked, but that all nodes and lists agree on the rest.
+            // Checks that all nodes and lists agree on the sessions that are left. Losses are
+            // accepted.
             Level::Beyond => check_sides(history, false),
         }
     }
 
-    /// Each end that is remembered was told; where nothing is lost, each that happened, and no other.
+    /// Checks that each remembered end was reported. If no process loses its memory, exactly the
+    /// ends that happened have to be reported.
     fn judge_reports(&mut self) -> Result<(), String> {
         let up = self.world.nodes().iter().filter_map(Node::process);
         let ended: Vec<_> = up.flat_map(Process::endings).collect();

@@ -96,8 +96,8 @@ impl Field {
         Ok((self.tenants.epochs.len(), self.clients.history().calls.len()))
     }
 
-    /// Everything is well again: then nothing fails, all hold the same, and clients were told what one server
-    /// could have told them.
+    /// Checks the service after recovery: no call fails, all holders agree, and a single server
+    /// could have given all answers.
     fn judge(&mut self) -> Result<(), String> {
         self.late.clear();
         self.away.clear();
@@ -114,7 +114,7 @@ impl Field {
     }
 }
 
-/// What happens.
+/// The events of the service.
 impl Field {
     pub(super) fn time(&self) -> Duration {
         self.tenants.time
@@ -296,7 +296,7 @@ impl Field {
         }
     }
 
-    /// What a member wants of the next epoch, and that it learns the last one.
+    /// Lets a member request changes of the next epoch, and learn the last one.
     fn agree(&mut self, at: usize) {
         let others = (0..self.nodes()).filter(|other| *other != at);
         let hears_none = others.into_iter().all(|other| self.late.contains_key(&(other, at)));

@@ -1,9 +1,10 @@
-//! The records of several members, and nothing of how they agree.
+//! The records of several members, with a model in place of their agreement.
 //!
-//! The members' records are the code that applications run. What that stands on is modelled: an epoch is chosen in
-//! one step, and knows each slot that a lease named; a lease is granted unless a later epoch was chosen; a message
-//! arrives in its epoch, in order, or never. So take-overs follow each other as fast as messages arrive, and
-//! what takes a rare moment in a whole service happens many times a second here.
+//! The members' records are the code that applications run. The code below them is modelled: an
+//! epoch is chosen in one step, and knows each slot that a lease named; a lease is granted unless a
+//! later epoch was chosen; a message arrives in its epoch, in order, or never. So take-overs follow
+//! each other as fast as messages arrive, and situations that are rare in a whole service occur
+//! many times a second here.
 
 mod field;
 mod standing;
@@ -44,7 +45,7 @@ pub struct Tenants {
     epochs: Vec<Arc<Epoch>>,
     /// The slots that a lease of the last epoch named.
     served: SlotSet,
-    /// What is under way, with the number of its epoch.
+    /// The messages in transit, with the numbers of their epochs.
     links: BTreeMap<(Boot, Boot), VecDeque<(u64, Message)>>,
     calls: Calls,
     rules: Rules,
@@ -144,7 +145,7 @@ impl Tenants {
         is_member && known.is_none_or(|known| known < self.epoch().id().number)
     }
 
-    /// Ends a process. What it sent may still arrive.
+    /// Ends a process. Messages that it sent may still arrive.
     pub fn crash(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.process = None;

@@ -15,7 +15,7 @@ use crate::random::Random;
 pub struct Plot {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What happens in it.
+    /// A description.
     pub what: &'static str,
     terms: fn(&mut Terms),
     happens: fn(&mut Field, &mut Random) -> Result<(), String>,
@@ -148,7 +148,7 @@ impl Plot {
     ///
     /// # Errors
     ///
-    /// What must not be.
+    /// Returns the first violation.
     pub fn run(&self, seed: u64, without: Option<Rule>) -> Result<(usize, usize), String> {
         let mut terms = Terms {
             nodes: 3,

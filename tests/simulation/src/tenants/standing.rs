@@ -1,4 +1,5 @@
-//! What a member knows of the cluster beyond its epoch: its lease, and who may still serve.
+//! A member's knowledge of the cluster beyond its epoch: its lease, and the nodes that may still
+//! serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::field::{Field, Terms};
 use crate::history::clients::Habits;
 use crate::random::Random;
 
-/// What happens to members in a storm.
+/// An event that hits members in a storm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
     /// Messages of a link are late.
@@ -54,7 +54,7 @@ struct Weather {
 ///
 /// # Errors
 ///
-/// What must not be.
+/// Returns the first violation.
 pub fn storm(seed: u64, without: Option<Rule>) -> Result<(usize, usize), String> {
     let mut random = Random::new(seed, 11);
     let terms = terms(&mut random, seed);
