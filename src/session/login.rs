@@ -255,8 +255,20 @@ impl Login {
     }
 }
 
-impl<S: Into<String>> From<S> for Login {
-    fn from(principal: S) -> Self {
+impl From<&str> for Login {
+    fn from(principal: &str) -> Self {
+        Self::new(principal)
+    }
+}
+
+impl From<&String> for Login {
+    fn from(principal: &String) -> Self {
+        Self::new(principal)
+    }
+}
+
+impl From<String> for Login {
+    fn from(principal: String) -> Self {
         Self::new(principal)
     }
 }
