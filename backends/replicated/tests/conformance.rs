@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use steadfast_core::conformance::Subject;
 use steadfast_core::{Env, Store};
-use steadfast_replicated::{PartitionPolicy, ReplicatedStore, Replication};
+use steadfast_replicated::{PartitionPolicy, ReplicatedStore, ReplicatedStoreBuilder, Replication};
 use tokio::net::TcpListener;
 
-/// Three nodes on loopback.
-struct ThreeNodes(Replication);
+/// Several nodes on loopback.
+struct Nodes(usize, Replication);
 
 /// A node alone.
 struct OneNode;
@@ -31,16 +32,28 @@ impl Subject for OneNode {
 }
 
 #[async_trait]
-impl Subject for ThreeNodes {
+impl Subject for Nodes {
     async fn nodes(&self, env: Env) -> Vec<Arc<dyn Store>> {
-        let address = free_address().await;
-        let first = self.open(&env, "n0", address.parse().unwrap(), &[]).await;
-        let bind = "127.0.0.1:0".parse().unwrap();
-        let second = self.open(&env, "n1", bind, &[&address]).await;
-        let third = self.open(&env, "n2", bind, &[&address]).await;
+        let Self(count, replication) = *self;
+        let seed = free_address().await;
+        let builders = (0..count).map(|n| {
+            let (bind, seeds) = match n {
+                0 => (seed.as_str(), None),
+                _ => ("127.0.0.1:0", Some(&seed)),
+            };
+            ReplicatedStore::builder()
+                .bind(bind.parse().unwrap())
+                .seeds(seeds)
+                .name(format!("n{n}").parse().unwrap())
+                .secret([7; 32])
+                .replication(replication)
+                .partition(PartitionPolicy::Fail)
+                .env(env.clone())
+        });
+        let opened = try_join_all(builders.map(ReplicatedStoreBuilder::open)).await.unwrap();
         let mut nodes: Vec<Arc<dyn Store>> = Vec::new();
-        for store in [first, second, third] {
-            store.wait_for(3).await.unwrap();
+        for store in opened {
+            store.wait_for(count).await.unwrap();
             nodes.push(Arc::new(store));
         }
         nodes
@@ -48,26 +61,6 @@ impl Subject for ThreeNodes {
 
     fn largest_cap(&self) -> usize {
         50
-    }
-}
-
-impl ThreeNodes {
-    async fn open(
-        &self,
-        env: &Env,
-        name: &str,
-        bind: std::net::SocketAddr,
-        seeds: &[&str],
-    ) -> ReplicatedStore {
-        let builder = ReplicatedStore::builder()
-            .bind(bind)
-            .seeds(seeds.iter().copied())
-            .name(name.parse().unwrap())
-            .secret([7; 32])
-            .replication(self.0)
-            .partition(PartitionPolicy::Fail)
-            .env(env.clone());
-        builder.open().await.unwrap()
     }
 }
 
@@ -81,14 +74,20 @@ mod alone {
     steadfast_core::conformance_tests!(OneNode, cases = 16);
 }
 
-mod one_backup {
+mod two {
     use super::*;
 
-    steadfast_core::conformance_tests!(ThreeNodes(Replication::Backups(1)), cases = 16);
+    steadfast_core::conformance_tests!(Nodes(2, Replication::Full), cases = 8);
 }
 
-mod all {
+mod three {
     use super::*;
 
-    steadfast_core::conformance_tests!(ThreeNodes(Replication::Full), cases = 16);
+    steadfast_core::conformance_tests!(Nodes(3, Replication::Backups(1)), cases = 16);
+}
+
+mod five {
+    use super::*;
+
+    steadfast_core::conformance_tests!(Nodes(5, Replication::Full), cases = 8);
 }
