@@ -3,7 +3,8 @@
 //! | page | what it answers |
 //! | --- | --- |
 //! | [`choosing`] | which strategy to take, by what URL, and what it costs |
-//! | [`handlers`] | how handlers use a session, and how to test them |
+//! | [`handlers`] | how handlers use a session |
+//! | `testing` | tests of an application: signed-in clients, time, outages, with the feature `testing` |
 //! | [`configuration`] | settings, cargo features, metrics in short |
 //! | [`security`] | what holds, against whom, and what is not defended |
 //! | [`deploying`] | one machine, virtual machines, Kubernetes |
@@ -23,6 +24,10 @@ pub mod choosing {}
 
 #[doc = include_str!("handlers.md")]
 pub mod handlers {}
+
+#[cfg(feature = "testing")]
+#[doc = include_str!("testing.md")]
+pub mod testing {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
