@@ -286,7 +286,11 @@ const OPTIONS: [(&str, &str, &str); 21] = [
         "A,B,…|none",
         "kill, stop, drain, outage (these; with --quick: kill), join, failover",
     ),
-    ("--out", "DIR", "where report.html, report.json and requests.csv go (target/compare)"),
+    (
+        "--out",
+        "DIR",
+        "where report.html, report.json, promises.svg and requests.csv go (target/compare)",
+    ),
     ("--repeats", "N", "how often each contestant runs, 1 to 10 (1; with --full: 3)"),
     ("--weighed", "S", "sessions that are weighed, 0 for no unit costs (1500; with --full: 4000)"),
     ("--checks", "N", "sizes at which the model is checked (0; with --full: 20)"),

@@ -18,7 +18,8 @@ use crate::service::{Programs, leash::Workplace, reference};
 use crate::strategy::{Program, Strategy};
 use crate::units::{self, Size, Units};
 
-/// Runs every contestant and writes `report.html`, `report.json` and `requests.csv` to the directory of the options.
+/// Runs every contestant and writes `report.html`, `report.json`, `promises.svg` and `requests.csv` to the directory of
+/// the options.
 /// Returns what it measured.
 ///
 /// # Errors
@@ -43,6 +44,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     write(options, "requests.csv", &csv)?;
     write(options, "report.json", &report.json()?)?;
     write(options, "report.html", &report.html()?)?;
+    write(options, "promises.svg", &report.promises())?;
     Ok(report)
 }
 

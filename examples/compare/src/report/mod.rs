@@ -6,6 +6,7 @@ mod choice;
 mod table;
 mod timeline;
 mod picture;
+mod promises;
 mod model;
 mod text;
 
@@ -112,6 +113,11 @@ impl Report {
     /// If a figure is not a number.
     pub fn html(&self) -> anyhow::Result<String> {
         Ok(page::page(self, &self.json()?))
+    }
+
+    /// A chart of what was lost, came back, or failed.
+    pub fn promises(&self) -> String {
+        promises::promises(self)
     }
 
     /// The table of all figures and the verdict, for a terminal.

@@ -48,6 +48,8 @@ fn assert_is_written(out: &std::path::Path, report: &Report) {
     }
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("single pass"));
+    let chart = std::fs::read_to_string(out.join("promises.svg")).unwrap();
+    assert!(chart.contains("Undone logouts"));
     let records = std::fs::read_to_string(out.join("requests.csv")).unwrap();
     assert!(records.lines().filter(|line| line.starts_with("redis,calm,")).count() > 50);
 }
