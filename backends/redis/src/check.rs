@@ -179,7 +179,7 @@ async fn warn_of_eviction(server: &Server) {
         ),
         Ok(_) => {}
         Err(fault) => {
-            tracing::debug!(target: "steadfast", ?fault, "failed to read INFO from the server")
+            tracing::debug!(target: "steadfast", ?fault, "failed to read INFO from the server");
         }
     }
 }

@@ -359,7 +359,7 @@ impl Field {
             let is_complete =
                 |tenant: &&&Tenant| tenant.replicas().complete_in(slot) >= Some(last.number());
             let lost = holders.len() - left.len();
-            if lost <= last.acknowledgements(slot) && left.iter().any(|t| is_complete(&t)) {
+            if lost <= last.acknowledgements(slot) && left.iter().any(is_complete) {
                 return Err(format!(
                     "{slot:?} is given up, and {} of its holders live",
                     left.len()

@@ -225,7 +225,7 @@ impl Tenants {
         match message {
             Message::Reply { number, reply } => {
                 if let Some(asker) = process.caller.on_reply(from, number) {
-                    self.answer(at, number, asker, *reply);
+                    self.answer(at, number, &asker, *reply);
                 }
             }
             message => {
@@ -325,7 +325,7 @@ impl Tenants {
             let asker = caller.close(number);
             self.work(at, Vec::new());
             return asker.into_iter().for_each(|asker| {
-                self.answer(at, number, asker, reply.clone());
+                self.answer(at, number, &asker, reply.clone());
             });
         }
         let due = caller.ask(number, owner, now.mono);
@@ -358,7 +358,7 @@ impl Tenants {
                     let process = self.nodes[at].process.as_mut();
                     let asker = process.and_then(|process| process.caller.on_reply(me, number));
                     if let Some(asker) = asker {
-                        self.answer(at, number, asker, reply);
+                        self.answer(at, number, &asker, reply);
                     }
                 }
                 Told::Answer(CallId { caller, number }, reply) => {
@@ -377,7 +377,7 @@ impl Tenants {
         }
     }
 
-    fn answer(&mut self, at: usize, number: u64, asker: Asker, reply: call::Reply) {
+    fn answer(&mut self, at: usize, number: u64, asker: &Asker, reply: call::Reply) {
         if matches!(asker, Asker::Client) {
             self.answered(at, number, reply);
         }

@@ -291,7 +291,8 @@ fn old_copies(field: &mut Field, random: &mut Random) -> Result<(), String> {
     field.go_until(ms(1_000), is_joining)?;
     // It comes back, and the other one misses that, and everything else for a while.
     let span = ms(60_000);
-    (field.late_to(old, span), field.late_from(old, span));
+    field.late_to(old, span);
+    field.late_from(old, span);
     field.go_until(ms(1_000), |field| field.is_full(away))?;
     field.aside(&[old]);
     field.keep_away(old);
