@@ -18,11 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::connection::{Argument, Connection, Failed, Malformed, Row, Statement};
+use crate::access::{Access, Line};
+use crate::connection::{Argument, Malformed, Row, Statement};
 use crate::database::{Database, Resend};
 use crate::error::Failure;
-use crate::given::GivenPool;
-use crate::hosts::Hosts;
 use crate::statements::Feed;
 
 /// The listeners of this process. They share one line to the database, opened for the first of
@@ -44,15 +43,6 @@ struct Source {
     access: Access,
     feed: Feed,
     env: Env,
-}
-
-/// How a listener reaches the database.
-#[derive(Clone)]
-pub(crate) enum Access {
-    /// On a separate connection, which receives notifications if `can_be_rung`.
-    Own { hosts: Arc<Hosts>, can_be_rung: bool },
-    /// On any connection of the application's pool, for one statement at a time.
-    Given(GivenPool),
 }
 
 /// The task that listens for all, on the runtime that first asked for it.
@@ -197,45 +187,6 @@ impl Source {
             reader.stay().await?;
         }
         Ok(reader)
-    }
-}
-
-impl Access {
-    async fn open(&self, feed: &Feed) -> Result<Line, Failure> {
-        let (hosts, can_be_rung) = match self {
-            Self::Own { hosts, can_be_rung } => (hosts, *can_be_rung),
-            Self::Given(pool) => return Ok(Line::Given(pool.clone())),
-        };
-        let opened = hosts.connect().await;
-        let mut connection = opened.map_err(|error| Failure::Connection(error.into()))?;
-        if !can_be_rung {
-            return Ok(Line::Own(Box::new(connection)));
-        }
-        connection.batch(&format!("LISTEN \"{}\"", feed.channel)).await?;
-        Ok(Line::Rung(Box::new(connection)))
-    }
-}
-
-/// The line of a listener to the database.
-enum Line {
-    /// A connection that receives notifications.
-    Rung(Box<Connection>),
-    Own(Box<Connection>),
-    Given(GivenPool),
-}
-
-impl Line {
-    async fn run(
-        &mut self,
-        statement: &Statement,
-        arguments: &[Argument<'_>],
-    ) -> Result<Vec<Row>, Failed> {
-        match self {
-            Self::Rung(connection) | Self::Own(connection) => {
-                connection.run(statement, arguments).await
-            }
-            Self::Given(pool) => pool.run(statement, arguments).await,
-        }
     }
 }
 

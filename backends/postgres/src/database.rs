@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast_core::StoreError;
 use tokio::time::timeout;
 
-use crate::changes::Access;
+use crate::access::Access;
 use crate::connection::{Argument, Connection, Failed, Row, Statement};
 use crate::error::{Failure, SetupError};
 use crate::given::{GivenConnection, GivenPool};

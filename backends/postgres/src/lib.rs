@@ -75,7 +75,7 @@
 //! | `database`, `given` | repeated statements, over the store's own connections or the application's pool |
 //! | `pool`, `shares`, `settings` | the store's own connections; the limit on connections per record |
 //! | `connection`, `hosts` | one connection, and the search for the primary |
-//! | `changes`, `endings` | the change feed, and the queue of sessions that ended without a request |
+//! | `changes`, `access`, `endings` | the change feed, and how it is read; the queue of sessions that ended without a request |
 //! | `schema`, `check` | migrations, and the check of privileges; `sql/functions.sql` applies patches |
 
 mod store;
@@ -96,6 +96,7 @@ mod metrics;
 mod shares;
 mod hosts;
 mod connection;
+mod access;
 mod changes;
 
 mod schema;

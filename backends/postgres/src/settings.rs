@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use steadfast_core::Record;
 
+use crate::access::Access;
 use crate::address::{Address, Pooler};
-use crate::changes::Access;
 use crate::connection::{Binding, Login, Tls, TlsSettings};
 use crate::error::SetupError;
 use crate::hosts::{Hosts, Network, Terms};
