@@ -1,5 +1,6 @@
 //! The routes that the comparison uses.
 
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -51,8 +52,16 @@ async fn read(session: Session, Query(Key { k }): Query<Key>) -> Answer {
     Ok(Json(json!({ "value": value })))
 }
 
-async fn put(session: Session, Query(Key { k }): Query<Key>, Json(value): Json<Value>) -> Answer {
-    session.insert(&k, value).await?;
+/// The body is JSON without a content type, as for the reference.
+async fn put(session: Session, Query(Key { k }): Query<Key>, body: Bytes) -> Response {
+    let Ok(value) = serde_json::from_slice::<Value>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    insert(&session, &k, value).await.into_response()
+}
+
+async fn insert(session: &Session, key: &str, value: Value) -> Answer {
+    session.insert(key, value).await?;
     Ok(Json(json!({ "ok": true })))
 }
 
