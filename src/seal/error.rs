@@ -13,8 +13,8 @@ pub enum OpenError {
         /// The name of the key.
         name: String,
     },
-    /// The value was changed, or was sealed for another session, session key or realm, or under another key
-    /// of the same name.
+    /// The value was changed, or was sealed for another session, session key or realm, or with a different key
+    /// that has the same name.
     #[error("it was changed, or was not sealed here under the key {name:?}")]
     Altered {
         /// The name of the key.

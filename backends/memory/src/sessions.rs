@@ -21,9 +21,9 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The state that a store shares with its clones.
 ///
-/// Locks are taken in this order: a shard of the index, one slot, a leaf. The leaves are the shards
-/// of the cache, the change feed, and the queues of deadlines, of leaving sessions and of endings. A
-/// thread never holds two shards or two slots.
+/// Locks are taken in this order: a shard of the index, one slot, a leaf. Leaves are the shards of
+/// the cache, the change feed, and the queues: deadlines, leaving sessions, endings. A thread never
+/// holds two shards or two slots.
 pub(crate) struct Sessions {
     pub(crate) env: Env,
     pub(crate) limits: Limits,

@@ -32,7 +32,7 @@ pub(crate) enum AnyConnection {
     Given(Box<dyn GivenConnection>),
 }
 
-/// Whether a statement may be sent again while the fate of the first attempt is unknown.
+/// Whether a statement may be sent again if the outcome of the first attempt is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resend {
     /// Always: a repetition has no further effect, and neither has a first attempt that arrives

@@ -22,7 +22,7 @@ pub(crate) struct Arguments<'p> {
     fence: Option<i64>,
 }
 
-/// Two arrays of the same length.
+/// Two columns with the same number of rows.
 type Columns<A, B> = (Vec<A>, Vec<B>);
 
 impl<'p> Arguments<'p> {

@@ -8,8 +8,8 @@
 //!
 //! On a single server, a script that moves a deadline also moves the entry. In a cluster, the queue
 //! is in other slots, and an entry is written before its record. An entry may be early or have no
-//! record, but never be missing: the node that claims it looks at the record, and settles entries
-//! of sessions that are live or that a request ended.
+//! record, but never be missing: the node that claims it reads the record, and settles the entry if
+//! the session is live or was ended by a request.
 
 use std::fmt;
 use std::sync::Arc;

@@ -71,9 +71,9 @@
 //! # Sessions that end without a request
 //!
 //! From the first call of `endings` on a node, that node keeps the end of each session that it owns and that
-//! expired, was evicted or exceeded a cap, until it is acknowledged; so call it on all nodes. The holders
-//! of a session also hold its ending, so if a node claims it and dies, the next owner hands it out again. Each
-//! ending is reported at least once, and by one node unless that one dies.
+//! expired, was evicted or exceeded a cap, until it is acknowledged. So call it on all nodes. Every node with a
+//! copy of the session also keeps its ending. If a node claims an ending and dies, the next owner hands it out
+//! again. Each ending is reported at least once, and by a single node unless that node dies.
 //!
 //! An ending that is not acknowledged is dropped after 24 h. A node that holds 100,000 of them, for itself and
 //! as a backup, keeps no further ones. They count for no budget.

@@ -239,8 +239,8 @@ impl Users {
         }
     }
 
-    /// Sends one operation. Returns, for a logout, whether the end was confirmed, and otherwise
-    /// whether the session is still known.
+    /// Sends one operation. Returns true if it was a logout and was confirmed, or if it was another
+    /// operation and the node knew the session.
     async fn ask(&self, policy: Policy, session: &Session, due: u64, operation: Operation) -> bool {
         let sent = self.send(policy, session, due, operation).await;
         match operation {
