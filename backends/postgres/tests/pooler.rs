@@ -36,13 +36,12 @@ impl Subject for Pooled {
     }
 
     async fn corrupt(&self, id: RecordId) -> bool {
-        let junk = format!(r#"UPDATE {{sessions}} SET values = '{{"n": [1]}}' WHERE id = '{id}'"#);
-        self.0.sql(&junk);
+        self.0.corrupt(id);
         true
     }
 
     async fn set_format(&self, id: RecordId, format: u16) -> bool {
-        self.0.sql(&format!("UPDATE {{sessions}} SET format = {format} WHERE id = '{id}'"));
+        self.0.set_format(id, format);
         true
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use steadfast_core::{Env, KeyId, Lifetime, Record, SecretHash, SessionStore};
+use steadfast_core::{Env, KeyId, Lifetime, Record, RecordId, SecretHash, SessionStore};
 use steadfast_postgres::{PostgresStore, PostgresStoreBuilder};
 use testkit::postgres::Postgres;
 
@@ -81,6 +81,17 @@ impl Service {
 
     pub(crate) fn try_sql(&self, role: &str, sql: &str) -> Result<String, String> {
         server().try_sql(role, "app", &self.fill(sql))
+    }
+
+    /// Damages the values of a record.
+    pub(crate) fn corrupt(&self, id: RecordId) {
+        let junk = format!(r#"UPDATE {{sessions}} SET values = '{{"n": [1]}}' WHERE id = '{id}'"#);
+        self.sql(&junk);
+    }
+
+    /// Marks a record as written in this format.
+    pub(crate) fn set_format(&self, id: RecordId, format: u16) {
+        self.sql(&format!("UPDATE {{sessions}} SET format = {format} WHERE id = '{id}'"));
     }
 
     /// Holds the locks of a statement until the returned value is dropped.
